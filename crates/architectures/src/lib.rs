@@ -1,0 +1,1 @@
+//! Networks as data: layers, shapes, names, parameters.

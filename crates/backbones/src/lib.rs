@@ -1,0 +1,1 @@
+//! Architectures built on tch, and their published weights.

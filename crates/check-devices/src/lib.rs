@@ -1,0 +1,1 @@
+//! Judges devices, ranks and batch before a job is submitted.

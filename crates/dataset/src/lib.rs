@@ -1,0 +1,1 @@
+//! Image folders to an HDF5 cache to batches in host memory.

@@ -1,0 +1,1 @@
+//! Data-parallel training of image models under mpirun and srun.

@@ -1,0 +1,258 @@
+// c10d for Rust: a ProcessGroup whose collectives call back into Rust, and the Reducer of DistributedDataParallel.
+// Names mirror c10d's. Every exception is caught and handed over as a message.
+
+#include "shim.h"
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/comm.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <unordered_map>
+
+namespace {
+
+// A collective under way. It is completed from the communication thread; Reducer waits on its future.
+class HostWork : public c10d::Work {
+ public:
+  HostWork(int rank, c10d::OpType op, std::vector<at::Tensor> tensors, std::function<void()> epilogue)
+      : Work(rank, op),
+        tensors_(std::move(tensors)),
+        epilogue_(std::move(epilogue)),
+        future_(c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()))) {}
+
+  void complete(const char* error) {
+    std::exception_ptr failure;
+    if (error != nullptr) {
+      failure = std::make_exception_ptr(std::runtime_error(error));
+    } else if (epilogue_) {
+      try {
+        epilogue_();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    }
+    if (failure) {
+      future_->setErrorIfNeeded(failure);
+    } else {
+      future_->markCompleted(c10::IValue(tensors_));
+    }
+    finish(failure);
+  }
+
+  c10::intrusive_ptr<c10::ivalue::Future> getFuture() override { return future_; }
+  std::vector<at::Tensor> result() override { return tensors_; }
+
+ private:
+  std::vector<at::Tensor> tensors_;
+  std::function<void()> epilogue_;
+  c10::intrusive_ptr<c10::ivalue::Future> future_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// The collectives that Rust implements; the numbers are those of `Kind` in src/process_group.rs.
+enum te_kind { TE_ALL_REDUCE = 0, TE_BROADCAST = 1, TE_ALL_GATHER = 2, TE_BARRIER = 3 };
+
+// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp.
+struct te_collective {
+  int32_t kind;
+  int32_t scalar_type;
+  int32_t op;
+  int32_t root;
+  void* data;
+  void* output;
+  size_t numel;
+  size_t bytes;
+};
+
+struct te_work {
+  c10::intrusive_ptr<HostWork> work;
+};
+
+// Rust's side of a backend: `submit` queues a collective and returns at once, `release` ends the queue.
+struct te_host {
+  void* context;
+  void (*submit)(void* context, const te_collective* collective, te_work* work);
+  void (*release)(void* context);
+};
+
+}  // extern "C"
+
+namespace {
+
+class HostBackend : public c10d::Backend {
+ public:
+  HostBackend(int rank, int size, te_host host) : Backend(rank, size), host_(host) {}
+  ~HostBackend() override { host_.release(host_.context); }
+
+  const std::string getBackendName() const override { return "host"; }
+
+  c10::intrusive_ptr<c10d::Work> allreduce(std::vector<at::Tensor>& tensors,
+                                           const c10d::AllreduceOptions& options) override {
+    auto& tensor = only(tensors, "allreduce");
+    auto op = c10d::ReduceOp::RedOpType(options.reduceOp);
+    std::function<void()> epilogue;
+    if (op == c10d::ReduceOp::AVG) {
+      op = c10d::ReduceOp::SUM;
+      epilogue = [tensor, size = getSize()]() mutable { tensor.div_(size); };
+    }
+    return submit(c10d::OpType::ALLREDUCE, TE_ALL_REDUCE, tensor, nullptr, op, 0, {tensor}, epilogue);
+  }
+
+  c10::intrusive_ptr<c10d::Work> broadcast(std::vector<at::Tensor>& tensors,
+                                           const c10d::BroadcastOptions& options) override {
+    auto& tensor = only(tensors, "broadcast");
+    return submit(c10d::OpType::BROADCAST, TE_BROADCAST, tensor, nullptr, 0, options.rootRank, {tensor}, {});
+  }
+
+  c10::intrusive_ptr<c10d::Work> allgather(std::vector<std::vector<at::Tensor>>& outputs,
+                                           std::vector<at::Tensor>& inputs, const c10d::AllgatherOptions&) override {
+    auto& input = only(inputs, "allgather");
+    TORCH_CHECK(outputs.size() == 1 && outputs[0].size() == size_t(getSize()),
+                "allgather wants one output for each of ", getSize(), " ranks");
+    auto flat = at::empty({getSize(), input.numel()}, input.options());
+    auto parts = outputs[0];
+    auto epilogue = [flat, parts]() {
+      for (size_t rank = 0; rank < parts.size(); ++rank) {
+        auto part = parts[rank];
+        part.copy_(flat[int64_t(rank)].view_as(part));
+      }
+    };
+    return submit(c10d::OpType::ALLGATHER, TE_ALL_GATHER, input, flat.data_ptr(), 0, 0, parts, epilogue);
+  }
+
+  c10::intrusive_ptr<c10d::Work> barrier(const c10d::BarrierOptions&) override {
+    return submit(c10d::OpType::BARRIER, TE_BARRIER, at::empty({0}), nullptr, 0, 0, {}, {});
+  }
+
+ private:
+  // The one tensor of a collective, checked for what a raw pointer cannot carry.
+  static at::Tensor& only(std::vector<at::Tensor>& tensors, const char* collective) {
+    TORCH_CHECK(tensors.size() == 1, collective, " takes one tensor, got ", tensors.size());
+    auto& tensor = tensors[0];
+    TORCH_CHECK(tensor.defined(), collective, ": the tensor is undefined");
+    TORCH_CHECK(tensor.layout() == at::kStrided, collective, ": the tensor is not dense");
+    TORCH_CHECK(tensor.device().is_cpu(), collective, ": the tensor is on ", tensor.device(), ", not in host memory");
+    TORCH_CHECK(tensor.is_non_overlapping_and_dense(), collective, ": the tensor is not contiguous in memory");
+    return tensor;
+  }
+
+  c10::intrusive_ptr<c10d::Work> submit(c10d::OpType type, te_kind kind, const at::Tensor& tensor, void* output,
+                                        int op, int64_t root, std::vector<at::Tensor> results,
+                                        std::function<void()> epilogue) {
+    // The work keeps the tensors alive, the input of an all-gather by way of its epilogue.
+    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), [tensor, epilogue]() {
+      if (epilogue) epilogue();
+    });
+    te_collective collective{kind,   int32_t(tensor.scalar_type()), op,           int32_t(root), tensor.data_ptr(),
+                             output, size_t(tensor.numel()),        tensor.nbytes()};
+    host_.submit(host_.context, &collective, new te_work{work});
+    return work;
+  }
+
+  te_host host_;
+};
+
+}  // namespace
+
+extern "C" {
+
+struct te_process_group {
+  c10::intrusive_ptr<c10d::ProcessGroup> group;
+};
+
+struct te_reducer {
+  c10d::Reducer reducer;
+};
+
+void te_free_message(char* message) { free(message); }
+
+// Ends a collective: `error` is null, or why it failed. Frees `work`.
+void te_work_complete(te_work* work, const char* error) {
+  try {
+    work->work->complete(error);
+  } catch (...) {
+    // The future was already marked: nobody waits for this outcome any more.
+  }
+  delete work;
+}
+
+char* te_process_group_host(int rank, int size, te_host host, te_process_group** out) {
+  TE_CATCH({
+    auto backend = c10::make_intrusive<HostBackend>(rank, size, host);
+    auto group = c10::make_intrusive<c10d::ProcessGroup>(rank, size);
+    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::CUSTOM,
+                      c10::intrusive_ptr<c10d::Backend>(backend));
+    group->setDefaultBackend(c10d::ProcessGroup::BackendType::CUSTOM);
+    *out = new te_process_group{group};
+  })
+}
+
+void te_process_group_free(te_process_group* group) { delete group; }
+
+char* te_process_group_allreduce(te_process_group* group, at::Tensor* tensor) {
+  TE_CATCH({
+    std::vector<at::Tensor> tensors = te_tensors(&tensor, 1);
+    group->group->allreduce(tensors)->wait();
+  })
+}
+
+char* te_verify_params_across_processes(te_process_group* group, at::Tensor* const* params, size_t count) {
+  TE_CATCH(c10d::verify_params_across_processes(group->group, te_tensors(params, count), std::nullopt))
+}
+
+char* te_broadcast_coalesced(te_process_group* group, at::Tensor* const* tensors, size_t count, size_t buffer_bytes,
+                             int root) {
+  TE_CATCH(c10d::broadcast_coalesced(group->group, te_tensors(tensors, count), buffer_bytes, root))
+}
+
+// `names` are null-terminated, one a parameter, in the same order.
+char* te_reducer_new(te_process_group* group, at::Tensor* const* params, const char* const* names, size_t count,
+                     int64_t first_bucket_bytes, int64_t bucket_bytes, bool find_unused_parameters,
+                     te_reducer** out) {
+  TE_CATCH({
+    auto tensors = te_tensors(params, count);
+    std::vector<bool> expect_sparse(count, false);
+    // As DistributedDataParallel does: all in one bucket until the first step has shown the order in which gradients
+    // become ready (rebuild_buckets), unless a search for unused parameters keeps the first assignment.
+    std::vector<size_t> limits = {std::numeric_limits<size_t>::max()};
+    if (find_unused_parameters) limits = {size_t(first_bucket_bytes), size_t(bucket_bytes)};
+    auto indices = std::get<0>(c10d::compute_bucket_assignment_by_size(tensors, limits, expect_sparse));
+    std::reverse(indices.begin(), indices.end());
+    std::unordered_map<size_t, std::string> param_names;
+    for (size_t i = 0; i < count; ++i) param_names.emplace(i, names[i]);
+    *out = new te_reducer{c10d::Reducer(tensors, indices, group->group, expect_sparse, bucket_bytes,
+                                        find_unused_parameters, /*gradient_as_bucket_view=*/true, param_names,
+                                        first_bucket_bytes, /*skip_all_reduce_unused_params=*/false,
+                                        /*use_python_reducer=*/false, /*bucket_bytes_cap_list=*/{})};
+  })
+}
+
+void te_reducer_free(te_reducer* reducer) {
+  try {
+    reducer->reducer.remove_autograd_hooks();
+  } catch (...) {
+    // The hooks die with the parameters.
+  }
+  delete reducer;
+}
+
+char* te_reducer_prepare_for_forward(te_reducer* reducer, bool* rebuilt) {
+  TE_CATCH({
+    reducer->reducer.prepare_for_forward();
+    *rebuilt = reducer->reducer.rebuild_buckets();
+  })
+}
+
+// `outputs` are those of the forward pass where unused parameters are searched, else none.
+char* te_reducer_prepare_for_backward(te_reducer* reducer, at::Tensor* const* outputs, size_t count) {
+  TE_CATCH(reducer->reducer.prepare_for_backward(te_tensors(outputs, count)))
+}
+
+}  // extern "C"

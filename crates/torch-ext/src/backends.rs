@@ -1,0 +1,19 @@
+//! Global switches of libtorch's backends.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use crate::ffi;
+
+/// The trade-off between speed and repeatable results on CUDA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CudnnMode {
+    /// cuDNN tries its algorithms and keeps the fastest for each shape; results may differ from run to run.
+    Benchmark,
+    /// Only algorithms whose results repeat bit for bit.
+    Deterministic,
+}
+
+/// Chooses between the fastest and the repeatable algorithms of cuDNN. Without CUDA it changes nothing.
+pub fn set_cudnn_mode(mode: CudnnMode) {
+    // SAFETY: sets two flags of libtorch's global context.
+    unsafe { ffi::te_set_cudnn(mode == CudnnMode::Benchmark, mode == CudnnMode::Deterministic) }
+}

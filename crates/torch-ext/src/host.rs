@@ -1,0 +1,176 @@
+//! Collectives over host memory, as c10d needs them: the trait, and the thread that runs it.
+#![expect(unsafe_code, reason = "makes slices of the memory that c10d hands over")]
+
+use std::ffi::{CString, c_void};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use crate::ffi;
+
+/// How the values of all ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// The sum.
+    Sum,
+    /// The product.
+    Product,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+}
+
+/// The elements of an all-reduce, by their type.
+#[derive(Debug)]
+pub enum HostElements<'a> {
+    /// Bytes.
+    U8(&'a mut [u8]),
+    /// 32-bit integers.
+    I32(&'a mut [i32]),
+    /// 64-bit integers.
+    I64(&'a mut [i64]),
+    /// Single precision.
+    F32(&'a mut [f32]),
+    /// Double precision.
+    F64(&'a mut [f64]),
+}
+
+/// What connects the ranks through host memory. Every rank calls the same collectives in the same order; a call blocks
+/// until it is done on this rank, and must end in an error rather than wait for ever. An error's text should name the
+/// collective and the rank that is missing.
+pub trait HostCollectives: Send {
+    /// This rank, from 0.
+    fn rank(&self) -> usize;
+    /// The number of ranks.
+    fn size(&self) -> usize;
+    /// Replaces every element by the reduction of that element over all ranks.
+    ///
+    /// # Errors
+    /// The reason as one line.
+    fn all_reduce(&mut self, elements: HostElements<'_>, op: ReduceOp) -> Result<(), String>;
+    /// Replaces `bytes` by those of rank `root`; equally long on every rank.
+    ///
+    /// # Errors
+    /// The reason as one line.
+    fn broadcast(&mut self, bytes: &mut [u8], root: usize) -> Result<(), String>;
+    /// Collects the `input` of every rank, in rank order, in `output` of `size × input.len()` bytes.
+    ///
+    /// # Errors
+    /// The reason as one line.
+    fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), String>;
+    /// Returns when every rank has called it.
+    ///
+    /// # Errors
+    /// The reason as one line.
+    fn barrier(&mut self) -> Result<(), String>;
+}
+
+/// A collective on its way to the communication thread.
+struct Task {
+    collective: ffi::Collective,
+    work: *mut ffi::Work,
+}
+
+// SAFETY: the work object keeps the tensors whose memory the collective names alive until it is completed, and nobody
+// else touches that memory before: c10d's contract for a collective under way.
+unsafe impl Send for Task {}
+
+/// The queue in front of the communication thread. Collectives run in the order in which they were submitted, which is
+/// the same on every rank.
+struct Queue {
+    sender: Option<mpsc::Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its hook; the works it left are failed by `run`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the communication thread and gives the C++ side its hold on it.
+pub(crate) fn start(mut collectives: Box<dyn HostCollectives>) -> ffi::Host {
+    let (sender, receiver) = mpsc::channel::<Task>();
+    let thread = std::thread::Builder::new()
+        .name("communication".to_owned())
+        .spawn(move || {
+            for task in receiver {
+                let outcome = run(collectives.as_mut(), &task.collective);
+                let error = outcome.err().map(|text| CString::new(text.replace('\0', " ")).unwrap_or_default());
+                let error = error.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+                // SAFETY: `work` came with the task and is completed once; `error` lives until after the call.
+                unsafe { ffi::te_work_complete(task.work, error) }
+            }
+        })
+        .expect("a thread can be started");
+    let queue = Box::new(Queue { sender: Some(sender), thread: Some(thread) });
+    ffi::Host { context: Box::into_raw(queue).cast(), submit, release }
+}
+
+unsafe extern "C" fn submit(context: *mut c_void, collective: *const ffi::Collective, work: *mut ffi::Work) {
+    // SAFETY: `context` is the queue of `start`, alive until `release`; `collective` lives during this call.
+    let (queue, collective) = unsafe { (&*context.cast::<Queue>(), *collective) };
+    let sent = queue.sender.as_ref().is_some_and(|sender| sender.send(Task { collective, work }).is_ok());
+    if !sent {
+        // SAFETY: the task was not taken, so the work is still ours to complete.
+        unsafe { ffi::te_work_complete(work, c"the communication thread has ended".as_ptr()) }
+    }
+}
+
+unsafe extern "C" fn release(context: *mut c_void) {
+    // SAFETY: `context` is the box of `start`, and the C++ side releases it once, when nobody can submit any more.
+    drop(unsafe { Box::from_raw(context.cast::<Queue>()) });
+}
+
+/// Numbers of `c10::ScalarType`.
+mod scalar_type {
+    pub const U8: i32 = 0;
+    pub const I32: i32 = 3;
+    pub const I64: i32 = 4;
+    pub const F32: i32 = 6;
+    pub const F64: i32 = 7;
+}
+
+fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> Result<(), String> {
+    /// The `length` elements at `data`; an empty tensor's pointer may be null.
+    fn slice<'a, T>(data: *mut c_void, length: usize) -> &'a mut [T] {
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: the shim checked that the tensor is dense, in host memory, and holds `length` elements of this type;
+        // the work keeps it alive and to ourselves until we complete it.
+        unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), length) }
+    }
+    let ffi::Collective { data, output, numel, bytes, .. } = *collective;
+    match collective.kind {
+        0 => {
+            let op = match collective.op {
+                0 => ReduceOp::Sum,
+                2 => ReduceOp::Product,
+                3 => ReduceOp::Min,
+                4 => ReduceOp::Max,
+                other => return Err(format!("all-reduce: no reduction numbered {other} over host memory")),
+            };
+            let elements = match collective.scalar_type {
+                scalar_type::U8 => HostElements::U8(slice(data, numel)),
+                scalar_type::I32 => HostElements::I32(slice(data, numel)),
+                scalar_type::I64 => HostElements::I64(slice(data, numel)),
+                scalar_type::F32 => HostElements::F32(slice(data, numel)),
+                scalar_type::F64 => HostElements::F64(slice(data, numel)),
+                other => return Err(format!("all-reduce: scalar type {other} cannot be reduced over host memory")),
+            };
+            collectives.all_reduce(elements, op)
+        }
+        1 => collectives.broadcast(slice(data, bytes), collective.root as usize),
+        2 => {
+            let size = collectives.size();
+            collectives.all_gather(slice::<u8>(data, bytes), slice(output, bytes * size))
+        }
+        3 => collectives.barrier(),
+        other => Err(format!("no collective numbered {other}")),
+    }
+}

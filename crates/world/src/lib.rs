@@ -1,0 +1,1 @@
+//! Who am I, who goes first, how we agree, how we stop: everything that knows MPI.
