@@ -1,1 +1,8 @@
-//! Architectures built on tch, and their published weights.
+//! Architectures built on tch: the description of `architectures` becomes tensors and a forward pass.
+
+mod backbone;
+mod initialise;
+mod weights;
+
+pub use backbone::Backbone;
+pub use weights::WeightsError;

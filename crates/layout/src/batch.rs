@@ -51,7 +51,7 @@ fn sharers(ranks: usize, accumulation: usize) -> String {
 fn fits(global: usize, ranks: usize, accumulation: usize) -> String {
     let batches = nearest_multiples(global, ranks * accumulation);
     let mut text = format!("nearest batches that fit: {}", join(&batches));
-    if global % accumulation == 0 {
+    if global.is_multiple_of(accumulation) {
         let worlds = nearest_divisors(global / accumulation, ranks);
         text += &format!("; nearest numbers of ranks for {global}: {}", join(&worlds));
     }
@@ -68,13 +68,14 @@ impl BatchLayout {
     /// # Errors
     /// A factor of zero, or a batch that is no multiple of `ranks × accumulation`.
     pub fn of_global(global: usize, ranks: usize, accumulation: usize) -> Result<Self, BatchError> {
-        for (value, what) in [(global, "the batch"), (ranks, "the number of ranks"), (accumulation, "the accumulation")] {
+        for (value, what) in [(global, "the batch"), (ranks, "the number of ranks"), (accumulation, "the accumulation")]
+        {
             if value == 0 {
                 return Err(BatchError::Zero { what });
             }
         }
         let sharers = ranks.saturating_mul(accumulation);
-        if global % sharers != 0 {
+        if !global.is_multiple_of(sharers) {
             return Err(BatchError::Uneven { global, ranks, accumulation });
         }
         Ok(Self { micro: global / sharers, accumulation, ranks })
@@ -125,7 +126,7 @@ pub fn nearest_divisors(value: usize, near: usize) -> Vec<usize> {
     if value == 0 || near == 0 {
         return Vec::new();
     }
-    if value % near == 0 {
+    if value.is_multiple_of(near) {
         return vec![near];
     }
     let divisors = divisors(value);
@@ -138,7 +139,7 @@ fn divisors(value: usize) -> Vec<usize> {
     let mut small = Vec::new();
     let mut large = Vec::new();
     for divisor in (1..).take_while(|divisor| divisor * divisor <= value) {
-        if value % divisor == 0 {
+        if value.is_multiple_of(divisor) {
             small.push(divisor);
             if divisor != value / divisor {
                 large.push(value / divisor);
@@ -164,19 +165,25 @@ mod tests {
                 64,
                 3,
                 1,
-                Err("a global batch of 64 cannot be shared evenly by 3 ranks; nearest batches that fit: 63, 66; nearest numbers of ranks for 64: 2, 4"),
+                Err(
+                    "a global batch of 64 cannot be shared evenly by 3 ranks; nearest batches that fit: 63, 66; nearest numbers of ranks for 64: 2, 4",
+                ),
             ),
             (
                 2,
                 8,
                 1,
-                Err("a global batch of 2 cannot be shared evenly by 8 ranks; nearest batches that fit: 8; nearest numbers of ranks for 2: 2"),
+                Err(
+                    "a global batch of 2 cannot be shared evenly by 8 ranks; nearest batches that fit: 8; nearest numbers of ranks for 2: 2",
+                ),
             ),
             (
                 63,
                 4,
                 2,
-                Err("a global batch of 63 cannot be shared evenly by 4 ranks × 2 accumulation steps; nearest batches that fit: 56, 64"),
+                Err(
+                    "a global batch of 63 cannot be shared evenly by 4 ranks × 2 accumulation steps; nearest batches that fit: 56, 64",
+                ),
             ),
             (0, 4, 1, Err("the batch must be at least 1")),
             (64, 0, 1, Err("the number of ranks must be at least 1")),

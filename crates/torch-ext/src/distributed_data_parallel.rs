@@ -65,8 +65,7 @@ impl DistributedDataParallel {
             .map(|(name, tensor)| (CString::new(name.replace('\0', " ")).unwrap_or_default(), tensor.shallow_clone()))
             .unzip();
         group.verify_parameters(&trained)?;
-        let state: Vec<_> =
-            parameters.iter().map(|(_, tensor)| tensor).chain(buffers).map(Tensor::detach).collect();
+        let state: Vec<_> = parameters.iter().map(|(_, tensor)| tensor).chain(buffers).map(Tensor::detach).collect();
         group.broadcast(&state, 0)?;
 
         let name_pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();

@@ -1,1 +1,171 @@
 //! Who am I, who goes first, how we agree, how we stop: everything that knows MPI.
+//!
+//! Ranks, local ranks and nodes come from communicators, never from environment variables. Whatever waits for another
+//! rank has a time-out and names whom it waits for. What fails on one rank is known to all.
+//!
+//! Nothing here knows torch, images or files.
+
+mod agree;
+mod channel;
+mod error;
+mod launch;
+mod stop;
+mod wait;
+mod zero_first;
+
+use std::time::Duration;
+
+use mpi::environment::{Universe, processor_name};
+use mpi::traits::Communicator;
+
+pub use channel::{Channel, Reducible, Reduction};
+pub use error::{Error, Failure, Result, Verdict};
+pub use launch::{LaunchError, Launcher};
+pub use zero_first::Scope;
+
+/// How long ranks wait for each other.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// The longest wait for another rank before it counts as lost.
+    pub timeout: Duration,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(600) }
+    }
+}
+
+/// All ranks of the job, as one of them sees it.
+///
+/// Made once, by [`World::init`], and dropped last: dropping it finalizes MPI.
+#[derive(Debug)]
+pub struct World {
+    control: Channel,
+    node_channel: Channel,
+    hosts: Vec<String>,
+    /// The rank of this node's local rank 0.
+    node_leader: usize,
+    node: usize,
+    nodes: usize,
+    config: WorldConfig,
+    _finalizer: Finalizer,
+}
+
+/// Finalizes MPI when the world goes; aborts instead where finalizing would wait for a lost rank.
+struct Finalizer(Option<Universe>);
+
+impl std::fmt::Debug for Finalizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Finalizer")
+    }
+}
+
+impl Drop for Finalizer {
+    fn drop(&mut self) {
+        if stop::is_broken() {
+            stop::abort("the job ends because ranks lost each other", 1);
+        }
+        drop(self.0.take());
+    }
+}
+
+impl World {
+    /// Initializes MPI and finds out who is where. From here on a panic on any thread ends the whole job.
+    ///
+    /// # Errors
+    /// [`LaunchError`] where the launcher started several tasks and MPI sees only one, where MPI is too weak in
+    /// threads, or where MPI was initialized before.
+    pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
+        let (universe, got) =
+            mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
+        if got < mpi::Threading::Multiple {
+            return Err(LaunchError::Threads { got: format!("{got:?}") });
+        }
+        let everyone = universe.world();
+        launch::refuse_singletons(everyone.size() as usize)?;
+
+        let host = processor_name().unwrap_or_else(|_| "unknown-host".to_owned());
+        stop::install(everyone.rank() as usize, &host);
+        let node_communicator = everyone.split_shared(everyone.rank());
+        let control = Channel::new(&everyone, "control", config.timeout).map_err(LaunchError::from_world)?;
+        let node_channel = Channel::new(&node_communicator, "node", config.timeout).map_err(LaunchError::from_world)?;
+
+        // Nodes are numbered in the order of their lowest ranks.
+        let mut leader = [control.rank() as i64];
+        node_channel.broadcast(&mut leader, 0).map_err(LaunchError::from_world)?;
+        let mut leaders = control.all_gather(&leader).map_err(LaunchError::from_world)?;
+        let hosts = control.all_gather_text(&host).map_err(LaunchError::from_world)?;
+        leaders.sort_unstable();
+        leaders.dedup();
+        let node = leaders.binary_search(&leader[0]).unwrap_or(0);
+        Ok(Self {
+            control,
+            node_channel,
+            hosts,
+            node_leader: leader[0] as usize,
+            node,
+            nodes: leaders.len(),
+            config,
+            _finalizer: Finalizer(Some(universe)),
+        })
+    }
+
+    /// This rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.control.rank()
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.control.size()
+    }
+
+    /// This rank among those of its node, from 0.
+    pub fn local_rank(&self) -> usize {
+        self.node_channel.rank()
+    }
+
+    /// The number of ranks on this node.
+    pub fn local_size(&self) -> usize {
+        self.node_channel.size()
+    }
+
+    /// This node, from 0, in the order of the nodes' lowest ranks.
+    pub fn node(&self) -> usize {
+        self.node
+    }
+
+    /// The number of nodes: groups of ranks that share memory.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// This node's name.
+    pub fn host(&self) -> &str {
+        &self.hosts[self.rank()]
+    }
+
+    /// The name of the node that `rank` runs on.
+    pub fn host_of(&self, rank: usize) -> &str {
+        &self.hosts[rank]
+    }
+
+    /// The channel of all ranks, for small collective decisions.
+    pub fn control(&self) -> &Channel {
+        &self.control
+    }
+
+    /// A new channel of all ranks, for the use of one thread. Collective. It must be dropped before the world.
+    ///
+    /// # Errors
+    /// What MPI reported.
+    pub fn channel(&self, name: &'static str) -> Result<Channel> {
+        self.control.duplicate(name, self.config.timeout)
+    }
+
+    /// Ends the whole job now: prints `message` with this rank and host, and aborts all ranks with `exit_code`.
+    pub fn abort(&self, message: &str, exit_code: u8) -> ! {
+        stop::abort(message, exit_code.into())
+    }
+}

@@ -1,0 +1,313 @@
+//! Collectives over host memory, each with a time-out and with MPI's return codes as errors.
+#![expect(unsafe_code, reason = "calls MPI's C interface: rsmpi drops return codes and blocks without a time-out")]
+
+use std::ffi::{c_char, c_int, c_void};
+use std::fmt;
+use std::time::Duration;
+
+use mpi::ffi;
+use mpi::raw::AsRaw;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::Communicator;
+
+use crate::error::{Error, Result};
+use crate::stop;
+use crate::wait::{Patience, wait};
+
+unsafe extern "C" {
+    /// `MPI_IN_PLACE` of the MPI that this program is built with.
+    static world_mpi_in_place: *const c_void;
+}
+
+/// How the values of all ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The sum.
+    Sum,
+    /// The product.
+    Product,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+}
+
+mod sealed {
+    /// MPI's name for a Rust type.
+    pub trait Sealed: Copy + Default {
+        fn datatype() -> mpi::ffi::MPI_Datatype;
+    }
+}
+
+/// Numbers that MPI can send and reduce.
+pub trait Reducible: sealed::Sealed {}
+
+macro_rules! reducible {
+    ($($number:ty => $datatype:ident),* $(,)?) => {
+        $(
+            impl Reducible for $number {}
+            impl sealed::Sealed for $number {
+                fn datatype() -> ffi::MPI_Datatype {
+                    // SAFETY: a constant of the rsmpi shim.
+                    unsafe { ffi::$datatype }
+                }
+            }
+        )*
+    };
+}
+
+reducible! {
+    u8 => RSMPI_UINT8_T,
+    i32 => RSMPI_INT32_T,
+    i64 => RSMPI_INT64_T,
+    u64 => RSMPI_UINT64_T,
+    f32 => RSMPI_FLOAT,
+    f64 => RSMPI_DOUBLE,
+}
+
+/// MPI counts in C's `int`: longer messages go in pieces of at most this many elements.
+const LARGEST_COUNT: usize = 1 << 30;
+
+/// The longest nap while waiting in a collective that all ranks are expected to enter at about the same time.
+const COLLECTIVE_NAP: Duration = Duration::from_micros(500);
+
+/// A communicator of its own: messages of one channel never meet those of another. Every rank of the channel must call
+/// the same collectives in the same order, from one thread at a time.
+///
+/// After a time-out the ranks are out of step: every later call is refused, and the only way on is to end the job.
+pub struct Channel {
+    communicator: SimpleCommunicator,
+    name: &'static str,
+    rank: usize,
+    size: usize,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Channel({}, rank {} of {})", self.name, self.rank, self.size)
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(communicator: &SimpleCommunicator, name: &'static str, timeout: Duration) -> Result<Self> {
+        let communicator = communicator.duplicate();
+        // SAFETY: the communicator was just made and is valid. Errors are to come back as return codes.
+        let code = unsafe { ffi::MPI_Comm_set_errhandler(communicator.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
+        check("MPI_Comm_set_errhandler", code)?;
+        let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
+        Ok(Self { communicator, name, rank, size, timeout })
+    }
+
+    pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
+        Self::new(&self.communicator, name, timeout)
+    }
+
+    /// This rank in the channel, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// The number of ranks in the channel.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How long a collective waits for other ranks before it gives up.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Replaces every element by its reduction over all ranks.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn all_reduce<T: Reducible>(&self, elements: &mut [T], reduction: Reduction) -> Result<()> {
+        // SAFETY: constants of the rsmpi shim.
+        let op = unsafe {
+            match reduction {
+                Reduction::Sum => ffi::RSMPI_SUM,
+                Reduction::Product => ffi::RSMPI_PROD,
+                Reduction::Min => ffi::RSMPI_MIN,
+                Reduction::Max => ffi::RSMPI_MAX,
+            }
+        };
+        for chunk in elements.chunks_mut(LARGEST_COUNT) {
+            self.run("all-reduce", "MPI_Iallreduce", |request| {
+                // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
+                unsafe {
+                    ffi::MPI_Iallreduce(
+                        world_mpi_in_place,
+                        chunk.as_mut_ptr().cast(),
+                        chunk.len() as c_int,
+                        T::datatype(),
+                        op,
+                        self.raw(),
+                        request,
+                    )
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Replaces `elements` by those of rank `root`; equally many on every rank.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn broadcast<T: Reducible>(&self, elements: &mut [T], root: usize) -> Result<()> {
+        let whom = || format!("rank {root} of channel {}", self.name);
+        let patience = Patience { what: "broadcast", whom: &whom, timeout: self.timeout, longest_nap: COLLECTIVE_NAP };
+        self.broadcast_patiently(elements, root, &patience)
+    }
+
+    pub(crate) fn broadcast_patiently<T: Reducible>(
+        &self,
+        elements: &mut [T],
+        root: usize,
+        patience: &Patience<'_>,
+    ) -> Result<()> {
+        for chunk in elements.chunks_mut(LARGEST_COUNT) {
+            self.run_patiently("MPI_Ibcast", patience, |request| {
+                // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
+                unsafe {
+                    ffi::MPI_Ibcast(
+                        chunk.as_mut_ptr().cast(),
+                        chunk.len() as c_int,
+                        T::datatype(),
+                        root as c_int,
+                        self.raw(),
+                        request,
+                    )
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives every rank the bytes of rank `root`, however many they are.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn broadcast_bytes(&self, bytes: &mut Vec<u8>, root: usize) -> Result<()> {
+        let mut length = [bytes.len() as u64];
+        self.broadcast(&mut length, root)?;
+        bytes.resize(length[0] as usize, 0);
+        self.broadcast(bytes, root)
+    }
+
+    /// Collects the elements of every rank, in rank order; equally many on every rank.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn all_gather<T: Reducible>(&self, elements: &[T]) -> Result<Vec<T>> {
+        let mut gathered = vec![T::default(); elements.len() * self.size];
+        self.all_gather_into(elements, &mut gathered)?;
+        Ok(gathered)
+    }
+
+    /// Collects the elements of every rank, in rank order, in `gathered` of `size × elements.len()`.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    ///
+    /// # Panics
+    /// If `gathered` has another length.
+    pub fn all_gather_into<T: Reducible>(&self, elements: &[T], gathered: &mut [T]) -> Result<()> {
+        assert_eq!(gathered.len(), elements.len() * self.size, "room for the elements of every rank");
+        let count = c_int::try_from(elements.len()).map_err(|_| Error::Mpi {
+            call: "MPI_Iallgather",
+            message: format!("{} elements are more than MPI can count", elements.len()),
+        })?;
+        self.run("all-gather", "MPI_Iallgather", |request| {
+            // SAFETY: both slices are borrowed until the request is done; `gathered` has room for every rank's count.
+            unsafe {
+                ffi::MPI_Iallgather(
+                    elements.as_ptr().cast(),
+                    count,
+                    T::datatype(),
+                    gathered.as_mut_ptr().cast(),
+                    count,
+                    T::datatype(),
+                    self.raw(),
+                    request,
+                )
+            }
+        })
+    }
+
+    /// Collects one text of every rank, in rank order. For short texts: each travels padded to the longest.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn all_gather_text(&self, text: &str) -> Result<Vec<String>> {
+        let lengths = self.all_gather(&[text.len() as u64])?;
+        let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let mut padded = vec![0u8; longest];
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        let gathered = self.all_gather(&padded)?;
+        let text_of = |(rank, length): (usize, &u64)| {
+            String::from_utf8_lossy(&gathered[rank * longest..][..*length as usize]).into_owned()
+        };
+        Ok(lengths.iter().enumerate().map(text_of).collect())
+    }
+
+    /// Returns when every rank has called it.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn barrier(&self) -> Result<()> {
+        self.run("barrier", "MPI_Ibarrier", |request| {
+            // SAFETY: the communicator is valid.
+            unsafe { ffi::MPI_Ibarrier(self.raw(), request) }
+        })
+    }
+
+    fn raw(&self) -> ffi::MPI_Comm {
+        self.communicator.as_raw()
+    }
+
+    fn run(
+        &self,
+        what: &'static str,
+        call: &'static str,
+        start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
+    ) -> Result<()> {
+        let whom = || format!("the other {} ranks of channel {}", self.size - 1, self.name);
+        let patience = Patience { what, whom: &whom, timeout: self.timeout, longest_nap: COLLECTIVE_NAP };
+        self.run_patiently(call, &patience, start)
+    }
+
+    fn run_patiently(
+        &self,
+        call: &'static str,
+        patience: &Patience<'_>,
+        start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
+    ) -> Result<()> {
+        if stop::is_broken() {
+            return Err(Error::Broken { what: patience.what.to_owned() });
+        }
+        // SAFETY: a constant of the rsmpi shim.
+        let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+        check(call, start(&mut request))?;
+        wait(&mut request, call, patience)
+    }
+}
+
+/// Turns MPI's return code into an error with MPI's own text.
+pub(crate) fn check(call: &'static str, code: c_int) -> Result<()> {
+    if code == 0 {
+        return Ok(()); // MPI_SUCCESS is 0 by the standard
+    }
+    stop::mark_broken();
+    let mut text = [0u8; 1024]; // longer than MPI_MAX_ERROR_STRING of the MPIs at hand (256 and 512)
+    let mut length = 0;
+    // SAFETY: `text` is longer than MPI's longest error text.
+    let known = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast::<c_char>(), &mut length) } == 0;
+    let message = if known {
+        String::from_utf8_lossy(&text[..(length as usize).min(text.len())]).into_owned()
+    } else {
+        format!("error code {code}")
+    };
+    Err(Error::Mpi { call, message })
+}

@@ -1,0 +1,75 @@
+//! How a job stops: every way out that is not orderly ends here, with a message that names the rank, and takes all
+//! ranks along.
+#![expect(unsafe_code, reason = "MPI_Abort")]
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mpi::ffi;
+
+/// "rank 1 on n1", for messages of this process.
+static LABEL: OnceLock<String> = OnceLock::new();
+/// A collective failed on this rank: the ranks are out of step, and MPI_Finalize would wait for ever.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// This thread's panics are caught and reported by their catcher.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+    static CAUGHT_MESSAGE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From here on a panic ends the whole job: unwinding would drop the world, and MPI_Finalize waits for ranks that are
+/// themselves waiting for this one.
+pub(crate) fn install(rank: usize, host: &str) {
+    let _ = LABEL.set(format!("rank {rank} on {host}"));
+    panic::set_hook(Box::new(|info| {
+        let message = describe(info);
+        if CAUGHT.get() {
+            CAUGHT_MESSAGE.with_borrow_mut(|slot| *slot = Some(message));
+        } else {
+            abort(&message, 1);
+        }
+    }));
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without a message");
+    match info.location() {
+        Some(place) => format!("panicked at {}:{}: {text}", place.file(), place.line()),
+        None => format!("panicked: {text}"),
+    }
+}
+
+/// Runs `task`; a panic in it comes back as its message.
+pub(crate) fn catch_panic<T>(task: impl FnOnce() -> T) -> Result<T, String> {
+    CAUGHT.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(task));
+    CAUGHT.set(false);
+    outcome.map_err(|_| CAUGHT_MESSAGE.take().unwrap_or_else(|| "panicked".to_owned()))
+}
+
+/// From here on no collective is possible on this rank.
+pub(crate) fn mark_broken() {
+    BROKEN.store(true, Ordering::SeqCst);
+}
+
+pub(crate) fn is_broken() -> bool {
+    BROKEN.load(Ordering::SeqCst)
+}
+
+/// Prints `message` and ends all ranks with `exit_code`.
+pub(crate) fn abort(message: &str, exit_code: i32) -> ! {
+    let label = LABEL.get().map_or("before MPI was ready", String::as_str);
+    // One write, so that the lines of several ranks do not mix.
+    eprintln!("error: {label}: {message}");
+    if mpi::environment::is_initialized() && !mpi::environment::is_finalized() {
+        // SAFETY: MPI is initialized and not finalized; MPI_Abort may be called from any thread.
+        unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, exit_code) };
+    }
+    std::process::exit(exit_code)
+}
