@@ -1,6 +1,4 @@
 //! Compiles the shim against the libtorch that torch-sys found, and tells the crates above where it lies.
-#![expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-
 use std::path::PathBuf;
 
 fn main() {

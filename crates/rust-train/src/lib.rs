@@ -1,1 +1,73 @@
-//! Data-parallel training of image models under mpirun and srun.
+//! Data-parallel training of image models under `mpirun` and `srun`.
+//!
+//! One run, as data flows:
+//!
+//! ```text
+//! cli (flags) ─> World (who am I) ─> plan (validated values)
+//!   ─> data  (zero-first: the cache)   ─> dataset::Loader ──┐
+//!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> train (the loop) ─> evaluate ─> checkpoint, metrics
+//! ```
+
+mod announce;
+mod checkpoint;
+pub mod cli;
+mod collectives;
+mod cores;
+mod data;
+mod device;
+mod evaluate;
+mod failure;
+mod logging;
+mod metrics;
+mod model;
+mod plan;
+mod progress;
+mod run_directory;
+mod schedule;
+mod seed;
+mod terminal;
+mod time;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use world::{Launcher, World, WorldConfig};
+
+use cli::Cli;
+use failure::Outcome;
+
+/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage).
+pub fn main() -> ExitCode {
+    // Before MPI is up only the launcher can say which of several processes should speak.
+    let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if speaks {
+                let _ = error.print(); // where stderr is closed there is nobody to tell
+            }
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let world = match World::init(WorldConfig { timeout: cli.timeout() }) {
+        Ok(world) => world,
+        Err(error) => {
+            if speaks {
+                eprintln!("error: {error}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    logging::init(&world);
+    match failure::settle(&world, train::run(&cli, &world)) {
+        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::Agreed { message, exit_code } => {
+            if world.rank() == 0 {
+                eprintln!("error: {message}");
+            }
+            ExitCode::from(exit_code)
+        }
+        Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
+    }
+}

@@ -83,6 +83,10 @@ pub struct Channel {
     timeout: Duration,
 }
 
+// SAFETY: a communicator is a handle that any thread may use under MPI_THREAD_MULTIPLE, which `World::init` demands. The
+// channel is not `Sync`, so it is one thread at a time.
+unsafe impl Send for Channel {}
+
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Channel({}, rank {} of {})", self.name, self.rank, self.size)
@@ -215,6 +219,9 @@ impl Channel {
     /// If `gathered` has another length.
     pub fn all_gather_into<T: Reducible>(&self, elements: &[T], gathered: &mut [T]) -> Result<()> {
         assert_eq!(gathered.len(), elements.len() * self.size, "room for the elements of every rank");
+        if elements.is_empty() {
+            return Ok(()); // an empty slice points nowhere, which Open MPI takes for MPI_IN_PLACE
+        }
         let count = c_int::try_from(elements.len()).map_err(|_| Error::Mpi {
             call: "MPI_Iallgather",
             message: format!("{} elements are more than MPI can count", elements.len()),

@@ -21,7 +21,7 @@ use mpi::traits::Communicator;
 pub use channel::{Channel, Reducible, Reduction};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::{LaunchError, Launcher};
-pub use zero_first::Scope;
+pub use zero_first::{Scope, Turn};
 
 /// How long ranks wait for each other.
 #[derive(Clone, Debug)]
@@ -154,6 +154,11 @@ impl World {
     /// The channel of all ranks, for small collective decisions.
     pub fn control(&self) -> &Channel {
         &self.control
+    }
+
+    /// The channel of this node's ranks.
+    pub fn node_channel(&self) -> &Channel {
+        &self.node_channel
     }
 
     /// A new channel of all ranks, for the use of one thread. Collective. It must be dropped before the world.

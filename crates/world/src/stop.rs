@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "MPI_Abort")]
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +67,8 @@ pub(crate) fn is_broken() -> bool {
 pub(crate) fn abort(message: &str, exit_code: i32) -> ! {
     let label = LABEL.get().map_or("before MPI was ready", String::as_str);
     // One write, so that the lines of several ranks do not mix.
-    eprintln!("error: {label}: {message}");
+    let line = format!("error: {label}: {message}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes()); // where stderr is closed there is nobody to tell
     if mpi::environment::is_initialized() && !mpi::environment::is_finalized() {
         // SAFETY: MPI is initialized and not finalized; MPI_Abort may be called from any thread.
         unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, exit_code) };

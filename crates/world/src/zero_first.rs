@@ -16,6 +16,15 @@ pub enum Scope {
     World,
 }
 
+/// When a rank runs the task of [`World::zero_first`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As the leader: nobody has done the work yet.
+    First,
+    /// After a leader has done it, to find its result.
+    After,
+}
+
 /// The longest nap of a rank that waits for a leader's work: long enough to cost nothing, short against the work.
 const LEADER_NAP: Duration = Duration::from_millis(20);
 
@@ -32,9 +41,9 @@ impl World {
         &self,
         scope: Scope,
         doing: &str,
-        mut task: impl FnMut() -> std::result::Result<T, Failure>,
+        mut task: impl FnMut(Turn) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
-        let mut guarded = || match catch_panic(&mut task) {
+        let mut guarded = |turn| match catch_panic(|| task(turn)) {
             Ok(result) => result,
             Err(panic) => Err(Failure::new(format!("{doing}: {panic}"))),
         };
@@ -43,11 +52,11 @@ impl World {
             Scope::World => 0,
         };
         let result = if self.rank() == leader {
-            let result = guarded();
+            let result = guarded(Turn::First);
             self.tell_followers(scope, doing, result.is_ok())?;
             Some(result)
         } else if self.tell_followers(scope, doing, true)? {
-            Some(guarded())
+            Some(guarded(Turn::After))
         } else {
             None
         };

@@ -1,0 +1,133 @@
+//! The command line: flags as they are typed. [`crate::plan`] makes validated values of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Train an image model, data-parallel over all ranks of an MPI job.
+///
+/// Without arguments it trains a small network on handwritten digits that are part of the program.
+#[derive(Clone, Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*. Default: the digits inside the program
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+
+    /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub classes: Option<PathBuf>,
+
+    /// Folder for the cache of decoded pictures (HDF5). Default: beside the pictures, or where that cannot be written,
+    /// in the user's cache folder
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub cache: Option<PathBuf>,
+
+    /// Who builds the cache: rank 0 alone, on storage that all nodes share, or one rank of each node, on its own disk
+    #[arg(long, value_enum, default_value_t = CacheScope::World, help_heading = "Data")]
+    pub cache_scope: CacheScope,
+
+    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for; 8 for the digits
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    pub image_size: Option<usize>,
+
+    /// Black pixels around a picture before a random window is cut out. Default for sizes up to 64: an eighth of the
+    /// size. Larger sizes get a random part of the picture, scaled
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    pub crop_padding: Option<usize>,
+
+    /// Never mirror a picture. The digits never are
+    #[arg(long, help_heading = "Data")]
+    pub no_flip: bool,
+
+    /// Network: resnet18, resnet34, resnet50, cifar_resnet20, lenet
+    #[arg(long, default_value = "cifar_resnet20", help_heading = "Model")]
+    pub model: String,
+
+    /// Start from these weights (safetensors, with the network's own names) instead of random ones
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub weights: Option<PathBuf>,
+
+    /// Passes over the training pictures
+    #[arg(long, default_value_t = 20, help_heading = "Training")]
+    pub epochs: usize,
+
+    /// Pictures per step over all ranks; the ranks must be able to share them evenly
+    #[arg(long, default_value_t = 64, help_heading = "Training")]
+    pub batch: usize,
+
+    /// Highest learning rate of the schedule: a linear warm-up, then a half cosine down to zero
+    #[arg(long, default_value_t = 0.1, help_heading = "Training")]
+    pub lr: f64,
+
+    /// Epochs of warm-up
+    #[arg(long, default_value_t = 2.0, value_name = "EPOCHS", help_heading = "Training")]
+    pub warmup: f64,
+
+    /// Momentum of SGD
+    #[arg(long, default_value_t = 0.9, help_heading = "Training")]
+    pub momentum: f64,
+
+    /// Nesterov's form of momentum
+    #[arg(long, help_heading = "Training")]
+    pub nesterov: bool,
+
+    /// L2 penalty on the weights
+    #[arg(long, default_value_t = 5e-4, help_heading = "Training")]
+    pub weight_decay: f64,
+
+    /// Everything random follows from it: weights, order, augmentation
+    #[arg(long, default_value_t = 0, help_heading = "Training")]
+    pub seed: u64,
+
+    /// On CUDA use only algorithms that repeat bit for bit, instead of the fastest
+    #[arg(long, help_heading = "Training")]
+    pub deterministic: bool,
+
+    /// Stop after this many steps. Default: when the epochs are over
+    #[arg(long, value_name = "STEPS", help_heading = "Training")]
+    pub max_steps: Option<usize>,
+
+    /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
+    #[arg(long, default_value = "", help_heading = "Machine")]
+    pub device: String,
+
+    /// Threads that prepare batches, per rank. Default: the cores the rank may use
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub loader_threads: Option<usize>,
+
+    /// Longest wait for another rank before the job gives up, in seconds
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
+    pub timeout: f64,
+
+    /// Folder for the results, which must not exist yet. Default: a new one below ./runs
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    pub output: Option<PathBuf>,
+}
+
+/// Who builds the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheScope {
+    /// Rank 0, for all nodes.
+    World,
+    /// One rank of each node.
+    Node,
+}
+
+impl Cli {
+    pub(crate) fn timeout(&self) -> Duration {
+        // A time that makes no sense is refused by the plan; MPI is started before that.
+        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::from_secs(600))
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rust-train                                        the digits, on one rank
+  mpirun -n 2 rust-train                            the same, on two
+  mpirun -n 4 rust-train --data pets --model resnet50 --batch 256
+  srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache --cache-scope node
+
+Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
+Exit status: 0 done, 1 failed, 2 wrong usage or bad input.";

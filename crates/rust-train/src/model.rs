@@ -1,0 +1,93 @@
+//! The model of a run: built, its weights in place, its gradients connected.
+
+use backbones::Backbone;
+use tch::{Device, Kind, Tensor};
+use torch_ext::ProcessGroup;
+use world::{Scope, World};
+
+use crate::failure::{to_failure, usage};
+use crate::plan::Plan;
+
+/// Mean and standard deviation of ImageNet's pixels, red, green and blue, in 0–1.
+const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+const STD: [f64; 3] = [0.229, 0.224, 0.225];
+
+/// Builds the model and loads its weights, if some are named. Collective.
+pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
+    let backbone = Backbone::new(plan.architecture.network(classes), device);
+    if let Some(path) = &plan.weights {
+        world.zero_first(Scope::World, "loading the weights", |_| {
+            backbone.load(path).map_err(|error| to_failure(&usage(format!("--weights: {error}"))))
+        })?;
+        if world.rank() == 0 {
+            log::info!("weights from {}", path.display());
+        }
+    }
+    Ok(backbone)
+}
+
+/// Averages the running statistics of BatchNorm over all ranks, so that every rank evaluates, and rank 0 saves, the
+/// same model. Collective.
+pub(crate) fn average_buffers(backbone: &Backbone, group: &ProcessGroup) -> torch_ext::Result<()> {
+    let mut buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor).collect();
+    buffers.retain(|tensor| tensor.kind() == Kind::Float);
+    if buffers.is_empty() || group.size() == 1 {
+        return Ok(());
+    }
+    // One message for all.
+    let mut flat = Tensor::cat(&buffers, 0);
+    group.all_reduce(&flat)?;
+    let _ = flat.f_div_scalar_(group.size() as i64)?;
+    let mut start = 0;
+    for buffer in &mut buffers {
+        let length = buffer.size()[0];
+        buffer.copy_(&flat.narrow(0, start, length));
+        start += length;
+    }
+    Ok(())
+}
+
+/// Bytes N×side×side×3 to normalized pictures N×3×side×side on a device.
+#[derive(Debug)]
+pub(crate) struct Normalize {
+    scale: Tensor,
+    shift: Tensor,
+    device: Device,
+}
+
+impl Normalize {
+    pub(crate) fn new(device: Device) -> Self {
+        let scale: Vec<_> = STD.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect();
+        let shift: Vec<_> = MEAN.iter().zip(STD).map(|(mean, std)| (-mean / std) as f32).collect();
+        let channels = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
+        Self { scale: channels(&scale), shift: channels(&shift), device }
+    }
+
+    pub(crate) fn pictures(&self, batch: &dataset::Batch) -> Tensor {
+        let side = batch.side as i64;
+        let bytes = Tensor::from_slice(&batch.pixels).to_device(self.device);
+        let pictures = bytes.view([batch.len() as i64, side, side, 3]).permute([0, 3, 1, 2]);
+        (pictures.to_kind(Kind::Float) * &self.scale + &self.shift).contiguous()
+    }
+
+    pub(crate) fn labels(&self, batch: &dataset::Batch) -> Tensor {
+        Tensor::from_slice(&batch.labels).to_device(self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_normalized_channels() {
+        let batch = dataset::Batch { pixels: [0, 127, 255].repeat(4), labels: vec![3], side: 2 };
+        let pictures = Normalize::new(Device::Cpu).pictures(&batch);
+        assert_eq!(pictures.size(), [1, 3, 2, 2]);
+        for (channel, value) in [0.0, 127.0, 255.0].into_iter().enumerate() {
+            let expected = (value / 255.0 - MEAN[channel]) / STD[channel];
+            let got = pictures.double_value(&[0, channel as i64, 1, 1]);
+            assert!((got - expected).abs() < 1e-5, "channel {channel}: {got}");
+        }
+    }
+}

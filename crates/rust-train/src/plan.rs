@@ -1,0 +1,217 @@
+//! Flags become validated values before any work starts. What is refused here costs nothing.
+
+use std::path::PathBuf;
+
+use architectures::{Architecture, architecture};
+use dataset::{Augmentation, Crop};
+use layout::{BatchLayout, DeviceRequest};
+use serde::Serialize;
+use world::Scope;
+
+use crate::cli::{CacheScope, Cli};
+use crate::failure::usage;
+
+/// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
+const LARGEST_PADDED_SIZE: usize = 64;
+
+/// Everything that a run does, decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub data: Data,
+    pub classes: Option<PathBuf>,
+    pub architecture: Architecture,
+    pub weights: Option<PathBuf>,
+    /// Side of the pictures that the network sees, in pixels.
+    pub image_size: usize,
+    pub augmentation: Augmentation,
+    pub batch: BatchLayout,
+    pub training: Training,
+    pub device: DeviceRequest,
+    pub loader_threads: Option<usize>,
+    pub output: Option<PathBuf>,
+}
+
+/// Where the pictures come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Data {
+    Digits,
+    Folder { root: PathBuf, cache: Option<PathBuf>, cache_scope: Scope },
+}
+
+/// The numbers of the recipe.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Training {
+    pub epochs: usize,
+    pub max_steps: Option<usize>,
+    pub lr: f64,
+    pub warmup_epochs: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub weight_decay: f64,
+    pub seed: u64,
+    pub deterministic: bool,
+}
+
+impl Plan {
+    /// Validates the flags for a job of `ranks`.
+    pub(crate) fn new(cli: &Cli, ranks: usize) -> anyhow::Result<Self> {
+        let architecture = architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?;
+        let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
+        let batch = BatchLayout::of_global(cli.batch, ranks, 1).map_err(|error| usage(format!("--batch: {error}")))?;
+        let data = match &cli.data {
+            None => Data::Digits,
+            Some(root) => Data::Folder {
+                root: root.clone(),
+                cache: cli.cache.clone(),
+                cache_scope: match cli.cache_scope {
+                    CacheScope::World => Scope::World,
+                    CacheScope::Node => Scope::Node,
+                },
+            },
+        };
+        let image_size = match (cli.image_size, &data) {
+            (Some(size), Data::Digits) if size != dataset::digits::SIDE => {
+                return Err(usage(format!(
+                    "--image-size {size}: the digits are {0}×{0} pixels",
+                    dataset::digits::SIDE
+                )));
+            }
+            (_, Data::Digits) => dataset::digits::SIDE,
+            (size, Data::Folder { .. }) => size.unwrap_or(architecture.image_size),
+        };
+        let network = architecture.network(1);
+        network.shapes(image_size, image_size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        Ok(Self {
+            augmentation: augmentation(cli, &data, image_size)?,
+            data,
+            classes: cli.classes.clone(),
+            architecture,
+            weights: cli.weights.clone(),
+            image_size,
+            batch,
+            training: training(cli)?,
+            device,
+            loader_threads: cli.loader_threads,
+            output: cli.output.clone(),
+        })
+    }
+
+    /// Side of the decoded pictures in the cache, in pixels: larger than what the network sees where random parts are
+    /// scaled (256 for 224).
+    pub(crate) fn cache_side(&self) -> usize {
+        match self.augmentation.crop {
+            Crop::Resized => self.image_size * 8 / 7,
+            Crop::Center | Crop::Padded { .. } => self.image_size,
+        }
+    }
+
+    /// A short name of what is trained on what.
+    pub(crate) fn name(&self) -> String {
+        let data = match &self.data {
+            Data::Digits => "digits".into(),
+            Data::Folder { root, .. } => root
+                .canonicalize()
+                .ok()
+                .and_then(|root| root.file_name().map(|name| name.to_string_lossy().into_owned()))
+                .unwrap_or_else(|| "data".to_owned()),
+        };
+        format!("{data}-{}", self.architecture.name)
+    }
+}
+
+fn augmentation(cli: &Cli, data: &Data, image_size: usize) -> anyhow::Result<Augmentation> {
+    let crop = match cli.crop_padding {
+        Some(padding) if padding >= image_size => {
+            return Err(usage(format!(
+                "--crop-padding {padding}: must be less than the pictures' {image_size} pixels"
+            )));
+        }
+        Some(padding) => Crop::Padded { padding },
+        None if image_size <= LARGEST_PADDED_SIZE => Crop::Padded { padding: image_size / 8 },
+        None => Crop::Resized,
+    };
+    // A mirrored digit is another character.
+    Ok(Augmentation { crop, flip: !cli.no_flip && *data != Data::Digits })
+}
+
+fn training(cli: &Cli) -> anyhow::Result<Training> {
+    let at_least = |flag: &str, value: f64, least: f64| {
+        if value.is_finite() && value >= least {
+            Ok(())
+        } else {
+            Err(usage(format!("{flag} {value}: must be a number of at least {least}")))
+        }
+    };
+    at_least("--lr", cli.lr, 0.0)?;
+    at_least("--warmup", cli.warmup, 0.0)?;
+    at_least("--momentum", cli.momentum, 0.0)?;
+    at_least("--weight-decay", cli.weight_decay, 0.0)?;
+    at_least("--timeout", cli.timeout, 0.1)?;
+    if cli.epochs == 0 {
+        return Err(usage("--epochs: must be at least 1"));
+    }
+    if cli.loader_threads == Some(0) {
+        return Err(usage("--loader-threads: must be at least 1"));
+    }
+    if cli.nesterov && cli.momentum == 0.0 {
+        return Err(usage("--nesterov: needs a --momentum above 0"));
+    }
+    Ok(Training {
+        epochs: cli.epochs,
+        max_steps: cli.max_steps,
+        lr: cli.lr,
+        warmup_epochs: cli.warmup,
+        momentum: cli.momentum,
+        nesterov: cli.nesterov,
+        weight_decay: cli.weight_decay,
+        seed: cli.seed,
+        deterministic: cli.deterministic,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
+        let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
+        Plan::new(&Cli::try_parse_from(arguments).unwrap(), ranks)
+    }
+
+    #[test]
+    fn sizes_follow_from_model_and_data() {
+        let digits = plan("", 2).unwrap();
+        assert_eq!((digits.image_size, digits.cache_side(), digits.augmentation.flip), (8, 8, false));
+        assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
+        let cifar = plan("--data d", 1).unwrap();
+        assert_eq!((cifar.image_size, cifar.cache_side()), (32, 32));
+        assert_eq!(cifar.augmentation, Augmentation { crop: Crop::Padded { padding: 4 }, flip: true });
+        let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
+        assert_eq!((photos.image_size, photos.cache_side()), (224, 256));
+        assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, flip: false });
+    }
+
+    #[test]
+    fn bad_flags_are_refused_in_one_line() {
+        let cases = [
+            ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
+            ("--model resnet19", 1, "--model: no model is called 'resnet19'; there are: resnet18"),
+            ("--device gpu", 1, "--device: 'gpu' in device 'gpu' is no device"),
+            ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take pictures of 2×2 pixels"),
+            ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),
+            ("--crop-padding 8", 1, "--crop-padding 8: must be less than the pictures' 8 pixels"),
+            ("--epochs 0", 1, "--epochs: must be at least 1"),
+            ("--lr nan", 1, "--lr NaN: must be a number of at least 0"),
+            ("--nesterov --momentum 0", 1, "--nesterov: needs a --momentum above 0"),
+            ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
+            ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
+        ];
+        for (flags, ranks, words) in cases {
+            let error = plan(flags, ranks).unwrap_err();
+            assert!(error.is::<crate::failure::Usage>(), "{flags}");
+            let text = error.to_string();
+            assert!(text.starts_with(words) && !text.contains('\n'), "{flags}: {text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The folder with a run's results: a new one for every run.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use world::{Failure, World};
+
+use crate::failure::{to_failure, usage};
+use crate::plan::Plan;
+
+/// Makes the folder for this run's results. Collective; rank 0 makes it, all ranks learn its name.
+pub(crate) fn create(world: &World, plan: &Plan) -> anyhow::Result<PathBuf> {
+    let bytes = world.from_rank_zero("making the folder for the results", || {
+        let made = match &plan.output {
+            Some(path) => make(path).map(|()| path.clone()),
+            None => make_new(Path::new("runs"), &plan.name()),
+        };
+        let path = made.map_err(|error| to_failure(&error))?;
+        path.into_os_string()
+            .into_string()
+            .map_err(|path| Failure::usage(format!("{path:?} is not UTF-8")))
+            .map(String::into_bytes)
+    })?;
+    Ok(PathBuf::from(String::from_utf8(bytes)?))
+}
+
+fn make(path: &Path) -> anyhow::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| usage(format!("{}: {error}", parent.display())))?;
+    }
+    std::fs::create_dir(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            usage(format!("--output {}: exists already; name a new folder, no result is overwritten", path.display()))
+        }
+        _ => usage(format!("--output {}: {error}", path.display())),
+    })
+}
+
+/// The first of NAME, NAME-2, NAME-3… that is not there yet. Making it is the test, so that two runs never share one.
+fn make_new(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(parent).map_err(|error| usage(format!("{}: {error}", parent.display())))?;
+    for number in 1.. {
+        let path = parent.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(usage(format!("{}: {error}", path.display()))),
+        }
+    }
+    unreachable!("numbers do not end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_run_gets_a_new_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let runs = root.path().join("runs");
+        let names: Vec<_> = (0..3).map(|_| make_new(&runs, "digits").unwrap()).collect();
+        assert_eq!(names, ["digits", "digits-2", "digits-3"].map(|name| runs.join(name)));
+        let error = make(&runs.join("digits")).unwrap_err();
+        assert!(error.to_string().contains("exists already"), "{error}");
+    }
+}
