@@ -1,1 +1,210 @@
-//! x
+//! Launches programs under `mpirun`, with a time-out, on one node or on two that are made up on this machine.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How a job ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The launcher's exit status; `None` where a signal ended it.
+    pub status: Option<i32>,
+    /// What all ranks wrote to stdout.
+    pub stdout: String,
+    /// What all ranks and the launcher wrote to stderr.
+    pub stderr: String,
+    /// From the start to the end.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// Asserts that the job succeeded.
+    ///
+    /// # Panics
+    /// With everything that the job wrote, where it did not.
+    pub fn expect_success(&self) -> &Self {
+        assert_eq!(self.status, Some(0), "the job failed:\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The lines of the ranks' own errors on stderr, without the launcher's words.
+    pub fn error_lines(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.starts_with("error: ")).collect()
+    }
+}
+
+/// A job of several ranks.
+#[derive(Clone, Debug)]
+pub struct Mpirun {
+    ranks: usize,
+    nodes: usize,
+    timeout: Duration,
+    directory: Option<PathBuf>,
+}
+
+impl Mpirun {
+    /// A job of `ranks` on this node.
+    pub fn new(ranks: usize) -> Self {
+        Self { ranks, nodes: 1, timeout: Duration::from_secs(120), directory: None }
+    }
+
+    /// Spreads the ranks over `nodes`, which are made with a host name each in a UTS namespace of its own. To MPI they
+    /// are different machines: TCP runs between them, shared memory within.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// The job must end within this time.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The ranks start in this folder.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Runs `program` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started, or does not end in time: then with everything it wrote.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Outcome {
+        self.start(program, arguments).wait()
+    }
+
+    /// Starts `program` and returns while it runs.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Job {
+        let mut command = Command::new("mpirun");
+        command.arg("-n").arg(self.ranks.to_string());
+        if is_open_mpi() {
+            command.args(["--oversubscribe", "--bind-to", "none"]);
+            command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+        }
+        if self.nodes > 1 {
+            assert!(is_open_mpi(), "made-up nodes need Open MPI's mpirun");
+            let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("node-agent");
+            let per_node = self.ranks.div_ceil(self.nodes);
+            let hosts: Vec<_> = (1..=self.nodes).map(|node| format!("n{node}:{per_node}")).collect();
+            command.args(["--mca", "plm_rsh_agent"]).arg(agent).args(["--host", &hosts.join(",")]);
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let [out, err] = [(); 2].map(|()| tempfile::NamedTempFile::new().expect("a temporary file"));
+        command.arg(program).args(arguments).process_group(0).stdin(Stdio::null());
+        command.stdout(out.reopen().expect("the file is there")).stderr(err.reopen().expect("the file is there"));
+        let child = command.spawn().expect("mpirun is installed: scripts/setup");
+        Job { child, out, err, start: Instant::now(), timeout: self.timeout }
+    }
+}
+
+/// A job that runs.
+#[derive(Debug)]
+pub struct Job {
+    child: Child,
+    out: tempfile::NamedTempFile,
+    err: tempfile::NamedTempFile,
+    start: Instant,
+    timeout: Duration,
+}
+
+impl Job {
+    /// What the job has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        read(self.err.path())
+    }
+
+    /// Waits until stderr satisfies `condition`.
+    ///
+    /// # Panics
+    /// If the job ends before, or takes too long.
+    pub fn wait_until(&mut self, condition: impl Fn(&str) -> bool) -> String {
+        loop {
+            let stderr = self.stderr();
+            if condition(&stderr) {
+                return stderr;
+            }
+            assert!(matches!(self.child.try_wait(), Ok(None)), "the job ended too early:\n{stderr}");
+            assert!(self.start.elapsed() < self.timeout, "waited for too long:\n{stderr}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// If the job does not end in time: then with everything it wrote.
+    pub fn wait(mut self) -> Outcome {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("mpirun is our child") {
+                break status;
+            }
+            if self.start.elapsed() > self.timeout {
+                let written = format!("{}\n{}", read(self.out.path()), self.stderr());
+                panic!("the job did not end within {:?}:\n{written}", self.timeout); // Drop kills it
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let elapsed = self.start.elapsed();
+        Outcome { status: status.code(), stdout: read(self.out.path()), stderr: self.stderr(), elapsed }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+                let _ = kill_process_group(group, Signal::KILL); // it may have ended by itself
+            }
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("the output can be read");
+    // A terminal's line ends: Open MPI gives each rank a pseudo-terminal for its stdout.
+    String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
+}
+
+fn is_open_mpi() -> bool {
+    let version = Command::new("mpirun").arg("--version").output().expect("mpirun is installed: scripts/setup");
+    String::from_utf8_lossy(&version.stdout).contains("Open MPI")
+}
+
+/// A binary of another package of this workspace, up to date and of the same profile as the test that is running.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn binary(name: &str) -> PathBuf {
+    static BUILD: Once = Once::new();
+    // Cargo builds a package's own binaries for its tests, but not those of another.
+    BUILD.call_once(|| {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "the binaries do not build");
+    });
+    let test = std::env::current_exe().expect("a test knows itself"); // target/PROFILE/deps/TEST
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    folder.join(name)
+}

@@ -11,7 +11,7 @@ use crate::Backbone;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file cannot be read or written as safetensors.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: cannot be read or written as safetensors", path = path.display())]
     File {
         /// The file.
         path: PathBuf,

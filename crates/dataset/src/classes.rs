@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// # Errors
 /// An unreadable file, no name at all, or a name that stands there twice.
 pub fn read_classes(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "reading the classes file"))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::Input(format!("{}: cannot read the classes file: {error}", path.display())))?;
     parse(&text).map_err(|reason| Error::Input(format!("{}{reason}", path.display())))
 }
 

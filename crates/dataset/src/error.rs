@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// A file or folder cannot be read or written.
-    #[error("{path}: {doing}: {source}", path = path.display())]
+    #[error("{path}: {doing}", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// HDF5 refused.
-    #[error("{path}: HDF5: {source}", path = path.display())]
+    #[error("{path}: HDF5 refused", path = path.display())]
     Hdf5 {
         /// The file.
         path: PathBuf,

@@ -61,16 +61,16 @@ pub struct Cli {
     #[arg(long, default_value_t = 0.1, help_heading = "Training")]
     pub lr: f64,
 
-    /// Epochs of warm-up
-    #[arg(long, default_value_t = 2.0, value_name = "EPOCHS", help_heading = "Training")]
-    pub warmup: f64,
+    /// Epochs of warm-up. Default: a quarter of all, at most 5
+    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, help_heading = "Training")]
+    pub warmup: Option<f64>,
 
     /// Momentum of SGD
     #[arg(long, default_value_t = 0.9, help_heading = "Training")]
     pub momentum: f64,
 
     /// Nesterov's form of momentum
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Training")]
     pub nesterov: bool,
 
     /// L2 penalty on the weights

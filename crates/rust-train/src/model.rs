@@ -17,7 +17,8 @@ pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) 
     let backbone = Backbone::new(plan.architecture.network(classes), device);
     if let Some(path) = &plan.weights {
         world.zero_first(Scope::World, "loading the weights", |_| {
-            backbone.load(path).map_err(|error| to_failure(&usage(format!("--weights: {error}"))))
+            let loaded = backbone.load(path).map_err(anyhow::Error::from);
+            loaded.map_err(|error| to_failure(&usage(format!("--weights: {error:#}"))))
         })?;
         if world.rank() == 0 {
             log::info!("weights from {}", path.display());

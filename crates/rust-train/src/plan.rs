@@ -143,7 +143,8 @@ fn training(cli: &Cli) -> anyhow::Result<Training> {
         }
     };
     at_least("--lr", cli.lr, 0.0)?;
-    at_least("--warmup", cli.warmup, 0.0)?;
+    let warmup_epochs = cli.warmup.unwrap_or_else(|| (cli.epochs as f64 / 4.0).min(5.0));
+    at_least("--warmup", warmup_epochs, 0.0)?;
     at_least("--momentum", cli.momentum, 0.0)?;
     at_least("--weight-decay", cli.weight_decay, 0.0)?;
     at_least("--timeout", cli.timeout, 0.1)?;
@@ -153,16 +154,13 @@ fn training(cli: &Cli) -> anyhow::Result<Training> {
     if cli.loader_threads == Some(0) {
         return Err(usage("--loader-threads: must be at least 1"));
     }
-    if cli.nesterov && cli.momentum == 0.0 {
-        return Err(usage("--nesterov: needs a --momentum above 0"));
-    }
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
         lr: cli.lr,
-        warmup_epochs: cli.warmup,
+        warmup_epochs,
         momentum: cli.momentum,
-        nesterov: cli.nesterov,
+        nesterov: cli.nesterov && cli.momentum > 0.0, // without momentum there is nothing to look ahead along
         weight_decay: cli.weight_decay,
         seed: cli.seed,
         deterministic: cli.deterministic,
@@ -203,7 +201,7 @@ mod tests {
             ("--crop-padding 8", 1, "--crop-padding 8: must be less than the pictures' 8 pixels"),
             ("--epochs 0", 1, "--epochs: must be at least 1"),
             ("--lr nan", 1, "--lr NaN: must be a number of at least 0"),
-            ("--nesterov --momentum 0", 1, "--nesterov: needs a --momentum above 0"),
+            ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
         ];

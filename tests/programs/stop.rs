@@ -1,0 +1,33 @@
+//! One rank leaves the others in the middle of an all-reduce. Arguments: how, and which rank.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+use world::{Reduction, World, WorldConfig};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let (how, who): (&str, usize) = (&arguments[1], arguments[2].parse().unwrap());
+    let timeout = if how == "stall" { 2 } else { 60 };
+    let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout) }).unwrap();
+    world.control().barrier().unwrap();
+    if world.rank() == who {
+        match how {
+            "panic" => panic!("out of cheese"),
+            "thread-panic" => {
+                std::thread::spawn(|| panic!("out of cheese"));
+            }
+            "error" => world.abort("out of cheese", 3),
+            "kill" => kill_process(getpid(), Signal::KILL).unwrap(),
+            "exit" => std::process::exit(4),
+            "stall" => {}
+            other => panic!("no way to stop is called {other}"),
+        }
+        std::thread::sleep(Duration::from_secs(60));
+    }
+    let mut numbers = [1.0f32; 1000];
+    if let Err(error) = world.control().all_reduce(&mut numbers, Reduction::Sum) {
+        world.abort(&error.to_string(), 1);
+    }
+    unreachable!("rank {who} took no part");
+}

@@ -1,0 +1,61 @@
+//! Who is where, and the collectives. Arguments: the number of ranks, of nodes, and of ranks on each node.
+
+use world::{Error, Failure, Reduction, World, WorldConfig};
+
+fn main() {
+    let expected: Vec<usize> = std::env::args().skip(1).map(|argument| argument.parse().unwrap()).collect();
+    let world = World::init(WorldConfig::default()).unwrap();
+    let (rank, size) = (world.rank(), world.size());
+    assert_eq!([size, world.nodes(), world.local_size()], expected[..]);
+    assert_eq!(rank, world.node() * world.local_size() + world.local_rank());
+    assert!((0..size).all(|other| (world.host_of(other) == world.host()) == (other / expected[2] == world.node())));
+
+    let control = world.control();
+    // Sums, in every type; long enough for several rounds of MPI's algorithms.
+    let mut floats: Vec<f32> = (0..100_003).map(|index| (index % 17) as f32 + rank as f32).collect();
+    control.all_reduce(&mut floats, Reduction::Sum).unwrap();
+    let ranks = (size * (size - 1) / 2) as f32;
+    assert!(floats.iter().enumerate().all(|(index, &sum)| sum == (index % 17) as f32 * size as f32 + ranks));
+    let mut most = [rank as i64, -(rank as i64)];
+    control.all_reduce(&mut most, Reduction::Max).unwrap();
+    assert_eq!(most, [size as i64 - 1, 0]);
+    control.all_reduce::<u8>(&mut [], Reduction::Sum).unwrap();
+
+    // Broadcasts of unequal and empty lengths, from every root.
+    for root in 0..size {
+        let mut bytes = if rank == root { vec![root as u8; root * 1000] } else { vec![7; 3] };
+        control.broadcast_bytes(&mut bytes, root).unwrap();
+        assert_eq!(bytes, vec![root as u8; root * 1000]);
+    }
+
+    // Texts of unequal and no length.
+    let texts = control.all_gather_text(&"é".repeat(rank)).unwrap();
+    assert!(texts.iter().enumerate().all(|(rank, text)| *text == "é".repeat(rank)));
+    assert!(control.all_gather_text("").unwrap().iter().all(String::is_empty));
+    control.barrier().unwrap();
+
+    // Agreement: all well, one fails, all fail.
+    assert_eq!(world.agree(Ok(rank)).unwrap(), rank);
+    let last = size - 1;
+    let result = if rank == last { Err(Failure::usage("no such file")) } else { Ok(()) };
+    match world.agree(result) {
+        Err(Error::Agreed(verdict)) => {
+            assert_eq!((verdict.rank, verdict.failed, verdict.failure.exit_code), (last, 1, 2));
+            assert_eq!(verdict.host, world.host_of(last));
+            if size > 1 {
+                assert_eq!(verdict.to_string(), format!("rank {last} on {}: no such file", world.host_of(last)));
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    match world.agree::<()>(Err(Failure::new(format!("rank {rank} failed")))) {
+        Err(Error::Agreed(verdict)) => {
+            assert_eq!((verdict.failed, verdict.to_string()), (size, "rank 0 failed".to_owned()));
+        }
+        other => panic!("{other:?}"),
+    }
+
+    // What rank 0 alone finds out.
+    assert_eq!(world.from_rank_zero("counting", || Ok(vec![1, 2, 3])).unwrap(), [1, 2, 3]);
+    assert!(matches!(world.from_rank_zero("counting", || panic!("miscounted")), Err(Error::Agreed(_))));
+}

@@ -1,0 +1,91 @@
+//! Zero-first in all its outcomes. Arguments: the case, and a folder that all ranks see. Every rank prints what it got
+//! as one line on stdout.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use world::{Error, Failure, Scope, Turn, World, WorldConfig};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let (case, folder) = (arguments[1].as_str(), Path::new(&arguments[2]));
+    let timeout = if case == "leader-too-slow" { 1.0 } else { 60.0 };
+    let world = World::init(WorldConfig { timeout: Duration::from_secs_f64(timeout) }).unwrap();
+    let node = folder.join(format!("node-{}", world.node()));
+    let runs = Cell::new(0);
+
+    let cpu_before = cpu_time();
+    let result = match case {
+        // The leader makes a file, the others find it.
+        "world" => world.zero_first(Scope::World, "making the file", |turn| make(&folder.join("file"), turn, &runs)),
+        // One leader a node, each for its own file.
+        "node" => world.zero_first(Scope::Node, "making the file", |turn| make(&node, turn, &runs)),
+        "leader-fails" => world.zero_first(Scope::Node, "making the file", |turn| match (turn, world.node()) {
+            (Turn::First, 0) => Err(Failure::usage("no space left")),
+            _ => make(&node, turn, &runs),
+        }),
+        "leader-panics" => world.zero_first(Scope::World, "making the file", |turn| {
+            assert!(turn == Turn::After, "the disk is on fire");
+            Ok("made".to_owned())
+        }),
+        "follower-fails" => world.zero_first(Scope::World, "making the file", |_| {
+            if world.rank() == 1 { Err(Failure::new("cannot see the file")) } else { Ok("made".to_owned()) }
+        }),
+        "leader-slow" | "leader-too-slow" => world.zero_first(Scope::World, "making the file", |turn| {
+            if turn == Turn::First {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            Ok("made".to_owned())
+        }),
+        // How long it takes when there is nothing to do.
+        "cached" => {
+            let mut times: Vec<f64> = (0..200)
+                .map(|_| {
+                    let start = Instant::now();
+                    world.zero_first(Scope::World, "nothing", |_| Ok(())).unwrap();
+                    start.elapsed().as_secs_f64() * 1e3
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            Ok(format!("median {:.3} ms, slowest {:.3} ms", times[100], times[199]))
+        }
+        other => panic!("no case is called {other}"),
+    };
+    let cpu = cpu_time() - cpu_before;
+
+    if case == "leader-slow" && world.rank() != 0 {
+        assert!(cpu < 0.2, "waiting took {cpu} s of CPU time");
+    }
+    // Whoever led a scope ran the task, and whoever follows a leader that failed did not.
+    let text = match &result {
+        Ok(text) => format!("ok {text}"),
+        Err(error @ Error::Agreed(verdict)) => format!("agreed {} {error}", verdict.failure.exit_code),
+        Err(error) => format!("alone {error}"),
+    };
+    println!("rank {} ran {}: {text}", world.rank(), runs.get());
+    if matches!(result, Err(Error::TimedOut { .. })) {
+        // The others are on their way: without agreement, only ending the job is left.
+        std::thread::sleep(Duration::from_secs(1));
+        world.abort("gave up", 1);
+    }
+}
+
+/// Makes the file on the first turn; finds it on the others.
+fn make(path: &Path, turn: Turn, runs: &Cell<usize>) -> Result<String, Failure> {
+    runs.set(runs.get() + 1);
+    match turn {
+        Turn::First => {
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::write(path, "content").map_err(Failure::new)?;
+            Ok("made".to_owned())
+        }
+        Turn::After => std::fs::read_to_string(path).map(|_| "found".to_owned()).map_err(Failure::new),
+    }
+}
+
+/// This process's CPU time, in seconds.
+fn cpu_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

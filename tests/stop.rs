@@ -1,0 +1,55 @@
+//! However a rank ends, the whole job ends soon, with an exit status and a message that name it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use multi_rank_tests::{Mpirun, binary};
+use rustix::process::{Pid, Signal, kill_process};
+
+#[test]
+fn one_rank_takes_all_along() {
+    let program = Path::new(env!("CARGO_BIN_EXE_stop-program"));
+    // How a rank leaves, what must be written about it, and the exit status where the rank chooses it.
+    let cases = [
+        ("panic", "error: rank {} on", "out of cheese", Some(1)),
+        ("thread-panic", "error: rank {} on", "out of cheese", Some(1)),
+        ("error", "error: rank {} on", "out of cheese", Some(3)),
+        ("kill", "process rank {} with PID", "signal 9", None),
+        ("exit", "", "exit", None),
+        ("stall", "gave up after 2 s in all-reduce", "waiting for", Some(1)),
+    ];
+    for (how, place, reason, status) in cases {
+        for (ranks, who) in [(2, 0), (3, 1), (3, 2)] {
+            let job = Mpirun::new(ranks).timeout(Duration::from_secs(30));
+            let outcome = job.run(program, [how, &who.to_string()]);
+            let case = format!("{how} of rank {who} of {ranks}: {outcome:?}");
+            assert!(outcome.elapsed < Duration::from_secs(10), "{case}");
+            assert!(outcome.status != Some(0) && (status.is_none() || outcome.status == status), "{case}");
+            let place = place.replace("{}", &who.to_string());
+            assert!(outcome.stderr.contains(&place) && outcome.stderr.contains(reason), "{case}");
+        }
+    }
+}
+
+/// The process of `rank`, from what it announces at the start.
+fn pid_of(rank: usize, stderr: &str) -> Option<Pid> {
+    let line = stderr.lines().find(|line| line.contains(&format!(" rank {rank}/")) && line.contains("] pid "))?;
+    let (_, rest) = line.split_once("] pid ")?;
+    Pid::from_raw(rest.split(':').next()?.parse().ok()?)
+}
+
+#[test]
+fn a_killed_trainer_ends_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    for who in [0, 1] {
+        let launcher = Mpirun::new(2).directory(folder.path());
+        let mut job = launcher.start(&binary("rust-train"), ["--epochs", "1000"]);
+        let stderr = job.wait_until(|stderr| stderr.contains("epoch 2:"));
+        let killed = std::time::Instant::now();
+        kill_process(pid_of(who, &stderr).expect("every rank announces its process"), Signal::KILL).unwrap();
+        let outcome = job.wait();
+        assert!(killed.elapsed() < Duration::from_secs(10), "{outcome:?}");
+        assert_ne!(outcome.status, Some(0), "{outcome:?}");
+        assert!(outcome.stderr.contains(&format!("process rank {who} with PID")), "{outcome:?}");
+    }
+}

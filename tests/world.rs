@@ -1,0 +1,85 @@
+//! Ranks, nodes, collectives and zero-first, under mpirun.
+
+use std::path::Path;
+
+use multi_rank_tests::{Mpirun, Outcome};
+
+const WORLD: &str = env!("CARGO_BIN_EXE_world-program");
+const ZERO_FIRST: &str = env!("CARGO_BIN_EXE_zero-first-program");
+
+#[test]
+fn ranks_know_who_they_are_and_talk() {
+    for (ranks, nodes) in [(1, 1), (2, 1), (3, 1), (5, 1), (4, 2), (6, 3)] {
+        let arguments = [ranks, nodes, ranks / nodes].map(|number| number.to_string());
+        Mpirun::new(ranks).nodes(nodes).run(Path::new(WORLD), arguments).expect_success();
+    }
+}
+
+fn zero_first(case: &str, ranks: usize, nodes: usize) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    Mpirun::new(ranks).nodes(nodes).run(Path::new(ZERO_FIRST), [case, folder.path().to_str().unwrap()])
+}
+
+/// What each rank printed, in rank order.
+fn lines(outcome: &Outcome) -> Vec<&str> {
+    let mut lines: Vec<_> = outcome.stdout.lines().filter(|line| line.starts_with("rank ")).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn one_rank_goes_first_and_the_others_find_its_work() {
+    let outcome = zero_first("world", 3, 1);
+    outcome.expect_success();
+    assert_eq!(lines(&outcome), ["rank 0 ran 1: ok made", "rank 1 ran 1: ok found", "rank 2 ran 1: ok found"]);
+    let outcome = zero_first("node", 4, 2);
+    outcome.expect_success();
+    let expected =
+        ["rank 0 ran 1: ok made", "rank 1 ran 1: ok found", "rank 2 ran 1: ok made", "rank 3 ran 1: ok found"];
+    assert_eq!(lines(&outcome), expected);
+}
+
+#[test]
+fn failure_and_panic_reach_every_rank() {
+    let failed = zero_first("leader-fails", 4, 2);
+    failed.expect_success();
+    let text = "agreed 2 rank 0 on n1: no space left";
+    let expected = [(0, 0), (1, 0), (2, 1), (3, 1)].map(|(rank, runs)| format!("rank {rank} ran {runs}: {text}"));
+    assert_eq!(lines(&failed), expected);
+
+    let panicked = zero_first("leader-panics", 3, 1);
+    panicked.expect_success();
+    assert_eq!(lines(&panicked).len(), 3);
+    for line in lines(&panicked) {
+        assert!(line.contains("agreed 1 rank 0 on ") && line.contains("the disk is on fire"), "{line}");
+    }
+
+    let follower = zero_first("follower-fails", 3, 1);
+    follower.expect_success();
+    for line in lines(&follower) {
+        assert!(line.contains("agreed 1 rank 1 on ") && line.ends_with("cannot see the file"), "{line}");
+    }
+}
+
+#[test]
+fn waiting_costs_nothing() {
+    zero_first("leader-slow", 4, 1).expect_success(); // the program asserts its CPU time
+}
+
+#[test]
+fn waiting_ends_and_names_the_leader() {
+    let outcome = zero_first("leader-too-slow", 3, 1);
+    assert_eq!(outcome.status, Some(1));
+    assert!(outcome.elapsed.as_secs() < 10, "{outcome:?}");
+    for line in lines(&outcome) {
+        assert!(line.contains("alone gave up after 1 s in making the file: waiting for rank 0 on "), "{line}");
+    }
+    assert_eq!(lines(&outcome).len(), 2);
+}
+
+#[test]
+fn zero_first_on_finished_work_is_quick() {
+    let outcome = zero_first("cached", 8, 1);
+    outcome.expect_success();
+    println!("zero_first with nothing to do, 8 ranks: {}", lines(&outcome)[0]); // a figure, no assertion
+}
