@@ -1,4 +1,4 @@
-//! The command line: flags as they are typed. [`crate::plan`] makes validated values of them.
+//! The command line: flags as they are typed. `plan` makes validated values of them.
 
 use std::path::PathBuf;
 use std::time::Duration;

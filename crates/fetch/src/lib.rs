@@ -1,0 +1,20 @@
+//! Files from elsewhere: downloaded once, verified, complete or not there.
+//!
+//! A [`Store`] is a folder of fetched files. What lies there under its final name is whole and has the right hash:
+//! bytes arrive under a hidden name, are written to disk and verified, and only then renamed. Downloads resume where
+//! they were cut, are tried again with growing pauses, and processes that want the same file wait for each other.
+//!
+//! Nothing here knows MPI; a file that reaches this node by another way than HTTP comes in through [`Incoming`].
+
+mod backoff;
+mod checksum;
+mod download;
+mod error;
+mod lock;
+mod source;
+mod store;
+
+pub use checksum::Checksum;
+pub use error::{Error, Result};
+pub use source::Source;
+pub use store::{Incoming, Limits, Request, Store};
