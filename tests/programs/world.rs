@@ -16,6 +16,10 @@ fn main() {
     control.all_reduce(&mut floats, Reduction::Sum).unwrap();
     let ranks = (size * (size - 1) / 2) as f32;
     assert!(floats.iter().enumerate().all(|(index, &sum)| sum == (index % 17) as f32 * size as f32 + ranks));
+    // Half precision is added up in single precision: 2048 + 1 + 1 … would stay 2048 otherwise.
+    let mut halves = [half::f16::from_f32(if rank == 0 { 2048.0 } else { 1.0 }), half::f16::ONE];
+    control.all_reduce_half(&mut halves, Reduction::Sum).unwrap();
+    assert_eq!(halves.map(f32::from), [half::f16::from_f32(2047.0 + size as f32).to_f32(), size as f32]);
     let mut most = [rank as i64, -(rank as i64)];
     control.all_reduce(&mut most, Reduction::Max).unwrap();
     assert_eq!(most, [size as i64 - 1, 0]);
@@ -53,6 +57,36 @@ fn main() {
             assert_eq!((verdict.failed, verdict.to_string()), (size, "rank 0 failed".to_owned()));
         }
         other => panic!("{other:?}"),
+    }
+
+    // Bytes for every node, in pieces; what a reader or a writer fails with, all ranks learn.
+    let content: Vec<u8> = (0..20_000_000u32).map(|index| (index % 251) as u8).collect();
+    for from in 0..world.nodes() {
+        let (mut sent, mut received) = (0, Vec::new());
+        let mut read = |piece: &mut [u8]| {
+            let length = piece.len().min(content.len() - sent);
+            piece[..length].copy_from_slice(&content[sent..][..length]);
+            sent += length;
+            Ok(length)
+        };
+        let mut write = |piece: &[u8]| {
+            received.extend_from_slice(piece);
+            Ok(())
+        };
+        world.spread(from, &mut read, &mut write).unwrap();
+        let is_receiver = world.local_rank() == 0 && world.node() != from;
+        assert!(received == if is_receiver { &content[..] } else { &[] });
+    }
+    let failed = world.spread(0, &mut |_| Err(Failure::new("cannot read")), &mut |_| Ok(()));
+    assert!(matches!(failed, Err(Error::Agreed(verdict)) if verdict.failure.message == "cannot read"));
+    if world.nodes() > 1 {
+        let mut left = 3;
+        let mut read = |piece: &mut [u8]| {
+            left -= 1;
+            Ok(if left > 0 { piece.len() } else { 0 })
+        };
+        let failed = world.spread(0, &mut read, &mut |_| Err(Failure::new("disk full")));
+        assert!(matches!(failed, Err(Error::Agreed(verdict)) if verdict.failure.message == "disk full"));
     }
 
     // What rank 0 alone finds out.

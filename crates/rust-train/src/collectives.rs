@@ -33,6 +33,8 @@ impl HostCollectives for MpiCollectives {
             HostElements::I64(elements) => self.0.all_reduce(elements, reduction),
             HostElements::F32(elements) => self.0.all_reduce(elements, reduction),
             HostElements::F64(elements) => self.0.all_reduce(elements, reduction),
+            HostElements::F16(elements) => self.0.all_reduce_half(elements, reduction),
+            HostElements::BF16(elements) => self.0.all_reduce_half(elements, reduction),
         }
         .map_err(text)
     }

@@ -33,6 +33,10 @@ pub enum HostElements<'a> {
     F32(&'a mut [f32]),
     /// Double precision.
     F64(&'a mut [f64]),
+    /// Half precision.
+    F16(&'a mut [half::f16]),
+    /// Half precision with the exponents of single precision.
+    BF16(&'a mut [half::bf16]),
 }
 
 /// What connects the ranks through host memory. Every rank calls the same collectives in the same order; a call blocks
@@ -131,8 +135,10 @@ mod scalar_type {
     pub const U8: i32 = 0;
     pub const I32: i32 = 3;
     pub const I64: i32 = 4;
+    pub const F16: i32 = 5;
     pub const F32: i32 = 6;
     pub const F64: i32 = 7;
+    pub const BF16: i32 = 15;
 }
 
 fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> Result<(), String> {
@@ -161,6 +167,8 @@ fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> R
                 scalar_type::I64 => HostElements::I64(slice(data, numel)),
                 scalar_type::F32 => HostElements::F32(slice(data, numel)),
                 scalar_type::F64 => HostElements::F64(slice(data, numel)),
+                scalar_type::F16 => HostElements::F16(slice(data, numel)),
+                scalar_type::BF16 => HostElements::BF16(slice(data, numel)),
                 other => return Err(format!("all-reduce: scalar type {other} cannot be reduced over host memory")),
             };
             collectives.all_reduce(elements, op)

@@ -65,6 +65,34 @@ reducible! {
     f64 => RSMPI_DOUBLE,
 }
 
+/// Half-precision numbers, which MPI does not know: they are reduced in single precision.
+pub trait HalfFloat: Copy {
+    /// The same number in single precision.
+    fn to_f32(self) -> f32;
+    /// The nearest number in half precision.
+    fn from_f32(number: f32) -> Self;
+}
+
+macro_rules! half_float {
+    ($($number:ty),*) => {
+        $(
+            impl HalfFloat for $number {
+                fn to_f32(self) -> f32 {
+                    self.to_f32()
+                }
+                fn from_f32(number: f32) -> Self {
+                    Self::from_f32(number)
+                }
+            }
+        )*
+    };
+}
+
+half_float!(half::f16, half::bf16);
+
+/// Half-precision numbers that are widened at a time: bounds the memory that this takes.
+const HALF_PIECE: usize = 4 << 20;
+
 /// MPI counts in C's `int`: longer messages go in pieces of at most this many elements.
 const LARGEST_COUNT: usize = 1 << 30;
 
@@ -151,6 +179,21 @@ impl Channel {
                     )
                 }
             })?;
+        }
+        Ok(())
+    }
+
+    /// As [`all_reduce`](Self::all_reduce), for half precision: added up in single precision and rounded once.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    pub fn all_reduce_half<T: HalfFloat>(&self, elements: &mut [T], reduction: Reduction) -> Result<()> {
+        let mut wide = Vec::with_capacity(elements.len().min(HALF_PIECE));
+        for piece in elements.chunks_mut(HALF_PIECE) {
+            wide.clear();
+            wide.extend(piece.iter().map(|number| number.to_f32()));
+            self.all_reduce(&mut wide, reduction)?;
+            piece.iter_mut().zip(&wide).for_each(|(number, &sum)| *number = T::from_f32(sum));
         }
         Ok(())
     }

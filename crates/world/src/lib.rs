@@ -3,12 +3,15 @@
 //! Ranks, local ranks and nodes come from communicators, never from environment variables. Whatever waits for another
 //! rank has a time-out and names whom it waits for. What fails on one rank is known to all.
 //!
-//! Nothing here knows torch, images or files.
+//! Nothing here knows torch or images. The only file it ever touches is the probe of [`World::scope_of`].
 
 mod agree;
 mod channel;
 mod error;
 mod launch;
+mod probe;
+mod signals;
+mod spread;
 mod stop;
 mod wait;
 mod zero_first;
@@ -16,11 +19,13 @@ mod zero_first;
 use std::time::Duration;
 
 use mpi::environment::{Universe, processor_name};
+use mpi::topology::Color;
 use mpi::traits::Communicator;
 
-pub use channel::{Channel, Reducible, Reduction};
+pub use channel::{Channel, HalfFloat, Reducible, Reduction};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::{LaunchError, Launcher};
+pub use signals::{Signal, Signals};
 pub use zero_first::{Scope, Turn};
 
 /// How long ranks wait for each other.
@@ -43,6 +48,8 @@ impl Default for WorldConfig {
 pub struct World {
     control: Channel,
     node_channel: Channel,
+    /// The local ranks 0 of all nodes, in node order; `None` on the others.
+    leaders_channel: Option<Channel>,
     hosts: Vec<String>,
     /// The rank of this node's local rank 0.
     node_leader: usize,
@@ -90,6 +97,11 @@ impl World {
         let node_communicator = everyone.split_shared(everyone.rank());
         let control = Channel::new(&everyone, "control", config.timeout).map_err(LaunchError::from_world)?;
         let node_channel = Channel::new(&node_communicator, "node", config.timeout).map_err(LaunchError::from_world)?;
+        let is_leader = node_channel.rank() == 0;
+        let color = if is_leader { Color::with_value(0) } else { Color::undefined() };
+        let leaders_communicator = everyone.split_by_color(color);
+        let leaders_channel = leaders_communicator.map(|leaders| Channel::new(&leaders, "leaders", config.timeout));
+        let leaders_channel = leaders_channel.transpose().map_err(LaunchError::from_world)?;
 
         // Nodes are numbered in the order of their lowest ranks.
         let mut leader = [control.rank() as i64];
@@ -102,6 +114,7 @@ impl World {
         Ok(Self {
             control,
             node_channel,
+            leaders_channel,
             hosts,
             node_leader: leader[0] as usize,
             node,

@@ -1,0 +1,57 @@
+//! Signals set flags that the step loop reads. Nothing else is done when one arrives: a handler that saves a file in the
+//! middle of a collective saves a mess.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
+
+/// What somebody wants of the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM: the end is near (Slurm's preemption and time limit, `kill`).
+    Terminate,
+    /// INT: a person pressed Ctrl-C.
+    Interrupt,
+    /// USR1: the early warning that `#SBATCH --signal=USR1@…` asks for.
+    User1,
+    /// USR2: free for the user.
+    User2,
+}
+
+const SIGNALS: [(i32, Signal); 4] =
+    [(SIGTERM, Signal::Terminate), (SIGINT, Signal::Interrupt), (SIGUSR1, Signal::User1), (SIGUSR2, Signal::User2)];
+
+/// The flags of this process.
+#[derive(Debug)]
+pub struct Signals {
+    flags: Vec<(Signal, Arc<AtomicBool>)>,
+}
+
+impl Signals {
+    /// From here on TERM, INT, USR1 and USR2 only set flags. A second INT ends the process at once, and with it the
+    /// job.
+    ///
+    /// # Errors
+    /// A signal that the system does not let us catch.
+    pub fn install() -> io::Result<Self> {
+        let mut flags = Vec::new();
+        for (number, signal) in SIGNALS {
+            let arrived = Arc::new(AtomicBool::new(false));
+            if signal == Signal::Interrupt {
+                // Registered first, so it sees the flag as the first INT left it.
+                flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&arrived))?;
+            }
+            flag::register(number, Arc::clone(&arrived))?;
+            flags.push((signal, arrived));
+        }
+        Ok(Self { flags })
+    }
+
+    /// Whether `signal` has arrived on this rank since the start.
+    pub fn arrived(&self, signal: Signal) -> bool {
+        self.flags.iter().any(|(known, flag)| *known == signal && flag.load(Ordering::Relaxed))
+    }
+}
