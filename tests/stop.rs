@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use multi_rank_tests::{Mpirun, binary};
-use rustix::process::{Pid, Signal, kill_process};
+use multi_rank_tests::{Mpirun, announced_pid, binary};
+use rustix::process::{Signal, kill_process};
 
 #[test]
 fn one_rank_takes_all_along() {
@@ -31,13 +31,6 @@ fn one_rank_takes_all_along() {
     }
 }
 
-/// The process of `rank`, from what it announces at the start.
-fn pid_of(rank: usize, stderr: &str) -> Option<Pid> {
-    let line = stderr.lines().find(|line| line.contains(&format!(" rank {rank}/")) && line.contains("] pid "))?;
-    let (_, rest) = line.split_once("] pid ")?;
-    Pid::from_raw(rest.split(':').next()?.parse().ok()?)
-}
-
 #[test]
 fn a_killed_trainer_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
@@ -46,10 +39,26 @@ fn a_killed_trainer_ends_the_job() {
         let mut job = launcher.start(&binary("rust-train"), ["--epochs", "1000"]);
         let stderr = job.wait_until(|stderr| stderr.contains("epoch 2:"));
         let killed = std::time::Instant::now();
-        kill_process(pid_of(who, &stderr).expect("every rank announces its process"), Signal::KILL).unwrap();
+        kill_process(announced_pid(who, &stderr).expect("every rank announces its process"), Signal::KILL).unwrap();
         let outcome = job.wait();
         assert!(killed.elapsed() < Duration::from_secs(10), "{outcome:?}");
         assert_ne!(outcome.status, Some(0), "{outcome:?}");
         assert!(outcome.stderr.contains(&format!("process rank {who} with PID")), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_signal_to_one_rank_stops_all_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for (who, signal) in [(1, Signal::TERM), (0, Signal::USR1), (1, Signal::INT)] {
+        let launcher = Mpirun::new(2).directory(folder.path());
+        let output = format!("{who}-{signal:?}");
+        let mut job = launcher.start(&binary("rust-train"), ["--epochs", "1000", "--output", &output]);
+        let stderr = job.wait_until(|stderr| stderr.contains("epoch 2:"));
+        kill_process(announced_pid(who, &stderr).expect("every rank announces its process"), signal).unwrap();
+        let outcome = job.wait();
+        assert_eq!(outcome.status, Some(75), "{outcome:?}");
+        assert!(outcome.stderr.contains("stopped by a signal, weights saved"), "{outcome:?}");
+        assert!(folder.path().join(output).join("last.safetensors").exists());
     }
 }

@@ -1,6 +1,6 @@
 //! Launches programs under `mpirun`, with a time-out, on one node or on two that are made up on this machine.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -47,12 +47,13 @@ pub struct Mpirun {
     nodes: usize,
     timeout: Duration,
     directory: Option<PathBuf>,
+    variables: Vec<(String, OsString)>,
 }
 
 impl Mpirun {
     /// A job of `ranks` on this node.
     pub fn new(ranks: usize) -> Self {
-        Self { ranks, nodes: 1, timeout: Duration::from_secs(120), directory: None }
+        Self { ranks, nodes: 1, timeout: Duration::from_secs(120), directory: None, variables: Vec::new() }
     }
 
     /// Spreads the ranks over `nodes`, which are made with a host name each in a UTS namespace of its own. To MPI they
@@ -75,6 +76,19 @@ impl Mpirun {
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
+    }
+
+    /// The launcher, and with it the ranks, get this environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Every node (of several) gets a disk of its own at `directory`, of `size` in tmpfs's words: "64m".
+    #[must_use]
+    pub fn node_local(self, directory: &Path, size: &str) -> Self {
+        self.variable("NODE_LOCAL", directory).variable("NODE_LOCAL_SIZE", size)
     }
 
     /// Runs `program` to its end.
@@ -103,6 +117,7 @@ impl Mpirun {
             let hosts: Vec<_> = (1..=self.nodes).map(|node| format!("n{node}:{per_node}")).collect();
             command.args(["--mca", "plm_rsh_agent"]).arg(agent).args(["--host", &hosts.join(",")]);
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
@@ -175,6 +190,13 @@ impl Drop for Job {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The process of `rank` of `rust-train`, from what it announces at the start.
+pub fn announced_pid(rank: usize, stderr: &str) -> Option<Pid> {
+    let line = stderr.lines().find(|line| line.contains(&format!(" rank {rank}/")) && line.contains("] pid "))?;
+    let (_, rest) = line.split_once("] pid ")?;
+    Pid::from_raw(rest.split(':').next()?.parse().ok()?)
 }
 
 fn read(path: &Path) -> String {

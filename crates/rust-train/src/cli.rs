@@ -3,14 +3,80 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
 /// Without arguments it trains a small network on handwritten digits that are part of the program.
 #[derive(Clone, Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// What to do instead of training
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The flags of a training run
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+/// The verbs other than training.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Bring files to this machine, or to every node of the job: downloaded once, verified, then sent on by MPI
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(FetchArgs),
+}
+
+/// The flags of `fetch`.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// Files to bring: http://, https://, file:// or a path
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
+
+    /// SHA-256 of the file, or its first digits. Default: the digits in its name, as in resnet18-f37072fd.pth
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+
+    /// Where the files are kept
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// Longest wait for another rank before the job gives up, in seconds
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub timeout: f64,
+}
+
+/// Where fetched files are kept, and how they get there.
+#[derive(Args, Clone, Debug)]
+pub struct StoreArgs {
+    /// Folder for fetched files. Default: rust-train in the user's cache folder
+    #[arg(long, value_name = "DIR", help_heading = "Fetching")]
+    pub store: Option<PathBuf>,
+
+    /// Download nothing; say what to put where
+    #[arg(long, help_heading = "Fetching")]
+    pub offline: bool,
+
+    /// How often a transfer is tried
+    #[arg(long, default_value_t = 5, value_name = "N", help_heading = "Fetching")]
+    pub attempts: usize,
+
+    /// Longest time in which no byte of a download arrives, in seconds
+    #[arg(
+        long,
+        default_value_t = 30.0,
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        help_heading = "Fetching"
+    )]
+    pub stall_timeout: f64,
+}
+
+/// The flags of a training run.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
     /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub data: Option<PathBuf>,
@@ -45,9 +111,14 @@ pub struct Cli {
     #[arg(long, default_value = "cifar_resnet20", help_heading = "Model")]
     pub model: String,
 
-    /// Start from these weights (safetensors, with the network's own names) instead of random ones
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    pub weights: Option<PathBuf>,
+    /// Start from these weights (safetensors, with the network's own names) instead of random ones: a path, file:// or
+    /// https://. Downloaded once for the whole job
+    #[arg(long, value_name = "SOURCE", help_heading = "Model")]
+    pub weights: Option<String>,
+
+    /// SHA-256 of the weights, or its first digits
+    #[arg(long, value_name = "HEX", help_heading = "Model")]
+    pub weights_sha256: Option<String>,
 
     /// Passes over the training pictures
     #[arg(long, default_value_t = 20, help_heading = "Training")]
@@ -101,6 +172,10 @@ pub struct Cli {
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
     pub timeout: f64,
 
+    /// Where fetched files are kept
+    #[command(flatten)]
+    pub store: StoreArgs,
+
     /// Folder for the results, which must not exist yet. Default: a new one below ./runs
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
@@ -117,10 +192,21 @@ pub enum CacheScope {
 
 impl Cli {
     pub(crate) fn timeout(&self) -> Duration {
-        // A time that makes no sense is refused by the plan; MPI is started before that.
-        Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::from_secs(600))
+        let seconds = match &self.command {
+            None => self.train.timeout,
+            Some(Command::Fetch(fetch)) => fetch.timeout,
+        };
+        // A time that makes no sense is refused later; MPI is started before that.
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(600))
     }
 }
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  rust-train fetch https://example.org/resnet18-f37072fd.safetensors      on a login node with internet
+  srun rust-train fetch --store /local/weights https://example.org/w.bin  one download, a copy on every node
+
+Mirror: RUST_TRAIN_MIRROR names a folder, or an address that file names are appended to; it is asked first.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,4 +216,4 @@ Examples:
   srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache --cache-scope node
 
 Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
-Exit status: 0 done, 1 failed, 2 wrong usage or bad input.";
+Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal with the weights saved.";

@@ -20,10 +20,28 @@ pub(crate) fn usage(message: impl std::fmt::Display) -> Error {
     Error::new(Usage(message.to_string()))
 }
 
-/// How a run ended.
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Everything was done.
+    Complete,
+    /// A signal asked for the end; the weights are saved.
+    Stopped,
+}
+
+impl Ending {
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Stopped => 75, // EX_TEMPFAIL of sysexits.h: try again later
+        }
+    }
+}
+
+/// How a run ended, for this rank.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Done,
+    Done(Ending),
     /// All ranks know the same error and are still in step: rank 0 says it, and MPI is finalized.
     Agreed {
         message: String,
@@ -39,7 +57,9 @@ pub(crate) enum Outcome {
 /// An error in the form that travels between ranks.
 pub(crate) fn to_failure(error: &Error) -> Failure {
     let is_bad_input = error.chain().any(|cause| {
-        cause.is::<Usage>() || cause.downcast_ref::<dataset::Error>().is_some_and(dataset::Error::is_bad_input)
+        cause.is::<Usage>()
+            || cause.downcast_ref::<dataset::Error>().is_some_and(dataset::Error::is_bad_input)
+            || cause.downcast_ref::<fetch::Error>().is_some_and(fetch::Error::is_bad_input)
     });
     Failure { message: format!("{error:#}"), exit_code: if is_bad_input { 2 } else { 1 } }
 }
@@ -56,8 +76,11 @@ pub(crate) fn agree<T>(world: &World, result: anyhow::Result<T>) -> anyhow::Resu
 }
 
 /// What the result of a run means for this rank.
-pub(crate) fn settle(world: &World, result: anyhow::Result<()>) -> Outcome {
-    let Err(error) = result else { return Outcome::Done };
+pub(crate) fn settle(world: &World, result: anyhow::Result<Ending>) -> Outcome {
+    let error = match result {
+        Ok(ending) => return Outcome::Done(ending),
+        Err(error) => error,
+    };
     if let Some(world::Error::Agreed(verdict)) = error.downcast_ref() {
         return Outcome::Agreed { message: verdict.to_string(), exit_code: verdict.failure.exit_code };
     }

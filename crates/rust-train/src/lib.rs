@@ -15,6 +15,7 @@ mod collectives;
 mod cores;
 mod data;
 mod device;
+mod download;
 mod evaluate;
 mod failure;
 mod logging;
@@ -34,10 +35,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
-use cli::Cli;
-use failure::Outcome;
+use cli::{Cli, Command};
+use failure::{Ending, Outcome};
 
-/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage).
+/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped by a signal).
 pub fn main() -> ExitCode {
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
@@ -60,8 +61,12 @@ pub fn main() -> ExitCode {
         }
     };
     logging::init(&world);
-    match failure::settle(&world, train::run(&cli, &world)) {
-        Outcome::Done => ExitCode::SUCCESS,
+    let result = match &cli.command {
+        None => train::run(&cli.train, &world),
+        Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
+    };
+    match failure::settle(&world, result) {
+        Outcome::Done(ending) => ExitCode::from(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
             if world.rank() == 0 {
                 eprintln!("error: {message}");

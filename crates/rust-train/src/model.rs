@@ -3,9 +3,10 @@
 use backbones::Backbone;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
-use world::{Scope, World};
+use world::World;
 
-use crate::failure::{to_failure, usage};
+use crate::download;
+use crate::failure::{agree, usage};
 use crate::plan::Plan;
 
 /// Mean and standard deviation of ImageNet's pixels, red, green and blue, in 0–1.
@@ -15,11 +16,10 @@ const STD: [f64; 3] = [0.229, 0.224, 0.225];
 /// Builds the model and loads its weights, if some are named. Collective.
 pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
     let backbone = Backbone::new(plan.architecture.network(classes), device);
-    if let Some(path) = &plan.weights {
-        world.zero_first(Scope::World, "loading the weights", |_| {
-            let loaded = backbone.load(path).map_err(anyhow::Error::from);
-            loaded.map_err(|error| to_failure(&usage(format!("--weights: {error:#}"))))
-        })?;
+    if let Some((request, store)) = &plan.weights {
+        let path = download::fetch_once(world, store, request)?;
+        let loaded = backbone.load(&path).map_err(anyhow::Error::from);
+        agree(world, loaded.map_err(|error| usage(format!("--weights: {error:#}"))))?;
         if world.rank() == 0 {
             log::info!("weights from {}", path.display());
         }

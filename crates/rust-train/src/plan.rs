@@ -8,7 +8,8 @@ use layout::{BatchLayout, DeviceRequest};
 use serde::Serialize;
 use world::Scope;
 
-use crate::cli::{CacheScope, Cli};
+use crate::cli::{CacheScope, TrainArgs};
+use crate::download;
 use crate::failure::usage;
 
 /// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
@@ -20,7 +21,8 @@ pub(crate) struct Plan {
     pub data: Data,
     pub classes: Option<PathBuf>,
     pub architecture: Architecture,
-    pub weights: Option<PathBuf>,
+    /// The weights to start from, and where fetched files are kept.
+    pub weights: Option<(fetch::Request, fetch::Store)>,
     /// Side of the pictures that the network sees, in pixels.
     pub image_size: usize,
     pub augmentation: Augmentation,
@@ -54,7 +56,7 @@ pub(crate) struct Training {
 
 impl Plan {
     /// Validates the flags for a job of `ranks`.
-    pub(crate) fn new(cli: &Cli, ranks: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(cli: &TrainArgs, ranks: usize) -> anyhow::Result<Self> {
         let architecture = architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?;
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         let batch = BatchLayout::of_global(cli.batch, ranks, 1).map_err(|error| usage(format!("--batch: {error}")))?;
@@ -86,7 +88,7 @@ impl Plan {
             data,
             classes: cli.classes.clone(),
             architecture,
-            weights: cli.weights.clone(),
+            weights: weights(cli)?,
             image_size,
             batch,
             training: training(cli)?,
@@ -119,7 +121,14 @@ impl Plan {
     }
 }
 
-fn augmentation(cli: &Cli, data: &Data, image_size: usize) -> anyhow::Result<Augmentation> {
+fn weights(cli: &TrainArgs) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+    let Some(source) = &cli.weights else { return Ok(None) };
+    let request = download::request(source, cli.weights_sha256.as_deref())
+        .map_err(|error| usage(format!("--weights: {error:#}")))?;
+    Ok(Some((request, download::store(&cli.store)?)))
+}
+
+fn augmentation(cli: &TrainArgs, data: &Data, image_size: usize) -> anyhow::Result<Augmentation> {
     let crop = match cli.crop_padding {
         Some(padding) if padding >= image_size => {
             return Err(usage(format!(
@@ -134,7 +143,7 @@ fn augmentation(cli: &Cli, data: &Data, image_size: usize) -> anyhow::Result<Aug
     Ok(Augmentation { crop, flip: !cli.no_flip && *data != Data::Digits })
 }
 
-fn training(cli: &Cli) -> anyhow::Result<Training> {
+fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     let at_least = |flag: &str, value: f64, least: f64| {
         if value.is_finite() && value >= least {
             Ok(())
@@ -170,11 +179,12 @@ fn training(cli: &Cli) -> anyhow::Result<Training> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
     use clap::Parser;
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
-        Plan::new(&Cli::try_parse_from(arguments).unwrap(), ranks)
+        Plan::new(&Cli::try_parse_from(arguments).unwrap().train, ranks)
     }
 
     #[test]
@@ -203,6 +213,9 @@ mod tests {
             ("--lr nan", 1, "--lr NaN: must be a number of at least 0"),
             ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
+            ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
+            ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
+            ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
         ];
         for (flags, ranks, words) in cases {

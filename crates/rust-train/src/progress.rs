@@ -59,10 +59,22 @@ impl Progress {
                     return;
                 }
                 *next = elapsed + LINE_INTERVAL;
+                if *total == 0 {
+                    log::info!("{what}: {done} {}", detail());
+                    return;
+                }
                 let left = elapsed.as_secs_f64() * (*total as f64 / done as f64 - 1.0);
                 log::info!("{what}: {done} of {total} {}, {left:.0} s left", detail());
             }
         }
+    }
+
+    /// `done` of `total` are done, where the total becomes known only on the way; 0 where it is not.
+    pub(crate) fn update_of(&self, done: u64, total: u64, detail: impl FnOnce() -> String) {
+        if let Kind::Bar(bar) = &self.0 {
+            bar.set_length(total);
+        }
+        self.update(done, detail);
     }
 
     /// The work is over: the bar goes.

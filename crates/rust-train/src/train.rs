@@ -11,12 +11,12 @@ use layout::Shard;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Sgd, SgdConfig};
 use torch_ext::{DdpConfig, DistributedDataParallel, ProcessGroup};
-use world::{Reduction, World};
+use world::{Reduction, Signal, Signals, World};
 
-use crate::cli::Cli;
+use crate::cli::TrainArgs;
 use crate::collectives::MpiCollectives;
 use crate::evaluate::{Scores, evaluate};
-use crate::failure::{agree, usage};
+use crate::failure::{Ending, agree, usage};
 use crate::metrics::{EpochLine, Metrics, StepLine};
 use crate::model::Normalize;
 use crate::plan::Plan;
@@ -25,8 +25,9 @@ use crate::schedule::Schedule;
 use crate::{announce, checkpoint, cores, data, device, model, run_directory, seed, time};
 
 /// Trains as the flags say. Every rank calls it; every rank gets the same result or the job ends.
-pub(crate) fn run(cli: &Cli, world: &World) -> anyhow::Result<()> {
+pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     let start = Instant::now();
+    let signals = agree(world, Signals::install().context("installing signal handlers"))?;
     let plan = agree(world, Plan::new(cli, world.size()))?;
     let device = agree(world, device::select(&plan.device, world))?;
     let cores = cores::per_rank(world)?;
@@ -68,18 +69,23 @@ pub(crate) fn run(cli: &Cli, world: &World) -> anyhow::Result<()> {
         output: &output,
         metrics: agree(world, (world.rank() == 0).then(|| Metrics::create(&output)).transpose())?,
         start,
+        signals,
     };
-    let best = trainer.fit()?;
+    let (best, ending) = trainer.fit()?;
     if world.rank() == 0 {
+        let word = match ending {
+            Ending::Complete => "done",
+            Ending::Stopped => "stopped by a signal, weights saved",
+        };
         log::info!(
-            "done: top-1 {:.2} % at best, on {} held-out pictures, in {:.1} s; results in {}",
+            "{word}: top-1 {:.2} % at best, on {} held-out pictures, in {:.1} s; results in {}",
             best.top1 * 100.0,
             best.samples,
             start.elapsed().as_secs_f64(),
             output.display(),
         );
     }
-    Ok(())
+    Ok(ending)
 }
 
 struct Trainer<'a> {
@@ -97,15 +103,18 @@ struct Trainer<'a> {
     output: &'a Path,
     metrics: Option<Metrics>,
     start: Instant,
+    signals: Signals,
 }
 
 impl Trainer<'_> {
-    /// All epochs: train, evaluate, save. Gives the best scores.
-    fn fit(&mut self) -> anyhow::Result<Scores> {
+    /// All epochs, or those until a signal: train, evaluate, save. Gives the best scores.
+    fn fit(&mut self) -> anyhow::Result<(Scores, Ending)> {
         let mut best: Option<Scores> = None;
         let mut step = 0;
+        let mut ending = Ending::Complete;
         for epoch in 0..self.plan.training.epochs {
-            let epoch_line = self.epoch(epoch, &mut step)?;
+            let (epoch_line, epoch_ending) = self.epoch(epoch, &mut step)?;
+            ending = epoch_ending;
             model::average_buffers(self.backbone, self.group)?;
             let scores = evaluate(self.backbone, &self.val, &self.normalize, self.world.control())?;
             let is_best = best.is_none_or(|best| scores.top1 > best.top1);
@@ -122,15 +131,15 @@ impl Trainer<'_> {
                 },
                 is_best,
             )?;
-            if step >= self.schedule.total_steps {
+            if ending == Ending::Stopped || step >= self.schedule.total_steps {
                 break;
             }
         }
-        best.context("there was at least one epoch")
+        Ok((best.context("there was at least one epoch")?, ending))
     }
 
-    /// One pass over the training pictures.
-    fn epoch(&mut self, epoch: usize, step: &mut usize) -> anyhow::Result<EpochLine> {
+    /// One pass over the training pictures, or what a signal leaves of it.
+    fn epoch(&mut self, epoch: usize, step: &mut usize) -> anyhow::Result<(EpochLine, Ending)> {
         let first_step = *step;
         let last_step = self.schedule.total_steps.min(first_step + self.train.steps_per_epoch());
         let progress = Progress::new(
@@ -141,6 +150,7 @@ impl Trainer<'_> {
         );
         let begin = time::synchronized(self.device);
         let mut losses = Vec::with_capacity(last_step - first_step);
+        let mut ending = Ending::Complete;
         let mut batches = self.train.train(epoch as u64, 0);
         for batch in batches.by_ref().take(last_step - first_step) {
             let (pictures, labels) = (self.normalize.pictures(&batch), self.normalize.labels(&batch));
@@ -151,6 +161,10 @@ impl Trainer<'_> {
             *step += 1;
             losses.push(loss.detach());
             progress.update((*step - first_step) as u64, || format!("loss {:.3}", loss.double_value(&[])));
+            if self.should_stop()? {
+                ending = Ending::Stopped;
+                break;
+            }
         }
         let seconds = (time::synchronized(self.device) - begin).as_secs_f64();
         let waited = batches.waited().as_secs_f64();
@@ -163,7 +177,7 @@ impl Trainer<'_> {
             .map(|(&loss, step)| StepLine { step, loss, lr: self.schedule.learning_rate(step) })
             .collect();
         agree(self.world, self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&lines)))?;
-        Ok(EpochLine {
+        let line = EpochLine {
             epoch: epoch + 1,
             train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
             images_per_second: (losses.len() * self.plan.batch.global()) as f64 / seconds,
@@ -172,7 +186,18 @@ impl Trainer<'_> {
             top1: 0.0,
             top5: 0.0,
             elapsed_seconds: 0.0,
-        })
+        };
+        Ok((line, ending))
+    }
+
+    /// Whether any rank was asked to stop: a rank never decides alone. Collective, once a step.
+    fn should_stop(&self) -> anyhow::Result<bool> {
+        let asked = [Signal::Terminate, Signal::Interrupt, Signal::User1]
+            .into_iter()
+            .any(|signal| self.signals.arrived(signal));
+        let mut anyone = [u8::from(asked)];
+        self.world.control().all_reduce(&mut anyone, Reduction::Max)?;
+        Ok(anyone[0] == 1)
     }
 
     /// Each step's loss over the global batch: the mean of the ranks' equal parts. Collective, once an epoch.

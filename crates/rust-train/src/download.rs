@@ -1,0 +1,157 @@
+//! Files from elsewhere for the whole job: one download, then MPI.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use fetch::{Checksum, Incoming, Limits, Request, Source, Store};
+use world::{Failure, World};
+
+use crate::cli::{FetchArgs, StoreArgs};
+use crate::failure::{agree, to_failure, usage};
+use crate::progress::Progress;
+
+/// The verb `fetch`: brings files to every node of the job. Collective.
+pub(crate) fn run(args: &FetchArgs, world: &World) -> anyhow::Result<()> {
+    let plan = || -> anyhow::Result<(Vec<Request>, Store)> {
+        if args.sha256.is_some() && args.sources.len() > 1 {
+            return Err(usage("--sha256: names one file, and several are to be fetched"));
+        }
+        let requests = args.sources.iter().map(|source| request(source, args.sha256.as_deref()));
+        Ok((requests.collect::<Result<_, _>>()?, store(&args.store)?))
+    };
+    let (requests, store) = agree(world, plan())?;
+    for request in &requests {
+        let path = fetch_once(world, &store, request)?;
+        if world.local_rank() == 0 {
+            log::info!("{} is at {}", request.source, path.display());
+        }
+    }
+    Ok(())
+}
+
+/// What `source` and `sha256` on the command line ask for.
+pub(crate) fn request(source: &str, sha256: Option<&str>) -> anyhow::Result<Request> {
+    let mut request = Request::new(source.parse::<Source>().map_err(usage)?);
+    if let Some(text) = sha256 {
+        request.checksum = Some(text.parse::<Checksum>().map_err(usage)?);
+    }
+    Ok(request)
+}
+
+/// The store that the flags describe.
+pub(crate) fn store(args: &StoreArgs) -> anyhow::Result<Store> {
+    let stall = args.stall_timeout;
+    let stall_timeout = Duration::try_from_secs_f64(stall).ok().filter(|time| time.as_secs_f64() >= 0.1);
+    let stall_timeout =
+        stall_timeout.ok_or_else(|| usage(format!("--stall-timeout {stall}: must be a number of at least 0.1")))?;
+    if args.attempts == 0 {
+        return Err(usage("--attempts: must be at least 1"));
+    }
+    let limits = Limits {
+        attempts: args.attempts,
+        stall_timeout,
+        connect_timeout: stall_timeout.min(Limits::default().connect_timeout),
+        ..Limits::default()
+    };
+    Store::open(args.store.as_deref(), args.offline, limits)
+        .map_err(|error| usage(format!("RUST_TRAIN_MIRROR: {error}")))
+}
+
+/// Gets the file of `request` in place on every node, verified, and says where it lies on this one. Collective.
+///
+/// At most one rank of the job downloads, and only if no node has the file; the others get the bytes by MPI, and each
+/// node that lacks the file writes a copy of its own. Where nodes share the store, one copy serves all.
+pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> anyhow::Result<PathBuf> {
+    let is_leader = world.local_rank() == 0;
+    let look = || if is_leader { store.find(request) } else { Ok(None) };
+    let mut found = agree(world, look().map_err(Into::into))?;
+    let mut source = first_node_with(world, found.is_some())?;
+    if source.is_none() {
+        world.from_rank_zero(&format!("downloading {}", request.source), || {
+            let progress = Progress::new(world, &request.source.file_name(), "bytes", 0);
+            let fetched = store.fetch(request, &|done, total| {
+                progress.update_of(done, total.unwrap_or(0), || "bytes".to_owned());
+            });
+            progress.finish();
+            fetched.map(|_| Vec::new()).map_err(|error| to_failure(&error.into()))
+        })?;
+        source = Some(0);
+        found = agree(world, look().map_err(Into::into))?;
+    }
+    let lacking = is_leader && found.is_none();
+    if any(world, lacking)? {
+        let received = spread(world, source.unwrap_or(0), store, request, found.clone(), lacking)?;
+        found = found.or(received);
+    }
+    // The leader's word counts for its node: it knows whether the file is at its source or in the store.
+    let mut path = found.map(|path| path.into_os_string().into_encoded_bytes()).unwrap_or_default();
+    world.node_channel().broadcast_bytes(&mut path, 0)?;
+    Ok(PathBuf::from(String::from_utf8(path)?))
+}
+
+/// Sends the file from node `from` to the nodes that lack it. Collective.
+fn spread(
+    world: &World,
+    from: usize,
+    store: &Store,
+    request: &Request,
+    found: Option<PathBuf>,
+    lacking: bool,
+) -> anyhow::Result<Option<PathBuf>> {
+    let mut file: Option<File> = None;
+    let mut read = |piece: &mut [u8]| -> Result<usize, Failure> {
+        let path = found.as_deref().ok_or_else(|| Failure::new("the file to send is not there"))?;
+        let unreadable = |error: std::io::Error| Failure::new(format!("{}: {error}", path.display()));
+        let open = match &mut file {
+            Some(open) => open,
+            none => none.insert(File::open(path).map_err(unreadable)?),
+        };
+        loop {
+            match open.read(piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other.map_err(unreadable),
+            }
+        }
+    };
+    let to_failure = |error: fetch::Error| to_failure(&anyhow!(error));
+    let mut incoming: Option<Incoming> = None;
+    let mut write = |piece: &[u8]| -> Result<(), Failure> {
+        if !lacking {
+            return Ok(());
+        }
+        let incoming = match &mut incoming {
+            Some(incoming) => incoming,
+            none => {
+                let fresh = store.receive(request).map_err(to_failure)?;
+                fresh.start_over().map_err(to_failure)?;
+                none.insert(fresh)
+            }
+        };
+        incoming.write(piece).map_err(to_failure)
+    };
+    world.spread(from, &mut read, &mut write)?;
+    let finished = match incoming {
+        Some(incoming) => incoming.finish().map(Some),
+        None if lacking => store.receive(request).and_then(Incoming::finish).map(Some), // an empty file
+        None => Ok(None),
+    };
+    agree(world, finished.map_err(Into::into))
+}
+
+/// The first node whose leader has the file. Collective.
+fn first_node_with(world: &World, have: bool) -> anyhow::Result<Option<usize>> {
+    let nobody = world.nodes() as i64;
+    let mut first = [if have { world.node() as i64 } else { nobody }];
+    world.control().all_reduce(&mut first, world::Reduction::Min)?;
+    Ok((first[0] < nobody).then_some(first[0] as usize))
+}
+
+/// Whether `this` is so on any rank. Collective.
+fn any(world: &World, this: bool) -> anyhow::Result<bool> {
+    let mut any = [u8::from(this)];
+    world.control().all_reduce(&mut any, world::Reduction::Max)?;
+    Ok(any[0] == 1)
+}

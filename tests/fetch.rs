@@ -1,0 +1,297 @@
+//! Fetching for a whole job: one request, every node has the file, and every fault ends in an error that all know.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use multi_rank_tests::{Mpirun, Outcome, binary};
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
+
+/// An HTTP server on loopback that behaves as the first part of the path says, and counts requests.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Server {
+    fn start(content: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+        let (counts, content) = (Arc::clone(&requests), Arc::new(content));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (counts, content) = (Arc::clone(&counts), Arc::clone(&content));
+                // A client that goes away in the middle is part of the tests.
+                std::thread::spawn(move || serve(&stream.unwrap(), &counts, &content).ok());
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn url(&self, behaviour: &str) -> String {
+        format!("{}/{behaviour}/weights.bin", self.address)
+    }
+
+    fn requests(&self, behaviour: &str) -> usize {
+        self.requests.lock().unwrap().get(behaviour).copied().unwrap_or(0)
+    }
+}
+
+fn serve(stream: &TcpStream, counts: &Mutex<HashMap<String, usize>>, content: &[u8]) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut from = 0;
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse().unwrap();
+        }
+    }
+    let behaviour = request.split('/').nth(1).unwrap_or_default().to_owned();
+    let nth = {
+        let mut counts = counts.lock().unwrap();
+        let count = counts.entry(behaviour.clone()).or_default();
+        *count += 1;
+        *count
+    };
+    let mut out = stream;
+    let mut head = |status: &str, length: usize, more: &str| {
+        write!(out, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{more}Connection: close\r\n\r\n")
+    };
+    let total = content.len();
+    let range = format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1);
+    let (status, range) = if from > 0 { ("206 Partial Content", range.as_str()) } else { ("200 OK", "") };
+    match behaviour.as_str() {
+        "404" => head("404 Not Found", 0, ""),
+        "500-thrice" if nth <= 3 => head("500 Internal Server Error", 0, ""),
+        "cut" if nth == 1 => {
+            head(status, total, "")?;
+            out.write_all(&content[..total / 2])
+        }
+        "wrong" => {
+            head("200 OK", total, "")?;
+            out.write_all(&vec![0; total])
+        }
+        "short" => {
+            head("200 OK", total + 1000, "")?;
+            out.write_all(content)
+        }
+        "hang" => {
+            head("200 OK", total, "")?;
+            out.write_all(&content[..1000])?;
+            std::thread::sleep(Duration::from_secs(30));
+            Ok(())
+        }
+        "slow" => {
+            head(status, total - from, range)?;
+            for piece in content[from..].chunks(total / 20) {
+                out.write_all(piece)?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        }
+        _ => {
+            head(status, total - from, range)?;
+            out.write_all(&content[from..])
+        }
+    }
+}
+
+fn content() -> Vec<u8> {
+    (0..3_000_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn arguments(url: &str, store: &Path) -> Vec<String> {
+    let store = store.to_str().unwrap();
+    let hash = sha256(&content());
+    let flags = ["fetch", url, "--store", store, "--sha256", &hash, "--stall-timeout", "1", "--timeout", "20"];
+    flags.map(str::to_owned).to_vec()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const WHOLE: [&str; 2] = ["weights.bin", "weights.bin.sha256"];
+
+#[test]
+fn eight_ranks_on_two_nodes_make_one_request() {
+    let server = Server::start(content());
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    // Every rank verifies the copy on its own node, which goes with the job.
+    let script =
+        format!("\"$0\" \"$@\" && cd '{}' && sha256sum --quiet -c weights.bin.sha256 && ls -A", store.display());
+    let mut command = vec!["-c".to_owned(), script, binary("rust-train").to_str().unwrap().to_owned()];
+    command.extend(arguments(&server.url("ok"), store));
+    let launcher = Mpirun::new(8).nodes(2).node_local(store, "64m");
+    let outcome = launcher.run(Path::new("bash"), command);
+    outcome.expect_success();
+    assert_eq!(server.requests("ok"), 1);
+    assert_eq!(outcome.stdout.matches("weights.bin.sha256\n").count(), 8, "{outcome:?}");
+    assert!(!outcome.stdout.contains(".part") && !outcome.stdout.contains(".lock"), "{outcome:?}");
+    assert_eq!(names(store), [""; 0], "the nodes had disks of their own");
+
+    // With a folder that all share, one copy serves all.
+    let shared = folder.path().join("shared");
+    let outcome = Mpirun::new(4).nodes(2).run(&binary("rust-train"), arguments(&server.url("shared"), &shared));
+    outcome.expect_success();
+    assert_eq!((server.requests("shared"), names(&shared)), (1, WHOLE.map(str::to_owned).to_vec()));
+    // And when it is there, nobody asks again.
+    Mpirun::new(3).run(&binary("rust-train"), arguments(&server.url("shared"), &shared)).expect_success();
+    assert_eq!(server.requests("shared"), 1);
+}
+
+#[test]
+fn servers_that_fail() {
+    let server = Server::start(content());
+    let cases: [(&str, usize, Result<(), (i32, &str)>); 6] = [
+        ("404", 1, Err((2, "the server answered 404"))),
+        ("500-thrice", 4, Ok(())),
+        ("cut", 2, Ok(())),
+        ("wrong", 1, Err((1, "wrong content: SHA-256"))),
+        ("short", 2, Err((1, "gave up after 2 attempts: the connection "))),
+        ("hang", 2, Err((1, "gave up after 2 attempts: the connection broke"))),
+    ];
+    for (behaviour, requests, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut arguments = arguments(&server.url(behaviour), folder.path());
+        if expected.is_err() {
+            arguments.extend(["--attempts".to_owned(), "2".to_owned()]);
+        }
+        let outcome = Mpirun::new(3).run(&binary("rust-train"), arguments);
+        let case = format!("{behaviour}: {outcome:?}");
+        assert!(outcome.elapsed < Duration::from_secs(10), "{case}");
+        assert_eq!(server.requests(behaviour), requests, "{case}");
+        match expected {
+            Ok(()) => {
+                assert_eq!(outcome.status, Some(0), "{case}");
+                assert_eq!(fs::read(folder.path().join("weights.bin")).unwrap(), content(), "{case}");
+                assert_eq!(names(folder.path()), WHOLE, "{case}");
+            }
+            Err((status, words)) => {
+                assert_eq!(outcome.status, Some(status), "{case}");
+                assert_eq!(outcome.error_lines().len(), 1, "{case}");
+                assert!(outcome.error_lines()[0].contains(words), "{case}");
+                // What stays is at most the hidden beginning of a download that can go on.
+                assert!(names(folder.path()).iter().all(|name| name == ".weights.bin.part"), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn disks_that_fail() {
+    let server = Server::start(content());
+    let folder = tempfile::tempdir().unwrap();
+    let full = folder.path().join("full");
+    fs::create_dir(&full).unwrap();
+    let launcher = Mpirun::new(4).nodes(2).node_local(&full, "1m");
+    let outcome = launcher.run(&binary("rust-train"), arguments(&server.url("ok"), &full));
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert_eq!(outcome.error_lines().len(), 1, "{outcome:?}");
+    assert!(outcome.error_lines()[0].contains("No space left on device"), "{outcome:?}");
+
+    // A store that cannot be made.
+    fs::write(folder.path().join("file"), "").unwrap();
+    let outcome =
+        Mpirun::new(2).run(&binary("rust-train"), arguments(&server.url("ok"), &folder.path().join("file/store")));
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(outcome.error_lines()[0].contains("making the folder for fetched files"), "{outcome:?}");
+
+    // Offline: what to put where.
+    let mut offline = arguments(&server.url("ok"), &folder.path().join("empty"));
+    offline.push("--offline".to_owned());
+    let outcome = Mpirun::new(2).run(&binary("rust-train"), offline);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert!(outcome.error_lines()[0].contains("empty/weights.bin is not there: download http://"), "{outcome:?}");
+}
+
+#[test]
+fn what_others_left_does_no_harm() {
+    let server = Server::start(content());
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    fs::write(store.join(".weights.bin.lock"), "a process that is no more").unwrap();
+    fs::write(store.join(".weights.bin.part"), "not the beginning of this file").unwrap();
+    fs::write(store.join("weights.bin"), "a corrupt file").unwrap();
+    let outcome = Mpirun::new(2).run(&binary("rust-train"), arguments(&server.url("ok"), store));
+    outcome.expect_success();
+    assert!(outcome.stderr.contains("wrong content") && outcome.stderr.contains("fetched again"), "{outcome:?}");
+    assert_eq!(fs::read(store.join("weights.bin")).unwrap(), content());
+    assert_eq!(names(store), WHOLE);
+}
+
+#[test]
+fn two_jobs_fetch_once() {
+    let server = Server::start(content());
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = arguments(&server.url("slow"), folder.path());
+    let jobs = [(); 2].map(|()| Mpirun::new(2).start(&binary("rust-train"), &arguments));
+    for job in jobs {
+        job.wait().expect_success();
+    }
+    assert_eq!((server.requests("slow"), names(folder.path())), (1, WHOLE.map(str::to_owned).to_vec()));
+}
+
+/// The processes that run `program` with `argument`, in the order in which they were started.
+fn processes(program: &str, argument: &str) -> Vec<Pid> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        if words.next().is_some_and(|first| first.ends_with(program)) && words.any(|word| word == argument) {
+            found.push(pid);
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+#[test]
+fn a_killed_leader_or_follower_ends_the_job_and_the_next_goes_on() {
+    let server = Server::start(content());
+    for who in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join(".weights.bin.part");
+        let url = server.url("slow");
+        let arguments = arguments(&url, folder.path());
+        let job = Mpirun::new(2).timeout(Duration::from_secs(30)).start(&binary("rust-train"), &arguments);
+        while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 500_000 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let killed = std::time::Instant::now();
+        let ranks = processes("rust-train", folder.path().to_str().unwrap());
+        assert_eq!(ranks.len(), 2);
+        kill_process(ranks[who], Signal::KILL).unwrap();
+        let outcome: Outcome = job.wait();
+        assert!(killed.elapsed() < Duration::from_secs(10) && outcome.status != Some(0), "{outcome:?}");
+        assert!(outcome.stderr.contains(&format!("process rank {who} with PID")), "{outcome:?}");
+        assert!(!folder.path().join("weights.bin").exists());
+
+        // The next job goes on where that one was cut.
+        let there = fs::metadata(&part).unwrap().len();
+        assert!(there >= 500_000);
+        let outcome = Mpirun::new(2).run(&binary("rust-train"), &arguments);
+        outcome.expect_success();
+        assert_eq!(fs::read(folder.path().join("weights.bin")).unwrap(), content());
+        assert_eq!(names(folder.path()), WHOLE);
+    }
+}
