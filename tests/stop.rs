@@ -16,6 +16,7 @@ fn one_rank_takes_all_along() {
         ("error", "error: rank {} on", "out of cheese", Some(3)),
         ("kill", "process rank {} with PID", "signal 9", None),
         ("exit", "", "exit", None),
+        ("interrupt-twice", "", "Exit code:    130", None),
         ("stall", "gave up after 2 s in all-reduce", "waiting for", Some(1)),
     ];
     for (how, place, reason, status) in cases {

@@ -96,12 +96,21 @@ fn a_folder_is_cached_once() {
 }
 
 #[test]
-fn ranks_on_two_nodes_train_together() {
+fn nodes_share_a_cache_or_build_their_own() {
     let folder = tempfile::tempdir().unwrap();
     coloured_folder(&folder.path().join("colours"));
-    let flags = "--data colours --image-size 16 --batch 16 --epochs 1 --max-steps 2 --cache cache --cache-scope node";
+    let built = |outcome: &Outcome| outcome.stderr.matches("building the dataset cache").count();
+    let flags = "--data colours --image-size 16 --batch 16 --epochs 1 --max-steps 2";
     let launcher = Mpirun::new(4).nodes(2).directory(folder.path());
-    let outcome = launcher.run(&binary("rust-train"), flags.split_whitespace());
-    outcome.expect_success();
-    assert!(outcome.stderr.contains("local rank 1 of 2 on node 1 of 2"), "{outcome:?}");
+    let shared = launcher.run(&binary("rust-train"), flags.split(' '));
+    shared.expect_success();
+    assert_eq!(built(&shared), 1, "{shared:?}");
+    assert!(shared.stderr.contains("local rank 1 of 2 on node 1 of 2"), "{shared:?}");
+
+    let local = folder.path().join("local");
+    fs::create_dir(&local).unwrap();
+    let flags = format!("{flags} --cache local");
+    let own = launcher.node_local(&local, "64m").run(&binary("rust-train"), flags.split(' '));
+    own.expect_success();
+    assert_eq!(built(&own), 2, "{own:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
-use world::{Reduction, World, WorldConfig};
+use world::{Reduction, Signals, World, WorldConfig};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -20,6 +20,13 @@ fn main() {
             "error" => world.abort("out of cheese", 3),
             "kill" => kill_process(getpid(), Signal::KILL).unwrap(),
             "exit" => std::process::exit(4),
+            "interrupt-twice" => {
+                let signals = Signals::install().unwrap();
+                kill_process(getpid(), Signal::INT).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(signals.arrived(world::Signal::Interrupt), "the first only sets a flag");
+                kill_process(getpid(), Signal::INT).unwrap();
+            }
             "stall" => {}
             other => panic!("no way to stop is called {other}"),
         }

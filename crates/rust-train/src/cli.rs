@@ -91,7 +91,7 @@ pub struct TrainArgs {
     pub cache: Option<PathBuf>,
 
     /// Who builds the cache: rank 0 alone, on storage that all nodes share, or one rank of each node, on its own disk
-    #[arg(long, value_enum, default_value_t = CacheScope::World, help_heading = "Data")]
+    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data")]
     pub cache_scope: CacheScope,
 
     /// Side of the pictures that the network sees, in pixels. Default: what the model was made for; 8 for the digits
@@ -184,6 +184,8 @@ pub struct TrainArgs {
 /// Who builds the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CacheScope {
+    /// Find out, with a file that one node makes and the others look for.
+    Auto,
     /// Rank 0, for all nodes.
     World,
     /// One rank of each node.
@@ -213,7 +215,7 @@ Examples:
   rust-train                                        the digits, on one rank
   mpirun -n 2 rust-train                            the same, on two
   mpirun -n 4 rust-train --data pets --model resnet50 --batch 256
-  srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache --cache-scope node
+  srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache
 
 Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
 Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal with the weights saved.";

@@ -58,7 +58,7 @@ fn cached_folder(
     plan: &Plan,
     root: &Path,
     cache: Option<&Path>,
-    scope: Scope,
+    scope: Option<Scope>,
 ) -> anyhow::Result<Dataset> {
     let side = plan.cache_side();
     let scan = || -> anyhow::Result<Folder> {
@@ -74,6 +74,11 @@ fn cached_folder(
         to_json(&Listing { fingerprint, classes: scanned.classes.clone(), cache })
     })?)?;
     let Listing { fingerprint, cache, .. } = &listing;
+    let scope = match (scope, cache.parent()) {
+        (Some(scope), _) => scope,
+        (None, Some(folder)) => world.scope_of(folder)?,
+        (None, None) => Scope::World,
+    };
 
     let dataset = world.zero_first(scope, "building the dataset cache", |turn| {
         let stale = match cache::open(cache, fingerprint).map_err(|error| to_failure(&error.into()))? {
@@ -90,7 +95,7 @@ fn cached_folder(
             let reason = stale.unwrap_or_else(|| "there is no such file".to_owned());
             return Err(Failure::usage(format!(
                 "{}: the cache that another rank has just built cannot be used here: {reason}; is the folder shared \
-                 by all nodes? If not, use --cache-scope node",
+                 by all nodes? If not, use --cache-scope node or auto",
                 cache.display()
             )));
         }

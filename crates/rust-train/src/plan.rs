@@ -37,7 +37,12 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Data {
     Digits,
-    Folder { root: PathBuf, cache: Option<PathBuf>, cache_scope: Scope },
+    /// A folder of pictures. Without a scope the job finds out whether its nodes share the cache's folder.
+    Folder {
+        root: PathBuf,
+        cache: Option<PathBuf>,
+        cache_scope: Option<Scope>,
+    },
 }
 
 /// The numbers of the recipe.
@@ -66,8 +71,9 @@ impl Plan {
                 root: root.clone(),
                 cache: cli.cache.clone(),
                 cache_scope: match cli.cache_scope {
-                    CacheScope::World => Scope::World,
-                    CacheScope::Node => Scope::Node,
+                    CacheScope::Auto => None,
+                    CacheScope::World => Some(Scope::World),
+                    CacheScope::Node => Some(Scope::Node),
                 },
             },
         };
