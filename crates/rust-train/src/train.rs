@@ -214,7 +214,7 @@ impl Trainer<'_> {
         let Self { metrics, backbone, output, .. } = self;
         let written = metrics.as_mut().map_or(Ok(()), |metrics| {
             log::info!(
-                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {:.0} images/s, {:.0} % waiting for data",
+                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {:.0} images/s, data wait {:.0} %",
                 line.epoch,
                 line.train_loss,
                 line.val_loss,
