@@ -192,6 +192,17 @@ impl Drop for Job {
     }
 }
 
+/// Whether nodes can be made up here: it takes user namespaces, which some systems refuse. `scripts/test` says so when
+/// they do; a test that needs several nodes then ends early.
+pub fn can_make_nodes() -> bool {
+    let unshare = Command::new("unshare").args(["--uts", "--mount", "--map-root-user", "true"]).status();
+    let can = unshare.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("SKIPPED: this system lets nobody make namespaces, so there is only one node");
+    }
+    can
+}
+
 /// The process of `rank` of `rust-train`, from what it announces at the start.
 pub fn announced_pid(rank: usize, stderr: &str) -> Option<Pid> {
     let line = stderr.lines().find(|line| line.contains(&format!(" rank {rank}/")) && line.contains("] pid "))?;
