@@ -8,16 +8,37 @@ use world::{Reduction, Signals, World, WorldConfig};
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let (how, who): (&str, usize) = (&arguments[1], arguments[2].parse().unwrap());
-    let timeout = if how == "stall" { 2 } else { 60 };
+    env_logger::Builder::new().filter_level(log::LevelFilter::Warn).init();
+    let timeout = if matches!(how, "stall" | "freeze") { 2 } else { 60 };
     let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout) }).unwrap();
     world.control().barrier().unwrap();
-    if world.rank() == who {
+    let mut numbers = vec![1.0f32; 1000];
+    if matches!(how, "freeze" | "kill-midway") {
+        // Large enough that the transfer is under way when the rank stops.
+        numbers.resize(50_000_000, 1.0);
+        world.control().barrier().unwrap();
+        if world.rank() == who {
+            let signal = if how == "freeze" { Signal::STOP } else { Signal::KILL };
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                kill_process(getpid(), signal).unwrap();
+            });
+        }
+    } else if world.rank() == who {
         match how {
             "panic" => panic!("out of cheese"),
             "thread-panic" => {
                 std::thread::spawn(|| panic!("out of cheese"));
             }
             "error" => world.abort("out of cheese", 3),
+            "other-collective" => match world.control().barrier() {
+                Ok(()) => unreachable!("a barrier met an all-reduce"),
+                Err(error) => world.abort(&error.to_string(), 1),
+            },
+            "other-size" => match world.control().all_reduce(&mut numbers[1..], Reduction::Sum) {
+                Ok(()) => unreachable!("999 numbers met 1000"),
+                Err(error) => world.abort(&error.to_string(), 1),
+            },
             "kill" => kill_process(getpid(), Signal::KILL).unwrap(),
             "exit" => std::process::exit(4),
             "interrupt-twice" => {
@@ -32,7 +53,9 @@ fn main() {
         }
         std::thread::sleep(Duration::from_secs(60));
     }
-    let mut numbers = [1.0f32; 1000];
+    if matches!(how, "kill" | "kill-midway") {
+        Signals::install().unwrap(); // as the trainer: TERM sets a flag, so there is time for a last word
+    }
     if let Err(error) = world.control().all_reduce(&mut numbers, Reduction::Sum) {
         world.abort(&error.to_string(), 1);
     }

@@ -3,6 +3,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mpi::ffi;
@@ -10,9 +11,12 @@ use mpi::raw::AsRaw;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator;
 
+use crate::call::{Call, Element, Kind};
 use crate::error::{Error, Result};
+use crate::roll_call::RollCall;
 use crate::stop;
 use crate::wait::{Patience, wait};
+use crate::watchdog::{lock, watch};
 
 unsafe extern "C" {
     /// `MPI_IN_PLACE` of the MPI that this program is built with.
@@ -35,6 +39,7 @@ pub enum Reduction {
 mod sealed {
     /// MPI's name for a Rust type.
     pub trait Sealed: Copy + Default {
+        const ELEMENT: crate::call::Element;
         fn datatype() -> mpi::ffi::MPI_Datatype;
     }
 }
@@ -43,10 +48,11 @@ mod sealed {
 pub trait Reducible: sealed::Sealed {}
 
 macro_rules! reducible {
-    ($($number:ty => $datatype:ident),* $(,)?) => {
+    ($($number:ty => $datatype:ident, $element:ident;)*) => {
         $(
             impl Reducible for $number {}
             impl sealed::Sealed for $number {
+                const ELEMENT: Element = Element::$element;
                 fn datatype() -> ffi::MPI_Datatype {
                     // SAFETY: a constant of the rsmpi shim.
                     unsafe { ffi::$datatype }
@@ -57,12 +63,12 @@ macro_rules! reducible {
 }
 
 reducible! {
-    u8 => RSMPI_UINT8_T,
-    i32 => RSMPI_INT32_T,
-    i64 => RSMPI_INT64_T,
-    u64 => RSMPI_UINT64_T,
-    f32 => RSMPI_FLOAT,
-    f64 => RSMPI_DOUBLE,
+    u8 => RSMPI_UINT8_T, U8;
+    i32 => RSMPI_INT32_T, I32;
+    i64 => RSMPI_INT64_T, I64;
+    u64 => RSMPI_UINT64_T, U64;
+    f32 => RSMPI_FLOAT, F32;
+    f64 => RSMPI_DOUBLE, F64;
 }
 
 /// Half-precision numbers, which MPI does not know: they are reduced in single precision.
@@ -96,19 +102,25 @@ const HALF_PIECE: usize = 4 << 20;
 /// MPI counts in C's `int`: longer messages go in pieces of at most this many elements.
 const LARGEST_COUNT: usize = 1 << 30;
 
+/// All-reduces from this size on run as MPI's blocking call, whose algorithms are up to twice as fast as those of the
+/// non-blocking one (Open MPI 4.1). It may block, because all ranks have met before and a watchdog looks after it.
+const BLOCKING_BYTES: usize = 64 << 10;
+
 /// The longest nap while waiting in a collective that all ranks are expected to enter at about the same time.
 const COLLECTIVE_NAP: Duration = Duration::from_micros(500);
 
 /// A communicator of its own: messages of one channel never meet those of another. Every rank of the channel must call
 /// the same collectives in the same order, from one thread at a time.
 ///
-/// After a time-out the ranks are out of step: every later call is refused, and the only way on is to end the job.
+/// Before any data moves the ranks meet and compare what they call: a rank that stays away or calls another collective is
+/// named. After a time-out the ranks are out of step: every later call is refused, and the only way on is to end the job.
 pub struct Channel {
     communicator: SimpleCommunicator,
     name: &'static str,
     rank: usize,
     size: usize,
     timeout: Duration,
+    roll_call: Arc<Mutex<RollCall>>,
 }
 
 // SAFETY: a communicator is a handle that any thread may use under MPI_THREAD_MULTIPLE, which `World::init` demands. The
@@ -122,17 +134,32 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(communicator: &SimpleCommunicator, name: &'static str, timeout: Duration) -> Result<Self> {
-        let communicator = communicator.duplicate();
-        // SAFETY: the communicator was just made and is valid. Errors are to come back as return codes.
-        let code = unsafe { ffi::MPI_Comm_set_errhandler(communicator.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
-        check("MPI_Comm_set_errhandler", code)?;
+    /// A channel of the ranks of `communicator`. `labels` name them, in order: "rank 2 on n1".
+    pub(crate) fn new(
+        communicator: &SimpleCommunicator,
+        name: &'static str,
+        timeout: Duration,
+        labels: Vec<String>,
+    ) -> Result<Self> {
+        let duplicate = || {
+            let communicator = communicator.duplicate();
+            // SAFETY: the communicator was just made and is valid. Errors are to come back as return codes.
+            let code = unsafe { ffi::MPI_Comm_set_errhandler(communicator.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
+            check("MPI_Comm_set_errhandler", code).map(|()| communicator)
+        };
         let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
-        Ok(Self { communicator, name, rank, size, timeout })
+        let roll_call = Arc::new(Mutex::new(RollCall::new(duplicate()?, rank, labels)));
+        Ok(Self { communicator: duplicate()?, name, rank, size, timeout, roll_call })
     }
 
     pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
-        Self::new(&self.communicator, name, timeout)
+        let labels = lock(&self.roll_call).labels().to_vec();
+        Self::new(&self.communicator, name, timeout, labels)
+    }
+
+    /// Names the ranks once their hosts are known.
+    pub(crate) fn relabel(&self, labels: Vec<String>) {
+        lock(&self.roll_call).relabel(labels);
     }
 
     /// This rank in the channel, from 0.
@@ -165,7 +192,24 @@ impl Channel {
             }
         };
         for chunk in elements.chunks_mut(LARGEST_COUNT) {
-            self.run("all-reduce", "MPI_Iallreduce", |request| {
+            let call = Call { kind: Kind::AllReduce(reduction), element: T::ELEMENT, count: chunk.len() };
+            if size_of_val(chunk) >= BLOCKING_BYTES {
+                self.run_blocking(call, "MPI_Allreduce", || {
+                    // SAFETY: `chunk` is borrowed until the call returns, and holds that many elements of that type.
+                    unsafe {
+                        ffi::MPI_Allreduce(
+                            world_mpi_in_place,
+                            chunk.as_mut_ptr().cast(),
+                            chunk.len() as c_int,
+                            T::datatype(),
+                            op,
+                            self.raw(),
+                        )
+                    }
+                })?;
+                continue;
+            }
+            self.run(call, "MPI_Iallreduce", |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
                     ffi::MPI_Iallreduce(
@@ -203,19 +247,19 @@ impl Channel {
     /// # Errors
     /// A rank that did not come in time, or what MPI reported.
     pub fn broadcast<T: Reducible>(&self, elements: &mut [T], root: usize) -> Result<()> {
-        let whom = || format!("rank {root} of channel {}", self.name);
-        let patience = Patience { what: "broadcast", whom: &whom, timeout: self.timeout, longest_nap: COLLECTIVE_NAP };
-        self.broadcast_patiently(elements, root, &patience)
+        self.broadcast_patiently(elements, root, None)
     }
 
+    /// As [`broadcast`](Self::broadcast), for what takes the root long: `patience` says what the others wait for.
     pub(crate) fn broadcast_patiently<T: Reducible>(
         &self,
         elements: &mut [T],
         root: usize,
-        patience: &Patience<'_>,
+        patience: Option<&Patience<'_>>,
     ) -> Result<()> {
         for chunk in elements.chunks_mut(LARGEST_COUNT) {
-            self.run_patiently("MPI_Ibcast", patience, |request| {
+            let call = Call { kind: Kind::Broadcast { root }, element: T::ELEMENT, count: chunk.len() };
+            self.run_patiently(call, "MPI_Ibcast", patience, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
                     ffi::MPI_Ibcast(
@@ -269,7 +313,8 @@ impl Channel {
             call: "MPI_Iallgather",
             message: format!("{} elements are more than MPI can count", elements.len()),
         })?;
-        self.run("all-gather", "MPI_Iallgather", |request| {
+        let call = Call { kind: Kind::AllGather, element: T::ELEMENT, count: elements.len() };
+        self.run(call, "MPI_Iallgather", |request| {
             // SAFETY: both slices are borrowed until the request is done; `gathered` has room for every rank's count.
             unsafe {
                 ffi::MPI_Iallgather(
@@ -307,7 +352,8 @@ impl Channel {
     /// # Errors
     /// A rank that did not come in time, or what MPI reported.
     pub fn barrier(&self) -> Result<()> {
-        self.run("barrier", "MPI_Ibarrier", |request| {
+        let call = Call { kind: Kind::Barrier, element: Element::U8, count: 0 };
+        self.run(call, "MPI_Ibarrier", |request| {
             // SAFETY: the communicator is valid.
             unsafe { ffi::MPI_Ibarrier(self.raw(), request) }
         })
@@ -319,28 +365,52 @@ impl Channel {
 
     fn run(
         &self,
-        what: &'static str,
-        call: &'static str,
+        call: Call,
+        mpi_call: &'static str,
         start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
     ) -> Result<()> {
-        let whom = || format!("the other {} ranks of channel {}", self.size - 1, self.name);
-        let patience = Patience { what, whom: &whom, timeout: self.timeout, longest_nap: COLLECTIVE_NAP };
-        self.run_patiently(call, &patience, start)
+        self.run_patiently(call, mpi_call, None, start)
     }
 
+    /// Meets the others, then starts a non-blocking collective and waits for its end.
     fn run_patiently(
         &self,
-        call: &'static str,
-        patience: &Patience<'_>,
+        call: Call,
+        mpi_call: &'static str,
+        patience: Option<&Patience<'_>>,
         start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
     ) -> Result<()> {
-        if stop::is_broken() {
-            return Err(Error::Broken { what: patience.what.to_owned() });
-        }
+        let what = || self.describe(call);
+        let own = self.patience(&what);
+        let patience = patience.unwrap_or(&own);
+        self.refuse_if_broken(patience.what)?;
+        let mut roll_call = lock(&self.roll_call);
+        roll_call.meet(call, patience)?;
         // SAFETY: a constant of the rsmpi shim.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
-        check(call, start(&mut request))?;
-        wait(&mut request, call, patience)
+        check(mpi_call, start(&mut request))?;
+        wait(&mut request, mpi_call, patience, &mut roll_call)
+    }
+
+    /// Meets the others, then runs a blocking collective under the eyes of the watchdog.
+    fn run_blocking(&self, call: Call, mpi_call: &'static str, run: impl FnOnce() -> c_int) -> Result<()> {
+        let what = || self.describe(call);
+        self.refuse_if_broken(&what)?;
+        lock(&self.roll_call).meet(call, &self.patience(&what))?;
+        let _watch = watch(call, self.name, self.timeout, &self.roll_call);
+        check(mpi_call, run())
+    }
+
+    fn patience<'a>(&self, what: &'a dyn Fn() -> String) -> Patience<'a> {
+        Patience { what, timeout: self.timeout, longest_nap: COLLECTIVE_NAP }
+    }
+
+    fn describe(&self, call: Call) -> String {
+        format!("{call} of channel {}", self.name)
+    }
+
+    fn refuse_if_broken(&self, what: &dyn Fn() -> String) -> Result<()> {
+        if stop::is_broken() { Err(Error::Broken { what: what() }) } else { Ok(()) }
     }
 }
 

@@ -71,6 +71,12 @@ pub enum Error {
         /// How long this rank waited.
         waited: Duration,
     },
+    /// The ranks called different collectives. Nothing was sent.
+    #[error("the ranks called different collectives: {who}")]
+    Mismatch {
+        /// Who called what, those that differ first.
+        who: String,
+    },
     /// MPI reported an error.
     #[error("{call} failed: {message}")]
     Mpi {

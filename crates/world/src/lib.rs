@@ -6,20 +6,23 @@
 //! Nothing here knows torch or images. The only file it ever touches is the probe of [`World::scope_of`].
 
 mod agree;
+mod call;
 mod channel;
 mod error;
 mod launch;
 mod probe;
+mod roll_call;
 mod signals;
 mod spread;
 mod stop;
 mod wait;
+mod watchdog;
 mod zero_first;
 
 use std::time::Duration;
 
 use mpi::environment::{Universe, processor_name};
-use mpi::topology::Color;
+use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::Communicator;
 
 pub use channel::{Channel, HalfFloat, Reducible, Reduction};
@@ -95,21 +98,32 @@ impl World {
         let host = processor_name().unwrap_or_else(|_| "unknown-host".to_owned());
         stop::install(everyone.rank() as usize, &host);
         let node_communicator = everyone.split_shared(everyone.rank());
-        let control = Channel::new(&everyone, "control", config.timeout).map_err(LaunchError::from_world)?;
-        let node_channel = Channel::new(&node_communicator, "node", config.timeout).map_err(LaunchError::from_world)?;
+        let channel = |communicator: &SimpleCommunicator, name| {
+            // By number, until the hosts are known.
+            let labels = (0..communicator.size()).map(|rank| format!("rank {rank} of channel {name}")).collect();
+            Channel::new(communicator, name, config.timeout, labels).map_err(LaunchError::from_world)
+        };
+        let control = channel(&everyone, "control")?;
+        let node_channel = channel(&node_communicator, "node")?;
         let is_leader = node_channel.rank() == 0;
         let color = if is_leader { Color::with_value(0) } else { Color::undefined() };
         let leaders_communicator = everyone.split_by_color(color);
-        let leaders_channel = leaders_communicator.map(|leaders| Channel::new(&leaders, "leaders", config.timeout));
-        let leaders_channel = leaders_channel.transpose().map_err(LaunchError::from_world)?;
+        let leaders_channel = leaders_communicator.map(|leaders| channel(&leaders, "leaders")).transpose()?;
 
         // Nodes are numbered in the order of their lowest ranks.
         let mut leader = [control.rank() as i64];
         node_channel.broadcast(&mut leader, 0).map_err(LaunchError::from_world)?;
         let mut leaders = control.all_gather(&leader).map_err(LaunchError::from_world)?;
         let hosts = control.all_gather_text(&host).map_err(LaunchError::from_world)?;
+        let label = |rank: usize| format!("rank {rank} on {}", hosts[rank]);
+        control.relabel((0..hosts.len()).map(label).collect());
+        let neighbours = leaders.iter().enumerate().filter(|(_, of)| **of == leader[0]).map(|(rank, _)| label(rank));
+        node_channel.relabel(neighbours.collect());
         leaders.sort_unstable();
         leaders.dedup();
+        if let Some(channel) = &leaders_channel {
+            channel.relabel(leaders.iter().map(|&rank| label(rank as usize)).collect());
+        }
         let node = leaders.binary_search(&leader[0]).unwrap_or(0);
         Ok(Self {
             control,

@@ -2,8 +2,8 @@
 //! middle of a collective saves a mess.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
@@ -23,6 +23,13 @@ pub enum Signal {
 
 const SIGNALS: [(i32, Signal); 4] =
     [(SIGTERM, Signal::Terminate), (SIGINT, Signal::Interrupt), (SIGUSR1, Signal::User1), (SIGUSR2, Signal::User2)];
+
+/// TERM has arrived: whoever launched the job may end it within a second.
+static ASKED_TO_END: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+pub(crate) fn asked_to_end() -> bool {
+    ASKED_TO_END.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
 
 /// The flags of this process.
 #[derive(Debug)]
@@ -45,6 +52,9 @@ impl Signals {
                 flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&arrived))?;
             }
             flag::register(number, Arc::clone(&arrived))?;
+            if signal == Signal::Terminate {
+                let _ = ASKED_TO_END.set(Arc::clone(&arrived)); // the flag of whoever came first sees every signal
+            }
             flags.push((signal, arrived));
         }
         Ok(Self { flags })

@@ -8,14 +8,13 @@ use mpi::ffi;
 
 use crate::channel::check;
 use crate::error::{Error, Result};
-use crate::stop;
+use crate::roll_call::RollCall;
+use crate::{signals, stop};
 
 /// What is being waited for, and how.
 pub(crate) struct Patience<'a> {
-    /// The collective or the task: "all-reduce", "building the dataset cache".
-    pub what: &'a str,
-    /// Who has not come yet: "rank 0 on n1".
-    pub whom: &'a dyn Fn() -> String,
+    /// The collective or the task: "all-reduce (sum of 10 f32)", "building the dataset cache".
+    pub what: &'a dyn Fn() -> String,
     /// Gives up after this.
     pub timeout: Duration,
     /// The longest nap between two looks. Short where a bucket of gradients is on its way, long where a download is.
@@ -26,16 +25,77 @@ pub(crate) struct Patience<'a> {
 const EAGER_LOOKS: u32 = 200;
 /// Then gives the core away between looks, for this long.
 const YIELDING: Duration = Duration::from_micros(200);
-/// Says what it waits for after this time, and again whenever the wait has doubled.
-const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// How a wait for other ranks is taken, as it grows: the roll is called, something is said, it ends.
+pub(crate) struct Stall {
+    start: Instant,
+    timeout: Duration,
+    next_word: Duration,
+    /// When this rank first saw that a signal asks for the end.
+    asked_to_end: Option<Instant>,
+    said_last_word: bool,
+}
+
+impl Stall {
+    /// Says what it waits for after this time, and again whenever the wait has doubled.
+    const FIRST_WORD: Duration = Duration::from_secs(10);
+    /// After its time-out a rank still listens for this long to those that came later than itself.
+    const GRACE: Duration = Duration::from_millis(200);
+    /// A launcher that ends a job because one rank is gone sends TERM, and KILL a second later: what this rank knows
+    /// must be out before.
+    const LAST_WORD: Duration = Duration::from_millis(300);
+
+    pub(crate) fn new(timeout: Duration) -> Self {
+        let (start, next_word) = (Instant::now(), Self::FIRST_WORD);
+        Self { start, timeout, next_word, asked_to_end: None, said_last_word: false }
+    }
+
+    /// One look at the clock, between two looks at the request.
+    ///
+    /// # Errors
+    /// The time is over: who is missing.
+    pub(crate) fn look(&mut self, what: &dyn Fn() -> String, roll_call: &mut RollCall) -> Result<()> {
+        let waited = self.start.elapsed();
+        let hurry = signals::asked_to_end();
+        if hurry || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
+            roll_call.gossip();
+        } else {
+            roll_call.listen();
+        }
+        let whom = |roll_call: &RollCall| match roll_call.missing() {
+            none if none.is_empty() => "data: all ranks have come, and one of them has stopped".to_owned(),
+            missing => missing,
+        };
+        if waited >= self.timeout + Self::GRACE {
+            stop::mark_broken();
+            return Err(Error::TimedOut { what: what(), whom: whom(roll_call), waited: self.timeout });
+        }
+        if waited >= self.next_word {
+            log::warn!("waiting for {} ({}, {} s so far)", whom(roll_call), what(), waited.as_secs());
+            self.next_word *= 2;
+        }
+        if hurry {
+            let since = *self.asked_to_end.get_or_insert_with(Instant::now);
+            if since.elapsed() >= Self::LAST_WORD && !self.said_last_word {
+                log::error!("asked to end while waiting in {} for {}", what(), whom(roll_call));
+                self.said_last_word = true;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Waits until `request` is done.
 ///
 /// After an error the request is still active: MPI may yet write into its buffer, and no collective works any more on
 /// this rank. The job must end; [`stop::is_broken`] sees to it.
-pub(crate) fn wait(request: &mut ffi::MPI_Request, call: &'static str, patience: &Patience<'_>) -> Result<()> {
-    let mut start = None;
-    let mut next_word = FIRST_WORD;
+pub(crate) fn wait(
+    request: &mut ffi::MPI_Request,
+    call: &'static str,
+    patience: &Patience<'_>,
+    roll_call: &mut RollCall,
+) -> Result<()> {
+    let mut stall: Option<Stall> = None;
     let mut nap = Duration::from_micros(20);
     let mut looks = 0u32;
     loop {
@@ -51,20 +111,12 @@ pub(crate) fn wait(request: &mut ffi::MPI_Request, call: &'static str, patience:
             std::hint::spin_loop();
             continue;
         }
-        let start = *start.get_or_insert_with(Instant::now);
-        let waited = start.elapsed();
-        if waited < YIELDING {
+        let stall = stall.get_or_insert_with(|| Stall::new(patience.timeout));
+        if stall.start.elapsed() < YIELDING {
             std::thread::yield_now();
             continue;
         }
-        if waited >= patience.timeout {
-            stop::mark_broken();
-            return Err(Error::TimedOut { what: patience.what.to_owned(), whom: (patience.whom)(), waited });
-        }
-        if waited >= next_word {
-            log::warn!("waiting for {} ({}, {} s so far)", (patience.whom)(), patience.what, waited.as_secs());
-            next_word *= 2;
-        }
+        stall.look(patience.what, roll_call)?;
         std::thread::sleep(nap);
         nap = (nap * 2).min(patience.longest_nap);
     }

@@ -93,14 +93,14 @@ impl World {
 
     /// The leader's word that it has finished, and whether well; the followers wait for it here.
     fn tell_followers(&self, scope: Scope, doing: &str, ok: bool) -> Result<bool> {
-        let (channel, leader) = match scope {
-            Scope::Node => (&self.node_channel, self.node_leader),
-            Scope::World => (self.control(), 0),
+        let channel = match scope {
+            Scope::Node => &self.node_channel,
+            Scope::World => self.control(),
         };
-        let whom = || format!("rank {leader} on {}", self.host_of(leader));
-        let patience = Patience { what: doing, whom: &whom, timeout: channel.timeout(), longest_nap: LEADER_NAP };
+        let what = || doing.to_owned();
+        let patience = Patience { what: &what, timeout: channel.timeout(), longest_nap: LEADER_NAP };
         let mut word = [u8::from(ok)];
-        channel.broadcast_patiently(&mut word, 0, &patience)?;
+        channel.broadcast_patiently(&mut word, 0, Some(&patience))?;
         Ok(word[0] == 1)
     }
 }

@@ -1,0 +1,322 @@
+//! The roll call in front of every collective. MPI gives no error when a rank stays away from a collective or calls
+//! another one: it waits for ever, or mixes up the data. So before any data moves all ranks meet here, compare what they
+//! are about to call, and find out by name who is missing.
+//!
+//! Meeting costs log₂(ranks) small messages (a dissemination barrier that carries the smallest and the largest call).
+//! Only when somebody has waited for long do the ranks gossip: each tells its neighbours at distances 1, 2, 4, … which
+//! ranks it has heard of, and in which collective, until all that are there know the same.
+#![expect(unsafe_code, reason = "sends and receives through MPI's C interface")]
+
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+use mpi::ffi;
+use mpi::raw::AsRaw;
+use mpi::topology::SimpleCommunicator;
+
+use crate::call::{Call, Code};
+use crate::channel::check;
+use crate::error::{Error, Result};
+use crate::wait::{Patience, wait};
+
+const MEETING_TAG: c_int = 1;
+const GOSSIP_TAG: c_int = 2;
+/// The longest that ranks which found out that they disagree wait to learn who called what.
+const DISPUTE: Duration = Duration::from_secs(2);
+/// Gossip that may be on its way at a time: a rank that never reads it must not fill our memory.
+const MOST_LETTERS: usize = 256;
+
+/// What one rank has last been heard to do: its turn (twice the number of the collective; one more once it has met the
+/// others) and the code of the call. Zero where nothing was heard.
+type Entry = [u64; 4];
+
+/// The ranks of a channel as one of them knows them.
+pub(crate) struct RollCall {
+    communicator: SimpleCommunicator,
+    /// "rank 2 on n1", for each rank.
+    labels: Vec<String>,
+    rank: usize,
+    /// By rank; ours is current.
+    entries: Vec<Entry>,
+    /// Whether `entries` hold news that the neighbours have not been sent.
+    has_news: bool,
+    /// Messages of a meeting, in memory that stays where it is while MPI uses it.
+    outgoing: Box<[u64; 8]>,
+    incoming: Box<[u64; 8]>,
+    letters: Vec<(Box<[Entry]>, ffi::MPI_Request)>,
+    inbox: Box<[Entry]>,
+}
+
+// SAFETY: the requests and the communicator are handles that any thread may use under MPI_THREAD_MULTIPLE, which
+// `World::init` demands; a mutex around the roll call makes it one thread at a time.
+unsafe impl Send for RollCall {}
+
+impl RollCall {
+    pub(crate) fn new(communicator: SimpleCommunicator, rank: usize, labels: Vec<String>) -> Self {
+        let size = labels.len();
+        Self {
+            communicator,
+            labels,
+            rank,
+            entries: vec![[0; 4]; size],
+            has_news: false,
+            outgoing: Box::new([0; 8]),
+            incoming: Box::new([0; 8]),
+            letters: Vec::new(),
+            inbox: vec![[0; 4]; size].into(),
+        }
+    }
+
+    pub(crate) fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Names the ranks once their hosts are known.
+    pub(crate) fn relabel(&mut self, labels: Vec<String>) {
+        self.labels = labels;
+    }
+
+    /// Returns when all ranks have come to call `call`.
+    ///
+    /// # Errors
+    /// A rank that did not come in time, one that calls another collective, or what MPI reported.
+    pub(crate) fn meet(&mut self, call: Call, patience: &Patience<'_>) -> Result<()> {
+        let (rank, size) = (self.rank, self.labels.len());
+        let turn = (self.entries[rank][0] / 2 + 1) * 2;
+        let [head, detail, count] = call.code();
+        self.entries[rank] = [turn, head, detail, count];
+        self.has_news = true;
+        let (mut least, mut most) = (call.code(), call.code());
+        let mut distance = 1;
+        while distance < size {
+            let (to, from) = ((rank + distance) % size, (rank + size - distance) % size);
+            [&least[..], &most[..]].concat().iter().zip(&mut self.outgoing[..]).for_each(|(&code, slot)| *slot = code);
+            // SAFETY: a constant of the rsmpi shim.
+            let (mut sending, mut receiving) = unsafe { (ffi::RSMPI_REQUEST_NULL, ffi::RSMPI_REQUEST_NULL) };
+            // SAFETY: both buffers are boxed, hold 8 numbers, and are left alone until their requests are done. After
+            // a failed wait no meeting happens any more (`stop::is_broken`), so they stay untouched.
+            let codes = unsafe {
+                let (comm, u64s) = (self.communicator.as_raw(), ffi::RSMPI_UINT64_T);
+                let incoming = self.incoming.as_mut_ptr().cast();
+                let received = ffi::MPI_Irecv(incoming, 8, u64s, from as c_int, MEETING_TAG, comm, &mut receiving);
+                let outgoing = self.outgoing.as_ptr().cast();
+                let sent = ffi::MPI_Isend(outgoing, 8, u64s, to as c_int, MEETING_TAG, comm, &mut sending);
+                [received, sent]
+            };
+            check("MPI_Irecv", codes[0])?;
+            check("MPI_Isend", codes[1])?;
+            wait(&mut receiving, "MPI_Irecv", patience, self)?;
+            wait(&mut sending, "MPI_Isend", patience, self)?;
+            let theirs = |at: usize| -> Code { [self.incoming[at], self.incoming[at + 1], self.incoming[at + 2]] };
+            (least, most) = (least.min(theirs(0)), most.max(theirs(3)));
+            distance *= 2;
+        }
+        if least != most {
+            return Err(self.dispute());
+        }
+        self.entries[rank][0] = turn + 1;
+        Ok(())
+    }
+
+    /// Whose call differs. Every rank of the channel knows that there is a dispute, and tells the others its side.
+    fn dispute(&mut self) -> Error {
+        let start = Instant::now();
+        let turn = self.entries[self.rank][0];
+        while self.entries.iter().any(|entry| entry[0] < turn) && start.elapsed() < DISPUTE {
+            self.gossip();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.gossip();
+        let who = describe_dispute(&self.entries, &self.labels);
+        // The neighbours' last letters must leave before the job ends.
+        while !self.letters.is_empty() && start.elapsed() < DISPUTE {
+            self.post();
+        }
+        Error::Mismatch { who }
+    }
+
+    /// Reads what other ranks say, and answers if it is news. To be called now and then while waiting: a rank that
+    /// gives up asks those that have come later.
+    pub(crate) fn listen(&mut self) {
+        if self.read_letters() {
+            self.write_letters();
+        }
+    }
+
+    /// Tells the neighbours what this rank knows, if that is news.
+    pub(crate) fn gossip(&mut self) {
+        if self.read_letters() || self.has_news {
+            self.write_letters();
+        }
+    }
+
+    /// The ranks that have not come as far as this one: "rank 2 on n1". Empty where all have.
+    pub(crate) fn missing(&self) -> String {
+        let turn = self.entries[self.rank][0];
+        describe_missing(&self.entries, &self.labels, turn)
+    }
+
+    /// Whether any letter had something new in it.
+    fn read_letters(&mut self) -> bool {
+        let mut news = false;
+        loop {
+            let mut arrived = 0;
+            // SAFETY: constants of the rsmpi shim, and a flag that lives during the call.
+            let code = unsafe {
+                let (comm, any) = (self.communicator.as_raw(), ffi::RSMPI_ANY_SOURCE);
+                ffi::MPI_Iprobe(any, GOSSIP_TAG, comm, &mut arrived, ffi::RSMPI_STATUS_IGNORE)
+            };
+            if code != 0 || arrived == 0 {
+                return news; // an error of MPI comes to light in the collective itself
+            }
+            // SAFETY: a letter has arrived, and all letters of a channel have one entry for each rank; nobody else
+            // receives on this communicator, since `self` is borrowed mutably.
+            let code = unsafe {
+                let (comm, any) = (self.communicator.as_raw(), ffi::RSMPI_ANY_SOURCE);
+                let count = (self.inbox.len() * 4) as c_int;
+                let inbox = self.inbox.as_mut_ptr().cast();
+                ffi::MPI_Recv(inbox, count, ffi::RSMPI_UINT64_T, any, GOSSIP_TAG, comm, ffi::RSMPI_STATUS_IGNORE)
+            };
+            if code != 0 {
+                return news;
+            }
+            for (rank, (known, told)) in self.entries.iter_mut().zip(&self.inbox[..]).enumerate() {
+                if rank != self.rank && told[0] > known[0] {
+                    *known = *told;
+                    news = true;
+                }
+            }
+        }
+    }
+
+    fn write_letters(&mut self) {
+        self.has_news = false;
+        self.post();
+        let size = self.labels.len();
+        let mut distance = 1;
+        while distance < size {
+            for to in [(self.rank + distance) % size, (self.rank + size - distance) % size] {
+                if self.letters.len() == MOST_LETTERS {
+                    return;
+                }
+                let letter: Box<[Entry]> = self.entries.clone().into();
+                // SAFETY: a constant of the rsmpi shim.
+                let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+                // SAFETY: the letter is boxed and kept in `letters` until the request is done.
+                let code = unsafe {
+                    let (comm, u64s) = (self.communicator.as_raw(), ffi::RSMPI_UINT64_T);
+                    let count = (letter.len() * 4) as c_int;
+                    ffi::MPI_Isend(letter.as_ptr().cast(), count, u64s, to as c_int, GOSSIP_TAG, comm, &mut request)
+                };
+                if code == 0 {
+                    self.letters.push((letter, request));
+                }
+            }
+            distance *= 2;
+        }
+    }
+
+    /// Lets go of the letters that have left.
+    fn post(&mut self) {
+        self.letters.retain_mut(|(_, request)| {
+            let mut left = 0;
+            // SAFETY: the request came from MPI_Isend and has not completed.
+            let code = unsafe { ffi::MPI_Test(request, &mut left, ffi::RSMPI_STATUS_IGNORE) };
+            code == 0 && left == 0
+        });
+    }
+}
+
+impl Drop for RollCall {
+    fn drop(&mut self) {
+        // What was said in a stall that ended well is still on its way: nothing may be left when MPI is finalized.
+        self.read_letters();
+        self.post();
+        std::mem::take(&mut self.letters).into_iter().for_each(|(letter, _)| std::mem::forget(letter));
+    }
+}
+
+/// "rank 2 on n1", "rank 1 on n1, rank 2 on n1 and 3 more".
+fn list(labels: &[&str]) -> String {
+    const MOST_NAMES: usize = 4;
+    match labels {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [head @ .., last] if labels.len() <= MOST_NAMES => format!("{} and {last}", head.join(", ")),
+        _ => format!("{} and {} more", labels[..MOST_NAMES].join(", "), labels.len() - MOST_NAMES),
+    }
+}
+
+fn describe_missing(entries: &[Entry], labels: &[String], turn: u64) -> String {
+    let missing: Vec<_> = entries.iter().zip(labels).filter(|(entry, _)| entry[0] < turn).collect();
+    list(&missing.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>())
+}
+
+fn describe_dispute(entries: &[Entry], labels: &[String]) -> String {
+    let mut sides: Vec<(Code, Vec<&str>)> = Vec::new();
+    for (&[turn, head, detail, count], label) in entries.iter().zip(labels) {
+        let code = [head, detail, count];
+        if turn == 0 {
+            continue; // said nothing in time
+        }
+        match sides.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, who)) => who.push(label),
+            None => sides.push((code, vec![label])),
+        }
+    }
+    // The fewest first: they are the likelier to be wrong.
+    sides.sort_by_key(|(_, who)| who.len());
+    let sides: Vec<_> = sides
+        .iter()
+        .map(|(code, who)| {
+            let call =
+                Call::from_code(*code).map_or_else(|| format!("an unknown call {code:?}"), |call| call.to_string());
+            format!("{} called {call}", list(who))
+        })
+        .collect();
+    sides.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Element, Kind};
+    use crate::channel::Reduction;
+
+    fn entry(turn: u64, call: Call) -> Entry {
+        let [head, detail, count] = call.code();
+        [turn, head, detail, count]
+    }
+
+    fn labels(size: usize) -> Vec<String> {
+        (0..size).map(|rank| format!("rank {rank} on n{}", rank / 2)).collect()
+    }
+
+    #[test]
+    fn the_missing_are_named() {
+        let call = Call { kind: Kind::Barrier, element: Element::U8, count: 0 };
+        let cases: [(&[u64], &str); 5] = [
+            (&[4, 4, 4], ""),
+            (&[4, 3, 4], "rank 1 on n0"),
+            (&[4, 2, 0, 5], "rank 1 on n0 and rank 2 on n1"),
+            (&[0, 4, 0, 0, 4, 0], "rank 0 on n0, rank 2 on n1, rank 3 on n1 and rank 5 on n2"),
+            (&[0, 0, 0, 0, 0, 0, 4], "rank 0 on n0, rank 1 on n0, rank 2 on n1, rank 3 on n1 and 2 more"),
+        ];
+        for (turns, text) in cases {
+            let entries: Vec<_> = turns.iter().map(|&turn| entry(turn, call)).collect();
+            assert_eq!(describe_missing(&entries, &labels(turns.len()), 4), text);
+        }
+    }
+
+    #[test]
+    fn the_one_that_differs_comes_first() {
+        let sum = Call { kind: Kind::AllReduce(Reduction::Sum), element: Element::F32, count: 10 };
+        let other = Call { count: 12, ..sum };
+        let entries = [entry(2, sum), entry(2, sum), entry(2, other), entry(0, other)];
+        assert_eq!(
+            describe_dispute(&entries, &labels(4)),
+            "rank 2 on n1 called all-reduce (sum of 12 f32); \
+             rank 0 on n0 and rank 1 on n0 called all-reduce (sum of 10 f32)"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Looks after the blocking MPI calls: a thread that sleeps, and wakes up ten times a second while large all-reduces may
+//! be under way. All ranks have met before such a call, so it ends soon, unless one of them stops in the middle.
+
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::call::Call;
+use crate::roll_call::RollCall;
+use crate::stop;
+use crate::wait::Stall;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// A blocking call under way.
+struct Watched {
+    id: u64,
+    call: Call,
+    channel: &'static str,
+    since: Instant,
+    stall: Stall,
+    roll_call: Arc<Mutex<RollCall>>,
+}
+
+struct Watchdog {
+    next_id: u64,
+    watched: Vec<Watched>,
+}
+
+static WATCHDOG: Mutex<Watchdog> = Mutex::new(Watchdog { next_id: 0, watched: Vec::new() });
+
+/// A panic while a lock is held ends the job before anybody else sees what it left.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the watch when the blocking call has returned.
+pub(crate) struct Watch(u64);
+
+/// Watches over a blocking call from now on: when it does not return within `timeout`, the job ends, with the name of
+/// the rank that stopped.
+pub(crate) fn watch(call: Call, channel: &'static str, timeout: Duration, roll_call: &Arc<Mutex<RollCall>>) -> Watch {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let thread = std::thread::Builder::new().name("watchdog".to_owned());
+        thread.spawn(patrol).expect("a thread can be started");
+    });
+    let mut watchdog = lock(&WATCHDOG);
+    let id = watchdog.next_id;
+    watchdog.next_id += 1;
+    let (since, stall, roll_call) = (Instant::now(), Stall::new(timeout), Arc::clone(roll_call));
+    watchdog.watched.push(Watched { id, call, channel, since, stall, roll_call });
+    Watch(id)
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&WATCHDOG).watched.retain(|watched| watched.id != self.0);
+    }
+}
+
+fn patrol() {
+    loop {
+        std::thread::sleep(PERIOD);
+        for watched in &mut lock(&WATCHDOG).watched {
+            if watched.since.elapsed() < PERIOD {
+                continue;
+            }
+            let (call, channel) = (watched.call, watched.channel);
+            let what = || format!("{call} of channel {channel}");
+            if let Err(error) = watched.stall.look(&what, &mut lock(&watched.roll_call)) {
+                stop::abort(&error.to_string(), 1);
+            }
+        }
+    }
+}
