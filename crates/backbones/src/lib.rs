@@ -1,6 +1,7 @@
 //! Architectures built on tch: the description of `architectures` becomes tensors and a forward pass.
 
 mod backbone;
+mod forward;
 mod initialise;
 mod weights;
 

@@ -107,8 +107,7 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Data")]
     pub no_flip: bool,
 
-    /// Network: resnet18, resnet34, resnet50, cifar_resnet20, lenet
-    #[arg(long, default_value = "cifar_resnet20", help_heading = "Model")]
+    #[arg(long, default_value = "cifar_resnet20", help = model_help(), help_heading = "Model")]
     pub model: String,
 
     /// Start from these weights (safetensors, with the network's own names) instead of random ones: a path, file:// or
@@ -190,6 +189,12 @@ pub enum CacheScope {
     World,
     /// One rank of each node.
     Node,
+}
+
+/// The help of `--model`: all networks by name.
+fn model_help() -> String {
+    let names: Vec<_> = architectures::ARCHITECTURES.iter().map(|known| known.name).collect();
+    format!("Network: {}", names.join(", "))
 }
 
 impl Cli {
