@@ -2,6 +2,7 @@
 
 use architectures::{Conv2d, Network, Node, Op, Parameter};
 use tch::{Device, Kind, Tensor};
+use torch_ext::{ProcessGroup, SyncBatchNorm};
 
 use crate::initialise;
 
@@ -21,6 +22,7 @@ pub struct Backbone {
     /// For each node, the last node that takes its value: after it the value can go.
     last_use: Vec<usize>,
     device: Device,
+    sync_batch_norm: Option<SyncBatchNorm>,
 }
 
 impl Backbone {
@@ -39,7 +41,13 @@ impl Backbone {
                 last_use[input.index()] = index;
             }
         }
-        Self { network, parameters, tensors, first_tensor, last_use, device }
+        Self { network, parameters, tensors, first_tensor, last_use, device, sync_batch_norm: None }
+    }
+
+    /// From here on BatchNorm in training uses the statistics of the batches of all ranks of `group`, which then must run
+    /// every pass together.
+    pub fn synchronize_batch_norm(&mut self, group: &ProcessGroup) {
+        self.sync_batch_norm = Some(SyncBatchNorm::new(group));
     }
 
     /// The description it was built from.
@@ -76,7 +84,8 @@ impl Backbone {
     /// updates its running ones; else it uses the running ones.
     ///
     /// # Panics
-    /// If `pictures` do not have the shape that the network takes, or are on another device.
+    /// If `pictures` do not have the shape that the network takes, or are on another device; if synchronized BatchNorm
+    /// loses a rank.
     pub fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes().len());
         for (index, node) in self.network.nodes().iter().enumerate() {
@@ -110,11 +119,17 @@ impl Backbone {
                 if train {
                     let _ = tensor(4).shallow_clone().g_add_scalar_(1);
                 }
+                let [weight, bias, mean, var] = [0, 1, 2, 3].map(tensor);
+                if let Some(sync) = self.sync_batch_norm.as_ref().filter(|_| train) {
+                    let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
+                    let normalized = sync.forward(inputs[0], weight, bias, (mean, var), momentum, epsilon);
+                    return normalized.unwrap_or_else(|error| panic!("{error}"));
+                }
                 inputs[0].batch_norm(
-                    Some(tensor(0)),
-                    Some(tensor(1)),
-                    Some(tensor(2)),
-                    Some(tensor(3)),
+                    Some(weight),
+                    Some(bias),
+                    Some(mean),
+                    Some(var),
                     train,
                     BATCH_NORM_MOMENTUM,
                     BATCH_NORM_EPSILON,

@@ -75,7 +75,7 @@ impl Backbone {
         let state: Vec<_> = self
             .state()
             .into_iter()
-            .map(|(name, tensor)| (name, tensor.detach().to_device(tch::Device::Cpu)))
+            .map(|(name, tensor)| (name, tensor.detach().to_device(tch::Device::Cpu).contiguous()))
             .collect();
         let written = Tensor::write_safetensors(&state, path);
         written.map_err(|source| WeightsError::File { path: path.to_owned(), source })
