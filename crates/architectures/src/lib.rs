@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! families/*.rs ── Builder ──> Network (nodes of Op) ──┬── shapes, parameters
-//! catalogue.rs (names, published weights)              └── costs
+//! catalogue.rs (names, published weights)              └── costs, memory, folding
 //! ```
 //!
 //! Nothing here does I/O or knows torch.
@@ -17,14 +17,20 @@ mod catalogue;
 mod cost;
 mod draw;
 mod families;
+mod fold;
+mod memory;
 mod network;
 mod op;
 mod shape;
+mod windows;
 
 pub use builder::{Builder, Scheme};
 pub use catalogue::{ARCHITECTURES, Architecture, Published, UnknownArchitecture, architecture};
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
+pub use fold::Folded;
+pub use memory::{Memory, OptimizerMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op};
 pub use shape::{Shape, ShapeError};
+pub use windows::{WindowCut, relative_position_index};

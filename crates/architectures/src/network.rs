@@ -66,6 +66,11 @@ impl ParameterRole {
         matches!(self, Self::Weight | Self::Bias | Self::NormWeight | Self::NormBias)
     }
 
+    /// Whether it is the same in every network: a table that follows from the architecture.
+    pub fn is_constant(self) -> bool {
+        matches!(self, Self::RelativePositionIndex { .. })
+    }
+
     /// Whether it holds 64-bit integers; the others hold numbers with a fraction.
     pub fn is_integer(self) -> bool {
         matches!(self, Self::NumBatchesTracked | Self::RelativePositionIndex { .. })
@@ -96,6 +101,11 @@ impl Network {
     /// The operations, in the order in which they are computed.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The nodes in the order in which the original lists their parameters.
+    pub fn listing(&self) -> &[NodeId] {
+        &self.listing
     }
 
     /// Whether a sample's output depends on the others of its batch in training.

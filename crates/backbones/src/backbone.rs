@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use architectures::{Network, Op, Parameter};
+use architectures::{Network, NodeId, Op, Parameter};
 use tch::{Device, Kind, Tensor};
+use torch_ext::{ProcessGroup, SyncBatchNorm};
 
-use crate::{forward, initialise};
+use crate::forward::{self, Mode};
+use crate::initialise;
 
 /// A network with its parameters on a device.
 #[derive(Debug)]
@@ -18,14 +20,23 @@ pub struct Backbone {
     state: Vec<Range<usize>>,
     /// For each node, the last node that takes its value: after it the value can go.
     last_use: Vec<usize>,
+    /// For each node, whether its parameters stay as they are.
+    frozen: Vec<bool>,
     device: Device,
+    sync_batch_norm: Option<SyncBatchNorm>,
 }
 
 impl Backbone {
     /// The network on `device`, its weights drawn from libtorch's generator (see `tch::manual_seed`).
     pub fn new(network: Network, device: Device) -> Self {
         let parameters = network.parameters();
-        let tensors: Vec<_> = parameters.iter().map(|parameter| initialise::tensor(parameter, device)).collect();
+        let tensors = parameters.iter().map(|parameter| initialise::tensor(parameter, device)).collect();
+        Self::of_tensors(network, tensors, device)
+    }
+
+    /// The network with a tensor on `device` for each of its parameters.
+    pub(crate) fn of_tensors(network: Network, tensors: Vec<Tensor>, device: Device) -> Self {
+        let parameters = network.parameters();
         let mut state = vec![0..0; network.nodes().len()];
         for (index, parameter) in parameters.iter().enumerate() {
             let places = &mut state[parameter.node.index()];
@@ -38,7 +49,44 @@ impl Backbone {
                 last_use[input.index()] = index;
             }
         }
-        Self { network, parameters, tensors, state, last_use, device }
+        let frozen = vec![false; network.nodes().len()];
+        Self { network, parameters, tensors, state, last_use, frozen, device, sync_batch_norm: None }
+    }
+
+    /// The tensors of one node, in the order of a state dict.
+    pub(crate) fn state_of(&self, node: NodeId) -> &[Tensor] {
+        &self.tensors[self.state[node.index()].clone()]
+    }
+
+    /// What each tensor of the state is, in the order of the original's state dict.
+    pub(crate) fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// From here on BatchNorm in training uses the statistics of the batches of all ranks of `group`, which then must run
+    /// every pass together.
+    pub fn synchronize_batch_norm(&mut self, group: &ProcessGroup) {
+        self.sync_batch_norm = Some(SyncBatchNorm::new(group));
+    }
+
+    /// Trains nothing but the head from here on. Frozen layers compute as in evaluation: BatchNorm keeps its statistics.
+    pub fn freeze_all_but_head(&mut self) {
+        let head = self.network.head();
+        self.set_frozen(|node| node != head);
+    }
+
+    /// Trains everything again.
+    pub fn unfreeze(&mut self) {
+        self.set_frozen(|_| false);
+    }
+
+    fn set_frozen(&mut self, frozen: impl Fn(NodeId) -> bool) {
+        for (parameter, tensor) in self.parameters.iter().zip(&self.tensors) {
+            self.frozen[parameter.node.index()] = frozen(parameter.node);
+            if parameter.role.is_trained() {
+                let _ = tensor.set_requires_grad(!frozen(parameter.node));
+            }
+        }
     }
 
     /// The description it was built from.
@@ -51,14 +99,14 @@ impl Backbone {
         self.device
     }
 
-    /// The parameters that are trained, by name, in the order of the original's state dict.
+    /// The parameters that are trained, by name, in the order of the original's state dict; none that is frozen.
     pub fn trained(&self) -> Vec<(String, Tensor)> {
-        self.named(|parameter| parameter.role.is_trained())
+        self.named(|parameter| parameter.role.is_trained() && !self.frozen[parameter.node.index()])
     }
 
-    /// What is not trained but belongs to the model, by name: BatchNorm's running statistics.
+    /// What changes in training but not by gradients, by name: BatchNorm's running statistics and counts.
     pub fn buffers(&self) -> Vec<(String, Tensor)> {
-        self.named(|parameter| !parameter.role.is_trained())
+        self.named(|parameter| !parameter.role.is_trained() && !parameter.role.is_constant())
     }
 
     /// All parameters and buffers, by name, in the order of the original's state dict.
@@ -75,7 +123,8 @@ impl Backbone {
     /// updates its running ones; else it uses the running ones.
     ///
     /// # Panics
-    /// If `pictures` do not have the shape that the network takes, or are on another device.
+    /// If `pictures` do not have the shape that the network takes, or are on another device; if synchronized BatchNorm
+    /// loses a rank.
     pub fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes().len());
         for (index, node) in self.network.nodes().iter().enumerate() {
@@ -84,9 +133,14 @@ impl Backbone {
                 .iter()
                 .map(|input| values[input.index()].as_ref().expect("a value lives until its last use"))
                 .collect();
+            let mode = match &self.sync_batch_norm {
+                _ if !train || self.frozen[index] => Mode::Evaluate,
+                None => Mode::Train,
+                Some(sync) => Mode::TrainTogether(sync),
+            };
             let value = match node.op {
                 Op::Input { .. } => pictures.shallow_clone(),
-                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], train),
+                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode),
             };
             for input in &node.inputs {
                 if self.last_use[input.index()] == index {

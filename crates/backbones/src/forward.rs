@@ -3,11 +3,30 @@
 //! Shapes in comments have the batch N first. Sizes of the batch are never looked up, so that a traced network takes
 //! batches of any size.
 
-use architectures::{Activation, Conv2d, Op, Shape};
+use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
 use tch::Tensor;
+use torch_ext::SyncBatchNorm;
+
+/// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
+    /// BatchNorm takes its running statistics; nothing is dropped.
+    Evaluate,
+    /// BatchNorm takes the batch's statistics, and its running ones follow.
+    Train,
+    /// The same with the batches of all ranks.
+    TrainTogether(&'a SyncBatchNorm),
+}
+
+impl Mode<'_> {
+    fn is_training(self) -> bool {
+        !matches!(self, Self::Evaluate)
+    }
+}
 
 /// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict.
-pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], train: bool) -> Tensor {
+pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>) -> Tensor {
+    let train = mode.is_training();
     match *op {
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
@@ -20,8 +39,12 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], train: bool
             if train {
                 let _ = state[4].shallow_clone().g_add_scalar_(1);
             }
-            let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| Some(&state[index]));
-            inputs[0].batch_norm(weight, bias, mean, var, train, momentum, epsilon, true)
+            let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| &state[index]);
+            if let Mode::TrainTogether(sync) = mode {
+                let normalized = sync.forward(inputs[0], weight, bias, (mean, var), momentum, epsilon);
+                return normalized.unwrap_or_else(|error| panic!("{error}"));
+            }
+            inputs[0].batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, momentum, epsilon, true)
         }
         Op::LayerNorm { features, epsilon } => {
             inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
@@ -47,12 +70,12 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], train: bool
         Op::PixelsToTokens => inputs[0].flatten(2, 3).transpose(1, 2),
         Op::MergeNeighbours => merge_neighbours(inputs[0]),
         Op::Attention { heads } => attention(inputs[0], heads),
-        Op::PartitionWindows { window, shift } => Cut::of(inputs[0], window, shift).partition(inputs[0]),
+        Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
         Op::WindowAttention { heads, window, shift } => {
-            let mask = Cut::of(inputs[2], window, shift).mask(inputs[0]);
+            let mask = window_mask(&cut(inputs[2], window, shift), inputs[0]);
             window_attention(inputs[0], inputs[1], mask.as_ref(), heads)
         }
-        Op::JoinWindows { window, shift } => Cut::of(inputs[1], window, shift).join(inputs[0]),
+        Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
         Op::Dropout { probability } => inputs[0].dropout(probability, train),
         Op::StochasticDepth { probability } => stochastic_depth(inputs[0], probability, train),
         Op::PadShortcut { out_channels, stride } => pad_shortcut(inputs[0], out_channels, stride),
@@ -138,80 +161,46 @@ fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>, heads: u
     scores.softmax(-1, None).matmul(&v).transpose(2, 3).reshape([-1, windows, tokens, features])
 }
 
-/// How a grid N×H×W×C is cut into windows: padded on the right and below, rolled up and left, cut.
-struct Cut {
-    height: i64,
-    width: i64,
-    window: i64,
-    /// Rows and columns of windows.
-    windows: [i64; 2],
-    /// By how many rows and columns the grid is rolled.
-    shift: [i64; 2],
+/// The cut of a grid N×H×W×C.
+fn cut(grid: &Tensor, window: usize, shift: usize) -> WindowCut {
+    let size = grid.size();
+    WindowCut::of(size[1] as usize, size[2] as usize, window, shift)
 }
 
-impl Cut {
-    fn of(grid: &Tensor, window: usize, shift: usize) -> Self {
-        let (size, window) = (grid.size(), window as i64);
-        let windows = [size[1], size[2]].map(|side| (side + window - 1) / window);
-        // A single window has nothing to exchange with others.
-        let shift = windows.map(|count| if count > 1 { shift as i64 } else { 0 });
-        Self { height: size[1], width: size[2], window, windows, shift }
+/// N×H×W×C to N×windows×window²×C.
+fn partition_windows(cut: &WindowCut, grid: &Tensor) -> Tensor {
+    let ([below, right], channels) = (cut.padding().map(|side| side as i64), grid.size()[3]);
+    let mut x = if below + right > 0 { grid.constant_pad_nd([0, 0, 0, right, 0, below]) } else { grid.shallow_clone() };
+    if cut.is_shifted() {
+        x = x.roll(cut.shift.map(|shift| -(shift as i64)), [1, 2]);
     }
+    let (window, [rows, columns]) = (cut.window as i64, cut.windows.map(|count| count as i64));
+    let x = x.reshape([-1, rows, window, columns, window, channels]).permute([0, 1, 3, 2, 4, 5]);
+    x.reshape([-1, rows * columns, window * window, channels])
+}
 
-    fn is_shifted(&self) -> bool {
-        self.shift != [0, 0]
+/// N×windows×window²×C to N×H×W×C.
+fn join_windows(cut: &WindowCut, windows: &Tensor) -> Tensor {
+    let (window, [rows, columns]) = (cut.window as i64, cut.windows.map(|count| count as i64));
+    let channels = windows.size()[3];
+    let x = windows.reshape([-1, rows, columns, window, window, channels]).permute([0, 1, 3, 2, 4, 5]);
+    let mut x = x.reshape([-1, rows * window, columns * window, channels]);
+    if cut.is_shifted() {
+        x = x.roll(cut.shift.map(|shift| shift as i64), [1, 2]);
     }
+    x.narrow(1, 0, cut.grid[0] as i64).narrow(2, 0, cut.grid[1] as i64)
+}
 
-    /// N×H×W×C to N×windows×window²×C.
-    fn partition(&self, grid: &Tensor) -> Tensor {
-        let (window, [rows, columns], channels) = (self.window, self.windows, grid.size()[3]);
-        let (below, right) = (rows * window - self.height, columns * window - self.width);
-        let mut x =
-            if below + right > 0 { grid.constant_pad_nd([0, 0, 0, right, 0, below]) } else { grid.shallow_clone() };
-        if self.is_shifted() {
-            x = x.roll(self.shift.map(|shift| -shift), [1, 2]);
-        }
-        let x = x.reshape([-1, rows, window, columns, window, channels]).permute([0, 1, 3, 2, 4, 5]);
-        x.reshape([-1, rows * columns, window * window, channels])
+/// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and on
+/// the device of `like`.
+fn window_mask(cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
+    if !cut.is_shifted() {
+        return None;
     }
-
-    /// N×windows×window²×C to N×H×W×C.
-    fn join(&self, windows: &Tensor) -> Tensor {
-        let (window, [rows, columns], channels) = (self.window, self.windows, windows.size()[3]);
-        let x = windows.reshape([-1, rows, columns, window, window, channels]).permute([0, 1, 3, 2, 4, 5]);
-        let mut x = x.reshape([-1, rows * window, columns * window, channels]);
-        if self.is_shifted() {
-            x = x.roll(self.shift, [1, 2]);
-        }
-        x.narrow(1, 0, self.height).narrow(2, 0, self.width)
-    }
-
-    /// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and
-    /// on the device of `like`.
-    fn mask(&self, like: &Tensor) -> Option<Tensor> {
-        if !self.is_shifted() {
-            return None;
-        }
-        let (window, [rows, columns]) = (self.window, self.windows);
-        // The grid falls into at most three bands each way: all windows but the last, and the two parts of the last.
-        let band = |position: i64, side: i64, shift: i64| {
-            i64::from(shift > 0) * (i64::from(position >= side - window) + i64::from(position >= side - shift))
-        };
-        let mut regions = Vec::with_capacity((rows * columns * window * window) as usize);
-        for row in 0..rows {
-            for column in 0..columns {
-                for token in 0..window * window {
-                    let (y, x) = (row * window + token / window, column * window + token % window);
-                    let [y_band, x_band] =
-                        [band(y, rows * window, self.shift[0]), band(x, columns * window, self.shift[1])];
-                    regions.push(3 * y_band + x_band);
-                }
-            }
-        }
-        let regions = Tensor::from_slice(&regions).view([rows * columns, 1, window * window]);
-        let apart = regions.unsqueeze(2).ne_tensor(&regions.unsqueeze(3));
-        Some((apart.to_kind(like.kind()) * -100.0).to_device(like.device()))
-    }
+    let [windows, tokens] = [cut.windows[0] * cut.windows[1], cut.window * cut.window].map(|count| count as i64);
+    let regions = Tensor::from_slice(&cut.regions()).view([windows, 1, tokens]);
+    let apart = regions.unsqueeze(2).ne_tensor(&regions.unsqueeze(3));
+    Some((apart.to_kind(like.kind()) * -100.0).to_device(like.device()))
 }
 
 /// Drops whole samples, and scales the others up so that the mean stays.
@@ -257,19 +246,19 @@ mod tests {
             [(14, 14, 7, 0), (14, 14, 7, 3), (9, 16, 7, 3), (5, 7, 7, 3), (7, 15, 7, 3)]
         {
             let x = Tensor::randn([2, height, width, 3], (Kind::Float, Device::Cpu));
-            let cut = Cut::of(&x, window, shift);
-            let windows = cut.partition(&x);
+            let cut = cut(&x, window, shift);
+            let windows = partition_windows(&cut, &x);
             assert_eq!(windows.size()[2..], [49, 3]);
-            assert!(cut.join(&windows).equal(&x), "{height}×{width}");
+            assert!(join_windows(&cut, &windows).equal(&x), "{height}×{width}");
         }
     }
 
     #[test]
     fn only_shifted_windows_at_the_edge_are_masked() {
         let grid = Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu));
-        assert!(Cut::of(&grid, 4, 0).mask(&grid).is_none());
-        assert!(Cut::of(&grid, 8, 2).mask(&grid).is_none());
-        let mask = Cut::of(&grid, 4, 2).mask(&grid).unwrap();
+        assert!(window_mask(&cut(&grid, 4, 0), &grid).is_none());
+        assert!(window_mask(&cut(&grid, 8, 2), &grid).is_none());
+        let mask = window_mask(&cut(&grid, 4, 2), &grid).unwrap();
         assert_eq!(mask.size(), [4, 1, 16, 16]);
         let masked: Vec<_> = (0..4).map(|window| mask.get(window).ne(0.0).sum(Kind::Int64).int64_value(&[])).collect();
         // None inside; two halves of eight tokens; four quarters of four.

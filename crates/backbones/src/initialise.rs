@@ -1,6 +1,6 @@
 //! How weights are drawn before training.
 
-use architectures::{Distribution, Parameter, ParameterRole};
+use architectures::{Distribution, Parameter, ParameterRole, relative_position_index};
 use tch::{Device, Tensor};
 
 use crate::backbone::kind_of;
@@ -10,7 +10,7 @@ pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
     let shape: Vec<i64> = parameter.shape.iter().map(|&side| side as i64).collect();
     let options = (kind_of(parameter), device);
     if let ParameterRole::RelativePositionIndex { window } = parameter.role {
-        return Tensor::from_slice(&relative_position_index(window as i64)).to_device(device);
+        return Tensor::from_slice(&relative_position_index(window)).to_device(device);
     }
     let tensor = match parameter.initial {
         Distribution::Constant(value) => Tensor::full(&shape[..], value, options),
@@ -20,26 +20,9 @@ pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
     if parameter.role.is_trained() { tensor.set_requires_grad(true) } else { tensor }
 }
 
-/// For every pair of tokens of a window, the row of the position table for the offset between them.
-fn relative_position_index(window: i64) -> Vec<i64> {
-    let tokens = window * window;
-    let pairs = (0..tokens * tokens).map(|pair| (pair / tokens, pair % tokens));
-    let row = |(from, to): (i64, i64)| {
-        let (down, right) = (from / window - to / window, from % window - to % window);
-        (down + window - 1) * (2 * window - 1) + right + window - 1
-    };
-    pairs.map(row).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_position_index_depends_on_the_offset_alone() {
-        // torchvision's for a window of two.
-        assert_eq!(relative_position_index(2), [4, 3, 1, 0, 5, 4, 2, 1, 7, 6, 4, 3, 8, 7, 5, 4]);
-    }
 
     #[test]
     fn weights_are_drawn_as_described() {

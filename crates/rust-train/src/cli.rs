@@ -135,7 +135,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, help_heading = "Training")]
     pub warmup: Option<f64>,
 
-    /// Momentum of SGD
+    /// How gradients become steps
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Sgd, help_heading = "Training")]
+    pub optimizer: OptimizerKind,
+
+    /// Momentum of SGD and LARS
     #[arg(long, default_value_t = 0.9, help_heading = "Training")]
     pub momentum: f64,
 
@@ -143,9 +147,33 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Training")]
     pub nesterov: bool,
 
-    /// L2 penalty on the weights
+    /// L2 penalty on the weights; of AdamW and LAMB the decay
     #[arg(long, default_value_t = 5e-4, help_heading = "Training")]
     pub weight_decay: f64,
+
+    /// No weight decay on vectors: biases, and the scales of norms
+    #[arg(long, help_heading = "Training")]
+    pub no_decay_on_vectors: bool,
+
+    /// Scale gradients down to this global norm where it is larger
+    #[arg(long, value_name = "NORM", help_heading = "Training")]
+    pub clip_norm: Option<f64>,
+
+    /// Compute each rank's part of the batch in this many micro-batches, one after the other: less memory, same batch
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Training")]
+    pub accumulate: usize,
+
+    /// Type to compute in, where that is safe
+    #[arg(long, value_enum, default_value_t = PrecisionKind::Single, help_heading = "Training")]
+    pub precision: PrecisionKind,
+
+    /// Batch statistics over the pictures of all ranks, in every BatchNorm
+    #[arg(long, help_heading = "Training")]
+    pub sync_bn: bool,
+
+    /// What rank 0 saves of BatchNorm's running statistics
+    #[arg(long, value_enum, default_value_t = DistributeBn::Average, help_heading = "Training")]
+    pub distribute_bn: DistributeBn,
 
     /// Everything random follows from it: weights, order, augmentation
     #[arg(long, default_value_t = 0, help_heading = "Training")]
@@ -163,6 +191,30 @@ pub struct TrainArgs {
     #[arg(long, default_value = "", help_heading = "Machine")]
     pub device: String,
 
+    /// Pictures and filters in channels-last order in memory: faster on tensor cores, and often on the CPU
+    #[arg(long, help_heading = "Machine")]
+    pub channels_last: bool,
+
+    /// On CUDA let matrix products and convolutions round single precision to TF32
+    #[arg(long, help_heading = "Machine")]
+    pub tf32: bool,
+
+    /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
+    #[arg(long, help_heading = "Machine")]
+    pub zero: bool,
+
+    /// Megabytes of gradients that travel together
+    #[arg(long, default_value_t = 25, value_name = "MB", help_heading = "Machine")]
+    pub bucket_mb: usize,
+
+    /// Send gradients in a type of half the size
+    #[arg(long, value_enum, default_value_t = Compression::None, help_heading = "Machine")]
+    pub compress_gradients: Compression,
+
+    /// Compare the parameters of all ranks every N steps, by a hash of each; 0 never does
+    #[arg(long, default_value_t = 500, value_name = "STEPS", help_heading = "Machine")]
+    pub compare_replicas: usize,
+
     /// Threads that prepare batches, per rank. Default: the cores the rank may use
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub loader_threads: Option<usize>,
@@ -178,6 +230,58 @@ pub struct TrainArgs {
     /// Folder for the results, which must not exist yet. Default: a new one below ./runs
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
+
+    /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub trace: Option<PathBuf>,
+}
+
+/// How gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum
+    Sgd,
+    /// Adam, weight decay as an L2 penalty
+    Adam,
+    /// Adam with decoupled weight decay
+    #[value(name = "adamw")]
+    AdamW,
+    /// For large batches: SGD scaled layer by layer
+    Lars,
+    /// For large batches: Adam scaled layer by layer
+    Lamb,
+}
+
+/// The type that a network computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PrecisionKind {
+    /// Single precision throughout
+    Single,
+    /// bfloat16 in convolutions and matrix products
+    Bf16,
+    /// fp16 in convolutions and matrix products, with loss scaling
+    Fp16,
+}
+
+/// What rank 0 saves of running statistics that differ from rank to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DistributeBn {
+    /// Their mean
+    Average,
+    /// Rank 0's
+    Broadcast,
+}
+
+/// The type that gradients travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compression {
+    /// As they are
+    None,
+    /// As bfloat16
+    Bf16,
+    /// As fp16
+    Fp16,
 }
 
 /// Who builds the cache.

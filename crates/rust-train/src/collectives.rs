@@ -5,7 +5,7 @@ use world::{Channel, Reduction};
 
 /// A channel of its own for gradients, used by the communication thread alone.
 #[derive(Debug)]
-pub(crate) struct MpiCollectives(pub Channel);
+pub struct MpiCollectives(pub Channel);
 
 fn text(error: world::Error) -> String {
     error.to_string()

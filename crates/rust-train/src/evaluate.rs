@@ -1,12 +1,12 @@
 //! Exact evaluation over all ranks: every sample once, whatever the number of ranks.
 
-use backbones::Backbone;
 use dataset::Loader;
 use serde::Serialize;
 use tch::{Kind, Reduction, Tensor};
 use world::{Channel, Reduction as Across};
 
 use crate::model::Normalize;
+use crate::step::Stepper;
 
 /// How good a model is on a set of pictures.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -21,18 +21,18 @@ pub(crate) struct Scores {
     pub samples: usize,
 }
 
-/// Evaluates `backbone` on all pictures of `loader`. Collective.
+/// Evaluates the model of `stepper` on all pictures of `loader`. Collective.
 pub(crate) fn evaluate(
-    backbone: &Backbone,
+    stepper: &Stepper<'_>,
     loader: &Loader,
     normalize: &Normalize,
     channel: &Channel,
 ) -> anyhow::Result<Scores> {
     let mut sums = [0.0; 4]; // loss, top-1, top-5, samples
-    tch::no_grad(|| {
+    tch::no_grad(|| -> torch_ext::Result<()> {
         for batch in loader.evaluate() {
             let labels = normalize.labels(&batch);
-            let logits = backbone.forward(&normalize.pictures(&batch), false);
+            let logits = stepper.forward(&normalize.pictures(&batch), false)?.to_kind(Kind::Float);
             let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
             let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;
             let hits = best.eq_tensor(&labels.unsqueeze(1));
@@ -41,7 +41,8 @@ pub(crate) fn evaluate(
             sums[2] += hits.sum(Kind::Double).double_value(&[]);
             sums[3] += batch.len() as f64;
         }
-    });
+        Ok(())
+    })?;
     channel.all_reduce(&mut sums, Across::Sum)?;
     let [loss, top1, top5, samples] = sums;
     Ok(Scores { loss: loss / samples, top1: top1 / samples, top5: top5 / samples, samples: samples as usize })

@@ -11,23 +11,27 @@
 mod announce;
 mod checkpoint;
 pub mod cli;
-mod collectives;
+pub mod collectives;
 mod cores;
 mod data;
 mod device;
 mod download;
 mod evaluate;
 mod failure;
+mod files;
 mod logging;
 mod metrics;
 mod model;
 mod plan;
+mod process_group;
 mod progress;
 mod run_directory;
 mod schedule;
 mod seed;
+mod step;
 mod terminal;
 mod time;
+mod timeline;
 mod train;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
 use world::World;
 
+use crate::cli::DistributeBn;
 use crate::download;
 use crate::failure::{agree, usage};
 use crate::plan::Plan;
@@ -18,7 +19,7 @@ pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) 
     let backbone = Backbone::new(plan.architecture.network(classes), device);
     if let Some((request, store)) = &plan.weights {
         let path = download::fetch_once(world, store, request)?;
-        let loaded = backbone.load(&path).map_err(anyhow::Error::from);
+        let loaded = backbone.load(&path, backbones::Matching::Strict).map_err(anyhow::Error::from);
         agree(world, loaded.map_err(|error| usage(format!("--weights: {error:#}"))))?;
         if world.rank() == 0 {
             log::info!("weights from {}", path.display());
@@ -27,25 +28,18 @@ pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) 
     Ok(backbone)
 }
 
-/// Averages the running statistics of BatchNorm over all ranks, so that every rank evaluates, and rank 0 saves, the
+/// Makes the running statistics of BatchNorm the same on all ranks, so that every rank evaluates, and rank 0 saves, the
 /// same model. Collective.
-pub(crate) fn average_buffers(backbone: &Backbone, group: &ProcessGroup) -> torch_ext::Result<()> {
-    let mut buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor).collect();
-    buffers.retain(|tensor| tensor.kind() == Kind::Float);
-    if buffers.is_empty() || group.size() == 1 {
-        return Ok(());
+pub(crate) fn distribute_buffers(
+    backbone: &Backbone,
+    group: &ProcessGroup,
+    how: DistributeBn,
+) -> torch_ext::Result<()> {
+    let buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor).collect();
+    match how {
+        DistributeBn::Average => group.average(&buffers),
+        DistributeBn::Broadcast => group.broadcast(&buffers, 0),
     }
-    // One message for all.
-    let mut flat = Tensor::cat(&buffers, 0);
-    group.all_reduce(&flat)?;
-    let _ = flat.f_div_scalar_(group.size() as i64)?;
-    let mut start = 0;
-    for buffer in &mut buffers {
-        let length = buffer.size()[0];
-        buffer.copy_(&flat.narrow(0, start, length));
-        start += length;
-    }
-    Ok(())
 }
 
 /// Bytes N×side×side×3 to normalized pictures N×3×side×side on a device.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use architectures::{Architecture, architecture};
 use dataset::{Augmentation, Crop};
 use layout::{BatchLayout, DeviceRequest};
-use serde::Serialize;
+use torch_ext::{DdpConfig, MemoryFormat, Precision};
 use world::Scope;
 
-use crate::cli::{CacheScope, TrainArgs};
+use crate::cli::{CacheScope, Compression, DistributeBn, PrecisionKind, TrainArgs};
 use crate::download;
 use crate::failure::usage;
+
+pub(crate) use crate::cli::OptimizerKind;
 
 /// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
 const LARGEST_PADDED_SIZE: usize = 64;
@@ -28,9 +30,13 @@ pub(crate) struct Plan {
     pub augmentation: Augmentation,
     pub batch: BatchLayout,
     pub training: Training,
+    pub ddp: DdpConfig,
+    /// Steps between two comparisons of the ranks' parameters.
+    pub compare_replicas: Option<usize>,
     pub device: DeviceRequest,
     pub loader_threads: Option<usize>,
     pub output: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
 }
 
 /// Where the pictures come from.
@@ -46,7 +52,7 @@ pub(crate) enum Data {
 }
 
 /// The numbers of the recipe.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Training {
     pub epochs: usize,
     pub max_steps: Option<usize>,
@@ -54,7 +60,16 @@ pub(crate) struct Training {
     pub warmup_epochs: f64,
     pub momentum: f64,
     pub nesterov: bool,
+    pub optimizer: OptimizerKind,
     pub weight_decay: f64,
+    pub decay_vectors: bool,
+    pub clip_norm: Option<f64>,
+    pub precision: Precision,
+    pub sync_bn: bool,
+    pub distribute_bn: DistributeBn,
+    pub memory_format: MemoryFormat,
+    pub zero: bool,
+    pub tf32: bool,
     pub seed: u64,
     pub deterministic: bool,
 }
@@ -64,7 +79,8 @@ impl Plan {
     pub(crate) fn new(cli: &TrainArgs, ranks: usize) -> anyhow::Result<Self> {
         let architecture = architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?;
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
-        let batch = BatchLayout::of_global(cli.batch, ranks, 1).map_err(|error| usage(format!("--batch: {error}")))?;
+        let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
+            .map_err(|error| usage(format!("--batch: {error}")))?;
         let data = match &cli.data {
             None => Data::Digits,
             Some(root) => Data::Folder {
@@ -98,9 +114,12 @@ impl Plan {
             image_size,
             batch,
             training: training(cli)?,
+            ddp: ddp(cli)?,
+            compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,
             loader_threads: cli.loader_threads,
             output: cli.output.clone(),
+            trace: cli.trace.clone(),
         })
     }
 
@@ -149,6 +168,18 @@ fn augmentation(cli: &TrainArgs, data: &Data, image_size: usize) -> anyhow::Resu
     Ok(Augmentation { crop, flip: !cli.no_flip && *data != Data::Digits })
 }
 
+fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
+    if !(1..=4096).contains(&cli.bucket_mb) {
+        return Err(usage(format!("--bucket-mb {}: must be between 1 and 4096", cli.bucket_mb)));
+    }
+    let compression = match cli.compress_gradients {
+        Compression::None => None,
+        Compression::Bf16 => Some(tch::Kind::BFloat16),
+        Compression::Fp16 => Some(tch::Kind::Half),
+    };
+    Ok(DdpConfig { bucket_bytes: cli.bucket_mb << 20, compression, ..DdpConfig::default() })
+}
+
 fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     let at_least = |flag: &str, value: f64, least: f64| {
         if value.is_finite() && value >= least {
@@ -163,6 +194,11 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     at_least("--momentum", cli.momentum, 0.0)?;
     at_least("--weight-decay", cli.weight_decay, 0.0)?;
     at_least("--timeout", cli.timeout, 0.1)?;
+    if let Some(norm) = cli.clip_norm
+        && !(norm.is_finite() && norm > 0.0)
+    {
+        return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
+    }
     if cli.epochs == 0 {
         return Err(usage("--epochs: must be at least 1"));
     }
@@ -176,7 +212,20 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         warmup_epochs,
         momentum: cli.momentum,
         nesterov: cli.nesterov && cli.momentum > 0.0, // without momentum there is nothing to look ahead along
+        optimizer: cli.optimizer,
         weight_decay: cli.weight_decay,
+        decay_vectors: !cli.no_decay_on_vectors,
+        clip_norm: cli.clip_norm,
+        precision: match cli.precision {
+            PrecisionKind::Single => Precision::Single,
+            PrecisionKind::Bf16 => Precision::BFloat16,
+            PrecisionKind::Fp16 => Precision::Half,
+        },
+        sync_bn: cli.sync_bn,
+        distribute_bn: cli.distribute_bn,
+        memory_format: if cli.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
+        zero: cli.zero,
+        tf32: cli.tf32,
         seed: cli.seed,
         deterministic: cli.deterministic,
     })
@@ -222,6 +271,9 @@ mod tests {
             ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
             ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
+            ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
+            ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
+            ("--clip-norm 0", 1, "--clip-norm 0: must be a number above 0"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
         ];
         for (flags, ranks, words) in cases {

@@ -9,20 +9,20 @@ use backbones::Backbone;
 use dataset::{Loader, LoaderConfig};
 use layout::Shard;
 use tch::{Device, Kind, Tensor};
-use torch_ext::optim::{Sgd, SgdConfig};
-use torch_ext::{DdpConfig, DistributedDataParallel, ProcessGroup};
+use torch_ext::{DistributedDataParallel, ProcessGroup, set_memory_format, set_tf32};
 use world::{Reduction, Signal, Signals, World};
 
 use crate::cli::TrainArgs;
-use crate::collectives::MpiCollectives;
 use crate::evaluate::{Scores, evaluate};
-use crate::failure::{Ending, agree, usage};
+use crate::failure::{Ending, agree};
 use crate::metrics::{EpochLine, Metrics, StepLine};
 use crate::model::Normalize;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::schedule::Schedule;
-use crate::{announce, checkpoint, cores, data, device, model, run_directory, seed, time};
+use crate::step::Stepper;
+use crate::timeline::Timeline;
+use crate::{announce, checkpoint, cores, data, device, model, process_group, run_directory, seed, time};
 
 /// Trains as the flags say. Every rank calls it; every rank gets the same result or the job ends.
 pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
@@ -34,12 +34,16 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     announce::announce(world, device, cores);
     tch::set_num_threads(cores as i32);
     seed::init(plan.training.seed, plan.training.deterministic);
+    set_tf32(plan.training.tf32)?;
 
     let dataset = data::prepare(world, &plan)?;
-    let backbone = model::build(world, &plan, dataset.classes.len(), device)?;
-    let group = agree(world, process_group(world, device))?;
-    let buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, buffer)| buffer).collect();
-    let ddp = DistributedDataParallel::new(&backbone.trained(), &buffers, &group, DdpConfig::default())?;
+    let mut backbone = model::build(world, &plan, dataset.classes.len(), device)?;
+    let timeline = Timeline::start(world, device, plan.trace.is_some())?;
+    let group = process_group::connect(world, device, &timeline)?;
+    if plan.training.sync_bn {
+        backbone.synchronize_batch_norm(&group);
+    }
+    let ddp = agree(world, data_parallel(&backbone, &group, &plan).map_err(anyhow::Error::from))?;
     let output = run_directory::create(world, &plan)?;
     if world.rank() == 0 {
         describe(world, &plan, &backbone, &dataset, &output);
@@ -59,11 +63,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         schedule: schedule(&plan, dataset.train.len()),
         train: loader(dataset.train),
         val: loader(dataset.val),
-        optimizer: optimizer(&backbone, &plan),
+        stepper: Stepper::new(&plan, &backbone, &ddp, &group, &timeline)?,
         normalize: Normalize::new(device),
-        backbone: &backbone,
-        group: &group,
-        ddp: &ddp,
         plan: &plan,
         device,
         output: &output,
@@ -72,6 +73,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         signals,
     };
     let (best, ending) = trainer.fit()?;
+    log::debug!("optimizer state: {:.1} MB on this rank", trainer.stepper.optimizer_bytes() as f64 / 1e6);
+    if let Some(path) = &plan.trace {
+        timeline.write(world, path)?;
+    }
     if world.rank() == 0 {
         let word = match ending {
             Ending::Complete => "done",
@@ -92,10 +97,7 @@ struct Trainer<'a> {
     world: &'a World,
     plan: &'a Plan,
     device: Device,
-    backbone: &'a Backbone,
-    group: &'a ProcessGroup,
-    ddp: &'a DistributedDataParallel,
-    optimizer: Sgd,
+    stepper: Stepper<'a>,
     schedule: Schedule,
     train: Loader,
     val: Loader,
@@ -115,8 +117,9 @@ impl Trainer<'_> {
         for epoch in 0..self.plan.training.epochs {
             let (epoch_line, epoch_ending) = self.epoch(epoch, &mut step)?;
             ending = epoch_ending;
-            model::average_buffers(self.backbone, self.group)?;
-            let scores = evaluate(self.backbone, &self.val, &self.normalize, self.world.control())?;
+            let Stepper { backbone, group, .. } = self.stepper;
+            model::distribute_buffers(backbone, group, self.plan.training.distribute_bn)?;
+            let scores = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
             let is_best = best.is_none_or(|best| scores.top1 > best.top1);
             if is_best {
                 best = Some(scores);
@@ -152,14 +155,15 @@ impl Trainer<'_> {
         let mut losses = Vec::with_capacity(last_step - first_step);
         let mut ending = Ending::Complete;
         let mut batches = self.train.train(epoch as u64, 0);
-        for batch in batches.by_ref().take(last_step - first_step) {
+        let timeline = self.stepper.timeline;
+        while *step < last_step
+            && let Some(batch) = timeline.span("data wait", || batches.next())
+        {
             let (pictures, labels) = (self.normalize.pictures(&batch), self.normalize.labels(&batch));
-            let loss = self.ddp.forward(|| self.backbone.forward(&pictures, true).cross_entropy_for_logits(&labels))?;
-            self.ddp.zero_grad();
-            loss.f_backward()?;
-            self.optimizer.step(self.schedule.learning_rate(*step))?;
+            let loss = self.stepper.step(&pictures, &labels, self.schedule.learning_rate(*step))?;
             *step += 1;
-            losses.push(loss.detach());
+            losses.push(loss.shallow_clone());
+            self.compare_replicas(*step)?;
             progress.update((*step - first_step) as u64, || format!("loss {:.3}", loss.double_value(&[])));
             if self.should_stop()? {
                 ending = Ending::Stopped;
@@ -190,6 +194,17 @@ impl Trainer<'_> {
         Ok((line, ending))
     }
 
+    /// Now and then makes sure that all ranks still train the same model. Collective.
+    fn compare_replicas(&self, step: usize) -> anyhow::Result<()> {
+        if self.plan.compare_replicas.is_none_or(|interval| !step.is_multiple_of(interval)) {
+            return Ok(());
+        }
+        match self.stepper.ddp.compare_replicas()? {
+            None => Ok(()),
+            Some(difference) => agree(self.world, Err(anyhow::anyhow!("after step {step} {difference}"))),
+        }
+    }
+
     /// Whether any rank was asked to stop: a rank never decides alone. Collective, once a step.
     fn should_stop(&self) -> anyhow::Result<bool> {
         let asked = [Signal::Terminate, Signal::Interrupt, Signal::User1]
@@ -211,7 +226,8 @@ impl Trainer<'_> {
 
     /// Rank 0 writes down what an epoch brought; all ranks learn whether it could.
     fn record(&mut self, line: EpochLine, is_best: bool) -> anyhow::Result<()> {
-        let Self { metrics, backbone, output, .. } = self;
+        let Self { metrics, stepper, output, .. } = self;
+        let backbone = stepper.backbone;
         let written = metrics.as_mut().map_or(Ok(()), |metrics| {
             log::info!(
                 "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {:.0} images/s, data wait {:.0} %",
@@ -234,19 +250,12 @@ impl Trainer<'_> {
     }
 }
 
-fn process_group(world: &World, device: Device) -> anyhow::Result<ProcessGroup> {
-    if device != Device::Cpu {
-        return Err(usage("--device: this build averages gradients over MPI in host memory only; use --device cpu"));
-    }
-    Ok(ProcessGroup::host(Box::new(MpiCollectives(world.channel("gradients")?)))?)
-}
-
-fn optimizer(backbone: &Backbone, plan: &Plan) -> Sgd {
-    let parameters = backbone.trained().into_iter().map(|(_, parameter)| parameter).collect();
-    let training = &plan.training;
-    let config =
-        SgdConfig { momentum: training.momentum, nesterov: training.nesterov, weight_decay: training.weight_decay };
-    Sgd::new(parameters, config)
+/// Connects the model's gradients over all ranks.
+fn data_parallel(backbone: &Backbone, group: &ProcessGroup, plan: &Plan) -> torch_ext::Result<DistributedDataParallel> {
+    let tensors: Vec<_> = backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
+    set_memory_format(&tensors, plan.training.memory_format)?;
+    let buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, buffer)| buffer).collect();
+    DistributedDataParallel::new(&backbone.trained(), &buffers, group, plan.ddp.clone())
 }
 
 fn schedule(plan: &Plan, samples: usize) -> Schedule {

@@ -1,6 +1,7 @@
 //! Global switches of libtorch's backends.
 #![expect(unsafe_code, reason = "calls the shim")]
 
+use crate::Result;
 use crate::ffi;
 
 /// The trade-off between speed and repeatable results on CUDA.
@@ -16,4 +17,14 @@ pub enum CudnnMode {
 pub fn set_cudnn_mode(mode: CudnnMode) {
     // SAFETY: sets two flags of libtorch's global context.
     unsafe { ffi::te_set_cudnn(mode == CudnnMode::Benchmark, mode == CudnnMode::Deterministic) }
+}
+
+/// Whether matrix products and convolutions on CUDA may round their inputs to TF32's ten bits: several times faster on
+/// the tensor cores of Ampere and later. Without CUDA it changes nothing.
+///
+/// # Errors
+/// What libtorch threw.
+pub fn set_tf32(allowed: bool) -> Result<()> {
+    // SAFETY: sets two flags of libtorch's global context.
+    unsafe { ffi::te_set_tf32(allowed) }.check("TF32")
 }

@@ -2,28 +2,30 @@
 #![expect(unsafe_code, reason = "declares the C functions and turns their messages into errors")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
 /// libtorch's `at::Tensor`, behind tch's handle.
 pub(crate) type AtTensor = torch_sys::C_tensor;
 
-#[repr(C)]
-pub(crate) struct ProcessGroup {
-    _private: [u8; 0],
+/// Handles of tensors, as the shim takes lists of them.
+pub(crate) type Handles = *const *const AtTensor;
+
+macro_rules! opaque {
+    ($($name:ident),*) => {
+        $(
+            #[repr(C)]
+            pub(crate) struct $name {
+                _private: [u8; 0],
+            }
+        )*
+    };
 }
 
-#[repr(C)]
-pub(crate) struct Reducer {
-    _private: [u8; 0],
-}
-
-#[repr(C)]
-pub(crate) struct Work {
-    _private: [u8; 0],
-}
+opaque!(ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -45,6 +47,63 @@ pub(crate) struct Host {
     pub context: *mut c_void,
     pub submit: unsafe extern "C" fn(*mut c_void, *const Collective, *mut Work),
     pub release: unsafe extern "C" fn(*mut c_void),
+}
+
+/// `te_reducer_options`.
+#[repr(C)]
+pub(crate) struct ReducerOptions {
+    pub first_bucket_bytes: i64,
+    pub bucket_bytes: i64,
+    /// A number of `c10::ScalarType`, or -1.
+    pub compression: i32,
+    pub find_unused_parameters: bool,
+    pub static_graph: bool,
+}
+
+/// `te_step`: lists of `count` tensors; null where a rule has no use for one.
+#[repr(C)]
+pub(crate) struct Step {
+    pub params: Handles,
+    pub grads: Handles,
+    pub first: Handles,
+    pub second: Handles,
+    pub steps: Handles,
+    pub count: usize,
+    pub lr: f64,
+    pub weight_decay: f64,
+}
+
+/// `te_autocast`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct AutocastState {
+    pub enabled: bool,
+    pub scalar_type: i32,
+}
+
+/// `te_memory`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub allocated: i64,
+    pub allocated_peak: i64,
+    pub reserved: i64,
+    pub reserved_peak: i64,
+    pub retries: i64,
+    pub out_of_memory: i64,
+    pub free: u64,
+    pub total: u64,
+}
+
+/// `te_device_properties`.
+#[cfg(feature = "cuda")]
+#[repr(C)]
+pub(crate) struct DeviceProperties {
+    pub name: [c_char; 256],
+    pub major: i32,
+    pub minor: i32,
+    pub multiprocessors: i32,
+    pub total_memory: u64,
 }
 
 /// A message of the shim: null when all went well.
@@ -73,52 +132,136 @@ pub(crate) fn handles(tensors: &[Tensor]) -> Vec<*const AtTensor> {
     tensors.iter().map(Tensor::as_ptr).collect()
 }
 
+/// The tensor that `call` makes.
+pub(crate) fn new_tensor(name: &'static str, call: impl FnOnce(*mut *mut AtTensor) -> Message) -> Result<Tensor> {
+    let mut raw = ptr::null_mut();
+    call(&mut raw).check(name)?;
+    // SAFETY: after a null message the shim has written a tensor of its own to `raw`, which is ours from here on.
+    Ok(unsafe { Tensor::from_ptr(raw) })
+}
+
+/// The number of `c10::ScalarType` of the types that are named in calls.
+pub(crate) fn scalar_type(kind: Kind) -> i32 {
+    match kind {
+        Kind::Half => 5,
+        Kind::BFloat16 => 15,
+        Kind::Double => 7,
+        _ => 6, // Float: what autocast and compression start from
+    }
+}
+
+/// The number that the shim knows a device by: -1 is the CPU.
+pub(crate) fn device_index(device: Device) -> c_int {
+    match device {
+        Device::Cuda(index) => index as c_int,
+        _ => -1,
+    }
+}
+
 unsafe extern "C" {
     fn te_free_message(message: *mut c_char);
+
+    // process_group.cpp
     pub(crate) fn te_work_complete(work: *mut Work, error: *const c_char);
     pub(crate) fn te_process_group_host(rank: c_int, size: c_int, host: Host, out: *mut *mut ProcessGroup) -> Message;
     pub(crate) fn te_process_group_free(group: *mut ProcessGroup);
-    pub(crate) fn te_process_group_allreduce(group: *mut ProcessGroup, tensor: *const AtTensor) -> Message;
-    pub(crate) fn te_verify_params_across_processes(
+    pub(crate) fn te_process_group_allreduce(group: *mut ProcessGroup, tensor: *const AtTensor, op: c_int) -> Message;
+    pub(crate) fn te_process_group_allgather(
         group: *mut ProcessGroup,
-        params: *const *const AtTensor,
-        count: usize,
+        output: *const AtTensor,
+        input: *const AtTensor,
     ) -> Message;
+    pub(crate) fn te_process_group_barrier(group: *mut ProcessGroup) -> Message;
+    pub(crate) fn te_verify_params_across_processes(group: *mut ProcessGroup, params: Handles, count: usize)
+    -> Message;
     pub(crate) fn te_broadcast_coalesced(
         group: *mut ProcessGroup,
-        tensors: *const *const AtTensor,
+        tensors: Handles,
         count: usize,
         buffer_bytes: usize,
         root: c_int,
     ) -> Message;
+
+    // reducer.cpp
     pub(crate) fn te_reducer_new(
         group: *mut ProcessGroup,
-        params: *const *const AtTensor,
+        params: Handles,
         names: *const *const c_char,
         count: usize,
-        first_bucket_bytes: i64,
-        bucket_bytes: i64,
-        find_unused_parameters: bool,
+        options: *const ReducerOptions,
         out: *mut *mut Reducer,
     ) -> Message;
     pub(crate) fn te_reducer_free(reducer: *mut Reducer);
     pub(crate) fn te_reducer_prepare_for_forward(reducer: *mut Reducer, rebuilt: *mut bool) -> Message;
     pub(crate) fn te_reducer_prepare_for_backward(
         reducer: *mut Reducer,
-        outputs: *const *const AtTensor,
+        outputs: Handles,
         count: usize,
+        search: bool,
     ) -> Message;
-    pub(crate) fn te_fused_sgd(
-        params: *const *const AtTensor,
-        grads: *const *const AtTensor,
-        momentum_buffers: *const *const AtTensor,
-        count: usize,
-        weight_decay: f64,
+    pub(crate) fn te_drop_grads(params: Handles, count: usize) -> Message;
+
+    // sync_batch_norm.cpp
+    pub(crate) fn te_sync_batch_norm(
+        group: *mut ProcessGroup,
+        input_weight_bias_mean_var: Handles,
         momentum: f64,
-        lr: f64,
-        dampening: f64,
-        nesterov: bool,
-        is_first_step: bool,
+        epsilon: f64,
+        out: *mut *mut AtTensor,
     ) -> Message;
+
+    // optim.cpp
+    pub(crate) fn te_sgd(step: *const Step, momentum: f64, nesterov: bool, is_first_step: bool) -> Message;
+    pub(crate) fn te_adam(step: *const Step, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
+    pub(crate) fn te_lars(step: *const Step, momentum: f64, trust: f64, eps: f64) -> Message;
+    pub(crate) fn te_lamb(step: *const Step, beta1: f64, beta2: f64, eps: f64) -> Message;
+    pub(crate) fn te_clip_grad_norm(grads: Handles, count: usize, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_unscale(grads: Handles, count: usize, scale: f64, found_inf: *const AtTensor) -> Message;
+
+    // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
+    pub(crate) fn te_set_tf32(allowed: bool) -> Message;
+    pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;
+    pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);
+    pub(crate) fn te_rng_get_state(device: c_int, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_rng_set_state(device: c_int, state: *const AtTensor) -> Message;
+    pub(crate) fn te_memory_stats(device: c_int, out: *mut Memory) -> Message;
+    pub(crate) fn te_memory_reset_peak(device: c_int) -> Message;
+    pub(crate) fn te_set_channels_last(tensors: Handles, count: usize, channels_last: bool) -> Message;
+    pub(crate) fn te_to_channels_last(tensor: *const AtTensor, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_hash(tensors: Handles, count: usize, out: *mut *mut AtTensor) -> Message;
+
+    // store.cpp
+    pub(crate) fn te_store_new(
+        host: *const c_char,
+        port: u16,
+        is_server: bool,
+        timeout_ms: i64,
+        out: *mut *mut Store,
+    ) -> Message;
+    pub(crate) fn te_store_port(store: *mut Store) -> u16;
+    pub(crate) fn te_store_set(store: *mut Store, key: *const c_char, value: *const u8, length: usize) -> Message;
+    pub(crate) fn te_store_get(
+        store: *mut Store,
+        key: *const c_char,
+        value: *mut u8,
+        capacity: usize,
+        length: *mut usize,
+    ) -> Message;
+    pub(crate) fn te_store_free(store: *mut Store);
+}
+
+// cuda.cpp
+#[cfg(feature = "cuda")]
+unsafe extern "C" {
+    pub(crate) fn te_process_group_nccl(
+        store: *mut Store,
+        rank: c_int,
+        size: c_int,
+        device: c_int,
+        timeout_ms: i64,
+        out: *mut *mut ProcessGroup,
+    ) -> Message;
+    pub(crate) fn te_process_group_abort(group: *mut ProcessGroup) -> Message;
+    pub(crate) fn te_device_properties_get(device: c_int, out: *mut DeviceProperties) -> Message;
 }

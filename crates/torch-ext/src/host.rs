@@ -20,6 +20,22 @@ pub enum ReduceOp {
     Max,
 }
 
+impl ReduceOp {
+    /// Its number in `c10d::ReduceOp`.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Sum => 0,
+            Self::Product => 2,
+            Self::Min => 3,
+            Self::Max => 4,
+        }
+    }
+
+    fn from_number(number: i32) -> Option<Self> {
+        [Self::Sum, Self::Product, Self::Min, Self::Max].into_iter().find(|op| op.number() == number)
+    }
+}
+
 /// The elements of an all-reduce, by their type.
 #[derive(Debug)]
 pub enum HostElements<'a> {
@@ -37,6 +53,21 @@ pub enum HostElements<'a> {
     F16(&'a mut [half::f16]),
     /// Half precision with the exponents of single precision.
     BF16(&'a mut [half::bf16]),
+}
+
+impl HostElements<'_> {
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::U8(elements) => size_of_val(*elements),
+            Self::I32(elements) => size_of_val(*elements),
+            Self::I64(elements) => size_of_val(*elements),
+            Self::F32(elements) => size_of_val(*elements),
+            Self::F64(elements) => size_of_val(*elements),
+            Self::F16(elements) => size_of_val(*elements),
+            Self::BF16(elements) => size_of_val(*elements),
+        }
+    }
 }
 
 /// What connects the ranks through host memory. Every rank calls the same collectives in the same order; a call blocks
@@ -154,13 +185,8 @@ fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> R
     let ffi::Collective { data, output, numel, bytes, .. } = *collective;
     match collective.kind {
         0 => {
-            let op = match collective.op {
-                0 => ReduceOp::Sum,
-                2 => ReduceOp::Product,
-                3 => ReduceOp::Min,
-                4 => ReduceOp::Max,
-                other => return Err(format!("all-reduce: no reduction numbered {other} over host memory")),
-            };
+            let op = ReduceOp::from_number(collective.op)
+                .ok_or_else(|| format!("all-reduce: no reduction numbered {} over host memory", collective.op))?;
             let elements = match collective.scalar_type {
                 scalar_type::U8 => HostElements::U8(slice(data, numel)),
                 scalar_type::I32 => HostElements::I32(slice(data, numel)),

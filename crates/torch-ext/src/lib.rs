@@ -1,19 +1,36 @@
-//! What tch does not bind of libtorch: process groups, the engine of DistributedDataParallel, fused optimizer steps.
+//! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel,
+//! synchronized BatchNorm, fused optimizers, autocast types, device properties, random generators' states.
 //!
 //! The only crate with C++ and unsafe FFI. It does not know MPI: on the CPU, collectives go through the trait
-//! [`HostCollectives`], which the caller implements over whatever connects its ranks.
+//! [`HostCollectives`], which the caller implements over whatever connects its ranks; for NCCL the caller carries the
+//! address of a [`Store`] from rank 0 to the others.
+//!
+//! The cargo feature `cuda` adds what needs CUDA's headers: [`ProcessGroup::nccl`] and [`cuda::properties`]. Without it
+//! they are there too, and say so when they are called.
 
+mod autocast;
 mod backends;
+pub mod cuda;
 mod distributed_data_parallel;
 mod ffi;
 mod host;
+mod memory_format;
 pub mod optim;
 mod process_group;
+mod replicas;
+pub mod rng;
+mod store;
+mod sync_batch_norm;
 
-pub use backends::{CudnnMode, set_cudnn_mode};
-pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel};
+pub use autocast::{Autocast, Precision};
+pub use backends::{CudnnMode, set_cudnn_mode, set_tf32};
+pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
 pub use host::{HostCollectives, HostElements, ReduceOp};
+pub use memory_format::{MemoryFormat, set_memory_format, to_channels_last};
 pub use process_group::ProcessGroup;
+pub use replicas::Difference;
+pub use store::Store;
+pub use sync_batch_norm::SyncBatchNorm;
 
 /// What libtorch, or the communication under it, refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +46,18 @@ pub enum Error {
     /// tch refused.
     #[error(transparent)]
     Tch(#[from] tch::TchError),
+    /// The program was built without the cargo feature `cuda`.
+    #[error("{call}: this program was built without CUDA; build it with `--features cuda`")]
+    WithoutCuda {
+        /// What was called.
+        call: &'static str,
+    },
+    /// A state that does not belong to what it was loaded into.
+    #[error("{what}")]
+    State {
+        /// What does not fit, and where.
+        what: String,
+    },
 }
 
 /// The result of a call into libtorch.

@@ -17,6 +17,6 @@ torch.save(state, "plain.pth")
 torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}, "wrapped.pth")
 torch.save(state, "legacy.pth", _use_new_zipfile_serialization=False)
 torch.save(torch.nn.Sequential(torch.nn.Linear(1, 1)), "module.pth")
-arrays = {key: numpy.ascontiguousarray(value.numpy()) for key, value in state.items()}
+arrays = {key: numpy.array(value.numpy(), order="C") for key, value in state.items()}
 numpy.savez("stored.npz", **arrays)
 numpy.savez_compressed("deflated.npz", **arrays)

@@ -1,17 +1,13 @@
-// c10d for Rust: a ProcessGroup whose collectives call back into Rust, and the Reducer of DistributedDataParallel.
-// Names mirror c10d's. Every exception is caught and handed over as a message.
+// c10d's process group for Rust: over host memory its collectives call back into Rust. Names mirror c10d's.
 
-#include "shim.h"
+#include "process_group.h"
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <functional>
-#include <limits>
 #include <string>
-#include <unordered_map>
 
 namespace {
 
@@ -163,14 +159,6 @@ class HostBackend : public c10d::Backend {
 
 extern "C" {
 
-struct te_process_group {
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
-};
-
-struct te_reducer {
-  c10d::Reducer reducer;
-};
-
 void te_free_message(char* message) { free(message); }
 
 // Ends a collective: `error` is null, or why it failed. Frees `work`.
@@ -196,12 +184,26 @@ char* te_process_group_host(int rank, int size, te_host host, te_process_group**
 
 void te_process_group_free(te_process_group* group) { delete group; }
 
-char* te_process_group_allreduce(te_process_group* group, at::Tensor* tensor) {
+// `op` counts as c10d::ReduceOp. Waits for the result.
+char* te_process_group_allreduce(te_process_group* group, at::Tensor* tensor, int op) {
   TE_CATCH({
-    std::vector<at::Tensor> tensors = te_tensors(&tensor, 1);
-    group->group->allreduce(tensors)->wait();
+    auto tensors = te_tensors(&tensor, 1);
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::RedOpType(op);
+    group->group->allreduce(tensors, options)->wait();
   })
 }
+
+// `output` has one row for each rank.
+char* te_process_group_allgather(te_process_group* group, at::Tensor* output, at::Tensor* input) {
+  TE_CATCH({
+    auto inputs = te_tensors(&input, 1);
+    std::vector<std::vector<at::Tensor>> outputs{te_tensors(&output, 1)[0].unbind(0)};
+    group->group->allgather(outputs, inputs)->wait();
+  })
+}
+
+char* te_process_group_barrier(te_process_group* group) { TE_CATCH(group->group->barrier()->wait()) }
 
 char* te_verify_params_across_processes(te_process_group* group, at::Tensor* const* params, size_t count) {
   TE_CATCH(c10d::verify_params_across_processes(group->group, te_tensors(params, count), std::nullopt))
@@ -210,49 +212,6 @@ char* te_verify_params_across_processes(te_process_group* group, at::Tensor* con
 char* te_broadcast_coalesced(te_process_group* group, at::Tensor* const* tensors, size_t count, size_t buffer_bytes,
                              int root) {
   TE_CATCH(c10d::broadcast_coalesced(group->group, te_tensors(tensors, count), buffer_bytes, root))
-}
-
-// `names` are null-terminated, one a parameter, in the same order.
-char* te_reducer_new(te_process_group* group, at::Tensor* const* params, const char* const* names, size_t count,
-                     int64_t first_bucket_bytes, int64_t bucket_bytes, bool find_unused_parameters,
-                     te_reducer** out) {
-  TE_CATCH({
-    auto tensors = te_tensors(params, count);
-    std::vector<bool> expect_sparse(count, false);
-    // As DistributedDataParallel does: all in one bucket until the first step has shown the order in which gradients
-    // become ready (rebuild_buckets), unless a search for unused parameters keeps the first assignment.
-    std::vector<size_t> limits = {std::numeric_limits<size_t>::max()};
-    if (find_unused_parameters) limits = {size_t(first_bucket_bytes), size_t(bucket_bytes)};
-    auto indices = std::get<0>(c10d::compute_bucket_assignment_by_size(tensors, limits, expect_sparse));
-    std::reverse(indices.begin(), indices.end());
-    std::unordered_map<size_t, std::string> param_names;
-    for (size_t i = 0; i < count; ++i) param_names.emplace(i, names[i]);
-    *out = new te_reducer{c10d::Reducer(tensors, indices, group->group, expect_sparse, bucket_bytes,
-                                        find_unused_parameters, /*gradient_as_bucket_view=*/true, param_names,
-                                        first_bucket_bytes, /*skip_all_reduce_unused_params=*/false,
-                                        /*use_python_reducer=*/false, /*bucket_bytes_cap_list=*/{})};
-  })
-}
-
-void te_reducer_free(te_reducer* reducer) {
-  try {
-    reducer->reducer.remove_autograd_hooks();
-  } catch (...) {
-    // The hooks die with the parameters.
-  }
-  delete reducer;
-}
-
-char* te_reducer_prepare_for_forward(te_reducer* reducer, bool* rebuilt) {
-  TE_CATCH({
-    reducer->reducer.prepare_for_forward();
-    *rebuilt = reducer->reducer.rebuild_buckets();
-  })
-}
-
-// `outputs` are those of the forward pass where unused parameters are searched, else none.
-char* te_reducer_prepare_for_backward(te_reducer* reducer, at::Tensor* const* outputs, size_t count) {
-  TE_CATCH(reducer->reducer.prepare_for_backward(te_tensors(outputs, count)))
 }
 
 }  // extern "C"

@@ -1,0 +1,107 @@
+//! The verb `eval`: how good a model is on a folder of pictures. The ranks share the pictures; each is seen once.
+
+use std::path::{Path, PathBuf};
+
+use dataset::Folder;
+use layout::Shard;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+use world::{Reduction as Across, World};
+
+use crate::cli::EvalArgs;
+use crate::evaluate::Scores;
+use crate::failure::{agree, usage};
+use crate::files::write_whole;
+use crate::inference::{Predictor, list};
+
+/// The pictures and their labels, in the order of the listing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Pictures {
+    classes: Vec<String>,
+    files: Vec<(PathBuf, i64)>,
+}
+
+/// Evaluates as the flags say, and prints the scores. Collective.
+pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
+    if args.logits.is_some() && world.size() > 1 {
+        return Err(usage("--logits: is written by a run of one rank"));
+    }
+    let predictor = Predictor::new(world, &args.model, &args.inference)?;
+    let pictures: Pictures = list(world, || scan(&args.data))?;
+    agree(world, same_classes(&pictures, &predictor, args))?;
+    let own = Shard::new(world.rank(), world.size()).range(pictures.files.len());
+    let mut sums = [0.0; 4]; // loss, top-1, top-5, pictures
+    let mut lines = Vec::new();
+    let evaluated = pictures.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
+        let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
+        let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
+        let logits = predictor.logits(&files)?;
+        for (sum, value) in sums.iter_mut().zip(scores(&logits, &Tensor::from_slice(&labels))) {
+            *sum += value;
+        }
+        if args.logits.is_some() {
+            lines.extend(rows(&logits, batch, &args.data)?);
+        }
+        Ok(())
+    });
+    agree(world, evaluated)?;
+    world.control().all_reduce(&mut sums, Across::Sum)?;
+    if let Some(path) = &args.logits {
+        write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
+    }
+    let [loss, top1, top5, samples] = sums;
+    let scores = Scores { loss: loss / samples, top1: top1 / samples, top5: top5 / samples, samples: samples as usize };
+    if world.rank() == 0 {
+        if args.json {
+            println!("{}", serde_json::to_string(&scores)?);
+        } else {
+            println!(
+                "{top1} of {samples} right: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
+                scores.top1 * 100.0,
+                scores.top5 * 100.0,
+                scores.loss
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The pictures of `data/val`, or of `data` itself where there is no such folder.
+fn scan(data: &Path) -> anyhow::Result<Pictures> {
+    let folder = Folder::scan(data, None)?;
+    let files = folder.val.iter().map(|sample| (folder.root.join(&sample.path), sample.label)).collect();
+    Ok(Pictures { classes: folder.classes.clone(), files })
+}
+
+fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> anyhow::Result<()> {
+    let (ours, theirs) = (predictor.classes.len(), pictures.classes.len());
+    if ours != theirs {
+        let data = args.data.display();
+        return Err(usage(format!("--data {data}: has {theirs} classes, and the weights tell {ours} apart")));
+    }
+    if args.inference.classes.is_some() && predictor.classes != pictures.classes {
+        return Err(usage("--classes: names other classes than the folders of --data, or in another order"));
+    }
+    Ok(())
+}
+
+/// Summed loss, how many classes are right, how many are among the first five, how many pictures.
+fn scores(logits: &Tensor, labels: &Tensor) -> [f64; 4] {
+    let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);
+    let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;
+    let hits = best.eq_tensor(&labels.unsqueeze(1));
+    let count = |hits: Tensor| hits.sum(Kind::Double).double_value(&[]);
+    [loss.double_value(&[]), count(hits.narrow(1, 0, 1)), count(hits), labels.size()[0] as f64]
+}
+
+/// A line for each picture: file, label, logits.
+fn rows(logits: &Tensor, batch: &[(PathBuf, i64)], data: &Path) -> anyhow::Result<Vec<String>> {
+    let classes = logits.size()[1] as usize;
+    let values = Vec::<f32>::try_from(logits.contiguous().view(-1))?;
+    let rows = values.chunks(classes).zip(batch).map(|(values, (file, label))| {
+        let file = file.strip_prefix(data).unwrap_or(file).display();
+        let values: Vec<_> = values.iter().map(|value| format!("{value:.6}")).collect();
+        format!("{file}\t{label}\t{}\n", values.join("\t"))
+    });
+    Ok(rows.collect())
+}

@@ -1,0 +1,48 @@
+//! Files that are whole or not there.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Writes `path` through `write`, which is given a temporary file's path: to the disk, then renamed. What was there
+/// before stays until then.
+pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let whole = || -> anyhow::Result<()> {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix(".rust-train.")
+            .suffix(".part")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)) // the umask takes its part
+            .tempfile_in(folder)?;
+        write(temporary.path())?;
+        File::open(temporary.path())?.sync_all()?;
+        temporary.persist(path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    };
+    whole().with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_whole(&path, |file| Ok(std::fs::write(file, "first")?)).unwrap();
+        let failed = write_whole(&path, |file| {
+            std::fs::write(file, "sec")?;
+            anyhow::bail!("disk full")
+        });
+        assert_eq!(format!("{:#}", failed.unwrap_err()), format!("{}: disk full", path.display()));
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_whole(&folder.path().join("no/file"), |_| Ok(())).is_err());
+    }
+}

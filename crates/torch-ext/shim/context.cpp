@@ -1,0 +1,128 @@
+// libtorch's global switches: algorithms, autocast, random generators, memory statistics and formats. None of it needs
+// CUDA's headers: on a build without CUDA the CUDA parts throw, or do nothing.
+
+#include "shim.h"
+
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/hash_tensor.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/GradMode.h>
+
+namespace {
+
+at::Device device(int index) { return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, c10::DeviceIndex(index)); }
+
+}  // namespace
+
+extern "C" {
+
+void te_set_cudnn(bool benchmark, bool deterministic) {
+  at::globalContext().setBenchmarkCuDNN(benchmark);
+  at::globalContext().setDeterministicCuDNN(deterministic);
+}
+
+char* te_set_tf32(bool allowed) {
+  TE_CATCH({
+    at::globalContext().setAllowTF32CuBLAS(allowed);
+    at::globalContext().setAllowTF32CuDNN(allowed);
+  })
+}
+
+// Autocast of one kind of device (`cuda`, else the CPU). Gives the state before, to be restored.
+struct te_autocast {
+  bool enabled;
+  int32_t type;
+};
+
+char* te_autocast_enter(bool cuda, int32_t type, te_autocast* before) {
+  TE_CATCH({
+    auto kind = cuda ? at::kCUDA : at::kCPU;
+    *before = {at::autocast::is_autocast_enabled(kind), int32_t(at::autocast::get_autocast_dtype(kind))};
+    at::autocast::set_autocast_dtype(kind, at::ScalarType(type));
+    at::autocast::set_autocast_enabled(kind, true);
+    at::autocast::increment_nesting();
+  })
+}
+
+void te_autocast_exit(bool cuda, const te_autocast* before) {
+  auto kind = cuda ? at::kCUDA : at::kCPU;
+  // Weights that were cast are kept until the outermost scope ends.
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(kind, before->enabled);
+  at::autocast::set_autocast_dtype(kind, at::ScalarType(before->type));
+}
+
+// The state of a generator as bytes. `index` is that of a CUDA device, or -1 for the CPU.
+char* te_rng_get_state(int index, at::Tensor** out) {
+  TE_CATCH({
+    auto generator = at::globalContext().defaultGenerator(device(index));
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    *out = new at::Tensor(generator.get_state());
+  })
+}
+
+char* te_rng_set_state(int index, at::Tensor* state) {
+  TE_CATCH({
+    auto generator = at::globalContext().defaultGenerator(device(index));
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(*state);
+  })
+}
+
+// Bytes of a device's memory, as the caching allocator sees them; `free` and `total` are the driver's.
+struct te_memory {
+  int64_t allocated, allocated_peak, reserved, reserved_peak, retries, out_of_memory;
+  uint64_t free, total;
+};
+
+char* te_memory_stats(int index, te_memory* out) {
+  TE_CATCH({
+    auto* allocator = at::getDeviceAllocator(at::kCUDA);
+    auto stats = allocator->getDeviceStats(c10::DeviceIndex(index));
+    auto [free, total] = allocator->getMemoryInfo(c10::DeviceIndex(index));
+    const auto& allocated = stats.allocated_bytes[0];  // 0 is the sum over all pools
+    const auto& reserved = stats.reserved_bytes[0];
+    *out = {allocated.current, allocated.peak, reserved.current, reserved.peak, stats.num_alloc_retries, stats.num_ooms,
+            free,              total};
+  })
+}
+
+char* te_memory_reset_peak(int index) {
+  TE_CATCH(at::getDeviceAllocator(at::kCUDA)->resetPeakStats(c10::DeviceIndex(index)))
+}
+
+// Moves the 4-dimensional ones among `tensors` to N×H×W×C in memory (or back), in place: shapes stay as they are.
+char* te_set_channels_last(at::Tensor* const* tensors, size_t count, bool channels_last) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+    for (auto& tensor : te_tensors(tensors, count)) {
+      if (tensor.dim() != 4) continue;
+      // A copy even where the tensor counts as being in this format: 1×1 filters count as both, but gradients come with
+      // the strides of one.
+      tensor.set_data(at::empty(tensor.sizes(), tensor.options(), format).copy_(tensor));
+    }
+  })
+}
+
+// A copy of the 4-dimensional `tensor` in N×H×W×C in memory, or the tensor itself where it is so already.
+char* te_to_channels_last(at::Tensor* tensor, at::Tensor** out) {
+  TE_CATCH(*out = new at::Tensor(tensor->contiguous(at::MemoryFormat::ChannelsLast)))
+}
+
+// The xor of the bit patterns of each tensor's elements, as one row of i64.
+char* te_hash(at::Tensor* const* tensors, size_t count, at::Tensor** out) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    std::vector<at::Tensor> hashes;
+    for (auto& tensor : te_tensors(tensors, count)) {
+      hashes.push_back(at::hash_tensor(tensor.detach().flatten()).view(at::kLong));
+    }
+    *out = new at::Tensor(at::stack(hashes));
+  })
+}
+
+}  // extern "C"

@@ -1,0 +1,128 @@
+//! The update rules.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use std::ptr;
+
+use tch::Tensor;
+
+use super::Slot;
+use crate::Result;
+use crate::ffi::{self, Handles, handles};
+
+/// How gradients become steps. `g` is the gradient, `p` the parameter, `wd` its group's weight decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Algorithm {
+    /// `v ← momentum·v + g + wd·p`, `p ← p − lr·v`; Nesterov: `p ← p − lr·(g + wd·p + momentum·v)`. As
+    /// `torch.optim.SGD`.
+    Sgd {
+        /// The share of the last direction that is kept.
+        momentum: f64,
+        /// Nesterov's form of momentum.
+        nesterov: bool,
+    },
+    /// Kingma and Ba 2015, with `wd·p` added to the gradient. As `torch.optim.Adam`.
+    Adam {
+        /// The share of the running mean, and of the running mean of squares, that is kept.
+        betas: (f64, f64),
+        /// Added to the denominator.
+        eps: f64,
+    },
+    /// Loshchilov and Hutter 2019: Adam, with weight decay apart from the gradient (`p ← p − lr·wd·p`). As
+    /// `torch.optim.AdamW`.
+    AdamW {
+        /// As Adam's.
+        betas: (f64, f64),
+        /// As Adam's.
+        eps: f64,
+    },
+    /// You, Gitman and Ginsburg 2017, for large batches: SGD with momentum whose direction is scaled, tensor by tensor,
+    /// by `trust·‖p‖ / (‖g‖ + wd·‖p‖)`. Groups without weight decay are not scaled.
+    Lars {
+        /// The share of the last direction that is kept.
+        momentum: f64,
+        /// The trust coefficient.
+        trust: f64,
+        /// Added to the denominator.
+        eps: f64,
+    },
+    /// You et al. 2020, for large batches: Adam's direction plus `wd·p`, scaled, tensor by tensor, by
+    /// `‖p‖ / ‖direction‖`. Groups without weight decay are not scaled.
+    Lamb {
+        /// As Adam's.
+        betas: (f64, f64),
+        /// As Adam's.
+        eps: f64,
+    },
+}
+
+impl Algorithm {
+    /// Adam with PyTorch's numbers.
+    pub const ADAM: Self = Self::Adam { betas: (0.9, 0.999), eps: 1e-8 };
+    /// AdamW with PyTorch's numbers.
+    pub const ADAMW: Self = Self::AdamW { betas: (0.9, 0.999), eps: 1e-8 };
+    /// LARS with the numbers of its paper.
+    pub const LARS: Self = Self::Lars { momentum: 0.9, trust: 0.001, eps: 1e-8 };
+    /// LAMB with the numbers of its paper.
+    pub const LAMB: Self = Self::Lamb { betas: (0.9, 0.999), eps: 1e-6 };
+
+    /// What it keeps of each parameter, by PyTorch's names; empty where it keeps less.
+    pub(super) fn state_names(&self) -> [&'static str; 2] {
+        match self {
+            Self::Sgd { momentum, .. } if *momentum == 0.0 => ["", ""],
+            Self::Sgd { .. } | Self::Lars { .. } => ["momentum_buffer", ""],
+            Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => ["exp_avg", "exp_avg_sq"],
+        }
+    }
+}
+
+/// The tensors of one call, parameter by parameter.
+#[derive(Default)]
+pub(super) struct Lists {
+    parameters: Vec<Tensor>,
+    grads: Vec<Tensor>,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
+    steps: Vec<Tensor>,
+}
+
+impl Lists {
+    pub(super) fn push(&mut self, slot: &Slot, grad: Tensor) {
+        self.parameters.push(slot.parameter.shallow_clone());
+        self.grads.push(grad);
+        self.first.extend(slot.first.as_ref().map(Tensor::shallow_clone));
+        self.second.extend(slot.second.as_ref().map(Tensor::shallow_clone));
+        self.steps.extend(slot.steps.as_ref().map(Tensor::shallow_clone));
+    }
+
+    /// One step of all tensors in the lists.
+    pub(super) fn step(&self, algorithm: &Algorithm, lr: f64, weight_decay: f64, is_first_step: bool) -> Result<()> {
+        if self.parameters.is_empty() {
+            return Ok(());
+        }
+        let [parameters, grads, first, second, steps] =
+            [&self.parameters, &self.grads, &self.first, &self.second, &self.steps].map(|list| handles(list));
+        let list = |list: &Vec<_>| -> Handles { if list.is_empty() { ptr::null() } else { list.as_ptr() } };
+        let step = ffi::Step {
+            params: list(&parameters),
+            grads: list(&grads),
+            first: list(&first),
+            second: list(&second),
+            steps: list(&steps),
+            count: parameters.len(),
+            lr,
+            weight_decay,
+        };
+        // SAFETY: all handles are of tensors that live during the call. Every parameter of a list has a gradient, and
+        // the state that `Algorithm::state_names` says, so the lists that the rule reads have `count` entries.
+        unsafe {
+            match *algorithm {
+                Algorithm::Sgd { momentum, nesterov } => ffi::te_sgd(&step, momentum, nesterov, is_first_step),
+                Algorithm::Adam { betas, eps } => ffi::te_adam(&step, betas.0, betas.1, eps, false),
+                Algorithm::AdamW { betas, eps } => ffi::te_adam(&step, betas.0, betas.1, eps, true),
+                Algorithm::Lars { momentum, trust, eps } => ffi::te_lars(&step, momentum, trust, eps),
+                Algorithm::Lamb { betas, eps } => ffi::te_lamb(&step, betas.0, betas.1, eps),
+            }
+        }
+        .check("the optimizer's step")
+    }
+}

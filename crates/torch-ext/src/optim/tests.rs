@@ -1,0 +1,221 @@
+//! Against PyTorch's own optimizers: `references.json` and the command that made it are in `tests/references`.
+
+use super::*;
+use crate::host::{HostCollectives, HostElements};
+use serde_json::Value;
+use tch::Device;
+
+/// A group of one rank.
+struct Alone;
+
+impl HostCollectives for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+    fn size(&self) -> usize {
+        1
+    }
+    fn all_reduce(&mut self, _: HostElements<'_>, _: crate::ReduceOp) -> std::result::Result<(), String> {
+        Ok(())
+    }
+    fn broadcast(&mut self, _: &mut [u8], _: usize) -> std::result::Result<(), String> {
+        Ok(())
+    }
+    fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> std::result::Result<(), String> {
+        output.copy_from_slice(input);
+        Ok(())
+    }
+    fn barrier(&mut self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+}
+
+fn references() -> Vec<Value> {
+    let text = include_str!("../../tests/references/optimizers.json");
+    serde_json::from_str::<Value>(text).unwrap()["cases"].as_array().unwrap().clone()
+}
+
+fn algorithm(case: &Value) -> Algorithm {
+    let number = |key: &str| case[key].as_f64().unwrap();
+    let betas = || (case["betas"][0].as_f64().unwrap(), case["betas"][1].as_f64().unwrap());
+    match case["algorithm"].as_str().unwrap() {
+        "sgd" => Algorithm::Sgd { momentum: number("momentum"), nesterov: case["nesterov"].as_bool().unwrap() },
+        "adam" => Algorithm::Adam { betas: betas(), eps: number("eps") },
+        "adamw" => Algorithm::AdamW { betas: betas(), eps: number("eps") },
+        "lars" => Algorithm::Lars { momentum: number("momentum"), trust: number("trust"), eps: number("eps") },
+        "lamb" => Algorithm::Lamb { betas: betas(), eps: number("eps") },
+        other => panic!("no algorithm is called {other}"),
+    }
+}
+
+/// The parameters of the reference: a matrix and a vector that count up slowly.
+fn parameters() -> Vec<(String, Tensor)> {
+    [("weight", vec![6, 5]), ("bias", vec![7])]
+        .into_iter()
+        .map(|(name, shape)| {
+            let count: i64 = shape.iter().product();
+            let values = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.37;
+            let values = (values.sin() * 0.5).to_kind(Kind::Float).view(&shape[..]);
+            (name.to_owned(), values.set_requires_grad(true))
+        })
+        .collect()
+}
+
+/// The gradients of step `step`.
+fn set_gradients(parameters: &[(String, Tensor)], step: i64, factor: f64) {
+    for (index, (_, parameter)) in parameters.iter().enumerate() {
+        let count = parameter.numel() as i64;
+        let phase = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7 + 0.11 * step as f64 + index as f64;
+        let gradient = (phase.sin() * (0.3 * factor)).to_kind(Kind::Float).view_as(parameter);
+        let mut old = parameter.grad();
+        if old.defined() {
+            let _ = old.zero_();
+        }
+        (parameter * gradient).sum(Kind::Float).backward();
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    Vec::<f64>::try_from(tensor.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap()
+}
+
+fn assert_close(got: &[(String, Tensor)], expected: &Value, case: &str) {
+    for (name, tensor) in got {
+        let expected: Vec<f64> =
+            expected[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+        let got = values(tensor);
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{case}, {name}: {got} not {expected}");
+        }
+    }
+}
+
+fn groups(case: &Value, parameters: &[(String, Tensor)]) -> Vec<ParameterGroup> {
+    let all = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    let weight_decay = case["weight_decay"].as_f64().unwrap();
+    match case["decay_on_vectors"].as_bool().unwrap() {
+        true => ParameterGroup::all(all, weight_decay),
+        false => ParameterGroup::without_decay_on_vectors(all, weight_decay),
+    }
+}
+
+#[test]
+fn a_hundred_steps_equal_pytorchs() {
+    let cases = references();
+    assert!(cases.len() >= 10);
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        let parameters = parameters();
+        let mut optimizer = Optimizer::new(groups(case, &parameters), algorithm(case)).unwrap();
+        let tensors = optimizer.parameters();
+        for step in 0..100 {
+            set_gradients(&parameters, step, 1.0);
+            if let Some(max_norm) = case["clip"].as_f64() {
+                let norm = clip_grad_norm(&tensors, max_norm).unwrap().double_value(&[]);
+                assert!(norm > 0.0 && norm.is_finite());
+            }
+            optimizer.step(case["lr"].as_f64().unwrap()).unwrap();
+        }
+        assert_close(&parameters, &case["parameters"], name);
+    }
+}
+
+#[test]
+fn a_state_that_is_saved_and_loaded_goes_on_bit_by_bit() {
+    for case in &references() {
+        let lr = case["lr"].as_f64().unwrap();
+        let (whole, halves) = (parameters(), parameters());
+        let mut optimizer = Optimizer::new(groups(case, &whole), algorithm(case)).unwrap();
+        let mut first = Optimizer::new(groups(case, &halves), algorithm(case)).unwrap();
+        for step in 0..10 {
+            set_gradients(&whole, step, 1.0);
+            optimizer.step(lr).unwrap();
+            if step < 5 {
+                set_gradients(&halves, step, 1.0);
+                first.step(lr).unwrap();
+            }
+        }
+        let state: Vec<_> = first.state().unwrap().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+        let mut second = Optimizer::new(groups(case, &halves), algorithm(case)).unwrap();
+        second.load_state(&state).unwrap();
+        assert_eq!(second.state_bytes(), first.state_bytes());
+        for step in 5..10 {
+            set_gradients(&halves, step, 1.0);
+            second.step(lr).unwrap();
+        }
+        for ((name, whole), (_, halves)) in whole.iter().zip(&halves) {
+            assert!(whole == halves, "{}: {name}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn a_foreign_state_is_refused_whole() {
+    let mut optimizer = Optimizer::new(ParameterGroup::all(parameters(), 0.0), Algorithm::ADAM).unwrap();
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let cases = [
+        ("weight.momentum_buffer", zeros(&[6, 5]), "the optimizer has no weight.momentum_buffer"),
+        ("weights.exp_avg", zeros(&[6, 5]), "the optimizer has no weights.exp_avg"),
+        ("weight.exp_avg", zeros(&[5, 6]), "weight.exp_avg of the optimizer is [6, 5], in the state [5, 6]"),
+    ];
+    for (name, tensor, words) in cases {
+        let good = ("bias.exp_avg".to_owned(), zeros(&[7]));
+        let error = optimizer.load_state(&[good, (name.to_owned(), tensor)]).unwrap_err();
+        assert_eq!(error.to_string(), words);
+        assert_eq!(optimizer.state_bytes(), 0);
+    }
+    let twice = [parameters(), parameters()].concat_names();
+    assert!(Optimizer::new(ParameterGroup::all(twice, 0.0), Algorithm::ADAM).is_err());
+}
+
+trait ConcatNames {
+    fn concat_names(self) -> Vec<(String, Tensor)>;
+}
+
+impl ConcatNames for [Vec<(String, Tensor)>; 2] {
+    fn concat_names(self) -> Vec<(String, Tensor)> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+#[test]
+fn a_parameter_without_a_gradient_stays() {
+    for algorithm in [Algorithm::Sgd { momentum: 0.9, nesterov: true }, Algorithm::ADAMW, Algorithm::LAMB] {
+        let all = parameters();
+        let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.1), algorithm).unwrap();
+        let before = values(&all[1].1);
+        set_gradients(&all[..1], 0, 1.0);
+        optimizer.step(0.1).unwrap();
+        assert_eq!(values(&all[1].1), before);
+        // Its first step is a first step, whenever it comes.
+        set_gradients(&all, 1, 1.0);
+        optimizer.step(0.1).unwrap();
+        assert_ne!(values(&all[1].1), before);
+    }
+}
+
+fn parameters_of(all: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    all.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+#[test]
+fn the_scaler_skips_and_adapts_as_pytorchs() {
+    let text = include_str!("../../tests/references/optimizers.json");
+    let reference = &serde_json::from_str::<Value>(text).unwrap()["scaler"];
+    let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+    let all = parameters();
+    let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: false };
+    let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), sgd).unwrap();
+    let config = GradScalerConfig { scale: 1024.0, growth_interval: 4, ..GradScalerConfig::default() };
+    let mut scaler = GradScaler::new(config);
+    let expected: Vec<f64> =
+        reference["scales"].as_array().unwrap().iter().map(|scale| scale.as_f64().unwrap()).collect();
+    for (step, expected) in expected.iter().enumerate() {
+        let is_bad = step % 7 == 3;
+        set_gradients(&all, step as i64, if is_bad { f64::INFINITY } else { scaler.state().0 });
+        assert_eq!(scaler.step(&mut optimizer, 0.05, &group).unwrap(), !is_bad);
+        assert_eq!(scaler.state().0, *expected, "step {step}");
+    }
+    assert_close(&all, &reference["parameters"], "scaler");
+}

@@ -1,0 +1,104 @@
+//! The bandwidth of the host group at the bucket sizes of a real network against a bare `MPI_Allreduce` of the same
+//! sizes, alternately; and which share of the communication hides behind backward.
+
+use std::ffi::{c_int, c_void};
+use std::time::Duration;
+
+use mpi::ffi;
+use tch::{Device, Kind, Tensor};
+use torch_ext::ReduceOp;
+use world::World;
+
+use crate::replica::{Options, Replica, median};
+
+const ROUNDS: usize = 41;
+
+pub fn run(options: &Options, world: &World) {
+    let replica = Replica::new(options, world);
+    // With and without communication, alternately.
+    let (mut with, mut without, mut communication) = (Vec::new(), Vec::new(), Vec::new());
+    let mut buckets = Vec::new();
+    for step in 0..options.warmup + options.steps {
+        let times = replica.step(true);
+        let log = std::mem::take(&mut *replica.log.lock().unwrap());
+        let alone = replica.step(false);
+        if step >= options.warmup {
+            with.push(times.whole);
+            without.push(alone.whole);
+            communication.push(log.iter().map(|(_, time)| *time).sum::<Duration>());
+            buckets = log.into_iter().map(|(bytes, _)| bytes).collect();
+        }
+    }
+    let (with, without, communication) = (median(with), median(without), median(communication));
+    if world.rank() == 0 {
+        let hidden = 1.0 - (with - without) / communication;
+        println!(
+            "{}, {} buckets: a step takes {:.1} ms, {:.1} ms without communication; {:.1} ms of all-reduces, {:.0} % hidden",
+            options.model,
+            buckets.len(),
+            with * 1e3,
+            without * 1e3,
+            communication * 1e3,
+            hidden.clamp(0.0, 1.0) * 100.0,
+        );
+    }
+    buckets.sort_unstable();
+    buckets.dedup();
+    for bytes in buckets {
+        compare(bytes, &replica, world);
+    }
+}
+
+fn compare(bytes: usize, replica: &Replica<'_>, world: &World) {
+    // Both in memory of libtorch's allocator: how a buffer is aligned matters at these speeds.
+    let [ours, plain] = [(); 2].map(|()| Tensor::zeros([bytes as i64 / 4], (Kind::Float, Device::Cpu)));
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS * 2 {
+        world.control().barrier().unwrap();
+        let start = std::time::Instant::now();
+        if round % 2 == 0 {
+            replica.group.all_reduce(&ours, ReduceOp::Sum).unwrap();
+        } else {
+            bare(&plain);
+        }
+        times[round % 2].push(start.elapsed().as_secs_f64());
+    }
+    if world.rank() == 0 {
+        let [ours, bare] = times.map(|mut times| {
+            times.sort_unstable_by(f64::total_cmp);
+            [times[ROUNDS / 4], times[ROUNDS / 2], times[ROUNDS * 3 / 4]].map(|time| bytes as f64 / time / 1e9)
+        });
+        println!(
+            "{bytes} bytes: host group {:.2} GB/s ({:.2}–{:.2}), MPI_Allreduce {:.2} GB/s ({:.2}–{:.2}), ratio {:.2}",
+            ours[1],
+            ours[2],
+            ours[0],
+            bare[1],
+            bare[2],
+            bare[0],
+            ours[1] / bare[1],
+        );
+    }
+}
+
+/// `MPI_Allreduce`, as a C program would call it.
+#[expect(unsafe_code, reason = "the bare call is what is measured")]
+fn bare(numbers: &Tensor) {
+    unsafe extern "C" {
+        static world_mpi_in_place: *const c_void;
+    }
+    // SAFETY: the tensor is dense, of single precision, and lives until the call returns; MPI is initialized, and no
+    // other thread of this rank is in a collective of MPI_COMM_WORLD.
+    unsafe {
+        let (data, count) = (numbers.data_ptr(), numbers.numel() as c_int);
+        let code = ffi::MPI_Allreduce(
+            world_mpi_in_place,
+            data,
+            count,
+            ffi::RSMPI_FLOAT,
+            ffi::RSMPI_SUM,
+            ffi::RSMPI_COMM_WORLD,
+        );
+        assert_eq!(code, 0);
+    }
+}
