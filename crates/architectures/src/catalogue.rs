@@ -189,6 +189,7 @@ mod tests {
             let network = known.network(7);
             let shapes = network.shapes(known.image_size, known.image_size).unwrap();
             assert_eq!(shapes.last(), Some(&Shape::from([7])), "{}", known.name);
+            assert_eq!(network.classes(), 7, "{}", known.name);
             let head: Vec<_> =
                 network.parameters().into_iter().filter(|parameter| parameter.node == network.head()).collect();
             assert_eq!(head.iter().map(|parameter| parameter.shape[0]).collect::<Vec<_>>(), [7, 7], "{}", known.name);

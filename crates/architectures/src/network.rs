@@ -119,6 +119,15 @@ impl Network {
         NodeId(last.unwrap_or(0))
     }
 
+    /// How many classes the head tells apart.
+    pub fn classes(&self) -> usize {
+        match &self.nodes[self.head().0].op {
+            Op::Linear { out_features, .. } => *out_features,
+            Op::Conv2d(conv) => conv.out_channels,
+            _ => 0,
+        }
+    }
+
     /// Parameters and buffers in the order of the original's state dict.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();

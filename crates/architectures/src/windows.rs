@@ -71,11 +71,39 @@ pub fn relative_position_index(window: usize) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_position_index_depends_on_the_offset_alone() {
         // torchvision's for a window of two.
         assert_eq!(relative_position_index(2), [4, 3, 1, 0, 5, 4, 2, 1, 7, 6, 4, 3, 8, 7, 5, 4]);
+    }
+
+    proptest! {
+        /// Two tokens of one window see each other exactly if the roll moved them together: if they are as far apart in
+        /// the grid as in the window.
+        #[test]
+        fn a_region_is_a_piece_of_the_grid(height in 1..24_usize, width in 1..24_usize, window in 1..7_usize, shift in 0..6_usize) {
+            let cut = WindowCut::of(height, width, window, shift % window);
+            let [rows, columns] = cut.windows.map(|count| count * window);
+            let tokens = window * window;
+            let regions = cut.regions();
+            prop_assert_eq!(regions.len(), rows * columns);
+            for (number, window_regions) in regions.chunks(tokens).enumerate() {
+                let corner = [number / cut.windows[1] * window, number % cut.windows[1] * window];
+                // Where a token of this window was before the roll.
+                let origin = |token: usize| {
+                    [(corner[0] + token / window + cut.shift[0]) % rows, (corner[1] + token % window + cut.shift[1]) % columns]
+                };
+                for (from, to) in (0..tokens).flat_map(|from| (0..tokens).map(move |to| (from, to))) {
+                    let together = (0..2).all(|axis| {
+                        let place = |token: usize| if axis == 0 { token / window } else { token % window } as isize;
+                        origin(from)[axis] as isize - origin(to)[axis] as isize == place(from) - place(to)
+                    });
+                    prop_assert_eq!(window_regions[from] == window_regions[to], together, "{} {}", from, to);
+                }
+            }
+        }
     }
 
     #[test]
