@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use architectures::{Activation, Conv2d, Network, Node, NodeId, Op, Shape, WindowCut, relative_position_index};
-use weights::Tensor;
+use weights::{Dtype, Tensor};
 
 use crate::Error;
 use crate::graph::Attribute::{Float, Int, Ints};
@@ -59,7 +59,7 @@ impl<'a> Translation<'a> {
     fn weight(&mut self, node: usize, index: usize) -> String {
         let key = self.keys[&node][index].clone();
         let tensor = self.weights[key.as_str()];
-        self.graph.floats(&key, tensor.shape(), bytes(&tensor.to_f32()))
+        self.graph.floats(&key, tensor.shape(), single_precision(tensor))
     }
 
     /// The value of a node.
@@ -72,7 +72,7 @@ impl<'a> Translation<'a> {
             Op::Input { .. } => "pictures".to_owned(),
             Op::Learned { .. } => {
                 let key = self.keys[&index][0].clone();
-                let values = bytes(&self.weights[key.as_str()].to_f32());
+                let values = single_precision(self.weights[key.as_str()]);
                 let sides: Vec<_> = std::iter::once(1).chain(shape).collect();
                 self.graph.floats(&key, &sides, values)
             }
@@ -343,6 +343,10 @@ impl<'a> Translation<'a> {
         let (after, before) = (self.graph.slice(x, axis, start, side, 1), self.graph.slice(x, axis, 0, start, 1));
         self.graph.concat(&[&after, &before], axis)
     }
+}
+
+fn single_precision(tensor: &Tensor) -> Vec<u8> {
+    if tensor.dtype() == Dtype::F32 { tensor.bytes().to_vec() } else { bytes(&tensor.to_f32()) }
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
