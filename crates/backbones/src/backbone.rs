@@ -1,12 +1,13 @@
 //! A network with its parameters on a device.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use architectures::{Network, NodeId, Op, Parameter};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{ProcessGroup, SyncBatchNorm};
 
-use crate::forward::{self, Mode};
+use crate::forward::{self, Mode, WindowMasks};
 use crate::initialise;
 
 /// A network with its parameters on a device.
@@ -21,7 +22,8 @@ pub struct Backbone {
     /// For each node, the last node that takes its value: after it the value can go.
     last_use: Vec<usize>,
     /// For each node, whether its parameters stay as they are.
-    frozen: Vec<bool>,
+    frozen: Vec<Cell<bool>>,
+    masks: WindowMasks,
     device: Device,
     sync_batch_norm: Option<SyncBatchNorm>,
 }
@@ -49,8 +51,9 @@ impl Backbone {
                 last_use[input.index()] = index;
             }
         }
-        let frozen = vec![false; network.nodes().len()];
-        Self { network, parameters, tensors, state, last_use, frozen, device, sync_batch_norm: None }
+        let frozen = vec![Cell::new(false); network.nodes().len()];
+        let masks = WindowMasks::default();
+        Self { network, parameters, tensors, state, last_use, frozen, masks, device, sync_batch_norm: None }
     }
 
     /// The tensors of one node, in the order of a state dict.
@@ -70,19 +73,19 @@ impl Backbone {
     }
 
     /// Trains nothing but the head from here on. Frozen layers compute as in evaluation: BatchNorm keeps its statistics.
-    pub fn freeze_all_but_head(&mut self) {
+    pub fn freeze_all_but_head(&self) {
         let head = self.network.head();
         self.set_frozen(|node| node != head);
     }
 
     /// Trains everything again.
-    pub fn unfreeze(&mut self) {
+    pub fn unfreeze(&self) {
         self.set_frozen(|_| false);
     }
 
-    fn set_frozen(&mut self, frozen: impl Fn(NodeId) -> bool) {
+    fn set_frozen(&self, frozen: impl Fn(NodeId) -> bool) {
         for (parameter, tensor) in self.parameters.iter().zip(&self.tensors) {
-            self.frozen[parameter.node.index()] = frozen(parameter.node);
+            self.frozen[parameter.node.index()].set(frozen(parameter.node));
             if parameter.role.is_trained() {
                 let _ = tensor.set_requires_grad(!frozen(parameter.node));
             }
@@ -101,7 +104,12 @@ impl Backbone {
 
     /// The parameters that are trained, by name, in the order of the original's state dict; none that is frozen.
     pub fn trained(&self) -> Vec<(String, Tensor)> {
-        self.named(|parameter| parameter.role.is_trained() && !self.frozen[parameter.node.index()])
+        self.named(|parameter| parameter.role.is_trained() && !self.frozen[parameter.node.index()].get())
+    }
+
+    /// The parameters that can be trained, by name, those that are frozen too.
+    pub fn trainable(&self) -> Vec<(String, Tensor)> {
+        self.named(|parameter| parameter.role.is_trained())
     }
 
     /// What changes in training but not by gradients, by name: BatchNorm's running statistics and counts.
@@ -134,13 +142,13 @@ impl Backbone {
                 .map(|input| values[input.index()].as_ref().expect("a value lives until its last use"))
                 .collect();
             let mode = match &self.sync_batch_norm {
-                _ if !train || self.frozen[index] => Mode::Evaluate,
+                _ if !train || self.frozen[index].get() => Mode::Evaluate,
                 None => Mode::Train,
                 Some(sync) => Mode::TrainTogether(sync),
             };
             let value = match node.op {
                 Op::Input { .. } => pictures.shallow_clone(),
-                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode),
+                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode, &self.masks),
             };
             for input in &node.inputs {
                 if self.last_use[input.index()] == index {
@@ -192,6 +200,25 @@ mod tests {
                 assert!(parameter.grad().defined(), "{key} has no gradient in {name}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_frozen_stays_as_it_is() {
+        tch::manual_seed(1);
+        let network = architectures::architecture("cifar_resnet20").unwrap().network(10);
+        let backbone = Backbone::new(network, Device::Cpu);
+        backbone.freeze_all_but_head();
+        let names: Vec<_> = backbone.trained().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["linear.weight", "linear.bias"]);
+        let before: Vec<_> = backbone.state().iter().map(|(_, tensor)| tensor.copy()).collect();
+        let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
+        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
+        assert!(before.iter().zip(backbone.state()).all(|(left, (_, right))| left.equal(&right)), "statistics moved");
+        backbone.unfreeze();
+        assert_eq!(backbone.trained().len(), backbone.trainable().len());
+        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
     }
 
     #[test]

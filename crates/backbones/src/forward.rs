@@ -3,8 +3,10 @@
 //! Shapes in comments have the batch N first. Sizes of the batch are never looked up, so that a traced network takes
 //! batches of any size.
 
+use std::cell::RefCell;
+
 use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use torch_ext::SyncBatchNorm;
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
@@ -25,7 +27,7 @@ impl Mode<'_> {
 }
 
 /// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict.
-pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>) -> Tensor {
+pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>, masks: &WindowMasks) -> Tensor {
     let train = mode.is_training();
     match *op {
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
@@ -72,7 +74,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Attention { heads } => attention(inputs[0], heads),
         Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
         Op::WindowAttention { heads, window, shift } => {
-            let mask = window_mask(&cut(inputs[2], window, shift), inputs[0]);
+            let mask = masks.of(&cut(inputs[2], window, shift), inputs[0]);
             window_attention(inputs[0], inputs[1], mask.as_ref(), heads)
         }
         Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
@@ -191,16 +193,30 @@ fn join_windows(cut: &WindowCut, windows: &Tensor) -> Tensor {
     x.narrow(1, 0, cut.grid[0] as i64).narrow(2, 0, cut.grid[1] as i64)
 }
 
-/// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and on
-/// the device of `like`.
-fn window_mask(cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
-    if !cut.is_shifted() {
-        return None;
+/// The masks of shifted windows, each made once for every size of grid and type of value: making one costs more than
+/// using it. And what is there before a trace begins is a constant of the trace.
+#[derive(Debug, Default)]
+pub(crate) struct WindowMasks(RefCell<Vec<(WindowCut, Kind, Tensor)>>);
+
+impl WindowMasks {
+    /// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and
+    /// on the device of `like`.
+    fn of(&self, cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
+        if !cut.is_shifted() {
+            return None;
+        }
+        let mut known = self.0.borrow_mut();
+        let kind = like.kind();
+        if let Some((_, _, mask)) = known.iter().find(|(other, other_kind, _)| (other, *other_kind) == (cut, kind)) {
+            return Some(mask.shallow_clone());
+        }
+        let [windows, tokens] = [cut.windows[0] * cut.windows[1], cut.window * cut.window].map(|count| count as i64);
+        let regions = Tensor::from_slice(&cut.regions()).view([windows, 1, tokens]);
+        let apart = regions.unsqueeze(2).ne_tensor(&regions.unsqueeze(3));
+        let mask = (apart.to_kind(kind) * -100.0).to_device(like.device());
+        known.push((*cut, kind, mask.shallow_clone()));
+        Some(mask)
     }
-    let [windows, tokens] = [cut.windows[0] * cut.windows[1], cut.window * cut.window].map(|count| count as i64);
-    let regions = Tensor::from_slice(&cut.regions()).view([windows, 1, tokens]);
-    let apart = regions.unsqueeze(2).ne_tensor(&regions.unsqueeze(3));
-    Some((apart.to_kind(like.kind()) * -100.0).to_device(like.device()))
 }
 
 /// Drops whole samples, and scales the others up so that the mean stays.
@@ -225,7 +241,7 @@ fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.contiguous().flatten(0, -1)).unwrap()
@@ -255,10 +271,10 @@ mod tests {
 
     #[test]
     fn only_shifted_windows_at_the_edge_are_masked() {
-        let grid = Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu));
-        assert!(window_mask(&cut(&grid, 4, 0), &grid).is_none());
-        assert!(window_mask(&cut(&grid, 8, 2), &grid).is_none());
-        let mask = window_mask(&cut(&grid, 4, 2), &grid).unwrap();
+        let (grid, masks) = (Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu)), WindowMasks::default());
+        assert!(masks.of(&cut(&grid, 4, 0), &grid).is_none());
+        assert!(masks.of(&cut(&grid, 8, 2), &grid).is_none());
+        let mask = masks.of(&cut(&grid, 4, 2), &grid).unwrap();
         assert_eq!(mask.size(), [4, 1, 16, 16]);
         let masked: Vec<_> = (0..4).map(|window| mask.get(window).ne(0.0).sum(Kind::Int64).int64_value(&[])).collect();
         // None inside; two halves of eight tokens; four quarters of four.

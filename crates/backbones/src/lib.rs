@@ -4,6 +4,7 @@ mod backbone;
 mod fold;
 mod forward;
 mod initialise;
+mod trace;
 mod weights;
 
 pub use self::weights::{Differences, Matching, WeightsError};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{Parameter, ParameterRole, architecture};
+use architectures::{Architecture, Parameter, ParameterRole, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -25,6 +25,8 @@ pub enum WeightsError {
         network: String,
         /// What differs, key by key.
         differences: Differences,
+        /// Whether nothing but the head's shape differs.
+        is_head_alone: bool,
     },
 }
 
@@ -98,20 +100,42 @@ impl Backbone {
     /// # Errors
     /// An unreadable file, or the missing, unexpected and misshapen keys that `matching` does not allow.
     pub fn load(&self, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
-        let (copies, differences) = self.compare(weights::read(path)?);
+        self.take(weights::read(path)?, path, matching)
+    }
+
+    /// The network of `architecture` with the weights in the file `path`, all of them, and with as many classes as they
+    /// have.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of_weights(architecture: &Architecture, path: &Path, device: Device) -> Result<Self, WeightsError> {
+        let found = weights::read(path)?;
+        let network = architecture.network(1);
+        let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
+        let shape = found.entries().iter().find(|(key, _)| head.as_ref().is_some_and(|head| head.name == *key));
+        let classes = shape.and_then(|(_, tensor)| tensor.shape().first().copied()).filter(|&classes| classes > 0);
+        let backbone = Self::new(architecture.network(classes.unwrap_or(1)), device);
+        backbone.take(found, path, Matching::Strict)?;
+        Ok(backbone)
+    }
+
+    fn take(&self, found: StateDict, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
+        let (copies, differences) = self.compare(found);
         let is_head = |key: &str| {
             let found = self.parameters().iter().find(|parameter| parameter.name == key);
             found.is_some_and(|parameter| parameter.node == self.network().head())
         };
+        let is_of_head = |difference: &Difference| difference.network.is_some() && is_head(&difference.key);
         let is_allowed = |difference: &Difference| match matching {
             Matching::Strict => false,
-            Matching::Head => difference.network.is_some() && is_head(&difference.key),
+            Matching::Head => is_of_head(difference),
             Matching::Partial => true,
         };
         if copies.is_empty() || !differences.iter().all(is_allowed) {
             return Err(WeightsError::Misfit {
                 path: path.to_owned(),
                 network: self.network().name().to_owned(),
+                is_head_alone: !copies.is_empty() && differences.iter().all(is_of_head),
                 differences: Differences(differences),
             });
         }
@@ -244,7 +268,7 @@ mod tests {
         backbone("cifar_resnet20", 10).save(&path).unwrap();
         let deeper = backbone("cifar_resnet32", 10);
         assert!(deeper.load(&path, Matching::Head).is_err());
-        assert_eq!(deeper.load(&path, Matching::Partial).unwrap().len(), 72);
+        assert_eq!(deeper.load(&path, Matching::Partial).unwrap().len(), 60);
         assert!(backbone("lenet", 10).load(&path, Matching::Partial).is_err(), "nothing in common");
         std::fs::write(&path, b"no weights").unwrap();
         assert!(matches!(deeper.load(&path, Matching::Partial), Err(WeightsError::File(_))));
