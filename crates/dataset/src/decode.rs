@@ -13,7 +13,10 @@ pub(crate) fn bilinear() -> ResizeOptions {
 
 /// Decodes the bytes of a picture file into `out`: `side`×`side`×3 bytes, the shorter side scaled to `side` and the
 /// middle cut out.
-pub(crate) fn decode_square(bytes: &[u8], side: usize, out: &mut [u8]) -> Result<(), String> {
+///
+/// # Errors
+/// Why the bytes are no picture.
+pub fn decode_square(bytes: &[u8], side: usize, out: &mut [u8]) -> Result<(), String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     // The decoder's limits refuse pictures that would take more than 512 MiB.
     let picture = reader.decode().map_err(|error| error.to_string())?.into_rgb8();

@@ -20,6 +20,7 @@ mod order;
 
 pub use augment::{Augmentation, Crop};
 pub use classes::read_classes;
+pub use decode::decode_square;
 pub use error::{Error, Result};
 pub use folder::{Folder, Sample};
 pub use image_set::{Dataset, ImageSet};

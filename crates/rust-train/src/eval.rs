@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use dataset::Folder;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::Tensor;
 use world::{Reduction as Across, World};
 
 use crate::cli::EvalArgs;
-use crate::evaluate::Scores;
+use crate::evaluate::{Scores, sums_of};
 use crate::failure::{agree, usage};
 use crate::files::write_whole;
 use crate::inference::{Predictor, list};
@@ -29,14 +29,14 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
     let pictures: Pictures = list(world, || scan(&args.data))?;
     agree(world, same_classes(&pictures, &predictor, args))?;
-    let own = Shard::new(world.rank(), world.size()).range(pictures.files.len());
+    let own = Shard::new(world.rank(), world.size()).of(0..pictures.files.len());
     let mut sums = [0.0; 4]; // loss, top-1, top-5, pictures
     let mut lines = Vec::new();
     let evaluated = pictures.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
         let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
         let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
         let logits = predictor.logits(&files)?;
-        for (sum, value) in sums.iter_mut().zip(scores(&logits, &Tensor::from_slice(&labels))) {
+        for (sum, value) in sums.iter_mut().zip(sums_of(&logits, &Tensor::from_slice(&labels))) {
             *sum += value;
         }
         if args.logits.is_some() {
@@ -49,14 +49,15 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     if let Some(path) = &args.logits {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
     }
-    let [loss, top1, top5, samples] = sums;
-    let scores = Scores { loss: loss / samples, top1: top1 / samples, top5: top5 / samples, samples: samples as usize };
+    let scores = Scores::of_sums(sums);
     if world.rank() == 0 {
         if args.json {
             println!("{}", serde_json::to_string(&scores)?);
         } else {
+            let [_, right, ..] = sums;
             println!(
-                "{top1} of {samples} right: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
+                "{right} of {} right: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
+                scores.samples,
                 scores.top1 * 100.0,
                 scores.top5 * 100.0,
                 scores.loss
@@ -66,10 +67,10 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The pictures of `data/val`, or of `data` itself where there is no such folder.
+/// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
     let folder = Folder::scan(data, None)?;
-    let files = folder.val.iter().map(|sample| (folder.root.join(&sample.path), sample.label)).collect();
+    let files = folder.val.iter().map(|sample| (folder.root.join(&sample.path), sample.class as i64)).collect();
     Ok(Pictures { classes: folder.classes.clone(), files })
 }
 
@@ -83,15 +84,6 @@ fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> 
         return Err(usage("--classes: names other classes than the folders of --data, or in another order"));
     }
     Ok(())
-}
-
-/// Summed loss, how many classes are right, how many are among the first five, how many pictures.
-fn scores(logits: &Tensor, labels: &Tensor) -> [f64; 4] {
-    let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);
-    let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;
-    let hits = best.eq_tensor(&labels.unsqueeze(1));
-    let count = |hits: Tensor| hits.sum(Kind::Double).double_value(&[]);
-    [loss.double_value(&[]), count(hits.narrow(1, 0, 1)), count(hits), labels.size()[0] as f64]
 }
 
 /// A line for each picture: file, label, logits.

@@ -25,9 +25,10 @@ pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
     let (request, store) = flags::request(&architecture, &args.model)?
         .ok_or_else(|| usage("--weights or --pretrained: names the weights to export"))?;
     let path = download::fetch_once(world, &store, &request)?;
-    let (backbone, classes) = inference::load(&architecture, &path, Device::Cpu)?;
+    let backbone = inference::load(&architecture, &path, Device::Cpu)?;
     write_whole(&args.output, |file| write(&backbone, format, side, file))
         .with_context(|| format!("writing {format:?}"))?;
+    let classes = backbone.network().classes();
     log::info!("{} with {classes} classes is in {}", architecture.name, args.output.display());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use architectures::{Architecture, architecture};
-use backbones::{Backbone, Matching};
+use backbones::Backbone;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 use world::World;
@@ -32,10 +32,10 @@ impl Predictor {
         let plan = agree(world, Plan::new(model, inference))?;
         let device = agree(world, device::select(&plan.device, world))?;
         let path = download::fetch_once(world, &plan.weights.1, &plan.weights.0)?;
-        let loaded = agree(world, load(&plan.architecture, &path, device))?;
-        let classes = agree(world, class_names(inference.classes.as_deref(), loaded.1))?;
+        let backbone = agree(world, load(&plan.architecture, &path, device))?;
+        let classes = agree(world, class_names(inference.classes.as_deref(), backbone.network().classes()))?;
         Ok(Self {
-            backbone: loaded.0.folded(),
+            backbone: backbone.folded(),
             normalize: Normalize::new(device),
             classes,
             resize: plan.resize,
@@ -46,13 +46,14 @@ impl Predictor {
 
     /// The logits of the pictures in `files`, files×classes, in single precision on the CPU.
     pub(crate) fn logits(&self, files: &[impl AsRef<Path> + Sync]) -> anyhow::Result<Tensor> {
-        let size = self.side * self.side * 3;
+        let (resize, side) = (self.resize, self.side);
+        let size = side * side * 3;
         let mut pixels = vec![0; files.len() * size];
         pixels.par_chunks_mut(size).zip(files).try_for_each(|(out, file)| {
             let path = file.as_ref();
-            let bytes = std::fs::read(path).map_err(|error| usage(format!("{}: {error}", path.display())))?;
-            dataset::decode_center(&bytes, self.resize, self.side, out)
-                .map_err(|reason| usage(format!("{}: {reason}", path.display())))
+            let decoded = std::fs::read(path).map_err(|error| error.to_string());
+            let decoded = decoded.and_then(|bytes| decode_center(&bytes, resize, side, out));
+            decoded.map_err(|reason| usage(format!("{}: {reason}", path.display())))
         })?;
         let batch = dataset::Batch { pixels, labels: vec![0; files.len()], side: self.side };
         Ok(tch::no_grad(|| {
@@ -60,6 +61,21 @@ impl Predictor {
             logits.to_kind(Kind::Float).to_device(Device::Cpu)
         }))
     }
+}
+
+/// Decodes a picture file into `side`×`side`×3 bytes: the shorter side scaled to `resize`, the middle cut out.
+fn decode_center(bytes: &[u8], resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
+    if resize == side {
+        return dataset::decode_square(bytes, side, out);
+    }
+    let mut scaled = vec![0; resize * resize * 3];
+    dataset::decode_square(bytes, resize, &mut scaled)?;
+    let start = (resize - side) / 2;
+    for (row, out) in out.chunks_mut(side * 3).enumerate() {
+        let from = ((start + row) * resize + start) * 3;
+        out.copy_from_slice(&scaled[from..from + side * 3]);
+    }
+    Ok(())
 }
 
 /// The flags, validated.
@@ -92,15 +108,9 @@ impl Plan {
     }
 }
 
-/// The network with as many classes as the weights in `path` have, and how many that is.
-pub(crate) fn load(architecture: &Architecture, path: &Path, device: Device) -> anyhow::Result<(Backbone, usize)> {
-    let read = || -> Result<(Backbone, usize), backbones::WeightsError> {
-        let classes = backbones::classes_in(path, architecture)?;
-        let backbone = Backbone::new(architecture.network(classes), device);
-        backbone.load(path, Matching::Strict)?;
-        Ok((backbone, classes))
-    };
-    read().map_err(|error| usage(format!("--weights: {error:#}")))
+/// The network with the weights in `path`, and as many classes as they have.
+pub(crate) fn load(architecture: &Architecture, path: &Path, device: Device) -> anyhow::Result<Backbone> {
+    Backbone::of_weights(architecture, path, device).map_err(|error| usage(format!("--weights: {error:#}")))
 }
 
 fn class_names(file: Option<&Path>, count: usize) -> anyhow::Result<Vec<String>> {

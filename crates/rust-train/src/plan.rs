@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use architectures::{Architecture, architecture};
+use backbones::Matching;
 use dataset::{Augmentation, Crop};
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
 use world::Scope;
 
-use crate::cli::{CacheScope, Compression, DistributeBn, PrecisionKind, TrainArgs};
-use crate::download;
+use crate::cli::{CacheScope, Compression, DistributeBn, Freeze, PrecisionKind, TrainArgs, WeightsMatch};
 use crate::failure::usage;
+use crate::weights;
 
 pub(crate) use crate::cli::OptimizerKind;
 
@@ -25,6 +26,10 @@ pub(crate) struct Plan {
     pub architecture: Architecture,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
+    /// How much of the network they must match.
+    pub matching: Matching,
+    /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
+    pub frozen_epochs: usize,
     /// Side of the pictures that the network sees, in pixels.
     pub image_size: usize,
     pub augmentation: Augmentation,
@@ -110,7 +115,14 @@ impl Plan {
             data,
             classes: cli.classes.clone(),
             architecture,
-            weights: weights(cli)?,
+            weights: weights(cli, &architecture)?,
+            matching: match cli.weights_match {
+                None if cli.pretrained => Matching::Head,
+                None | Some(WeightsMatch::Strict) => Matching::Strict,
+                Some(WeightsMatch::Head) => Matching::Head,
+                Some(WeightsMatch::Partial) => Matching::Partial,
+            },
+            frozen_epochs: cli.freeze.map_or(0, |Freeze::Backbone| cli.freeze_epochs.unwrap_or(usize::MAX)),
             image_size,
             batch,
             training: training(cli)?,
@@ -146,11 +158,8 @@ impl Plan {
     }
 }
 
-fn weights(cli: &TrainArgs) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
-    let Some(source) = &cli.weights else { return Ok(None) };
-    let request = download::request(source, cli.weights_sha256.as_deref())
-        .map_err(|error| usage(format!("--weights: {error:#}")))?;
-    Ok(Some((request, download::store(&cli.store)?)))
+fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+    weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
 fn augmentation(cli: &TrainArgs, data: &Data, image_size: usize) -> anyhow::Result<Augmentation> {
@@ -269,6 +278,7 @@ mod tests {
             ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
+            ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),
             ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),

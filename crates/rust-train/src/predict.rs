@@ -80,12 +80,7 @@ fn is_picture(path: &Path) -> bool {
     })
 }
 
-fn predictions(
-    logits: &Tensor,
-    files: &[PathBuf],
-    classes: &[String],
-    top: usize,
-) -> anyhow::Result<Vec<Prediction>> {
+fn predictions(logits: &Tensor, files: &[PathBuf], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {
     let top = top.min(classes.len());
     let (values, indices) = logits.softmax(-1, Kind::Double).topk(top as i64, 1, true, true);
     let values = Vec::<f64>::try_from(values.contiguous().view(-1))?;

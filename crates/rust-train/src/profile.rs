@@ -1,4 +1,4 @@
-//! The verb `profile`: what a network costs, layer by layer. Needs neither MPI nor libtorch.
+//! The verb `profile`: what a network costs, layer by layer. Calls neither MPI nor libtorch, so it is for a login node.
 
 use architectures::{Cost, Memory, Network, OptimizerMemory, Shape, Workload, architecture};
 use serde::Serialize;

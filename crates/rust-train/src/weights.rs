@@ -27,8 +27,7 @@ pub(crate) fn of_flags(
         (None, true) => published(architecture)?,
         (None, false) => return Ok(None),
     };
-    let request =
-        download::request(&source, sha256).map_err(|error| usage(format!("--weights: {error:#}")))?;
+    let request = download::request(&source, sha256).map_err(|error| usage(format!("--weights: {error:#}")))?;
     Ok(Some((request, download::store(store)?)))
 }
 

@@ -9,6 +9,7 @@ use super::{OptimizerKind, PrecisionKind, StoreArgs, model_help};
 /// Which network, and which weights.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
+    /// The network's name
     #[arg(long, default_value = "cifar_resnet20", help = model_help())]
     pub model: String,
 
@@ -40,6 +41,7 @@ pub struct ModelArgs {
 /// The flags of `profile`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileArgs {
+    /// The network's name
     #[arg(long, default_value = "cifar_resnet20", help = model_help())]
     pub model: String,
 
@@ -105,7 +107,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Folder of pictures: DIR/val/CLASS/*, or DIR/CLASS/*
+    /// Folder of pictures, as for training; those in DIR/val/CLASS/* are looked at
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
 
