@@ -3,7 +3,44 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
+
+NAMES = """
+    resnet18 resnet34 resnet50 resnet101 resnet152 wide_resnet50_2 resnext50_32x4d
+    cifar_resnet20 cifar_resnet32 cifar_resnet44 cifar_resnet56
+    mobilenet_v2 mobilenet_v3_small mobilenet_v3_large
+    efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
+    vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0 densenet121
+    convnext_tiny convnext_small convnext_base vit_b_16 vit_b_32 swin_t swin_s swin_b
+""".split()
+
+# A small network of each family, and pictures that are small but not too small for it.
+SMALLEST = [
+    ("resnet18", 64),
+    ("resnext50_32x4d", 64),
+    ("cifar_resnet20", 32),
+    ("mobilenet_v2", 64),
+    ("mobilenet_v3_small", 64),
+    ("efficientnet_b0", 64),
+    ("vgg11_bn", 32),
+    ("squeezenet1_0", 64),
+    ("shufflenet_v2_x0_5", 64),
+    ("densenet121", 64),
+    ("convnext_tiny", 64),
+    ("vit_b_32", 224),
+    ("swin_t", 72),
+]
+
+
+def classes_of(name):
+    """How many classes the network is published with."""
+    return 10 if name.startswith("cifar") else 1000
+
+
+def image_size(name):
+    """The side of the pictures that the network was made for."""
+    return 32 if name.startswith("cifar") else get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
 
 
 class CifarBlock(nn.Module):
@@ -51,6 +88,4 @@ def peer(name, classes):
     """A fresh network, in training mode."""
     if name.startswith("cifar_resnet"):
         return CifarResNet((int(name.removeprefix("cifar_resnet")) - 2) // 6, classes)
-    if name == "lenet":
-        return None
     return get_model(name, weights=None, num_classes=classes)
