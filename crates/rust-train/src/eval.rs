@@ -12,7 +12,7 @@ use crate::cli::EvalArgs;
 use crate::evaluate::{Scores, sums_of};
 use crate::failure::{agree, usage};
 use crate::files::write_whole;
-use crate::inference::{Predictor, list};
+use crate::inference::{Predictor, list, one_rank};
 
 /// The pictures and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ struct Pictures {
 
 /// Evaluates as the flags say, and prints the scores. Collective.
 pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
-    if args.logits.is_some() && world.size() > 1 {
-        return Err(usage("--logits: is written by a run of one rank"));
+    if args.logits.is_some() {
+        one_rank(world, "--logits")?;
     }
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
     let pictures: Pictures = list(world, || scan(&args.data))?;

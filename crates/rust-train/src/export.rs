@@ -15,9 +15,7 @@ use crate::{download, inference, weights as flags};
 
 /// Exports as the flags say. A run of one rank.
 pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
-    if world.size() > 1 {
-        return Err(usage("export: runs on one rank"));
-    }
+    inference::one_rank(world, "export")?;
     let architecture = architecture(&args.model.model).map_err(|error| usage(format!("--model: {error}")))?;
     let format = format(args)?;
     let side = args.model.image_size.unwrap_or(architecture.image_size);

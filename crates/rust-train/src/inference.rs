@@ -124,7 +124,13 @@ fn class_names(file: Option<&Path>, count: usize) -> anyhow::Result<Vec<String>>
     }
 }
 
-/// The pictures of `paths`, those in folders too, sorted; every rank gets the same list. Collective.
+/// Refuses a job of several ranks for what one rank does. Collective.
+pub(crate) fn one_rank(world: &World, what: &str) -> anyhow::Result<()> {
+    let alone = if world.size() == 1 { Ok(()) } else { Err(usage(format!("{what}: is for a run of one rank"))) };
+    agree(world, alone)
+}
+
+/// What `list` gives on rank 0, on every rank: a folder is listed once. Collective.
 pub(crate) fn list<T: serde::Serialize + serde::de::DeserializeOwned>(
     world: &World,
     list: impl Fn() -> anyhow::Result<T>,

@@ -8,7 +8,7 @@ use world::World;
 
 use crate::cli::PredictArgs;
 use crate::failure::usage;
-use crate::inference::{Predictor, list};
+use crate::inference::{Predictor, list, one_rank};
 
 /// What a model sees in a picture, likeliest first.
 #[derive(Debug, Serialize)]
@@ -28,9 +28,7 @@ struct Guess {
 
 /// Predicts as the flags say, and prints each batch as soon as it is done. Collective; a run of one rank.
 pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
-    if world.size() > 1 {
-        return Err(usage("predict: runs on one rank; `eval` shares pictures over several"));
-    }
+    one_rank(world, "predict")?;
     if args.top == 0 {
         return Err(usage("--top: must be at least 1"));
     }
