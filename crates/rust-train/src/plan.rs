@@ -265,6 +265,18 @@ mod tests {
     }
 
     #[test]
+    fn published_weights_are_found_by_the_networks_name() {
+        let published = plan("--data d --model shufflenet_v2_x0_5 --pretrained --freeze backbone", 1).unwrap();
+        let (request, _) = published.weights.unwrap();
+        assert_eq!(request.source.to_string(), "https://download.pytorch.org/models/shufflenetv2_x0.5-f707e7126e.pth");
+        assert_eq!((published.matching, published.frozen_epochs), (Matching::Head, usize::MAX));
+        let own = plan("--data d --weights w.pth --freeze backbone --freeze-epochs 3", 1).unwrap();
+        assert_eq!((own.matching, own.frozen_epochs), (Matching::Strict, 3));
+        let partial = plan("--data d --weights w.pth --weights-match partial", 1).unwrap();
+        assert_eq!((partial.matching, partial.frozen_epochs), (Matching::Partial, 0));
+    }
+
+    #[test]
     fn bad_flags_are_refused_in_one_line() {
         let cases = [
             ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
-use crate::error::{Checked, Error, Result};
+use crate::error::{Error, Result};
 use crate::state_dict::StateDict;
 use crate::tensor::Bytes;
 use crate::zip_file::ZipFile;
@@ -52,13 +52,13 @@ pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
     if safetensors::is_one(start) {
         return safetensors::parse(&bytes)?.without_wrapper();
     }
-    Err(what_else(start)?.to_owned())
+    Err(what_else(start).to_owned())
 }
 
-/// What a file is that holds no weights, where that can be said.
-fn what_else(start: &[u8]) -> Checked<&'static str> {
+/// What a file is that holds no weights.
+fn what_else(start: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(&start[..start.len().min(256)]).trim_start().to_lowercase();
-    Ok(match start {
+    match start {
         [] => "is empty",
         _ if text.starts_with("version https://git-lfs") => {
             "is a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
@@ -70,6 +70,6 @@ fn what_else(start: &[u8]) -> Checked<&'static str> {
         _ if start.len() > 262 && start[257..262] == *b"ustar" => {
             "is a tar file; weights of torch before 0.1.10 must be saved anew by a later one"
         }
-        _ => return Err("is no file of weights: neither .pth, .safetensors nor .npz begins like this".to_owned()),
-    })
+        _ => "is no file of weights: neither .pth, .safetensors nor .npz begins like this",
+    }
 }

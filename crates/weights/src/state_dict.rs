@@ -29,7 +29,8 @@ impl StateDict {
         self.0
     }
 
-    /// Without the `module.` that DistributedDataParallel puts before every key (`_orig_mod.` is torch.compile's).
+    /// Without the `module.` that DistributedDataParallel puts before every key, and the `_orig_mod.` of torch.compile, in
+    /// either order.
     pub(crate) fn without_wrapper(mut self) -> Checked<Self> {
         for prefix in ["module.", "_orig_mod.", "module."] {
             if !self.0.is_empty() && self.0.iter().all(|(name, _)| name.starts_with(prefix)) {
