@@ -13,6 +13,7 @@ use crate::evaluate::{Scores, sums_of};
 use crate::failure::{agree, usage};
 use crate::files::write_whole;
 use crate::inference::{Predictor, list, one_rank};
+use crate::output::print;
 
 /// The pictures and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,18 +52,11 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     }
     let scores = Scores::of_sums(sums);
     if world.rank() == 0 {
-        if args.json {
-            println!("{}", serde_json::to_string(&scores)?);
-        } else {
-            let [_, right, ..] = sums;
-            println!(
-                "{right} of {} right: top-1 {:.2} %, top-5 {:.2} %, loss {:.4}",
-                scores.samples,
-                scores.top1 * 100.0,
-                scores.top5 * 100.0,
-                scores.loss
-            );
-        }
+        let [_, right, ..] = sums;
+        let Scores { loss, top1, top5, samples } = scores;
+        let (top1, top5) = (top1 * 100.0, top5 * 100.0);
+        let text = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
+        print(&if args.json { serde_json::to_string(&scores)? + "\n" } else { text })?;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ mod inference;
 mod logging;
 mod metrics;
 mod model;
+mod output;
 mod plan;
 mod predict;
 mod process_group;

@@ -9,6 +9,7 @@ use world::World;
 use crate::cli::PredictArgs;
 use crate::failure::usage;
 use crate::inference::{Predictor, list, one_rank};
+use crate::output::print;
 
 /// What a model sees in a picture, likeliest first.
 #[derive(Debug, Serialize)]
@@ -36,12 +37,12 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
     for batch in files.chunks(predictor.batch) {
         let logits = predictor.logits(batch)?;
+        let mut text = String::new();
         for prediction in predictions(&logits, batch, &predictor.classes, args.top)? {
-            if args.json {
-                println!("{}", serde_json::to_string(&prediction)?);
-            } else {
-                print!("{}", table(&prediction));
-            }
+            text += &if args.json { serde_json::to_string(&prediction)? + "\n" } else { table(&prediction) };
+        }
+        if !print(&text)? {
+            break;
         }
     }
     Ok(())

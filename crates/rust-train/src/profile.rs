@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::cli::{OptimizerKind, PrecisionKind, ProfileArgs};
 use crate::failure::usage;
+use crate::output::print;
 
 /// Everything that is printed.
 #[derive(Debug, Serialize)]
@@ -52,11 +53,8 @@ struct Layer {
 /// Prints the profile that the flags ask for.
 pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let profile = profile(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&profile)?);
-    } else {
-        print!("{}", table(&profile));
-    }
+    let text = if args.json { serde_json::to_string_pretty(&profile)? + "\n" } else { table(&profile) };
+    print(&text)?;
     Ok(())
 }
 

@@ -32,6 +32,20 @@ fn a_profile_needs_no_weights_and_speaks_json() {
 }
 
 #[test]
+fn a_reader_may_leave_early() {
+    let program = assert_cmd::cargo::cargo_bin!("rust-train");
+    let mut profile = std::process::Command::new(program)
+        .args(["profile", "--model", "densenet121"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(profile.stdout.take());
+    let output = profile.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
 fn weights_leave_in_every_format_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let weights = lenet(folder.path());

@@ -36,7 +36,7 @@ pub(crate) fn swin(
         }
         for index in 0..depth {
             let name = format!("features.{}.{index}", 2 * stage + 1);
-            let shift = if index % 2 == 0 { 0 } else { WINDOW / 2 };
+            let shift = if index.is_multiple_of(2) { 0 } else { WINDOW / 2 };
             let probability = stochastic_depth * block as f64 / (blocks - 1) as f64;
             x = transformer_block(&mut net, &name, x, heads << stage, shift, probability);
             block += 1;

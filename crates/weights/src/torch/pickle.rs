@@ -386,7 +386,7 @@ impl<'a> Machine<'a> {
 
     fn extend_dict(&mut self, items: Vec<Id>) -> Checked<()> {
         let dict = self.top()?;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("sets a key without a value".to_owned());
         }
         match &mut self.values[dict.0 as usize] {
