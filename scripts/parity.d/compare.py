@@ -3,7 +3,7 @@
     compare.py FOLDER NAME...
 
 Reads what the example `parity` wrote for each NAME and prints a table: keys and shapes of the state dict in order, loaded
-with strict=True; the largest difference of logits (allowed: 1e-4 of the largest logit, at least of 1), and of gradients
+with strict=True; the largest difference of logits (allowed: 1e-4 of the largest logit), and of gradients
 (allowed: 1e-3 of the largest gradient of the same tensor, for tensors whose gradient is not noise); the largest deviation
 of the drawn weights' mean size from the peer's own, in standard errors (allowed: 6). Exits 1 where one is over.
 """
@@ -33,16 +33,16 @@ def spread_deviation(ours, theirs):
 
 def compare(folder, name):
     model = peer(name, CLASSES)
-    weights = load(f"{folder}/{name}.weights.safetensors")
     fresh = model.state_dict()
-    keys = set(fresh) == set(weights) and all(fresh[k].shape == weights[k].shape for k in fresh)
-    drawn = max(spread_deviation(weights[k], fresh[k]) for k in fresh)
-    model.load_state_dict(weights, strict=True)
-    del weights, fresh
+    ours = load(f"{folder}/{name}.drawn.safetensors")
+    keys = set(fresh) == set(ours) and all(fresh[k].shape == ours[k].shape for k in fresh)
+    drawn = max(spread_deviation(ours[k], fresh[k]) for k in fresh)
+    del ours, fresh
+    model.load_state_dict(load(f"{folder}/{name}.weights.safetensors"), strict=True)
     outputs = load(f"{folder}/{name}.outputs.safetensors")
     model.eval()
     logits = model(outputs["pictures"])
-    difference = (logits - outputs["logits"]).abs().max().item() / max(1.0, logits.abs().max().item())
+    difference = (logits - outputs["logits"]).abs().max().item() / logits.abs().max().item()
     loss = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)))
     loss.backward()
     gradients = 0.0

@@ -197,6 +197,12 @@ impl Walk<'_> {
         }
     }
 
+    /// Bytes of a node's gradients for its own parameters: they are added to those that are there.
+    fn fresh_gradients(&self, node: usize) -> usize {
+        let trained = self.nodes[node].op.state().into_iter().filter(|(_, _, role)| role.is_trained());
+        trained.map(|(_, shape, _)| shape.iter().product::<usize>() * 4).sum()
+    }
+
     /// The most that is alive at once.
     fn inference(&self) -> usize {
         let last = self.last_uses();
@@ -258,7 +264,7 @@ impl Walk<'_> {
                     alive += gradient[memory];
                 }
             }
-            peak = peak.max(alive + self.workspace(node));
+            peak = peak.max(alive + self.workspace(node) + self.fresh_gradients(node));
             alive -= extra[node];
             if own == node {
                 alive -= gradient[node];

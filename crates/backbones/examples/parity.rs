@@ -2,12 +2,14 @@
 //!
 //!     parity FOLDER NAME...
 //!
-//! For each NAME: `NAME.weights.safetensors`, the state dict; `NAME.outputs.safetensors`, with `pictures`, `logits` (in
-//! evaluation), `loss` and `grad:KEY`, the gradients of the cross-entropy for the labels 0, 1, …; and `folded`, the
-//! logits with BatchNorm folded into the convolutions.
+//! For each NAME, safetensors files: `NAME.drawn`, the state dict as it is drawn before training; `NAME.weights`, the same
+//! with noise on what begins as zeros and ones, so that every tensor counts; and what the network computes with the latter:
+//! `NAME.outputs`, with `pictures`, `logits` (in evaluation), `loss`, and `grad:KEY`, the gradients of the cross-entropy for
+//! the labels 0, 1, ….
 
 use std::path::Path;
 
+use architectures::{Distribution, Parameter, ParameterRole};
 use backbones::Backbone;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -23,6 +25,10 @@ fn main() {
         tch::manual_seed(seed as i64);
         let backbone = Backbone::new(architecture.network(CLASSES), Device::Cpu);
         let path = |what: &str| Path::new(folder).join(format!("{name}.{what}.safetensors"));
+        backbone.save(&path("drawn")).expect("the drawn weights are written");
+        for (parameter, (_, tensor)) in backbone.network().parameters().iter().zip(backbone.state()) {
+            tch::no_grad(|| disturb(parameter, tensor));
+        }
         backbone.save(&path("weights")).expect("the weights are written");
         let side = architecture.image_size as i64;
         let pictures = Tensor::randn([BATCH, 3, side, side], (Kind::Float, Device::Cpu));
@@ -39,4 +45,18 @@ fn main() {
         outputs.extend(gradients.map(|(key, tensor)| (format!("grad:{key}"), tensor.grad().contiguous())));
         Tensor::write_safetensors(&outputs, path("outputs")).expect("the outputs are written");
     }
+}
+
+/// Noise on what is drawn as one value.
+fn disturb(parameter: &Parameter, mut tensor: Tensor) {
+    let is_constant = matches!(parameter.initial, Distribution::Constant(_));
+    if !is_constant || parameter.role.is_integer() {
+        return;
+    }
+    let noise = tensor.randn_like();
+    let _ = match (parameter.role, tensor.size().as_slice()) {
+        (ParameterRole::RunningVar, _) => tensor.g_add_(&(noise.abs() / 2)),
+        (ParameterRole::Weight, &[_, inputs, ..]) if inputs > 1 => tensor.g_add_(&(noise / (inputs as f64).sqrt())),
+        _ => tensor.g_add_(&(noise / 10)),
+    };
 }
