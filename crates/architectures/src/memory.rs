@@ -240,11 +240,11 @@ impl Walk<'_> {
         }
         let is_kept = |memory: usize| first_keeper[memory] != usize::MAX;
         let (mut alive, mut peak) = (0, 0);
-        for node in 0..count {
+        for (node, extra) in extra.iter().enumerate() {
             if self.storage[node] == node {
                 alive += self.value(node);
             }
-            alive += extra[node];
+            alive += extra;
             peak = peak.max(alive + self.workspace(node));
             let dies = |&other: &usize| self.storage[other] == other && last[other] == node && !is_kept(other);
             alive -= (0..=node).filter(dies).map(|other| self.value(other)).sum::<usize>();

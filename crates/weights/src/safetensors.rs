@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors, View};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
@@ -27,9 +28,12 @@ pub(crate) fn parse(bytes: &Bytes) -> Checked<StateDict> {
     serde_json::from_slice::<UniqueKeys>(header).map_err(|error| format!("has a broken header: {error}"))?;
     let file = SafeTensors::deserialize(whole).map_err(|error| format!("is no whole safetensors file: {error}"))?;
     let mut entries = Vec::new();
-    for (name, view) in file.tensors() {
+    let place = |view: &TensorView<'_>| view.data().as_ptr().addr() - whole.as_ptr().addr();
+    let mut views = file.tensors();
+    views.sort_by(|(left_name, left), (right_name, right)| (place(left), left_name).cmp(&(place(right), right_name)));
+    for (name, view) in views {
         let dtype = from_stored(view.dtype()).ok_or_else(|| format!("{name} has a type that is not read here"))?;
-        let start = view.data().as_ptr().addr() - whole.as_ptr().addr();
+        let start = place(&view);
         let tensor = Tensor::new(dtype, view.shape().to_vec(), bytes.clone(), start..start + view.data().len());
         entries.push((name.clone(), tensor.map_err(|reason| format!("{name}: {reason}"))?));
     }

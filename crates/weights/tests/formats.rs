@@ -44,6 +44,10 @@ fn what_is_written_is_read_again() {
     for path in [&pth, &safetensors] {
         assert_eq!(contents(&read(path).unwrap()), expected(), "{}", path.display());
     }
+    // In the order of the file, every time.
+    let order =
+        || -> Vec<String> { read(&safetensors).unwrap().into_entries().into_iter().map(|(key, _)| key).collect() };
+    assert!((0..10).all(|_| order() == order()));
     // Same weights, same bytes.
     let first = std::fs::read(&pth).unwrap();
     write_pth(&pth, original.entries()).unwrap();
