@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::Context;
 use architectures::architecture;
@@ -175,10 +176,14 @@ pub(crate) fn open_or_build(
         Turn::After => Ok(None),
         Turn::First => {
             if let Found::Current(_) = open()? {
-                say_once(world, || format!("reusing the dataset cache {}", path.display()));
+                if world.rank() == 0 {
+                    log::info!("reusing the dataset cache {}", path.display());
+                }
                 return Ok(None);
             }
-            let lock = Lock::acquire(path, channel.timeout()).map_err(|error| to_failure(&error.into()))?;
+            // The others wait for us no longer than this.
+            let patience = channel.timeout().mul_f64(0.9);
+            let lock = Lock::acquire(path, patience).map_err(|error| to_failure(&error.into()))?;
             match open()? {
                 Found::Current(_) => return Ok(None), // another job has just built it
                 Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
@@ -191,10 +196,13 @@ pub(crate) fn open_or_build(
     let mut temporary = leading.as_ref().map_or(Vec::new(), |leading| path_bytes(leading.draft.temporary()));
     channel.broadcast_bytes(&mut temporary, 0)?;
 
+    if leading.is_some() {
+        let ranks = channel.size();
+        log::info!("building the dataset cache {} ({}) with {ranks} ranks", path.display(), spec.settings());
+    }
     let bad = if temporary.is_empty() {
         Ok(Vec::new())
     } else {
-        say_once(world, || format!("building the dataset cache {} ({})", path.display(), spec.settings()));
         write_share(world, channel, &bytes_path(temporary), root, pictures.on_bad_image, cores)
     };
     let bad = gather(channel, &agree(world, bad)?)?;
@@ -218,12 +226,6 @@ pub(crate) fn open_or_build(
     Ok(dataset)
 }
 
-fn say_once(world: &World, message: impl FnOnce() -> String) {
-    if world.rank() == 0 {
-        log::info!("{}", message());
-    }
-}
-
 /// Writes this rank's share of the pictures.
 fn write_share(
     world: &World,
@@ -238,8 +240,9 @@ fn write_share(
     let shard = Shard::new(channel.rank(), channel.size());
     let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
     let progress = Progress::new(world, "cache", "pictures", share.pictures(shard) as u64);
-    let written = threads
-        .install(|| share.write(shard, on_bad, &|done| progress.update(done as u64, || "of this rank's".to_owned())));
+    let start = Instant::now();
+    let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
+    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.update(done as u64, || rate(done))));
     progress.finish();
     Ok(written?)
 }

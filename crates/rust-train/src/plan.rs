@@ -237,7 +237,7 @@ mod tests {
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
             ("--clip-norm 0", 1, "--clip-norm 0: must be a number above 0"),
-            ("--color-jitter -1", 1, "--color-jitter -1: must be a number between 0 and 10"),
+            ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),
             ("--random-erasing 1.5", 1, "--random-erasing 1.5: must be a number between 0 and 1"),
             ("--auto-augment rand --magnitude 31", 1, "--magnitude 31: must be between 0 and 30"),
             ("--mixup nan", 1, "--mixup NaN: must be a number between 0 and 100"),

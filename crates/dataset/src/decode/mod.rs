@@ -11,6 +11,7 @@
 //! - A PNG's text and colour profile are not read, so one that would inflate hugely does no harm, and neither does a
 //!   broken one. Pillow refuses such files.
 //! - AVIF is refused: it takes a native decoder that few machines have.
+//! - An orientation counts where EXIF says it; Pillow also looks for one in a PNG's XMP text.
 
 mod colour;
 mod jpeg;
@@ -78,7 +79,8 @@ pub struct Decoder {
     resizer: crate::resize::Resizer,
     /// The decoded picture, or the part of it that was asked for.
     pixels: Vec<u8>,
-    square: Vec<u8>,
+    /// A picture before or after it is turned upright.
+    turned: Vec<u8>,
 }
 
 impl Decoder {
@@ -88,7 +90,7 @@ impl Decoder {
     /// If there is no memory for one.
     pub fn new(decoding: Decoding) -> Self {
         let resizer = crate::resize::Resizer::new(decoding.resample);
-        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels: Vec::new(), square: Vec::new() }
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels: Vec::new(), turned: Vec::new() }
     }
 
     /// Decodes a whole picture: its size and its pixels, height×width×3 bytes.
@@ -108,9 +110,9 @@ impl Decoder {
         if orientation == Orientation::NoTransforms {
             return Ok((size, &self.pixels));
         }
-        self.square.resize(size.bytes(), 0);
-        let upright = orientation::apply(orientation, size, &self.pixels, &mut self.square);
-        Ok((upright, &self.square))
+        self.turned.resize(size.bytes(), 0);
+        let upright = orientation::apply(orientation, size, &self.pixels, &mut self.turned);
+        Ok((upright, &self.turned))
     }
 
     /// Decodes what torchvision's `Resize(resize)` and `CenterCrop(side)` make of a picture, into `out` (`side`²×3
@@ -167,10 +169,10 @@ impl Decoder {
             self.resizer.resize(&picture.pixels, picture.size, &window, side, out);
         }
         if orientation != Orientation::NoTransforms {
-            self.square.clear();
-            self.square.extend_from_slice(out);
+            self.turned.clear();
+            self.turned.extend_from_slice(out);
             let size = Size { width: side as u32, height: side as u32 };
-            orientation::apply(orientation, size, &self.square, out);
+            orientation::apply(orientation, size, &self.turned, out);
         }
         Ok(())
     }
