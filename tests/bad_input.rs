@@ -36,6 +36,13 @@ fn every_fault_is_said_once() {
 
     let cases = [
         ("--data no-such-folder", "no-such-folder: no such folder"),
+        ("cache --data no-such-folder", "no-such-folder: no such folder"),
+        ("cache --summary --data no-such-folder", "no-such-folder: no such folder"),
+        ("cache --verify --data no-such-folder", "no such cache"),
+        ("cache", "--data: name a folder of pictures"),
+        ("--data nine.txt", "nine.txt: cannot be opened as HDF5"),
+        ("--data good --cache-format none --on-bad-image skip", "--on-bad-image skip: needs a cache"),
+        ("--data good --mixup 200", "--mixup 200: must be a number between 0 and 100"),
         ("--data no-classes", "no-classes/train: no class in it"),
         ("--data empty", "empty/train/ant: no readable picture in it"),
         ("--data broken", "broken/train/ant/2.png: not a readable picture"),

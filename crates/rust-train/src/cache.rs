@@ -70,8 +70,9 @@ fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
 }
 
 fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
+    let listing = list(pictures, root)?;
     let path = cache_path(root, pictures, spec);
-    let reasons = cache::explain(&path, &list(pictures, root)?, spec);
+    let reasons = cache::explain(&path, &listing, spec);
     for reason in &reasons {
         println!("{reason}");
     }
@@ -83,8 +84,8 @@ fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> 
 }
 
 fn summarize(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
-    let path = cache_path(root, pictures, spec);
     let listing = list(pictures, root)?;
+    let path = cache_path(root, pictures, spec);
     let (dataset, skipped) = match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
         Found::Current(dataset) => (*dataset, cache::skipped(&path)?),
         Found::Nothing | Found::Stale(_) => {
@@ -288,7 +289,8 @@ fn cache_path(root: &Path, pictures: &Pictures, spec: &Spec) -> PathBuf {
     }
     let beside = whole.join(".rust-train");
     let path = beside.join(&file);
-    let can_be_written = || std::fs::create_dir_all(&beside).is_ok() && tempfile::tempfile_in(&beside).is_ok();
+    let can_be_written =
+        || whole.is_dir() && std::fs::create_dir_all(&beside).is_ok() && tempfile::tempfile_in(&beside).is_ok();
     if path.exists() || can_be_written() {
         return path;
     }

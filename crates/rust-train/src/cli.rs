@@ -253,8 +253,8 @@ pub struct TrainArgs {
 /// Where the pictures come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
 #[derive(Args, Clone, Debug)]
 pub struct DataArgs {
-    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*, or lists of PATH<TAB>CLASS: DIR/train.tsv and
-    /// DIR/val.tsv. Or an HDF5 file with pictures and labels. Default: the digits inside the program
+    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*, or lists with PATH, a tab and CLASS: DIR/train.tsv
+    /// and DIR/val.tsv. Or an HDF5 file with pictures and labels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub data: Option<PathBuf>,
 
