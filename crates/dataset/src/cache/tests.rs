@@ -82,6 +82,23 @@ fn what_is_built_is_opened() {
 }
 
 #[test]
+fn settings_are_read_as_they_are_written() {
+    for resample in [Resample::Bilinear, Resample::Bicubic] {
+        for exif_orientation in [false, true] {
+            let decoding = Decoding { exif_orientation, resample };
+            let spec = Spec { contents: Contents::Pixels { side: 224 }, decoding };
+            assert_eq!(Spec::parse(&spec.settings()), Some(spec));
+        }
+    }
+    assert_eq!(Spec::parse(&ENCODED.settings()), Some(ENCODED));
+    for settings in
+        ["", "pixels", "pixels 0 bilinear upright", "pixels 99999 bilinear upright", "pixels 8 lanczos upright"]
+    {
+        assert_eq!(Spec::parse(settings), None, "{settings}");
+    }
+}
+
+#[test]
 fn shares_make_the_same_file_as_one_builder() {
     let (root, listing) = folder();
     for spec in [SMALL, ENCODED] {
@@ -280,6 +297,17 @@ fn a_removed_cache_serves_those_who_have_it_open() {
     let dataset = current(&path, &listing, &SMALL);
     fs::remove_file(&path).unwrap();
     reads_all(&dataset.train).unwrap();
+}
+
+#[test]
+fn a_lock_that_somebody_holds_stops_no_reader() {
+    // As on parallel file systems that have no locks, or whose locks a dead client still holds.
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    build_at(&path, &listing, &SMALL);
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    reads_all(&current(&path, &listing, &SMALL).train).unwrap();
 }
 
 #[test]
