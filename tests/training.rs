@@ -56,6 +56,82 @@ fn the_mathematics_do_not_depend_on_the_number_of_ranks() {
     }
 }
 
+/// The losses of the first steps under `flags`.
+fn losses(ranks: usize, folder: &Path, name: &str, flags: &str) -> Vec<f64> {
+    let flags = format!("--epochs 1 --max-steps 20 --batch 48 --warmup 0 --seed 5 {flags} --output {name}");
+    rust_train(ranks, folder, &flags);
+    metric(folder, name, "loss")
+}
+
+#[test]
+fn what_saves_time_or_memory_changes_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    // Model and optimizer; what both runs have; what the second has; the largest difference between their losses.
+    let cases = [
+        ("cifar_resnet20", "--lr 0.1", "--zero", 0.0),
+        ("lenet", "--optimizer adamw --lr 0.005 --clip-norm 1", "--zero", 0.0),
+        ("cifar_resnet20", "--optimizer lamb --lr 0.02", "--zero --bucket-mb 1", 0.0),
+        ("cifar_resnet20", "--optimizer lars --lr 10", "--zero", 0.0),
+        ("lenet", "--optimizer adam --lr 0.005", "--accumulate 4", 1e-3),
+        ("lenet", "--optimizer adam --lr 0.005 --no-decay-on-vectors", "--compress-gradients fp16", 1e-2),
+        ("cifar_resnet20", "--lr 0.005", "--compress-gradients bf16", 5e-2),
+        ("cifar_resnet20", "--lr 0.005", "--precision bf16", 5e-2),
+        // Loss scaling begins with steps that overflow and are skipped.
+        ("cifar_resnet20", "--lr 0.005", "--precision fp16", 0.5),
+        ("cifar_resnet20", "--lr 0.1", "--compare-replicas 1", 0.0),
+        ("cifar_resnet20", "--lr 0.02 --sync-bn", "--channels-last", 1e-2),
+    ];
+    for (case, (model, both, second, tolerance)) in cases.into_iter().enumerate() {
+        let plain = losses(2, folder.path(), &format!("{case}-plain"), &format!("--model {model} {both}"));
+        let other = losses(2, folder.path(), &format!("{case}-other"), &format!("--model {model} {both} {second}"));
+        assert_eq!((plain.len(), other.len()), (20, 20));
+        for (step, (plain, other)) in plain.iter().zip(&other).enumerate() {
+            let difference = (plain - other).abs() / plain;
+            assert!(difference <= tolerance, "{model} {both}, {second}, step {step}: {plain} and {other}");
+        }
+        let learned = plain[0] - plain.last().unwrap();
+        assert!(learned > 0.05, "{model} {both} learns nothing: {plain:?}");
+    }
+}
+
+#[test]
+fn synchronized_batch_norm_trains_as_one_rank_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = "--model cifar_resnet20 --lr 0.01";
+    let alone = losses(1, folder.path(), "alone", flags);
+    let together = losses(3, folder.path(), "together", &format!("{flags} --sync-bn"));
+    let apart = losses(3, folder.path(), "apart", flags);
+    let difference =
+        |other: &[f64]| alone.iter().zip(other).take(6).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
+    assert!(difference(&together) < 1e-3, "{alone:?} and {together:?}");
+    assert!(difference(&apart) > 1e-3, "the comparison sees a difference where there is one");
+}
+
+#[test]
+fn a_trace_shows_what_every_rank_did_when() {
+    let folder = tempfile::tempdir().unwrap();
+    losses(2, folder.path(), "run", "--model cifar_resnet20 --lr 0.05 --trace trace.json");
+    let trace: Value = serde_json::from_slice(&fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let spans = |rank: u64, name: &str| {
+        let of_rank = events.iter().filter(move |event| event["ph"] == "X" && event["pid"] == rank);
+        let times = |event: &Value| {
+            let (start, duration) = (event["ts"].as_f64().unwrap(), event["dur"].as_f64().unwrap());
+            (start, start + duration)
+        };
+        of_rank.filter(|event| event["name"].as_str().unwrap().starts_with(name)).map(times).collect::<Vec<_>>()
+    };
+    for rank in [0, 1] {
+        let backward = spans(rank, "backward");
+        for name in ["data wait", "forward", "optimizer"] {
+            assert_eq!(spans(rank, name).len(), 20, "{name} of rank {rank}");
+        }
+        assert_eq!(backward.len(), 20);
+        let within = |&(start, end): &(f64, f64)| backward.iter().any(|&(from, to)| from <= start && end <= to + 1e4);
+        assert!(spans(rank, "all-reduce").iter().filter(|span| within(span)).count() >= 20, "rank {rank}");
+    }
+}
+
 /// Two classes that a network can tell apart: red and blue, in every shade.
 fn coloured_folder(root: &Path) {
     for (split, count) in [("train", 48u8), ("val", 10)] {
