@@ -158,7 +158,7 @@ fn a_folder_is_cached_once() {
     let best = metric(folder.path(), "first", "top1").into_iter().fold(0.0, f64::max);
     assert!(best > 0.9, "top-1 {best}");
 
-    let cache = folder.path().join("colours/.rust-train/pixels-16px.h5");
+    let cache = folder.path().join("colours/.rust-train/pixels-16-bilinear-as-stored.h5");
     let built = fs::metadata(&cache).unwrap().modified().unwrap();
     let second =
         rust_train(3, folder.path(), &format!("{flags} --batch 18 --output second").replace("--batch 16 ", ""));

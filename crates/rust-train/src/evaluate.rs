@@ -29,9 +29,10 @@ pub(crate) fn evaluate(
     channel: &Channel,
 ) -> anyhow::Result<Scores> {
     let mut sums = [0.0; 4]; // loss, top-1, top-5, samples
-    tch::no_grad(|| -> torch_ext::Result<()> {
+    tch::no_grad(|| -> anyhow::Result<()> {
         for batch in loader.evaluate() {
-            let labels = normalize.labels(&batch);
+            let batch = batch?;
+            let labels = normalize.labels(&batch.labels);
             let logits = stepper.forward(&normalize.pictures(&batch), false)?.to_kind(Kind::Float);
             let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
             let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;

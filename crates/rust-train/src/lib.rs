@@ -9,6 +9,7 @@
 //! ```
 
 mod announce;
+mod cache;
 mod checkpoint;
 pub mod cli;
 pub mod collectives;
@@ -22,6 +23,7 @@ mod files;
 mod logging;
 mod metrics;
 mod model;
+mod pictures;
 mod plan;
 mod process_group;
 mod progress;
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
     logging::init(&world);
     let result = match &cli.command {
         None => train::run(&cli.train, &world),
+        Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
     };
     match failure::settle(&world, result) {
