@@ -129,6 +129,10 @@ pub(crate) struct JudgeArgs {
     #[arg(long, value_enum, default_value_t = Format::Text, help_heading = "Report")]
     pub(crate) format: Format,
 
+    /// Colour
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN", help_heading = "Report")]
+    pub(crate) color: Color,
+
     /// Make only these checks
     #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Report")]
     pub(crate) only: Vec<String>,
@@ -232,6 +236,10 @@ pub(crate) struct PlanArgs {
     /// How to print: text or json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+
+    /// Colour
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
 }
 
 /// The flags of `site-init`.
@@ -251,6 +259,18 @@ pub(crate) enum Format {
     Json,
     /// For GitHub's workflows.
     Github,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// By CLICOLOR_FORCE and NO_COLOR, else where the output is a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// What fails the judgement beside errors.
@@ -273,7 +293,6 @@ Examples:
   srun check-devices --probe --batch 64                         … and all ranks together
 
 In a script, # check-devices: allow(L14) on a line of its own silences a check; --explain L14 says what it is for.
-Colour: CLICOLOR_FORCE=1, NO_COLOR=1; else where the output is a terminal.
 Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings), 2 wrong usage.";
 
 const PLAN_EXAMPLES: &str = "\

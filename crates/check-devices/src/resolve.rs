@@ -68,7 +68,8 @@ pub(crate) fn resolve<'t>(
 
     let file = source.zip(script).map(|(source, script)| {
         let known = slurm_variables(&jobs[0]);
-        let commands = shell::execute(&shell::commands(&source.text), known, around.environment);
+        let body = shell::read(&source.text);
+        let commands = shell::execute(&body.commands, known, around.environment);
         let launches = launches(&commands);
         let main_launch = main_launch(&launches);
         ScriptFile {
@@ -76,6 +77,7 @@ pub(crate) fn resolve<'t>(
             folder: submission_folder(source, &jobs[0]),
             script,
             commands,
+            here_documents: body.here_documents,
             launches,
             main_launch,
         }

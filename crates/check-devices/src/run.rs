@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, Deny, JudgeArgs, SiteInitArgs};
+use crate::cli::{Cli, Color, Command, Deny, JudgeArgs, SiteInitArgs};
 use crate::facts::{AllocationFacts, Facts, RankFacts};
 use crate::finding::{Fix, Severity};
 use crate::judge::{Selection, find, judge, unknown};
@@ -75,7 +75,12 @@ impl Invocation {
 
     /// Runs the program, for its exit status as a number.
     pub fn run_for_status(self, ranks: Option<Vec<RankFacts>>) -> u8 {
-        let mut out = anstream::AutoStream::new(io::stdout().lock(), terminal::choice(&variable));
+        let color = match &self.cli.command {
+            Some(Command::Plan(args)) => args.color,
+            Some(Command::SiteInit(_)) => Color::Never, // a file
+            None => self.cli.judge.color,
+        };
+        let mut out = anstream::AutoStream::new(io::stdout().lock(), terminal::choice(color, &variable));
         let outcome = match &self.cli.command {
             Some(Command::Plan(args)) => plan::run(args, &mut out),
             Some(Command::SiteInit(args)) => site_init(args, &mut out),

@@ -43,6 +43,8 @@ pub(crate) struct ScriptFile<'t> {
     pub(crate) folder: PathBuf,
     pub(crate) script: Script<'t>,
     pub(crate) commands: Vec<Executed>,
+    /// The texts of here-documents: data, whatever it looks like.
+    pub(crate) here_documents: Vec<Span>,
     pub(crate) launches: Vec<Launch>,
     /// The launch that trains, as an index into `launches`.
     pub(crate) main_launch: Option<usize>,

@@ -20,7 +20,7 @@ pub enum SolveError {
     #[error("neither the global batch nor the micro-batch is given")]
     TooFew,
     /// All are given, and their product is another number.
-    #[error("a global batch of {global} is not {micro} × {accumulation} accumulation steps × {ranks} ranks = {}", .micro * .accumulation * .ranks)]
+    #[error("a global batch of {global} is not {micro} × {accumulation} accumulation steps × {ranks} ranks = {}", .micro.saturating_mul(*.accumulation).saturating_mul(*.ranks))]
     Contradiction {
         /// Samples per optimizer step, over all ranks.
         global: usize,

@@ -55,21 +55,23 @@ pub struct Conflict<'r> {
     pub first: &'r Setting,
     /// The other.
     pub second: &'r Setting,
+    /// The release from which sbatch ends on it; before, one of the two was ignored in silence. `None`: it always did.
+    pub since: Option<Version>,
 }
 
-/// Groups of options of which one job may use one.
-const PAIRS: &[(&str, &str)] = &[
-    ("mem", "mem-per-cpu"),
-    ("mem", "mem-per-gpu"),
-    ("mem-per-cpu", "mem-per-gpu"),
-    ("cpus-per-task", "cpus-per-gpu"),
-    ("ntasks-per-gpu", "gpus-per-task"),
-    ("ntasks-per-gpu", "gpus-per-socket"),
-    ("ntasks-per-gpu", "ntasks-per-node"),
-    ("ntasks-per-gpu", "tres-per-task"),
-    ("exclusive", "oversubscribe"),
-    ("core-spec", "thread-spec"),
-    ("bb", "bbf"),
+/// Options of which one job may use one, and since which release (from Slurm's history).
+const PAIRS: &[(&str, &str, Option<Version>)] = &[
+    ("mem", "mem-per-cpu", None),
+    ("mem", "mem-per-gpu", None),
+    ("mem-per-cpu", "mem-per-gpu", None),
+    ("cpus-per-task", "cpus-per-gpu", Some(Version::new(23, 11))),
+    ("ntasks-per-gpu", "gpus-per-task", None),
+    ("ntasks-per-gpu", "gpus-per-socket", None),
+    ("ntasks-per-gpu", "ntasks-per-node", None),
+    ("ntasks-per-gpu", "tres-per-task", None),
+    ("exclusive", "oversubscribe", Some(Version::new(23, 2))),
+    ("core-spec", "thread-spec", None),
+    ("bb", "bbf", None),
 ];
 
 /// Pairs that clash even where the environment set one of them.
@@ -81,11 +83,11 @@ impl Request {
     /// An option from the environment yields to one that excludes it from script or command line, except beside
     /// `--ntasks-per-gpu`.
     pub fn conflicts(&self) -> Vec<Conflict<'_>> {
-        let both = |&(first, second): &(&str, &str)| {
+        let both = |&(first, second, since): &(&str, &str, Option<Version>)| {
             let (first, second) = (self.get(first)?, self.get(second)?);
             let yields = first.is_from_environment() != second.is_from_environment()
                 && !CLASH_WITH_ENVIRONMENT.contains(&first.option.key());
-            (!yields).then_some(Conflict { first, second })
+            (!yields).then_some(Conflict { first, second, since })
         };
         PAIRS.iter().filter_map(both).collect()
     }
@@ -94,7 +96,7 @@ impl Request {
     pub fn gres_beside_gpus_per_node(&self) -> Option<Conflict<'_>> {
         let (gres, gpus) = (self.get("gres")?, self.get("gpus-per-node")?);
         gres.parse::<Gres>().ok()?.gpus()?;
-        Some(Conflict { first: gpus, second: gres })
+        Some(Conflict { first: gpus, second: gres, since: Some(Version::new(26, 5)) })
     }
 }
 

@@ -242,10 +242,10 @@ fn read_letters(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::{commands, execute};
+    use crate::shell::{execute, read};
 
     fn shown(text: &str) -> Vec<String> {
-        let executed = execute(&commands(text), Default::default(), &|_| None);
+        let executed = execute(&read(text).commands, Default::default(), &|_| None);
         let show = |launch: &Launch| {
             let steps: Vec<_> = launch.steps.iter().map(|step| step.launcher.name()).collect();
             format!("{} > {} {}", steps.join(" > "), launch.program_name().unwrap_or("?"), launch.arguments.len())

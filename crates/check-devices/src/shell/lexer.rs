@@ -43,9 +43,18 @@ const RESERVED: &[&str] = &[
     "command",
 ];
 
-/// All simple commands of `text`, in its order. Compound commands come as the simple ones inside them.
-pub(crate) fn commands(text: &str) -> Vec<Command> {
-    let mut lexer = Lexer { text, at: 0, here_documents: Vec::new() };
+/// What a script's text holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// All simple commands, in their order. Compound commands come as the simple ones inside them.
+    pub(crate) commands: Vec<Command>,
+    /// The texts of here-documents: what looks like commands there is data.
+    pub(crate) here_documents: Vec<Span>,
+}
+
+/// Reads `text` as a shell would, without running anything.
+pub(crate) fn read(text: &str) -> Body {
+    let mut lexer = Lexer { text, at: 0, here_documents: Vec::new(), bodies: Vec::new() };
     let mut found = Vec::new();
     let mut words: Vec<Word> = Vec::new();
     let mut skip_next = false;
@@ -67,7 +76,7 @@ pub(crate) fn commands(text: &str) -> Vec<Command> {
                     found.push(Command { words: std::mem::take(&mut words), span });
                 }
                 if token.is_none() {
-                    return found;
+                    return Body { commands: found, here_documents: lexer.bodies };
                 }
             }
         }
@@ -89,6 +98,8 @@ struct Lexer<'t> {
     at: usize,
     /// The delimiters of the here-documents that start behind this line, and whether tabs before them are dropped.
     here_documents: Vec<(String, bool)>,
+    /// The texts of those that have ended.
+    bodies: Vec<Span>,
 }
 
 impl Lexer<'_> {
@@ -184,6 +195,7 @@ impl Lexer<'_> {
 
     fn skip_here_documents(&mut self) {
         for (delimiter, tabs) in std::mem::take(&mut self.here_documents) {
+            let start = self.at;
             while self.at < self.text.len() {
                 let line = self.until("\n");
                 let line = if tabs { line.trim_start_matches('\t') } else { line };
@@ -191,6 +203,7 @@ impl Lexer<'_> {
                     break;
                 }
             }
+            self.bodies.push(Span::new(start, self.at));
         }
     }
 
@@ -380,7 +393,7 @@ mod tests {
             Piece::Opaque => "?".to_owned(),
         };
         let word = |word: &Word| word.pieces.iter().map(piece).collect::<String>();
-        commands(text).iter().map(|command| command.words.iter().map(word).collect::<Vec<_>>().join("|")).collect()
+        read(text).commands.iter().map(|command| command.words.iter().map(word).collect::<Vec<_>>().join("|")).collect()
     }
 
     #[test]
@@ -411,7 +424,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read(text in "[a$`'\"\\\\(){}<>|&; \n#=:é-]{0,60}") {
-            for command in commands(&text) {
+            for command in read(&text).commands {
                 for word in &command.words {
                     prop_assert!(text.get(word.span.range()).is_some());
                 }

@@ -5,5 +5,5 @@ mod arithmetic;
 mod lexer;
 mod variables;
 
-pub(crate) use lexer::commands;
+pub(crate) use lexer::read;
 pub(crate) use variables::{Argument, Assignment, Executed, execute};

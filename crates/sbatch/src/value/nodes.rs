@@ -56,7 +56,8 @@ impl FromStr for NodeCount {
             }
         };
         let max = max.ok_or_else(error)?;
-        if max != 0 && max < min { Err(error()) } else { Ok(Self { min, max, listed: Vec::new() }) }
+        // sbatch lets 0 pass, and the controller refuses it.
+        if max == 0 || max < min { Err(error()) } else { Ok(Self { min, max, listed: Vec::new() }) }
     }
 }
 
@@ -108,6 +109,7 @@ mod tests {
             ("-4", Some((1, 4))),
             ("1,2,4", Some((1, 4))),
             ("2-8:2", Some((2, 8))),
+            ("0", None),
             ("4-2", None),
             ("4-", None),
             ("", None),

@@ -53,7 +53,12 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Findi
     }
     // A list of devices leaves the others out on purpose.
     let all_meant = !matches!(subject.training.request, Some(::layout::DeviceRequest::CudaList(_)));
-    let knows = subject.script.is_none() || subject.main_launch().is_some();
+    // A shell, a container or a variable hides the program, and with it how many devices a process drives.
+    let hides = |name: &str| {
+        matches!(name, "bash" | "sh" | "zsh" | "singularity" | "apptainer" | "podman" | "enroot" | "docker")
+    };
+    let program = subject.main_launch().and_then(|launch| launch.program_name());
+    let knows = subject.script.is_none() || program.is_some_and(|name| !hides(name));
     if ranks < listed && all_meant && knows {
         let idle = listed - ranks;
         let message = format!("{} on a node and {listed} GPUs: {idle} of them may idle", plural(ranks, "rank"));
@@ -73,33 +78,38 @@ fn is_training(subject: &Subject<'_>) -> bool {
 
 pub(crate) const L05: Check = Check {
     id: "L05",
-    title: "GPUs cannot be spread evenly over the nodes",
+    title: "GPUs are not spread evenly over the nodes",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "--gpus counts over the whole job. Where it is no multiple of the nodes, nodes get different numbers of \
-                  GPUs, which no launcher with a fixed number of ranks per node can use. A warning for a range of nodes, \
-                  or where the script is not seen to train.",
-    source: "sbatch(1), --gpus",
+    explanation: "--gpus counts over the whole job, and Slurm packs: --nodes=2 --gpus=4 may be three GPUs on one node and one \
+                  on the other, and what is no multiple of the nodes cannot be even at all. Launchers with a fixed number of \
+                  ranks per node need --gpus-per-node. A warning where the script is not seen to train.",
+    source: "sbatch(1), --gpus; tried out with Slurm 22.05 (scripts/slurm-agreement)",
     run: |subject| {
         need!(script(subject));
-        let gpus = need!(subject.job().gpus.as_ref(), "--gpus is not given");
-        let nodes = need!(subject.job().nodes.as_ref(), "--nodes is not given");
-        let uneven: Vec<_> = nodes
-            .value
-            .counts()
-            .take(4096)
-            .filter(|&count| count > 0 && !gpus.value.count.is_multiple_of(count))
-            .collect();
-        if uneven.is_empty() || subject.job().gpus_per_node.is_some() {
+        let job = subject.job();
+        let gpus = need!(job.gpus.as_ref(), "--gpus is not given");
+        let nodes = need!(job.nodes.as_ref(), "--nodes is not given");
+        let bound = job.gpus_per_node.is_some() || job.gpus_per_task.is_some() || job.tasks_per_gpu.is_some();
+        if bound || nodes.value.max == 1 {
             return Outcome::Pass;
         }
+        let most = nodes.value.max;
+        let message = match gpus.value.count.is_multiple_of(most) {
+            true => format!(
+                "{} over {most} nodes need not be {} on each",
+                plural(gpus.value.count, "GPU"),
+                gpus.value.count / most
+            ),
+            false => format!("{} cannot be spread evenly over {most} nodes", plural(gpus.value.count, "GPU")),
+        };
         let severe = nodes.value.is_exact() && (subject.training.batch.is_some() || is_training(subject));
-        let message = format!("{} cannot be spread evenly over {} nodes", plural(gpus.value.count, "GPU"), uneven[0]);
         let finding = if severe { Finding::error(message) } else { Finding::warning(message) };
+        let each = gpus.value.count.div_ceil(most);
         Outcome::of([finding
-            .at(gpus.span(), "over the whole job")
+            .at(gpus.span(), "over the whole job, packed")
             .at(nodes.span(), "")
-            .help("ask with --gpus-per-node, or for a multiple of the nodes")])
+            .help(format!("ask with --gpus-per-node={each}"))])
     },
 };
 
@@ -108,18 +118,19 @@ pub(crate) const L06: Check = Check {
     title: "GPUs per task without a number of tasks",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "--gpus-per-task needs an explicit number of tasks: --ntasks, --ntasks-per-node, or --gpus, from which the \
-                  tasks follow. With --nodes alone Slurm refuses the job.",
-    source: "sbatch(1), --gpus-per-task",
+    explanation: "--gpus-per-task needs a number of tasks: --ntasks, --ntasks-per-node, --gpus, from which the tasks follow, or \
+                  a fixed --nodes, which means one task for each. Without, and with a range of nodes, Slurm refuses the job.",
+    source: "sbatch(1), --gpus-per-task; tried out with Slurm 22.05 (scripts/slurm-agreement)",
     run: |subject| {
         need!(script(subject));
         Outcome::of(subject.jobs.iter().filter_map(|job| {
             let per_task = job.gpus_per_task.as_ref()?;
-            let has_tasks = job.tasks.is_some() || job.tasks_per_node.is_some() || job.gpus.is_some();
+            let fixed_nodes = job.nodes.as_ref().is_some_and(|nodes| nodes.value.is_exact());
+            let has_tasks = job.tasks.is_some() || job.tasks_per_node.is_some() || job.gpus.is_some() || fixed_nodes;
             (!has_tasks).then(|| {
-                Finding::error("--gpus-per-task needs an explicit number of tasks")
+                Finding::error("--gpus-per-task needs a number of tasks")
                     .at(per_task.span(), "for how many tasks?")
-                    .help("add --ntasks-per-node or --ntasks")
+                    .help("add --ntasks-per-node or --ntasks; where it stands on the command line: check-devices SCRIPT -- --ntasks=N")
             })
         }))
     },

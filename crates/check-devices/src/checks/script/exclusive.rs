@@ -13,21 +13,29 @@ pub(crate) const P17: Check = Check {
     tier: Tier::Script,
     explanation: "sbatch ends on --mem with --mem-per-cpu or --mem-per-gpu, --cpus-per-task with --cpus-per-gpu, \
                   --ntasks-per-gpu with --gpus-per-task, --gpus-per-socket or --ntasks-per-node, and --exclusive with \
-                  --oversubscribe. A variable of the environment yields, except beside --ntasks-per-gpu.",
+                  --oversubscribe. Older releases take some of these pairs: --slurm says which release it is. A variable of the environment yields, except beside --ntasks-per-gpu.",
     source: "Slurm, src/common/slurm_opt.c",
     run: |subject| {
         need!(script(subject));
         let conflicts = subject.jobs.iter().flat_map(|job| job.request.conflicts());
         Outcome::of(conflicts.map(|conflict| {
             let (first, second) = (conflict.first.option.name, conflict.second.option.name);
-            finding(
-                conflict,
-                Finding::error(format!("--{first} and --{second} exclude each other, and sbatch will end")),
-            )
-            .help(format!("keep one of --{first} and --{second}"))
+            let message = format!("--{first} and --{second} exclude each other");
+            let help = format!("keep one of --{first} and --{second}");
+            finding(conflict, with_severity(subject.slurm, conflict.since, message)).help(help)
         }))
     },
 };
+
+/// An error, unless this release of Slurm is known to be older than `since`.
+fn with_severity(slurm: Option<Version>, since: Option<Version>, message: String) -> Finding {
+    match (slurm, since) {
+        (Some(slurm), Some(since)) if slurm < since => {
+            Finding::warning(format!("{message}: Slurm {since} and later refuse it"))
+        }
+        _ => Finding::error(format!("{message}, and sbatch will end")),
+    }
+}
 
 pub(crate) const P18: Check = Check {
     id: "P18",
@@ -41,7 +49,7 @@ pub(crate) const P18: Check = Check {
         need!(script(subject));
         let both = subject.jobs.iter().filter_map(|job| job.request.gres_beside_gpus_per_node());
         Outcome::of(both.map(|conflict| {
-            let refused = subject.slurm.is_some_and(|version| version >= Version::new(26, 5));
+            let refused = subject.slurm.is_some_and(|version| conflict.since.is_some_and(|since| version >= since));
             let message = "--gpus-per-node and --gres=gpu ask for the same GPUs twice";
             let finding = finding(conflict, if refused { Finding::error(message) } else { Finding::warning(message) });
             let finding = finding.help("keep --gpus-per-node");

@@ -44,7 +44,10 @@ const RESOURCES: &[&str] = &[
 fn late(subject: &Subject<'_>) -> Outcome {
     let file = need!(script(subject));
     let command = file.script.lines().iter().find(|line| line.kind == LineKind::Command);
-    Outcome::of(file.script.late_directives().iter().map(|directive| {
+    // A script that writes another script quotes that one's directives.
+    let is_data = |span: Span| file.here_documents.iter().any(|body| body.contains(span));
+    let late = file.script.late_directives().iter().filter(|directive| !is_data(directive.span));
+    Outcome::of(late.map(|directive| {
         let name = directive.option.name;
         let resources = RESOURCES.iter().any(|resource| directive.option.key().starts_with(resource));
         let message = format!("sbatch ignores --{name} here: it stops reading at the first command");

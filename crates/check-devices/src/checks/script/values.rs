@@ -1,7 +1,7 @@
 //! P08, P12, P15, P16: values that Slurm refuses, or takes for something else.
 
 use sbatch::value::{Kind, Memory, TimeLimit};
-use sbatch::{Directive, Origin, Setting};
+use sbatch::{Directive, Origin, Setting, Version};
 
 use super::super::{need, script};
 use super::options::directives;
@@ -46,23 +46,47 @@ pub(crate) const P08: Check = Check {
 
 pub(crate) const P12: Check = Check {
     id: "P12",
-    title: "'#' inside a value",
-    severity: Severity::Warning,
+    title: "'#' or an escaped space inside a value",
+    severity: Severity::Error,
     tier: Tier::Script,
     explanation: "An unquoted # ends a directive wherever it stands, even inside a word: --job-name=run#3 is 'run', and the \
-                  options behind it are lost.",
-    source: "Slurm, src/sbatch/opt.c",
+                  options behind it are lost. A space behind a backslash belongs to the word only from Slurm 24.05 on; \
+                  before, it ends the word, and sbatch ends on the rest. Quotes work everywhere.",
+    source: "Slurm, src/sbatch/opt.c, and its change of January 2024",
     run: |subject| {
         let file = need!(script(subject));
-        let cut = directives(file).filter_map(|directive| Some((directive, directive.cut?)));
-        Outcome::of(cut.map(|(directive, cut)| {
+        let cut = directives(file).filter_map(|directive| {
+            let cut = directive.cut?;
             let value = directive.value.as_deref().unwrap_or_default();
-            Finding::warning(format!("the value of --{} ends before the '#': '{value}'", directive.option.name))
-                .at(cut, "the rest of the line is a comment")
-                .help("quote the value, or put a space before the comment")
-        }))
+            let message = format!("the value of --{} ends before the '#': '{value}'", directive.option.name);
+            Some(
+                Finding::warning(message)
+                    .at(cut, "the rest of the line is a comment")
+                    .help("quote the value, or put a space before the comment"),
+            )
+        });
+        let escaped = directives(file).filter(|directive| {
+            let written = &file.script.text()[directive.value_span.range()];
+            written.contains("\\ ") && !written.contains(['"', '\''])
+        });
+        let escaped = escaped.filter_map(|directive| {
+            let finding = match subject.slurm {
+                Some(slurm) if slurm >= ESCAPED_SPACES => return None,
+                Some(slurm) => Finding::error(format!("Slurm {slurm} ends the word at this space, backslash or not")),
+                None => Finding::warning(format!(
+                    "before Slurm {ESCAPED_SPACES} the word ends at this space, backslash or not"
+                )),
+            };
+            let value = directive.value.as_deref().unwrap_or_default();
+            let option = format!("--{}=\"{value}\"", directive.option.name);
+            Some(finding.at(directive.value_span, "").fix("quote it", directive.span, option))
+        });
+        Outcome::of(cut.chain(escaped))
     },
 };
+
+/// The release from which a backslash keeps a space in a word.
+const ESCAPED_SPACES: Version = Version::new(24, 5);
 
 pub(crate) const P15: Check = Check {
     id: "P15",
