@@ -27,8 +27,6 @@ pub struct LoginFacts {
     pub partitions: Option<Vec<Partition>>,
     /// The interfaces to MPI that `srun --mpi=list` has.
     pub mpi_plugins: Option<Vec<String>>,
-    /// Hosts from which jobs may be submitted, where the controller restricts it.
-    pub is_submit_host: Option<bool>,
     /// What `sbatch --test-only` said, if it was asked.
     pub test_only: Option<TestOnly>,
     /// The program that the script starts.
@@ -135,8 +133,6 @@ pub struct AllocationFacts {
     pub cpus: Option<usize>,
     /// NUMA nodes of those CPUs.
     pub numa_nodes: Vec<usize>,
-    /// Tasks of this step on this node.
-    pub tasks_on_node: Option<usize>,
     /// Size of /dev/shm in bytes.
     pub shared_memory_bytes: Option<u64>,
     /// Most open files (soft limit).

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli.rs       flags, as typed
-//! resolve.rs   flags, script (sbatch, shell/, commands/), site/ -> Subject: every value with its origin
+//! resolve/     flags, script (sbatch, shell/, commands/), site/ -> Subject: every value with its origin
 //! gather/      what the login node and the allocation say -> facts.rs
 //! checks/      Subject -> findings: one file a check or close family, one list
 //! report/      layout and findings, for people, programs and GitHub

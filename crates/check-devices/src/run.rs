@@ -123,7 +123,8 @@ impl Invocation {
         if let Some(ranks) = ranks {
             facts.allocation = ranks.first().map(|rank| rank.allocation.clone());
             facts.ranks = Some(ranks);
-        } else if args.facts.is_none() && variable("SLURM_JOB_ID").is_some() {
+        } else if args.facts.is_none() && args.script.is_none() && variable("SLURM_JOB_ID").is_some() {
+            // A script that is judged from inside a job is another job's.
             facts.allocation = Some(gather::allocation());
         }
         if args.facts.is_none() && (args.login || args.test_only) {

@@ -26,7 +26,6 @@ pub(crate) fn allocation() -> AllocationFacts {
         cuda_visible_devices: visible,
         numa_nodes: cpus.as_deref().map(numa_nodes).unwrap_or_default(),
         cpus: cpus.map(|cpus| cpus.len()),
-        tasks_on_node: None,
         shared_memory_bytes: size_bytes("/dev/shm"),
         open_files: getrlimit(Resource::Nofile).current,
         locked_memory_bytes: getrlimit(Resource::Memlock).current,

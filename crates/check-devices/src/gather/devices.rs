@@ -5,6 +5,7 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
+use super::run::run;
 use crate::facts::DeviceFacts;
 
 /// The devices, in CUDA's order as far as `CUDA_VISIBLE_DEVICES` (`visible`) says it, and the driver's version.
@@ -14,15 +15,30 @@ use crate::facts::DeviceFacts;
 pub(super) fn devices(visible: Option<&str>) -> Result<(Vec<DeviceFacts>, Option<String>), String> {
     // The name with the number is in every driver; the one without only in development packages.
     let nvml = Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init().map_err(|error| error.to_string())?;
+    let xids = run("dmesg", &[]).map(|printed| xids(&printed.stdout)).unwrap_or_default();
     let read = || -> Result<Vec<DeviceFacts>, NvmlError> {
-        (0..nvml.device_count()?).map(|index| device(&nvml, index)).collect()
+        (0..nvml.device_count()?).map(|index| device(&nvml, index, &xids)).collect()
     };
     let all = read().map_err(|error| error.to_string())?;
     Ok((chosen(all, visible), nvml.sys_driver_version().ok()))
 }
 
-fn device(nvml: &Nvml, index: u32) -> Result<DeviceFacts, NvmlError> {
+/// The driver's errors in the kernel's log, oldest first: the device's place on the bus, and the number. Most users may not
+/// read that log; then there are none.
+fn xids(log: &str) -> Vec<(String, u32)> {
+    let xid = |line: &str| {
+        let (_, rest) = line.split_once("NVRM: Xid (PCI:")?;
+        let (place, rest) = rest.split_once("): ")?;
+        let number = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+        Some((place.to_ascii_lowercase(), number))
+    };
+    log.lines().filter_map(xid).collect()
+}
+
+fn device(nvml: &Nvml, index: u32, xids: &[(String, u32)]) -> Result<DeviceFacts, NvmlError> {
     let device = nvml.device_by_index(index)?;
+    // NVML: 00000000:3B:00.0, the kernel's log: 0000:3b:00.
+    let place = device.pci_info().map(|pci| pci.bus_id.to_ascii_lowercase()).unwrap_or_default();
     let memory = device.memory_info()?;
     let own = std::process::id();
     let processes = device.running_compute_processes().ok();
@@ -44,7 +60,7 @@ fn device(nvml: &Nvml, index: u32) -> Result<DeviceFacts, NvmlError> {
         temperature: device.temperature(TemperatureSensor::Gpu).ok(),
         numa_node: device.numa_node_id().ok().map(|node| node as usize),
         mig: device.mig_mode().ok().map(|mode| mode.current == 1),
-        recent_xid: None,
+        recent_xid: xids.iter().rfind(|(at, _)| place.contains(at.as_str())).map(|&(_, number)| number),
         peers: peers(nvml, index),
     })
 }
@@ -89,6 +105,12 @@ fn chosen(all: Vec<DeviceFacts>, visible: Option<&str>) -> Vec<DeviceFacts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_in_the_kernels_log() {
+        let log = "[1.0] usb 1-1: new\n[9.1] NVRM: Xid (PCI:0000:3B:00): 79, pid=12, GPU has fallen off the bus.\n";
+        assert_eq!(xids(log), [("0000:3b:00".to_owned(), 79)]);
+    }
 
     #[test]
     fn the_visible_ones_in_their_order() {

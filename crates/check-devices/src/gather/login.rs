@@ -30,7 +30,6 @@ pub(crate) fn login(subject: &Subject<'_>, questions: &Questions<'_>) -> LoginFa
         slurm_version,
         partitions,
         mpi_plugins: run("srun", &["--mpi=list"]).map(|printed| mpi_plugins(&(printed.stdout + &printed.stderr))),
-        is_submit_host: None,
         test_only: questions.test_only.and_then(|script| test_only(script, questions.sbatch)),
         program: program.and_then(|name| program_facts(&name, &folder)),
         paths: paths.collect(),

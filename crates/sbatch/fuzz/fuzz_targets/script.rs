@@ -1,6 +1,7 @@
 //! Any text is read without a panic, and every place that comes out of it lies inside it, at character boundaries.
 //!
-//! `cargo +nightly fuzz run script -- -runs=10000000 -max_len=1024` in `crates/sbatch`.
+//! `cargo +nightly fuzz run -s none script -- -runs=10000000 -max_len=512` in `crates/sbatch`. There is no unsafe code to
+//! need a sanitizer.
 
 #![no_main]
 
