@@ -65,6 +65,9 @@ pub(crate) enum Outcome {
     Unknown(Cow<'static, str>),
 }
 
+/// The most findings of one check.
+const MOST_FINDINGS: usize = 100;
+
 impl Outcome {
     /// Skipped, because.
     pub(crate) fn skip(reason: impl Into<Cow<'static, str>>) -> Self {
@@ -76,9 +79,10 @@ impl Outcome {
         Self::Unknown(reason.into())
     }
 
-    /// The findings, or a pass where there are none.
+    /// The findings, or a pass where there are none. What comes behind the first hundred says nothing new, and a file that
+    /// is no script must not take minutes.
     pub(crate) fn of(findings: impl IntoIterator<Item = Finding>) -> Self {
-        let findings: Vec<_> = findings.into_iter().collect();
+        let findings: Vec<_> = findings.into_iter().take(MOST_FINDINGS).collect();
         if findings.is_empty() { Self::Pass } else { Self::Fail(findings) }
     }
 }

@@ -50,10 +50,13 @@ impl Origin {
         }
     }
 
-    /// For people: `train.sbatch:3`, `flag`.
+    /// For people: `train.sbatch:3`, `flag`. `script` is its path and its text.
     pub(crate) fn shown(&self, script: Option<(&str, &str)>) -> Shown {
         Shown(match (self, script) {
-            (Self::Script(span), Some((name, text))) => format!("{name}:{}", Position::of(text, span.start).line),
+            (Self::Script(span), Some((path, text))) => {
+                let name = path.rsplit('/').next().unwrap_or(path);
+                format!("{name}:{}", Position::of(text, span.start).line)
+            }
             (Self::Script(_), None) => "script".to_owned(),
             (Self::Environment(variable), _) => format!("env {variable}"),
             (Self::Flag, _) => "flag".to_owned(),

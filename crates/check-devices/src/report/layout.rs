@@ -29,6 +29,9 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
     match &job.nodes {
         Some(nodes) if nodes.value.is_exact() => row("nodes", layout.placement.nodes.to_string(), &nodes.origin),
         Some(nodes) => row("nodes", format!("{} to {}", nodes.value.min, nodes.value.max), &nodes.origin),
+        None if job.tasks.is_some() && job.tasks_per_node.is_some() => {
+            row("nodes", layout.placement.nodes.to_string(), &Origin::Derived("tasks / tasks per node"));
+        }
         None => row("nodes", layout.placement.nodes.to_string(), &Origin::Default),
     }
     if subject.script.is_some() {

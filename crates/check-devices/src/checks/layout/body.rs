@@ -108,7 +108,8 @@ fn contradictions(subject: &Subject<'_>, launch: &Launch) -> Vec<Finding> {
                     && ranks != placement.tasks.value
                 {
                     let message = format!(
-                        "mpirun starts {ranks} ranks, and the job has {}",
+                        "mpirun starts {}, and the job has {}",
+                        plural(ranks, "rank"),
                         plural(placement.tasks.value, "task")
                     );
                     let oversubscribes = step.option(&["oversubscribe", "map-by", "host", "hostfile"]).is_some();
