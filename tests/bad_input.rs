@@ -36,6 +36,10 @@ fn every_fault_is_said_once() {
 
     let cases = [
         ("--data no-such-folder", "no-such-folder: no such folder"),
+        ("cache --data no-such-folder", "no-such-folder: no such folder"),
+        ("cache --summary --data no-such-folder", "no-such-folder: no such folder"),
+        ("cache", "--data: name a folder of pictures"),
+        ("--data nine.txt", "nine.txt: cannot be opened as HDF5"),
         ("--data no-classes", "no-classes/train: no class in it"),
         ("--data empty", "empty/train/ant: no readable picture in it"),
         ("--data broken", "broken/train/ant/2.png: not a readable picture"),

@@ -31,7 +31,7 @@ pub fn load() -> Dataset {
         labels.push(i64::from(*label));
     }
     let [train, val] = splits.map(|(pixels, labels)| ImageSet::from_memory(pixels, labels, SIDE));
-    Dataset { classes: (0..10).map(|digit| digit.to_string()).collect(), train, val }
+    Dataset { classes: (0..10).map(|digit| digit.to_string()).collect(), train, val, test: None }
 }
 
 #[cfg(test)]
@@ -48,6 +48,6 @@ mod tests {
         }
         // The first digit of the file is a zero: dark in the middle, bright around.
         assert_eq!(digits.train.labels()[0], 0);
-        assert_eq!(digits.train.picture(0)[..12], [0, 0, 0, 0, 0, 0, 79, 79, 79, 207, 207, 207]);
+        assert_eq!(digits.train.pixels(0)[..12], [0, 0, 0, 0, 0, 0, 79, 79, 79, 207, 207, 207]);
     }
 }

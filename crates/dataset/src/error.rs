@@ -54,6 +54,10 @@ impl Error {
         matches!(self, Self::Input(_) | Self::Picture { .. })
     }
 
+    pub(crate) fn cache(path: impl Into<PathBuf>, reason: String) -> Self {
+        Self::Cache { path: path.into(), reason }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, doing, source }

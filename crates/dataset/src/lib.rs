@@ -1,27 +1,41 @@
-//! Image folders to an HDF5 cache to batches in host memory.
+//! Picture files to batches in host memory.
 //!
 //! ```text
-//! folder ── scan ──> Folder ── cache::build ──> HDF5 file ── cache::open ──> ImageSet ── Loader ──> Batch
-//! digits (embedded) ───────────────────────────────────────────────────────────┘
+//! scan ──> Listing ──> cache ──> ImageSet ──> Loader ──> Batch
+//!                        │ decode, resize         │ decode, resize, augment, in the epoch's order
+//! digits (embedded), somebody's HDF5 file ──> ImageSet
 //! ```
+//!
+//! - `scan` finds the files, their classes and their order, and reads none of them;
+//! - `cache` brings them into one HDF5 file, as pixels or as they are; an `ImageSet` can do without it (`of_files`);
+//! - `loader` makes batches ahead of the trainer, in an `order` that depends on seed and epoch alone.
 //!
 //! Nothing here knows torch or MPI: a [`Loader`] takes a [`Shard`](layout::Shard) and yields bytes, N×H×W×3.
 
 mod augment;
 pub mod cache;
-mod classes;
 mod decode;
 pub mod digits;
 mod error;
-mod folder;
-mod image_set;
+mod file;
+mod h5;
+mod images;
 mod loader;
+mod normalize;
 mod order;
+mod render;
+mod resize;
+mod scan;
+mod summary;
 
-pub use augment::{Augmentation, Crop};
-pub use classes::read_classes;
-pub use decode::decode_square;
+pub use augment::{Augmentation, ColorJitter, Crop, Mix, Mixed, Policy};
+pub use cache::{BadPicture, Contents, OnBadImage, Spec};
+pub use decode::{Decoder, Decoding, Size};
 pub use error::{Error, Result};
-pub use folder::{Folder, Sample};
-pub use image_set::{Dataset, ImageSet};
-pub use loader::{Batch, Batches, Loader, LoaderConfig};
+pub use images::{Dataset, ImageSet};
+pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
+pub use normalize::normalize;
+pub use order::Sampling;
+pub use resize::{Resample, Window};
+pub use scan::{Listing, Sample, Split, read_classes};
+pub use summary::{class_counts, class_weights};

@@ -31,6 +31,10 @@ pub enum Command {
     #[command(after_help = FETCH_EXAMPLES)]
     Fetch(FetchArgs),
 
+    /// Build the cache ahead of a run, or look at one
+    #[command(after_help = CACHE_EXAMPLES)]
+    Cache(CacheArgs),
+
     /// Say what a network costs, layer by layer: parameters, operations, memory
     Profile(ProfileArgs),
 
@@ -45,6 +49,37 @@ pub enum Command {
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
 }
+
+/// The flags of `cache`.
+#[derive(Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Compare every picture in the cache with its checksum
+    #[arg(long, conflicts_with_all = ["explain", "summary"])]
+    pub verify: bool,
+
+    /// Say why the cache would have to be built anew
+    #[arg(long, conflicts_with = "summary")]
+    pub explain: bool,
+
+    /// Show how many pictures each class has, and what was skipped
+    #[arg(long)]
+    pub summary: bool,
+
+    /// Where the pictures come from
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Network that the pictures are for: decides their size
+    #[arg(long, default_value = DEFAULT_MODEL)]
+    pub model: String,
+
+    /// Longest wait for another rank, or for another job that builds the same cache, in seconds
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub timeout: f64,
+}
+
+/// The network of a run that names none.
+const DEFAULT_MODEL: &str = "cifar_resnet20";
 
 /// The flags of `fetch`.
 #[derive(Args, Clone, Debug)]
@@ -95,38 +130,16 @@ pub struct StoreArgs {
 /// The flags of a training run.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
-    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*. Default: the digits inside the program
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub data: Option<PathBuf>,
+    /// Where the pictures come from
+    #[command(flatten)]
+    pub data: DataArgs,
 
-    /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub classes: Option<PathBuf>,
-
-    /// Folder for the cache of decoded pictures (HDF5). Default: beside the pictures, or where that cannot be written,
-    /// in the user's cache folder
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub cache: Option<PathBuf>,
-
-    /// Who builds the cache: rank 0 alone, on storage that all nodes share, or one rank of each node, on its own disk
-    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data")]
-    pub cache_scope: CacheScope,
-
-    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for; 8 for the digits
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub image_size: Option<usize>,
-
-    /// Black pixels around a picture before a random window is cut out. Default for sizes up to 64: an eighth of the
-    /// size. Larger sizes get a random part of the picture, scaled
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub crop_padding: Option<usize>,
-
-    /// Never mirror a picture. The digits never are
-    #[arg(long, help_heading = "Data")]
-    pub no_flip: bool,
+    /// What happens to training pictures
+    #[command(flatten)]
+    pub augmentation: AugmentationArgs,
 
     /// The network's name
-    #[arg(long, default_value = "cifar_resnet20", help = model_help(), help_heading = "Model")]
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model")]
     pub model: String,
 
     /// Start from these weights instead of random ones: .pth, .safetensors or .npz, with the network's own names; a path,
@@ -271,6 +284,133 @@ pub struct TrainArgs {
     pub trace: Option<PathBuf>,
 }
 
+/// Where the pictures come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*, or lists with PATH, a tab and CLASS: DIR/train.tsv
+    /// and DIR/val.tsv. Or an HDF5 file with pictures and labels. Default: the digits inside the program
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+
+    /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub classes: Option<PathBuf>,
+
+    /// What is kept of each picture
+    #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
+    pub cache_format: CacheFormat,
+
+    /// Folder for the cache (one HDF5 file). Default: beside the pictures, or where that cannot be written, in the
+    /// user's cache folder
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub cache: Option<PathBuf>,
+
+    /// Who builds the cache: all ranks together, on storage that all nodes share, or those of each node, on its own disk
+    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data")]
+    pub cache_scope: CacheScope,
+
+    /// What to do with a picture that cannot be decoded
+    #[arg(long, value_enum, default_value_t = BadImage::Fail, help_heading = "Data")]
+    pub on_bad_image: BadImage,
+
+    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for; 8 for the digits
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    pub image_size: Option<usize>,
+
+    /// Black pixels around a picture before a random window is cut out. Default for sizes up to 64: an eighth of the
+    /// size. Larger sizes get a random part of the picture, scaled
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    pub crop_padding: Option<usize>,
+
+    /// How pictures are scaled
+    #[arg(long, value_enum, default_value_t = ResampleKind::Bilinear, help_heading = "Data")]
+    pub resample: ResampleKind,
+
+    /// Turn pictures upright as their EXIF orientation says. torchvision's ImageFolder does not
+    #[arg(long, help_heading = "Data")]
+    pub exif_orientation: bool,
+}
+
+/// What happens to training pictures, beside the crop.
+#[derive(Args, Clone, Debug)]
+pub struct AugmentationArgs {
+    /// Never mirror a picture. The digits never are
+    #[arg(long, help_heading = "Augmentation")]
+    pub no_flip: bool,
+
+    /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub color_jitter: f64,
+
+    /// Random operations on each picture
+    #[arg(long, value_enum, default_value_t = AutoAugment::None, help_heading = "Augmentation")]
+    pub auto_augment: AutoAugment,
+
+    /// Strength of RandAugment's operations, 0 to 30
+    #[arg(long, value_name = "N", default_value_t = 9, help_heading = "Augmentation")]
+    pub magnitude: u32,
+
+    /// Share of the pictures that lose a random rectangle
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub random_erasing: f64,
+
+    /// Blend pictures two by two (mixup), with this parameter of the Beta distribution
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub mixup: f64,
+
+    /// Paste a rectangle of one picture into another (cutmix), with this parameter
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub cutmix: f64,
+
+    /// Take each picture N times in a row, each time in another form (repeated augmentation)
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
+    pub repeats: usize,
+
+    /// Draw every class as often as any other, however many pictures each has
+    #[arg(long, help_heading = "Augmentation")]
+    pub balanced: bool,
+}
+
+/// What a cache keeps of each picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheFormat {
+    /// Its pixels, decoded and scaled: the fastest to read
+    Pixels,
+    /// Its file: a random part is cut from all of the picture, decoded every time
+    Encoded,
+    /// No cache: read the files
+    None,
+}
+
+/// What to do with a picture that cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BadImage {
+    /// Name it, and give up
+    Fail,
+    /// Leave it out, and list it
+    Skip,
+}
+
+/// How pictures are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ResampleKind {
+    /// As torchvision does by default
+    Bilinear,
+    /// Sharper
+    Bicubic,
+}
+
+/// A random choice of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AutoAugment {
+    /// No operations
+    None,
+    /// RandAugment: two operations of one strength
+    Rand,
+    /// TrivialAugment: one operation of a random strength
+    Trivial,
+}
+
 /// How gradients become steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -359,6 +499,7 @@ impl Cli {
         let seconds = match &self.command {
             None => self.train.timeout,
             Some(Command::Fetch(fetch)) => fetch.timeout,
+            Some(Command::Cache(cache)) => cache.timeout,
             Some(Command::Profile(_)) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
@@ -385,6 +526,15 @@ Examples:
   srun rust-train fetch --store /local/weights https://example.org/w.bin  one download, a copy on every node
 
 Mirror: RUST_TRAIN_MIRROR names a folder, or an address that file names are appended to; it is asked first.";
+
+const CACHE_EXAMPLES: &str = "\
+Examples:
+  rust-train cache --data pets --model resnet50             on a login node, ahead of the job
+  srun rust-train cache --data pets --image-size 224        all ranks together
+  rust-train cache --verify --data pets --model resnet50
+
+Give the same flags as to the run: data, size and format decide which cache it is.
+Exit status: 0 done, and with --verify and --explain: the cache is whole, or current; 1 it is not; 2 bad input.";
 
 const EXAMPLES: &str = "\
 Examples:

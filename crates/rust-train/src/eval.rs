@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dataset::Folder;
+use dataset::Listing;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -63,9 +63,9 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
 
 /// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
-    let folder = Folder::scan(data, None)?;
-    let files = folder.val.iter().map(|sample| (folder.root.join(&sample.path), sample.class as i64)).collect();
-    Ok(Pictures { classes: folder.classes.clone(), files })
+    let listing = Listing::scan(data, None)?;
+    let file = |sample: &dataset::Sample| (listing.root.join(&sample.path), sample.class as i64);
+    Ok(Pictures { files: listing.val.iter().map(file).collect(), classes: listing.classes.clone() })
 }
 
 fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> anyhow::Result<()> {

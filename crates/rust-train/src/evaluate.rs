@@ -29,9 +29,10 @@ pub(crate) fn evaluate(
     channel: &Channel,
 ) -> anyhow::Result<Scores> {
     let mut sums = [0.0; 4]; // loss, top-1, top-5, samples
-    tch::no_grad(|| -> torch_ext::Result<()> {
+    tch::no_grad(|| -> anyhow::Result<()> {
         for batch in loader.evaluate() {
-            let labels = normalize.labels(&batch);
+            let batch = batch?;
+            let labels = normalize.labels(&batch.labels);
             let logits = stepper.forward(&normalize.pictures(&batch), false)?.to_kind(Kind::Float);
             for (sum, value) in sums.iter_mut().zip(sums_of(&logits, &labels)) {
                 *sum += value;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use architectures::{Architecture, architecture};
 use backbones::Backbone;
+use dataset::{Decoder, Decoding};
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 use world::World;
@@ -49,33 +50,20 @@ impl Predictor {
         let (resize, side) = (self.resize, self.side);
         let size = side * side * 3;
         let mut pixels = vec![0; files.len() * size];
-        pixels.par_chunks_mut(size).zip(files).try_for_each(|(out, file)| {
+        let decoder = || Decoder::new(Decoding::default());
+        pixels.par_chunks_mut(size).zip(files).try_for_each_init(decoder, |decoder, (out, file)| {
             let path = file.as_ref();
             let decoded = std::fs::read(path).map_err(|error| error.to_string());
-            let decoded = decoded.and_then(|bytes| decode_center(&bytes, resize, side, out));
+            let decoded = decoded.and_then(|bytes| decoder.center_crop(&bytes, resize, side, out));
             decoded.map_err(|reason| usage(format!("{}: {reason}", path.display())))
         })?;
-        let batch = dataset::Batch { pixels, labels: vec![0; files.len()], side: self.side };
+        let batch =
+            dataset::Batch { pixels: pixels.into(), labels: vec![0; files.len()], mixed: None, side: self.side };
         Ok(tch::no_grad(|| {
             let logits = self.backbone.forward(&self.normalize.pictures(&batch), false);
             logits.to_kind(Kind::Float).to_device(Device::Cpu)
         }))
     }
-}
-
-/// Decodes a picture file into `side`×`side`×3 bytes: the shorter side scaled to `resize`, the middle cut out.
-fn decode_center(bytes: &[u8], resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
-    if resize == side {
-        return dataset::decode_square(bytes, side, out);
-    }
-    let mut scaled = vec![0; resize * resize * 3];
-    dataset::decode_square(bytes, resize, &mut scaled)?;
-    let start = (resize - side) / 2;
-    for (row, out) in out.chunks_mut(side * 3).enumerate() {
-        let from = ((start + row) * resize + start) * 3;
-        out.copy_from_slice(&scaled[from..from + side * 3]);
-    }
-    Ok(())
 }
 
 /// The flags, validated.

@@ -9,6 +9,7 @@
 //! ```
 
 mod announce;
+mod cache;
 mod checkpoint;
 pub mod cli;
 pub mod collectives;
@@ -26,6 +27,7 @@ mod logging;
 mod metrics;
 mod model;
 mod output;
+mod pictures;
 mod plan;
 mod predict;
 mod process_group;
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
     logging::init(&world);
     let result = match &cli.command {
         None => train::run(&cli.train, &world),
+        Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),
         Some(Command::Eval(args)) => eval::run(args, &world).map(|()| Ending::Complete),

@@ -75,13 +75,38 @@ impl Normalize {
 
     pub(crate) fn pictures(&self, batch: &dataset::Batch) -> Tensor {
         let side = batch.side as i64;
-        let bytes = Tensor::from_slice(&batch.pixels).to_device(self.device);
+        let bytes = Tensor::from_slice(&batch.pixels[..]).to_device(self.device);
         let pictures = bytes.view([batch.len() as i64, side, side, 3]).permute([0, 3, 1, 2]);
         (pictures.to_kind(Kind::Float) * &self.scale + &self.shift).contiguous()
     }
 
-    pub(crate) fn labels(&self, batch: &dataset::Batch) -> Tensor {
-        Tensor::from_slice(&batch.labels).to_device(self.device)
+    pub(crate) fn labels(&self, labels: &[i64]) -> Tensor {
+        Tensor::from_slice(labels).to_device(self.device)
+    }
+
+    pub(crate) fn targets(&self, batch: &dataset::Batch) -> Targets {
+        let mixed = batch.mixed.as_ref().map(|mixed| (self.labels(&mixed.labels), mixed.share));
+        Targets { labels: self.labels(&batch.labels), mixed }
+    }
+}
+
+/// What a batch is to be recognized as.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    labels: Tensor,
+    /// The labels of the pictures that were mixed in, and the share of the first ones.
+    mixed: Option<(Tensor, f64)>,
+}
+
+impl Targets {
+    /// Mean cross-entropy of `logits`, those of the pictures from number `start` on.
+    pub(crate) fn loss(&self, logits: &Tensor, start: i64) -> Tensor {
+        let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
+        let loss = logits.cross_entropy_for_logits(&part(&self.labels));
+        match &self.mixed {
+            None => loss,
+            Some((labels, share)) => loss * *share + logits.cross_entropy_for_logits(&part(labels)) * (1.0 - share),
+        }
     }
 }
 
@@ -91,7 +116,7 @@ mod tests {
 
     #[test]
     fn bytes_become_normalized_channels() {
-        let batch = dataset::Batch { pixels: [0, 127, 255].repeat(4), labels: vec![3], side: 2 };
+        let batch = dataset::Batch { pixels: [0, 127, 255].repeat(4).into(), labels: vec![3], mixed: None, side: 2 };
         let pictures = Normalize::new(Device::Cpu).pictures(&batch);
         assert_eq!(pictures.size(), [1, 3, 2, 2]);
         for (channel, value) in [0.0, 127.0, 255.0].into_iter().enumerate() {
@@ -99,5 +124,17 @@ mod tests {
             let got = pictures.double_value(&[0, channel as i64, 1, 1]);
             assert!((got - expected).abs() < 1e-5, "channel {channel}: {got}");
         }
+    }
+    #[test]
+    fn a_mixed_batch_has_two_losses() {
+        let logits = Tensor::from_slice(&[2.0f32, 0.0, -1.0, 0.5, 1.0, 0.0]).view([2, 3]);
+        let targets = |labels: &[i64], mixed: Option<(&[i64], f64)>| Targets {
+            labels: Tensor::from_slice(labels),
+            mixed: mixed.map(|(labels, share)| (Tensor::from_slice(labels), share)),
+        };
+        let loss = |targets: Targets| targets.loss(&logits, 0).double_value(&[]);
+        let (first, second) = (loss(targets(&[0, 1], None)), loss(targets(&[1, 2], None)));
+        let mixed = loss(targets(&[0, 1], Some((&[1, 2], 0.3))));
+        assert!((mixed - (0.3 * first + 0.7 * second)).abs() < 1e-6);
     }
 }

@@ -4,25 +4,23 @@ use std::path::PathBuf;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
-use dataset::{Augmentation, Crop};
+use dataset::{Augmentation, ColorJitter, Mix, Policy, Sampling};
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
-use world::Scope;
 
-use crate::cli::{CacheScope, Compression, DistributeBn, Freeze, PrecisionKind, TrainArgs, WeightsMatch};
+use crate::cli::{
+    AugmentationArgs, AutoAugment, Compression, DistributeBn, Freeze, PrecisionKind, TrainArgs, WeightsMatch,
+};
 use crate::failure::usage;
+use crate::pictures::{Pictures, Source};
 use crate::weights;
 
 pub(crate) use crate::cli::OptimizerKind;
 
-/// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
-const LARGEST_PADDED_SIZE: usize = 64;
-
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub data: Data,
-    pub classes: Option<PathBuf>,
+    pub pictures: Pictures,
     pub architecture: Architecture,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
@@ -30,9 +28,10 @@ pub(crate) struct Plan {
     pub matching: Matching,
     /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
     pub frozen_epochs: usize,
-    /// Side of the pictures that the network sees, in pixels.
-    pub image_size: usize,
     pub augmentation: Augmentation,
+    pub sampling: Sampling,
+    /// How often each picture comes in a row.
+    pub repeats: usize,
     pub batch: BatchLayout,
     pub training: Training,
     pub ddp: DdpConfig,
@@ -42,18 +41,6 @@ pub(crate) struct Plan {
     pub loader_threads: Option<usize>,
     pub output: Option<PathBuf>,
     pub trace: Option<PathBuf>,
-}
-
-/// Where the pictures come from.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Data {
-    Digits,
-    /// A folder of pictures. Without a scope the job finds out whether its nodes share the cache's folder.
-    Folder {
-        root: PathBuf,
-        cache: Option<PathBuf>,
-        cache_scope: Option<Scope>,
-    },
 }
 
 /// The numbers of the recipe.
@@ -86,34 +73,12 @@ impl Plan {
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
-        let data = match &cli.data {
-            None => Data::Digits,
-            Some(root) => Data::Folder {
-                root: root.clone(),
-                cache: cli.cache.clone(),
-                cache_scope: match cli.cache_scope {
-                    CacheScope::Auto => None,
-                    CacheScope::World => Some(Scope::World),
-                    CacheScope::Node => Some(Scope::Node),
-                },
-            },
-        };
-        let image_size = match (cli.image_size, &data) {
-            (Some(size), Data::Digits) if size != dataset::digits::SIDE => {
-                return Err(usage(format!(
-                    "--image-size {size}: the digits are {0}×{0} pixels",
-                    dataset::digits::SIDE
-                )));
-            }
-            (_, Data::Digits) => dataset::digits::SIDE,
-            (size, Data::Folder { .. }) => size.unwrap_or(architecture.image_size),
-        };
-        let network = architecture.network(1);
-        network.shapes(image_size, image_size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        let pictures = Pictures::new(&cli.data, &architecture)?;
         Ok(Self {
-            augmentation: augmentation(cli, &data, image_size)?,
-            data,
-            classes: cli.classes.clone(),
+            augmentation: augmentation(&cli.augmentation, &pictures)?,
+            sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
+            repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
+            pictures,
             architecture,
             weights: weights(cli, &architecture)?,
             matching: match cli.weights_match {
@@ -123,7 +88,6 @@ impl Plan {
                 Some(WeightsMatch::Partial) => Matching::Partial,
             },
             frozen_epochs: cli.freeze.map_or(0, |Freeze::Backbone| cli.freeze_epochs.unwrap_or(usize::MAX)),
-            image_size,
             batch,
             training: training(cli)?,
             ddp: ddp(cli)?,
@@ -135,26 +99,9 @@ impl Plan {
         })
     }
 
-    /// Side of the decoded pictures in the cache, in pixels: larger than what the network sees where random parts are
-    /// scaled (256 for 224).
-    pub(crate) fn cache_side(&self) -> usize {
-        match self.augmentation.crop {
-            Crop::Resized => self.image_size * 8 / 7,
-            Crop::Center | Crop::Padded { .. } => self.image_size,
-        }
-    }
-
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
-        let data = match &self.data {
-            Data::Digits => "digits".into(),
-            Data::Folder { root, .. } => root
-                .canonicalize()
-                .ok()
-                .and_then(|root| root.file_name().map(|name| name.to_string_lossy().into_owned()))
-                .unwrap_or_else(|| "data".to_owned()),
-        };
-        format!("{data}-{}", self.architecture.name)
+        format!("{}-{}", self.pictures.source.name(), self.architecture.name)
     }
 }
 
@@ -162,19 +109,38 @@ fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Optio
     weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
-fn augmentation(cli: &TrainArgs, data: &Data, image_size: usize) -> anyhow::Result<Augmentation> {
-    let crop = match cli.crop_padding {
-        Some(padding) if padding >= image_size => {
-            return Err(usage(format!(
-                "--crop-padding {padding}: must be less than the pictures' {image_size} pixels"
-            )));
+fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<Augmentation> {
+    let within = |flag: &str, value: f64, most: f64| {
+        if (0.0..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(usage(format!("{flag} {value}: must be a number between 0 and {most}")))
         }
-        Some(padding) => Crop::Padded { padding },
-        None if image_size <= LARGEST_PADDED_SIZE => Crop::Padded { padding: image_size / 8 },
-        None => Crop::Resized,
     };
-    // A mirrored digit is another character.
-    Ok(Augmentation { crop, flip: !cli.no_flip && *data != Data::Digits })
+    let jitter = within("--color-jitter", cli.color_jitter, 10.0)?;
+    if cli.magnitude > 30 {
+        return Err(usage(format!("--magnitude {}: must be between 0 and 30", cli.magnitude)));
+    }
+    Ok(Augmentation {
+        crop: pictures.crop,
+        // A mirrored digit is another character.
+        flip: !cli.no_flip && pictures.source != Source::Digits,
+        jitter: (jitter > 0.0).then(|| ColorJitter::of(jitter)),
+        policy: match cli.auto_augment {
+            AutoAugment::None => None,
+            AutoAugment::Rand => Some(Policy::RandAugment { operations: 2, magnitude: cli.magnitude }),
+            AutoAugment::Trivial => Some(Policy::TrivialAugmentWide),
+        },
+        erase: within("--random-erasing", cli.random_erasing, 1.0)?,
+        mix: Mix { mixup: within("--mixup", cli.mixup, 100.0)?, cutmix: within("--cutmix", cli.cutmix, 100.0)? },
+    })
+}
+
+fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
+    if value == 0 {
+        return Err(usage(format!("{flag}: must be at least 1")));
+    }
+    Ok(value)
 }
 
 fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
@@ -208,12 +174,8 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     {
         return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
     }
-    if cli.epochs == 0 {
-        return Err(usage("--epochs: must be at least 1"));
-    }
-    if cli.loader_threads == Some(0) {
-        return Err(usage("--loader-threads: must be at least 1"));
-    }
+    at_least_one("--epochs", cli.epochs)?;
+    at_least_one("--loader-threads", cli.loader_threads.unwrap_or(1))?;
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
@@ -245,6 +207,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use clap::Parser;
+    use dataset::Crop;
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
@@ -254,14 +217,16 @@ mod tests {
     #[test]
     fn sizes_follow_from_model_and_data() {
         let digits = plan("", 2).unwrap();
-        assert_eq!((digits.image_size, digits.cache_side(), digits.augmentation.flip), (8, 8, false));
+        let sizes = |plan: &Plan| (plan.pictures.image_size, plan.pictures.resize);
+        assert_eq!((sizes(&digits), digits.augmentation.flip), ((8, 8), false));
         assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
         let cifar = plan("--data d", 1).unwrap();
-        assert_eq!((cifar.image_size, cifar.cache_side()), (32, 32));
-        assert_eq!(cifar.augmentation, Augmentation { crop: Crop::Padded { padding: 4 }, flip: true });
+        assert_eq!(sizes(&cifar), (32, 32));
+        let padded = Augmentation { crop: Crop::Padded { padding: 4 }, flip: true, ..Augmentation::NONE };
+        assert_eq!(cifar.augmentation, padded);
         let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
-        assert_eq!((photos.image_size, photos.cache_side()), (224, 256));
-        assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, flip: false });
+        assert_eq!(sizes(&photos), (224, 256));
+        assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, ..Augmentation::NONE });
     }
 
     #[test]
@@ -296,6 +261,13 @@ mod tests {
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
             ("--clip-norm 0", 1, "--clip-norm 0: must be a number above 0"),
+            ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),
+            ("--random-erasing 1.5", 1, "--random-erasing 1.5: must be a number between 0 and 1"),
+            ("--auto-augment rand --magnitude 31", 1, "--magnitude 31: must be between 0 and 30"),
+            ("--mixup nan", 1, "--mixup NaN: must be a number between 0 and 100"),
+            ("--repeats 0", 1, "--repeats: must be at least 1"),
+            ("--data d --cache-format none --cache c", 1, "--cache: there is none with --cache-format none"),
+            ("--data d --cache-format none --on-bad-image skip", 1, "--on-bad-image skip: needs a cache"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
         ];
         for (flags, ranks, words) in cases {

@@ -5,6 +5,7 @@ use tch::{Device, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup, clip_grad_norm};
 use torch_ext::{Autocast, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, to_channels_last};
 
+use crate::model::Targets;
 use crate::plan::{OptimizerKind, Plan, Training};
 use crate::timeline::Timeline;
 
@@ -61,14 +62,15 @@ impl<'a> Stepper<'a> {
     }
 
     /// Trains on this rank's part of a global batch; the mean loss over that part. Collective.
-    pub(crate) fn step(&mut self, pictures: &Tensor, labels: &Tensor, lr: f64) -> anyhow::Result<Tensor> {
+    pub(crate) fn step(&mut self, pictures: &Tensor, targets: &Targets, lr: f64) -> anyhow::Result<Tensor> {
         self.ddp.zero_grad()?;
         let micro = pictures.size()[0] / self.micro_batches as i64;
         let mut losses = Vec::with_capacity(self.micro_batches);
         for part in 0..self.micro_batches as i64 {
-            let (pictures, labels) = (pictures.narrow(0, part * micro, micro), labels.narrow(0, part * micro, micro));
+            let start = part * micro;
+            let pictures = pictures.narrow(0, start, micro);
             let pass = || -> torch_ext::Result<Tensor> {
-                Ok(self.forward(&pictures, true)?.to_kind(tch::Kind::Float).cross_entropy_for_logits(&labels))
+                Ok(targets.loss(&self.forward(&pictures, true)?.to_kind(tch::Kind::Float), start))
             };
             // Gradients travel once a step, with the last part's.
             let is_last = part + 1 == self.micro_batches as i64;

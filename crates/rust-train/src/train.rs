@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use backbones::Backbone;
-use dataset::{Loader, LoaderConfig};
+use dataset::{LastBatch, Loader, LoaderConfig};
 use layout::Shard;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{DistributedDataParallel, ProcessGroup, set_memory_format, set_tf32};
@@ -36,7 +36,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     seed::init(plan.training.seed, plan.training.deterministic);
     set_tf32(plan.training.tf32)?;
 
-    let dataset = data::prepare(world, &plan)?;
+    let dataset = data::prepare(world, &plan.pictures, cores, plan.batch.global())?;
     let mut backbone = model::build(world, &plan, dataset.classes.len(), device)?;
     let timeline = Timeline::start(world, device, plan.trace.is_some())?;
     let group = process_group::connect(world, device, &timeline)?;
@@ -51,10 +51,16 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
 
     let config = LoaderConfig {
         global_batch: plan.batch.global(),
-        side: plan.image_size,
+        side: plan.pictures.image_size,
+        resize: plan.pictures.resize,
+        resample: plan.pictures.decoding.resample,
         augmentation: plan.augmentation,
+        sampling: plan.sampling,
+        repeats: plan.repeats,
+        last_batch: LastBatch::Drop,
         seed: plan.training.seed,
         threads: plan.loader_threads.unwrap_or(cores),
+        allocate: dataset::heap,
     };
     let shard = Shard::new(world.rank(), world.size());
     let loader = |images| Loader::new(Arc::new(images), shard, config.clone());
@@ -175,8 +181,9 @@ impl Trainer<'_> {
         while *step < last_step
             && let Some(batch) = timeline.span("data wait", || batches.next())
         {
-            let (pictures, labels) = (self.normalize.pictures(&batch), self.normalize.labels(&batch));
-            let loss = self.stepper.step(&pictures, &labels, self.schedule.learning_rate(*step))?;
+            let batch = batch?;
+            let (pictures, targets) = (self.normalize.pictures(&batch), self.normalize.targets(&batch));
+            let loss = self.stepper.step(&pictures, &targets, self.schedule.learning_rate(*step))?;
             *step += 1;
             losses.push(loss.shallow_clone());
             self.compare_replicas(*step)?;
@@ -285,11 +292,11 @@ fn schedule(plan: &Plan, samples: usize) -> Schedule {
 }
 
 fn describe(world: &World, plan: &Plan, backbone: &Backbone, dataset: &dataset::Dataset, output: &Path) {
-    let cost = backbone.network().cost(plan.image_size, plan.image_size);
+    let cost = backbone.network().cost(plan.pictures.image_size, plan.pictures.image_size);
     let cost = cost.map_or(String::new(), |cost| {
         format!(", {:.2} M parameters, {:.3} GMACs a picture", cost.parameters as f64 / 1e6, cost.macs as f64 / 1e9)
     });
-    log::info!("{} at {}×{} pixels{cost}", plan.architecture.name, plan.image_size, plan.image_size);
+    log::info!("{} at {}×{} pixels{cost}", plan.architecture.name, plan.pictures.image_size, plan.pictures.image_size);
     log::info!(
         "{} training and {} validation pictures of {} classes; {} ranks × {} pictures = a batch of {}",
         dataset.train.len(),

@@ -1,0 +1,138 @@
+//! How many pictures a second: this side of `scripts/bench-data`. Prints one line, `images/s N`, and on stderr how much
+//! memory is resident as an epoch goes on.
+//!
+//! ```text
+//! throughput load files|encoded|pixels DIR SIDE RESIZE THREADS IMAGES   batches from DIR, normalized, shuffled
+//! throughput build pixels|encoded DIR RESIZE THREADS BUILDERS           a cache of DIR
+//! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every picture
+//! ```
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dataset::{
+    Augmentation, Contents, Crop, Dataset, Decoder, Decoding, Listing, Loader, LoaderConfig, OnBadImage, Spec, cache,
+    normalize,
+};
+use layout::Shard;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const BATCH: usize = 64;
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["load", source, folder, side, resize, threads, images] => {
+            load(source, Path::new(folder), side.parse()?, resize.parse()?, threads.parse()?, images.parse()?)
+        }
+        ["build", contents, folder, resize, threads, builders] => {
+            build(contents, Path::new(folder), resize.parse()?, threads.parse()?, builders.parse()?)
+        }
+        ["crops", folder, out] => crops(Path::new(folder), Path::new(out)),
+        _ => Err("see the first lines of this program for its arguments".into()),
+    }
+}
+
+fn contents(name: &str, side: usize) -> Contents {
+    if name == "encoded" { Contents::Encoded } else { Contents::Pixels { side } }
+}
+
+fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize, images: usize) -> Result<()> {
+    let listing = Listing::scan(folder, None)?;
+    let temporary = tempfile::tempdir()?;
+    let dataset = if source == "files" {
+        Dataset::of_files(&listing, Decoding::default())
+    } else {
+        let spec = Spec { contents: contents(source, resize), decoding: Decoding::default() };
+        let path = temporary.path().join("cache.h5");
+        cache::build(&listing, &spec, &path, OnBadImage::Fail, &|_| {})?;
+        match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
+            cache::Found::Current(dataset) => *dataset,
+            other => return Err(format!("{other:?}").into()),
+        }
+    };
+    let crop = if side <= 64 { Crop::Padded { padding: side / 8 } } else { Crop::Resized };
+    let augmentation = Augmentation { crop, flip: true, ..Augmentation::NONE };
+    let loader = Loader::new(
+        Arc::new(dataset.train),
+        Shard::WHOLE,
+        LoaderConfig { resize, augmentation, threads, ..LoaderConfig::new(BATCH, side) },
+    );
+    let mut floats = vec![0.0; BATCH * side * side * 3];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let (mut start, mut seen, mut resident) = (None, 0, Vec::new());
+    'epochs: for epoch in 0.. {
+        for batch in loader.train(epoch, 0) {
+            let batch = batch?;
+            pool.install(|| normalize(&batch.pixels, side, MEAN, DEVIATION, &mut floats));
+            std::hint::black_box(&floats);
+            // The first batch brings the threads up and is not counted, here as there.
+            let start = start.get_or_insert_with(|| {
+                seen = 0;
+                Instant::now()
+            });
+            if seen * 5 / images != (seen + batch.len()) * 5 / images {
+                resident.push(resident_mib().to_string());
+            }
+            seen += batch.len();
+            if seen > images {
+                println!("images/s {:.1}", (seen - BATCH) as f64 / start.elapsed().as_secs_f64());
+                break 'epochs;
+            }
+        }
+    }
+    eprintln!("resident MiB, as pictures go by: {}", resident.join(" "));
+    Ok(())
+}
+
+/// Builds with so many builders at once, each with its own share and its own threads, as ranks do.
+fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usize) -> Result<()> {
+    let listing = Listing::scan(folder, None)?;
+    let temporary = tempfile::tempdir()?;
+    let spec = Spec { contents: contents(name, resize), decoding: Decoding::default() };
+    let start = Instant::now();
+    let draft = cache::Draft::create(&listing, &spec, &temporary.path().join("cache.h5"))?;
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..builders)
+            .map(|rank| {
+                let (draft, listing) = (&draft, &listing);
+                scope.spawn(move || {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+                    let share = cache::Share::open(draft.temporary(), &listing.root)?;
+                    pool.install(|| share.write(Shard::new(rank, builders), OnBadImage::Fail, &|_| {}))
+                })
+            })
+            .collect();
+        shares.into_iter().try_for_each(|share| share.join().expect("no panic").map(drop))
+    })?;
+    draft.seal(&[])?;
+    let pictures = listing.train.len() + listing.val.len();
+    println!("images/s {:.1}", pictures as f64 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn crops(folder: &Path, out: &Path) -> Result<()> {
+    let listing = Listing::scan(folder, None)?;
+    let mut decoder = Decoder::new(Decoding::default());
+    let mut all = Vec::new();
+    for sample in &listing.train {
+        let mut crop = vec![0; 224 * 224 * 3];
+        decoder.center_crop(&std::fs::read(folder.join(&sample.path))?, 256, 224, &mut crop)?;
+        all.extend(crop);
+    }
+    std::fs::write(out, all)?;
+    Ok(())
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) >> 10
+}

@@ -1,0 +1,51 @@
+//! Random erasing (Zhong et al., 2017): a rectangle of the picture is lost.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Shares of the area, as torchvision's.
+const SCALE: std::ops::RangeInclusive<f64> = 0.02..=0.33;
+/// Height over width.
+const RATIO: (f64, f64) = (0.3, 3.3);
+/// ImageNet's mean colour: what is zero after normalization, which is what torchvision erases to.
+const COLOUR: [u8; 3] = [124, 116, 104];
+
+pub(super) fn apply(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
+    let area = (side * side) as f64;
+    for _ in 0..10 {
+        let part = area * random.random_range(SCALE);
+        let ratio = random.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
+        let (height, width) = ((part * ratio).sqrt().round() as usize, (part / ratio).sqrt().round() as usize);
+        if height >= side || width >= side {
+            continue;
+        }
+        let top = random.random_range(0..=(side - height) as u32) as usize;
+        let left = random.random_range(0..=(side - width) as u32) as usize;
+        for row in pixels.chunks_exact_mut(side * 3).skip(top).take(height) {
+            row[left * 3..(left + width) * 3].as_chunks_mut::<3>().0.fill(COLOUR);
+        }
+        return;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Stream, stream};
+
+    #[test]
+    fn a_rectangle_is_lost() {
+        for index in 0..100 {
+            let mut pixels = vec![0; 20 * 20 * 3];
+            apply(&mut pixels, 20, &mut stream(Stream::Augmentation, 2, 0, index));
+            let lost: Vec<usize> = (0..400).filter(|&pixel| pixels[pixel * 3] == COLOUR[0]).collect();
+            let (left, right) = (
+                lost.iter().map(|pixel| pixel % 20).min().unwrap(),
+                lost.iter().map(|pixel| pixel % 20).max().unwrap(),
+            );
+            let rows = lost[lost.len() - 1] / 20 - lost[0] / 20 + 1;
+            assert_eq!(lost.len(), rows * (right - left + 1), "it is a rectangle");
+            assert!((4..=140).contains(&lost.len()), "{}", lost.len());
+        }
+    }
+}

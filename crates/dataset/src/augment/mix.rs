@@ -1,0 +1,113 @@
+//! Mixing pictures: mixup (Zhang et al., 2017) and cutmix (Yun et al., 2019).
+//!
+//! The picture at each place of a global batch is mixed with the one at the next place (torchvision's roll by one), by
+//! one random share for the whole batch: so the mixture depends on the batch, and not on which rank has which part.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Beta, Distribution};
+
+/// Whether pictures are mixed. Where both are asked for, each batch gets one of the two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// The parameter of mixup's Beta distribution; 0 for no mixup.
+    pub mixup: f64,
+    /// The parameter of cutmix's; 0 for no cutmix.
+    pub cutmix: f64,
+}
+
+impl Mix {
+    /// No mixing.
+    pub const NONE: Self = Self { mixup: 0.0, cutmix: 0.0 };
+}
+
+/// The second labels of a batch of mixed pictures. The loss is `share` of that with the first labels, and the rest of
+/// that with these.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixed {
+    /// The label of the picture that was mixed in, for each picture.
+    pub labels: Vec<i64>,
+    /// The share of the first label, 0–1.
+    pub share: f64,
+}
+
+/// How the pictures of one batch are mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mixture {
+    /// This many 256ths of the first picture, and the rest of the second.
+    Blend { parts: u16 },
+    /// A rectangle of the second in the first, in pixels.
+    Paste { left: usize, top: usize, width: usize, height: usize },
+}
+
+/// Draws the mixture of a batch; `None` where nothing is mixed.
+pub(crate) fn draw(mix: Mix, side: usize, random: &mut ChaCha8Rng) -> Option<Mixture> {
+    let blends = mix.mixup > 0.0 && (mix.cutmix <= 0.0 || random.random_bool(0.5));
+    let alpha = if blends { mix.mixup } else { mix.cutmix };
+    let share = Beta::new(alpha, alpha).ok()?.sample(random);
+    if blends {
+        return Some(Mixture::Blend { parts: (share * 256.0).round() as u16 });
+    }
+    let half = (0.5 * (1.0 - share).sqrt() * side as f64) as usize;
+    let mut span = || {
+        let center = random.random_range(0..side as u32) as usize;
+        let start = center.saturating_sub(half);
+        (start, (center + half).min(side) - start)
+    };
+    let ((left, width), (top, height)) = (span(), span());
+    Some(Mixture::Paste { left, top, width, height })
+}
+
+impl Mixture {
+    /// The share of the first picture, 0–1.
+    pub fn share(self, side: usize) -> f64 {
+        match self {
+            Self::Blend { parts } => f64::from(parts) / 256.0,
+            Self::Paste { width, height, .. } => 1.0 - (width * height) as f64 / (side * side) as f64,
+        }
+    }
+
+    /// Mixes `second` into `first`.
+    pub fn apply(self, first: &mut [u8], second: &[u8], side: usize) {
+        match self {
+            Self::Blend { parts } => {
+                let (one, other) = (parts, 256 - parts);
+                for (first, &second) in first.iter_mut().zip(second) {
+                    let sum = u32::from(*first) * u32::from(one) + u32::from(second) * u32::from(other);
+                    *first = ((sum + 128) >> 8) as u8;
+                }
+            }
+            Self::Paste { left, top, width, height } => {
+                let part = left * 3..(left + width) * 3;
+                let rows = first.chunks_exact_mut(side * 3).zip(second.chunks_exact(side * 3));
+                for (first, second) in rows.skip(top).take(height) {
+                    first[part.clone()].copy_from_slice(&second[part.clone()]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Stream, stream};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_share_is_that_of_the_pixels(seed: u64, side in 1usize..40, which in 0usize..3) {
+            let mix = [Mix { mixup: 0.2, cutmix: 0.0 }, Mix { mixup: 0.0, cutmix: 1.0 }, Mix { mixup: 0.4, cutmix: 1.0 }][which];
+            let mixture = draw(mix, side, &mut stream(Stream::Mix, seed, 0, 0)).unwrap();
+            let mut first = vec![200; side * side * 3];
+            mixture.apply(&mut first, &vec![0; side * side * 3], side);
+            let mean = first.iter().map(|&value| f64::from(value)).sum::<f64>() / first.len() as f64;
+            prop_assert!((mean / 200.0 - mixture.share(side)).abs() < 0.005, "{} and {}", mean, mixture.share(side));
+        }
+    }
+
+    #[test]
+    fn nothing_is_mixed_unless_asked_for() {
+        assert_eq!(draw(Mix::NONE, 8, &mut stream(Stream::Mix, 0, 0, 0)), None);
+    }
+}

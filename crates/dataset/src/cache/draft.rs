@@ -1,0 +1,278 @@
+//! Building: the leader lays the file out, everybody writes a share of the pictures, the leader seals it.
+//!
+//! Until then the file has a name that no reader looks for. What becomes of it when a build fails:
+//!
+//! - an error: the temporary file is removed when the draft is dropped;
+//! - the process is killed: the temporary file stays, and the next build of this cache removes it.
+
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use layout::Shard;
+use rayon::prelude::*;
+use tempfile::TempPath;
+
+use super::{BadPicture, Contents, OnBadImage, Spec, structure, trailer};
+use crate::images::checksum;
+use crate::scan::Sample;
+use crate::{Decoder, Decoding, Error, Listing, Result, Split};
+
+/// Bytes that a thread gathers before it writes them in one call.
+const BYTES_PER_WRITE: u64 = 8 << 20;
+/// A temporary file to which nobody has written for so long was left by a build that was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A cache that is being built. Dropped before it is sealed, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    temporary: TempPath,
+    path: PathBuf,
+}
+
+impl Draft {
+    /// Lays out the cache of `listing` that will be at `path`, under a temporary name in the same folder.
+    ///
+    /// # Errors
+    /// Too little space on the disk, or a folder that cannot be written to.
+    pub fn create(listing: &Listing, spec: &Spec, path: &Path) -> Result<Self> {
+        let parent = folder_of(path);
+        fs::create_dir_all(parent).map_err(Error::io(parent, "making the folder of the cache"))?;
+        remove_abandoned(path);
+        refuse_full_disk(parent, bytes_of_pictures(listing, spec.contents))?;
+        let temporary = tempfile::Builder::new()
+            .prefix(&temporary_prefix(path))
+            .suffix(TEMPORARY_SUFFIX)
+            .permissions(PermissionsExt::from_mode(0o666)) // the umask takes its part
+            .tempfile_in(parent)
+            .map_err(Error::io(parent, "making the cache"))?
+            .into_temp_path();
+        structure::lay_out(listing, spec, &temporary)
+            .map_err(|source| Error::Hdf5 { path: path.to_owned(), source })?;
+        Ok(Self { temporary, path: path.to_owned() })
+    }
+
+    /// The file as long as it is built: what [`Share::open`] wants.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Completes the file, when every share is written, and gives it its name. `bad` are the pictures that any share
+    /// had to skip.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or a split of which nothing is left.
+    pub fn seal(self, bad: &[BadPicture]) -> Result<()> {
+        let Self { temporary, path } = self;
+        let empty =
+            structure::complete(&temporary, bad).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+        if let Some((split, count)) = empty {
+            return Err(Error::Input(format!("{}: none of its {count} pictures can be decoded", split.name())));
+        }
+        let pictures = structure::places(&temporary).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+        trailer::write(&temporary, &pictures).map_err(Error::io(&path, "writing the cache to disk"))?;
+        temporary.persist(&path).map_err(|error| Error::io(&path, "giving the cache its name")(error.error))?;
+        let parent = folder_of(&path);
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io(parent, "writing the folder to disk"))
+    }
+}
+
+const TEMPORARY_SUFFIX: &str = ".part";
+
+fn temporary_prefix(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what builds of this cache left that were killed. A build that runs writes all the time.
+fn remove_abandoned(path: &Path) {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
+    let prefix = temporary_prefix(path);
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let age = written.and_then(|time| time.elapsed().ok()).unwrap_or_default();
+        if name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX) && age >= ABANDONED {
+            log::info!("{}: removing what a build left that was killed", entry.path().display());
+            let _ = fs::remove_file(entry.path()); // it only takes up space
+        }
+    }
+}
+
+fn bytes_of_pictures(listing: &Listing, contents: Contents) -> u64 {
+    let samples = Split::ALL.into_iter().flat_map(|split| listing.split(split));
+    samples.map(|sample| stored_bytes(sample, contents)).sum()
+}
+
+fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
+    match contents {
+        Contents::Pixels { side } => (side * side * 3) as u64,
+        Contents::Encoded => sample.size,
+    }
+}
+
+fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) }; // the write itself will tell
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < bytes {
+        let (needed, free) = (bytes >> 20, free >> 20);
+        return Err(Error::Input(format!(
+            "{}: the cache needs {needed} MiB and {free} MiB are free; name another folder with --cache",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
+/// A draft, as one of its builders sees it: on the leader's rank or on any other that reaches the file.
+#[derive(Debug)]
+pub struct Share {
+    file: File,
+    path: PathBuf,
+    root: PathBuf,
+    contents: Contents,
+    decoding: Decoding,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    split: Split,
+    samples: Vec<Sample>,
+    place: structure::Place,
+    /// Where each picture begins, from the first.
+    offsets: Vec<u64>,
+}
+
+impl Share {
+    /// Opens the draft at `temporary`, of pictures below `root`. What there is to do stands in the file: nobody lists
+    /// the folder again.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or cannot be written to from here.
+    pub fn open(temporary: &Path, root: &Path) -> Result<Self> {
+        let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the draft"))?;
+        let (contents, decoding, parts) = structure::plan(temporary)?;
+        let parts = parts
+            .into_iter()
+            .map(|(split, samples, place)| {
+                let offsets = structure::offsets(samples.iter().map(|sample| stored_bytes(sample, contents)));
+                Part { split, samples, place, offsets }
+            })
+            .collect();
+        Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), contents, decoding, parts })
+    }
+
+    /// The number of pictures of a shard.
+    pub fn pictures(&self, shard: Shard) -> usize {
+        self.parts.iter().map(|part| shard.of(0..part.samples.len()).len()).sum()
+    }
+
+    /// Writes the pictures of `shard`, on the current rayon pool, and brings them to the disk. `progress` is called with
+    /// the number of this share's pictures done. Gives the pictures that cannot be decoded, if those are skipped.
+    ///
+    /// # Errors
+    /// A picture that cannot be decoded or has changed since it was listed, or a file that cannot be written.
+    pub fn write(
+        &self,
+        shard: Shard,
+        on_bad: OnBadImage,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<BadPicture>> {
+        let done = AtomicUsize::new(0);
+        let bad = Mutex::new(Vec::new());
+        let blocks: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|part| part.blocks(shard.of(0..part.samples.len())).map(move |block| (part, block)))
+            .collect();
+        blocks.into_par_iter().try_for_each_init(
+            || Writer::new(self),
+            |writer, (part, block)| {
+                let pictures = block.len();
+                let skipped = writer.write(part, block, on_bad)?;
+                bad.lock().expect("no thread panics while it holds this").extend(skipped);
+                progress(done.fetch_add(pictures, Ordering::Relaxed) + pictures);
+                Ok::<_, Error>(())
+            },
+        )?;
+        self.file.sync_all().map_err(Error::io(&self.path, "writing the cache to disk"))?;
+        let mut bad = bad.into_inner().expect("all threads have ended");
+        bad.sort_unstable_by_key(|picture: &BadPicture| (picture.split.name(), picture.index));
+        Ok(bad)
+    }
+}
+
+impl Part {
+    /// Cuts a range of samples into blocks that are written in one call each.
+    fn blocks(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let mut start = range.start;
+        std::iter::from_fn(move || {
+            let first = self.offsets.get(start).filter(|_| start < range.end)?;
+            let fitting = self.offsets[start..=range.end].partition_point(|end| end - first <= BYTES_PER_WRITE);
+            let block = start..(start + fitting.max(2) - 1);
+            start = block.end;
+            Some(block)
+        })
+    }
+}
+
+/// What a thread needs to write blocks.
+struct Writer<'a> {
+    share: &'a Share,
+    decoder: Decoder,
+    encoded: Vec<u8>,
+    block: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(share: &'a Share) -> Self {
+        Self { share, decoder: Decoder::new(share.decoding), encoded: Vec::new(), block: Vec::new() }
+    }
+
+    /// Writes the pictures of a block and their checksums.
+    fn write(&mut self, part: &Part, block: Range<usize>, on_bad: OnBadImage) -> Result<Vec<BadPicture>> {
+        let start = part.offsets[block.start];
+        let mut bad = Vec::new();
+        let mut checksums = Vec::with_capacity(block.len() * 8);
+        self.block.clear();
+        self.block.resize((part.offsets[block.end] - start) as usize, 0);
+        for index in block.clone() {
+            let sample = &part.samples[index];
+            let path = self.share.root.join(&sample.path);
+            crate::file::read(&path, sample.size, &mut self.encoded)?;
+            let range = (part.offsets[index] - start) as usize..(part.offsets[index + 1] - start) as usize;
+            let out = &mut self.block[range];
+            let decoded = match self.share.contents {
+                Contents::Pixels { side } => self.decoder.center_crop(&self.encoded, side, side, out),
+                Contents::Encoded => {
+                    out.copy_from_slice(&self.encoded);
+                    self.decoder.check(&self.encoded)
+                }
+            };
+            match (decoded, on_bad) {
+                (Ok(()), _) => {}
+                (Err(reason), OnBadImage::Fail) => return Err(Error::Picture { path, reason }),
+                (Err(reason), OnBadImage::Skip) => {
+                    out.fill(0); // whatever a decoder left there
+                    bad.push(BadPicture { split: part.split, index, path: sample.path.clone(), reason });
+                }
+            }
+            checksums.extend(checksum(out).to_le_bytes());
+        }
+        self.at(&self.block, part.place.data + start)?;
+        self.at(&checksums, part.place.checksums + block.start as u64 * 8)?;
+        Ok(bad)
+    }
+
+    fn at(&self, bytes: &[u8], place: u64) -> Result<()> {
+        self.share.file.write_all_at(bytes, place).map_err(Error::io(&self.share.path, "writing the cache"))
+    }
+}

@@ -1,0 +1,74 @@
+//! One job at a time builds a cache. The lock is the kernel's, on an open file, and goes with its process however that
+//! ends. It saves work; what keeps caches whole is renaming.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::{Error, Result};
+
+/// Between two looks at a lock that another job holds.
+const NAP: Duration = Duration::from_millis(100);
+/// Says what it waits for after this time.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+
+/// Held while a cache is built.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Waits until no other job builds the cache at `path`. `None` where the file system has no locks, or the folder
+    /// cannot be written to. Look again for the cache after this: the other job may have built it.
+    ///
+    /// # Errors
+    /// Another job that is still at it after `patience`.
+    pub fn acquire(path: &Path, patience: Duration) -> Result<Option<Self>> {
+        let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
+        let lock = path.with_file_name(name);
+        if let Some(parent) = path.parent() {
+            let _ = fs::create_dir_all(parent); // if this fails, so does the next call
+        }
+        let start = Instant::now();
+        let mut said = false;
+        while let Ok(file) = File::options().create(true).truncate(false).write(true).open(&lock) {
+            match file.try_lock() {
+                // Whoever held it before may have removed the file that we opened.
+                Ok(()) if !has_name(&file, &lock) => continue,
+                Ok(()) => return Ok(Some(Self { path: lock, _file: file })),
+                Err(TryLockError::Error(_)) => {
+                    let _ = fs::remove_file(&lock); // it was only made to be locked
+                    return Ok(None);
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let waited = start.elapsed();
+            if waited > patience {
+                return Err(Error::cache(
+                    path,
+                    format!("another job has been building it for more than {} s", waited.as_secs()),
+                ));
+            }
+            if waited > FIRST_WORD && !said {
+                log::info!("{}: waiting for another job that builds this cache", path.display());
+                said = true;
+            }
+            std::thread::sleep(NAP);
+        }
+        Ok(None)
+    }
+}
+
+fn has_name(file: &File, path: &Path) -> bool {
+    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((&file.metadata(), &fs::metadata(path)), (Ok(open), Ok(named)) if identity(open) == identity(named))
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path); // while it is still locked; one that stays does no harm
+    }
+}

@@ -1,0 +1,200 @@
+//! The cache: the pictures of a listing in one HDF5 file that any HDF5 tool opens.
+//!
+//! ```text
+//! /                       attributes: format, version, contents, settings, fingerprint
+//! /classes                names, in label order
+//! /train, /val, /test     labels     i64 N, −1 for a picture that was skipped
+//!                         paths      N, below the folder
+//!                         sizes      u64 N, bytes of the picture files
+//!                         modified   u64 N, when they were last written, in nanoseconds since 1970
+//!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each picture below
+//!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB
+//!   contents `encoded`:   bytes      u8, the picture files one after the other
+//!                         offsets    u64 N+1, where each begins
+//!   if any were skipped:  skipped, skipped_reasons
+//! behind the end          the seal of a complete cache (`trailer`)
+//! ```
+//!
+//! HDF5 writes and reads the structure. The pictures lie contiguous in the file, so they are written and mapped at
+//! their offset by many threads and many ranks at once, past the library's one lock.
+//!
+//! ```text
+//! leader:   Draft::create ───────────────────────────────> Draft::seal ──> the cache has its name
+//! all:                     Share::open ──> Share::write ──┘ (all agree that every share is written)
+//! ```
+
+mod draft;
+mod explain;
+mod lock;
+mod structure;
+mod trailer;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use layout::Shard;
+
+use crate::{Dataset, Decoding, Error, Listing, Resample, Result, Split};
+
+pub use draft::{Draft, Share};
+pub use explain::explain;
+pub use lock::Lock;
+pub use verify::{Verified, verify};
+
+/// What a cache holds of each picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Its pixels: the shorter side scaled to `side`, and of that the middle square.
+    Pixels {
+        /// Height and width, in pixels.
+        side: usize,
+    },
+    /// The bytes of its file.
+    Encoded,
+}
+
+impl Contents {
+    /// `pixels` or `encoded`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pixels { .. } => "pixels",
+            Self::Encoded => "encoded",
+        }
+    }
+
+    /// The dataset with the pictures.
+    fn dataset(self) -> &'static str {
+        match self {
+            Self::Pixels { .. } => "pixels",
+            Self::Encoded => "bytes",
+        }
+    }
+}
+
+/// What a cache is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// What it holds of each picture.
+    pub contents: Contents,
+    /// How pictures are decoded: for `pixels` when the cache is built, for `encoded` when it is read.
+    pub decoding: Decoding,
+}
+
+impl Spec {
+    /// Everything but the pictures that decides what the cache holds, as a line for people and for the fingerprint.
+    pub fn settings(&self) -> String {
+        let resample = match self.decoding.resample {
+            Resample::Bilinear => "bilinear",
+            Resample::Bicubic => "bicubic",
+        };
+        let orientation = if self.decoding.exif_orientation { "upright" } else { "as-stored" };
+        match self.contents {
+            Contents::Pixels { side } => format!("pixels {side} {resample} {orientation}"),
+            Contents::Encoded => "encoded".to_owned(),
+        }
+    }
+
+    /// The other way round. The settings of an `encoded` cache do not say how to decode.
+    fn parse(settings: &str) -> Option<Self> {
+        let words: Vec<_> = settings.split(' ').collect();
+        match words[..] {
+            ["encoded"] => Some(Self { contents: Contents::Encoded, decoding: Decoding::default() }),
+            ["pixels", side, resample, orientation] => {
+                let resample = match resample {
+                    "bilinear" => Resample::Bilinear,
+                    "bicubic" => Resample::Bicubic,
+                    _ => return None,
+                };
+                let side = side.parse().ok().filter(|side| (1..=1 << 15).contains(side))?;
+                let decoding = Decoding { exif_orientation: orientation == "upright", resample };
+                Some(Self { contents: Contents::Pixels { side }, decoding })
+            }
+            _ => None,
+        }
+    }
+
+    /// Says whether a cache is the one of these pictures in this form.
+    pub fn fingerprint(&self, listing: &Listing) -> String {
+        listing.fingerprint(&format!("{} {} {}", structure::FORMAT, trailer::VERSION, self.settings()))
+    }
+}
+
+/// What to do with a picture that cannot be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadImage {
+    /// Give up, and name it.
+    #[default]
+    Fail,
+    /// Leave it out, and note it in the cache.
+    Skip,
+}
+
+/// A picture that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadPicture {
+    /// Its split.
+    pub split: Split,
+    /// Its place in the split's listing.
+    pub index: usize,
+    /// Its path, below the folder.
+    pub path: PathBuf,
+    /// Why it cannot be decoded.
+    pub reason: String,
+}
+
+/// What [`open`] found.
+#[derive(Debug)]
+pub enum Found {
+    /// A cache of exactly these pictures.
+    Current(Box<Dataset>),
+    /// No file.
+    Nothing,
+    /// A file that is no cache of these pictures, and why.
+    Stale(String),
+}
+
+/// Opens the cache at `path` if it is the one with this `fingerprint`. Pictures are mapped, not read; the checksum of
+/// each is compared when it is first asked for.
+///
+/// # Errors
+/// A file that cannot be read at all.
+pub fn open(path: &Path, fingerprint: &str, decoding: Decoding) -> Result<Found> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Found::Nothing),
+        Err(error) => return Err(Error::io(path, "looking for the cache")(error)),
+    }
+    Ok(match structure::read_checked(path, Some(fingerprint), Some(decoding))? {
+        structure::Read::Complete(dataset) => Found::Current(dataset),
+        structure::Read::Unusable(reason) => Found::Stale(reason),
+    })
+}
+
+/// Builds the cache of `listing` at `path`, alone: complete, or not at all. Decodes on the current rayon pool.
+/// `progress` is called with the number of pictures done. Gives what was skipped.
+///
+/// # Errors
+/// A picture that cannot be decoded (unless those are skipped), a full disk, or a file that cannot be written.
+pub fn build(
+    listing: &Listing,
+    spec: &Spec,
+    path: &Path,
+    on_bad: OnBadImage,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<BadPicture>> {
+    let draft = Draft::create(listing, spec, path)?;
+    let bad = Share::open(draft.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, progress)?;
+    draft.seal(&bad)?;
+    Ok(bad)
+}
+
+/// The pictures that were skipped when the cache at `path` was built, with the reasons.
+///
+/// # Errors
+/// A file that is no cache.
+pub fn skipped(path: &Path) -> Result<Vec<(String, String)>> {
+    structure::skipped(path).map_err(|source| Error::Hdf5 { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

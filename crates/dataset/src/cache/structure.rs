@@ -1,0 +1,279 @@
+//! The structure of a cache file, written and read through HDF5. Pictures are not touched here.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use hdf5::dataset::{AllocTime, FillTime};
+use hdf5::{File, Group, Location};
+
+use super::trailer::{self, VERSION};
+use super::{BadPicture, Contents, Spec};
+use crate::h5::{self, bytes_of, set_text, text, texts, values, write_texts};
+use crate::images::{Bytes, Checks, Store};
+use crate::scan::{Listing, Sample};
+use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
+
+pub(super) const FORMAT: &str = "rust-train cache";
+
+/// Where a split's pictures and checksums lie in the file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub data: u64,
+    pub checksums: u64,
+}
+
+/// The splits that have a group in the file.
+fn splits(file: &File) -> Vec<Split> {
+    Split::ALL.into_iter().filter(|split| file.link_exists(split.name())).collect()
+}
+
+/// Writes everything but pictures and checksums, and reserves their place.
+pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Result<()> {
+    let file = h5::create(path)?;
+    set_text(&file, "format", FORMAT)?;
+    set_text(&file, "contents", spec.contents.name())?;
+    set_text(&file, "settings", &spec.settings())?;
+    set_text(&file, "fingerprint", &spec.fingerprint(listing))?;
+    file.new_attr::<u32>().create("version")?.write_scalar(&VERSION)?;
+    write_texts(&file, "classes", listing.classes.iter().map(String::as_str))?;
+    for split in Split::ALL {
+        let samples = listing.split(split);
+        if samples.is_empty() {
+            continue;
+        }
+        let group = file.create_group(split.name())?;
+        let numbers = |name: &str, of: &dyn Fn(&Sample) -> u64| -> hdf5::Result<()> {
+            let numbers: Vec<u64> = samples.iter().map(of).collect();
+            group.new_dataset_builder().with_data(&numbers).create(name).map(drop)
+        };
+        numbers("sizes", &|sample| sample.size)?;
+        numbers("modified", &|sample| sample.modified)?;
+        let labels: Vec<_> = samples.iter().map(|sample| sample.class as i64).collect();
+        group.new_dataset_builder().with_data(&labels).create("labels")?;
+        let paths: Vec<_> = samples.iter().map(|sample| sample.path.to_string_lossy()).collect();
+        write_texts(&group, "paths", paths.iter().map(AsRef::as_ref))?;
+        reserve::<u64>(&group, "checksums", &[samples.len()])?;
+        match spec.contents {
+            Contents::Pixels { side } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
+            Contents::Encoded => {
+                let offsets = offsets(samples.iter().map(|sample| sample.size));
+                group.new_dataset_builder().with_data(&offsets).create("offsets")?;
+                reserve::<u8>(&group, "bytes", &[offsets.last().map_or(0, |&end| end as usize)])?;
+            }
+        }
+    }
+    file.close()
+}
+
+/// Gives a dataset its place in the file without writing to it.
+fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5::Result<()> {
+    let dataset = group.new_dataset::<T>().shape(shape.to_vec());
+    dataset.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never).create(name).map(drop)
+}
+
+/// Where each of these many bytes begins when they lie one after the other, and where the last ends.
+pub(super) fn offsets(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut end = 0;
+    std::iter::once(0)
+        .chain(sizes.map(|size| {
+            end += size;
+            end
+        }))
+        .collect()
+}
+
+/// What a builder needs to know of a file that [`lay_out`] made: each split's samples and places.
+pub(super) fn plan(path: &Path) -> Result<(Contents, Decoding, Vec<(Split, Vec<Sample>, Place)>)> {
+    let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
+    let read = || -> hdf5::Result<_> {
+        let file = h5::open(path)?;
+        let (contents, decoding) = contents(&file)?;
+        let mut parts = Vec::new();
+        for split in splits(&file) {
+            let group = file.group(split.name())?;
+            let samples = samples(&group)?;
+            let place = |name: &str| {
+                let missing = || hdf5::Error::from(format!("HDF5 gave {name} no place"));
+                Ok::<_, hdf5::Error>(bytes_of(&group.dataset(name)?).ok_or_else(missing)?.start)
+            };
+            let place = Place { data: place(contents.dataset())?, checksums: place("checksums")? };
+            parts.push((split, samples, place));
+        }
+        Ok((contents, decoding, parts))
+    };
+    read().map_err(hdf5)
+}
+
+/// The samples of a split, as they were listed when the cache was built.
+pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
+    let paths = texts(group, "paths")?;
+    let labels: Vec<i64> = values(group, "labels", paths.len())?;
+    let sizes: Vec<u64> = values(group, "sizes", paths.len())?;
+    let times: Vec<u64> = values(group, "modified", paths.len())?;
+    let samples = paths.into_iter().zip(labels).zip(sizes.into_iter().zip(times));
+    Ok(samples
+        .map(|((path, label), (size, modified))| Sample {
+            path: PathBuf::from(path),
+            class: usize::try_from(label).unwrap_or(usize::MAX),
+            size,
+            modified,
+        })
+        .collect())
+}
+
+fn contents(file: &File) -> hdf5::Result<(Contents, Decoding)> {
+    let settings = text(file, "settings")?;
+    Spec::parse(&settings)
+        .map(|spec| (spec.contents, spec.decoding))
+        .ok_or_else(|| format!("unknown settings: {settings}").into())
+}
+
+/// Writes what is known when all pictures are written: which were skipped. Gives a split of which nothing is left, with the number of its pictures: then the file is no
+/// cache.
+pub(super) fn complete(path: &Path, bad: &[BadPicture]) -> hdf5::Result<Option<(Split, usize)>> {
+    let file = h5::open_to_write(path)?;
+    for split in splits(&file) {
+        let group = file.group(split.name())?;
+        let bad: Vec<_> = bad.iter().filter(|picture| picture.split == split).collect();
+        if bad.is_empty() {
+            continue;
+        }
+        let dataset = group.dataset("labels")?;
+        let mut labels: Vec<i64> = dataset.read_raw()?;
+        for picture in &bad {
+            labels[picture.index] = -1;
+        }
+        if labels.iter().all(|&label| label < 0) {
+            return Ok(Some((split, labels.len())));
+        }
+        dataset.write(&labels)?;
+        let paths: Vec<_> = bad.iter().map(|picture| picture.path.to_string_lossy()).collect();
+        write_texts(&group, "skipped", paths.iter().map(AsRef::as_ref))?;
+        write_texts(&group, "skipped_reasons", bad.iter().map(|picture| picture.reason.as_str()))?;
+    }
+    file.close()?;
+    Ok(None)
+}
+
+/// Where the pictures of each split lie in the file, in the order of the file.
+pub(super) fn places(path: &Path) -> hdf5::Result<Vec<Range<u64>>> {
+    let file = h5::open(path)?;
+    let (contents, _) = contents(&file)?;
+    let mut places = Vec::new();
+    for split in splits(&file) {
+        places.extend(bytes_of(&file.group(split.name())?.dataset(contents.dataset())?));
+    }
+    places.sort_unstable_by_key(|place| place.start);
+    Ok(places)
+}
+
+/// What [`read_checked`] makes of a file.
+pub(super) enum Read {
+    Complete(Box<Dataset>),
+    Unusable(String),
+}
+
+/// Reads a complete cache of this `fingerprint`, or of any. Pictures are mapped, not read.
+pub(super) fn read_checked(path: &Path, fingerprint: Option<&str>, decoding: Option<Decoding>) -> Result<Read> {
+    if let Err(reason) = trailer::check(path)? {
+        return Ok(Read::Unusable(reason));
+    }
+    let file = match h5::open(path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Read::Unusable(format!("HDF5 cannot open it: {error}"))),
+    };
+    match read(&file, path, fingerprint, decoding) {
+        Ok(found) => Ok(found),
+        Err(Error::Hdf5 { source, .. }) => Ok(Read::Unusable(format!("it is not laid out as a cache: {source}"))),
+        Err(Error::Cache { reason, .. }) => Ok(Read::Unusable(reason)),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<Decoding>) -> Result<Read> {
+    let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
+    if fingerprint.is_some_and(|wanted| text(file, "fingerprint").is_ok_and(|found| found != wanted)) {
+        return Ok(Read::Unusable("the pictures, their classes or the settings have changed since".to_owned()));
+    }
+    let (contents, built_with) = contents(file).map_err(hdf5)?;
+    let decoding = decoding.unwrap_or(built_with);
+    let classes = texts(file, "classes").map_err(hdf5)?;
+    let set = |split: Split| {
+        let group = file.group(split.name()).map_err(hdf5)?;
+        read_split(&group, path, split, contents, decoding, classes.len())
+    };
+    let (train, val) = (set(Split::Train)?, set(Split::Val)?);
+    let test = file.link_exists("test").then(|| set(Split::Test)).transpose()?;
+    Ok(Read::Complete(Box::new(Dataset { classes, train, val, test })))
+}
+
+fn read_split(
+    group: &Group,
+    path: &Path,
+    split: Split,
+    contents: Contents,
+    decoding: Decoding,
+    classes: usize,
+) -> Result<ImageSet> {
+    let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
+    let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
+    let labels: Vec<i64> = group.dataset("labels").and_then(|labels| labels.read_raw()).map_err(hdf5)?;
+    if labels.iter().any(|&label| label >= classes as i64 || label < -1) {
+        return Err(broken("a label is no class"));
+    }
+    let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
+    let data = group.dataset(contents.dataset()).map_err(hdf5)?;
+    if data.dtype().map_err(hdf5)?.size() != 1 {
+        return Err(broken("the pictures are not bytes"));
+    }
+    let place = bytes_of(&data).ok_or_else(|| broken("the pictures are not contiguous in the file"))?;
+    let length = place.end - place.start;
+    let bytes = Bytes::of_file(path, place)?;
+    let store = match contents {
+        Contents::Pixels { side } => {
+            if data.shape() != [labels.len(), side, side, 3] {
+                return Err(broken("pixels and labels do not fit together"));
+            }
+            Store::Pixels { bytes, size: Size { width: side as u32, height: side as u32 } }
+        }
+        Contents::Encoded => {
+            let offsets: Vec<u64> = values(group, "offsets", labels.len() + 1).map_err(hdf5)?;
+            if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&length) {
+                return Err(broken("the offsets of the pictures do not fit to their bytes"));
+            }
+            Store::Encoded { bytes, offsets, decoding }
+        }
+    };
+    let checks = Checks::new(path.to_owned(), split, checksums);
+    Ok(ImageSet::of_store(store, labels, Some(checks)))
+}
+
+/// What was skipped when the cache was built: paths and reasons.
+pub(super) fn skipped(path: &Path) -> hdf5::Result<Vec<(String, String)>> {
+    let file = h5::open(path)?;
+    let mut skipped = Vec::new();
+    for split in splits(&file) {
+        let group = file.group(split.name())?;
+        if group.link_exists("skipped") {
+            skipped.extend(texts(&group, "skipped")?.into_iter().zip(texts(&group, "skipped_reasons")?));
+        }
+    }
+    Ok(skipped)
+}
+
+/// What a cache was built from: its settings and its listing.
+pub(super) fn built_from(path: &Path) -> hdf5::Result<(String, Listing)> {
+    let file = h5::open(path)?;
+    let mut listing = Listing {
+        root: PathBuf::new(),
+        classes: texts(&file, "classes")?,
+        train: Vec::new(),
+        val: Vec::new(),
+        test: Vec::new(),
+    };
+    for split in splits(&file) {
+        *listing.split_mut(split) = samples(&file.group(split.name())?)?;
+    }
+    let location: &Location = &file;
+    Ok((text(location, "settings")?, listing))
+}

@@ -1,0 +1,368 @@
+use super::*;
+use crate::images::ImageSet;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+const SMALL: Spec = Spec {
+    contents: Contents::Pixels { side: 4 },
+    decoding: Decoding { exif_orientation: false, resample: Resample::Bilinear },
+};
+const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
+
+/// Two classes of pictures of 6×4 pixels, each filled with a number of its own.
+fn folder() -> (tempfile::TempDir, Listing) {
+    let root = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 70u8), ("val", 3), ("test", 1)] {
+        for (class, base) in [("ant", 0), ("bee", 100)] {
+            let folder = root.path().join(split).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let picture = image::RgbImage::from_pixel(6, 4, image::Rgb([base + number, number, 9]));
+                picture.save(folder.join(format!("{number:03}.png"))).unwrap();
+            }
+        }
+    }
+    let listing = Listing::scan(root.path(), None).unwrap();
+    (root, listing)
+}
+
+fn build_at(path: &Path, listing: &Listing, spec: &Spec) {
+    build(listing, spec, path, OnBadImage::Fail, &|_| {}).unwrap();
+}
+
+fn current(path: &Path, listing: &Listing, spec: &Spec) -> Dataset {
+    match open(path, &spec.fingerprint(listing), spec.decoding).unwrap() {
+        Found::Current(dataset) => *dataset,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn stale(path: &Path, listing: &Listing, spec: &Spec) -> String {
+    match open(path, &spec.fingerprint(listing), spec.decoding).unwrap() {
+        Found::Stale(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn nothing_left(folder: &Path) {
+    let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn reads_all(set: &ImageSet) -> Result<()> {
+    (0..set.len()).try_for_each(|index| set.stored(index, &mut Vec::new()).map(drop))
+}
+
+#[test]
+fn what_is_built_is_opened() {
+    let (root, listing) = folder();
+    let path = root.path().join("cache/pixels.h5");
+    let done = AtomicUsize::new(0);
+    build(&listing, &SMALL, &path, OnBadImage::Fail, &|count| {
+        done.fetch_max(count, Ordering::Relaxed);
+    })
+    .unwrap();
+    assert_eq!(done.into_inner(), 148);
+    let dataset = current(&path, &listing, &SMALL);
+    assert_eq!(dataset.classes, ["ant", "bee"]);
+    let sets = (dataset.train.len(), dataset.val.len(), dataset.test.as_ref().unwrap().len());
+    assert_eq!(sets, (140, 6, 2));
+    for index in [0, 69, 70, 139] {
+        let number = (index % 70) as u8;
+        let label = dataset.train.labels()[index];
+        assert_eq!(label, i64::from(index >= 70));
+        let expected = [label as u8 * 100 + number, number, 9].repeat(16);
+        assert_eq!(dataset.train.pixels(index), expected, "picture {index}");
+    }
+    let left: Vec<_> = fs::read_dir(root.path().join("cache")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing but the cache is left: {left:?}");
+    assert_eq!(verify(&path, &|_| {}).unwrap(), Verified { pictures: 148, damaged: Vec::new() });
+    assert!(explain(&path, &listing, &SMALL).is_empty());
+}
+
+#[test]
+fn settings_are_read_as_they_are_written() {
+    for resample in [Resample::Bilinear, Resample::Bicubic] {
+        for exif_orientation in [false, true] {
+            let decoding = Decoding { exif_orientation, resample };
+            let spec = Spec { contents: Contents::Pixels { side: 224 }, decoding };
+            assert_eq!(Spec::parse(&spec.settings()), Some(spec));
+        }
+    }
+    assert_eq!(Spec::parse(&ENCODED.settings()), Some(ENCODED));
+    for settings in
+        ["", "pixels", "pixels 0 bilinear upright", "pixels 99999 bilinear upright", "pixels 8 lanczos upright"]
+    {
+        assert_eq!(Spec::parse(settings), None, "{settings}");
+    }
+}
+
+#[test]
+fn shares_make_the_same_file_as_one_builder() {
+    let (root, listing) = folder();
+    for spec in [SMALL, ENCODED] {
+        let at = |name: &str| root.path().join(spec.contents.name()).join(name);
+        let (alone, together) = (at("alone.h5"), at("together.h5"));
+        build_at(&alone, &listing, &spec);
+        let draft = Draft::create(&listing, &spec, &together).unwrap();
+        for rank in [2, 0, 1] {
+            let share = Share::open(draft.temporary(), &listing.root).unwrap();
+            share.write(Shard::new(rank, 3), OnBadImage::Fail, &|_| {}).unwrap();
+        }
+        assert!(!together.exists(), "no reader sees a draft");
+        draft.seal(&[]).unwrap();
+        let (alone, together) = (current(&alone, &listing, &spec), current(&together, &listing, &spec));
+        reads_all(&together.train).unwrap();
+        assert_eq!(alone.train.labels(), together.train.labels());
+        if spec == SMALL {
+            assert!((0..140).all(|index| alone.train.pixels(index) == together.train.pixels(index)));
+        }
+    }
+}
+
+#[test]
+fn a_draft_whose_share_is_missing_is_no_cache() {
+    // Sealed without one of its shares: the checksums of the missing pictures tell.
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    let draft = Draft::create(&listing, &SMALL, &path).unwrap();
+    let share = Share::open(draft.temporary(), &listing.root).unwrap();
+    share.write(Shard::new(0, 2), OnBadImage::Fail, &|_| {}).unwrap();
+    draft.seal(&[]).unwrap();
+    let damaged = verify(&path, &|_| {}).unwrap().damaged;
+    assert!(!damaged.is_empty());
+    assert!(reads_all(&current(&path, &listing, &SMALL).train).is_err());
+}
+
+#[test]
+fn a_cache_of_something_else_is_not_used() {
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    assert!(matches!(open(&path, "any", Decoding::default()).unwrap(), Found::Nothing));
+    assert_eq!(explain(&path, &listing, &SMALL), ["there is no such file"]);
+    build_at(&path, &listing, &SMALL);
+
+    let other = Spec { contents: Contents::Pixels { side: 8 }, ..SMALL };
+    assert!(stale(&path, &listing, &other).contains("have changed since"));
+    assert_eq!(
+        explain(&path, &listing, &other),
+        ["settings: it holds 'pixels 4 bilinear as-stored', and 'pixels 8 bilinear as-stored' is asked for"]
+    );
+    fs::write(&path, b"no HDF5").unwrap();
+    assert!(stale(&path, &listing, &SMALL).contains("it is no HDF5 file"));
+    fs::remove_file(&path).unwrap();
+    hdf5::File::create(&path).unwrap();
+    assert!(stale(&path, &listing, &SMALL).contains("was never completed"));
+    build_at(&path, &listing, &SMALL);
+    let mut of_the_future = fs::read(&path).unwrap();
+    let digit = of_the_future.len() - 2;
+    of_the_future[digit] = b'7';
+    fs::write(&path, of_the_future).unwrap();
+    assert_eq!(stale(&path, &listing, &SMALL), "it is of version 7, and this program writes version 2");
+    build_at(&path, &listing, &SMALL);
+    current(&path, &listing, &SMALL);
+}
+
+#[test]
+fn what_has_changed_is_explained() {
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    build_at(&path, &listing, &SMALL);
+    let touched = fs::File::options().write(true).open(root.path().join("train/ant/005.png")).unwrap();
+    touched.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+    fs::remove_file(root.path().join("val/bee/002.png")).unwrap();
+    fs::copy(root.path().join("val/bee/001.png"), root.path().join("val/bee/007.png")).unwrap();
+    let now = Listing::scan(root.path(), None).unwrap();
+    assert_eq!(
+        explain(&path, &now, &SMALL),
+        [
+            "train: 1 pictures changed since (size or time of the file): train/ant/005.png",
+            "val: 1 pictures new: val/bee/007.png",
+            "val: 1 pictures gone: val/bee/002.png",
+        ]
+    );
+    let turned = Listing::scan(root.path(), Some(&["bee".to_owned(), "ant".to_owned()])).unwrap();
+    assert!(explain(&path, &turned, &SMALL).contains(&"classes: their order is another".to_owned()));
+}
+
+/// Where in a file the picture at `index` of the training pictures begins.
+fn place(path: &Path, dataset: &str, index: usize, bytes: usize) -> usize {
+    let file = hdf5::File::open(path).unwrap();
+    file.dataset(&format!("train/{dataset}")).unwrap().offset().unwrap() as usize + index * bytes
+}
+
+#[test]
+fn every_flipped_byte_is_found() {
+    let (root, listing) = folder();
+    for spec in [SMALL, ENCODED] {
+        let path = root.path().join(format!("{}.h5", spec.contents.name()));
+        build_at(&path, &listing, &spec);
+        let whole = fs::read(&path).unwrap();
+        let flipped = |place: usize| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0x10;
+            fs::remove_file(&path).unwrap(); // other tests' maps of the same file would see a change in place
+            fs::write(&path, bytes).unwrap();
+        };
+        flipped(place(&path, spec.contents.dataset(), 3, if spec == SMALL { 48 } else { 60 }));
+        let error = reads_all(&current(&path, &listing, &spec).train).unwrap_err().to_string();
+        assert!(error.contains("do not match their checksum") && error.contains("train/ant/"), "{error}");
+        let damaged = verify(&path, &|_| {}).unwrap().damaged;
+        assert_eq!(damaged.len(), 1, "{damaged:?}");
+        for dataset in ["labels", "checksums", "sizes"] {
+            flipped(place(&path, dataset, 9, 8));
+            assert!(stale(&path, &listing, &spec).contains("damaged"), "{dataset}");
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_stale_or_says_so() {
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    build_at(&path, &listing, &SMALL);
+    let whole = fs::read(&path).unwrap();
+    for share in [0, 1, 10, 100, 500, 900, 990, 999] {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() * share / 1000]).unwrap();
+        stale(&path, &listing, &SMALL);
+        assert!(!verify(&path, &|_| {}).unwrap().damaged.is_empty(), "{share}");
+        assert_eq!(explain(&path, &listing, &SMALL).len(), 1);
+    }
+}
+
+#[test]
+fn a_broken_picture_is_named_and_leaves_no_cache() {
+    let (root, listing) = folder();
+    let path = root.path().join("cache/pixels.h5");
+    let broken = root.path().join("val/bee/001.png");
+    let length = fs::read(&broken).unwrap().len();
+    fs::write(&broken, vec![b'x'; length]).unwrap();
+    for spec in [SMALL, ENCODED] {
+        let error = build(&listing, &spec, &path, OnBadImage::Fail, &|_| {}).unwrap_err();
+        assert!(error.is_bad_input());
+        assert!(error.to_string().contains("val/bee/001.png: not a readable picture"), "{error}");
+        nothing_left(path.parent().unwrap());
+    }
+}
+
+#[test]
+fn broken_pictures_can_be_skipped() {
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    for name in ["train/ant/007.png", "train/bee/000.png"] {
+        let length = fs::metadata(root.path().join(name)).unwrap().len() as usize;
+        fs::write(root.path().join(name), vec![b'x'; length]).unwrap();
+    }
+    for spec in [SMALL, ENCODED] {
+        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &|_| {}).unwrap();
+        let paths: Vec<_> = bad.iter().map(|picture| picture.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["train/ant/007.png", "train/bee/000.png"]);
+        let dataset = current(&path, &listing, &spec);
+        assert_eq!((dataset.train.len(), dataset.val.len()), (138, 6));
+        assert_eq!(dataset.train.labels().iter().sum::<i64>(), 69);
+        reads_all(&dataset.train).unwrap();
+        if spec == SMALL {
+            assert_eq!(dataset.train.pixels(7)[0], 8, "number 7 is what was number 8");
+        }
+        let skipped = skipped(&path).unwrap();
+        assert_eq!(skipped[0].0, "train/ant/007.png");
+        assert!(skipped[0].1.contains("no picture of a known format"), "{}", skipped[0].1);
+    }
+    let bees = listing.val.iter().enumerate().map(|(index, sample)| BadPicture {
+        split: Split::Val,
+        index,
+        path: sample.path.clone(),
+        reason: String::new(),
+    });
+    let draft = Draft::create(&listing, &SMALL, &root.path().join("none.h5")).unwrap();
+    let error = draft.seal(&bees.collect::<Vec<_>>()).unwrap_err();
+    assert!(error.to_string().contains("val: none of its 6 pictures can be decoded"), "{error}");
+}
+
+#[test]
+fn a_picture_that_changed_since_it_was_listed() {
+    let (root, listing) = folder();
+    fs::write(root.path().join("train/ant/003.png"), b"short").unwrap();
+    let error = build(&listing, &SMALL, &root.path().join("c.h5"), OnBadImage::Skip, &|_| {}).unwrap_err();
+    assert!(error.to_string().contains("train/ant/003.png: was"), "{error}");
+}
+
+#[test]
+fn a_removed_cache_serves_those_who_have_it_open() {
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    build_at(&path, &listing, &SMALL);
+    let dataset = current(&path, &listing, &SMALL);
+    fs::remove_file(&path).unwrap();
+    reads_all(&dataset.train).unwrap();
+}
+
+#[test]
+fn a_lock_that_somebody_holds_stops_no_reader() {
+    // As on parallel file systems that have no locks, or whose locks a dead client still holds.
+    let (root, listing) = folder();
+    let path = root.path().join("pixels.h5");
+    build_at(&path, &listing, &SMALL);
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    reads_all(&current(&path, &listing, &SMALL).train).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to() {
+    // Root may write anywhere, but not into a file as if it were a folder.
+    let (root, listing) = folder();
+    let error = Draft::create(&listing, &SMALL, &root.path().join("val/ant/001.png/c.h5")).unwrap_err();
+    assert!(error.to_string().contains("val/ant/001.png: making the folder of the cache"), "{error}");
+}
+
+#[test]
+fn more_than_the_disk_holds_is_refused() {
+    let (root, mut listing) = folder();
+    listing.train[0].size = 1 << 60;
+    let error = Draft::create(&listing, &ENCODED, &root.path().join("c/c.h5")).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("MiB are free; name another folder"), "{error}");
+    nothing_left(&root.path().join("c"));
+}
+
+#[test]
+fn what_a_killed_build_left_is_removed_by_the_next_but_one() {
+    let (root, listing) = folder();
+    let path = root.path().join("c/pixels.h5");
+    let abandoned = Draft::create(&listing, &SMALL, &path).unwrap();
+    let left = root.path().join("c/left");
+    fs::copy(abandoned.temporary(), &left).unwrap();
+    drop(abandoned);
+    let of_killed = root.path().join("c/.pixels.h5.aBcDeF.part");
+    fs::rename(&left, &of_killed).unwrap();
+    build_at(&path, &listing, &SMALL);
+    assert!(of_killed.exists(), "it may belong to a job that runs");
+    let file = fs::File::options().write(true).open(&of_killed).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    build_at(&path, &listing, &SMALL);
+    assert!(!of_killed.exists());
+}
+
+#[test]
+fn one_job_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pixels.h5");
+    let lock = Lock::acquire(&path, Duration::ZERO).unwrap().unwrap();
+    let error = Lock::acquire(&path, Duration::from_millis(120)).unwrap_err();
+    assert!(error.to_string().contains("another job has been building it"), "{error}");
+    let inside = AtomicUsize::new(0);
+    drop(lock);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let _lock = Lock::acquire(&path, Duration::from_secs(20)).unwrap().unwrap();
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                std::thread::sleep(Duration::from_millis(5));
+                inside.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    nothing_left(folder.path());
+}

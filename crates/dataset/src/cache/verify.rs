@@ -1,0 +1,52 @@
+//! Checking all of a cache: every picture against its checksum.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::structure;
+use crate::{Error, Result};
+
+/// What [`verify`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Pictures that were compared.
+    pub pictures: usize,
+    /// What is wrong, a line each. Empty where all is well.
+    pub damaged: Vec<String>,
+}
+
+/// Reads all of the cache at `path` and compares every checksum, on the current rayon pool. `progress` is called with
+/// the number of pictures compared.
+///
+/// # Errors
+/// No file, or one that cannot be read.
+pub fn verify(path: &Path, progress: &(dyn Fn(usize) + Sync)) -> Result<Verified> {
+    if !path.is_file() {
+        return Err(Error::Input(format!("{}: no such cache", path.display())));
+    }
+    let dataset = match structure::read_checked(path, None, None)? {
+        structure::Read::Complete(dataset) => dataset,
+        structure::Read::Unusable(reason) => return Ok(Verified { pictures: 0, damaged: vec![reason] }),
+    };
+    let done = AtomicUsize::new(0);
+    let damaged = Mutex::new(Vec::new());
+    for set in [Some(&dataset.train), Some(&dataset.val), dataset.test.as_ref()].into_iter().flatten() {
+        (0..set.len()).into_par_iter().try_for_each_init(Vec::new, |scratch, index| {
+            match set.stored(index, scratch) {
+                Ok(_) => {}
+                Err(Error::Cache { reason, .. }) => {
+                    damaged.lock().expect("no thread panics while it holds this").push(reason);
+                }
+                Err(error) => return Err(error),
+            }
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            Ok(())
+        })?;
+    }
+    let mut damaged = damaged.into_inner().expect("all threads have ended");
+    damaged.sort_unstable();
+    Ok(Verified { pictures: done.into_inner(), damaged })
+}

@@ -1,0 +1,184 @@
+//! The bytes of a picture file to RGB pixels.
+//!
+//! ```text
+//! bytes ── sniff ──> jpeg   libjpeg-turbo: only the rows, the columns and the scale that are asked for
+//!              └───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole picture
+//! ```
+//!
+//! Every picture comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
+//!
+//! - Gray of 16 bits is scaled to 8 bits. Pillow cuts it off at 255, which makes nearly all of it white.
+//! - A PNG's text and colour profile are not read, so one that would inflate hugely does no harm, and neither does a
+//!   broken one. Pillow refuses such files.
+//! - AVIF is refused: it takes a native decoder that few machines have.
+//! - An orientation counts where EXIF says it; Pillow also looks for one in a PNG's XMP text.
+
+mod colour;
+mod jpeg;
+mod markers;
+mod orientation;
+mod other;
+
+use image::metadata::Orientation;
+
+use crate::resize::{Resample, Window};
+
+/// Pictures with more pixels are refused as decompression bombs, where Pillow refuses them too.
+const MOST_PIXELS: u64 = 178_956_970;
+
+/// Decoded pixels for each pixel of a scaled picture, at least, where it must equal what all of the picture would give.
+pub(crate) const FINE: f64 = 2.0;
+
+/// Width and height, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Size {
+    /// Bytes of such a picture in RGB.
+    pub(crate) fn bytes(self) -> usize {
+        self.width as usize * self.height as usize * 3
+    }
+
+    fn turned(self, turned: bool) -> Self {
+        if turned { Self { width: self.height, height: self.width } } else { self }
+    }
+
+    pub(crate) fn check(self) -> Result<Self, String> {
+        let Self { width, height } = self;
+        if width == 0 || height == 0 {
+            return Err(format!("it has no pixels ({width}×{height})"));
+        }
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            return Err(format!(
+                "{width}×{height} pixels are too many (a decompression bomb?); make the picture smaller"
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// How pictures are decoded. Part of a cache's fingerprint: each setting changes pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoding {
+    /// Turn a picture upright as its EXIF orientation says. torchvision's ImageFolder does not.
+    pub exif_orientation: bool,
+    /// The filter that scales.
+    pub resample: Resample,
+}
+
+/// A decoder with its buffers, for one thread.
+#[derive(Debug)]
+pub struct Decoder {
+    decoding: Decoding,
+    jpeg: jpeg::Decompressor,
+    resizer: crate::resize::Resizer,
+    /// The decoded picture, or the part of it that was asked for.
+    pixels: Vec<u8>,
+    /// A picture before or after it is turned upright.
+    turned: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder that decodes in this way.
+    ///
+    /// # Panics
+    /// If there is no memory for one.
+    pub fn new(decoding: Decoding) -> Self {
+        let resizer = crate::resize::Resizer::new(decoding.resample);
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels: Vec::new(), turned: Vec::new() }
+    }
+
+    /// Decodes a whole picture: its size and its pixels, height×width×3 bytes.
+    ///
+    /// # Errors
+    /// Why the bytes are no picture, in one line without the file's name.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<(Size, &[u8]), String> {
+        let (size, orientation) = if jpeg::is_jpeg(bytes) {
+            let header = self.jpeg.read_header(bytes)?;
+            self.jpeg.decompress(&header, jpeg::Region::whole(&header), &mut self.pixels)?;
+            (header.size, self.orientation_of(header.exif))
+        } else {
+            let picture = other::decode(bytes)?;
+            self.pixels = picture.pixels;
+            (picture.size, if self.decoding.exif_orientation { picture.orientation } else { Orientation::NoTransforms })
+        };
+        if orientation == Orientation::NoTransforms {
+            return Ok((size, &self.pixels));
+        }
+        self.turned.resize(size.bytes(), 0);
+        let upright = orientation::apply(orientation, size, &self.pixels, &mut self.turned);
+        Ok((upright, &self.turned))
+    }
+
+    /// Decodes what torchvision's `Resize(resize)` and `CenterCrop(side)` make of a picture, into `out` (`side`²×3
+    /// bytes): equal to Pillow's within a level or two.
+    ///
+    /// # Errors
+    /// Why the bytes are no picture, in one line without the file's name.
+    pub fn center_crop(&mut self, bytes: &[u8], resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
+        self.decode_window(bytes, FINE, |size| Window::center(size, resize, side), side, out)
+    }
+
+    /// Decodes a picture for nothing but to see whether it can be decoded.
+    ///
+    /// # Errors
+    /// Why not, in one line without the file's name.
+    pub fn check(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if !jpeg::is_jpeg(bytes) {
+            return other::decode(bytes).map(drop);
+        }
+        let header = self.jpeg.read_header(bytes)?;
+        // All data are read, but few pixels are made of them.
+        self.jpeg.decompress(&header, jpeg::Region::coarse(&header), &mut self.pixels)
+    }
+
+    /// Decodes the window that `choose` picks for a picture of the size that it is given, scaled to `side`×`side`
+    /// pixels, into `out` (`side`²×3 bytes). A JPEG may be scaled down while it is decoded, to no fewer than `detail`
+    /// decoded pixels for each pixel of the output.
+    ///
+    /// # Errors
+    /// Why the bytes are no picture, in one line without the file's name.
+    pub(crate) fn decode_window(
+        &mut self,
+        bytes: &[u8],
+        detail: f64,
+        choose: impl FnOnce(Size) -> Window,
+        side: usize,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let orientation;
+        if jpeg::is_jpeg(bytes) {
+            let header = self.jpeg.read_header(bytes)?;
+            orientation = self.orientation_of(header.exif);
+            let upright = header.size.turned(orientation::turns(orientation));
+            let window = orientation::window_before(orientation, choose(upright), upright);
+            let region = jpeg::Region::around(&header, &window, side, detail, self.decoding.resample);
+            self.jpeg.decompress(&header, region, &mut self.pixels)?;
+            let window = region.window(&window);
+            self.resizer.resize(&self.pixels, region.size(), &window, side, out);
+        } else {
+            let picture = other::decode(bytes)?;
+            orientation = if self.decoding.exif_orientation { picture.orientation } else { Orientation::NoTransforms };
+            let upright = picture.size.turned(orientation::turns(orientation));
+            let window = orientation::window_before(orientation, choose(upright), upright);
+            self.resizer.resize(&picture.pixels, picture.size, &window, side, out);
+        }
+        if orientation != Orientation::NoTransforms {
+            self.turned.clear();
+            self.turned.extend_from_slice(out);
+            let size = Size { width: side as u32, height: side as u32 };
+            orientation::apply(orientation, size, &self.turned, out);
+        }
+        Ok(())
+    }
+
+    fn orientation_of(&self, exif: Option<&[u8]>) -> Orientation {
+        let wanted = exif.filter(|_| self.decoding.exif_orientation);
+        wanted.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
+    }
+}

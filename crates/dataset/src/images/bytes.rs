@@ -1,0 +1,88 @@
+//! Where pictures are read from: the heap, a mapped file, a file that cannot be mapped, or HDF5's own reader.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use hdf5::{Hyperslab, SliceOrIndex};
+use memmap2::Mmap;
+
+use crate::{Error, Result};
+
+/// Bytes that are read a range at a time, from many threads.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    Memory(Vec<u8>),
+    /// A part of a mapped file: gathered past HDF5's one lock.
+    Mapped {
+        map: Mmap,
+        part: Range<usize>,
+    },
+    /// A part of a file on a file system that maps nothing.
+    File {
+        file: File,
+        path: PathBuf,
+        start: u64,
+    },
+    /// A dataset in pieces, or compressed: its rows of so many bytes, through HDF5 and its lock.
+    Rows {
+        dataset: hdf5::Dataset,
+        path: PathBuf,
+        row_bytes: usize,
+    },
+}
+
+impl Bytes {
+    /// The bytes `part` of a file: mapped, or where that is refused, read.
+    pub fn of_file(path: &Path, part: Range<u64>) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path, "opening it"))?;
+        let length = file.metadata().map_err(Error::io(path, "reading its size"))?.len();
+        if length < part.end {
+            return Err(Error::cache(path, format!("the file is cut off: {length} bytes of at least {}", part.end)));
+        }
+        #[expect(unsafe_code, reason = "mapping a file")]
+        // SAFETY: the map is read as plain bytes, for which every content is valid. A cache is replaced by renaming and
+        // never changed in place, so the bytes stay as they are; whoever truncates a file that a job reads ends that
+        // job.
+        let map = unsafe { Mmap::map(&file) };
+        match map {
+            Ok(map) => Ok(Self::Mapped { map, part: part.start as usize..part.end as usize }),
+            Err(error) => {
+                log::debug!("{}: cannot be mapped ({error}); it is read instead", path.display());
+                Ok(Self::File { file, path: path.to_owned(), start: part.start })
+            }
+        }
+    }
+
+    /// The bytes of a range, perhaps by way of `scratch`.
+    pub fn get<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        match self {
+            Self::Memory(bytes) => Ok(&bytes[range]),
+            Self::Mapped { map, part } => Ok(&map[part.clone()][range]),
+            Self::File { file, path, start } => {
+                scratch.resize(range.len(), 0);
+                file.read_exact_at(scratch, start + range.start as u64)
+                    .map_err(Error::io(path, "reading a picture"))?;
+                Ok(scratch)
+            }
+            Self::Rows { dataset, path, row_bytes } => {
+                let row = range.start / row_bytes;
+                let mut part = vec![SliceOrIndex::from(..); dataset.ndim()];
+                part[0] = SliceOrIndex::from(row..row + 1);
+                let rows = dataset.read_slice::<u8, _, ndarray::IxDyn>(Hyperslab::from(part));
+                let rows = rows.map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+                scratch.clear();
+                scratch.extend(rows.iter());
+                Ok(scratch)
+            }
+        }
+    }
+
+    /// Tells the kernel that a range is soon asked for, so that it comes from the disk while others are decoded.
+    pub fn prefetch(&self, range: Range<usize>) {
+        if let Self::Mapped { map, part } = self {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, part.start + range.start, range.len()); // a hint
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The checksums of a cache's pictures, each compared once: when its picture is first read.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Error, Result, Split, h5};
+
+/// The checksum of a picture's bytes: the first eight of their BLAKE3 hash.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// The checksums of one split of a cache.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    cache: PathBuf,
+    split: Split,
+    expected: Vec<u64>,
+    /// One bit for each picture: it was compared.
+    compared: Vec<AtomicU64>,
+}
+
+impl Checks {
+    pub fn new(cache: PathBuf, split: Split, expected: Vec<u64>) -> Self {
+        let compared = (0..expected.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { cache, split, expected, compared }
+    }
+
+    /// Compares the checksum of picture `slot`, unless that was done.
+    pub fn verify(&self, slot: usize, bytes: &[u8]) -> Result<()> {
+        let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
+        // Relaxed: a bit that another thread sets costs at most a second look.
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        if checksum(bytes) != self.expected[slot] {
+            return Err(self.damaged(slot));
+        }
+        word.fetch_or(bit, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn damaged(&self, slot: usize) -> Error {
+        let picture = self.name(slot);
+        Error::cache(
+            &self.cache,
+            format!(
+                "the bytes of {} do not match their checksum, so the file was damaged; delete it and it is built anew",
+                picture.display()
+            ),
+        )
+    }
+
+    /// The path of a picture, from the cache: names are not kept in memory.
+    pub fn name(&self, slot: usize) -> PathBuf {
+        let path = || -> hdf5::Result<String> {
+            let paths = h5::open(&self.cache)?.group(self.split.name())?.dataset("paths")?;
+            let path = paths.read_slice_1d::<hdf5::types::VarLenUnicode, _>(slot..slot + 1)?;
+            Ok(path[0].to_string())
+        };
+        path().map_or_else(|_| PathBuf::from(format!("{} picture {slot}", self.split.name())), PathBuf::from)
+    }
+}

@@ -1,0 +1,180 @@
+//! Pictures with their labels, wherever they lie: decoded side by side in memory, in a mapped cache, or as files.
+
+mod bytes;
+mod checks;
+mod hdf5_file;
+
+use std::path::PathBuf;
+
+pub(crate) use bytes::Bytes;
+pub(crate) use checks::{Checks, checksum};
+
+use crate::scan::Sample;
+use crate::{Decoding, Error, Listing, Result, Size, Split};
+
+/// A set to train on and one to validate on, with the names of their classes.
+#[derive(Debug)]
+pub struct Dataset {
+    /// The names of the classes; a label is an index here.
+    pub classes: Vec<String>,
+    /// The pictures to train on.
+    pub train: ImageSet,
+    /// The pictures to validate on.
+    pub val: ImageSet,
+    /// The pictures for the end, where there are any.
+    pub test: Option<ImageSet>,
+}
+
+impl Dataset {
+    /// The files of a listing, decoded whenever they are asked for.
+    pub fn of_files(listing: &Listing, decoding: Decoding) -> Self {
+        let set = |split| ImageSet::of_files(listing, split, decoding);
+        let test = (!listing.test.is_empty()).then(|| set(Split::Test));
+        Self { classes: listing.classes.clone(), train: set(Split::Train), val: set(Split::Val), test }
+    }
+}
+
+/// Pictures with their labels.
+#[derive(Debug)]
+pub struct ImageSet {
+    store: Store,
+    labels: Vec<i64>,
+    /// Where each picture stands in the store, if some of the store's were skipped.
+    slots: Option<Vec<u32>>,
+    checks: Option<Checks>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// Decoded, all of one size: N×height×width×3 bytes.
+    Pixels { bytes: Bytes, size: Size },
+    /// Picture files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
+    Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
+    /// Picture files on disk, with their sizes in bytes.
+    Files { root: PathBuf, files: Vec<(PathBuf, u64)>, decoding: Decoding },
+}
+
+/// A picture as it is stored.
+pub(crate) enum Stored<'a> {
+    Pixels(Size, &'a [u8]),
+    Encoded(Decoding, &'a [u8]),
+}
+
+impl ImageSet {
+    /// Decoded pictures in memory, `side`×`side`×3 bytes each.
+    ///
+    /// # Panics
+    /// If `pixels` are not as many as the labels' pictures have.
+    pub fn from_memory(pixels: Vec<u8>, labels: Vec<i64>, side: usize) -> Self {
+        assert_eq!(pixels.len(), labels.len() * side * side * 3, "a picture for each label");
+        let size = Size { width: side as u32, height: side as u32 };
+        Self { store: Store::Pixels { bytes: Bytes::Memory(pixels), size }, labels, slots: None, checks: None }
+    }
+
+    /// The picture files of a split, read and decoded whenever they are asked for.
+    pub fn of_files(listing: &Listing, split: Split, decoding: Decoding) -> Self {
+        let samples = listing.split(split);
+        let files = samples.iter().map(|Sample { path, size, .. }| (path.clone(), *size)).collect();
+        let labels = samples.iter().map(|sample| sample.class as i64).collect();
+        Self { store: Store::Files { root: listing.root.clone(), files, decoding }, labels, slots: None, checks: None }
+    }
+
+    /// Pictures of a store. Those with a negative label were skipped: they are not part of the set.
+    pub(crate) fn of_store(store: Store, labels: Vec<i64>, checks: Option<Checks>) -> Self {
+        if labels.iter().all(|&label| label >= 0) {
+            return Self { store, labels, slots: None, checks };
+        }
+        let slots: Vec<u32> = (0..labels.len() as u32).filter(|&slot| labels[slot as usize] >= 0).collect();
+        let labels = labels.into_iter().filter(|&label| label >= 0).collect();
+        Self { store, labels, slots: Some(slots), checks }
+    }
+
+    /// The number of pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The label of each picture.
+    pub fn labels(&self) -> &[i64] {
+        &self.labels
+    }
+
+    /// The size of every picture, where all have the same; `None` where each has its own.
+    pub fn size(&self) -> Option<Size> {
+        match &self.store {
+            Store::Pixels { size, .. } => Some(*size),
+            Store::Encoded { .. } | Store::Files { .. } => None,
+        }
+    }
+
+    /// The picture at `index`, which may lie in `scratch`. The first time that a picture of a cache is read, its
+    /// checksum is compared.
+    pub(crate) fn stored<'a>(&'a self, index: usize, scratch: &'a mut Vec<u8>) -> Result<Stored<'a>> {
+        let slot = self.slot(index);
+        let stored = match &self.store {
+            Store::Pixels { bytes, size } => {
+                Stored::Pixels(*size, bytes.get(slot * size.bytes()..(slot + 1) * size.bytes(), scratch)?)
+            }
+            Store::Encoded { bytes, offsets, decoding } => {
+                let range = offsets[slot] as usize..offsets[slot + 1] as usize;
+                Stored::Encoded(*decoding, bytes.get(range, scratch)?)
+            }
+            Store::Files { root, files, decoding } => {
+                let (path, size) = &files[slot];
+                crate::file::read(&root.join(path), *size, scratch)?;
+                Stored::Encoded(*decoding, scratch)
+            }
+        };
+        if let Some(checks) = &self.checks {
+            let (Stored::Pixels(_, bytes) | Stored::Encoded(_, bytes)) = &stored;
+            checks.verify(slot, bytes)?;
+        }
+        Ok(stored)
+    }
+
+    /// The pixels of a decoded picture.
+    #[cfg(test)]
+    pub(crate) fn pixels(&self, index: usize) -> Vec<u8> {
+        match self.stored(index, &mut Vec::new()).unwrap() {
+            Stored::Pixels(_, pixels) => pixels.to_vec(),
+            Stored::Encoded(..) => panic!("not decoded"),
+        }
+    }
+
+    /// Tells the kernel that these pictures are soon asked for.
+    pub(crate) fn prefetch(&self, indices: impl Iterator<Item = usize>) {
+        /// Smaller pictures come with their neighbours' pages.
+        const SMALLEST: usize = 32 << 10;
+        for slot in indices.map(|index| self.slot(index)) {
+            match &self.store {
+                Store::Pixels { bytes, size } if size.bytes() >= SMALLEST => {
+                    bytes.prefetch(slot * size.bytes()..(slot + 1) * size.bytes());
+                }
+                Store::Encoded { bytes, offsets, .. } => {
+                    bytes.prefetch(offsets[slot] as usize..offsets[slot + 1] as usize);
+                }
+                Store::Pixels { .. } | Store::Files { .. } => {}
+            }
+        }
+    }
+
+    /// Names a picture in an error.
+    pub(crate) fn broken(&self, index: usize, reason: String) -> Error {
+        let slot = self.slot(index);
+        let path = match (&self.store, &self.checks) {
+            (Store::Files { root, files, .. }, _) => root.join(&files[slot].0),
+            (_, Some(checks)) => checks.name(slot),
+            (_, None) => PathBuf::from(format!("picture {slot}")),
+        };
+        Error::Picture { path, reason }
+    }
+
+    fn slot(&self, index: usize) -> usize {
+        self.slots.as_ref().map_or(index, |slots| slots[index] as usize)
+    }
+}

@@ -1,0 +1,201 @@
+//! Batches, made ahead of the trainer by threads of their own.
+//!
+//! ```text
+//! producer 0: batches 0, 2, 4 … ─┐   each spreads the pictures of its batch over one pool of threads,
+//! producer 1: batches 1, 3, 5 … ─┴─> so that one batch's last pictures and the next one's first are made together
+//!                 │ bounded channels
+//!                 v
+//!             Batches ──> trainer ──> the batch's memory goes back when it is dropped
+//! ```
+
+mod batches;
+mod buffer;
+mod maker;
+
+use std::sync::Arc;
+
+use layout::Shard;
+
+use crate::augment::{Augmentation, Mixed, draw_mixture};
+use crate::order::{EpochOrder, Sampling, Stream, stream};
+use crate::render::Form;
+use crate::{ImageSet, Resample};
+
+pub use batches::Batches;
+use buffer::Buffers;
+pub use buffer::{Allocate, Buffer, HostMemory, heap};
+use maker::{Maker, Renderers};
+
+/// Pictures and labels in host memory.
+#[derive(Debug)]
+pub struct Batch {
+    /// N×`side`×`side`×3 bytes, RGB.
+    pub pixels: Buffer,
+    /// N labels.
+    pub labels: Vec<i64>,
+    /// The other labels, if pictures were mixed.
+    pub mixed: Option<Mixed>,
+    /// Height and width of every picture, in pixels.
+    pub side: usize,
+}
+
+impl Batch {
+    /// The number of pictures, N.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// What becomes of the samples that do not fill a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastBatch {
+    /// They wait for the next epoch's order.
+    #[default]
+    Drop,
+    /// They are a smaller batch. Every rank gets its part of it, so all make the same number of steps; a part may be
+    /// empty.
+    Short,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct LoaderConfig {
+    /// Pictures per batch over all ranks.
+    pub global_batch: usize,
+    /// Height and width of the pictures in a batch, in pixels.
+    pub side: usize,
+    /// What the shorter side of a picture is scaled to before its middle is cut out, in pixels: 256 for 224.
+    pub resize: usize,
+    /// The filter that scales pictures that are stored as pixels.
+    pub resample: Resample,
+    /// What happens to training pictures.
+    pub augmentation: Augmentation,
+    /// Which samples an epoch has.
+    pub sampling: Sampling,
+    /// How often each sample comes in a row (repeated augmentation). 1 for none.
+    pub repeats: usize,
+    /// What becomes of the rest of an epoch.
+    pub last_batch: LastBatch,
+    /// The order and the augmentation follow from it.
+    pub seed: u64,
+    /// Threads that make batches: as many as the rank may use cores.
+    pub threads: usize,
+    /// Where batches lie.
+    pub allocate: Allocate,
+}
+
+impl LoaderConfig {
+    /// Batches of unchanged pictures, in random order; one thread.
+    pub fn new(global_batch: usize, side: usize) -> Self {
+        Self {
+            global_batch,
+            side,
+            resize: side,
+            resample: Resample::default(),
+            augmentation: Augmentation::NONE,
+            sampling: Sampling::Shuffled,
+            repeats: 1,
+            last_batch: LastBatch::Drop,
+            seed: 0,
+            threads: 1,
+            allocate: heap,
+        }
+    }
+}
+
+/// Makes this rank's part of every batch of an [`ImageSet`].
+///
+/// The order of samples follows from seed and epoch, and what happens to a sample from seed, epoch and sample: neither
+/// depends on the number of ranks or threads.
+#[derive(Debug)]
+pub struct Loader {
+    images: Arc<ImageSet>,
+    shard: Shard,
+    config: LoaderConfig,
+    pool: Arc<rayon::ThreadPool>,
+    renderers: Arc<Renderers>,
+    buffers: Buffers,
+}
+
+impl Loader {
+    /// A loader of this rank's `shard` of `images`.
+    ///
+    /// # Panics
+    /// If no thread can be started.
+    pub fn new(images: Arc<ImageSet>, shard: Shard, config: LoaderConfig) -> Self {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.threads)
+            .thread_name(|index| format!("loader-{index}"))
+            .build()
+            .expect("threads can be started");
+        let renderers = Arc::new(Renderers::new(config.resample));
+        let buffers = Buffers::new(config.allocate);
+        Self { images, shard, config, pool: Arc::new(pool), renderers, buffers }
+    }
+
+    /// Batches in an epoch, the same on every rank.
+    pub fn steps_per_epoch(&self) -> usize {
+        match self.config.last_batch {
+            LastBatch::Drop => self.images.len() / self.config.global_batch,
+            LastBatch::Short => self.images.len().div_ceil(self.config.global_batch),
+        }
+    }
+
+    /// This rank's part of the training batches of `epoch`, shuffled and augmented, from batch `first_step` on: an epoch
+    /// goes on in its middle without doing the rest again.
+    pub fn train(&self, epoch: u64, first_step: usize) -> Batches {
+        let LoaderConfig { global_batch, seed, sampling, repeats, .. } = self.config;
+        let order = EpochOrder::new(self.images.labels(), sampling, repeats, seed, epoch);
+        let length = self.images.len();
+        let global = move |step: usize| step * global_batch..((step + 1) * global_batch).min(length);
+        let augmentation = self.config.augmentation;
+        let maker = self.maker(augmentation, epoch, move |position| order.at(position));
+        let shard = self.shard;
+        let (side, mix) = (self.config.side, augmentation.mix);
+        let make = move |step: usize| {
+            let mixture = draw_mixture(mix, side, &mut stream(Stream::Mix, seed, epoch, step as u64));
+            maker.make(shard.of(global(step)), mixture.map(|mixture| (mixture, global(step))))
+        };
+        Batches::start(first_step..self.steps_per_epoch(), Arc::new(make))
+    }
+
+    /// This rank's part of all samples, each once over all ranks, in their own order and unchanged.
+    pub fn evaluate(&self) -> Batches {
+        let part = self.shard.of(0..self.images.len());
+        let size = self.config.global_batch.div_ceil(self.shard.ranks());
+        let maker = self.maker(Augmentation::NONE, 0, |position| (position, 0));
+        let steps = part.len().div_ceil(size);
+        let make = move |step: usize| {
+            let start = part.start + step * size;
+            maker.make(start..(start + size).min(part.end), None)
+        };
+        Batches::start(0..steps, Arc::new(make))
+    }
+
+    fn maker(
+        &self,
+        augmentation: Augmentation,
+        epoch: u64,
+        sample_at: impl Fn(usize) -> (usize, u64) + Send + Sync + 'static,
+    ) -> Maker {
+        let LoaderConfig { side, resize, seed, .. } = self.config;
+        Maker {
+            images: Arc::clone(&self.images),
+            pool: Arc::clone(&self.pool),
+            renderers: Arc::clone(&self.renderers),
+            buffers: self.buffers.clone(),
+            form: Form { side, resize, augmentation },
+            seed,
+            epoch,
+            sample_at: Box::new(sample_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use super::*;
+use crate::{Contents, Crop, Listing, Mix, Policy, Spec, cache};
+
+/// Twenty pictures of 4×4 pixels, each filled with its own number.
+fn images() -> Arc<ImageSet> {
+    let pixels = (0..20u8).flat_map(|number| [number + 1; 48]).collect();
+    Arc::new(ImageSet::from_memory(pixels, (0..20).collect(), 4))
+}
+
+fn config() -> LoaderConfig {
+    let augmentation = Augmentation {
+        crop: Crop::Padded { padding: 2 },
+        flip: true,
+        policy: Some(Policy::TrivialAugmentWide),
+        ..Augmentation::NONE
+    };
+    LoaderConfig { augmentation, seed: 7, ..LoaderConfig::new(6, 4) }
+}
+
+/// The batches of all ranks, put together again.
+fn global_batches(config: &LoaderConfig, ranks: usize, epoch: u64) -> Vec<(Vec<u8>, Vec<i64>, Vec<i64>)> {
+    let mut global = Vec::new();
+    for rank in 0..ranks {
+        let loader = Loader::new(images(), Shard::new(rank, ranks), config.clone());
+        for (step, batch) in loader.train(epoch, 0).enumerate() {
+            let batch = batch.unwrap();
+            global.resize(global.len().max(step + 1), (Vec::new(), Vec::new(), Vec::new()));
+            global[step].0.extend_from_slice(&batch.pixels);
+            global[step].1.extend(batch.labels);
+            global[step].2.extend(batch.mixed.map(|mixed| mixed.labels).unwrap_or_default());
+        }
+    }
+    global
+}
+
+#[test]
+fn batches_do_not_depend_on_ranks_or_threads() {
+    let plain = config();
+    let mixed = |mix| LoaderConfig { augmentation: Augmentation { mix, ..plain.augmentation }, ..plain.clone() };
+    let configs = [
+        plain.clone(),
+        mixed(Mix { mixup: 0.2, cutmix: 0.0 }),
+        mixed(Mix { mixup: 0.0, cutmix: 1.0 }),
+        LoaderConfig { repeats: 3, ..plain.clone() },
+        LoaderConfig { sampling: Sampling::Balanced, ..plain.clone() },
+        LoaderConfig { last_batch: LastBatch::Short, ..plain.clone() },
+    ];
+    for config in configs {
+        let alone = global_batches(&config, 1, 5);
+        assert_eq!(alone.len(), if config.last_batch == LastBatch::Short { 4 } else { 3 });
+        for (ranks, threads) in [(1, 4), (2, 1), (3, 2), (6, 1)] {
+            let config = LoaderConfig { threads, ..config.clone() };
+            assert_eq!(global_batches(&config, ranks, 5), alone, "{ranks} ranks, {threads} threads, {config:?}");
+        }
+        assert_ne!(global_batches(&config, 1, 6), alone);
+    }
+}
+
+#[test]
+fn a_short_last_batch_is_a_step_on_every_rank() {
+    // 20 = 3 × 6 + 2: with three ranks, one has nothing in the last batch.
+    let config = LoaderConfig { last_batch: LastBatch::Short, ..config() };
+    let sizes = |rank| {
+        let loader = Loader::new(images(), Shard::new(rank, 3), config.clone());
+        loader.train(0, 0).map(|batch| batch.unwrap().len()).collect::<Vec<_>>()
+    };
+    assert_eq!([sizes(0), sizes(1), sizes(2)], [[2, 2, 2, 0], [2, 2, 2, 1], [2, 2, 2, 1]]);
+}
+
+#[test]
+fn an_epoch_can_start_in_its_middle() {
+    let pixels = |first_step| {
+        let loader = Loader::new(images(), Shard::new(0, 2), config());
+        loader.train(1, first_step).map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(pixels(0)[2..], pixels(2));
+    assert_eq!(pixels(0)[1..], pixels(1));
+}
+
+#[test]
+fn evaluation_sees_every_sample_once() {
+    for ranks in [1, 2, 3, 7, 32] {
+        let evaluate = |rank| Loader::new(images(), Shard::new(rank, ranks), config()).evaluate();
+        let mut labels: Vec<_> =
+            (0..ranks).flat_map(|rank| evaluate(rank).flat_map(|batch| batch.unwrap().labels)).collect();
+        labels.sort_unstable();
+        assert_eq!(labels, (0..20).collect::<Vec<_>>(), "{ranks} ranks");
+    }
+}
+
+#[test]
+fn a_trainer_may_leave_early() {
+    let mut batches = Loader::new(images(), Shard::WHOLE, config()).train(0, 0);
+    assert_eq!(batches.next().unwrap().unwrap().len(), 6);
+    drop(batches);
+}
+
+/// Photographs of two sizes, as files, as `encoded` and as `pixels`.
+fn folder() -> (tempfile::TempDir, Listing) {
+    let root = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 9u32), ("val", 3)] {
+        for class in ["ant", "bee"] {
+            let folder = root.path().join(split).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let picture = image::RgbImage::from_fn(40 + number, 30, |x, y| {
+                    image::Rgb([(x * 5) as u8, (y * 7) as u8, (number * 20) as u8])
+                });
+                picture.save(folder.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+    let listing = Listing::scan(root.path(), None).unwrap();
+    (root, listing)
+}
+
+#[test]
+fn files_and_both_kinds_of_cache_give_the_same_pictures() {
+    let (root, listing) = folder();
+    let open = |contents| {
+        let spec = Spec { contents, decoding: crate::Decoding::default() };
+        let path = root.path().join(contents.name());
+        cache::build(&listing, &spec, &path, cache::OnBadImage::Fail, &|_| {}).unwrap();
+        match cache::open(&path, &spec.fingerprint(&listing), spec.decoding).unwrap() {
+            cache::Found::Current(dataset) => *dataset,
+            other => panic!("{other:?}"),
+        }
+    };
+    let files = crate::Dataset::of_files(&listing, crate::Decoding::default());
+    let pixels = |set: ImageSet, augmentation, evaluation: bool| {
+        let config = LoaderConfig { resize: 16, augmentation, threads: 2, ..LoaderConfig::new(4, 12) };
+        let loader = Loader::new(Arc::new(set), Shard::WHOLE, config);
+        let batches = if evaluation { loader.evaluate() } else { loader.train(0, 0) };
+        batches.flat_map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
+    };
+    let resized = Augmentation { crop: Crop::Resized, flip: true, ..Augmentation::NONE };
+    let encoded = open(Contents::Encoded);
+    assert_eq!(pixels(files.train, resized, false), pixels(encoded.train, resized, false));
+    let from_files = pixels(files.val, Augmentation::NONE, true);
+    assert_eq!(from_files, pixels(encoded.val, Augmentation::NONE, true));
+    // Scaled to 16 and cut to 12 in one step or in two.
+    let from_pixels = pixels(open(Contents::Pixels { side: 16 }).val, Augmentation::NONE, true);
+    assert!(from_files.iter().zip(&from_pixels).all(|(a, b)| a.abs_diff(*b) <= 1));
+}
+
+#[test]
+fn a_broken_file_ends_the_pass_with_its_name() {
+    let (root, listing) = folder();
+    let path = root.path().join("train/bee/3.png");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, vec![7; whole.len()]).unwrap();
+    let files = crate::Dataset::of_files(&listing, crate::Decoding::default());
+    let loader = Loader::new(Arc::new(files.train), Shard::WHOLE, LoaderConfig::new(18, 8));
+    let mut batches = loader.train(0, 0);
+    let error = batches.next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("train/bee/3.png: not a readable picture"), "{error}");
+    assert!(batches.next().is_none());
+}

@@ -1,0 +1,102 @@
+//! One stored picture into its place in a batch: decode, crop, scale, augment. The work of one thread.
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::augment::{Augmentation, Crop, random_part, shift};
+use crate::decode::{FINE, Size};
+use crate::images::{ImageSet, Stored};
+use crate::resize::{Resizer, Window};
+use crate::{Decoder, Decoding, Resample, Result};
+
+/// Decoded pixels for each pixel of a random part that is scaled, at least. At 1 a JPEG may be decoded at half its size
+/// where the part is at least twice as large as what becomes of it: the filter then sees means of 2×2 pixels.
+const COARSE: f64 = 1.0;
+
+/// What pictures become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    /// Height and width, in pixels.
+    pub side: usize,
+    /// What the shorter side is scaled to before the middle is cut out, in pixels; at least `side`.
+    pub resize: usize,
+    pub augmentation: Augmentation,
+}
+
+/// A thread's decoder and buffers.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    decoder: Decoder,
+    decoding: Decoding,
+    resizer: Resizer,
+    stored: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Renderer {
+    pub fn new(resample: Resample) -> Self {
+        let decoding = Decoding { resample, ..Decoding::default() };
+        Self {
+            decoder: Decoder::new(decoding),
+            decoding,
+            resizer: Resizer::new(resample),
+            stored: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Writes picture `index` of `images` into `out` (side²×3 bytes).
+    pub fn render(
+        &mut self,
+        images: &ImageSet,
+        index: usize,
+        form: &Form,
+        random: &mut ChaCha8Rng,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let Form { side, resize, .. } = *form;
+        let crop = form.augmentation.crop;
+        let (resize, detail) = match crop {
+            Crop::Center => (resize, FINE),
+            Crop::Padded { .. } => (side, FINE), // it is the padding that leaves something to cut off
+            Crop::Resized => (resize, COARSE),
+        };
+        let choose = |size: Size, random: &mut ChaCha8Rng| match crop {
+            Crop::Resized => random_part(size, random),
+            Crop::Center | Crop::Padded { .. } => Window::center(size, resize, side),
+        };
+        let stored = images.stored(index, &mut self.stored)?;
+        match (stored, crop) {
+            // The common case of small pictures: shifted right out of the cache.
+            (Stored::Pixels(size, pixels), Crop::Padded { padding }) if is_square(size, side) => {
+                shift(pixels, side, padding, out, random);
+            }
+            (Stored::Pixels(size, pixels), _) => {
+                let window = choose(size, random);
+                self.resizer.resize(pixels, size, &window, side, out);
+                pad(crop, side, out, random, &mut self.scratch);
+            }
+            (Stored::Encoded(decoding, bytes), _) => {
+                if decoding != self.decoding {
+                    (self.decoder, self.decoding) = (Decoder::new(decoding), decoding);
+                }
+                let decoded = self.decoder.decode_window(bytes, detail, |size| choose(size, random), side, out);
+                decoded.map_err(|reason| images.broken(index, reason))?;
+                pad(crop, side, out, random, &mut self.scratch);
+            }
+        }
+        form.augmentation.apply(out, side, random, &mut self.scratch);
+        Ok(())
+    }
+}
+
+fn is_square(size: Size, side: usize) -> bool {
+    (size.width as usize, size.height as usize) == (side, side)
+}
+
+fn pad(crop: Crop, side: usize, out: &mut [u8], random: &mut ChaCha8Rng, scratch: &mut Vec<u8>) {
+    if let Crop::Padded { padding } = crop {
+        scratch.clear();
+        scratch.extend_from_slice(out);
+        shift(scratch, side, padding, out, random);
+    }
+}

@@ -1,0 +1,189 @@
+//! Scaling a part of a picture to a square, as Pillow and torchvision scale: anti-aliased, SIMD inside.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
+
+use crate::decode::Size;
+
+/// A part of a picture, in its pixels. Windows may begin and end between pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// From the picture's left edge.
+    pub left: f64,
+    /// From the picture's upper edge.
+    pub top: f64,
+    /// To the right.
+    pub width: f64,
+    /// Downwards.
+    pub height: f64,
+}
+
+impl Window {
+    /// All of a picture.
+    pub fn whole(size: Size) -> Self {
+        Self { left: 0.0, top: 0.0, width: size.width.into(), height: size.height.into() }
+    }
+
+    /// What torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of a picture: the shorter side is
+    /// scaled to `resize` pixels, and of that the middle `side`×`side` stay. `side` is at most `resize`.
+    ///
+    /// Exactly that, because Pillow's filter gives a pixel of a scaled window the same weights as in the scaled picture.
+    pub fn center(size: Size, resize: usize, side: usize) -> Self {
+        let (width, height) = (f64::from(size.width), f64::from(size.height));
+        let (shorter, longer) = (size.width.min(size.height) as usize, size.width.max(size.height) as usize);
+        let longer = (resize as u64 * longer as u64 / shorter as u64) as f64; // cut off, as torchvision does
+        let (scaled_width, scaled_height) =
+            if size.width <= size.height { (resize as f64, longer) } else { (longer, resize as f64) };
+        let side = side as f64;
+        let (scale_x, scale_y) = (width / scaled_width, height / scaled_height);
+        let offset = |scaled: f64| ((scaled - side) / 2.0).round_ties_even(); // Python's round
+        Self {
+            left: offset(scaled_width) * scale_x,
+            top: offset(scaled_height) * scale_y,
+            width: side * scale_x,
+            height: side * scale_y,
+        }
+    }
+}
+
+/// The filter that scales. Both are anti-aliased: when a picture shrinks, every pixel of it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resample {
+    /// torchvision's default.
+    #[default]
+    Bilinear,
+    /// Sharper.
+    Bicubic,
+}
+
+impl Resample {
+    fn filter(self) -> FilterType {
+        match self {
+            Self::Bilinear => FilterType::Bilinear,
+            Self::Bicubic => FilterType::CatmullRom, // a = −0.5, as Pillow's
+        }
+    }
+
+    /// How far around a pixel's centre the filter looks when `length` pixels become `side`.
+    pub(crate) fn support(self, length: f64, side: usize) -> f64 {
+        let radius = match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        };
+        radius * (length / side as f64).max(1.0)
+    }
+}
+
+/// Scales, and keeps its buffers for the next picture.
+#[derive(Debug)]
+pub(crate) struct Resizer {
+    resizer: fast_image_resize::Resizer,
+    resample: Resample,
+}
+
+impl Resizer {
+    pub fn new(resample: Resample) -> Self {
+        Self { resizer: fast_image_resize::Resizer::new(), resample }
+    }
+
+    /// Scales `window` of a picture to `side`×`side` pixels.
+    ///
+    /// # Panics
+    /// If a buffer does not have its picture's size. A window that reaches past an edge by less than a pixel, as
+    /// arithmetic can make it, is moved inside.
+    pub fn resize(&mut self, pixels: &[u8], size: Size, window: &Window, side: usize, out: &mut [u8]) {
+        let (width, height) = (f64::from(size.width), f64::from(size.height));
+        let copied = |offset: f64, length: f64| offset.fract() == 0.0 && length == side as f64;
+        if copied(window.left, window.width) && copied(window.top, window.height) {
+            return copy(pixels, size, window.left as usize, window.top as usize, side, out);
+        }
+        let left = window.left.clamp(0.0, width);
+        let top = window.top.clamp(0.0, height);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.resample.filter())).crop(
+            left,
+            top,
+            window.width.min(width - left),
+            window.height.min(height - top),
+        );
+        let source = ImageRef::new(size.width, size.height, pixels, PixelType::U8x3).expect("a picture's pixels");
+        let mut target =
+            Image::from_slice_u8(side as u32, side as u32, out, PixelType::U8x3).expect("a square's pixels");
+        self.resizer.resize(&source, &mut target, &options).expect("the window lies inside the picture");
+    }
+}
+
+fn copy(pixels: &[u8], size: Size, left: usize, top: usize, side: usize, out: &mut [u8]) {
+    let pitch = size.width as usize * 3;
+    let rows = pixels.chunks_exact(pitch).skip(top);
+    for (out, row) in out.chunks_exact_mut(side * 3).zip(rows) {
+        out.copy_from_slice(&row[left * 3..][..side * 3]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn size(width: u32, height: u32) -> Size {
+        Size { width, height }
+    }
+
+    #[test]
+    fn evaluation_windows_are_torchvisions() {
+        // (size, resize, side, width of the scaled picture, torchvision's offsets in it)
+        let cases = [
+            (size(500, 375), 256, 224, (341.0, 256.0), (58.0, 16.0)), // 58.5 rounds to even
+            (size(375, 500), 256, 224, (256.0, 341.0), (16.0, 58.0)),
+            (size(768, 512), 256, 224, (384.0, 256.0), (80.0, 16.0)),
+            (size(500, 282), 256, 224, (453.0, 256.0), (114.0, 16.0)), // 114.5
+            (size(32, 32), 32, 32, (32.0, 32.0), (0.0, 0.0)),
+            (size(3, 2), 8, 8, (12.0, 8.0), (2.0, 0.0)),
+        ];
+        for (size, resize, side, scaled, offset) in cases {
+            let window = Window::center(size, resize, side);
+            let scale = (f64::from(size.width) / scaled.0, f64::from(size.height) / scaled.1);
+            let expected = Window {
+                left: offset.0 * scale.0,
+                top: offset.1 * scale.1,
+                width: side as f64 * scale.0,
+                height: side as f64 * scale.1,
+            };
+            assert_eq!(window, expected, "{size:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_of_the_middle_lies_inside(width in 1u32..3000, height in 1u32..3000, resize in 1usize..300) {
+            let window = Window::center(size(width, height), resize, resize.div_ceil(2));
+            prop_assert!(window.left >= 0.0 && window.top >= 0.0);
+            prop_assert!(window.left + window.width <= f64::from(width) + 1e-6);
+            prop_assert!(window.top + window.height <= f64::from(height) + 1e-6);
+        }
+
+        #[test]
+        fn a_scaled_window_is_a_part_of_the_scaled_picture(
+            width in 9u32..60, height in 9u32..60, side in 2usize..9, seed: u64,
+        ) {
+            let pixels: Vec<u8> =
+                (0..size(width, height).bytes() as u64).map(|index| (index.wrapping_mul(seed | 1) >> 7) as u8).collect();
+            // The middle of 9 scaled pixels, and all 9 of them.
+            let shorter = width.min(height);
+            let square = size(shorter, shorter);
+            let pixels = &pixels[..square.bytes()];
+            let mut resizer = Resizer::new(Resample::Bilinear);
+            let mut all = vec![0; 9 * 9 * 3];
+            resizer.resize(pixels, square, &Window::whole(square), 9, &mut all);
+            let mut part = vec![0; side * side * 3];
+            resizer.resize(pixels, square, &Window::center(square, 9, side), side, &mut part);
+            let offset = ((9.0 - side as f64) / 2.0).round_ties_even() as usize;
+            for y in 0..side {
+                for x in 0..side * 3 {
+                    let (a, b) = (part[y * side * 3 + x], all[(y + offset) * 27 + offset * 3 + x]);
+                    prop_assert!(a.abs_diff(b) <= 1, "{} and {} at {}, {}", a, b, x, y);
+                }
+            }
+        }
+    }
+}

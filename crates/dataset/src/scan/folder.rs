@@ -1,0 +1,100 @@
+//! A tree of pictures as torchvision's ImageFolder has it: `DIR/train/<class>/…`.
+
+use std::ffi::OsString;
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
+
+use super::{EXTENSIONS, Part, Split};
+use crate::{Error, Result};
+
+/// The pictures of each class folder.
+pub(super) fn list(root: &Path, split: Split) -> Result<Part> {
+    let place = root.join(split.name());
+    if !place.is_dir() {
+        return Err(Error::Input(format!(
+            "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*",
+            place.display()
+        )));
+    }
+    let mut files = Vec::new();
+    for entry in entries(&place)? {
+        // A link to a folder is a class too; a hidden folder is not.
+        if is_hidden(&entry) || !is_folder(&entry)? {
+            continue;
+        }
+        let name = entry.file_name().into_string().map_err(|name| {
+            Error::Input(format!("{}: the class name {} is not UTF-8; rename it", place.display(), name.display()))
+        })?;
+        let pictures = pictures(root, Path::new(split.name()).join(&name))?;
+        if pictures.is_empty() {
+            return Err(Error::Input(format!(
+                "{}: no readable picture in it (known: {})",
+                entry.path().display(),
+                EXTENSIONS.join(", ")
+            )));
+        }
+        files.push((name, pictures));
+    }
+    if files.is_empty() {
+        return Err(Error::Input(format!(
+            "{}: no class in it; put the pictures of each class into a folder of its own",
+            place.display()
+        )));
+    }
+    Ok(Part { place, files, order: None })
+}
+
+/// The pictures of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
+/// by their own.
+fn pictures(root: &Path, folder: PathBuf) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    collect(root, folder, &mut folders)?;
+    folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components
+    Ok(folders.into_iter().flat_map(|(folder, names)| names.into_iter().map(move |name| folder.join(name))).collect())
+}
+
+/// The names of the pictures in each folder. The kind of an entry comes with its name: there is no call for each file.
+fn collect(root: &Path, folder: PathBuf, folders: &mut Vec<(PathBuf, Vec<OsString>)>) -> Result<()> {
+    let whole = root.join(&folder);
+    let mut names = Vec::new();
+    for entry in entries(&whole)? {
+        if is_folder(&entry)? {
+            refuse_loop(&entry, &whole)?;
+            collect(root, folder.join(entry.file_name()), folders)?;
+        } else if !is_hidden(&entry) && is_picture(&entry.path()) {
+            names.push(entry.file_name());
+        }
+    }
+    names.sort_unstable();
+    folders.push((folder, names));
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    std::fs::read_dir(folder).and_then(Iterator::collect).map_err(Error::io(folder, "listing the pictures"))
+}
+
+fn is_folder(entry: &DirEntry) -> Result<bool> {
+    let kind = entry.file_type().map_err(Error::io(entry.path(), "finding out what it is"))?;
+    Ok(kind.is_dir() || kind.is_symlink() && entry.path().is_dir())
+}
+
+/// A link to a folder that it lies in would go round for ever.
+fn refuse_loop(entry: &DirEntry, folder: &Path) -> Result<()> {
+    let whole = |path: &Path| path.canonicalize().map_err(Error::io(path, "following a link"));
+    let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+    if is_link && whole(folder)?.starts_with(whole(&entry.path())?) {
+        let path = entry.path();
+        return Err(Error::Input(format!("{}: links to a folder that it lies in; remove the link", path.display())));
+    }
+    Ok(())
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}

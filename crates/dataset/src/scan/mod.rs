@@ -1,0 +1,335 @@
+//! What there is to learn from: classes, and the picture files of each split in a fixed order. Reads no picture.
+//!
+//! ```text
+//! DIR/train/<class>/…  ── folder ─┐
+//! DIR/train.tsv        ── list ───┴──> Listing ── fingerprint ──> is the cache current?
+//! FILE with names      ── classes ─┘
+//! ```
+
+mod classes;
+mod fingerprint;
+mod folder;
+mod list;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+pub use classes::read_classes;
+
+/// File names that count as pictures, in lower case.
+const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp"];
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Pictures to train on.
+    Train,
+    /// Pictures to validate on while training.
+    Val,
+    /// Pictures for the end.
+    Test,
+}
+
+impl Split {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// Its folder, its list and its group in a cache have this name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// One picture file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Where it lies: below the listing's root, or absolute.
+    pub path: PathBuf,
+    /// The index of its class.
+    pub class: usize,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub(crate) modified: u64,
+}
+
+/// The picture files of a data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The folder that paths are relative to.
+    pub root: PathBuf,
+    /// The names of the classes; a label is an index here.
+    pub classes: Vec<String>,
+    /// The pictures to train on.
+    pub train: Vec<Sample>,
+    /// The pictures to validate on.
+    pub val: Vec<Sample>,
+    /// The pictures for the end: none where there is neither `DIR/test` nor `DIR/test.tsv`.
+    pub test: Vec<Sample>,
+}
+
+impl Listing {
+    /// Lists the pictures below `root`. Classes are sorted by name, or are `classes` in their order.
+    ///
+    /// Each split is a folder of class folders (`DIR/train/<class>/…`, samples sorted as torchvision's ImageFolder
+    /// sorts them) or a list (`DIR/train.tsv`, lines of `path<TAB>class`, in its own order). Reads directories and the
+    /// size and time of each file, one call for each.
+    ///
+    /// # Errors
+    /// A missing folder, no classes, a class without pictures, classes that differ between splits and the list, or a
+    /// list that is not as it must be.
+    pub fn scan(root: &Path, classes: Option<&[String]>) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(Error::Input(format!("{}: no such folder; --data wants DIR/train/<class>/*", root.display())));
+        }
+        let train = Part::find(root, Split::Train)?;
+        let val = Part::find(root, Split::Val)?;
+        let test = if Part::is_there(root, Split::Test) { Some(Part::find(root, Split::Test)?) } else { None };
+        let names = match classes {
+            None => train.classes(),
+            Some(listed) => {
+                same_classes(&train.classes(), listed, &train.place, "the classes file")?;
+                listed.to_vec()
+            }
+        };
+        for part in [Some(&val), test.as_ref()].into_iter().flatten() {
+            same_classes(&part.classes(), &names, &part.place, "train")?;
+        }
+        let samples = |part: Part| part.samples(root, &names);
+        let (train, val) = (samples(train)?, samples(val)?);
+        let test = test.map(samples).transpose()?.unwrap_or_default();
+        Ok(Self { root: root.to_owned(), classes: names, train, val, test })
+    }
+
+    /// The samples of a split.
+    pub fn split(&self, split: Split) -> &[Sample] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+
+    pub(crate) fn split_mut(&mut self, split: Split) -> &mut Vec<Sample> {
+        match split {
+            Split::Train => &mut self.train,
+            Split::Val => &mut self.val,
+            Split::Test => &mut self.test,
+        }
+    }
+}
+
+/// A split before the order of classes is known: the files of each class, by its name.
+struct Part {
+    /// The folder or the list, for messages.
+    place: PathBuf,
+    files: Vec<(String, Vec<PathBuf>)>,
+    /// Where each sample stands in a list: its class and its place among that class's files. A folder has none; its
+    /// samples are sorted by class.
+    order: Option<Vec<(usize, usize)>>,
+}
+
+impl Part {
+    fn is_there(root: &Path, split: Split) -> bool {
+        root.join(split.name()).is_dir() || list::path(root, split).is_file()
+    }
+
+    fn find(root: &Path, split: Split) -> Result<Self> {
+        let list = list::path(root, split);
+        if !root.join(split.name()).is_dir() && list.is_file() {
+            return list::read(&list);
+        }
+        folder::list(root, split)
+    }
+
+    fn classes(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.files.iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The samples, with size and time. `names` are the classes of this part.
+    fn samples(self, root: &Path, names: &[String]) -> Result<Vec<Sample>> {
+        let label = |name: &String| names.iter().position(|other| other == name).unwrap_or(0);
+        let mut classes: Vec<(usize, Vec<PathBuf>)> =
+            self.files.into_iter().map(|(name, files)| (label(&name), files)).collect();
+        let files: Vec<(usize, PathBuf)> = match self.order {
+            None => {
+                classes.sort_unstable_by_key(|(class, _)| *class);
+                classes
+                    .into_iter()
+                    .flat_map(|(class, files)| files.into_iter().map(move |file| (class, file)))
+                    .collect()
+            }
+            Some(order) => order
+                .into_iter()
+                .map(|(class, place)| (classes[class].0, std::mem::take(&mut classes[class].1[place])))
+                .collect(),
+        };
+        // On a file system across a network each call waits for an answer: ask many questions at a time.
+        files.into_par_iter().map(|(class, path)| Sample::look_up(root, path, class)).collect()
+    }
+}
+
+impl Sample {
+    fn look_up(root: &Path, path: PathBuf, class: usize) -> Result<Self> {
+        let whole = root.join(&path);
+        let metadata = match std::fs::metadata(&whole) {
+            Ok(metadata) if metadata.is_file() => metadata,
+            Ok(_) => return Err(Error::Input(format!("{}: not a file", whole.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Input(format!("{}: no such picture", whole.display())));
+            }
+            Err(error) => return Err(Error::io(whole, "reading its size")(error)),
+        };
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = modified.map_or(0, |age| age.as_nanos() as u64);
+        Ok(Self { path, class, size: metadata.len(), modified })
+    }
+}
+
+/// Refuses `found` classes that are not exactly the `wanted` ones.
+fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str) -> Result<()> {
+    let missing = wanted.iter().find(|class| !found.contains(class));
+    let extra = found.iter().find(|class| !wanted.contains(class));
+    let what = if place.is_dir() { "has no folder here" } else { "has no picture in this list" };
+    match (missing, extra) {
+        (Some(class), _) => Err(Error::Input(format!("{}: class '{class}' of {source} {what}", place.display()))),
+        (_, Some(class)) => Err(Error::Input(format!("{}: class '{class}' is not in {source}", place.display()))),
+        (None, None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A tree of files, each with its own name as its contents; names that end with `/` are folders.
+    pub(crate) fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            if file.ends_with('/') {
+                fs::create_dir_all(path).unwrap();
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, file).unwrap();
+            }
+        }
+        root
+    }
+
+    fn classes(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn paths(samples: &[Sample]) -> Vec<&str> {
+        samples.iter().map(|sample| sample.path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn classes_and_samples_come_in_torchvisions_order() {
+        let root = tree(&[
+            "train/bee/b.png",
+            "train/bee/B.JPG",
+            "train/bee/deep/a.png",
+            "train/bee/deep/er/a.png",
+            "train/bee/deep-er/a.png",
+            "train/bee/Deep/z.png",
+            "train/ant/1.webp",
+            "train/ant/note.txt",
+            "train/.hidden/x.png",
+            "train/stray.png",
+            "val/ant/1.png",
+            "val/bee/1.png",
+            "test/ant/1.png",
+            "test/bee/1.png",
+        ]);
+        std::os::unix::fs::symlink(root.path().join("val/bee"), root.path().join("train/bee/link")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("val/ant/1.png"), root.path().join("train/ant/2.png")).unwrap();
+        let listing = Listing::scan(root.path(), None).unwrap();
+        assert_eq!(listing.classes, ["ant", "bee"]);
+        let expected = [
+            "train/ant/1.webp",
+            "train/ant/2.png",
+            "train/bee/B.JPG",
+            "train/bee/b.png",
+            "train/bee/Deep/z.png",
+            "train/bee/deep/a.png",
+            "train/bee/deep-er/a.png",
+            "train/bee/deep/er/a.png",
+            "train/bee/link/1.png",
+        ];
+        assert_eq!(paths(&listing.train), expected);
+        assert_eq!(listing.split(Split::Test).len(), 2);
+        let listed = Listing::scan(root.path(), Some(&classes(&["bee", "ant"]))).unwrap();
+        assert_eq!((listed.train[0].path.as_path(), listed.train[0].class), (Path::new("train/bee/B.JPG"), 0));
+    }
+
+    #[test]
+    fn lists_keep_their_order() {
+        let root = tree(&["x/1.png", "x/2.png", "y/3.png"]);
+        let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+        write("train.tsv", "# training\nx/2.png\tcat\n\ny/3.png\tant\r\nx/1.png\tcat\n");
+        write("val.tsv", &format!("{}\tant\nx/1.png\tcat\n", root.path().join("y/3.png").display()));
+        let listing = Listing::scan(root.path(), None).unwrap();
+        assert_eq!(listing.classes, ["ant", "cat"]);
+        assert_eq!(paths(&listing.train), ["x/2.png", "y/3.png", "x/1.png"]);
+        assert_eq!(listing.train.iter().map(|sample| sample.class).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(listing.val[0].size, 7);
+        assert!(listing.test.is_empty());
+    }
+
+    #[test]
+    fn every_fault_has_its_words() {
+        let whole = &["train/ant/1.png", "train/bee/1.png", "val/ant/1.png", "val/bee/1.png"];
+        let cases: &[(&[&str], Option<&[&str]>, &str)] = &[
+            (&[], None, "train: no such folder; --data wants DIR/train/<class>/*"),
+            (&["train/", "val/"], None, "train: no class in it"),
+            (&["train/ant/1.png"], None, "val: no such folder"),
+            (&["train/ant/", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
+            (&["train/ant/1.txt", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
+            (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png"], None, "val: class 'bee' of train has no folder"),
+            (&["train/ant/1.png", "val/ant/1.png", "val/bee/1.png"], None, "val: class 'bee' is not in train"),
+            (whole, Some(&["ant"]), "train: class 'bee' is not in the classes file"),
+            (whole, Some(&["ant", "bee", "cat"]), "train: class 'cat' of the classes file has no folder here"),
+        ];
+        for (files, listed, words) in cases {
+            let root = tree(files);
+            let error = Listing::scan(root.path(), listed.map(classes).as_deref()).unwrap_err();
+            assert!(error.is_bad_input(), "{error}");
+            assert!(error.to_string().contains(words), "{error} does not say: {words}");
+        }
+        let error = Listing::scan(Path::new("/no/such/folder"), None).unwrap_err();
+        assert!(error.to_string().starts_with("/no/such/folder: no such folder"), "{error}");
+    }
+
+    #[test]
+    fn a_link_to_a_folder_above_is_refused() {
+        let root = tree(&["train/ant/1.png", "val/ant/1.png"]);
+        std::os::unix::fs::symlink(root.path().join("train"), root.path().join("train/ant/again")).unwrap();
+        let error = Listing::scan(root.path(), None).unwrap_err();
+        assert!(error.to_string().contains("train/ant/again: links to a folder that it lies in"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_very_many_files() {
+        let root = tree(&["train/ant/", "val/ant/1.png"]);
+        for number in 0..100_000 {
+            fs::File::create(root.path().join(format!("train/ant/{number}.png"))).unwrap();
+        }
+        let listing = Listing::scan(root.path(), None).unwrap();
+        assert_eq!(listing.train.len(), 100_000);
+        assert!(listing.train.is_sorted_by(|a, b| a.path < b.path));
+    }
+}

@@ -1,0 +1,79 @@
+//! A listing as bytes, so that one rank lists a folder and the others get what it found.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::{Listing, Sample, Split};
+
+impl Listing {
+    /// All of the listing but its root: fields that end with a zero byte, which no path and no class can hold.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut field = |field: &[u8]| {
+            bytes.extend_from_slice(field);
+            bytes.push(0);
+        };
+        field(self.classes.len().to_string().as_bytes());
+        self.classes.iter().for_each(|class| field(class.as_bytes()));
+        for samples in Split::ALL.map(|split| self.split(split)) {
+            field(samples.len().to_string().as_bytes());
+            for sample in samples {
+                field(sample.path.as_os_str().as_encoded_bytes());
+                field(format!("{} {} {}", sample.class, sample.size, sample.modified).as_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// The other way round, for the folder `root`. `None` where the bytes are no listing.
+    pub fn from_bytes(root: &Path, bytes: &[u8]) -> Option<Self> {
+        let mut fields = bytes.split(|&byte| byte == 0);
+        let mut field = || fields.next();
+        let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<usize>().ok();
+        let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
+        let count = number(field()?)?;
+        let classes = (0..count).map(|_| text(field()?)).collect::<Option<Vec<_>>>()?;
+        let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
+        for split in Split::ALL {
+            let count = number(field()?)?;
+            for _ in 0..count {
+                let path = PathBuf::from(OsString::from_vec(field()?.to_vec()));
+                let numbers = text(field()?)?;
+                let mut numbers = numbers.split(' ').map(str::parse::<u64>);
+                let mut number = || numbers.next()?.ok();
+                let (class, size, modified) = (number()? as usize, number()?, number()?);
+                listing.split_mut(split).push(Sample { path, class, size, modified });
+            }
+        }
+        Some(listing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn there_and_back(
+            classes in proptest::collection::vec("[a-c é]{1,4}", 0..4),
+            samples in proptest::collection::vec(("[^\0]{1,9}", 0usize..9, any::<u64>(), any::<u64>()), 0..9),
+        ) {
+            let sample = |(path, class, size, modified): (String, usize, u64, u64)| {
+                Sample { path: path.into(), class, size, modified }
+            };
+            let samples: Vec<_> = samples.into_iter().map(sample).collect();
+            let root = PathBuf::from("/data");
+            let listing = Listing { root: root.clone(), classes, train: samples.clone(), val: samples, test: Vec::new() };
+            let bytes = listing.to_bytes();
+            prop_assert_eq!(Listing::from_bytes(&root, &bytes).unwrap(), listing);
+        }
+
+        #[test]
+        fn any_bytes_are_a_listing_or_none(bytes: Vec<u8>) {
+            let _ = Listing::from_bytes(Path::new("/"), &bytes); // no panic, and nothing allocated for a mere number
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The dataset cache of a job: found, or built by all ranks that reach it together.
+
+mod verb;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use anyhow::Context;
+use dataset::cache::{self, Draft, Found, Lock, Share};
+use dataset::{BadPicture, Dataset, OnBadImage, Spec, Split};
+use layout::Shard;
+use serde::{Deserialize, Serialize};
+use world::{Channel, Failure, Scope, Turn, World};
+
+use crate::data::list;
+use crate::failure::{agree, to_failure};
+use crate::pictures::Pictures;
+use crate::progress::Progress;
+
+pub(crate) use verb::run;
+
+/// Skipped pictures that are named in the log.
+const NAMED: usize = 10;
+
+/// What rank 0 finds out about a folder and all ranks need to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    fingerprint: String,
+    path: PathBuf,
+}
+
+/// What the leader has while the others write their shares.
+struct Leading {
+    draft: Draft,
+    _lock: Option<Lock>,
+}
+
+/// Opens the cache of the pictures below `root`, on every rank. Where it is not current, the ranks that reach it build
+/// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Collective.
+///
+/// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete.
+pub(crate) fn open_or_build(
+    world: &World,
+    pictures: &Pictures,
+    spec: Spec,
+    root: &Path,
+    cores: usize,
+) -> anyhow::Result<Dataset> {
+    let listing = OnceLock::new();
+    let scan = || listing.get_or_init(|| list(pictures, root)).as_ref().map_err(to_failure);
+    // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
+    let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the pictures", || {
+        let fingerprint = spec.fingerprint(scan()?);
+        let path = cache_path(root, pictures, &spec);
+        serde_json::to_vec(&Identity { fingerprint, path }).map_err(Failure::new)
+    })?)?;
+    let Identity { fingerprint, path } = &identity;
+    let scope = match (pictures.cache_scope, path.parent()) {
+        (Some(scope), _) => scope,
+        (None, Some(folder)) => world.scope_of(folder)?,
+        (None, None) => Scope::World,
+    };
+    let channel = match scope {
+        Scope::World => world.control(),
+        Scope::Node => world.node_channel(),
+    };
+    let open = || cache::open(path, fingerprint, spec.decoding).map_err(|error| to_failure(&error.into()));
+
+    let mut leading = world.zero_first(scope, "looking for the dataset cache", |turn| match turn {
+        Turn::After => Ok(None),
+        Turn::First => {
+            if let Found::Current(_) = open()? {
+                if world.rank() == 0 {
+                    log::info!("reusing the dataset cache {}", path.display());
+                }
+                return Ok(None);
+            }
+            // The others wait for us no longer than this.
+            let patience = channel.timeout().mul_f64(0.9);
+            let lock = Lock::acquire(path, patience).map_err(|error| to_failure(&error.into()))?;
+            match open()? {
+                Found::Current(_) => return Ok(None), // another job has just built it
+                Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
+                Found::Nothing => {}
+            }
+            let draft = Draft::create(scan()?, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            Ok(Some(Leading { draft, _lock: lock }))
+        }
+    })?;
+    let mut temporary = leading.as_ref().map_or(Vec::new(), |leading| path_bytes(leading.draft.temporary()));
+    channel.broadcast_bytes(&mut temporary, 0)?;
+
+    if leading.is_some() {
+        let ranks = channel.size();
+        log::info!("building the dataset cache {} ({}) with {ranks} ranks", path.display(), spec.settings());
+    }
+    let bad = if temporary.is_empty() {
+        Ok(Vec::new())
+    } else {
+        write_share(world, channel, &bytes_path(temporary), root, pictures.on_bad_image, cores)
+    };
+    let bad = gather(channel, &agree(world, bad)?)?;
+    let dataset = world.zero_first(scope, "completing the dataset cache", |turn| {
+        if let Some(leading) = leading.take() {
+            leading.draft.seal(&bad).map_err(|error| to_failure(&error.into()))?;
+        }
+        match open()? {
+            Found::Current(dataset) => Ok(*dataset),
+            Found::Nothing | Found::Stale(_) if turn == Turn::After => Err(Failure::usage(format!(
+                "{}: the cache that another rank has just built cannot be used here; is the folder shared by all \
+                 nodes? If not, use --cache-scope node or auto",
+                path.display()
+            ))),
+            other => Err(Failure::new(format!("{}: not usable right after it was built: {other:?}", path.display()))),
+        }
+    })?;
+    if world.rank() == 0 {
+        report_skipped(path);
+    }
+    Ok(dataset)
+}
+
+/// Writes this rank's share of the pictures.
+fn write_share(
+    world: &World,
+    channel: &Channel,
+    temporary: &Path,
+    root: &Path,
+    on_bad: OnBadImage,
+    cores: usize,
+) -> anyhow::Result<Vec<BadPicture>> {
+    let share = Share::open(temporary, root)
+        .context("this rank cannot take part in building the cache; is its folder shared by all nodes?")?;
+    let shard = Shard::new(channel.rank(), channel.size());
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
+    let progress = Progress::new(world, "cache", "pictures", share.pictures(shard) as u64);
+    let start = Instant::now();
+    let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
+    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.update(done as u64, || rate(done))));
+    progress.finish();
+    Ok(written?)
+}
+
+/// The pictures that any rank had to skip, on every rank.
+fn gather(channel: &Channel, bad: &[BadPicture]) -> anyhow::Result<Vec<BadPicture>> {
+    let rows: Vec<_> = bad.iter().map(|bad| (bad.split.name(), bad.index, &bad.path, &bad.reason)).collect();
+    let mut all = Vec::new();
+    for text in channel.all_gather_text(&serde_json::to_string(&rows)?)? {
+        for (split, index, path, reason) in serde_json::from_str::<Vec<(String, usize, PathBuf, String)>>(&text)? {
+            let split = Split::ALL.into_iter().find(|other| other.name() == split).context("an unknown split")?;
+            all.push(BadPicture { split, index, path, reason });
+        }
+    }
+    Ok(all)
+}
+
+fn report_skipped(path: &Path) {
+    let skipped = cache::skipped(path).unwrap_or_default();
+    if skipped.is_empty() {
+        return;
+    }
+    log::warn!(
+        "{} pictures cannot be decoded and are left out (rust-train cache --summary lists them):",
+        skipped.len()
+    );
+    for (path, reason) in skipped.iter().take(NAMED) {
+        log::warn!("  {path}: {reason}");
+    }
+}
+
+/// Where the cache of the folder `root` lies: in the folder that the user named, beside the pictures, or where those
+/// cannot be written to, in the user's own cache folder.
+fn cache_path(root: &Path, pictures: &Pictures, spec: &Spec) -> PathBuf {
+    let file = format!("{}.h5", spec.settings().replace(' ', "-"));
+    let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
+    // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
+    let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
+    let elsewhere = format!("{name}-{hash:016x}-{file}");
+    if let Some(folder) = &pictures.cache {
+        return folder.join(elsewhere);
+    }
+    let beside = whole.join(".rust-train");
+    let path = beside.join(&file);
+    let can_be_written =
+        || whole.is_dir() && std::fs::create_dir_all(&beside).is_ok() && tempfile::tempfile_in(&beside).is_ok();
+    if path.exists() || can_be_written() {
+        return path;
+    }
+    let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let user = user.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    let user = user.unwrap_or_else(std::env::temp_dir);
+    log::info!("{} cannot be written to; the cache goes to {}", whole.display(), user.display());
+    user.join("rust-train").join(elsewhere)
+}
+
+/// FNV-1a, 64 bits: a stable short name for a path.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_encoded_bytes().to_vec()
+}
+
+fn bytes_path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}

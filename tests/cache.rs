@@ -1,0 +1,229 @@
+//! The dataset cache of a job, and what can befall it: nothing half-built is ever used, nobody hangs.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use multi_rank_tests::{Mpirun, Outcome, announced_pid, binary, can_make_nodes};
+use rustix::process::{Signal, kill_process};
+
+const CACHE: &str = "pictures/.rust-train/pixels-16-bilinear-as-stored.h5";
+const FLAGS: &str = "--data pictures --image-size 16";
+const TRAIN: &str = "--data pictures --image-size 16 --batch 12 --epochs 1 --output out";
+
+fn run(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
+    launcher(ranks, folder).run(&binary("rust-train"), arguments.split_whitespace())
+}
+
+fn launcher(ranks: usize, folder: &Path) -> Mpirun {
+    Mpirun::new(ranks).directory(folder).timeout(Duration::from_secs(60))
+}
+
+/// Two classes, with so many training pictures of `side`×`side` pixels each, and two to validate on.
+fn pictures(side: u32, count: usize) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (class, colour) in [("ant", 20), ("bee", 200)] {
+        let picture = root.path().join(format!("{class}.png"));
+        image::RgbImage::from_pixel(side, side, image::Rgb([colour, 90, 30])).save(&picture).unwrap();
+        for (split, count) in [("train", count), ("val", 2)] {
+            let folder = root.path().join("pictures").join(split).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                fs::copy(&picture, folder.join(format!("{number:03}.png"))).unwrap();
+            }
+        }
+    }
+    root
+}
+
+/// Large pictures, which take seconds to decode.
+fn slow_pictures() -> tempfile::TempDir {
+    pictures(4000, 10)
+}
+
+fn parts_left(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("pictures/.rust-train")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "part")).collect()
+}
+
+fn assert_whole(folder: &Path, pictures: usize) {
+    let outcome = run(1, folder, &format!("cache --verify {FLAGS}"));
+    outcome.expect_success();
+    assert!(outcome.stdout.contains(&format!("{pictures} pictures, all as they were written")), "{outcome:?}");
+    assert!(run(1, folder, &format!("cache --explain {FLAGS}")).expect_success().stdout.contains(": current"));
+}
+
+#[test]
+fn ranks_build_it_together() {
+    let root = pictures(40, 30);
+    let outcome = run(3, root.path(), &format!("cache {FLAGS}"));
+    outcome.expect_success();
+    assert!(outcome.stderr.contains("with 3 ranks"), "{outcome:?}");
+    assert!(outcome.stderr.contains("holds 60 training and 4 validation pictures of 2 classes"), "{outcome:?}");
+    assert_whole(root.path(), 64);
+    assert!(parts_left(root.path()).is_empty());
+    let summary = run(2, root.path(), &format!("cache --summary {FLAGS}"));
+    let rows: Vec<Vec<&str>> = summary.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["ant", "30", "2", "1.000"]), "{summary:?}");
+    // And other jobs, of any size, use it.
+    assert!(run(2, root.path(), TRAIN).expect_success().stderr.contains("reusing the dataset cache"));
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_that_is_trusted() {
+    let root = slow_pictures();
+    let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
+    let stderr = job.wait_until(|stderr| stderr.contains("building the dataset cache"));
+    for rank in [0, 1] {
+        kill_process(announced_pid(rank, &stderr).unwrap(), Signal::KILL).unwrap();
+    }
+    assert_ne!(job.wait().status, Some(0));
+    assert!(!root.path().join(CACHE).exists());
+    assert_eq!(parts_left(root.path()).len(), 1);
+
+    run(2, root.path(), &format!("cache {FLAGS}")).expect_success();
+    assert_whole(root.path(), 24);
+}
+
+#[test]
+fn two_jobs_at_once_build_it_once() {
+    let root = slow_pictures();
+    let flags = format!("cache {FLAGS}");
+    let mut first = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
+    first.wait_until(|stderr| stderr.contains("building the dataset cache"));
+    let second = launcher(2, root.path()).run(&binary("rust-train"), flags.split(' '));
+    second.expect_success();
+    assert!(!second.stderr.contains("building the dataset cache"), "{second:?}");
+    first.wait().expect_success();
+    assert_whole(root.path(), 24);
+}
+
+#[test]
+fn a_broken_picture_on_any_rank_ends_all_or_is_left_out() {
+    let root = pictures(40, 30);
+    let path = root.path().join("pictures/train/bee/029.png"); // the last rank's
+    let length = fs::metadata(&path).unwrap().len() as usize;
+    fs::write(&path, vec![b'x'; length]).unwrap();
+    let fails = run(3, root.path(), &format!("cache {FLAGS}"));
+    assert_eq!(fails.status, Some(2), "{fails:?}");
+    assert_eq!(fails.error_lines().len(), 1, "{fails:?}");
+    assert!(fails.error_lines()[0].contains("train/bee/029.png: not a readable picture"), "{fails:?}");
+    assert!(parts_left(root.path()).is_empty() && !root.path().join(CACHE).exists());
+
+    for format in ["pixels", "encoded"] {
+        let flags = format!("{TRAIN}-{format} --on-bad-image skip --cache-format {format}");
+        let skips = run(3, root.path(), &flags);
+        skips.expect_success();
+        assert!(skips.stderr.contains("1 pictures cannot be decoded and are left out"), "{skips:?}");
+        assert!(skips.stderr.contains("59 training and 4 validation pictures"), "{skips:?}");
+    }
+    let summary = run(1, root.path(), &format!("cache --summary {FLAGS}"));
+    assert!(summary.stdout.contains("skipped: train/bee/029.png: "), "{summary:?}");
+}
+
+#[test]
+fn a_damaged_cache_is_found_and_said() {
+    let root = pictures(40, 30);
+    run(1, root.path(), &format!("cache {FLAGS}")).expect_success();
+    let cache = root.path().join(CACHE);
+    let whole = fs::read(&cache).unwrap();
+    // The pixels of a bee: one of them changes.
+    let place = whole.windows(48).position(|bytes| bytes == [200, 90, 30].repeat(16)).unwrap() as u64;
+    fs::File::options().write(true).open(&cache).unwrap().write_all_at(&[7], place + 5).unwrap();
+    let train = run(2, root.path(), TRAIN);
+    assert_eq!(train.status, Some(1), "{train:?}");
+    assert!(train.stderr.contains("do not match their checksum"), "{train:?}");
+    let verify = run(1, root.path(), &format!("cache --verify {FLAGS}"));
+    assert_eq!(verify.status, Some(1), "{verify:?}");
+    assert!(verify.stdout.contains("the bytes of train/bee/") && verify.stderr.contains("delete it"), "{verify:?}");
+
+    // One that is cut off is built anew.
+    fs::write(&cache, &whole[..whole.len() / 2]).unwrap();
+    let explain = run(1, root.path(), &format!("cache --explain {FLAGS}"));
+    assert_eq!(explain.status, Some(1), "{explain:?}");
+    let again = run(2, root.path(), &format!("cache {FLAGS}"));
+    again.expect_success();
+    assert!(again.stderr.contains("cannot be used: it was never completed, is cut off"), "{again:?}");
+    assert_whole(root.path(), 64);
+}
+
+#[test]
+fn a_cache_may_go_while_a_job_uses_it() {
+    let root = pictures(40, 60);
+    let flags = format!("{TRAIN} --epochs 40").replace("--epochs 1 ", "");
+    let mut job = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
+    job.wait_until(|stderr| stderr.contains("epoch 1:"));
+    fs::remove_dir_all(root.path().join("pictures")).unwrap();
+    let outcome = job.wait();
+    outcome.expect_success();
+    assert!(outcome.stderr.contains("epoch 40:"), "{outcome:?}");
+}
+
+#[test]
+fn pictures_straight_from_their_files() {
+    let root = pictures(40, 30);
+    let outcome = run(2, root.path(), &format!("{TRAIN} --cache-format none"));
+    outcome.expect_success();
+    assert!(!root.path().join("pictures/.rust-train").exists());
+    // A file that goes while the job runs ends it, with its name.
+    let flags = format!("{TRAIN}2 --cache-format none --epochs 1000").replace("--epochs 1 ", "");
+    let mut job = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
+    job.wait_until(|stderr| stderr.contains("epoch 1:"));
+    fs::remove_file(root.path().join("pictures/train/ant/007.png")).unwrap();
+    let outcome = job.wait();
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("pictures/train/ant/007.png: opening the picture"), "{outcome:?}");
+}
+
+/// Runs `rust-train cache` where `prepare` has changed the file systems, in a namespace of its own.
+fn in_namespace(folder: &Path, prepare: &str, arguments: &str) -> (Option<i32>, String) {
+    let script = format!("set -e; {prepare}; exec \"$0\" {arguments}");
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "timeout", "60", "bash", "-c", &script])
+        .arg(binary("rust-train"))
+        .env("XDG_CACHE_HOME", folder.join("home"))
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn pictures_that_lie_where_nobody_may_write() {
+    if !can_make_nodes() {
+        return;
+    }
+    let root = pictures(40, 10);
+    let read_only = "mount --bind pictures pictures; mount -o remount,bind,ro pictures";
+    let (status, stderr) = in_namespace(root.path(), read_only, &format!("cache {FLAGS}"));
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stderr.contains("cannot be written to; the cache goes to"), "{stderr}");
+    assert!(!root.path().join(CACHE).exists());
+    assert_eq!(fs::read_dir(root.path().join("home/rust-train")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_disk_that_is_or_gets_full() {
+    if !can_make_nodes() {
+        return;
+    }
+    let root = pictures(40, 200);
+    fs::create_dir(root.path().join("disk")).unwrap();
+    let arguments = format!("cache {FLAGS} --cache disk");
+    // 404 pictures of 768 bytes: 303 KiB.
+    let small = "mount -t tmpfs -o size=128k tmpfs disk";
+    let (status, stderr) = in_namespace(root.path(), small, &arguments);
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("are free; name another folder with --cache"), "{stderr}");
+
+    // There is room for the pictures, but not for the rest: what was written is removed again.
+    let list = "ls -A disk >list";
+    let narrow = "mount -t tmpfs -o size=308k tmpfs disk";
+    let script = format!("{narrow}; \"$0\" {arguments} || status=$?; {list}; (exit ${{status:-0}})");
+    let (status, stderr) = in_namespace(root.path(), &script, "--version");
+    assert_eq!(status, Some(1), "{stderr}");
+    assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{stderr}");
+    assert_eq!(fs::read_to_string(root.path().join("list")).unwrap(), "", "nothing is left");
+}
