@@ -1,45 +1,305 @@
 //! The command line.
 
-use clap::Parser;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sbatch::Version;
+
+use crate::memory::{Optimizer, Precision};
 
 /// Judge devices, ranks and batch before a job is submitted.
 ///
-/// Prints the layout that the flags give, each value with its origin, and says whether every rank gets an equal part of
-/// the batch. What is not given is taken from this machine: one node, and a rank for each CUDA device of it, or one
-/// rank where it has none.
+/// Reads a batch script as sbatch does, resolves the layout that it asks for, and says what would be refused, fail, hang
+/// or waste: on a login node, in milliseconds, without MPI, CUDA or libtorch. Without a script the flags describe the
+/// job, and what they leave open is taken from this machine.
 #[derive(Clone, Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
-    /// Pictures per step over all ranks
-    #[arg(long, value_name = "N")]
-    pub batch: usize,
+#[command(version, max_term_width = 100, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// What to do instead of judging
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 
-    /// Nodes of the job
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub nodes: usize,
+    /// What to judge
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+}
 
-    /// Ranks on each node. Default: one for each device
-    #[arg(long, value_name = "N")]
-    pub ranks_per_node: Option<usize>,
+/// The verbs other than judging.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tabulate the layouts that work: nodes, ranks, micro-batch, accumulation, memory, scaling
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
 
-    /// CUDA devices on each node. Default: those of this machine
-    #[arg(long, value_name = "N")]
-    pub gpus_per_node: Option<usize>,
+    /// Write a site file with what sinfo knows, to be completed by a person
+    SiteInit(SiteInitArgs),
+}
+
+/// The flags of judging.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JudgeArgs {
+    /// Batch script to judge; - reads it from standard input
+    pub(crate) script: Option<PathBuf>,
+
+    /// Options of sbatch, which override those of the script
+    #[arg(last = true, value_name = "SBATCH OPTIONS")]
+    pub(crate) sbatch: Vec<String>,
+
+    /// Pictures per step over all ranks. Default: what the script's rust-train is given
+    #[arg(long, value_name = "N", help_heading = "Layout", allow_negative_numbers = true)]
+    pub(crate) batch: Option<i64>,
+
+    /// Pictures per forward pass on one rank. Default: batch / ranks / accumulation
+    #[arg(long, value_name = "N", help_heading = "Layout")]
+    pub(crate) micro_batch: Option<usize>,
+
+    /// Micro-batches that each rank adds up for one step. Default: what batch and micro-batch leave, else 1
+    #[arg(long, value_name = "N", help_heading = "Layout")]
+    pub(crate) accumulation: Option<usize>,
+
+    /// Nodes of the job. Default: the script's, else 1
+    #[arg(long, value_name = "N", help_heading = "Layout")]
+    pub(crate) nodes: Option<usize>,
+
+    /// Ranks on each node. Default: what the script starts, else one for each device
+    #[arg(long, value_name = "N", help_heading = "Layout")]
+    pub(crate) ranks_per_node: Option<usize>,
+
+    /// CUDA devices on each node. Default: the script's, else those of this machine
+    #[arg(long, value_name = "N", help_heading = "Layout")]
+    pub(crate) gpus_per_node: Option<usize>,
 
     /// Devices of each node, as rust-train takes them: '' (CUDA where there is, else the CPU), cpu, cuda, 0, 0,1, cuda:0
-    #[arg(long, default_value = "", value_name = "DEVICES")]
-    pub device: String,
+    #[arg(long, value_name = "DEVICES", help_heading = "Layout")]
+    pub(crate) device: Option<String>,
 
-    /// Micro-batches that each rank adds up for one step
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub accumulation: usize,
+    /// What is trained
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+
+    /// Training samples in the data set, to judge steps and last batches
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) samples: Option<usize>,
+
+    /// Highest learning rate, to judge it against the batch
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    pub(crate) lr: Option<f64>,
+
+    /// Threads that prepare batches, per rank
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) loader_threads: Option<usize>,
+
+    /// How long a checkpoint takes, to judge --signal against it
+    #[arg(long, value_name = "SECONDS", help_heading = "Training")]
+    pub(crate) checkpoint_seconds: Option<u64>,
+
+    /// Slurm's release, such as 23.02. Default: the site file's, else what sinfo says under --login
+    #[arg(long, value_name = "YY.MM", help_heading = "Site")]
+    pub(crate) slurm: Option<Version>,
+
+    /// Site file (TOML). Default: $CHECK_DEVICES_SITE, ~/.config/check-devices.toml, /etc/check-devices.toml
+    #[arg(long, value_name = "FILE", help_heading = "Site")]
+    pub(crate) site: Option<PathBuf>,
+
+    /// Also ask this login node: sinfo, scontrol, file systems, libraries of the program
+    #[arg(long, help_heading = "Where")]
+    pub(crate) login: bool,
+
+    /// Also ask the controller whether it would take the job: sbatch --test-only
+    #[arg(long, help_heading = "Where")]
+    pub(crate) test_only: bool,
+
+    /// Let all ranks look together, with a tiny all-reduce: srun check-devices --probe
+    #[arg(long, help_heading = "Where")]
+    pub(crate) probe: bool,
+
+    /// Longest wait for another rank under --probe, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, help_heading = "Where")]
+    pub(crate) probe_timeout: f64,
+
+    /// Judge what was gathered elsewhere (TOML), instead of looking
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) facts: Option<PathBuf>,
+
+    /// Print what was gathered as TOML, for --facts, and judge nothing
+    #[arg(long, help_heading = "Where")]
+    pub(crate) print_facts: bool,
+
+    /// How to report: text for people, json for programs, github for annotations in a workflow
+    #[arg(long, value_enum, default_value_t = Format::Text, help_heading = "Report")]
+    pub(crate) format: Format,
+
+    /// Colour
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN", help_heading = "Report")]
+    pub(crate) color: Color,
+
+    /// Make only these checks
+    #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Report")]
+    pub(crate) only: Vec<String>,
+
+    /// Do not make these checks
+    #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Report")]
+    pub(crate) skip: Vec<String>,
+
+    /// Let warnings fail too
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Report")]
+    pub(crate) deny: Option<Deny>,
+
+    /// Also name every check that was skipped, and why
+    #[arg(long, short, help_heading = "Report")]
+    pub(crate) verbose: bool,
+
+    /// Mend in the script what can be mended safely
+    #[arg(long, help_heading = "Report", requires = "script")]
+    pub(crate) fix: bool,
+
+    /// Explain a check, and judge nothing
+    #[arg(long, value_name = "ID", help_heading = "Report")]
+    pub(crate) explain: Option<String>,
+
+    /// List all checks, and judge nothing
+    #[arg(long, help_heading = "Report")]
+    pub(crate) list_checks: bool,
+}
+
+/// What is trained: enough to estimate memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TrainingArgs {
+    /// Network, to estimate memory: resnet18, resnet50…
+    #[arg(long, value_name = "NAME", help_heading = "Training")]
+    pub(crate) model: Option<String>,
+
+    /// Side of the pictures, in pixels. Default: what the model was made for
+    #[arg(long, value_name = "PIXELS", help_heading = "Training")]
+    pub(crate) image_size: Option<usize>,
+
+    /// Classes of the data set. Default: 1000
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) classes: Option<usize>,
+
+    /// Optimizer: sgd (one moment), adam (two: also adamw, lamb)
+    #[arg(long = "opt", value_enum, value_name = "NAME", hide_possible_values = true, help_heading = "Training")]
+    pub(crate) optimizer: Option<Optimizer>,
+
+    /// Mixed precision: fp32 (none), bf16, fp16
+    #[arg(long = "amp", value_enum, value_name = "TYPE", hide_possible_values = true, help_heading = "Training")]
+    pub(crate) precision: Option<Precision>,
+
+    /// Accelerator: a name of the table (a100-40, h100, v100-32…), of the site file, or its memory (48G)
+    #[arg(long = "gpu", value_name = "NAME", help_heading = "Training")]
+    pub(crate) accelerator: Option<String>,
+}
+
+/// The flags of `plan`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanArgs {
+    /// Pictures per step over all ranks
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: usize,
+
+    /// Numbers of GPUs: 64, 8..512, or 8,16,64
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) gpus: String,
+
+    /// GPUs on each node
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) gpus_per_node: usize,
+
+    /// What is trained
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+
+    /// Most micro-batches that a rank adds up for one step
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) max_accumulation: usize,
+
+    /// Bandwidth of an all-reduce between nodes, per GPU, in GB/s. Default: one 200 Gb/s link for every node
+    #[arg(long, value_name = "GB/S", help_heading = "Scaling")]
+    pub(crate) bandwidth: Option<f64>,
+
+    /// Time that a message takes however small it is, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 20.0, help_heading = "Scaling")]
+    pub(crate) latency: f64,
+
+    /// Sustained speed of an accelerator, in TFLOP/s. Default: 40 for half precision, 10 for single
+    #[arg(long, value_name = "TFLOPS", help_heading = "Scaling")]
+    pub(crate) speed: Option<f64>,
+
+    /// Rows at most; the best spread over the range are shown
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) rows: usize,
+
+    /// Site file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) site: Option<PathBuf>,
+
+    /// How to print: text or json
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// Colour
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// The flags of `site-init`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SiteInitArgs {
+    /// File to write, which must not exist yet. Default: standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// How to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For GitHub's workflows.
+    Github,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// By CLICOLOR_FORCE and NO_COLOR, else where the output is a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What fails the judgement beside errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Deny {
+    /// Warnings.
+    Warnings,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   check-devices --batch 64                                      this machine
   check-devices --batch 64 --device 0,1                         two devices of it, two ranks
-  check-devices --batch 4096 --nodes 8 --gpus-per-node 4        a job on 32 GPUs, from a login node
-  check-devices --batch 256 --nodes 2 --ranks-per-node 16 --device cpu
+  check-devices train.sbatch                                    a batch script, before sbatch
+  check-devices train.sbatch --batch 4096 -- --nodes=8          … as if submitted with sbatch --nodes=8
+  check-devices train.sbatch --login                            … with what sinfo and the file systems say
+  check-devices --batch 4096 --nodes 8 --gpus-per-node 4        a job on 32 GPUs without a script
+  check-devices --batch 1024 --model resnet50 --gpu a100-40 --gpus-per-node 4
+  srun check-devices --batch 64                                 devices, cores, limits, in the allocation
+  srun check-devices --probe --batch 64                         … and all ranks together
 
-Exit status: 0 the layout works, 1 it does not, 2 wrong usage.";
+In a script, # check-devices: allow(L14) on a line of its own silences a check; --explain L14 says what it is for.
+Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings), 2 wrong usage.";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  check-devices plan --batch 4096 --gpus 8..512 --model resnet50 --gpu a100-40 --amp bf16
+  check-devices plan --batch 1024 --gpus 4,8,16 --gpus-per-node 8
+
+Scaling: a step computes 6 FLOPs for each MAC and picture at --speed, then all-reduces the gradients in a ring:
+2·(n−1)/n · bytes / bandwidth + 2·(n−1)·latency over n nodes, of which what backward (two thirds of the computing)
+cannot hide is lost.";

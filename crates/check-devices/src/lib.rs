@@ -1,42 +1,39 @@
 //! Judges devices, ranks and batch before a job is submitted.
 //!
+//! ```text
+//! cli.rs       flags, as typed
+//! resolve/     flags, script (sbatch, shell/, commands/), site/ -> Subject: every value with its origin
+//! gather/      what the login node and the allocation say -> facts.rs
+//! checks/      Subject -> findings: one file a check or close family, one list
+//! report/      layout and findings, for people, programs and GitHub
+//! plan/        the layouts that work
+//! ```
+//!
 //! Runs on a login node in milliseconds: it links neither MPI nor CUDA nor libtorch, and uses the very arithmetic
-//! (`layout`) that the trainer runs.
+//! (`layout`) that the trainer runs. The ranks look together in a program of its own, `check-devices-probe`, which this
+//! one becomes under `--probe`.
 
+mod check;
+mod checks;
 mod cli;
+mod commands;
+mod explain;
+pub mod facts;
+mod finding;
+mod fix;
+mod gather;
+mod job;
+mod judge;
 mod machine;
+mod memory;
+mod origin;
+mod plan;
+mod report;
 mod resolve;
+mod run;
+mod shell;
+mod site;
+mod subject;
+mod terminal;
 
-use std::io::Write;
-use std::process::ExitCode;
-
-use clap::Parser;
-
-use cli::Cli;
-use resolve::resolve;
-
-/// Runs the program: exit status 0 where the layout works, 1 where it does not, 2 on wrong usage.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print(); // where stderr is closed there is nobody to tell
-            return ExitCode::from(error.exit_code() as u8);
-        }
-    };
-    let report = resolve(&cli, machine::nvidia_devices);
-    let mut out = std::io::stdout().lock();
-    match report {
-        Ok(report) => {
-            let shown = write!(out, "{report}").and_then(|()| out.flush());
-            match shown {
-                Ok(()) if report.fits() => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            }
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
-}
+pub use run::{Invocation, main};

@@ -1,42 +1,38 @@
 //! The binary as a user sees it.
 
+use std::fs;
+
 use assert_cmd::Command;
 
-fn check_devices(flags: &str) -> (i32, String) {
+/// Runs the program in an empty folder of its own, with `script` in it as `job.sbatch` if there is one.
+fn in_folder(flags: &str, script: Option<&str>) -> (i32, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(script) = script {
+        fs::write(folder.path().join("job.sbatch"), script).unwrap();
+    }
     let output = Command::new(assert_cmd::cargo::cargo_bin!("check-devices"))
         .args(flags.split_whitespace())
+        .current_dir(folder.path())
+        .env_clear()
+        .env("HOME", folder.path())
         .output()
         .expect("the binary starts");
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code().expect("an exit status"), text)
+    (output.status.code().expect("an exit status"), text, folder)
+}
+
+fn check_devices(flags: &str) -> (i32, String) {
+    let (status, text, _) = in_folder(flags, None);
+    (status, text)
 }
 
 #[test]
 fn what_fits_and_what_does_not() {
     let fits = check_devices("--batch 4096 --nodes 8 --gpus-per-node 4");
-    insta::assert_snapshot!(fits.1, @r"
-    nodes                         8   (flag)
-    CUDA devices per node         4   (flag)
-    device of each rank        cuda   (default)
-    ranks per node                4   (one for each device)
-    ranks                        32   (nodes × ranks per node)
-    accumulation                  1   (default)
-    batch                      4096   (flag)
-    batch per rank              128   (batch / ranks / accumulation)
-    ok
-    ");
+    insta::assert_snapshot!(fits.1);
     assert_eq!(fits.0, 0);
     let uneven = check_devices("--batch 100 --nodes 8 --gpus-per-node 4");
-    insta::assert_snapshot!(uneven.1, @r"
-    nodes                         8   (flag)
-    CUDA devices per node         4   (flag)
-    device of each rank        cuda   (default)
-    ranks per node                4   (one for each device)
-    ranks                        32   (nodes × ranks per node)
-    accumulation                  1   (default)
-    batch                       100   (flag)
-    error: --batch: a global batch of 100 cannot be shared evenly by 32 ranks; nearest batches that fit: 96, 128; nearest numbers of ranks for 100: 25, 50
-    ");
+    insta::assert_snapshot!(uneven.1);
     assert_eq!(uneven.0, 1);
     let unknown = check_devices("--batch 64 --device gpu");
     insta::assert_snapshot!(
@@ -51,4 +47,122 @@ fn the_help_teaches_with_examples() {
     let (status, text) = check_devices("--help");
     assert_eq!(status, 0);
     assert!(text.contains("check-devices --batch 64 --device 0,1"), "{text}");
+}
+
+const SCRIPT: &str = "\
+#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --mem=1.5T --time=2d
+srun rust-train --batch 64 # check-devices: allow(L22)
+";
+
+#[test]
+fn a_script_for_people_for_programs_and_for_github() {
+    let (status, text, _) = in_folder("job.sbatch", Some(SCRIPT));
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 1);
+    let (status, text, _) = in_folder("job.sbatch --format json --only P15,L14", Some(SCRIPT));
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 1);
+    let (status, text, _) = in_folder("job.sbatch --format github --only P15", Some(SCRIPT));
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 1);
+}
+
+#[test]
+fn what_is_safe_is_mended_in_place() {
+    let (status, text, folder) = in_folder("job.sbatch --fix", Some(SCRIPT));
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("job.sbatch: 2 changes"), "{text}");
+    let mended = fs::read_to_string(folder.path().join("job.sbatch")).unwrap();
+    assert_eq!(mended, SCRIPT.replace("1.5T", "1536G").replace("2d", "2-00:00:00"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn exit_status_follows_what_is_denied_skipped_and_allowed() {
+    let warned = "#!/bin/bash\n#SBATCH --mem=4G\nsrun -n 1 hostname\n";
+    let cases = [
+        ("job.sbatch", warned.to_owned(), 0),
+        ("job.sbatch --deny warnings", warned.to_owned(), 1),
+        ("job.sbatch --deny warnings --skip L16", warned.to_owned(), 0),
+        ("job.sbatch --deny warnings", format!("{warned}# check-devices: allow(L16)\n"), 0),
+        ("job.sbatch --deny warnings", format!("{warned}# check-devices: allow(L14)\n"), 1),
+        ("job.sbatch", SCRIPT.to_owned(), 1),
+        ("job.sbatch --only L16", SCRIPT.to_owned(), 0),
+        ("job.sbatch --only X1", SCRIPT.to_owned(), 2),
+        ("none.sbatch", SCRIPT.to_owned(), 2),
+        ("", SCRIPT.to_owned(), 2),
+        ("job.sbatch --site none.toml", SCRIPT.to_owned(), 2),
+        ("job.sbatch -- --nodez=2", SCRIPT.to_owned(), 2),
+    ];
+    for (flags, script, expected) in cases {
+        let (status, text, _) = in_folder(flags, Some(&script));
+        assert_eq!(status, expected, "{flags}: {text}");
+    }
+}
+
+#[test]
+fn an_allowed_check_is_silent_on_its_line_only() {
+    let script = "#!/bin/bash\n#SBATCH --time=24:00 # check-devices: allow(P16)\n#SBATCH --mem=64\nhostname\n";
+    let (_, text, _) = in_folder("job.sbatch --only P16", Some(script));
+    assert!(text.contains("--mem=64 is 64 MiB") && !text.contains("24 minutes"), "{text}");
+    assert!(text.contains("1 allowed by the script"), "{text}");
+}
+
+#[test]
+fn checks_are_listed_and_explained() {
+    let (status, text) = check_devices("--list-checks");
+    assert_eq!((status, text.lines().count() > 100), (0, true));
+    let (status, text) = check_devices("--explain l03");
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 0);
+    let (status, text) = check_devices("--explain X1");
+    assert_eq!(
+        (status, text.as_str()),
+        (2, "error: --explain: no check is called 'X1'; check-devices --list-checks names them\n")
+    );
+}
+
+#[test]
+fn a_plan() {
+    let (status, text) =
+        check_devices("plan --batch 4096 --gpus 8..512 --model resnet50 --gpu a100-40 --amp bf16 --rows 8");
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 0);
+    let (status, text) = check_devices("plan --batch 7 --gpus 8..16");
+    assert_eq!(status, 1, "{text}");
+    let (status, text) = check_devices("plan --batch 64 --gpus many");
+    assert_eq!((status, text.as_str()), (2, "error: --gpus: 'many' is no number: use 64, 8..512 or 8,16,64\n"));
+}
+
+#[test]
+fn the_scripts_to_copy_pass_without_a_warning() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../slurm");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let script = fs::read_to_string(&path).unwrap();
+        let (status, text, _) = in_folder("job.sbatch --deny warnings", Some(&script));
+        assert_eq!(status, 0, "{}: {text}", path.display());
+        assert!(script.contains("check-devices"), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+/// The program must start on a login node that has none of these.
+#[test]
+fn neither_mpi_nor_cuda_nor_libtorch_is_linked() {
+    let binary = assert_cmd::cargo::cargo_bin!("check-devices");
+    let Ok(output) = std::process::Command::new("ldd").arg(binary).output() else {
+        eprintln!("SKIPPED: there is no ldd here");
+        return;
+    };
+    let libraries = String::from_utf8(output.stdout).unwrap();
+    assert!(libraries.contains("libc"), "{libraries}");
+    for heavy in ["torch", "cuda", "mpi", "nvidia"] {
+        assert!(!libraries.contains(heavy), "{libraries}");
+    }
 }

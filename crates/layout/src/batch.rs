@@ -49,7 +49,7 @@ fn sharers(ranks: usize, accumulation: usize) -> String {
 
 /// The help: batches near by that fit these ranks, and numbers of ranks near by that fit this batch.
 fn fits(global: usize, ranks: usize, accumulation: usize) -> String {
-    let batches = nearest_multiples(global, ranks * accumulation);
+    let batches = nearest_multiples(global, ranks.saturating_mul(accumulation));
     let mut text = format!("nearest batches that fit: {}", join(&batches));
     if global.is_multiple_of(accumulation) {
         let worlds = nearest_divisors(global / accumulation, ranks);
@@ -116,14 +116,14 @@ pub fn nearest_multiples(value: usize, step: usize) -> Vec<usize> {
     if below == value && value > 0 {
         return vec![value];
     }
-    [below, below + step.get()].into_iter().filter(|&multiple| multiple > 0).collect()
+    [below, below.saturating_add(step.get())].into_iter().filter(|&multiple| multiple > 0).collect()
 }
 
 /// The divisors of `value` next to `near`, below first.
 ///
 /// `near` itself is the only one when it is a divisor.
 pub fn nearest_divisors(value: usize, near: usize) -> Vec<usize> {
-    if value == 0 || near == 0 {
+    if value == 0 || near == 0 || value > LARGEST_FACTORED {
         return Vec::new();
     }
     if value.is_multiple_of(near) {
@@ -135,10 +135,13 @@ pub fn nearest_divisors(value: usize, near: usize) -> Vec<usize> {
     below.into_iter().chain(divisors.get(above).copied()).collect()
 }
 
+/// The largest value whose divisors are listed: a million trial divisions, and more than any batch.
+const LARGEST_FACTORED: usize = 1 << 40;
+
 fn divisors(value: usize) -> Vec<usize> {
     let mut small = Vec::new();
     let mut large = Vec::new();
-    for divisor in (1..).take_while(|divisor| divisor * divisor <= value) {
+    for divisor in (1..).take_while(|divisor| *divisor <= value / divisor) {
         if value.is_multiple_of(divisor) {
             small.push(divisor);
             if divisor != value / divisor {

@@ -6,7 +6,9 @@
 mod batch;
 mod devices;
 mod shard;
+mod solve;
 
 pub use batch::{BatchError, BatchLayout, nearest_divisors, nearest_multiples};
 pub use devices::{DeviceError, DeviceRequest};
 pub use shard::Shard;
+pub use solve::{BatchFactors, SolveError};

@@ -1,0 +1,49 @@
+//! B10, B11: good to know.
+
+use super::super::need;
+use super::shares::{micro, micro_span};
+use crate::check::{Check, Outcome, Tier};
+use crate::finding::{Finding, Severity};
+use crate::memory::Precision;
+
+pub(crate) const B10: Check = Check {
+    id: "B10",
+    title: "the micro-batch is no multiple of 8 in half precision",
+    severity: Severity::Info,
+    tier: Tier::Script,
+    explanation: "Tensor cores compute half-precision products in tiles of 8; other sizes are padded.",
+    source: "NVIDIA, Deep Learning Performance: Matrix Multiplication",
+    run: |subject| {
+        let precision = need!(subject.training.precision.as_ref(), "the precision is not given (--amp)");
+        let (micro, _) = need!(micro(subject), "no batch is given");
+        if precision.value == Precision::Fp32 || micro % 8 == 0 {
+            return Outcome::Pass;
+        }
+        Outcome::of(
+            [Finding::info(format!("a micro-batch of {micro} is no multiple of 8")).at(micro_span(subject), "")],
+        )
+    },
+};
+
+pub(crate) const B11: Check = Check {
+    id: "B11",
+    title: "the learning rate is far from the usual one for this batch",
+    severity: Severity::Info,
+    tier: Tier::Script,
+    explanation: "SGD on ImageNet-like data uses about 0.1 for a batch of 256, scaled linearly with the batch. More than four \
+                  times off, either way, is reported.",
+    source: "Goyal et al., Accurate, Large Minibatch SGD, 2017",
+    run: |subject| {
+        let rate = need!(subject.training.learning_rate.as_ref(), "the learning rate is not given (--lr)");
+        let batch = subject.first_layout().batch.as_ref().and_then(|batch| batch.as_ref().ok());
+        let batch = need!(batch, "no batch is given").global();
+        let usual = 0.1 * batch as f64 / 256.0;
+        if (0.25..=4.0).contains(&(rate.value / usual)) {
+            return Outcome::Pass;
+        }
+        Outcome::of([Finding::info(format!(
+            "a learning rate of {} for a batch of {batch}; linear scaling gives {usual:.3}",
+            rate.value
+        ))])
+    },
+};

@@ -1,0 +1,227 @@
+//! M: does it fit into the accelerator's memory, and the job's into the node's?
+
+use super::need;
+use crate::check::{Check, Outcome, Tier};
+use crate::finding::{Finding, Severity};
+use crate::memory::{Accelerator, Bytes, Estimate, Optimizer, Precision, estimate};
+use crate::subject::Subject;
+
+/// The estimate with its assumptions, and the accelerator.
+struct Fit<'s> {
+    estimate: Estimate,
+    accelerator: &'s Accelerator,
+    assumptions: String,
+}
+
+fn fit<'s>(subject: &'s Subject<'_>) -> Result<Fit<'s>, Outcome> {
+    let training = &subject.training;
+    let Some(model) = &training.model else { return Err(Outcome::skip("the model is not given (--model)")) };
+    if subject.layouts.iter().all(|layout| layout.on_cpu) && training.accelerator.is_none() {
+        return Err(Outcome::skip("the ranks compute on the CPU"));
+    }
+    let Some(accelerator) = training.accelerator.as_ref().map(|accelerator| &accelerator.value) else {
+        return Err(Outcome::skip(
+            "the accelerator is not given (--gpu), nor known from the job's GPU type or the site file",
+        ));
+    };
+    let optimizer = training.optimizer.as_ref().map_or(Optimizer::Sgd, |optimizer| optimizer.value);
+    let precision = training.precision.as_ref().map_or(Precision::Fp32, |precision| precision.value);
+    let size = training.image_size.as_ref().map(|size| size.value);
+    let estimate = estimate(&model.value, size, training.classes, optimizer, precision)
+        .map_err(|error| Outcome::unknown(format!("{error:#}")))?;
+    let given = |given: bool| if given { "" } else { " (assumed)" };
+    let assumptions = format!(
+        "{} at {} pixels, {:.1} M parameters, {}{}, {}{}, on {} with {}",
+        model.value,
+        estimate.image_size,
+        estimate.parameters as f64 / 1e6,
+        if optimizer == Optimizer::Sgd { "SGD with momentum" } else { "Adam" },
+        given(training.optimizer.is_some()),
+        match precision {
+            Precision::Fp32 => "single precision",
+            Precision::Bf16 => "bfloat16 autocast",
+            Precision::Fp16 => "float16 autocast",
+        },
+        given(training.precision.is_some()),
+        accelerator.name,
+        Bytes(accelerator.bytes),
+    );
+    Ok(Fit { estimate, accelerator, assumptions })
+}
+
+fn micro(subject: &Subject<'_>) -> Option<usize> {
+    Some(subject.first_layout().batch.as_ref()?.as_ref().ok()?.micro())
+}
+
+pub(crate) const M01: Check = Check {
+    id: "M01",
+    title: "weights, gradients and optimizer do not fit",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "Bytes for each parameter: 12 for SGD with momentum in single precision (weight, gradient, momentum), 16 for \
+                  Adam, and 2 more under autocast for the half-precision copy. An error above the accelerator's memory, a \
+                  warning above 90 % of it.",
+    source: "PyTorch, optimizers' state; automatic mixed precision",
+    run: |subject| {
+        let fit = need!(fit(subject));
+        let (states, memory) = (fit.estimate.states, fit.accelerator.bytes);
+        let message = format!("weights, gradients and optimizer take {} of {}", Bytes(states), Bytes(memory));
+        let finding = match states {
+            states if states > memory => Finding::error(message),
+            states if states > memory / 10 * 9 => Finding::warning(message),
+            _ => return Outcome::Pass,
+        };
+        Outcome::of([finding.note(fit.assumptions)])
+    },
+};
+
+pub(crate) const M02: Check = Check {
+    id: "M02",
+    title: "the micro-batch does not fit",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "States plus the activations of the micro-batch plus the overhead of a CUDA context. Activations are a range: \
+                  at least the inputs of all layers with parameters, at most the value of every operation. An error where \
+                  even the low end does not fit, a warning where the high end does not.",
+    source: "architectures: the network walked as data",
+    run: |subject| {
+        let fit = need!(fit(subject));
+        let micro = need!(micro(subject), "no batch is given");
+        let total = fit.estimate.total(micro);
+        let memory = fit.accelerator.bytes;
+        let message = format!("a micro-batch of {micro} takes {total} of {}", Bytes(memory));
+        let finding = match total {
+            total if total.low > memory => Finding::error(message),
+            total if total.high > memory => Finding::warning(format!("{message}: it may not fit")),
+            _ => return Outcome::Pass,
+        };
+        let (safe, optimistic) = fit.estimate.largest_micro(memory);
+        Outcome::of([finding
+            .at(subject.batch_span(), "")
+            .help(format!("{safe} fit surely, {optimistic} at best; raise --accumulation, or use more ranks"))
+            .note(fit.assumptions)])
+    },
+};
+
+pub(crate) const M03: Check = Check {
+    id: "M03",
+    title: "the overhead of CUDA and NCCL counts",
+    severity: Severity::Info,
+    tier: Tier::Script,
+    explanation: "About 0.55 GiB of each device go to the CUDA context with its kernels and to NCCL's buffers. Reported where \
+                  the micro-batch fits without it and not with it, or where it is more than 5 % of the memory.",
+    source: "measured with PyTorch 2 on Ampere and Hopper",
+    run: |subject| {
+        let fit = need!(fit(subject));
+        let memory = fit.accelerator.bytes;
+        let decides = micro(subject).is_some_and(|micro| {
+            let total = fit.estimate.total(micro).high;
+            total > memory && total - fit.estimate.overhead <= memory
+        });
+        if !decides && fit.estimate.overhead <= memory / 20 {
+            return Outcome::Pass;
+        }
+        Outcome::of([Finding::info(format!(
+            "{} of the {} go to CUDA and NCCL",
+            Bytes(fit.estimate.overhead),
+            Bytes(memory)
+        ))])
+    },
+};
+
+pub(crate) const M04: Check = Check {
+    id: "M04",
+    title: "less memory is free than the job needs",
+    severity: Severity::Error,
+    tier: Tier::Allocation,
+    explanation: "What other processes hold on a device is not there for the job, whatever its size.",
+    source: "NVML, nvmlDeviceGetMemoryInfo",
+    run: |subject| {
+        let fit = need!(fit(subject));
+        let micro = need!(micro(subject), "no batch is given");
+        let facts = need!(subject.allocation(), Tier::Allocation.how());
+        let Some(devices) = &facts.devices else { return Outcome::unknown(super::devices::nvml_error(facts)) };
+        let needed = fit.estimate.total(micro).low;
+        Outcome::of(devices.iter().filter_map(|device| {
+            let free = device.free_bytes.filter(|&free| free < needed)?;
+            Some(Finding::error(format!(
+                "device {}: {} are free, and the job needs at least {}",
+                device.index,
+                Bytes(free),
+                Bytes(needed)
+            )))
+        }))
+    },
+};
+
+pub(crate) const M05: Check = Check {
+    id: "M05",
+    title: "the job's memory may not hold the ranks",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "A rank of rust-train takes about 400 MiB, and its loader holds four micro-batches: a byte for each value as \
+                  decoded, four as floats. All ranks of a node share its --mem.",
+    source: "measured: rust-train on the CPU; dataset's loader",
+    run: |subject| {
+        let micro = need!(micro(subject), "no batch is given");
+        let job = subject.job();
+        let layout = subject.first_layout();
+        let of_cpus = || {
+            let memory = job.memory_per_cpu.as_ref()?;
+            let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value) * layout.placement.tasks_per_node;
+            Some((memory.value.mib.saturating_mul(cpus as u64), memory.span()))
+        };
+        let of_node = job.memory_per_node.as_ref().filter(|memory| memory.value.mib > 0);
+        let memory = of_node.map(|memory| (memory.value.mib, memory.span())).or_else(of_cpus);
+        let (mib, at) = need!(memory, "no amount of memory on a node follows from the job");
+        let size = subject.training.image_size.as_ref().map(|size| size.value);
+        let size = size
+            .or_else(|| Some(architectures::architecture(&subject.training.model.as_ref()?.value).ok()?.image_size));
+        let size = need!(size, "neither model nor image size is given");
+        let buffers = [4, micro as u64, 3, size as u64, size as u64, 5]
+            .iter()
+            .fold(1u64, |product, factor| product.saturating_mul(*factor));
+        let of_rank = buffers.saturating_add(400 << 20);
+        let ranks = layout.ranks_per_node.value as u64;
+        let needed = of_rank.saturating_mul(ranks);
+        if needed <= mib.saturating_mul(1 << 20) {
+            return Outcome::Pass;
+        }
+        Outcome::of([Finding::warning(format!(
+            "{ranks} ranks on a node want about {}, and the job has {}",
+            Bytes(needed),
+            Bytes(mib.saturating_mul(1 << 20))
+        ))
+        .at(at, "for all ranks of the node")
+        .help(format!("ask for --mem={}G", needed.div_ceil(1 << 30)))])
+    },
+};
+
+pub(crate) const M06: Check = Check {
+    id: "M06",
+    title: "what fits",
+    severity: Severity::Info,
+    tier: Tier::Script,
+    explanation: "The memory that the job needs, and the largest micro-batch that fits: surely, by the high estimate of the \
+                  activations, and at best, by the low one. An estimate with its assumptions, not a promise.",
+    source: "architectures: the network walked as data",
+    run: |subject| {
+        let fit = need!(fit(subject));
+        let (safe, optimistic) = fit.estimate.largest_micro(fit.accelerator.bytes);
+        let finding = match micro(subject) {
+            Some(micro) => {
+                Finding::info(format!("a rank needs {} with a micro-batch of {micro}", fit.estimate.total(micro)))
+            }
+            None => Finding::info(format!(
+                "a rank needs {} for its states",
+                Bytes(fit.estimate.states + fit.estimate.overhead)
+            )),
+        };
+        Outcome::of([finding
+            .note(format!(
+                "largest micro-batch: {safe} surely, {optimistic} at best; activations {} a picture",
+                fit.estimate.activations
+            ))
+            .note(fit.assumptions)])
+    },
+};

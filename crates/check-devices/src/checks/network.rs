@@ -1,0 +1,131 @@
+//! N: variables of NCCL and OpenMP.
+
+use super::{need, script};
+use crate::check::{Check, Outcome, Tier};
+use crate::finding::{Finding, Severity};
+use crate::report::plural;
+use crate::subject::Subject;
+
+/// The variable's value, from the script's exports, else from the task's environment.
+fn value<'s>(subject: &'s Subject<'_>, name: &str) -> Option<(&'s str, Option<sbatch::Span>)> {
+    let of_script = subject.exports(name).and_then(|set| Some((set.value.known()?, Some(set.value.span))));
+    of_script.or_else(|| subject.allocation()?.environment.get(name).map(|text| (text.as_str(), None)))
+}
+
+/// Variables for hunting bugs, and the values that cost speed or flood the log.
+const DEBUGGING: &[(&str, &[&str], &str)] = &[
+    ("NCCL_DEBUG", &["INFO", "TRACE"], "floods the log from every rank"),
+    ("NCCL_P2P_DISABLE", &["1"], "sends gradients through host memory"),
+    ("NCCL_SHM_DISABLE", &["1"], "sends gradients through the network"),
+    ("TORCH_DISTRIBUTED_DEBUG", &["DETAIL"], "checks every collective"),
+    ("CUDA_LAUNCH_BLOCKING", &["1"], "waits for every kernel"),
+    ("TORCH_CUDNN_V8_API_DEBUG", &["1"], "checks every convolution"),
+];
+
+pub(crate) const N01: Check = Check {
+    id: "N01",
+    title: "a variable for debugging is left set",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "NCCL_DEBUG=INFO, NCCL_P2P_DISABLE=1, CUDA_LAUNCH_BLOCKING=1 and their like help to find a fault, and cost \
+                  speed or fill the log once it is found.",
+    source: "NCCL, Environment Variables; CUDA C++ Programming Guide",
+    run: |subject| {
+        need!(script(subject));
+        Outcome::of(DEBUGGING.iter().filter_map(|(name, values, harm)| {
+            let set = subject.exports(name)?;
+            let text = set.value.known()?;
+            values.iter().any(|value| value.eq_ignore_ascii_case(text)).then(|| {
+                Finding::warning(format!("{name}={text} {harm}"))
+                    .at(set.value.span, "for debugging")
+                    .help("remove it when the fault is found")
+            })
+        }))
+    },
+};
+
+pub(crate) const N02: Check = Check {
+    id: "N02",
+    title: "NCCL_SOCKET_IFNAME names no interface of the node",
+    severity: Severity::Error,
+    tier: Tier::Allocation,
+    explanation: "NCCL_SOCKET_IFNAME is a list of prefixes (eth matches eth0), with = in front for whole names and ^ to \
+                  exclude. Where it matches no interface, NCCL ends: \"no socket interface found\".",
+    source: "NCCL, Environment Variables",
+    run: |subject| {
+        let facts = need!(subject.allocation(), Tier::Allocation.how());
+        let (list, at) = need!(value(subject, "NCCL_SOCKET_IFNAME"), "NCCL_SOCKET_IFNAME is not set");
+        if facts.interfaces.is_empty() {
+            return Outcome::unknown("the node's interfaces cannot be read");
+        }
+        let (excludes, rest) = list.strip_prefix('^').map_or((false, list), |rest| (true, rest));
+        let (whole, rest) = rest.strip_prefix('=').map_or((false, rest), |rest| (true, rest));
+        let named = |interface: &String| {
+            rest.split(',').any(|name| if whole { interface == name } else { interface.starts_with(name) })
+        };
+        if facts.interfaces.iter().any(|interface| named(interface) != excludes) {
+            return Outcome::Pass;
+        }
+        Outcome::of([Finding::error(format!(
+            "NCCL_SOCKET_IFNAME={list} matches no interface of {}: {}",
+            facts.host,
+            facts.interfaces.join(", ")
+        ))
+        .at(at, "")])
+    },
+};
+
+pub(crate) const N03: Check = Check {
+    id: "N03",
+    title: "InfiniBand is switched off",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "NCCL_IB_DISABLE=1 sends the gradients between nodes over TCP, often ten times slower.",
+    source: "NCCL, Environment Variables",
+    run: |subject| {
+        need!(script(subject));
+        let (text, at) = need!(value(subject, "NCCL_IB_DISABLE"), "NCCL_IB_DISABLE is not set");
+        let nodes = subject.layouts.iter().map(|layout| layout.placement.nodes).max().unwrap_or(1);
+        if text != "1" || nodes < 2 {
+            return Outcome::Pass;
+        }
+        Outcome::of([
+            Finding::warning(format!("NCCL_IB_DISABLE=1 sends the gradients of {nodes} nodes over TCP")).at(at, "")
+        ])
+    },
+};
+
+pub(crate) const N04: Check = Check {
+    id: "N04",
+    title: "more threads than CPUs",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "OMP_NUM_THREADS is for each task. Above --cpus-per-task the threads of a rank take turns on its CPUs, and all \
+                  become slower.",
+    source: "OpenMP, OMP_NUM_THREADS; sbatch(1), --cpus-per-task",
+    run: |subject| {
+        need!(script(subject));
+        let (text, at) = need!(value(subject, "OMP_NUM_THREADS"), "OMP_NUM_THREADS is not set");
+        let Ok(threads) = text.parse::<usize>() else { return Outcome::Pass };
+        let job = subject.job();
+        if job.has("exclusive") && job.cpus_per_task.is_none() {
+            return Outcome::unknown("the job has whole nodes, of an unknown number of CPUs");
+        }
+        if job.has("cpus-per-gpu") {
+            return Outcome::unknown("CPUs are counted for each GPU");
+        }
+        let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value);
+        if threads <= cpus {
+            return Outcome::Pass;
+        }
+        let tasks = subject.first_layout().placement.tasks_per_node;
+        Outcome::of([Finding::warning(format!(
+            "{threads} threads for each of {} on a node, and {} for each",
+            plural(tasks, "task"),
+            plural(cpus, "CPU")
+        ))
+        .at(at, "threads of each task")
+        .at(job.cpus_per_task.as_ref().and_then(crate::origin::Sourced::span), "CPUs of each task")
+        .help(format!("export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-1}}, or --cpus-per-task={threads}"))])
+    },
+};

@@ -1,0 +1,74 @@
+//! P01–P03: is the file a batch script at all?
+
+use sbatch::ProblemKind;
+
+use super::super::{need, script};
+use crate::check::{Check, Outcome, Tier};
+use crate::finding::{Finding, Severity};
+use crate::subject::Subject;
+
+pub(crate) const P01: Check = Check {
+    id: "P01",
+    title: "no interpreter line",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "sbatch refuses a script whose first two bytes are not #!. A blank line or a comment before the \
+                  interpreter line is enough.",
+    source: "Slurm, src/sbatch/sbatch.c",
+    run: |subject| {
+        let file = need!(script(subject));
+        let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::NoShebang);
+        Outcome::of(problems.map(|problem| {
+            let finding = Finding::error("the script does not start with #!, and sbatch will refuse it");
+            let start = sbatch::Span::new(0, 0);
+            let later = file.script.text().lines().skip(1).any(|line| line.starts_with("#!"));
+            let finding =
+                finding.at(problem.span, "the first line").help("start with an interpreter line: #!/bin/bash");
+            // One further down only has to move; which one is meant is the author's to say.
+            if later { finding } else { finding.fix("add one", start, "#!/bin/bash\n") }
+        }))
+    },
+};
+
+pub(crate) const P02: Check = Check {
+    id: "P02",
+    title: "DOS line breaks",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "sbatch refuses a script in which a line ends with CR LF, as editors on Windows write it.",
+    source: "Slurm, src/sbatch/sbatch.c",
+    run: |subject| {
+        let file = need!(script(subject));
+        let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::DosLineBreak);
+        Outcome::of(problems.map(|problem| {
+            Finding::error("the script has DOS line breaks (CR LF), and sbatch will refuse it")
+                .at(problem.span, "the first of them")
+                .help(format!("convert it: sed -i 's/\\r$//' {}", file.name))
+        }))
+    },
+};
+
+pub(crate) const P03: Check = Check {
+    id: "P03",
+    title: "empty script, or NUL characters",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "sbatch refuses an empty script, and the controller one with a NUL character (a file saved as UTF-16 is \
+                  full of them).",
+    source: "Slurm, src/sbatch/sbatch.c",
+    run: whole,
+};
+
+fn whole(subject: &Subject<'_>) -> Outcome {
+    let file = need!(script(subject));
+    let findings = file.script.problems().iter().filter_map(|problem| match problem.kind {
+        ProblemKind::Empty => Some(Finding::error("the script is empty")),
+        ProblemKind::Nul => Some(
+            Finding::error("the script contains a NUL character, and the controller will refuse it")
+                .at(problem.span, "here")
+                .help("save it as plain text (UTF-8)"),
+        ),
+        _ => None,
+    });
+    Outcome::of(findings)
+}

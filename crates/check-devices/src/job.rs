@@ -1,0 +1,227 @@
+//! What a job asks Slurm for, as numbers: nodes, tasks, CPUs, GPUs, memory, time; and the layout that follows.
+
+use sbatch::value::{Count, GpuCount, Gres, Memory, NodeCount, SignalRequest, TimeLimit, ValueError};
+use sbatch::{Request, Setting};
+
+use crate::origin::{Origin, Sourced};
+
+/// One component of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// The options as they were given.
+    pub(crate) request: Request,
+    /// Nodes; `None` where the job does not say and Slurm takes as few as hold the tasks.
+    pub(crate) nodes: Option<Sourced<NodeCount>>,
+    /// `--ntasks`.
+    pub(crate) tasks: Option<Sourced<usize>>,
+    /// `--ntasks-per-node`.
+    pub(crate) tasks_per_node: Option<Sourced<usize>>,
+    /// `--cpus-per-task`.
+    pub(crate) cpus_per_task: Option<Sourced<usize>>,
+    /// `--gpus-per-node`, or the GPUs of `--gres`.
+    pub(crate) gpus_per_node: Option<Sourced<GpuCount>>,
+    /// `--gpus`.
+    pub(crate) gpus: Option<Sourced<GpuCount>>,
+    /// `--gpus-per-task`.
+    pub(crate) gpus_per_task: Option<Sourced<GpuCount>>,
+    /// `--gpus-per-socket`.
+    pub(crate) gpus_per_socket: Option<Sourced<GpuCount>>,
+    /// `--ntasks-per-gpu`.
+    pub(crate) tasks_per_gpu: Option<Sourced<usize>>,
+    /// `--sockets-per-node`.
+    pub(crate) sockets_per_node: Option<Sourced<usize>>,
+    /// `--time`.
+    pub(crate) time: Option<Sourced<TimeLimit>>,
+    /// `--signal`.
+    pub(crate) signal: Option<Sourced<SignalRequest>>,
+    /// `--mem`.
+    pub(crate) memory_per_node: Option<Sourced<Memory>>,
+    /// `--mem-per-cpu`.
+    pub(crate) memory_per_cpu: Option<Sourced<Memory>>,
+    /// `--mem-per-gpu`.
+    pub(crate) memory_per_gpu: Option<Sourced<Memory>>,
+}
+
+/// The layout on a certain number of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// Nodes that the job really gets.
+    pub(crate) nodes: usize,
+    /// Tasks that the batch script's `srun` starts.
+    pub(crate) tasks: Sourced<usize>,
+    /// Tasks on the fullest node.
+    pub(crate) tasks_per_node: usize,
+    /// GPUs on each node; `None` where they cannot be spread evenly.
+    pub(crate) gpus_per_node: Option<Sourced<usize>>,
+}
+
+fn read<T: std::str::FromStr<Err = ValueError>>(setting: Option<&Setting>) -> Option<Sourced<T>> {
+    let setting = setting?;
+    Some(Sourced::new(setting.parse().ok()?, (&setting.origin).into()))
+}
+
+fn count(setting: Option<&Setting>) -> Option<Sourced<usize>> {
+    read::<Count>(setting).map(|count| Sourced::new(count.value.0, count.origin))
+}
+
+impl Job {
+    pub(crate) fn new(request: Request) -> Self {
+        let of_gres = || {
+            let gres = read::<Gres>(request.get("gres"))?;
+            let count = usize::try_from(gres.value.gpus()?).ok()?;
+            let gpus = GpuCount { kind: gres.value.gpu_kind().map(str::to_owned), count };
+            Some(Sourced::new(gpus, gres.origin))
+        };
+        Self {
+            nodes: read(request.get("nodes")),
+            tasks: count(request.get("ntasks")),
+            tasks_per_node: count(request.get("ntasks-per-node")),
+            cpus_per_task: count(request.get("cpus-per-task")),
+            gpus_per_node: read(request.get("gpus-per-node")).or_else(of_gres),
+            gpus: read(request.get("gpus")),
+            gpus_per_task: read(request.get("gpus-per-task")),
+            gpus_per_socket: read(request.get("gpus-per-socket")),
+            tasks_per_gpu: count(request.get("ntasks-per-gpu")),
+            sockets_per_node: count(request.get("sockets-per-node")),
+            time: read(request.get("time")),
+            signal: read(request.get("signal")),
+            memory_per_node: read(request.get("mem")),
+            memory_per_cpu: read(request.get("mem-per-cpu")),
+            memory_per_gpu: read(request.get("mem-per-gpu")),
+            request,
+        }
+    }
+
+    /// The value of a text option.
+    pub(crate) fn text(&self, name: &str) -> Option<Sourced<String>> {
+        let setting = self.request.get(name)?;
+        Some(Sourced::new(setting.value.clone().unwrap_or_default(), (&setting.origin).into()))
+    }
+
+    /// Whether the option is given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.request.get(name).is_some()
+    }
+
+    /// Where the option stands in the script, if it does.
+    pub(crate) fn span(&self, name: &str) -> Option<sbatch::Span> {
+        Origin::from(&self.request.get(name)?.origin).span()
+    }
+
+    /// Whether the job asks for GPUs at all.
+    pub(crate) fn asks_for_gpus(&self) -> bool {
+        let counts = [&self.gpus_per_node, &self.gpus, &self.gpus_per_task, &self.gpus_per_socket];
+        counts.into_iter().flatten().any(|gpus| gpus.value.count > 0)
+    }
+
+    /// The option that asks for GPUs.
+    pub(crate) fn gpu_request(&self) -> Option<&Sourced<GpuCount>> {
+        [&self.gpus_per_node, &self.gpus, &self.gpus_per_task, &self.gpus_per_socket].into_iter().flatten().next()
+    }
+
+    /// The type of GPU that the job names.
+    pub(crate) fn gpu_kind(&self) -> Option<&str> {
+        [&self.gpus_per_node, &self.gpus, &self.gpus_per_task, &self.gpus_per_socket]
+            .into_iter()
+            .flatten()
+            .find_map(|gpus| gpus.value.kind.as_deref())
+    }
+
+    /// Every number of nodes that the job may get.
+    pub(crate) fn node_counts(&self) -> Vec<usize> {
+        let fewest = match (&self.tasks, &self.tasks_per_node) {
+            (Some(tasks), Some(per_node)) => tasks.value.div_ceil(per_node.value),
+            _ => 1,
+        };
+        match &self.nodes {
+            // More than a few thousand sizes say nothing that the first and the last do not.
+            Some(nodes) => nodes.value.counts().take(4096).filter(|&count| count > 0).collect(),
+            None => vec![fewest],
+        }
+    }
+
+    /// The layout on `nodes` nodes, as Slurm works it out.
+    pub(crate) fn placement(&self, nodes: usize) -> Placement {
+        let total_gpus = self.gpus.as_ref().map(|gpus| gpus.value.count);
+        let gpus_everywhere =
+            self.gpus_per_node.as_ref().map(|gpus| gpus.value.count.saturating_mul(nodes)).or(total_gpus);
+        let tasks = match (&self.tasks, &self.tasks_per_node, &self.tasks_per_gpu, &self.gpus_per_task) {
+            (Some(tasks), ..) => tasks.clone(),
+            (None, Some(per_node), ..) => {
+                Sourced::new(per_node.value.saturating_mul(nodes), Origin::Derived("nodes × tasks per node"))
+            }
+            (None, None, Some(per_gpu), _) if gpus_everywhere.is_some() => {
+                let tasks = per_gpu.value.saturating_mul(gpus_everywhere.unwrap_or(0));
+                Sourced::new(tasks, Origin::Derived("GPUs × tasks per GPU"))
+            }
+            (None, None, None, Some(per_task)) if total_gpus.is_some() && per_task.value.count > 0 => {
+                let tasks = total_gpus.unwrap_or(0) / per_task.value.count;
+                Sourced::new(tasks, Origin::Derived("GPUs / GPUs per task"))
+            }
+            _ => Sourced::new(nodes, Origin::Derived("one for each node")),
+        };
+        // Fewer tasks than nodes: sbatch warns and takes fewer nodes.
+        let nodes = if self.tasks.is_some() && self.nodes.is_some() { nodes.min(tasks.value.max(1)) } else { nodes };
+        let even = tasks.value.div_ceil(nodes.max(1));
+        let tasks_per_node = self.tasks_per_node.as_ref().map_or(even, |per_node| per_node.value.min(tasks.value));
+        let gpus_per_node = self.gpus_of_a_node(nodes, tasks_per_node);
+        Placement { nodes, tasks, tasks_per_node, gpus_per_node }
+    }
+
+    fn gpus_of_a_node(&self, nodes: usize, tasks_per_node: usize) -> Option<Sourced<usize>> {
+        if let Some(gpus) = &self.gpus_per_node {
+            return Some(Sourced::new(gpus.value.count, gpus.origin.clone()));
+        }
+        if let (Some(gpus), Some(_)) = (&self.gpus, &self.nodes) {
+            let even = gpus.value.count.is_multiple_of(nodes);
+            return even.then(|| Sourced::new(gpus.value.count / nodes, Origin::Derived("GPUs / nodes")));
+        }
+        if let Some(gpus) = &self.gpus {
+            return Some(Sourced::new(gpus.value.count, gpus.origin.clone()));
+        }
+        if let Some(per_task) = &self.gpus_per_task {
+            let count = per_task.value.count.saturating_mul(tasks_per_node);
+            return Some(Sourced::new(count, Origin::Derived("GPUs per task × tasks per node")));
+        }
+        if let (Some(per_socket), Some(sockets)) = (&self.gpus_per_socket, &self.sockets_per_node) {
+            let count = per_socket.value.count.saturating_mul(sockets.value);
+            return Some(Sourced::new(count, Origin::Derived("GPUs per socket × sockets")));
+        }
+        Some(Sourced::new(0, Origin::Default))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(words: &str) -> Job {
+        let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
+        Job::new(Request::without_script(|_| None, &words))
+    }
+
+    #[test]
+    fn placements() {
+        // options, nodes -> (nodes, tasks, tasks per node, GPUs per node)
+        let cases = [
+            ("", 1, (1, 1, 1, Some(0))),
+            ("-N2", 2, (2, 2, 1, Some(0))),
+            ("-N2 --ntasks-per-node=4 --gres=gpu:4", 2, (2, 8, 4, Some(4))),
+            ("-N8 -n4", 8, (4, 4, 1, Some(0))),
+            ("-N3 --gpus=8", 3, (3, 3, 1, None)),
+            ("-N2 --gpus=8", 2, (2, 2, 1, Some(4))),
+            ("-n4 --gpus-per-task=1", 1, (1, 4, 4, Some(4))),
+            ("--gpus=8 --gpus-per-task=2", 1, (1, 4, 4, Some(8))),
+            ("--gpus=8 --ntasks-per-gpu=1", 1, (1, 8, 8, Some(8))),
+            ("-N2 --gpus-per-socket=2 --sockets-per-node=2", 2, (2, 2, 1, Some(4))),
+            ("-n10 -N4", 4, (4, 10, 3, Some(0))),
+        ];
+        for (words, nodes, expected) in cases {
+            let got = job(words).placement(nodes);
+            let gpus = got.gpus_per_node.map(|gpus| gpus.value);
+            assert_eq!((got.nodes, got.tasks.value, got.tasks_per_node, gpus), expected, "{words}");
+        }
+        assert_eq!(job("-n16 --ntasks-per-node=4").node_counts(), [4]);
+        assert_eq!(job("-N2-4").node_counts(), [2, 3, 4]);
+    }
+}

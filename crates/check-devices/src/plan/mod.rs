@@ -1,0 +1,53 @@
+//! `plan`: the layouts that work, as a table.
+
+mod layouts;
+mod scaling;
+mod table;
+
+use std::io::Write;
+
+use anyhow::{Context, ensure};
+
+use crate::cli::PlanArgs;
+use crate::memory::{self, Optimizer, Precision, estimate};
+use crate::site::Site;
+
+/// Works the plan out and prints it. Exit status 1 where no layout works.
+pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+    ensure!(args.batch > 0, "--batch: must be at least 1");
+    ensure!(args.gpus_per_node > 0, "--gpus-per-node: must be at least 1");
+    ensure!(args.max_accumulation > 0, "--max-accumulation: must be at least 1");
+    ensure!(args.rows > 0, "--rows: must be at least 1");
+    let positive = |flag: &str, value: f64| {
+        ensure!(value.is_finite() && value > 0.0, "{flag}: must be positive");
+        Ok(())
+    };
+    positive("--latency", args.latency)?;
+    args.bandwidth.map_or(Ok(()), |value| positive("--bandwidth", value))?;
+    args.speed.map_or(Ok(()), |value| positive("--speed", value))?;
+    let gpus = layouts::gpu_counts(&args.gpus).context("--gpus")?;
+    let site = Site::load(args.site.as_deref(), &|name| std::env::var(name).ok())?;
+    let training = &args.training;
+    let accelerator = training.accelerator.as_deref();
+    let accelerator = accelerator.map(|name| memory::accelerator(name, &site).context("--gpu")).transpose()?;
+    let precision = training.precision.unwrap_or(Precision::Fp32);
+    let optimizer = training.optimizer.unwrap_or(Optimizer::Sgd);
+    let estimate = match training.model.as_deref() {
+        Some(model) => {
+            Some(estimate(model, training.image_size, training.classes, optimizer, precision).context("--model")?)
+        }
+        None => None,
+    };
+    let model = scaling::Model {
+        gpus_per_node: args.gpus_per_node,
+        bytes_per_second: args.bandwidth.map_or(25e9 / args.gpus_per_node as f64, |gigabytes| gigabytes * 1e9),
+        latency_seconds: args.latency * 1e-6,
+        flops_per_second: args
+            .speed
+            .map_or(if precision == Precision::Fp32 { 10e12 } else { 40e12 }, |tera| tera * 1e12),
+    };
+    let memory_bytes = accelerator.as_ref().map(|accelerator| accelerator.bytes);
+    let plan = layouts::plan(args, &gpus, estimate.as_ref(), memory_bytes, &model);
+    table::write(out, args, &plan, estimate.as_ref(), accelerator.as_ref(), &model)?;
+    Ok(u8::from(plan.rows.is_empty()))
+}

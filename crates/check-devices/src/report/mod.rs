@@ -1,0 +1,33 @@
+//! How a judgement is shown: to people, to programs, to GitHub's workflows.
+
+mod github;
+mod json;
+mod layout;
+mod text;
+
+use std::io::{self, Write};
+
+use crate::cli::Format;
+use crate::judge::Judgement;
+use crate::subject::Subject;
+
+/// Writes the judgement of `subject` in `format`. `verbose` names every skipped check.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    format: Format,
+    subject: &Subject<'_>,
+    judgement: &Judgement,
+    verbose: bool,
+) -> io::Result<()> {
+    match format {
+        Format::Text => text::write(out, subject, judgement, verbose),
+        Format::Json => json::write(out, subject, judgement),
+        Format::Github => github::write(out, subject, judgement),
+    }
+}
+
+/// `1 error`, `2 errors`, `2 processes`.
+pub(crate) fn plural(count: usize, what: &str) -> String {
+    let ending = if what.ends_with('s') { "es" } else { "s" };
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}{ending}") }
+}

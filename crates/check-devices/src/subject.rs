@@ -1,0 +1,204 @@
+//! What is judged: a script or flags, the layouts that follow, and everything that is known around them.
+
+use std::path::PathBuf;
+
+use layout::{BatchLayout, DeviceRequest, SolveError};
+use sbatch::value::Gres;
+use sbatch::{Script, Span, Version};
+
+use crate::commands::Launch;
+use crate::facts::{AllocationFacts, Facts, LoginFacts, Partition, RankFacts};
+use crate::job::{Job, Placement};
+use crate::memory::{Accelerator, Optimizer, Precision};
+use crate::origin::{Origin, Sourced};
+use crate::shell::{Assignment, Executed};
+use crate::site::Site;
+
+/// Everything that checks look at.
+#[derive(Debug)]
+pub(crate) struct Subject<'t> {
+    /// The batch script.
+    pub(crate) script: Option<ScriptFile<'t>>,
+    /// The job's components; one without a script.
+    pub(crate) jobs: Vec<Job>,
+    /// The layout of each component on each number of nodes that it may get; never empty.
+    pub(crate) layouts: Vec<Layout>,
+    /// What is trained, as far as it was said.
+    pub(crate) training: Training,
+    /// The site file.
+    pub(crate) site: Site,
+    /// Slurm's release.
+    pub(crate) slurm: Option<Version>,
+    /// What was gathered.
+    pub(crate) facts: Facts,
+}
+
+/// A script and the commands in it.
+#[derive(Debug)]
+pub(crate) struct ScriptFile<'t> {
+    /// Its name for messages.
+    pub(crate) name: String,
+    /// The folder that relative paths of directives start from.
+    pub(crate) folder: PathBuf,
+    pub(crate) script: Script<'t>,
+    pub(crate) commands: Vec<Executed>,
+    /// The texts of here-documents: data, whatever it looks like.
+    pub(crate) here_documents: Vec<Span>,
+    pub(crate) launches: Vec<Launch>,
+    /// The launch that trains, as an index into `launches`.
+    pub(crate) main_launch: Option<usize>,
+}
+
+/// A layout: one component of the job on a certain number of nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) component: usize,
+    pub(crate) placement: Placement,
+    /// CUDA devices on each node.
+    pub(crate) devices: Sourced<usize>,
+    /// Whether the ranks compute on the CPU.
+    pub(crate) on_cpu: bool,
+    pub(crate) ranks_per_node: Sourced<usize>,
+    /// Data-parallel ranks.
+    pub(crate) ranks: Sourced<usize>,
+    /// How the batch is shared, where there is a batch.
+    pub(crate) batch: Option<Result<BatchLayout, SolveError>>,
+}
+
+/// What is trained, as far as flags and commands say it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Training {
+    pub(crate) batch: Option<Sourced<usize>>,
+    /// `--batch -1`: the program is to find a batch by itself.
+    pub(crate) auto_batch: Option<Origin>,
+    pub(crate) micro_batch: Option<Sourced<usize>>,
+    pub(crate) accumulation: Option<Sourced<usize>>,
+    /// The device string and what it means.
+    pub(crate) device: Option<Sourced<String>>,
+    pub(crate) request: Option<DeviceRequest>,
+    pub(crate) model: Option<Sourced<String>>,
+    pub(crate) image_size: Option<Sourced<usize>>,
+    pub(crate) classes: Option<usize>,
+    pub(crate) optimizer: Option<Sourced<Optimizer>>,
+    pub(crate) precision: Option<Sourced<Precision>>,
+    pub(crate) accelerator: Option<Sourced<Accelerator>>,
+    pub(crate) samples: Option<Sourced<usize>>,
+    pub(crate) learning_rate: Option<Sourced<f64>>,
+    pub(crate) loader_threads: Option<Sourced<usize>>,
+    pub(crate) checkpoint_seconds: Option<Sourced<u64>>,
+    /// Whether BatchNorm's statistics are each rank's own.
+    pub(crate) local_batch_norm: bool,
+    /// Paths that the program reads or writes: what for, and where.
+    pub(crate) paths: Vec<(PathUse, Sourced<String>)>,
+}
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathUse {
+    /// Pictures.
+    Data,
+    /// The HDF5 cache.
+    Cache,
+    /// Results and checkpoints.
+    Output,
+    /// Weights.
+    Weights,
+}
+
+impl Subject<'_> {
+    /// The layout to speak of where one will do.
+    pub(crate) fn first_layout(&self) -> &Layout {
+        &self.layouts[0]
+    }
+
+    /// The first component.
+    pub(crate) fn job(&self) -> &Job {
+        &self.jobs[0]
+    }
+
+    pub(crate) fn login(&self) -> Option<&LoginFacts> {
+        self.facts.login.as_ref()
+    }
+
+    pub(crate) fn allocation(&self) -> Option<&AllocationFacts> {
+        self.facts.allocation.as_ref()
+    }
+
+    pub(crate) fn ranks(&self) -> Option<&[RankFacts]> {
+        self.facts.ranks.as_deref()
+    }
+
+    /// The launch that trains.
+    pub(crate) fn main_launch(&self) -> Option<&Launch> {
+        let file = self.script.as_ref()?;
+        file.launches.get(file.main_launch?)
+    }
+
+    /// All launches of the script.
+    pub(crate) fn launches(&self) -> &[Launch] {
+        self.script.as_ref().map_or(&[], |file| &file.launches)
+    }
+
+    /// All commands of the script.
+    pub(crate) fn commands(&self) -> &[Executed] {
+        self.script.as_ref().map_or(&[], |file| &file.commands)
+    }
+
+    /// Every assignment of the script to the variable `name` that commands see.
+    pub(crate) fn exports(&self, name: &str) -> Option<&Assignment> {
+        let mut assignments = self.commands().iter().flat_map(|command| &command.assignments);
+        assignments.rfind(|assignment| assignment.name == name)
+    }
+
+    /// The partitions that are known: `sinfo`'s, completed by the site file, or the site file's alone.
+    pub(crate) fn partitions(&self) -> Option<Vec<Partition>> {
+        let of_site = &self.site.partition;
+        let of_sinfo = self.login().and_then(|login| login.partitions.as_ref());
+        match of_sinfo {
+            None if of_site.is_empty() => None,
+            None => Some(of_site.clone()),
+            Some(of_sinfo) => Some(of_sinfo.iter().map(|partition| completed(partition, of_site)).collect()),
+        }
+    }
+
+    /// The kinds of nodes that `job` may get: those of the partitions it names, or of the default one.
+    pub(crate) fn node_kinds(&self, job: &Job) -> Option<Vec<Partition>> {
+        let all = self.partitions()?;
+        let kinds: Vec<_> = match job.text("partition") {
+            Some(named) => {
+                let names: Vec<_> = named.value.split(',').map(str::to_owned).collect();
+                all.into_iter().filter(|partition| names.contains(&partition.name)).collect()
+            }
+            None => all.into_iter().filter(|partition| partition.default).collect(),
+        };
+        (!kinds.is_empty()).then_some(kinds)
+    }
+
+    /// The components that run GPUs.
+    pub(crate) fn asks_for_gpus(&self) -> bool {
+        self.jobs.iter().any(Job::asks_for_gpus) || self.layouts.iter().any(|layout| !layout.on_cpu)
+    }
+
+    /// Where the word stands that gives the batch.
+    pub(crate) fn batch_span(&self) -> Option<Span> {
+        self.training.batch.as_ref().and_then(Sourced::span)
+    }
+}
+
+fn completed(partition: &Partition, site: &[Partition]) -> Partition {
+    let Some(known) = site.iter().find(|known| known.name == partition.name) else { return partition.clone() };
+    let mut partition = partition.clone();
+    partition.accelerator = known.accelerator.clone();
+    partition.driver = known.driver.clone();
+    partition.pmi = known.pmi.clone();
+    partition.cpu_flags = known.cpu_flags.clone();
+    partition
+}
+
+impl Partition {
+    /// GPUs of a node.
+    pub(crate) fn gpus(&self) -> Option<usize> {
+        let gres: Gres = self.gres.as_deref()?.parse().ok()?;
+        gres.gpus().and_then(|gpus| usize::try_from(gpus).ok())
+    }
+}
