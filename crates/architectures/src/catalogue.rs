@@ -1,16 +1,53 @@
-//! Every architecture by name.
+//! Every architecture by name, with what it was made for and where its published weights are.
 
+use crate::families::cifar_resnet::cifar_resnet;
+use crate::families::convnext::convnext;
+use crate::families::densenet::{self, densenet};
+use crate::families::efficientnet::efficientnet;
+use crate::families::lenet::lenet;
+use crate::families::mobilenet_v2::mobilenet_v2;
+use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
+use crate::families::resnet::{Block, resnet};
+use crate::families::shufflenet_v2::shufflenet_v2;
+use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
+use crate::families::swin::swin;
+use crate::families::vgg::vgg;
+use crate::families::vit::{self, vit_base};
 use crate::network::Network;
-use crate::{cifar_resnet, lenet, resnet};
 
-/// An architecture: a name and how to write its network down.
+/// An architecture: a name, how to write its network down, and its published weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Architecture {
     /// The name on the command line.
     pub name: &'static str,
     /// The side of the pictures it was made for, in pixels.
     pub image_size: usize,
+    /// The published weights, if there are any: a head of 1000 classes, trained on ImageNet.
+    pub published: Option<Published>,
     network: fn(classes: usize) -> Network,
+    renamed: fn(key: &str) -> Option<String>,
+}
+
+/// A published file of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its name; the digits after the last hyphen are the first of its SHA-256.
+    pub file: &'static str,
+    /// The side to which the shorter side of a picture is scaled before `image_size` is cut out, in pixels.
+    pub resize: usize,
+}
+
+impl Published {
+    /// Where the file is.
+    pub fn url(&self) -> String {
+        format!("https://download.pytorch.org/models/{}", self.file)
+    }
+
+    /// The first digits of the file's SHA-256.
+    pub fn sha256_prefix(&self) -> &'static str {
+        let stem = self.file.strip_suffix(".pth").unwrap_or(self.file);
+        stem.rsplit_once('-').map_or("", |(_, digits)| digits)
+    }
 }
 
 impl Architecture {
@@ -18,15 +55,78 @@ impl Architecture {
     pub fn network(&self, classes: usize) -> Network {
         (self.network)(classes)
     }
+
+    /// Today's name of a key that published files have under an older one.
+    pub fn renamed(&self, key: &str) -> Option<String> {
+        (self.renamed)(key)
+    }
+
+    /// An architecture without published weights.
+    const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
+        Self { name, image_size, published: None, network, renamed: |_| None }
+    }
+
+    /// With published weights.
+    const fn published(self, file: &'static str, resize: usize) -> Self {
+        Self { published: Some(Published { file, resize }), ..self }
+    }
+
+    /// With keys that its published file has under older names.
+    const fn renaming(self, renamed: fn(&str) -> Option<String>) -> Self {
+        Self { renamed, ..self }
+    }
 }
 
-/// All architectures, in the order of a listing.
+/// ResNeXt-50 32×4d: 32 groups of 4 channels.
+const RESNEXT: Block = Block::Bottleneck { groups: 32, width_per_64: 128 };
+/// Wide ResNet-50-2: twice the channels inside.
+const WIDE: Block = Block::Bottleneck { groups: 1, width_per_64: 128 };
+
+/// All architectures, in the order of a listing. The published weights are torchvision 0.26's best ones
+/// (`IMAGENET1K_V2` where there are two).
+#[rustfmt::skip] // a table
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "resnet18", image_size: 224, network: resnet::resnet18 },
-    Architecture { name: "resnet34", image_size: 224, network: resnet::resnet34 },
-    Architecture { name: "resnet50", image_size: 224, network: resnet::resnet50 },
-    Architecture { name: "cifar_resnet20", image_size: 32, network: cifar_resnet::cifar_resnet20 },
-    Architecture { name: "lenet", image_size: 32, network: lenet::lenet },
+    Architecture::new("resnet18", 224, |classes| resnet("resnet18", Block::Basic, [2, 2, 2, 2], classes)).published("resnet18-f37072fd.pth", 256),
+    Architecture::new("resnet34", 224, |classes| resnet("resnet34", Block::Basic, [3, 4, 6, 3], classes)).published("resnet34-b627a593.pth", 256),
+    Architecture::new("resnet50", 224, |classes| resnet("resnet50", Block::BOTTLENECK, [3, 4, 6, 3], classes)).published("resnet50-11ad3fa6.pth", 232),
+    Architecture::new("resnet101", 224, |classes| resnet("resnet101", Block::BOTTLENECK, [3, 4, 23, 3], classes)).published("resnet101-cd907fc2.pth", 232),
+    Architecture::new("resnet152", 224, |classes| resnet("resnet152", Block::BOTTLENECK, [3, 8, 36, 3], classes)).published("resnet152-f82ba261.pth", 232),
+    Architecture::new("wide_resnet50_2", 224, |classes| resnet("wide_resnet50_2", WIDE, [3, 4, 6, 3], classes)).published("wide_resnet50_2-9ba9bcbe.pth", 232),
+    Architecture::new("resnext50_32x4d", 224, |classes| resnet("resnext50_32x4d", RESNEXT, [3, 4, 6, 3], classes)).published("resnext50_32x4d-1a0047aa.pth", 232),
+    Architecture::new("cifar_resnet20", 32, |classes| cifar_resnet("cifar_resnet20", 3, classes)),
+    Architecture::new("cifar_resnet32", 32, |classes| cifar_resnet("cifar_resnet32", 5, classes)),
+    Architecture::new("cifar_resnet44", 32, |classes| cifar_resnet("cifar_resnet44", 7, classes)),
+    Architecture::new("cifar_resnet56", 32, |classes| cifar_resnet("cifar_resnet56", 9, classes)),
+    Architecture::new("mobilenet_v2", 224, mobilenet_v2).published("mobilenet_v2-7ebf99e0.pth", 232),
+    Architecture::new("mobilenet_v3_small", 224, mobilenet_v3_small).published("mobilenet_v3_small-047dcff4.pth", 256),
+    Architecture::new("mobilenet_v3_large", 224, mobilenet_v3_large).published("mobilenet_v3_large-5c1a4163.pth", 232),
+    Architecture::new("efficientnet_b0", 224, |classes| efficientnet("efficientnet_b0", 1.0, 1.0, 0.2, classes)).published("efficientnet_b0_rwightman-7f5810bc.pth", 256),
+    Architecture::new("efficientnet_b1", 240, |classes| efficientnet("efficientnet_b1", 1.0, 1.1, 0.2, classes)).published("efficientnet_b1-c27df63c.pth", 255),
+    Architecture::new("efficientnet_b2", 288, |classes| efficientnet("efficientnet_b2", 1.1, 1.2, 0.3, classes)).published("efficientnet_b2_rwightman-c35c1473.pth", 288),
+    Architecture::new("efficientnet_b3", 300, |classes| efficientnet("efficientnet_b3", 1.2, 1.4, 0.3, classes)).published("efficientnet_b3_rwightman-b3899882.pth", 320),
+    Architecture::new("efficientnet_b4", 380, |classes| efficientnet("efficientnet_b4", 1.4, 1.8, 0.4, classes)).published("efficientnet_b4_rwightman-23ab8bcd.pth", 384),
+    Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256),
+    Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256),
+    Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256),
+    Architecture::new("vgg19", 224, |classes| vgg("vgg19", [2, 2, 4, 4, 4], false, classes)).published("vgg19-dcbb9e9d.pth", 256),
+    Architecture::new("vgg11_bn", 224, |classes| vgg("vgg11_bn", [1, 1, 2, 2, 2], true, classes)).published("vgg11_bn-6002323d.pth", 256),
+    Architecture::new("vgg13_bn", 224, |classes| vgg("vgg13_bn", [2, 2, 2, 2, 2], true, classes)).published("vgg13_bn-abd245e5.pth", 256),
+    Architecture::new("vgg16_bn", 224, |classes| vgg("vgg16_bn", [2, 2, 3, 3, 3], true, classes)).published("vgg16_bn-6c64b313.pth", 256),
+    Architecture::new("vgg19_bn", 224, |classes| vgg("vgg19_bn", [2, 2, 4, 4, 4], true, classes)).published("vgg19_bn-c79401a0.pth", 256),
+    Architecture::new("squeezenet1_0", 224, squeezenet1_0).published("squeezenet1_0-b66bff10.pth", 256),
+    Architecture::new("squeezenet1_1", 224, squeezenet1_1).published("squeezenet1_1-b8a52dc0.pth", 256),
+    Architecture::new("shufflenet_v2_x0_5", 224, |classes| shufflenet_v2("shufflenet_v2_x0_5", [48, 96, 192], classes)).published("shufflenetv2_x0.5-f707e7126e.pth", 256),
+    Architecture::new("shufflenet_v2_x1_0", 224, |classes| shufflenet_v2("shufflenet_v2_x1_0", [116, 232, 464], classes)).published("shufflenetv2_x1-5666bf0f80.pth", 256),
+    Architecture::new("densenet121", 224, |classes| densenet("densenet121", [6, 12, 24, 16], classes)).published("densenet121-a639ec97.pth", 256).renaming(densenet::renamed),
+    Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236),
+    Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230),
+    Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232),
+    Architecture::new("vit_b_16", 224, |classes| vit_base("vit_b_16", 16, classes)).published("vit_b_16-c867db91.pth", 256).renaming(vit::renamed),
+    Architecture::new("vit_b_32", 224, |classes| vit_base("vit_b_32", 32, classes)).published("vit_b_32-d86f8d99.pth", 256).renaming(vit::renamed),
+    Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232),
+    Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246),
+    Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238),
+    Architecture::new("lenet", 32, lenet),
 ];
 
 /// A name that no architecture has.
@@ -50,47 +150,72 @@ mod tests {
     use super::*;
     use crate::Shape;
 
-    /// Published figures: torchvision's documentation for the ResNets (parameters, and GMACs that it calls GFLOPS),
-    /// the paper and akamaster's table for ResNet-20.
+    /// torchvision's state dicts, recorded by `scripts/parity --record`: architecture, classes, trained values, GMACs as
+    /// torchvision publishes them, keys, and a hash of all keys and shapes in order.
+    const RECORDED: &str = include_str!("../tests/torchvision.tsv");
+
+    fn fnv1a(bytes: &[u8]) -> u64 {
+        let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     #[test]
-    fn parameters_and_operations_are_the_published_ones() {
-        let cases = [
-            ("resnet18", 1000, 11_689_512, 1.814e9),
-            ("resnet34", 1000, 21_797_672, 3.664e9),
-            ("resnet50", 1000, 25_557_032, 4.089e9),
-            ("cifar_resnet20", 10, 269_722, 4.055e7),
-        ];
-        for (name, classes, parameters, macs) in cases {
+    fn keys_shapes_and_costs_are_the_originals() {
+        let mut seen = Vec::new();
+        for row in RECORDED.lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<_> = row.split('\t').collect();
+            let &[name, classes, trained, gmacs, keys, hash] = fields.as_slice() else { panic!("{row}") };
+            seen.push(name);
             let known = architecture(name).unwrap();
-            let cost = known.network(classes).cost(known.image_size, known.image_size).unwrap();
-            assert_eq!(cost.parameters, parameters, "{name}");
-            let ratio = cost.macs as f64 / macs;
-            assert!((0.999..1.001).contains(&ratio), "{name}: {} MACs", cost.macs);
+            let network = known.network(classes.parse().unwrap());
+            let parameters = network.parameters();
+            assert_eq!(parameters.len().to_string(), keys, "keys of {name}");
+            let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+            let lines = parameters.iter().map(|parameter| format!("{} {}\n", parameter.name, shape(&parameter.shape)));
+            let listing: String = lines.collect();
+            assert_eq!(format!("{:016x}", fnv1a(listing.as_bytes())), hash, "keys and shapes of {name}:\n{listing}");
+            let cost = network.cost(known.image_size, known.image_size).unwrap();
+            assert_eq!(cost.parameters.to_string(), trained, "trained values of {name}");
+            let expected: f64 = gmacs.parse().unwrap();
+            assert!((cost.macs as f64 / 1e9 - expected).abs() <= 0.0006, "{name}: {} MACs", cost.macs);
         }
+        let all: Vec<_> = ARCHITECTURES.iter().map(|known| known.name).filter(|&name| name != "lenet").collect();
+        assert_eq!(seen, all);
     }
 
     #[test]
     fn every_network_ends_in_its_classes() {
         for known in ARCHITECTURES {
-            let shapes = known.network(7).shapes(known.image_size, known.image_size).unwrap();
-            assert_eq!(shapes.last(), Some(&Shape::Features(7)), "{}", known.name);
+            let network = known.network(7);
+            let shapes = network.shapes(known.image_size, known.image_size).unwrap();
+            assert_eq!(shapes.last(), Some(&Shape::from([7])), "{}", known.name);
+            assert_eq!(network.classes(), 7, "{}", known.name);
+            let head: Vec<_> =
+                network.parameters().into_iter().filter(|parameter| parameter.node == network.head()).collect();
+            assert_eq!(head.iter().map(|parameter| parameter.shape[0]).collect::<Vec<_>>(), [7, 7], "{}", known.name);
         }
     }
 
     #[test]
-    fn names_are_torchvisions() {
-        let parameters = architecture("resnet50").unwrap().network(1000).parameters();
-        let names: Vec<_> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-        assert_eq!(names.len(), 320);
-        assert_eq!(names[..3], ["conv1.weight", "bn1.weight", "bn1.bias"]);
-        assert!(names.contains(&"layer1.0.downsample.1.num_batches_tracked"));
-        assert_eq!(names[318..], ["fc.weight", "fc.bias"]);
+    fn names_are_unique_and_published_files_carry_their_hash() {
+        for (index, known) in ARCHITECTURES.iter().enumerate() {
+            assert!(ARCHITECTURES[..index].iter().all(|other| other.name != known.name), "{}", known.name);
+            let network = known.network(10);
+            assert_eq!(network.name(), known.name);
+            if let Some(published) = known.published {
+                let digits = published.sha256_prefix();
+                assert!(digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{published:?}");
+                assert!(published.resize >= known.image_size, "{published:?}");
+            }
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_said() {
         let error = architecture("lenet").unwrap().network(10).shapes(2, 2).unwrap_err();
         assert!(error.to_string().starts_with("lenet cannot take pictures of 2×2 pixels"), "{error}");
+        let error = architecture("vit_b_16").unwrap().network(10).shapes(256, 256).unwrap_err();
+        assert!(error.to_string().contains("256×256 pixels: inputs of shape 257×768 and 197×768"), "{error}");
         let error = architecture("resnet19").unwrap_err();
         assert!(error.to_string().contains("'resnet19'; there are: resnet18"), "{error}");
     }

@@ -1,14 +1,23 @@
 //! What a network costs: parameters and operations.
 
-use crate::network::{Network, Op, Shape, ShapeError};
+use crate::network::Network;
+use crate::op::Op;
+use crate::shape::{Shape, ShapeError};
 
 /// What a forward pass of one picture costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Trained values.
     pub parameters: usize,
-    /// Multiply-accumulate operations of convolutions and linear layers, per picture. A MAC is two FLOPs.
+    /// Multiply-accumulate operations of convolutions, linear layers and attention, per picture.
     pub macs: usize,
+}
+
+impl Cost {
+    /// Floating-point operations per picture: two for each MAC.
+    pub fn flops(&self) -> usize {
+        2 * self.macs
+    }
 }
 
 impl Network {
@@ -17,16 +26,36 @@ impl Network {
     /// # Errors
     /// A picture that the network cannot take.
     pub fn cost(&self, height: usize, width: usize) -> Result<Cost, ShapeError> {
+        let layers = self.layer_costs(height, width)?;
+        let sum = |value: fn(&Cost) -> usize| layers.iter().map(value).sum();
+        Ok(Cost { parameters: sum(|cost| cost.parameters), macs: sum(|cost| cost.macs) })
+    }
+
+    /// The same for each node.
+    ///
+    /// # Errors
+    /// A picture that the network cannot take.
+    pub fn layer_costs(&self, height: usize, width: usize) -> Result<Vec<Cost>, ShapeError> {
         let shapes = self.shapes(height, width)?;
-        let macs = self.nodes().iter().zip(shapes).map(|(node, shape)| match (&node.op, shape) {
-            (Op::Conv2d(conv), Shape::Picture(..)) => {
-                shape.elements() * conv.kernel * conv.kernel * conv.in_channels / conv.groups
-            }
-            (&Op::Linear { in_features, .. }, _) => shape.elements() * in_features,
-            _ => 0,
+        let layers = self.nodes().iter().zip(&shapes).map(|(node, shape)| {
+            let trained = node.op.state().into_iter().filter(|(_, _, role)| role.is_trained());
+            let parameters = trained.map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
+            let input = node.inputs.first().map(|input| &shapes[input.index()]);
+            Cost { parameters, macs: macs(&node.op, input, shape) }
         });
-        let macs = macs.sum();
-        let trained = self.parameters().into_iter().filter(|parameter| parameter.role.is_trained());
-        Ok(Cost { parameters: trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum(), macs })
+        Ok(layers.collect())
+    }
+}
+
+fn macs(op: &Op, input: Option<&Shape>, output: &Shape) -> usize {
+    match (op, input) {
+        (Op::Conv2d(conv), _) => output.elements() * conv.kernel * conv.kernel * conv.in_channels / conv.groups,
+        (&Op::Linear { in_features, .. }, _) => output.elements() * in_features,
+        // Queries with keys, then weights with values: each is tokens × tokens × channels.
+        (Op::Attention { .. } | Op::WindowAttention { .. }, Some(_)) => {
+            let tokens = output.sides()[output.sides().len() - 2];
+            2 * output.elements() * tokens
+        }
+        _ => 0,
     }
 }

@@ -1,20 +1,36 @@
 //! Networks as data: which layers, in which order, with which names, shapes and parameters.
 //!
-//! One description serves them all: `backbones` builds it on tch, the profile counts its operations, and the preflight
-//! estimates its memory on a login node without libtorch. Parameter names, shapes and order are those of the original
-//! (torchvision where it has the network), so that published weights load unchanged.
+//! One description serves them all: `backbones` builds it on tch, the profile counts its operations, the preflight
+//! estimates its memory on a login node without libtorch, and an export writes it down in another format. Parameter
+//! names, shapes and order are those of the original (torchvision where it has the network), so that published weights
+//! load unchanged.
+//!
+//! ```text
+//! families/*.rs ── Builder ──> Network (nodes of Op) ──┬── shapes, parameters
+//! catalogue.rs (names, published weights)              └── costs, memory, folding
+//! ```
 //!
 //! Nothing here does I/O or knows torch.
 
+mod builder;
 mod catalogue;
-mod cifar_resnet;
 mod cost;
-mod lenet;
+mod draw;
+mod families;
+mod fold;
+mod memory;
 mod network;
-mod resnet;
+mod op;
+mod shape;
+mod windows;
 
-pub use catalogue::{ARCHITECTURES, Architecture, UnknownArchitecture, architecture};
+pub use builder::{Builder, Scheme};
+pub use catalogue::{ARCHITECTURES, Architecture, Published, UnknownArchitecture, architecture};
 pub use cost::Cost;
-pub use network::{
-    Builder, Conv2d, Initialisation, Network, Node, NodeId, Op, Parameter, ParameterRole, Shape, ShapeError,
-};
+pub use draw::{Distribution, Draw};
+pub use fold::Folded;
+pub use memory::{Memory, OptimizerMemory, Workload};
+pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
+pub use op::{Activation, Conv2d, Draws, Op};
+pub use shape::{Shape, ShapeError};
+pub use windows::{WindowCut, relative_position_index};

@@ -1,14 +1,14 @@
 //! A network with its parameters on a device.
 
-use architectures::{Conv2d, Network, Node, Op, Parameter};
+use std::cell::Cell;
+use std::ops::Range;
+
+use architectures::{Network, NodeId, Op, Parameter};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{ProcessGroup, SyncBatchNorm};
 
+use crate::forward::{self, Mode, WindowMasks};
 use crate::initialise;
-
-/// PyTorch's defaults for BatchNorm.
-const BATCH_NORM_EPSILON: f64 = 1e-5;
-const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// A network with its parameters on a device.
 #[derive(Debug)]
@@ -17,10 +17,13 @@ pub struct Backbone {
     parameters: Vec<Parameter>,
     /// One for each of `parameters`.
     tensors: Vec<Tensor>,
-    /// For each node, the index of its first tensor.
-    first_tensor: Vec<usize>,
+    /// For each node, the places of its own `tensors`.
+    state: Vec<Range<usize>>,
     /// For each node, the last node that takes its value: after it the value can go.
     last_use: Vec<usize>,
+    /// For each node, whether its parameters stay as they are.
+    frozen: Vec<Cell<bool>>,
+    masks: WindowMasks,
     device: Device,
     sync_batch_norm: Option<SyncBatchNorm>,
 }
@@ -29,11 +32,18 @@ impl Backbone {
     /// The network on `device`, its weights drawn from libtorch's generator (see `tch::manual_seed`).
     pub fn new(network: Network, device: Device) -> Self {
         let parameters = network.parameters();
-        let tensors: Vec<_> =
-            parameters.iter().map(|parameter| initialise::tensor(&network, parameter, device)).collect();
-        let mut first_tensor = vec![0; network.nodes().len()];
-        for (index, parameter) in parameters.iter().enumerate().rev() {
-            first_tensor[parameter.node.index()] = index;
+        let tensors = parameters.iter().map(|parameter| initialise::tensor(parameter, device)).collect();
+        Self::of_tensors(network, tensors, device)
+    }
+
+    /// The network with a tensor on `device` for each of its parameters.
+    pub(crate) fn of_tensors(network: Network, tensors: Vec<Tensor>, device: Device) -> Self {
+        let parameters = network.parameters();
+        let mut state = vec![0..0; network.nodes().len()];
+        for (index, parameter) in parameters.iter().enumerate() {
+            let places = &mut state[parameter.node.index()];
+            let start = if places.end == 0 { index } else { places.start };
+            *places = start..index + 1;
         }
         let mut last_use = vec![usize::MAX; network.nodes().len()];
         for (index, node) in network.nodes().iter().enumerate() {
@@ -41,13 +51,45 @@ impl Backbone {
                 last_use[input.index()] = index;
             }
         }
-        Self { network, parameters, tensors, first_tensor, last_use, device, sync_batch_norm: None }
+        let frozen = vec![Cell::new(false); network.nodes().len()];
+        let masks = WindowMasks::default();
+        Self { network, parameters, tensors, state, last_use, frozen, masks, device, sync_batch_norm: None }
+    }
+
+    /// The tensors of one node, in the order of a state dict.
+    pub(crate) fn state_of(&self, node: NodeId) -> &[Tensor] {
+        &self.tensors[self.state[node.index()].clone()]
+    }
+
+    /// What each tensor of the state is, in the order of the original's state dict.
+    pub(crate) fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// From here on BatchNorm in training uses the statistics of the batches of all ranks of `group`, which then must run
     /// every pass together.
     pub fn synchronize_batch_norm(&mut self, group: &ProcessGroup) {
         self.sync_batch_norm = Some(SyncBatchNorm::new(group));
+    }
+
+    /// Trains nothing but the head from here on. Frozen layers compute as in evaluation: BatchNorm keeps its statistics.
+    pub fn freeze_all_but_head(&self) {
+        let head = self.network.head();
+        self.set_frozen(|node| node != head);
+    }
+
+    /// Trains everything again.
+    pub fn unfreeze(&self) {
+        self.set_frozen(|_| false);
+    }
+
+    fn set_frozen(&self, frozen: impl Fn(NodeId) -> bool) {
+        for (parameter, tensor) in self.parameters.iter().zip(&self.tensors) {
+            self.frozen[parameter.node.index()].set(frozen(parameter.node));
+            if parameter.role.is_trained() {
+                let _ = tensor.set_requires_grad(!frozen(parameter.node));
+            }
+        }
     }
 
     /// The description it was built from.
@@ -60,14 +102,19 @@ impl Backbone {
         self.device
     }
 
-    /// The parameters that are trained, by name, in the order of the original's state dict.
+    /// The parameters that are trained, by name, in the order of the original's state dict; none that is frozen.
     pub fn trained(&self) -> Vec<(String, Tensor)> {
+        self.named(|parameter| parameter.role.is_trained() && !self.frozen[parameter.node.index()].get())
+    }
+
+    /// The parameters that can be trained, by name, those that are frozen too.
+    pub fn trainable(&self) -> Vec<(String, Tensor)> {
         self.named(|parameter| parameter.role.is_trained())
     }
 
-    /// What is not trained but belongs to the model, by name: BatchNorm's running statistics.
+    /// What changes in training but not by gradients, by name: BatchNorm's running statistics and counts.
     pub fn buffers(&self) -> Vec<(String, Tensor)> {
-        self.named(|parameter| !parameter.role.is_trained())
+        self.named(|parameter| !parameter.role.is_trained() && !parameter.role.is_constant())
     }
 
     /// All parameters and buffers, by name, in the order of the original's state dict.
@@ -94,7 +141,15 @@ impl Backbone {
                 .iter()
                 .map(|input| values[input.index()].as_ref().expect("a value lives until its last use"))
                 .collect();
-            let value = self.compute(index, node, &inputs, pictures, train);
+            let mode = match &self.sync_batch_norm {
+                _ if !train || self.frozen[index].get() => Mode::Evaluate,
+                None => Mode::Train,
+                Some(sync) => Mode::TrainTogether(sync),
+            };
+            let value = match node.op {
+                Op::Input { .. } => pictures.shallow_clone(),
+                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode, &self.masks),
+            };
             for input in &node.inputs {
                 if self.last_use[input.index()] == index {
                     values[input.index()] = None;
@@ -104,97 +159,66 @@ impl Backbone {
         }
         values.pop().flatten().expect("a network has at least one node")
     }
-
-    fn compute(&self, index: usize, node: &Node, inputs: &[&Tensor], pictures: &Tensor, train: bool) -> Tensor {
-        let tensor = |offset: usize| &self.tensors[self.first_tensor[index] + offset];
-        match &node.op {
-            Op::Input { .. } => pictures.shallow_clone(),
-            Op::Conv2d(conv) => {
-                let Conv2d { stride, padding, groups, bias, .. } = *conv;
-                let bias = bias.then(|| tensor(1));
-                let (stride, padding) = (stride as i64, padding as i64);
-                inputs[0].conv2d(tensor(0), bias, [stride, stride], [padding, padding], [1, 1], groups as i64)
-            }
-            Op::BatchNorm2d { .. } => {
-                if train {
-                    let _ = tensor(4).shallow_clone().g_add_scalar_(1);
-                }
-                let [weight, bias, mean, var] = [0, 1, 2, 3].map(tensor);
-                if let Some(sync) = self.sync_batch_norm.as_ref().filter(|_| train) {
-                    let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
-                    let normalized = sync.forward(inputs[0], weight, bias, (mean, var), momentum, epsilon);
-                    return normalized.unwrap_or_else(|error| panic!("{error}"));
-                }
-                inputs[0].batch_norm(
-                    Some(weight),
-                    Some(bias),
-                    Some(mean),
-                    Some(var),
-                    train,
-                    BATCH_NORM_MOMENTUM,
-                    BATCH_NORM_EPSILON,
-                    true,
-                )
-            }
-            Op::Relu => inputs[0].relu(),
-            &Op::MaxPool2d { kernel, stride, padding } => {
-                let [kernel, stride, padding] = [kernel, stride, padding].map(|side| side as i64);
-                inputs[0].max_pool2d([kernel, kernel], [stride, stride], [padding, padding], [1, 1], false)
-            }
-            &Op::AdaptiveAvgPool2d { output } => inputs[0].adaptive_avg_pool2d([output as i64, output as i64]),
-            Op::Flatten => inputs[0].flatten(1, -1),
-            Op::Linear { .. } => inputs[0].linear(tensor(0), Some(tensor(1))),
-            Op::Add => inputs[0] + inputs[1],
-            &Op::PadShortcut { out_channels, stride } => pad_shortcut(inputs[0], out_channels, stride),
-        }
-    }
 }
 
-/// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after.
-fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
-    let missing = out_channels as i64 - x.size()[1];
-    let before = missing / 2;
-    let strided = x.slice(2, None, None, stride as i64).slice(3, None, None, stride as i64);
-    strided.constant_pad_nd([0, 0, 0, 0, before, missing - before])
-}
-
-/// Counters are integers, everything else is single precision.
+/// Counters and indices are integers, everything else is single precision.
 pub(crate) fn kind_of(parameter: &Parameter) -> Kind {
-    match parameter.role {
-        architectures::ParameterRole::NumBatchesTracked => Kind::Int64,
-        _ => Kind::Float,
-    }
+    if parameter.role.is_integer() { Kind::Int64 } else { Kind::Float }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use architectures::ARCHITECTURES;
+
+    /// The smallest network of each family, and pictures as small as it takes them.
+    const SMALLEST: &[(&str, i64)] = &[
+        ("resnet18", 64),
+        ("cifar_resnet20", 32),
+        ("mobilenet_v2", 64),
+        ("mobilenet_v3_small", 64),
+        ("efficientnet_b0", 64),
+        ("vgg11_bn", 32),
+        ("squeezenet1_1", 64),
+        ("shufflenet_v2_x0_5", 64),
+        ("densenet121", 64),
+        ("convnext_tiny", 64),
+        ("vit_b_32", 224),
+        ("swin_t", 64),
+        ("lenet", 32),
+    ];
 
     #[test]
-    fn every_architecture_computes_its_logits() {
+    fn every_family_computes_its_logits_and_gradients() {
         tch::manual_seed(1);
-        for known in ARCHITECTURES {
-            let backbone = Backbone::new(known.network(5), Device::Cpu);
-            let side = known.image_size.min(64) as i64;
+        for &(name, side) in SMALLEST {
+            let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
             let pictures = Tensor::randn([2, 3, side, side], (Kind::Float, Device::Cpu));
             let logits = backbone.forward(&pictures, true);
-            assert_eq!(logits.size(), [2, 5], "{}", known.name);
+            assert_eq!(logits.size(), [2, 5], "{name}");
             logits.sum(Kind::Float).backward();
-            for (name, parameter) in backbone.trained() {
-                assert!(parameter.grad().defined(), "{} has no gradient in {}", name, known.name);
+            for (key, parameter) in backbone.trained() {
+                assert!(parameter.grad().defined(), "{key} has no gradient in {name}");
             }
         }
     }
 
     #[test]
-    fn option_a_keeps_every_second_pixel_between_zero_channels() {
-        let x = Tensor::arange(2 * 4 * 4, (Kind::Float, Device::Cpu)).view([1, 2, 4, 4]);
-        let y = pad_shortcut(&x, 4, 2);
-        assert_eq!(y.size(), [1, 4, 2, 2]);
-        let values = Vec::<f32>::try_from(y.flatten(0, -1)).unwrap();
-        let expected = [0., 0., 0., 0., 0., 2., 8., 10., 16., 18., 24., 26., 0., 0., 0., 0.];
-        assert_eq!(values, expected);
+    fn what_is_frozen_stays_as_it_is() {
+        tch::manual_seed(1);
+        let network = architectures::architecture("cifar_resnet20").unwrap().network(10);
+        let backbone = Backbone::new(network, Device::Cpu);
+        backbone.freeze_all_but_head();
+        let names: Vec<_> = backbone.trained().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["linear.weight", "linear.bias"]);
+        let before: Vec<_> = backbone.state().iter().map(|(_, tensor)| tensor.copy()).collect();
+        let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
+        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
+        assert!(before.iter().zip(backbone.state()).all(|(left, (_, right))| left.equal(&right)), "statistics moved");
+        backbone.unfreeze();
+        assert_eq!(backbone.trained().len(), backbone.trainable().len());
+        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
     }
 
     #[test]

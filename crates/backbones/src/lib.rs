@@ -1,8 +1,11 @@
 //! Architectures built on tch: the description of `architectures` becomes tensors and a forward pass.
 
 mod backbone;
+mod fold;
+mod forward;
 mod initialise;
+mod trace;
 mod weights;
 
+pub use self::weights::{Differences, Matching, WeightsError};
 pub use backbone::Backbone;
-pub use weights::WeightsError;

@@ -1,70 +1,182 @@
 //! Weights from and to files.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use tch::{TchError, Tensor};
+use architectures::{Architecture, Parameter, ParameterRole, architecture};
+use tch::{Device, Kind, Tensor};
+use weights::{Dtype, StateDict};
 
 use crate::Backbone;
 
 /// Why weights were not loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file cannot be read or written as safetensors.
-    #[error("{path}: cannot be read or written as safetensors", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: TchError,
-    },
+    /// The file cannot be read or written, or is none of weights.
+    #[error(transparent)]
+    File(#[from] weights::Error),
     /// The keys or shapes in the file are not those of the network.
-    #[error("{path} does not fit {network}: {differences}", path = path.display())]
+    #[error("{path} does not fit {network}:\n{differences}", path = path.display())]
     Misfit {
         /// The file.
         path: PathBuf,
         /// The network's name.
         network: String,
         /// What differs, key by key.
-        differences: String,
+        differences: Differences,
+        /// Whether nothing but the head's shape differs.
+        is_head_alone: bool,
     },
 }
 
+/// How much of a network a file of weights must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matching {
+    /// All keys and shapes, neither more nor less.
+    Strict,
+    /// All but the head, which stays as it was drawn where its shape is another: for another number of classes.
+    Head,
+    /// Whatever fits.
+    Partial,
+}
+
+/// Where a file of weights and a network differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences(Vec<Difference>);
+
+/// One key: its shape in the file and in the network, where it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Difference {
+    key: String,
+    file: Option<Vec<usize>>,
+    network: Option<Vec<usize>>,
+}
+
+impl Differences {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keys that differ.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Most keys that are shown.
+const MOST_SHOWN: usize = 12;
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = |shape: &Option<Vec<usize>>| match shape.as_deref() {
+            None => "missing".to_owned(),
+            Some([]) => "one value".to_owned(),
+            Some(sides) => sides.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
+        };
+        let rows = self.0.iter().take(MOST_SHOWN).map(|row| [row.key.clone(), shape(&row.file), shape(&row.network)]);
+        let rows: Vec<_> =
+            std::iter::once(["key", "in the file", "in the network"].map(str::to_owned)).chain(rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        for (index, [key, file, network]) in rows.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}  {key:0$}  {file:1$}  {network}", width(0), width(1))?;
+        }
+        match self.0.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n  … and {more} more"),
+        }
+    }
+}
+
 impl Backbone {
-    /// Replaces all parameters and buffers by those of a safetensors file. Strict: the keys and shapes must be exactly
-    /// the network's. Nothing is changed on an error.
+    /// Replaces parameters and buffers by those of a file of weights (`.pth`, `.safetensors`, `.npz`), of any type. Gives
+    /// the differences that `matching` allowed. Nothing is changed on an error.
+    ///
+    /// Counts of batches that BatchNorm has seen may be missing, as in files of old: nothing depends on them. Keys that a
+    /// published file has under an older name are renamed.
     ///
     /// # Errors
-    /// An unreadable file, or the missing, unexpected and misshapen keys.
-    pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
-        let file = |source| WeightsError::File { path: path.to_owned(), source };
-        let mut found: BTreeMap<String, Tensor> = Tensor::read_safetensors(path).map_err(file)?.into_iter().collect();
-        let mut differences = Vec::new();
-        let mut copies = Vec::new();
-        for (name, tensor) in self.state() {
-            match found.remove(&name) {
-                None => differences.push(format!("{name} is missing")),
-                Some(source) if source.size() != tensor.size() => {
-                    differences.push(format!("{name} is {:?} instead of {:?}", source.size(), tensor.size()));
-                }
-                Some(source) => copies.push((tensor, source)),
-            }
-        }
-        differences.extend(found.keys().map(|name| format!("{name} is unexpected")));
-        if !differences.is_empty() {
-            let shown = differences.iter().take(8).cloned().collect::<Vec<_>>().join("; ");
-            let more = differences.len().saturating_sub(8);
-            let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-            let network = self.network().name().to_owned();
-            let differences = shown + &more;
-            return Err(WeightsError::Misfit { path: path.to_owned(), network, differences });
+    /// An unreadable file, or the missing, unexpected and misshapen keys that `matching` does not allow.
+    pub fn load(&self, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
+        self.take(weights::read(path)?, path, matching)
+    }
+
+    /// The network of `architecture` with the weights in the file `path`, all of them, and with as many classes as they
+    /// have.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of_weights(architecture: &Architecture, path: &Path, device: Device) -> Result<Self, WeightsError> {
+        let found = weights::read(path)?;
+        let network = architecture.network(1);
+        let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
+        let shape = found.entries().iter().find(|(key, _)| head.as_ref().is_some_and(|head| head.name == *key));
+        let classes = shape.and_then(|(_, tensor)| tensor.shape().first().copied()).filter(|&classes| classes > 0);
+        let backbone = Self::new(architecture.network(classes.unwrap_or(1)), device);
+        backbone.take(found, path, Matching::Strict)?;
+        Ok(backbone)
+    }
+
+    fn take(&self, found: StateDict, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
+        let (copies, differences) = self.compare(found);
+        let is_head = |key: &str| {
+            let found = self.parameters().iter().find(|parameter| parameter.name == key);
+            found.is_some_and(|parameter| parameter.node == self.network().head())
+        };
+        let is_of_head = |difference: &Difference| difference.network.is_some() && is_head(&difference.key);
+        let is_allowed = |difference: &Difference| match matching {
+            Matching::Strict => false,
+            Matching::Head => is_of_head(difference),
+            Matching::Partial => true,
+        };
+        if copies.is_empty() || !differences.iter().all(is_allowed) {
+            return Err(WeightsError::Misfit {
+                path: path.to_owned(),
+                network: self.network().name().to_owned(),
+                is_head_alone: !copies.is_empty() && differences.iter().all(is_of_head),
+                differences: Differences(differences),
+            });
         }
         tch::no_grad(|| {
             for (mut tensor, source) in copies {
-                tensor.copy_(&source);
+                tensor.copy_(&to_torch(&source));
             }
         });
-        Ok(())
+        Ok(Differences(differences))
+    }
+
+    /// The tensors of `found` that fit, each with its place, and what does not.
+    fn compare(&self, found: StateDict) -> (Vec<(Tensor, weights::Tensor)>, Vec<Difference>) {
+        let known = architecture(self.network().name()).ok();
+        let today = |key: String| known.and_then(|known| known.renamed(&key)).unwrap_or(key);
+        let order: Vec<_> = found.into_entries().into_iter().map(|(key, tensor)| (today(key), tensor)).collect();
+        let unexpected: Vec<_> = order.iter().map(|(key, _)| key.clone()).collect();
+        let mut found: HashMap<_, _> = order.into_iter().collect();
+        let (mut copies, mut differences) = (Vec::new(), Vec::new());
+        for (Parameter { name, shape, role, .. }, (_, tensor)) in self.parameters().iter().zip(self.state()) {
+            match found.remove(name) {
+                None if *role == ParameterRole::NumBatchesTracked => {}
+                Some(source) if source.shape() == shape => copies.push((tensor, source)),
+                source => differences.push(Difference {
+                    key: name.clone(),
+                    file: source.map(|source| source.shape().to_vec()),
+                    network: Some(shape.clone()),
+                }),
+            }
+        }
+        for key in unexpected {
+            if let Some(source) = found.remove(&key) {
+                differences.push(Difference { key, file: Some(source.shape().to_vec()), network: None });
+            }
+        }
+        (copies, differences)
+    }
+
+    /// All parameters and buffers as a file has them, in the order of the original's state dict.
+    pub fn export(&self) -> Vec<(String, weights::Tensor)> {
+        self.state().into_iter().map(|(name, tensor)| (name, from_torch(&tensor))).collect()
     }
 
     /// Writes all parameters and buffers as a safetensors file.
@@ -72,49 +184,113 @@ impl Backbone {
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
-        let state: Vec<_> = self
-            .state()
-            .into_iter()
-            .map(|(name, tensor)| (name, tensor.detach().to_device(tch::Device::Cpu).contiguous()))
-            .collect();
-        let written = Tensor::write_safetensors(&state, path);
-        written.map_err(|source| WeightsError::File { path: path.to_owned(), source })
+        Ok(weights::write_safetensors(path, &self.export())?)
     }
+}
+
+const KINDS: [(Dtype, Kind); 10] = [
+    (Dtype::Bool, Kind::Bool),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::F32, Kind::Float),
+    (Dtype::F64, Kind::Double),
+];
+
+fn to_torch(tensor: &weights::Tensor) -> Tensor {
+    let kind = KINDS.iter().find(|(dtype, _)| *dtype == tensor.dtype()).expect("every type has its kind").1;
+    let shape: Vec<_> = tensor.shape().iter().map(|&side| side as i64).collect();
+    Tensor::from_data_size(tensor.bytes(), &shape, kind)
+}
+
+fn from_torch(tensor: &Tensor) -> weights::Tensor {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).expect("a network's kinds are all known").0;
+    let shape: Vec<_> = tensor.size().iter().map(|&side| side as usize).collect();
+    let mut bytes = vec![0; tensor.numel() * dtype.size()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    weights::Tensor::from_bytes(dtype, &shape, bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
 
-    fn backbone(classes: usize) -> Backbone {
-        Backbone::new(architectures::architecture("cifar_resnet20").unwrap().network(classes), Device::Cpu)
+    fn backbone(name: &str, classes: usize) -> Backbone {
+        Backbone::new(architecture(name).unwrap().network(classes), Device::Cpu)
     }
 
     #[test]
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weights.safetensors");
-        let (original, copy) = (backbone(10), backbone(10));
-        original.save(&path).unwrap();
-        copy.load(&path).unwrap();
-        for ((name, left), (_, right)) in original.state().iter().zip(copy.state()) {
-            assert!(left.equal(&right), "{name}");
+        let original = backbone("cifar_resnet20", 10);
+        let (safetensors, pth) = (folder.path().join("w.safetensors"), folder.path().join("w.pth"));
+        original.save(&safetensors).unwrap();
+        weights::write_pth(&pth, &original.export()).unwrap();
+        for path in [&safetensors, &pth] {
+            let copy = backbone("cifar_resnet20", 10);
+            assert!(copy.load(path, Matching::Strict).unwrap().is_empty());
+            for ((name, left), (_, right)) in original.state().iter().zip(copy.state()) {
+                assert!(left.equal(&right), "{name}");
+            }
+            assert!(copy.trained().iter().all(|(_, tensor)| tensor.requires_grad() && tensor.kind() == Kind::Float));
         }
-        assert!(copy.trained().iter().all(|(_, tensor)| tensor.requires_grad() && tensor.kind() == Kind::Float));
     }
 
     #[test]
-    fn what_does_not_fit_is_listed_and_changes_nothing() {
+    fn another_head_is_refused_or_left_as_it_was_drawn() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
-        backbone(10).save(&path).unwrap();
-        let other = backbone(7);
+        let original = backbone("cifar_resnet20", 10);
+        original.save(&path).unwrap();
+        let other = backbone("cifar_resnet20", 7);
         let before: Vec<_> = other.state().iter().map(|(_, tensor)| tensor.copy()).collect();
-        let error = other.load(&path).unwrap_err().to_string();
-        assert!(error.contains("linear.weight is [10, 64] instead of [7, 64]; linear.bias is [10]"), "{error}");
+        let error = other.load(&path, Matching::Strict).unwrap_err().to_string();
+        let table = "  key            in the file  in the network\n  linear.weight  10×64        7×64\n  linear.bias    10           7";
+        assert!(error.ends_with(&format!("does not fit cifar_resnet20:\n{table}")), "{error}");
         assert!(before.iter().zip(other.state()).all(|(left, (_, right))| left.equal(&right)));
-        std::fs::write(&path, b"no safetensors").unwrap();
-        assert!(matches!(other.load(&path), Err(WeightsError::File { .. })));
+        assert_eq!(other.load(&path, Matching::Head).unwrap().len(), 2);
+        let state = other.state();
+        let [head, first] =
+            ["linear.weight", "conv1.weight"].map(|name| state.iter().position(|(key, _)| key == name).unwrap());
+        assert!(state[head].1.equal(&before[head]));
+        assert!(state[first].1.equal(&original.state()[first].1));
+    }
+
+    #[test]
+    fn another_network_fits_only_in_part_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        backbone("cifar_resnet20", 10).save(&path).unwrap();
+        let deeper = backbone("cifar_resnet32", 10);
+        assert!(deeper.load(&path, Matching::Head).is_err());
+        assert_eq!(deeper.load(&path, Matching::Partial).unwrap().len(), 60);
+        assert!(backbone("lenet", 10).load(&path, Matching::Partial).is_err(), "nothing in common");
+        std::fs::write(&path, b"no weights").unwrap();
+        assert!(matches!(deeper.load(&path, Matching::Partial), Err(WeightsError::File(_))));
+    }
+
+    #[test]
+    fn names_of_old_are_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let original = backbone("densenet121", 10);
+        let old = original.export().into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked"));
+        let old: Vec<_> = old
+            .map(|(name, tensor)| {
+                let name = if name.contains("denselayer") {
+                    name.replace("norm1", "norm.1").replace("norm2", "norm.2").replace("conv1", "conv.1")
+                } else {
+                    name
+                };
+                (name, tensor)
+            })
+            .collect();
+        weights::write_safetensors(&path, &old).unwrap();
+        assert!(backbone("densenet121", 10).load(&path, Matching::Strict).unwrap().is_empty());
     }
 }

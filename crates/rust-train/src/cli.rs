@@ -1,9 +1,13 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
+mod models;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
@@ -30,6 +34,19 @@ pub enum Command {
     /// Build the cache ahead of a run, or look at one
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
+    /// Say what a network costs, layer by layer: parameters, operations, memory
+    Profile(ProfileArgs),
+
+    /// Say how good a model is on a folder of pictures
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(EvalArgs),
+
+    /// Say which classes a model sees in pictures
+    Predict(PredictArgs),
+
+    /// Write a model for other programs: safetensors, pth, TorchScript, ONNX
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
 }
 
 /// The flags of `cache`.
@@ -120,18 +137,34 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub augmentation: AugmentationArgs,
 
-    /// Network: resnet18, resnet34, resnet50, cifar_resnet20, lenet
-    #[arg(long, default_value = DEFAULT_MODEL, help_heading = "Model")]
+    /// The network's name
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model")]
     pub model: String,
 
-    /// Start from these weights (safetensors, with the network's own names) instead of random ones: a path, file:// or
-    /// https://. Downloaded once for the whole job
-    #[arg(long, value_name = "SOURCE", help_heading = "Model")]
+    /// Start from these weights instead of random ones: .pth, .safetensors or .npz, with the network's own names; a path,
+    /// file:// or https://. Downloaded once for the whole job
+    #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained")]
     pub weights: Option<String>,
 
     /// SHA-256 of the weights, or its first digits
     #[arg(long, value_name = "HEX", help_heading = "Model")]
     pub weights_sha256: Option<String>,
+
+    /// Start from the weights that torchvision publishes for the network; its head is kept where the classes are as many
+    #[arg(long, help_heading = "Model")]
+    pub pretrained: bool,
+
+    /// How much of the network the weights must match. Default: strict; with --pretrained, head
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
+    pub weights_match: Option<WeightsMatch>,
+
+    /// Leave these parts as they are
+    #[arg(long, value_enum, value_name = "PART", help_heading = "Model")]
+    pub freeze: Option<Freeze>,
+
+    /// Epochs after which everything is trained. Default: never
+    #[arg(long, value_name = "N", requires = "freeze", help_heading = "Model")]
+    pub freeze_epochs: Option<usize>,
 
     /// Passes over the training pictures
     #[arg(long, default_value_t = 20, help_heading = "Training")]
@@ -425,6 +458,24 @@ pub enum Compression {
     Fp16,
 }
 
+/// How much of a network its weights must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightsMatch {
+    /// All of it
+    Strict,
+    /// All but the head, which is drawn anew where it tells another number of classes apart
+    Head,
+    /// Whatever fits
+    Partial,
+}
+
+/// What is not trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Freeze {
+    /// Everything but the head
+    Backbone,
+}
+
 /// Who builds the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CacheScope {
@@ -436,17 +487,37 @@ pub enum CacheScope {
     Node,
 }
 
+/// The help of `--model`: all networks by name.
+fn model_help() -> String {
+    let names: Vec<_> = architectures::ARCHITECTURES.iter().map(|known| known.name).collect();
+    format!("Network: {}", names.join(", "))
+}
+
 impl Cli {
     pub(crate) fn timeout(&self) -> Duration {
         let seconds = match &self.command {
             None => self.train.timeout,
             Some(Command::Fetch(fetch)) => fetch.timeout,
             Some(Command::Cache(cache)) => cache.timeout,
+            Some(Command::Profile(_)) => return Duration::MAX, // waits for nobody
+            Some(Command::Eval(eval)) => eval.model.timeout,
+            Some(Command::Predict(predict)) => predict.model.timeout,
+            Some(Command::Export(export)) => export.model.timeout,
         };
         // A time that makes no sense is refused later; MPI is started before that.
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(600))
     }
 }
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  rust-train eval --model resnet50 --pretrained --data imagenet
+  mpirun -n 4 rust-train eval --model cifar_resnet20 --weights runs/pets-cifar_resnet20/best.safetensors --data pets";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  rust-train export --model resnet18 --weights best.safetensors --output best.pth    for torchvision
+  rust-train export --model resnet18 --pretrained --output resnet18.onnx";
 
 const FETCH_EXAMPLES: &str = "\
 Examples:

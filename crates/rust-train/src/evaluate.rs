@@ -34,17 +34,28 @@ pub(crate) fn evaluate(
             let batch = batch?;
             let labels = normalize.labels(&batch.labels);
             let logits = stepper.forward(&normalize.pictures(&batch), false)?.to_kind(Kind::Float);
-            let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
-            let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;
-            let hits = best.eq_tensor(&labels.unsqueeze(1));
-            sums[0] += loss.double_value(&[]);
-            sums[1] += hits.narrow(1, 0, 1).sum(Kind::Double).double_value(&[]);
-            sums[2] += hits.sum(Kind::Double).double_value(&[]);
-            sums[3] += batch.len() as f64;
+            for (sum, value) in sums.iter_mut().zip(sums_of(&logits, &labels)) {
+                *sum += value;
+            }
         }
         Ok(())
     })?;
     channel.all_reduce(&mut sums, Across::Sum)?;
-    let [loss, top1, top5, samples] = sums;
-    Ok(Scores { loss: loss / samples, top1: top1 / samples, top5: top5 / samples, samples: samples as usize })
+    Ok(Scores::of_sums(sums))
+}
+
+/// Of a batch: the summed loss, how many classes are right, how many are among the first five, how many pictures.
+pub(crate) fn sums_of(logits: &Tensor, labels: &Tensor) -> [f64; 4] {
+    let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);
+    let best = logits.topk(5.min(logits.size()[1]), 1, true, true).1;
+    let hits = best.eq_tensor(&labels.unsqueeze(1));
+    let count = |hits: Tensor| hits.sum(Kind::Double).double_value(&[]);
+    [loss.double_value(&[]), count(hits.narrow(1, 0, 1)), count(hits), labels.size()[0] as f64]
+}
+
+impl Scores {
+    /// From what [`sums_of`] gave, over all batches and ranks.
+    pub(crate) fn of_sums([loss, top1, top5, samples]: [f64; 4]) -> Self {
+        Self { loss: loss / samples, top1: top1 / samples, top5: top5 / samples, samples: samples as usize }
+    }
 }

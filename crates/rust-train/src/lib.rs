@@ -17,15 +17,21 @@ mod cores;
 mod data;
 mod device;
 mod download;
+mod eval;
 mod evaluate;
+mod export;
 mod failure;
 mod files;
+mod inference;
 mod logging;
 mod metrics;
 mod model;
+mod output;
 mod pictures;
 mod plan;
+mod predict;
 mod process_group;
+mod profile;
 mod progress;
 mod run_directory;
 mod schedule;
@@ -35,6 +41,7 @@ mod terminal;
 mod time;
 mod timeline;
 mod train;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -57,6 +64,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    if let Some(Command::Profile(args)) = &cli.command {
+        return alone(profile::run(args));
+    }
     let world = match World::init(WorldConfig { timeout: cli.timeout() }) {
         Ok(world) => world,
         Err(error) => {
@@ -71,6 +81,10 @@ pub fn main() -> ExitCode {
         None => train::run(&cli.train, &world),
         Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
+        Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Eval(args)) => eval::run(args, &world).map(|()| Ending::Complete),
+        Some(Command::Predict(args)) => predict::run(args, &world).map(|()| Ending::Complete),
+        Some(Command::Export(args)) => export::run(args, &world).map(|()| Ending::Complete),
     };
     match failure::settle(&world, result) {
         Outcome::Done(ending) => ExitCode::from(ending.exit_code()),
@@ -82,4 +96,12 @@ pub fn main() -> ExitCode {
         }
         Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
     }
+}
+
+/// The exit status of what needs no other rank.
+fn alone(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let failure = failure::to_failure(&error);
+    eprintln!("error: {}", failure.message);
+    ExitCode::from(failure.exit_code)
 }

@@ -1,6 +1,6 @@
 //! The model of a run: built, its weights in place, its gradients connected.
 
-use backbones::Backbone;
+use backbones::{Backbone, WeightsError};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ProcessGroup;
 use world::World;
@@ -14,18 +14,33 @@ use crate::plan::Plan;
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Builds the model and loads its weights, if some are named. Collective.
+/// Builds the model, loads its weights, if some are named, and freezes what is not to be trained. Collective.
 pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
     let backbone = Backbone::new(plan.architecture.network(classes), device);
     if let Some((request, store)) = &plan.weights {
         let path = download::fetch_once(world, store, request)?;
-        let loaded = backbone.load(&path).map_err(anyhow::Error::from);
-        agree(world, loaded.map_err(|error| usage(format!("--weights: {error:#}"))))?;
+        let loaded = backbone.load(&path, plan.matching);
+        let differences = agree(world, loaded.map_err(|error| usage(refused(&error))))?;
         if world.rank() == 0 {
             log::info!("weights from {}", path.display());
+            if !differences.is_empty() {
+                log::info!("drawn anew, because the weights do not fit:\n{differences}");
+            }
         }
     }
+    if plan.frozen_epochs > 0 {
+        backbone.freeze_all_but_head();
+    }
     Ok(backbone)
+}
+
+/// What is wrong with weights, and what to do if it is only the head.
+fn refused(error: &WeightsError) -> String {
+    let hint = match error {
+        WeightsError::Misfit { is_head_alone: true, .. } => "\nfor another number of classes: --weights-match head",
+        _ => "",
+    };
+    format!("--weights: {error:#}{hint}")
 }
 
 /// Makes the running statistics of BatchNorm the same on all ranks, so that every rank evaluates, and rank 0 saves, the

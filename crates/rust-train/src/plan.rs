@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use architectures::{Architecture, architecture};
+use backbones::Matching;
 use dataset::{Augmentation, ColorJitter, Mix, Policy, Sampling};
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
-use crate::cli::{AugmentationArgs, AutoAugment, Compression, DistributeBn, PrecisionKind, TrainArgs};
-use crate::download;
+use crate::cli::{
+    AugmentationArgs, AutoAugment, Compression, DistributeBn, Freeze, PrecisionKind, TrainArgs, WeightsMatch,
+};
 use crate::failure::usage;
 use crate::pictures::{Pictures, Source};
+use crate::weights;
 
 pub(crate) use crate::cli::OptimizerKind;
 
@@ -21,6 +24,10 @@ pub(crate) struct Plan {
     pub architecture: Architecture,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
+    /// How much of the network they must match.
+    pub matching: Matching,
+    /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
+    pub frozen_epochs: usize,
     pub augmentation: Augmentation,
     pub sampling: Sampling,
     /// How often each picture comes in a row.
@@ -73,7 +80,14 @@ impl Plan {
             repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
             pictures,
             architecture,
-            weights: weights(cli)?,
+            weights: weights(cli, &architecture)?,
+            matching: match cli.weights_match {
+                None if cli.pretrained => Matching::Head,
+                None | Some(WeightsMatch::Strict) => Matching::Strict,
+                Some(WeightsMatch::Head) => Matching::Head,
+                Some(WeightsMatch::Partial) => Matching::Partial,
+            },
+            frozen_epochs: cli.freeze.map_or(0, |Freeze::Backbone| cli.freeze_epochs.unwrap_or(usize::MAX)),
             batch,
             training: training(cli)?,
             ddp: ddp(cli)?,
@@ -91,11 +105,8 @@ impl Plan {
     }
 }
 
-fn weights(cli: &TrainArgs) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
-    let Some(source) = &cli.weights else { return Ok(None) };
-    let request = download::request(source, cli.weights_sha256.as_deref())
-        .map_err(|error| usage(format!("--weights: {error:#}")))?;
-    Ok(Some((request, download::store(&cli.store)?)))
+fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+    weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
 fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<Augmentation> {
@@ -219,6 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn published_weights_are_found_by_the_networks_name() {
+        let published = plan("--data d --model shufflenet_v2_x0_5 --pretrained --freeze backbone", 1).unwrap();
+        let (request, _) = published.weights.unwrap();
+        assert_eq!(request.source.to_string(), "https://download.pytorch.org/models/shufflenetv2_x0.5-f707e7126e.pth");
+        assert_eq!((published.matching, published.frozen_epochs), (Matching::Head, usize::MAX));
+        let own = plan("--data d --weights w.pth --freeze backbone --freeze-epochs 3", 1).unwrap();
+        assert_eq!((own.matching, own.frozen_epochs), (Matching::Strict, 3));
+        let partial = plan("--data d --weights w.pth --weights-match partial", 1).unwrap();
+        assert_eq!((partial.matching, partial.frozen_epochs), (Matching::Partial, 0));
+    }
+
+    #[test]
     fn bad_flags_are_refused_in_one_line() {
         let cases = [
             ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
@@ -232,6 +255,7 @@ mod tests {
             ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
+            ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),
             ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),

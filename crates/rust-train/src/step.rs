@@ -13,7 +13,7 @@ use crate::timeline::Timeline;
 #[derive(Debug)]
 pub(crate) struct Stepper<'a> {
     pub backbone: &'a Backbone,
-    pub ddp: &'a DistributedDataParallel,
+    pub ddp: DistributedDataParallel,
     pub group: &'a ProcessGroup,
     pub timeline: &'a Timeline,
     optimizer: Optimizer,
@@ -30,7 +30,7 @@ impl<'a> Stepper<'a> {
     pub(crate) fn new(
         plan: &Plan,
         backbone: &'a Backbone,
-        ddp: &'a DistributedDataParallel,
+        ddp: DistributedDataParallel,
         group: &'a ProcessGroup,
         timeline: &'a Timeline,
     ) -> torch_ext::Result<Self> {

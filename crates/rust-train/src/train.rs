@@ -69,7 +69,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         schedule: schedule(&plan, dataset.train.len()),
         train: loader(dataset.train),
         val: loader(dataset.val),
-        stepper: Stepper::new(&plan, &backbone, &ddp, &group, &timeline)?,
+        stepper: Stepper::new(&plan, &backbone, ddp, &group, &timeline)?,
         normalize: Normalize::new(device),
         plan: &plan,
         device,
@@ -121,6 +121,9 @@ impl Trainer<'_> {
         let mut step = 0;
         let mut ending = Ending::Complete;
         for epoch in 0..self.plan.training.epochs {
+            if epoch > 0 && epoch == self.plan.frozen_epochs {
+                self.unfreeze()?;
+            }
             let (epoch_line, epoch_ending) = self.epoch(epoch, &mut step)?;
             ending = epoch_ending;
             let Stepper { backbone, group, .. } = self.stepper;
@@ -145,6 +148,19 @@ impl Trainer<'_> {
             }
         }
         Ok((best.context("there was at least one epoch")?, ending))
+    }
+
+    /// From here on everything is trained. Collective.
+    fn unfreeze(&mut self) -> anyhow::Result<()> {
+        let Stepper { backbone, group, timeline, .. } = self.stepper;
+        backbone.unfreeze();
+        // Gradients travel and move in other groups now: both begin anew.
+        let ddp = agree(self.world, data_parallel(backbone, group, self.plan).map_err(anyhow::Error::from))?;
+        self.stepper = Stepper::new(self.plan, backbone, ddp, group, timeline)?;
+        if self.world.rank() == 0 {
+            log::info!("everything is trained from here on");
+        }
+        Ok(())
     }
 
     /// One pass over the training pictures, or what a signal leaves of it.
@@ -262,7 +278,7 @@ fn data_parallel(backbone: &Backbone, group: &ProcessGroup, plan: &Plan) -> torc
     let tensors: Vec<_> = backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
     set_memory_format(&tensors, plan.training.memory_format)?;
     let buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, buffer)| buffer).collect();
-    DistributedDataParallel::new(&backbone.trained(), &buffers, group, plan.ddp.clone())
+    DistributedDataParallel::new(&backbone.trainable(), &buffers, group, plan.ddp.clone())
 }
 
 fn schedule(plan: &Plan, samples: usize) -> Schedule {

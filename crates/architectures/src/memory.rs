@@ -1,0 +1,334 @@
+//! How much memory a network takes, in training and in inference: an estimate, made by walking through the operations
+//! forward and backward and counting what is alive.
+//!
+//! The rules are those of PyTorch's autograd: which operation keeps its input for the backward pass, which its output,
+//! which gives a view of memory that is there already. Not counted: the program and its libraries, and what the loader
+//! of pictures keeps.
+
+use crate::network::{Network, Node};
+use crate::op::{Activation, Op};
+use crate::shape::{Shape, ShapeError};
+
+/// What a network is run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Pictures at a time, per device.
+    pub batch: usize,
+    /// Bytes of one activation: 4 in single precision, 2 in half precision.
+    pub activation_bytes: usize,
+    /// What training keeps besides; none for inference.
+    pub training: Option<OptimizerMemory>,
+}
+
+/// Values that an optimizer keeps for each trained value, in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerMemory {
+    /// None: plain SGD.
+    Stateless,
+    /// One: momentum.
+    Momentum,
+    /// Two: the moments of Adam and its kin.
+    Moments,
+}
+
+impl OptimizerMemory {
+    fn values(self) -> usize {
+        match self {
+            Self::Stateless => 0,
+            Self::Momentum => 1,
+            Self::Moments => 2,
+        }
+    }
+}
+
+/// Bytes of memory on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters and buffers, in single precision.
+    pub parameters: usize,
+    /// Gradients of the parameters.
+    pub gradients: usize,
+    /// The optimizer's state.
+    pub optimizer: usize,
+    /// Activations that the backward pass needs, at the end of the forward pass; in inference the most that are alive at
+    /// once.
+    pub activations: usize,
+    /// The most that is alive at once beyond the activations: gradients of activations, and what operations need for a
+    /// moment.
+    pub transient: usize,
+}
+
+impl Memory {
+    /// The peak.
+    pub fn total(&self) -> usize {
+        self.parameters + self.gradients + self.optimizer + self.activations + self.transient
+    }
+}
+
+impl Network {
+    /// The memory that `workload` takes with pictures of `height`×`width` pixels.
+    ///
+    /// # Errors
+    /// A picture that the network cannot take.
+    pub fn memory(&self, height: usize, width: usize, workload: Workload) -> Result<Memory, ShapeError> {
+        let shapes = self.shapes(height, width)?;
+        let state = self.parameters();
+        let bytes = |trained: bool| -> usize {
+            let wanted = state.iter().filter(|parameter| parameter.role.is_trained() == trained);
+            wanted
+                .map(|parameter| {
+                    parameter.shape.iter().product::<usize>() * if parameter.role.is_integer() { 8 } else { 4 }
+                })
+                .sum()
+        };
+        let trained = bytes(true);
+        let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage: storages(self.nodes()), workload };
+        let (activations, peak) = match workload.training {
+            None => (walk.inference(), 0),
+            Some(_) => walk.training(),
+        };
+        Ok(Memory {
+            parameters: trained + bytes(false),
+            gradients: if workload.training.is_some() { trained } else { 0 },
+            optimizer: workload.training.map_or(0, |optimizer| optimizer.values() * trained),
+            activations,
+            transient: peak.saturating_sub(activations),
+        })
+    }
+
+    /// Bytes of activations for one picture: those that the backward pass needs, and the most alive in inference.
+    ///
+    /// # Errors
+    /// A picture that the network cannot take.
+    pub fn activation_bytes(&self, height: usize, width: usize, value_bytes: usize) -> Result<[usize; 2], ShapeError> {
+        let of = |training| {
+            let workload = Workload { batch: 1, activation_bytes: value_bytes, training };
+            self.memory(height, width, workload).map(|memory| memory.activations)
+        };
+        Ok([of(Some(OptimizerMemory::Stateless))?, of(None)?])
+    }
+}
+
+/// For each node, the node whose memory its value lies in: itself, or that of the value that it is a view of.
+fn storages(nodes: &[Node]) -> Vec<usize> {
+    let mut storages: Vec<usize> = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.iter().enumerate() {
+        let is_view = matches!(node.op, Op::Flatten | Op::Slice { .. } | Op::Permute { .. } | Op::PixelsToTokens);
+        storages.push(if is_view { storages[node.inputs[0].index()] } else { index });
+    }
+    storages
+}
+
+/// What an operation keeps for its backward pass.
+struct Kept {
+    input: bool,
+    output: bool,
+    /// Bytes besides, for a batch of one.
+    extra: usize,
+}
+
+struct Walk<'a> {
+    nodes: &'a [Node],
+    shapes: &'a [Shape],
+    storage: Vec<usize>,
+    workload: Workload,
+}
+
+impl Walk<'_> {
+    /// Bytes of a node's value; learned values are parameters, and counted there.
+    fn value(&self, node: usize) -> usize {
+        match self.nodes[node].op {
+            Op::Learned { .. } => 0,
+            _ => self.shapes[node].elements() * self.workload.activation_bytes * self.batch_of(node),
+        }
+    }
+
+    fn batch_of(&self, node: usize) -> usize {
+        if matches!(self.nodes[node].op, Op::RelativePositionBias { .. }) { 1 } else { self.workload.batch }
+    }
+
+    fn kept(&self, node: usize) -> Kept {
+        let value = self.workload.activation_bytes;
+        let elements = self.shapes[node].elements();
+        let keep = |input, output, extra| Kept { input, output, extra };
+        match &self.nodes[node].op {
+            Op::Conv2d(_) | Op::Linear { .. } | Op::AvgPool2d { .. } => keep(true, false, 0),
+            &Op::BatchNorm2d { .. } => keep(true, false, 0), // and two values a channel
+            &Op::LayerNorm { features, .. } => keep(true, false, elements / features * 8),
+            Op::Activation(Activation::Relu | Activation::Sigmoid) => keep(false, true, 0),
+            Op::Activation(_) => keep(true, false, 0),
+            Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
+            Op::AdaptiveAvgPool2d { output } => keep(*output > 1, false, 0),
+            Op::Mul => keep(true, false, 0),
+            Op::Attention { heads } => {
+                let tokens = self.shapes[node].sides()[0];
+                keep(true, true, tokens * heads * 4)
+            }
+            // Scaled queries, and dense copies of queries, keys and values; the weights after the softmax.
+            &Op::WindowAttention { heads, .. } => {
+                let &[windows, tokens, _] = self.shapes[node].sides() else { unreachable!("windows have three sides") };
+                keep(false, false, (4 * elements + windows * heads * tokens * tokens) * value)
+            }
+            Op::Dropout { .. } => keep(false, false, elements * value), // what was kept, as factors
+            _ => keep(false, false, 0),
+        }
+    }
+
+    /// The last node that takes the value in each memory.
+    fn last_uses(&self) -> Vec<usize> {
+        let mut last: Vec<usize> = (0..self.nodes.len()).collect();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for input in &node.inputs {
+                last[self.storage[input.index()]] = index;
+            }
+            last[self.storage[index]] = last[self.storage[index]].max(index);
+        }
+        last
+    }
+
+    /// Bytes that an operation needs while it runs, beyond its inputs and its output.
+    fn workspace(&self, node: usize) -> usize {
+        let inputs = || self.nodes[node].inputs.iter().map(|input| self.value(input.index())).sum::<usize>();
+        match self.nodes[node].op {
+            // Copies in the layout of the library that computes convolutions.
+            Op::Conv2d(_) => inputs() + self.value(node),
+            Op::WindowAttention { .. } => self.kept(node).extra * self.workload.batch / 2,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of a node's gradients for its own parameters: they are added to those that are there.
+    fn fresh_gradients(&self, node: usize) -> usize {
+        let trained = self.nodes[node].op.state().into_iter().filter(|(_, _, role)| role.is_trained());
+        trained.map(|(_, shape, _)| shape.iter().product::<usize>() * 4).sum()
+    }
+
+    /// The most that is alive at once.
+    fn inference(&self) -> usize {
+        let last = self.last_uses();
+        let mut alive = 0;
+        let mut peak = 0;
+        for node in 0..self.nodes.len() {
+            if self.storage[node] == node {
+                alive += self.value(node);
+            }
+            peak = peak.max(alive + self.workspace(node));
+            alive -= (0..=node)
+                .filter(|&other| self.storage[other] == other && last[other] == node)
+                .map(|other| self.value(other))
+                .sum::<usize>();
+        }
+        peak
+    }
+
+    /// What the backward pass finds, and the most that is alive at once.
+    fn training(&self) -> (usize, usize) {
+        let count = self.nodes.len();
+        let last = self.last_uses();
+        // Until which node, backward, each memory is needed: the first that keeps it.
+        let mut first_keeper = vec![usize::MAX; count];
+        first_keeper[self.storage[count - 1]] = count - 1; // the loss keeps the logits
+        let mut extra = vec![0; count];
+        for (node, extra) in extra.iter_mut().enumerate() {
+            let kept = self.kept(node);
+            let inputs = self.nodes[node].inputs.iter().map(|input| input.index());
+            for value in inputs.filter(|_| kept.input).chain(kept.output.then_some(node)) {
+                let keeper = &mut first_keeper[self.storage[value]];
+                *keeper = (*keeper).min(node);
+            }
+            *extra = kept.extra * self.workload.batch;
+        }
+        let is_kept = |memory: usize| first_keeper[memory] != usize::MAX;
+        let (mut alive, mut peak) = (0, 0);
+        for (node, extra) in extra.iter().enumerate() {
+            if self.storage[node] == node {
+                alive += self.value(node);
+            }
+            alive += extra;
+            peak = peak.max(alive + self.workspace(node));
+            let dies = |&other: &usize| self.storage[other] == other && last[other] == node && !is_kept(other);
+            alive -= (0..=node).filter(dies).map(|other| self.value(other)).sum::<usize>();
+        }
+        let activations = alive;
+        let mut gradient = vec![0; count]; // of the value in each memory, while it is alive
+        gradient[self.storage[count - 1]] = self.value(count - 1);
+        alive += gradient[self.storage[count - 1]];
+        for node in (0..count).rev() {
+            let own = self.storage[node];
+            for input in &self.nodes[node].inputs {
+                let memory = self.storage[input.index()];
+                let passes_on = matches!(self.nodes[node].op, Op::Add) || memory == own;
+                let is_input = matches!(self.nodes[memory].op, Op::Input { .. });
+                if gradient[memory] == 0 && !is_input {
+                    gradient[memory] = if passes_on { 0 } else { self.value(memory) };
+                    alive += gradient[memory];
+                }
+            }
+            peak = peak.max(alive + self.workspace(node) + self.fresh_gradients(node));
+            alive -= extra[node];
+            if own == node {
+                alive -= gradient[node];
+            }
+            let dies = |&memory: &usize| self.storage[memory] == memory && first_keeper[memory] == node;
+            alive -= (0..count).filter(dies).map(|memory| self.value(memory)).sum::<usize>();
+        }
+        (activations, peak)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ARCHITECTURES, Builder, Conv2d, Scheme, architecture};
+
+    const TRAINING: Workload = Workload { batch: 1, activation_bytes: 4, training: Some(OptimizerMemory::Moments) };
+
+    #[test]
+    fn a_small_network_can_be_counted_by_hand() {
+        let mut net = Builder::new("tiny", Scheme::PYTORCH);
+        let x = net.input(3);
+        let x = net.conv("conv", x, Conv2d::to(8, 3));
+        let x = net.batch_norm("bn", x);
+        let x = net.relu(x);
+        let x = net.global_avg_pool(x);
+        net.linear("fc", x, 10);
+        let network = net.finish();
+        // The convolution keeps the picture, BatchNorm its input, ReLU its output, the linear layer its row; and the
+        // logits are there.
+        let memory = network.memory(4, 4, TRAINING).unwrap();
+        assert_eq!(memory.activations, 4 * (3 * 16 + 8 * 16 + 8 * 16 + 8 + 10));
+        let trained = 4 * (8 * 27 + 16 + 90);
+        assert_eq!((memory.gradients, memory.optimizer), (trained, 2 * trained));
+        assert_eq!(memory.parameters, trained + 4 * 16 + 8);
+    }
+
+    #[test]
+    fn memory_grows_with_the_batch_and_shrinks_with_the_type() {
+        for known in ARCHITECTURES {
+            let network = known.network(10);
+            let of = |batch, activation_bytes| {
+                let workload = Workload { batch, activation_bytes, ..TRAINING };
+                network.memory(known.image_size, known.image_size, workload).unwrap()
+            };
+            let (one, four, half) = (of(1, 4), of(4, 4), of(1, 2));
+            assert!(
+                four.activations > 3 * one.activations && four.activations <= 4 * one.activations,
+                "{}",
+                known.name
+            );
+            assert!(half.activations < one.activations, "{}", known.name);
+            let inference = Workload { training: None, ..TRAINING };
+            let inference = network.memory(known.image_size, known.image_size, inference).unwrap();
+            assert!(inference.total() < one.total() / 2, "{}", known.name);
+        }
+    }
+
+    #[test]
+    fn activations_are_those_that_are_known() {
+        // ResNet-50 at 224×224 keeps about 110 MB a picture in single precision, without in-place ReLU.
+        let [training, inference] =
+            architecture("resnet50").unwrap().network(1000).activation_bytes(224, 224, 4).unwrap();
+        assert!((80e6..125e6).contains(&(training as f64)), "{training}");
+        assert!((6e6..30e6).contains(&(inference as f64)), "{inference}");
+    }
+}

@@ -1,0 +1,313 @@
+//! What a node computes, and which parameters it has.
+
+use crate::draw::Draw;
+use crate::network::ParameterRole;
+use crate::shape::Shape;
+
+/// A two-dimensional convolution; square in kernel, stride and padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Side of the kernel, in pixels.
+    pub kernel: usize,
+    /// Step between outputs, in pixels.
+    pub stride: usize,
+    /// Zeros around the input, in pixels a side.
+    pub padding: usize,
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+    /// Whether a bias is added to each output channel.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// A convolution without bias that keeps the size (padding `kernel / 2`). [`Builder::conv`](crate::Builder::conv)
+    /// fills in the channels of the input.
+    pub fn to(out_channels: usize, kernel: usize) -> Self {
+        Self { in_channels: 0, out_channels, kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false }
+    }
+
+    /// With another step between outputs.
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// With another padding.
+    pub fn padding(self, padding: usize) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// In groups of channels.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// With a bias.
+    pub fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+}
+
+/// A function of each value by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x · min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
+    /// `min(max(x + 3, 0), 6) / 6`.
+    HardSigmoid,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// `x · Φ(x)`, with the normal distribution's Φ itself, not its tanh approximation.
+    Gelu,
+}
+
+/// What a node computes. Shapes are those of one sample; every value has the batch N before them.
+///
+/// Pictures are C×H×W, grids (pictures with channels last) H×W×C, tokens L×C, rows F.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The network's input: `channels`×H×W.
+    Input {
+        /// Channels of the pictures.
+        channels: usize,
+    },
+    /// A value that is learned, the same for every sample: a class token, a position embedding, a layer's scale.
+    Learned {
+        /// Its shape as a value.
+        shape: Shape,
+        /// Its shape in a state dict: the same, or with ones before it.
+        stored: Vec<usize>,
+    },
+    /// The bias that Swin adds to attention inside a window, by the offset between two tokens:
+    /// `heads`×`window`²×`window`², looked up in a learned table.
+    RelativePositionBias {
+        /// Side of the window, in tokens.
+        window: usize,
+        /// Attention heads.
+        heads: usize,
+    },
+    /// A convolution of a picture.
+    Conv2d(Conv2d),
+    /// Normalization of a picture over the batch, one mean and variance a channel.
+    BatchNorm2d {
+        /// Channels.
+        features: usize,
+        /// Added to the variance.
+        epsilon: f64,
+        /// How much of a batch's statistics goes into the running ones.
+        momentum: f64,
+    },
+    /// Normalization over the last axis.
+    LayerNorm {
+        /// Values along the last axis.
+        features: usize,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// A function of each value by itself.
+    Activation(Activation),
+    /// The largest value under a square window.
+    MaxPool2d {
+        /// Side of the window, in pixels.
+        kernel: usize,
+        /// Step between windows, in pixels.
+        stride: usize,
+        /// Padding in pixels a side.
+        padding: usize,
+        /// Whether a last window may reach over the edge.
+        ceil: bool,
+    },
+    /// The mean of a square window; step and side are the same.
+    AvgPool2d {
+        /// Side of the window, in pixels.
+        kernel: usize,
+    },
+    /// The mean over as many equal regions as make an `output`×`output` picture.
+    AdaptiveAvgPool2d {
+        /// Side of the output, in pixels.
+        output: usize,
+    },
+    /// Any shape to a row.
+    Flatten,
+    /// `x·Wᵀ + b` along the last axis.
+    Linear {
+        /// Values in.
+        in_features: usize,
+        /// Values out.
+        out_features: usize,
+        /// Whether there is a `b`.
+        bias: bool,
+    },
+    /// The sum of two values; one may have ones in its shape.
+    Add,
+    /// The product of two values; one may have ones in its shape.
+    Mul,
+    /// Values one after the other along the first axis: channels of pictures, or tokens.
+    Concat,
+    /// Part of the first axis: some channels of a picture, or some tokens.
+    Slice {
+        /// First index.
+        start: usize,
+        /// The index after the last.
+        end: usize,
+    },
+    /// ShuffleNet's exchange between groups of channels: channel `i` of group `g` goes to place `i·groups + g`.
+    ChannelShuffle {
+        /// Number of groups.
+        groups: usize,
+    },
+    /// Another order of the three axes: axis `i` of the output is axis `order[i]` of the input.
+    Permute {
+        /// The axes of the input.
+        order: [usize; 3],
+    },
+    /// A picture C×H×W to its pixels as tokens, (H·W)×C.
+    PixelsToTokens,
+    /// A grid H×W×C to (H/2)×(W/2)×4C, four neighbours in one (padded where a side is odd).
+    MergeNeighbours,
+    /// Scaled dot-product attention of tokens L×3C (queries, keys and values side by side) to L×C.
+    Attention {
+        /// Attention heads.
+        heads: usize,
+    },
+    /// A grid H×W×C, padded and shifted, cut into windows: (number)×`window`²×C.
+    PartitionWindows {
+        /// Side of the window, in tokens.
+        window: usize,
+        /// How far the grid is rolled up and left before the cut.
+        shift: usize,
+    },
+    /// Attention inside each window, of windows ×3C to windows ×C. Takes the windows, the position bias and a grid of
+    /// the size that was cut; tokens that only a shift made neighbours do not see each other.
+    WindowAttention {
+        /// Attention heads.
+        heads: usize,
+        /// Side of the window, in tokens.
+        window: usize,
+        /// The shift of the cut.
+        shift: usize,
+    },
+    /// Undoes `PartitionWindows`. Takes the windows and a grid of the size that was cut.
+    JoinWindows {
+        /// Side of the window, in tokens.
+        window: usize,
+        /// The shift of the cut.
+        shift: usize,
+    },
+    /// In training, sets each value to zero with a probability and scales the others up.
+    Dropout {
+        /// Of zero, 0–1.
+        probability: f64,
+    },
+    /// In training, drops the whole value of a sample with a probability and scales the others up.
+    StochasticDepth {
+        /// Of dropping, 0–1.
+        probability: f64,
+    },
+    /// ResNet's option A: every `stride`-th pixel, and zero channels on both sides up to `out_channels`. No parameters.
+    PadShortcut {
+        /// Channels of the output.
+        out_channels: usize,
+        /// Step in pixels.
+        stride: usize,
+    },
+}
+
+/// A tensor of an operation's state: suffix of its key, shape, role.
+pub(crate) type State = (&'static str, Vec<usize>, ParameterRole);
+
+impl Op {
+    /// The parameters and buffers of the operation, in the order of a state dict.
+    pub(crate) fn state(&self) -> Vec<State> {
+        use ParameterRole as Role;
+        match self {
+            Self::Learned { stored, .. } => vec![("", stored.clone(), Role::Weight)],
+            &Self::RelativePositionBias { window, heads } => vec![
+                ("relative_position_bias_table", vec![(2 * window - 1).pow(2), heads], Role::Weight),
+                ("relative_position_index", vec![window.pow(4)], Role::RelativePositionIndex { window }),
+            ],
+            Self::Conv2d(conv) => {
+                let Conv2d { in_channels, out_channels, kernel, groups, bias, .. } = *conv;
+                let weight = ("weight", vec![out_channels, in_channels / groups, kernel, kernel], Role::Weight);
+                with_bias(weight, bias.then_some(out_channels))
+            }
+            &Self::Linear { in_features, out_features, bias } => {
+                let weight = ("weight", vec![out_features, in_features], Role::Weight);
+                with_bias(weight, bias.then_some(out_features))
+            }
+            &Self::BatchNorm2d { features, .. } => vec![
+                ("weight", vec![features], Role::NormWeight),
+                ("bias", vec![features], Role::NormBias),
+                ("running_mean", vec![features], Role::RunningMean),
+                ("running_var", vec![features], Role::RunningVar),
+                ("num_batches_tracked", vec![], Role::NumBatchesTracked),
+            ],
+            &Self::LayerNorm { features, .. } => {
+                vec![("weight", vec![features], Role::NormWeight), ("bias", vec![features], Role::NormBias)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A short word for a table.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Input { .. } => "input",
+            Self::Learned { .. } => "learned",
+            Self::RelativePositionBias { .. } => "position bias",
+            Self::Conv2d(conv) if conv.groups > 1 => "grouped conv",
+            Self::Conv2d(_) => "conv",
+            Self::BatchNorm2d { .. } => "batch norm",
+            Self::LayerNorm { .. } => "layer norm",
+            Self::Activation(Activation::Relu) => "relu",
+            Self::Activation(Activation::Relu6) => "relu6",
+            Self::Activation(Activation::HardSwish) => "hard swish",
+            Self::Activation(Activation::HardSigmoid) => "hard sigmoid",
+            Self::Activation(Activation::Sigmoid) => "sigmoid",
+            Self::Activation(Activation::Silu) => "silu",
+            Self::Activation(Activation::Gelu) => "gelu",
+            Self::MaxPool2d { .. } => "max pool",
+            Self::AvgPool2d { .. } | Self::AdaptiveAvgPool2d { .. } => "average pool",
+            Self::Flatten => "flatten",
+            Self::Linear { .. } => "linear",
+            Self::Add => "add",
+            Self::Mul => "multiply",
+            Self::Concat => "concat",
+            Self::Slice { .. } => "slice",
+            Self::ChannelShuffle { .. } => "shuffle",
+            Self::Permute { .. } => "permute",
+            Self::PixelsToTokens => "tokens",
+            Self::MergeNeighbours => "merge patches",
+            Self::Attention { .. } => "attention",
+            Self::PartitionWindows { .. } => "cut windows",
+            Self::WindowAttention { .. } => "window attention",
+            Self::JoinWindows { .. } => "join windows",
+            Self::Dropout { .. } => "dropout",
+            Self::StochasticDepth { .. } => "stochastic depth",
+            Self::PadShortcut { .. } => "pad shortcut",
+        }
+    }
+}
+
+fn with_bias(weight: State, bias: Option<usize>) -> Vec<State> {
+    let bias = bias.map(|features| ("bias", vec![features], ParameterRole::Bias));
+    std::iter::once(weight).chain(bias).collect()
+}
+
+/// How the weight and the bias of a node are drawn before training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draws {
+    /// The weight.
+    pub weight: Draw,
+    /// The bias.
+    pub bias: Draw,
+}

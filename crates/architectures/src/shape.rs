@@ -1,0 +1,179 @@
+//! Shapes of values, and how operations change them.
+
+use std::fmt;
+
+use crate::network::{Network, NodeId};
+use crate::op::Op;
+
+/// The shape of one sample's value, without the batch: C×H×W for a picture, L×C for tokens, F for a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// The sides, outermost first.
+    pub fn sides(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Values per sample.
+    pub fn elements(&self) -> usize {
+        self.0.iter().product()
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(sides: [usize; N]) -> Self {
+        Self(sides.to_vec())
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sides: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&sides.join("×"))
+    }
+}
+
+/// A picture size that a network cannot take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{network} cannot take pictures of {height}×{width} pixels: {reason} at {node}")]
+pub struct ShapeError {
+    network: String,
+    height: usize,
+    width: usize,
+    node: String,
+    reason: String,
+}
+
+impl Network {
+    /// The shape of every node's value for pictures of `height`×`width` pixels.
+    ///
+    /// # Errors
+    /// A picture too small for the network, or a network whose layers do not fit together.
+    pub fn shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, ShapeError> {
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes().len());
+        for node in self.nodes() {
+            let inputs: Vec<_> = node.inputs.iter().map(|&input: &NodeId| &shapes[input.index()]).collect();
+            let shape = output_shape(&node.op, &inputs, height, width).map_err(|reason| ShapeError {
+                network: self.name().to_owned(),
+                height,
+                width,
+                node: if node.name.is_empty() { node.op.word().to_owned() } else { node.name.clone() },
+                reason,
+            })?;
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+}
+
+/// How often a window fits into `side`, in steps of `stride`.
+fn slide(side: usize, kernel: usize, stride: usize, padding: usize, ceil: bool) -> Result<usize, String> {
+    let room = (side + 2 * padding).checked_sub(kernel);
+    let room = room.ok_or_else(|| format!("a window of {kernel} does not fit into {side}"))?;
+    let windows = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
+    // A window that would begin beyond the picture is left out, as in PyTorch.
+    Ok(if ceil && (windows - 1) * stride >= side + padding { windows - 1 } else { windows })
+}
+
+fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Result<Shape, String> {
+    let sides: Vec<_> = inputs.iter().map(|shape| shape.sides()).collect();
+    let pool = |c: usize, h, w, kernel, stride, padding, ceil| -> Result<Shape, String> {
+        Ok([c, slide(h, kernel, stride, padding, ceil)?, slide(w, kernel, stride, padding, ceil)?].into())
+    };
+    let windows = |h: usize, w: usize, window: usize| h.div_ceil(window) * w.div_ceil(window);
+    Ok(match (op, sides.as_slice()) {
+        (&Op::Input { channels }, []) if height > 0 && width > 0 => [channels, height, width].into(),
+        (Op::Learned { shape, .. }, []) => shape.clone(),
+        (&Op::RelativePositionBias { window, heads }, []) => [heads, window * window, window * window].into(),
+        (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
+            pool(conv.out_channels, h, w, conv.kernel, conv.stride, conv.padding, false)?
+        }
+        (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
+        (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
+        (Op::Activation(_) | Op::Dropout { .. } | Op::StochasticDepth { .. }, &[_]) => inputs[0].clone(),
+        (&Op::MaxPool2d { kernel, stride, padding, ceil }, &[&[channels, h, w]]) => {
+            pool(channels, h, w, kernel, stride, padding, ceil)?
+        }
+        (&Op::AvgPool2d { kernel }, &[&[channels, h, w]]) => pool(channels, h, w, kernel, kernel, 0, false)?,
+        (&Op::AdaptiveAvgPool2d { output }, &[&[channels, _, _]]) => [channels, output, output].into(),
+        (Op::Flatten, &[_]) => [inputs[0].elements()].into(),
+        (&Op::Linear { in_features, out_features, .. }, &[sides]) if sides.last() == Some(&in_features) => {
+            let mut sides = sides.to_vec();
+            sides.pop();
+            sides.push(out_features);
+            Shape(sides)
+        }
+        (Op::Add | Op::Mul, &[left, right]) if broadcasts(left, right) => {
+            Shape(left.iter().zip(right).map(|(&left, &right)| left.max(right)).collect())
+        }
+        (Op::Concat, parts) if parts.iter().all(|part| part.len() > 1 && part[1..] == parts[0][1..]) => {
+            let mut sides = parts[0].to_vec();
+            sides[0] = parts.iter().map(|part| part[0]).sum();
+            Shape(sides)
+        }
+        (&Op::Slice { start, end }, &[sides]) if start < end && end <= sides[0] => {
+            let mut sides = sides.to_vec();
+            sides[0] = end - start;
+            Shape(sides)
+        }
+        (&Op::ChannelShuffle { groups }, &[&[channels, _, _]]) if channels % groups == 0 => inputs[0].clone(),
+        (&Op::Permute { order }, &[sides @ &[_, _, _]]) => order.map(|axis| sides[axis]).into(),
+        (Op::PixelsToTokens, &[&[channels, h, w]]) => [h * w, channels].into(),
+        (Op::MergeNeighbours, &[&[h, w, channels]]) => [h.div_ceil(2), w.div_ceil(2), 4 * channels].into(),
+        (&Op::Attention { heads }, &[&[tokens, features]]) if features % (3 * heads) == 0 => {
+            [tokens, features / 3].into()
+        }
+        (&Op::PartitionWindows { window, .. }, &[&[h, w, channels]]) => {
+            [windows(h, w, window), window * window, channels].into()
+        }
+        (&Op::WindowAttention { heads, window, .. }, &[&[count, tokens, features], &[bias, ..], &[h, w, _]])
+            if tokens == window * window
+                && bias == heads
+                && features % (3 * heads) == 0
+                && count == windows(h, w, window) =>
+        {
+            [count, tokens, features / 3].into()
+        }
+        (&Op::JoinWindows { window, .. }, &[&[count, tokens, channels], &[h, w, _]])
+            if tokens == window * window && count == windows(h, w, window) =>
+        {
+            [h, w, channels].into()
+        }
+        (&Op::PadShortcut { out_channels, stride }, &[&[channels, h, w]]) if out_channels >= channels => {
+            [out_channels, h.div_ceil(stride), w.div_ceil(stride)].into()
+        }
+        _ => {
+            let inputs: Vec<_> = inputs.iter().map(ToString::to_string).collect();
+            return Err(format!("inputs of shape {} do not fit", inputs.join(" and ")));
+        }
+    })
+}
+
+/// Whether two shapes are the same but for ones.
+fn broadcasts(left: &[usize], right: &[usize]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| left == right || *left == 1 || *right == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_over_the_edge_count_as_in_pytorch() {
+        // (side, kernel, stride, padding, ceil) -> windows, from torch.nn.functional.max_pool2d.
+        let cases = [
+            ((109, 3, 2, 0, true), 54),
+            ((54, 3, 2, 0, true), 27),
+            ((111, 3, 2, 0, true), 55),
+            ((4, 2, 3, 0, true), 2),
+            ((3, 2, 3, 0, true), 1),
+            ((3, 2, 3, 1, true), 2),
+            ((112, 3, 2, 1, false), 56),
+        ];
+        for ((side, kernel, stride, padding, ceil), expected) in cases {
+            assert_eq!(slide(side, kernel, stride, padding, ceil), Ok(expected), "{side} {kernel} {stride} {padding}");
+        }
+        assert!(slide(2, 3, 1, 0, false).is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! What each operation of a network computes, on tensors.
+//!
+//! Shapes in comments have the batch N first. Sizes of the batch are never looked up, so that a traced network takes
+//! batches of any size.
+
+use std::cell::RefCell;
+
+use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
+use tch::{Kind, Tensor};
+use torch_ext::SyncBatchNorm;
+
+/// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
+    /// BatchNorm takes its running statistics; nothing is dropped.
+    Evaluate,
+    /// BatchNorm takes the batch's statistics, and its running ones follow.
+    Train,
+    /// The same with the batches of all ranks.
+    TrainTogether(&'a SyncBatchNorm),
+}
+
+impl Mode<'_> {
+    fn is_training(self) -> bool {
+        !matches!(self, Self::Evaluate)
+    }
+}
+
+/// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict.
+pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>, masks: &WindowMasks) -> Tensor {
+    let train = mode.is_training();
+    match *op {
+        Op::Input { .. } => unreachable!("the network's input is given, not computed"),
+        Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
+        Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
+        Op::Conv2d(Conv2d { stride, padding, groups, .. }) => {
+            let (stride, padding) = (stride as i64, padding as i64);
+            inputs[0].conv2d(&state[0], state.get(1), [stride, stride], [padding, padding], [1, 1], groups as i64)
+        }
+        Op::BatchNorm2d { epsilon, momentum, .. } => {
+            if train {
+                let _ = state[4].shallow_clone().g_add_scalar_(1);
+            }
+            let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| &state[index]);
+            if let Mode::TrainTogether(sync) = mode {
+                let normalized = sync.forward(inputs[0], weight, bias, (mean, var), momentum, epsilon);
+                return normalized.unwrap_or_else(|error| panic!("{error}"));
+            }
+            inputs[0].batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, momentum, epsilon, true)
+        }
+        Op::LayerNorm { features, epsilon } => {
+            inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
+        }
+        Op::Activation(activation) => activate(activation, inputs[0]),
+        Op::MaxPool2d { kernel, stride, padding, ceil } => {
+            let [kernel, stride, padding] = [kernel, stride, padding].map(|side| [side as i64, side as i64]);
+            inputs[0].max_pool2d(kernel, stride, padding, [1, 1], ceil)
+        }
+        Op::AvgPool2d { kernel } => {
+            let kernel = [kernel as i64, kernel as i64];
+            inputs[0].avg_pool2d(kernel, kernel, [0, 0], false, true, None::<i64>)
+        }
+        Op::AdaptiveAvgPool2d { output } => inputs[0].adaptive_avg_pool2d([output as i64, output as i64]),
+        Op::Flatten => inputs[0].flatten(1, -1),
+        Op::Linear { .. } => inputs[0].linear(&state[0], state.get(1)),
+        Op::Add => inputs[0] + inputs[1],
+        Op::Mul => inputs[0] * inputs[1],
+        Op::Concat => concat(inputs),
+        Op::Slice { start, end } => inputs[0].narrow(1, start as i64, (end - start) as i64),
+        Op::ChannelShuffle { groups } => channel_shuffle(inputs[0], groups),
+        Op::Permute { order: [a, b, c] } => inputs[0].permute([0, 1 + a as i64, 1 + b as i64, 1 + c as i64]),
+        Op::PixelsToTokens => inputs[0].flatten(2, 3).transpose(1, 2),
+        Op::MergeNeighbours => merge_neighbours(inputs[0]),
+        Op::Attention { heads } => attention(inputs[0], heads),
+        Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
+        Op::WindowAttention { heads, window, shift } => {
+            let mask = masks.of(&cut(inputs[2], window, shift), inputs[0]);
+            window_attention(inputs[0], inputs[1], mask.as_ref(), heads)
+        }
+        Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
+        Op::Dropout { probability } => inputs[0].dropout(probability, train),
+        Op::StochasticDepth { probability } => stochastic_depth(inputs[0], probability, train),
+        Op::PadShortcut { out_channels, stride } => pad_shortcut(inputs[0], out_channels, stride),
+    }
+}
+
+fn batch_of_one(shape: &Shape) -> Vec<i64> {
+    std::iter::once(1).chain(shape.sides().iter().map(|&side| side as i64)).collect()
+}
+
+fn activate(activation: Activation, x: &Tensor) -> Tensor {
+    match activation {
+        Activation::Relu => x.relu(),
+        Activation::Relu6 => x.relu6(),
+        Activation::HardSwish => x.hardswish(),
+        Activation::HardSigmoid => x.hardsigmoid(),
+        Activation::Sigmoid => x.sigmoid(),
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu("none"),
+    }
+}
+
+/// Parts with a batch of one (learned values) are repeated for every sample.
+fn concat(parts: &[&Tensor]) -> Tensor {
+    let whole = parts.iter().max_by_key(|part| part.size()[0]).expect("a concatenation has parts");
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|part| {
+            let (length, batch) = (part.size()[1], part.size()[0]);
+            // By example instead of by size: a trace then takes any batch.
+            if batch == 1 && length <= whole.size()[1] && !std::ptr::eq(*part, *whole) {
+                part.expand_as(&whole.narrow(1, 0, length))
+            } else {
+                part.shallow_clone()
+            }
+        })
+        .collect();
+    Tensor::cat(&parts, 1)
+}
+
+fn channel_shuffle(x: &Tensor, groups: usize) -> Tensor {
+    let (groups, size) = (groups as i64, x.size());
+    let [channels, height, width] = [size[1], size[2], size[3]];
+    x.reshape([-1, groups, channels / groups, height, width]).transpose(1, 2).reshape([-1, channels, height, width])
+}
+
+/// N×H×W×C to N×H/2×W/2×4C: the pixels above left, below left, above right and below right.
+fn merge_neighbours(x: &Tensor) -> Tensor {
+    let size = x.size();
+    let x = x.constant_pad_nd([0, 0, 0, size[2] % 2, 0, size[1] % 2]);
+    let every_second = |y, x_start| x.slice(1, y, None, 2).slice(2, x_start, None, 2);
+    Tensor::cat(&[every_second(0, 0), every_second(1, 0), every_second(0, 1), every_second(1, 1)], -1)
+}
+
+/// N×L×3C to N×L×C.
+fn attention(qkv: &Tensor, heads: usize) -> Tensor {
+    let (size, heads) = (qkv.size(), heads as i64);
+    let [tokens, features] = [size[1], size[2] / 3];
+    let qkv = qkv.reshape([-1, tokens, 3, heads, features / heads]).permute([2, 0, 3, 1, 4]);
+    let [q, k, v] = [0, 1, 2].map(|index| qkv.get(index));
+    let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+    mixed.transpose(1, 2).reshape([-1, tokens, features])
+}
+
+/// `windows`² rows of `table`, as 1×heads×window²×window².
+fn relative_position_bias(table: &Tensor, index: &Tensor, window: usize, heads: usize) -> Tensor {
+    let tokens = (window * window) as i64;
+    table.index_select(0, index).view([tokens, tokens, heads as i64]).permute([2, 0, 1]).unsqueeze(0)
+}
+
+/// N×windows×L×3C to N×windows×L×C, given a bias 1×heads×L×L and a mask windows×1×L×L.
+fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>, heads: usize) -> Tensor {
+    let (size, heads) = (qkv.size(), heads as i64);
+    let [windows, tokens, features] = [size[1], size[2], size[3] / 3];
+    let head = features / heads;
+    let qkv = qkv.reshape([-1, windows, tokens, 3, heads, head]).permute([3, 0, 1, 4, 2, 5]);
+    let [q, k, v] = [0, 1, 2].map(|index| qkv.get(index));
+    let scores = (q * (head as f64).powf(-0.5)).matmul(&k.transpose(-2, -1)) + bias;
+    let scores = match mask {
+        Some(mask) => scores + mask,
+        None => scores,
+    };
+    scores.softmax(-1, None).matmul(&v).transpose(2, 3).reshape([-1, windows, tokens, features])
+}
+
+/// The cut of a grid N×H×W×C.
+fn cut(grid: &Tensor, window: usize, shift: usize) -> WindowCut {
+    let size = grid.size();
+    WindowCut::of(size[1] as usize, size[2] as usize, window, shift)
+}
+
+/// N×H×W×C to N×windows×window²×C.
+fn partition_windows(cut: &WindowCut, grid: &Tensor) -> Tensor {
+    let ([below, right], channels) = (cut.padding().map(|side| side as i64), grid.size()[3]);
+    let mut x = if below + right > 0 { grid.constant_pad_nd([0, 0, 0, right, 0, below]) } else { grid.shallow_clone() };
+    if cut.is_shifted() {
+        x = x.roll(cut.shift.map(|shift| -(shift as i64)), [1, 2]);
+    }
+    let (window, [rows, columns]) = (cut.window as i64, cut.windows.map(|count| count as i64));
+    let x = x.reshape([-1, rows, window, columns, window, channels]).permute([0, 1, 3, 2, 4, 5]);
+    x.reshape([-1, rows * columns, window * window, channels])
+}
+
+/// N×windows×window²×C to N×H×W×C.
+fn join_windows(cut: &WindowCut, windows: &Tensor) -> Tensor {
+    let (window, [rows, columns]) = (cut.window as i64, cut.windows.map(|count| count as i64));
+    let channels = windows.size()[3];
+    let x = windows.reshape([-1, rows, columns, window, window, channels]).permute([0, 1, 3, 2, 4, 5]);
+    let mut x = x.reshape([-1, rows * window, columns * window, channels]);
+    if cut.is_shifted() {
+        x = x.roll(cut.shift.map(|shift| shift as i64), [1, 2]);
+    }
+    x.narrow(1, 0, cut.grid[0] as i64).narrow(2, 0, cut.grid[1] as i64)
+}
+
+/// The masks of shifted windows, each made once for every size of grid and type of value: making one costs more than
+/// using it. And what is there before a trace begins is a constant of the trace.
+#[derive(Debug, Default)]
+pub(crate) struct WindowMasks(RefCell<Vec<(WindowCut, Kind, Tensor)>>);
+
+impl WindowMasks {
+    /// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and
+    /// on the device of `like`.
+    fn of(&self, cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
+        if !cut.is_shifted() {
+            return None;
+        }
+        let mut known = self.0.borrow_mut();
+        let kind = like.kind();
+        if let Some((_, _, mask)) = known.iter().find(|(other, other_kind, _)| (other, *other_kind) == (cut, kind)) {
+            return Some(mask.shallow_clone());
+        }
+        let [windows, tokens] = [cut.windows[0] * cut.windows[1], cut.window * cut.window].map(|count| count as i64);
+        let regions = Tensor::from_slice(&cut.regions()).view([windows, 1, tokens]);
+        let apart = regions.unsqueeze(2).ne_tensor(&regions.unsqueeze(3));
+        let mask = (apart.to_kind(kind) * -100.0).to_device(like.device());
+        known.push((*cut, kind, mask.shallow_clone()));
+        Some(mask)
+    }
+}
+
+/// Drops whole samples, and scales the others up so that the mean stays.
+fn stochastic_depth(x: &Tensor, probability: f64, train: bool) -> Tensor {
+    if !train {
+        return x.shallow_clone();
+    }
+    let kept = 1.0 - probability;
+    let rows: Vec<_> = x.size().iter().enumerate().map(|(axis, &side)| if axis == 0 { side } else { 1 }).collect();
+    let noise = Tensor::empty(&rows[..], (x.kind(), x.device())).bernoulli_float_(kept);
+    x * (noise / kept)
+}
+
+/// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after.
+fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
+    let missing = out_channels as i64 - x.size()[1];
+    let before = missing / 2;
+    let strided = x.slice(2, None, None, stride as i64).slice(3, None, None, stride as i64);
+    strided.constant_pad_nd([0, 0, 0, 0, before, missing - before])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.contiguous().flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn option_a_keeps_every_second_pixel_between_zero_channels() {
+        let x = Tensor::arange(2 * 4 * 4, (Kind::Float, Device::Cpu)).view([1, 2, 4, 4]);
+        let y = pad_shortcut(&x, 4, 2);
+        assert_eq!(y.size(), [1, 4, 2, 2]);
+        let expected = [0., 0., 0., 0., 0., 2., 8., 10., 16., 18., 24., 26., 0., 0., 0., 0.];
+        assert_eq!(values(&y), expected);
+    }
+
+    #[test]
+    fn windows_joined_are_the_grid_that_was_cut() {
+        for (height, width, window, shift) in
+            [(14, 14, 7, 0), (14, 14, 7, 3), (9, 16, 7, 3), (5, 7, 7, 3), (7, 15, 7, 3)]
+        {
+            let x = Tensor::randn([2, height, width, 3], (Kind::Float, Device::Cpu));
+            let cut = cut(&x, window, shift);
+            let windows = partition_windows(&cut, &x);
+            assert_eq!(windows.size()[2..], [49, 3]);
+            assert!(join_windows(&cut, &windows).equal(&x), "{height}×{width}");
+        }
+    }
+
+    #[test]
+    fn only_shifted_windows_at_the_edge_are_masked() {
+        let (grid, masks) = (Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu)), WindowMasks::default());
+        assert!(masks.of(&cut(&grid, 4, 0), &grid).is_none());
+        assert!(masks.of(&cut(&grid, 8, 2), &grid).is_none());
+        let mask = masks.of(&cut(&grid, 4, 2), &grid).unwrap();
+        assert_eq!(mask.size(), [4, 1, 16, 16]);
+        let masked: Vec<_> = (0..4).map(|window| mask.get(window).ne(0.0).sum(Kind::Int64).int64_value(&[])).collect();
+        // None inside; two halves of eight tokens; four quarters of four.
+        assert_eq!(masked, [0, 128, 128, 192]);
+    }
+
+    #[test]
+    fn a_shuffle_interleaves_the_groups() {
+        let x = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([1, 6, 1, 1]);
+        assert_eq!(values(&channel_shuffle(&x, 2)), [0., 3., 1., 4., 2., 5.]);
+    }
+
+    #[test]
+    fn stochastic_depth_drops_samples_and_keeps_the_mean() {
+        tch::manual_seed(1);
+        let x = Tensor::ones([4000, 2, 1], (Kind::Float, Device::Cpu));
+        let y = stochastic_depth(&x, 0.2, true);
+        assert!((y.mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.03);
+        assert!(y.narrow(1, 0, 1).equal(&y.narrow(1, 1, 1)), "a sample is dropped as a whole");
+        assert!(stochastic_depth(&x, 0.2, false).equal(&x));
+    }
+}

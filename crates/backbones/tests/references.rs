@@ -1,0 +1,69 @@
+//! Logits and gradients of a small network of each family, compared with torchvision's.
+//!
+//! Weights and pictures come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv`
+//! with it, and `scripts/parity` compares all networks, with random weights.
+
+use backbones::Backbone;
+use tch::{Device, Kind, Reduction, Tensor};
+
+const RECORDED: &str = include_str!("logits.tsv");
+
+/// `count` numbers in -1 to 1, as `noise` of `scripts/parity.d/hashing.py`.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    const FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
+    let one = |index: u64| {
+        let index = index.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mixed = (index ^ (index >> 31)).wrapping_mul(FACTOR);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(FACTOR);
+        ((mixed >> 40) as f64 / f64::from(1 << 23) - 1.0) as f32
+    };
+    (0..count as u64).map(one).collect()
+}
+
+/// Every tensor by the formula, as `formula_weights` there; integers stay as they are.
+fn fill(backbone: &Backbone) {
+    for (number, (key, mut tensor)) in backbone.state().into_iter().enumerate() {
+        if tensor.kind() != Kind::Float {
+            continue;
+        }
+        let shape = tensor.size();
+        let values = Tensor::from_slice(&noise(number as u64 + 1, tensor.numel())).view(&shape[..]);
+        let fan_in = tensor.numel() as i64 / shape[0];
+        let values = if key.ends_with("running_var") {
+            values / 2 + 1
+        } else if shape.len() >= 2 && fan_in > 1 {
+            values * (7.0 / fan_in as f64).sqrt()
+        } else if key.ends_with("weight") {
+            values / 10 + 1
+        } else {
+            values / 10
+        };
+        tch::no_grad(|| tensor.copy_(&values));
+    }
+}
+
+#[test]
+fn logits_and_gradients_are_torchvisions() {
+    for row in RECORDED.lines().filter(|line| !line.starts_with('#')) {
+        let [name, side, numbers] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let (side, numbers): (i64, Vec<f64>) =
+            (side.parse().unwrap(), numbers.split(' ').map(|number| number.parse().unwrap()).collect());
+        let (logits, gradients) = numbers.split_at(10);
+        let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
+        fill(&backbone);
+        let pictures = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);
+        let output = backbone.forward(&pictures, false);
+        let scale = logits.iter().fold(1.0_f64, |largest, logit| largest.max(logit.abs()));
+        let got = Vec::<f32>::try_from(output.contiguous().view(-1)).unwrap();
+        for (got, expected) in got.iter().zip(logits) {
+            assert!((f64::from(*got) - expected).abs() < 1e-4 * scale, "{name}: {got}, not {expected}");
+        }
+        let labels = Tensor::from_slice(&[0_i64, 1]);
+        output.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
+        let trained = backbone.trained();
+        for ((key, tensor), expected) in [&trained[0], &trained[trained.len() - 1]].into_iter().zip(gradients) {
+            let norm = tensor.grad().norm().double_value(&[]);
+            assert!((norm - expected).abs() <= 1e-3 * expected, "gradient of {key} in {name}: {norm}, not {expected}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The flags of the verbs about models: profile, export, eval, predict.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{OptimizerKind, PrecisionKind, StoreArgs, model_help};
+
+/// Which network, and which weights.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// The network's name
+    #[arg(long, default_value = "cifar_resnet20", help = model_help())]
+    pub model: String,
+
+    /// Its weights: .pth, .safetensors or .npz; a path, file:// or https://
+    #[arg(long, value_name = "SOURCE", conflicts_with = "pretrained")]
+    pub weights: Option<String>,
+
+    /// SHA-256 of the weights, or its first digits
+    #[arg(long, value_name = "HEX")]
+    pub weights_sha256: Option<String>,
+
+    /// The weights that torchvision publishes for the network
+    #[arg(long)]
+    pub pretrained: bool,
+
+    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+
+    /// Where fetched files are kept
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// Longest wait for another rank before the job gives up, in seconds
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    pub timeout: f64,
+}
+
+/// The flags of `profile`.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileArgs {
+    /// The network's name
+    #[arg(long, default_value = "cifar_resnet20", help = model_help())]
+    pub model: String,
+
+    /// Side of the pictures, in pixels. Default: what the model was made for
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<usize>,
+
+    /// Pictures at a time on one device
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub batch: usize,
+
+    /// Classes that the head tells apart
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub classes: usize,
+
+    /// Optimizer whose state counts
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Sgd)]
+    pub optimizer: OptimizerKind,
+
+    /// Type that activations have
+    #[arg(long, value_enum, default_value_t = PrecisionKind::Single)]
+    pub precision: PrecisionKind,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Which network and weights
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Format of the file. Default: by its ending
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+/// A format that models leave in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Weights alone, in the open format
+    Safetensors,
+    /// Weights alone, as torch.save writes a state dict
+    Pth,
+    /// Network and weights, for torch.jit.load
+    #[value(name = "torchscript")]
+    TorchScript,
+    /// Network and weights, for ONNX Runtime and others
+    Onnx,
+}
+
+/// The flags of `eval`.
+#[derive(Args, Clone, Debug)]
+pub struct EvalArgs {
+    /// Which network and weights
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Folder of pictures, as for training; those in DIR/val/CLASS/* are looked at
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// How pictures become batches
+    #[command(flatten)]
+    pub inference: InferenceArgs,
+
+    /// Write the logits of every picture to FILE, tab-separated
+    #[arg(long, value_name = "FILE")]
+    pub logits: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `predict`.
+#[derive(Args, Clone, Debug)]
+pub struct PredictArgs {
+    /// Pictures, or folders of pictures
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Which network and weights
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// How pictures become batches
+    #[command(flatten)]
+    pub inference: InferenceArgs,
+
+    /// How many classes to show for each picture
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    pub top: usize,
+
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How pictures become batches.
+#[derive(Args, Clone, Debug)]
+pub struct InferenceArgs {
+    /// File with the names of the classes, one a line, in the order of their labels
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+
+    /// Pictures at a time, per rank
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub batch: usize,
+
+    /// Side to which the shorter side of a picture is scaled before the middle is cut out. Default: as the published
+    /// weights were tested, or the size that the network sees
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+
+    /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
+    #[arg(long, default_value = "")]
+    pub device: String,
+}

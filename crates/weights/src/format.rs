@@ -1,0 +1,75 @@
+//! Which format a file has, by its first bytes, and the way to its reader.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+use crate::state_dict::StateDict;
+use crate::tensor::Bytes;
+use crate::zip_file::ZipFile;
+use crate::{npz, safetensors, torch};
+
+/// Reads the weights in the file `path`: `.pth` (zip or older), `.safetensors` or `.npz`, whatever its name. The file is
+/// mapped; tensors are read from the disk when their bytes are.
+///
+/// # Errors
+/// A file that cannot be read, that is none of these, or that is broken or malicious.
+pub fn read(path: &Path) -> Result<StateDict> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if metadata.is_dir() {
+        return Err(Error::Refused { path: path.to_owned(), reason: "is a folder, not a file of weights".to_owned() });
+    }
+    let bytes = if metadata.len() == 0 {
+        Bytes::new(Vec::new()) // an empty file cannot be mapped
+    } else {
+        #[expect(unsafe_code, reason = "mapping a file")]
+        // SAFETY: the map is read as plain bytes, for which every content is valid: nothing that was checked once is
+        // trusted later without bounds. Whoever truncates a file that a job reads ends that job.
+        let mapping = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Bytes::new(mapping)
+    };
+    parse(bytes).map_err(|reason| Error::Refused { path: path.to_owned(), reason })
+}
+
+/// The weights in `bytes`, as [`read`].
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
+    let start = bytes.as_slice();
+    let begins_with = |magic: &[u8]| start.starts_with(magic);
+    if begins_with(b"PK\x03\x04") || begins_with(b"PK\x05\x06") {
+        let zip = ZipFile::open(&bytes)?;
+        return if zip.has("data.pkl") { torch::zip(&zip)? } else { npz::read(&zip)? }.without_wrapper();
+    }
+    if begins_with(torch::LEGACY_MAGIC) {
+        return torch::legacy(&bytes)?.without_wrapper();
+    }
+    if safetensors::is_one(start) {
+        return safetensors::parse(&bytes)?.without_wrapper();
+    }
+    Err(what_else(start).to_owned())
+}
+
+/// What a file is that holds no weights.
+fn what_else(start: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(&start[..start.len().min(256)]).trim_start().to_lowercase();
+    match start {
+        [] => "is empty",
+        _ if text.starts_with("version https://git-lfs") => {
+            "is a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"
+        }
+        _ if text.starts_with("<!doctype") || text.starts_with("<html") => "is a web page, not weights",
+        _ if start.starts_with(b"\x93NUMPY") => "is a single array; of NumPy's files only .npz has names",
+        _ if start.starts_with(b"\x89HDF") => "is an HDF5 file; .pth, .safetensors and .npz are read",
+        _ if start.starts_with(&[0x80]) => "is a pickle, but none that torch.save writes",
+        _ if start.len() > 262 && start[257..262] == *b"ustar" => {
+            "is a tar file; weights of torch before 0.1.10 must be saved anew by a later one"
+        }
+        _ => "is no file of weights: neither .pth, .safetensors nor .npz begins like this",
+    }
+}

@@ -1,0 +1,29 @@
+//! Files of weights: bytes to named tensors, and back.
+//!
+//! ```text
+//! path ── read ──> which format? ──┬─ torch/  .pth: a zip of storages, or the older sequence of pickles ─┐
+//!                                  ├─ safetensors                                                       ├─> StateDict
+//!                                  └─ npz ───────────────────────────────────────────────────────────────┘
+//! StateDict ── write_pth, write_safetensors ──> file
+//! ```
+//!
+//! A file is not trusted. A pickle is read by an interpreter of its own that runs no code and knows a handful of names;
+//! every size is checked against the file before memory is taken; whatever is not understood is refused by name.
+//!
+//! Nothing here knows torch or networks.
+
+mod error;
+mod format;
+mod npz;
+mod safetensors;
+mod state_dict;
+mod tensor;
+mod torch;
+mod zip_file;
+
+pub use error::{Error, Result};
+pub use format::{parse, read};
+pub use safetensors::write_safetensors;
+pub use state_dict::StateDict;
+pub use tensor::{Bytes, Dtype, Tensor};
+pub use torch::write_pth;

@@ -1,0 +1,21 @@
+//! torch.save since 1.6: a zip file with the pickle `data.pkl` and a file below `data/` for each storage.
+
+use super::assemble::{Assembly, StorageAt};
+use super::pickle::unpickle;
+use crate::error::Checked;
+use crate::state_dict::StateDict;
+use crate::zip_file::ZipFile;
+
+pub(crate) fn zip(zip: &ZipFile) -> Checked<StateDict> {
+    if zip.has("constants.pkl") {
+        return Err("is a TorchScript program; save its state_dict() instead".to_owned());
+    }
+    let bytes = zip.bytes().as_slice();
+    if zip.has("byteorder") && &bytes[zip.stored("byteorder")?] != b"little" {
+        return Err("was written on a big-endian machine".to_owned());
+    }
+    let pickle = &bytes[zip.stored("data.pkl")?];
+    let unpickled = unpickle(pickle).map_err(|reason| format!("data.pkl: {reason}"))?.0;
+    let storage = |storage: &StorageAt| zip.stored(&format!("data/{}", storage.key));
+    Assembly { bytes: zip.bytes(), place_of: &storage }.state_dict(&unpickled)
+}

@@ -1,0 +1,91 @@
+"""The peer's networks by their name in our catalogue: torchvision's, and for CIFAR the ResNets of He et al."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+
+NAMES = """
+    resnet18 resnet34 resnet50 resnet101 resnet152 wide_resnet50_2 resnext50_32x4d
+    cifar_resnet20 cifar_resnet32 cifar_resnet44 cifar_resnet56
+    mobilenet_v2 mobilenet_v3_small mobilenet_v3_large
+    efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
+    vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0 densenet121
+    convnext_tiny convnext_small convnext_base vit_b_16 vit_b_32 swin_t swin_s swin_b
+""".split()
+
+# A small network of each family, and pictures that are small but not too small for it.
+SMALLEST = [
+    ("resnet18", 64),
+    ("resnext50_32x4d", 64),
+    ("cifar_resnet20", 32),
+    ("mobilenet_v2", 64),
+    ("mobilenet_v3_small", 64),
+    ("efficientnet_b0", 64),
+    ("vgg11_bn", 32),
+    ("squeezenet1_0", 64),
+    ("shufflenet_v2_x0_5", 64),
+    ("densenet121", 64),
+    ("convnext_tiny", 64),
+    ("vit_b_32", 224),
+    ("swin_t", 72),
+]
+
+
+def classes_of(name):
+    """How many classes the network is published with."""
+    return 10 if name.startswith("cifar") else 1000
+
+
+def image_size(name):
+    """The side of the pictures that the network was made for."""
+    return 32 if name.startswith("cifar") else get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
+
+
+class CifarBlock(nn.Module):
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.stride, self.missing = stride, planes - inputs
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride != 1 or self.missing:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.missing // 2, self.missing // 2))
+        return F.relu(x + y)
+
+
+class CifarResNet(nn.Module):
+    """Option A: shortcuts without parameters. Layers are named as in the published weights."""
+
+    def __init__(self, depth, num_classes):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        inputs = 16
+        for stage, planes in enumerate((16, 32, 64), 1):
+            blocks = []
+            for index in range(depth):
+                blocks.append(CifarBlock(inputs, planes, 2 if stage > 1 and index == 0 else 1))
+                inputs = planes
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, num_classes)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+def peer(name, classes):
+    """A fresh network, in training mode."""
+    if name.startswith("cifar_resnet"):
+        return CifarResNet((int(name.removeprefix("cifar_resnet")) - 2) // 6, classes)
+    return get_model(name, weights=None, num_classes=classes)

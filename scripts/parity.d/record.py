@@ -1,0 +1,50 @@
+"""Writes the references that the tests compare with:
+
+crates/architectures/tests/torchvision.tsv   keys, shapes, trained values and published GMACs of every network
+crates/backbones/tests/logits.tsv            logits and gradients of a small network of each family, with the weights and
+                                             pictures of hashing.py
+"""
+
+import torch
+from hashing import fnv1a, formula_weights, noise
+from peers import classes_of, NAMES, SMALLEST, peer
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_model_weights
+
+
+def keys():
+    with open("crates/architectures/tests/torchvision.tsv", "w") as file:
+        print('# architecture, classes, trained values, GMACs, keys, FNV-1a hash of "key shape" lines; torchvision 0.26, '
+              "see scripts/parity", file=file)
+        for name in NAMES:
+            classes = classes_of(name)
+            model = peer(name, classes)
+            state = model.state_dict()
+            lines = "".join(f"{key} {','.join(map(str, value.shape))}\n" for key, value in state.items())
+            trained = sum(parameter.numel() for parameter in model.parameters())
+            if name.startswith("cifar"):
+                with FlopCounterMode(display=False) as counter:
+                    model(torch.zeros(1, 3, 32, 32))
+                gmacs = round(counter.get_total_flops() / 2e9, 3)
+            else:
+                gmacs = get_model_weights(name).DEFAULT.meta["_ops"]
+            print(name, classes, trained, gmacs, len(state), f"{fnv1a(lines.encode()):016x}", sep="\t", file=file)
+
+
+def logits():
+    with open("crates/backbones/tests/logits.tsv", "w") as file:
+        print("# network, side, logits of two pictures, norm of the gradient of the first and of the last parameter; "
+              "torchvision 0.26, see scripts/parity", file=file)
+        for name, side in SMALLEST:
+            model = peer(name, 5).eval()
+            model.load_state_dict(formula_weights(model.state_dict()), strict=True)
+            pictures = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
+            output = model(pictures)
+            torch.nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()
+            gradients = [parameter.grad.norm().item() for parameter in model.parameters()]
+            numbers = [f"{value:.6g}" for value in [*output.flatten().tolist(), gradients[0], gradients[-1]]]
+            print(name, side, " ".join(numbers), sep="\t", file=file)
+
+
+keys()
+logits()
