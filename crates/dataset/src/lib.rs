@@ -37,5 +37,5 @@ pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader
 pub use normalize::normalize;
 pub use order::Sampling;
 pub use resize::{Resample, Window};
-pub use scan::{Listing, Sample, Split, read_classes};
+pub use scan::{Listing, Sample, Split, is_picture, read_classes};
 pub use summary::{class_counts, class_weights};

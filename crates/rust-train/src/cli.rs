@@ -34,7 +34,6 @@ pub enum Command {
     /// Build the cache ahead of a run, or look at one
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
-
     /// Say what a network costs, layer by layer: parameters, operations, memory
     Profile(ProfileArgs),
 

@@ -64,8 +64,8 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
 /// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
     let listing = Listing::scan(data, None)?;
-    let file = |sample: &dataset::Sample| (listing.root.join(&sample.path), sample.class as i64);
-    Ok(Pictures { files: listing.val.iter().map(file).collect(), classes: listing.classes.clone() })
+    let files = listing.val.iter().map(|sample| (listing.root.join(&sample.path), sample.class as i64)).collect();
+    Ok(Pictures { classes: listing.classes, files })
 }
 
 fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> anyhow::Result<()> {

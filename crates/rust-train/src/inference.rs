@@ -53,12 +53,12 @@ impl Predictor {
         let decoder = || Decoder::new(Decoding::default());
         pixels.par_chunks_mut(size).zip(files).try_for_each_init(decoder, |decoder, (out, file)| {
             let path = file.as_ref();
-            let decoded = std::fs::read(path).map_err(|error| error.to_string());
-            let decoded = decoded.and_then(|bytes| decoder.center_crop(&bytes, resize, side, out));
+            let bytes = std::fs::read(path).map_err(|error| error.to_string());
+            let decoded = bytes.and_then(|bytes| decoder.center_crop(&bytes, resize, side, out));
             decoded.map_err(|reason| usage(format!("{}: {reason}", path.display())))
         })?;
-        let batch =
-            dataset::Batch { pixels: pixels.into(), labels: vec![0; files.len()], mixed: None, side: self.side };
+        let labels = vec![0; files.len()];
+        let batch = dataset::Batch { pixels: pixels.into(), labels, mixed: None, side: self.side };
         Ok(tch::no_grad(|| {
             let logits = self.backbone.forward(&self.normalize.pictures(&batch), false);
             logits.to_kind(Kind::Float).to_device(Device::Cpu)

@@ -1,6 +1,6 @@
 //! The verb `predict`: which classes a model sees in pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use tch::{Kind, Tensor};
@@ -61,7 +61,7 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         let before = files.len();
         for entry in walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true) {
             let entry = entry.map_err(|error| unreadable(&error))?;
-            if entry.file_type().is_file() && is_picture(entry.path()) {
+            if entry.file_type().is_file() && dataset::is_picture(entry.path()) {
                 files.push(entry.into_path());
             }
         }
@@ -70,13 +70,6 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp"].contains(&extension.as_str())
-    })
 }
 
 fn predictions(logits: &Tensor, files: &[PathBuf], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {

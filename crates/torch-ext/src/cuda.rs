@@ -1,8 +1,6 @@
 //! CUDA devices: what they are, and how their memory is used.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-#[cfg(not(feature = "cuda"))]
-use crate::Error;
 use crate::Result;
 use crate::ffi;
 
@@ -39,7 +37,7 @@ pub fn properties(index: usize) -> Result<Properties> {
         });
     }
     #[cfg(not(feature = "cuda"))]
-    Err(Error::WithoutCuda { call: "the properties of a CUDA device" })
+    Err(crate::Error::WithoutCuda { call: "the properties of a CUDA device" })
 }
 
 /// How a device's memory is used, in bytes.

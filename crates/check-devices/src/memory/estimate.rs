@@ -12,7 +12,8 @@ use super::activations::kept_elements;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Optimizer {
-    /// SGD with momentum.
+    /// SGD with momentum, LARS: one moment.
+    #[value(alias = "lars")]
     Sgd,
     /// Adam, AdamW, LAMB: two moments.
     #[value(alias = "adamw", alias = "lamb")]
@@ -24,7 +25,7 @@ pub(crate) enum Optimizer {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Precision {
     /// Single precision.
-    #[value(alias = "none", alias = "off")]
+    #[value(alias = "single", alias = "none", alias = "off")]
     Fp32,
     /// Autocast to bfloat16.
     Bf16,

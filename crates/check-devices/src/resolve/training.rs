@@ -1,6 +1,7 @@
 //! What is trained: from flags, from the script's own command line, from the job.
 
 use anyhow::Context;
+use clap::ValueEnum;
 
 use crate::cli::{JudgeArgs, TrainingArgs};
 use crate::commands::{Trainer, TrainerKind};
@@ -68,8 +69,8 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
         training.device = text(&["device"]);
         training.request = training.device.as_ref().and_then(|device| device.value.parse().ok());
     }
+    training.local_batch_norm = !trainer.has("sync-bn");
     if trainer.kind == TrainerKind::Yolo {
-        training.local_batch_norm = !trainer.has("sync-bn");
         return; // its models are not ours
     }
     if training.batch.is_none() && training.auto_batch.is_none() && trainer.value(batch_flags).is_none() {
@@ -80,7 +81,14 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
     }
     training.image_size = training.image_size.take().or_else(|| natural(&["image-size"]));
     training.loader_threads = training.loader_threads.take().or_else(|| natural(&["loader-threads"]));
-    training.accumulation = training.accumulation.take().or_else(|| natural(&["accumulation"]));
+    training.accumulation = training.accumulation.take().or_else(|| natural(&["accumulate"]));
+    training.optimizer = training.optimizer.take().or_else(|| word(text(&["optimizer"])?));
+    training.precision = training.precision.take().or_else(|| word(text(&["precision"])?));
+    training.learning_rate = training.learning_rate.take().or_else(|| {
+        let rate = text(&["lr"])?;
+        let value = rate.value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0)?;
+        Some(Sourced::new(value, rate.origin))
+    });
     let paths = [
         (PathUse::Data, "data"),
         (PathUse::Cache, "cache"),
@@ -88,6 +96,11 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
         (PathUse::Weights, "weights"),
     ];
     training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, text(&[flag])?))));
+}
+
+/// A word that is one of a few.
+fn word<T: ValueEnum>(text: Sourced<String>) -> Option<Sourced<T>> {
+    Some(Sourced::new(T::from_str(&text.value, true).ok()?, text.origin))
 }
 
 /// The accelerator, by the site file's word on the partition, else by the type of GPU that the job asks for.

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use crate::{Error, Result};
 
 pub use classes::read_classes;
+pub use folder::is_picture;
 
 /// File names that count as pictures, in lower case.
 const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp"];
