@@ -1,7 +1,9 @@
 //! Which device this rank computes on.
 
+use dataset::{Allocate, HostMemory, heap};
 use layout::DeviceRequest;
 use tch::Device;
+use torch_ext::PinnedMemory;
 use world::World;
 
 use crate::failure::usage;
@@ -14,6 +16,24 @@ pub(crate) fn select(request: &DeviceRequest, world: &World) -> anyhow::Result<D
     let masks = world.node_channel().all_gather_text(&std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default())?;
     let own = masks.iter().enumerate().all(|(rank, mask)| !mask.is_empty() && !masks[..rank].contains(mask));
     choose(request, visible, world.local_rank(), ranks, own && ranks > 1)
+}
+
+/// Where batches lie on their way to `device`: a CUDA device reads page-locked memory by itself.
+pub(crate) fn batch_memory(device: Device) -> Allocate {
+    match device {
+        Device::Cuda(_) => pinned,
+        _ => heap,
+    }
+}
+
+fn pinned(bytes: usize) -> Box<dyn HostMemory> {
+    match PinnedMemory::new(bytes) {
+        Ok(memory) => Box::new(memory),
+        Err(error) => {
+            log::warn!("{bytes} bytes of memory could not be page-locked ({error}); batches take longer to the device");
+            heap(bytes)
+        }
+    }
 }
 
 /// The choice, without the machine: `visible` devices, and `own` where each rank of the node sees others.

@@ -33,7 +33,7 @@ pub(crate) fn evaluate(
         for batch in loader.evaluate() {
             let batch = batch?;
             let labels = normalize.labels(&batch.labels);
-            let logits = stepper.forward(&normalize.pictures(&batch), false)?.to_kind(Kind::Float);
+            let logits = stepper.forward(&normalize.pictures(&batch)?, false)?.to_kind(Kind::Float);
             for (sum, value) in sums.iter_mut().zip(sums_of(&logits, &labels)) {
                 *sum += value;
             }

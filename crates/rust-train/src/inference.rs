@@ -59,10 +59,8 @@ impl Predictor {
         })?;
         let labels = vec![0; files.len()];
         let batch = dataset::Batch { pixels: pixels.into(), labels, mixed: None, side: self.side };
-        Ok(tch::no_grad(|| {
-            let logits = self.backbone.forward(&self.normalize.pictures(&batch), false);
-            logits.to_kind(Kind::Float).to_device(Device::Cpu)
-        }))
+        let pictures = self.normalize.pictures(&batch)?;
+        Ok(tch::no_grad(|| self.backbone.forward(&pictures, false).to_kind(Kind::Float).to_device(Device::Cpu)))
     }
 }
 

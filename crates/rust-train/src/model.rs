@@ -2,7 +2,7 @@
 
 use backbones::{Backbone, WeightsError};
 use tch::{Device, Kind, Tensor};
-use torch_ext::ProcessGroup;
+use torch_ext::{ProcessGroup, to_device};
 use world::World;
 
 use crate::cli::DistributeBn;
@@ -73,11 +73,11 @@ impl Normalize {
         Self { scale: channels(&scale), shift: channels(&shift), device }
     }
 
-    pub(crate) fn pictures(&self, batch: &dataset::Batch) -> Tensor {
+    pub(crate) fn pictures(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
         let side = batch.side as i64;
-        let bytes = Tensor::from_slice(&batch.pixels[..]).to_device(self.device);
-        let pictures = bytes.view([batch.len() as i64, side, side, 3]).permute([0, 3, 1, 2]);
-        (pictures.to_kind(Kind::Float) * &self.scale + &self.shift).contiguous()
+        let bytes = to_device(&batch.pixels, &[batch.len() as i64, side, side, 3], self.device)?;
+        let pictures = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float);
+        Ok((pictures * &self.scale + &self.shift).contiguous())
     }
 
     pub(crate) fn labels(&self, labels: &[i64]) -> Tensor {
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn bytes_become_normalized_channels() {
         let batch = dataset::Batch { pixels: [0, 127, 255].repeat(4).into(), labels: vec![3], mixed: None, side: 2 };
-        let pictures = Normalize::new(Device::Cpu).pictures(&batch);
+        let pictures = Normalize::new(Device::Cpu).pictures(&batch).unwrap();
         assert_eq!(pictures.size(), [1, 3, 2, 2]);
         for (channel, value) in [0.0, 127.0, 255.0].into_iter().enumerate() {
             let expected = (value / 255.0 - MEAN[channel]) / STD[channel];

@@ -60,7 +60,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         last_batch: LastBatch::Drop,
         seed: plan.training.seed,
         threads: plan.loader_threads.unwrap_or(cores),
-        allocate: dataset::heap,
+        allocate: device::batch_memory(device),
     };
     let shard = Shard::new(world.rank(), world.size());
     let loader = |images| Loader::new(Arc::new(images), shard, config.clone());
@@ -182,7 +182,7 @@ impl Trainer<'_> {
             && let Some(batch) = timeline.span("data wait", || batches.next())
         {
             let batch = batch?;
-            let (pictures, targets) = (self.normalize.pictures(&batch), self.normalize.targets(&batch));
+            let (pictures, targets) = (self.normalize.pictures(&batch)?, self.normalize.targets(&batch));
             let loss = self.stepper.step(&pictures, &targets, self.schedule.learning_rate(*step))?;
             *step += 1;
             losses.push(loss.shallow_clone());
