@@ -46,6 +46,27 @@ struct te_step {
   double weight_decay;
 };
 
+}  // extern "C"
+
+namespace {
+
+// What Adam and its kin work on.
+struct Moments {
+  std::vector<at::Tensor> params, grads, first, second, steps;
+};
+
+// The tensors of `step`, with this step counted.
+Moments next_moments(const te_step& step) {
+  auto list = [&](at::Tensor* const* handles) { return te_tensors(handles, step.count); };
+  Moments moments{list(step.params), list(step.grads), list(step.first), list(step.second), list(step.steps)};
+  at::_foreach_add_(moments.steps, 1);
+  return moments;
+}
+
+}  // namespace
+
+extern "C" {
+
 char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_step) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
@@ -61,12 +82,7 @@ char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_
 char* te_adam(const te_step* step, double beta1, double beta2, double eps, bool decoupled) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto params = te_tensors(step->params, step->count);
-    auto grads = te_tensors(step->grads, step->count);
-    auto first = te_tensors(step->first, step->count);
-    auto second = te_tensors(step->second, step->count);
-    auto steps = te_tensors(step->steps, step->count);
-    at::_foreach_add_(steps, 1);
+    auto [params, grads, first, second, steps] = next_moments(*step);
     auto run = decoupled ? &at::_ops::_fused_adamw_::call : &at::_ops::_fused_adam_::call;
     run(params, grads, first, second, {}, steps, step->lr, beta1, beta2, step->weight_decay, eps, /*amsgrad=*/false,
         /*maximize=*/false, {}, {});
@@ -96,12 +112,7 @@ char* te_lars(const te_step* step, double momentum, double trust, double eps) {
 char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto params = te_tensors(step->params, step->count);
-    auto grads = te_tensors(step->grads, step->count);
-    auto first = te_tensors(step->first, step->count);
-    auto second = te_tensors(step->second, step->count);
-    auto steps = te_tensors(step->steps, step->count);
-    at::_foreach_add_(steps, 1);
+    auto [params, grads, first, second, steps] = next_moments(*step);
     at::_foreach_lerp_(first, grads, 1 - beta1);
     at::_foreach_mul_(second, beta2);
     at::_foreach_addcmul_(second, grads, grads, 1 - beta2);

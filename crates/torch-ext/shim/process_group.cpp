@@ -9,45 +9,13 @@
 #include <functional>
 #include <string>
 
-extern "C" {
-
-// The collectives that Rust implements; the numbers are those of `Kind` in src/process_group.rs.
-enum te_kind { TE_ALL_REDUCE = 0, TE_BROADCAST = 1, TE_ALL_GATHER = 2, TE_BARRIER = 3 };
-
-// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp.
-struct te_collective {
-  int32_t kind;
-  int32_t scalar_type;
-  int32_t op;
-  int32_t root;
-  void* data;
-  void* output;
-  size_t numel;
-  size_t bytes;
-};
-
-struct te_work;
-
-// Rust's side of a backend: `submit` queues a collective and returns at once, `help` carries out what is queued unless
-// another thread is at it, `release` ends the queue.
-struct te_host {
-  void* context;
-  void (*submit)(void* context, const te_collective* collective, te_work* work);
-  void (*help)(void* context);
-  void (*release)(void* context);
-};
-
-}  // extern "C"
-
 namespace {
 
-// A collective under way. It is completed by the thread that carried it out; Reducer waits on its future.
+// A collective under way. It is completed from the communication thread; Reducer waits on its future.
 class HostWork : public c10d::Work {
  public:
-  HostWork(int rank, c10d::OpType op, const te_host& host, std::vector<at::Tensor> tensors,
-           std::function<void()> epilogue)
+  HostWork(int rank, c10d::OpType op, std::vector<at::Tensor> tensors, std::function<void()> epilogue)
       : Work(rank, op),
-        host_(host),
         tensors_(std::move(tensors)),
         epilogue_(std::move(epilogue)),
         future_(c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()))) {}
@@ -71,17 +39,10 @@ class HostWork : public c10d::Work {
     finish(failure);
   }
 
-  // Whoever waits has nothing better to do than to carry it out. When the backend is gone all of its work is completed.
-  bool wait(std::chrono::milliseconds timeout) override {
-    if (!isCompleted()) host_.help(host_.context);
-    return Work::wait(timeout);
-  }
-
   c10::intrusive_ptr<c10::ivalue::Future> getFuture() override { return future_; }
   std::vector<at::Tensor> result() override { return tensors_; }
 
  private:
-  te_host host_;
   std::vector<at::Tensor> tensors_;
   std::function<void()> epilogue_;
   c10::intrusive_ptr<c10::ivalue::Future> future_;
@@ -89,9 +50,35 @@ class HostWork : public c10d::Work {
 
 }  // namespace
 
+extern "C" {
+
+// The collectives that Rust implements; the numbers are those that `run` in src/host.rs knows.
+enum te_kind { TE_ALL_REDUCE = 0, TE_BROADCAST = 1, TE_ALL_GATHER = 2, TE_BARRIER = 3 };
+
+// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp.
+struct te_collective {
+  int32_t kind;
+  int32_t scalar_type;
+  int32_t op;
+  int32_t root;
+  void* data;
+  void* output;
+  size_t numel;
+  size_t bytes;
+};
+
 struct te_work {
   c10::intrusive_ptr<HostWork> work;
 };
+
+// Rust's side of a backend: `submit` queues a collective and returns at once, `release` ends the queue.
+struct te_host {
+  void* context;
+  void (*submit)(void* context, const te_collective* collective, te_work* work);
+  void (*release)(void* context);
+};
+
+}  // extern "C"
 
 namespace {
 
@@ -156,7 +143,7 @@ class HostBackend : public c10d::Backend {
                                         int op, int64_t root, std::vector<at::Tensor> results,
                                         std::function<void()> epilogue) {
     // The work keeps the tensors alive, the input of an all-gather by way of its epilogue.
-    auto work = c10::make_intrusive<HostWork>(getRank(), type, host_, std::move(results), [tensor, epilogue]() {
+    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), [tensor, epilogue]() {
       if (epilogue) epilogue();
     });
     te_collective collective{kind,   int32_t(tensor.scalar_type()), op,           int32_t(root), tensor.data_ptr(),

@@ -46,7 +46,6 @@ pub(crate) struct Collective {
 pub(crate) struct Host {
     pub context: *mut c_void,
     pub submit: unsafe extern "C" fn(*mut c_void, *const Collective, *mut Work),
-    pub help: unsafe extern "C" fn(*mut c_void),
     pub release: unsafe extern "C" fn(*mut c_void),
 }
 

@@ -1,9 +1,8 @@
 //! Collectives over host memory, as c10d needs them: the trait, and the thread that runs it.
 #![expect(unsafe_code, reason = "makes slices of the memory that c10d hands over")]
 
-use std::collections::VecDeque;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::ffi;
@@ -111,104 +110,55 @@ struct Task {
 // else touches that memory before: c10d's contract for a collective under way.
 unsafe impl Send for Task {}
 
-/// What waits to be carried out, and by whom: by the communication thread, so that backward computes on, or by a thread
-/// that waits for the outcome anyway, which saves it two changes of thread (a layer of synchronized BatchNorm does so
-/// twice). Whoever holds `collectives` takes the next task, so that they run in the order in which they were submitted,
-/// which is the same on every rank.
+/// The queue in front of the communication thread. Collectives run in the order in which they were submitted, which is
+/// the same on every rank.
 struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
-    collectives: Mutex<Box<dyn HostCollectives>>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    tasks: VecDeque<Task>,
-    /// Nobody submits any more.
-    closed: bool,
-}
-
-/// A panic while a lock is held is reported by its hook; whoever comes later goes on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Queue {
-    /// Carries out all that waits.
-    fn carry_out(&self, collectives: &mut MutexGuard<'_, Box<dyn HostCollectives>>) {
-        loop {
-            let next = lock(&self.waiting).tasks.pop_front();
-            let Some(task) = next else { return };
-            let outcome = run(collectives.as_mut(), &task.collective);
-            let error = outcome.err().map(|text| CString::new(text.replace('\0', " ")).unwrap_or_default());
-            let error = error.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
-            // SAFETY: `work` came with the task and is completed once; `error` lives until after the call.
-            unsafe { ffi::te_work_complete(task.work, error) }
-        }
-    }
-
-    /// The communication thread.
-    fn serve(&self) {
-        loop {
-            let mut waiting = lock(&self.waiting);
-            while waiting.tasks.is_empty() {
-                if waiting.closed {
-                    return;
-                }
-                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            }
-            drop(waiting); // whoever holds the collectives takes from the queue, never the other way round
-            self.carry_out(&mut lock(&self.collectives));
-        }
-    }
-}
-
-/// What the C++ side holds on to.
-struct Host {
-    queue: Arc<Queue>,
+    sender: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Drop for Host {
+impl Drop for Queue {
     fn drop(&mut self) {
-        lock(&self.queue.waiting).closed = true;
-        self.queue.arrived.notify_one();
+        drop(self.sender.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by its hook.
+            // A panic of the thread has been reported by its hook; the works it left are failed by `run`.
             let _ = thread.join();
         }
     }
 }
 
 /// Starts the communication thread and gives the C++ side its hold on it.
-pub(crate) fn start(collectives: Box<dyn HostCollectives>) -> ffi::Host {
-    let queue =
-        Arc::new(Queue { waiting: Mutex::default(), arrived: Condvar::new(), collectives: Mutex::new(collectives) });
-    let served = Arc::clone(&queue);
-    let thread = std::thread::Builder::new().name("communication".to_owned()).spawn(move || served.serve());
-    let host = Box::new(Host { queue, thread: Some(thread.expect("a thread can be started")) });
-    ffi::Host { context: Box::into_raw(host).cast(), submit, help, release }
+pub(crate) fn start(mut collectives: Box<dyn HostCollectives>) -> ffi::Host {
+    let (sender, receiver) = mpsc::channel::<Task>();
+    let thread = std::thread::Builder::new()
+        .name("communication".to_owned())
+        .spawn(move || {
+            for task in receiver {
+                let outcome = run(collectives.as_mut(), &task.collective);
+                let error = outcome.err().map(|text| CString::new(text.replace('\0', " ")).unwrap_or_default());
+                let error = error.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+                // SAFETY: `work` came with the task and is completed once; `error` lives until after the call.
+                unsafe { ffi::te_work_complete(task.work, error) }
+            }
+        })
+        .expect("a thread can be started");
+    let queue = Box::new(Queue { sender: Some(sender), thread: Some(thread) });
+    ffi::Host { context: Box::into_raw(queue).cast(), submit, release }
 }
 
 unsafe extern "C" fn submit(context: *mut c_void, collective: *const ffi::Collective, work: *mut ffi::Work) {
-    // SAFETY: `context` is the host of `start`, alive until `release`; `collective` lives during this call.
-    let (host, collective) = unsafe { (&*context.cast::<Host>(), *collective) };
-    lock(&host.queue.waiting).tasks.push_back(Task { collective, work });
-    host.queue.arrived.notify_one();
-}
-
-unsafe extern "C" fn help(context: *mut c_void) {
-    // SAFETY: `context` is the host of `start`, alive until `release`.
-    let queue = unsafe { &(*context.cast::<Host>()).queue };
-    // If somebody is at it already there is nothing to do but to wait.
-    if let Ok(mut collectives) = queue.collectives.try_lock() {
-        queue.carry_out(&mut collectives);
+    // SAFETY: `context` is the queue of `start`, alive until `release`; `collective` lives during this call.
+    let (queue, collective) = unsafe { (&*context.cast::<Queue>(), *collective) };
+    let sent = queue.sender.as_ref().is_some_and(|sender| sender.send(Task { collective, work }).is_ok());
+    if !sent {
+        // SAFETY: the task was not taken, so the work is still ours to complete.
+        unsafe { ffi::te_work_complete(work, c"the communication thread has ended".as_ptr()) }
     }
 }
 
 unsafe extern "C" fn release(context: *mut c_void) {
     // SAFETY: `context` is the box of `start`, and the C++ side releases it once, when nobody can submit any more.
-    drop(unsafe { Box::from_raw(context.cast::<Host>()) });
+    drop(unsafe { Box::from_raw(context.cast::<Queue>()) });
 }
 
 /// Numbers of `c10::ScalarType`.
