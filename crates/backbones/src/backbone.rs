@@ -56,6 +56,14 @@ impl Backbone {
         Self { network, parameters, tensors, state, last_use, frozen, masks, device, sync_batch_norm: None }
     }
 
+    /// The same network with copies of the tensors, which need no gradients: for an average of weights, or weights to go
+    /// back to.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let tensors = tch::no_grad(|| self.tensors.iter().map(|tensor| tensor.detach().copy()).collect());
+        Self::of_tensors(self.network.clone(), tensors, self.device)
+    }
+
     /// The tensors of one node, in the order of a state dict.
     pub(crate) fn state_of(&self, node: NodeId) -> &[Tensor] {
         &self.tensors[self.state[node.index()].clone()]
@@ -219,6 +227,19 @@ mod tests {
         assert_eq!(backbone.trained().len(), backbone.trainable().len());
         backbone.forward(&pictures, true).sum(Kind::Float).backward();
         assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
+    }
+
+    #[test]
+    fn a_duplicate_goes_its_own_way() {
+        tch::manual_seed(1);
+        let backbone = Backbone::new(architectures::architecture("lenet").unwrap().network(3), Device::Cpu);
+        let pictures = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let duplicate = backbone.duplicate();
+        let before = backbone.forward(&pictures, false);
+        assert_eq!(duplicate.forward(&pictures, false), before);
+        tch::no_grad(|| backbone.trained().into_iter().for_each(|(_, mut tensor)| drop(tensor.fill_(0.0))));
+        assert_eq!(duplicate.forward(&pictures, false), before);
+        assert!(!duplicate.forward(&pictures, false).requires_grad());
     }
 
     #[test]
