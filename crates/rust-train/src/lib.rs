@@ -17,6 +17,7 @@ mod cores;
 mod data;
 mod device;
 mod download;
+mod ema;
 mod eval;
 mod evaluate;
 mod export;
@@ -24,6 +25,7 @@ mod failure;
 mod files;
 mod inference;
 mod logging;
+mod loss;
 mod metrics;
 mod model;
 mod output;
@@ -33,6 +35,8 @@ mod predict;
 mod process_group;
 mod profile;
 mod progress;
+mod progressive;
+mod recipe;
 mod run_directory;
 mod schedule;
 mod seed;
@@ -43,19 +47,21 @@ mod timeline;
 mod train;
 mod weights;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, TrainArgs};
 use failure::{Ending, Outcome};
+use recipe::Recipe;
 
 /// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped by a signal).
 pub fn main() -> ExitCode {
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::of(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             if speaks {
@@ -78,7 +84,7 @@ pub fn main() -> ExitCode {
     };
     logging::init(&world);
     let result = match &cli.command {
-        None => train::run(&cli.train, &world),
+        None => train(&cli.train, &arguments, &world),
         Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),
@@ -96,6 +102,14 @@ pub fn main() -> ExitCode {
         }
         Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
     }
+}
+
+/// Trains as the command line says, and the recipe that it names.
+fn train(flags: &TrainArgs, arguments: &[OsString], world: &World) -> anyhow::Result<Ending> {
+    let Some(path) = &flags.config else { return train::run(flags, world) };
+    let recipe = Recipe::fetch(world, path)?;
+    let flags = failure::agree(world, recipe.complete(arguments))?;
+    train::run(&flags, world).map_err(|error| recipe.locate(error, arguments))
 }
 
 /// The exit status of what needs no other rank.

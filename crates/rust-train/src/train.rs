@@ -282,13 +282,8 @@ fn data_parallel(backbone: &Backbone, group: &ProcessGroup, plan: &Plan) -> torc
 }
 
 fn schedule(plan: &Plan, samples: usize) -> Schedule {
-    let steps_per_epoch = samples / plan.batch.global();
-    let total_steps = steps_per_epoch * plan.training.epochs;
-    Schedule {
-        peak: plan.training.lr,
-        warmup_steps: (plan.training.warmup_epochs * steps_per_epoch as f64).round() as usize,
-        total_steps: plan.training.max_steps.unwrap_or(total_steps).min(total_steps),
-    }
+    let training = &plan.training;
+    training.learning_rate.in_steps(training.epochs, samples / plan.batch.global(), training.max_steps)
 }
 
 fn describe(world: &World, plan: &Plan, backbone: &Backbone, dataset: &dataset::Dataset, output: &Path) {
