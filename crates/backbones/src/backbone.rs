@@ -56,14 +56,6 @@ impl Backbone {
         Self { network, parameters, tensors, state, last_use, frozen, masks, device, sync_batch_norm: None }
     }
 
-    /// The same network with copies of the tensors, which need no gradients: for an average of weights, or weights to go
-    /// back to.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        let tensors = tch::no_grad(|| self.tensors.iter().map(|tensor| tensor.detach().copy()).collect());
-        Self::of_tensors(self.network.clone(), tensors, self.device)
-    }
-
     /// The tensors of one node, in the order of a state dict.
     pub(crate) fn state_of(&self, node: NodeId) -> &[Tensor] {
         &self.tensors[self.state[node.index()].clone()]
@@ -89,6 +81,13 @@ impl Backbone {
     /// Trains everything again.
     pub fn unfreeze(&self) {
         self.set_frozen(|_| false);
+    }
+
+    /// The names of the head's parameters.
+    pub fn head(&self) -> Vec<String> {
+        let head = self.network.head();
+        let of_head = self.parameters.iter().filter(|parameter| parameter.node == head);
+        of_head.map(|parameter| parameter.name.clone()).collect()
     }
 
     fn set_frozen(&self, frozen: impl Fn(NodeId) -> bool) {
@@ -218,6 +217,7 @@ mod tests {
         backbone.freeze_all_but_head();
         let names: Vec<_> = backbone.trained().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["linear.weight", "linear.bias"]);
+        assert_eq!(names, backbone.head());
         let before: Vec<_> = backbone.state().iter().map(|(_, tensor)| tensor.copy()).collect();
         let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
         backbone.forward(&pictures, true).sum(Kind::Float).backward();
@@ -227,19 +227,6 @@ mod tests {
         assert_eq!(backbone.trained().len(), backbone.trainable().len());
         backbone.forward(&pictures, true).sum(Kind::Float).backward();
         assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
-    }
-
-    #[test]
-    fn a_duplicate_goes_its_own_way() {
-        tch::manual_seed(1);
-        let backbone = Backbone::new(architectures::architecture("lenet").unwrap().network(3), Device::Cpu);
-        let pictures = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
-        let duplicate = backbone.duplicate();
-        let before = backbone.forward(&pictures, false);
-        assert_eq!(duplicate.forward(&pictures, false), before);
-        tch::no_grad(|| backbone.trained().into_iter().for_each(|(_, mut tensor)| drop(tensor.fill_(0.0))));
-        assert_eq!(duplicate.forward(&pictures, false), before);
-        assert!(!duplicate.forward(&pictures, false).requires_grad());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod data;
 mod models;
 mod optimization;
+mod run;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 pub use optimization::{ClassWeights, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
+pub use run::{OnNan, RunArgs};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
@@ -260,6 +262,11 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
     pub timeout: f64,
 
+    /// How it begins, goes on and ends
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+
     /// Where fetched files are kept
     #[command(flatten)]
     #[serde(flatten)]
@@ -410,6 +417,8 @@ Examples:
   mpirun -n 2 rust-train                            the same, on two
   mpirun -n 4 rust-train --data pets --model resnet50 --batch 256
   srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache
+  mpirun -n 4 rust-train --output run --resume auto begins a run, or goes on with it
 
 Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
-Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal with the weights saved.";
+Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal or a
+time limit with a checkpoint saved: run it again with --resume auto.";

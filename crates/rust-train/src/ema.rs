@@ -6,87 +6,76 @@
 //! ```
 //!
 //! The decay grows so that the first weights, which are random, are soon forgotten (as TensorFlow's
-//! ExponentialMovingAverage does with `num_updates`). BatchNorm's running statistics are averaged with the same decay.
+//! ExponentialMovingAverage does with `num_updates`). BatchNorm's running statistics are averaged with the same decay. The
+//! decay follows from the number of the step, so that the averages are all there is to save.
 
-use backbones::Backbone;
-use tch::{Kind, Tensor};
+use tch::{Tensor, no_grad};
 use torch_ext::optim::lerp;
+
+use crate::trainable::Model;
 
 /// The average of a model's weights.
 #[derive(Debug)]
 pub(crate) struct Ema {
-    backbone: Backbone,
-    /// What is averaged, and its averages.
+    /// The names of what the model saves, in its order.
+    names: Vec<String>,
     live: Vec<Tensor>,
+    /// One for each; counters, which measure nothing, are copies.
     averages: Vec<Tensor>,
-    /// What counts rather than measures, and its copies: BatchNorm's number of batches.
-    counters: Vec<(Tensor, Tensor)>,
     decay: f64,
-    steps: u64,
 }
 
 impl Ema {
-    /// An average of the weights of `backbone` that begins with what they are now.
-    pub(crate) fn new(backbone: &Backbone, decay: f64) -> Self {
-        let average = backbone.duplicate();
-        let pairs = backbone.state().into_iter().zip(average.state());
-        let (floats, counters): (Vec<_>, Vec<_>) =
-            pairs.map(|((_, live), (_, average))| (live.detach(), average)).partition(|(live, _)| is_float(live));
-        let (live, averages) = floats.into_iter().unzip();
-        Self { backbone: average, live, averages, counters, decay, steps: 0 }
+    /// An average of the weights of `model` that begins with what they are now.
+    pub(crate) fn new(model: &dyn Model, decay: f64) -> Self {
+        let (names, live): (Vec<_>, Vec<_>) =
+            model.state().into_iter().map(|(name, tensor)| (name, tensor.detach())).unzip();
+        let averages = live.iter().map(Tensor::copy).collect();
+        Self { names, live, averages, decay }
     }
 
-    /// Takes in the weights as they are after a step.
-    pub(crate) fn update(&mut self) -> torch_ext::Result<()> {
-        let decay = self.decay.min((1 + self.steps) as f64 / (10 + self.steps) as f64);
-        self.steps += 1;
-        for (live, copy) in &mut self.counters {
-            copy.f_copy_(live)?;
+    /// Takes in the weights as they are after step `number` of the run, counted from 0.
+    pub(crate) fn update(&mut self, number: usize) -> torch_ext::Result<()> {
+        let decay = self.decay.min((1 + number) as f64 / (10 + number) as f64);
+        let (mut averages, mut live) = (Vec::new(), Vec::new());
+        for (average, weight) in self.averages.iter_mut().zip(&self.live) {
+            if weight.is_floating_point() {
+                averages.push(average.shallow_clone());
+                live.push(weight.shallow_clone());
+            } else {
+                average.f_copy_(weight)?;
+            }
         }
-        lerp(&self.averages, &self.live, 1.0 - decay)
+        lerp(&averages, &live, 1.0 - decay)
     }
 
-    /// The model of the averaged weights.
-    pub(crate) fn backbone(&self) -> &Backbone {
-        &self.backbone
-    }
-
-    /// Steps taken, and the averages by the names of what is averaged, for a checkpoint.
-    pub(crate) fn state(&self) -> (u64, Vec<(String, Tensor)>) {
-        (self.steps, self.backbone.state())
-    }
-
-    /// Takes over what [`state`](Self::state) gave.
-    ///
-    /// # Errors
-    /// A tensor of another shape, one too few or too many; nothing has changed then.
-    pub(crate) fn load_state(&mut self, (steps, state): (u64, &[(String, Tensor)])) -> torch_ext::Result<()> {
-        let own = self.backbone.state();
-        let fits = |((name, tensor), (other, given)): (&(String, Tensor), &(String, Tensor))| {
-            name == other && tensor.size() == given.size()
-        };
-        if own.len() != state.len() || !own.iter().zip(state).all(fits) {
-            let what = "the averaged weights are those of another network".to_owned();
-            return Err(torch_ext::Error::State { what });
-        }
-        tch::no_grad(|| -> torch_ext::Result<()> {
-            for ((_, mut tensor), (_, given)) in own.into_iter().zip(state) {
-                tensor.f_copy_(given)?;
+    /// Exchanges the model's weights and their averages: twice, and everything is where it was.
+    pub(crate) fn swap(&mut self) -> torch_ext::Result<()> {
+        no_grad(|| {
+            for (average, weight) in self.averages.iter_mut().zip(&mut self.live) {
+                let kept = weight.copy();
+                weight.f_copy_(average)?;
+                average.f_copy_(&kept)?;
             }
             Ok(())
-        })?;
-        self.steps = steps;
-        Ok(())
+        })
     }
-}
 
-fn is_float(tensor: &Tensor) -> bool {
-    matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+    /// Begins again with what the weights are now.
+    pub(crate) fn restart(&mut self) -> torch_ext::Result<()> {
+        self.averages.iter_mut().zip(&self.live).try_for_each(|(average, weight)| Ok(average.f_copy_(weight)?))
+    }
+
+    /// The averages, by the names of what is averaged.
+    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
+        self.names.iter().cloned().zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use backbones::Backbone;
     use tch::Device;
 
     fn backbone() -> Backbone {
@@ -96,15 +85,15 @@ mod tests {
 
     /// Moves every parameter and statistic of `backbone` by `value`.
     fn add(backbone: &Backbone, value: f64) {
-        tch::no_grad(|| {
-            for (_, mut tensor) in backbone.trained().into_iter().chain(backbone.buffers()) {
+        no_grad(|| {
+            let all = backbone.trained().into_iter().chain(backbone.buffers());
+            for (_, mut tensor) in all.filter(|(_, tensor)| tensor.is_floating_point()) {
                 let _ = tensor.g_add_scalar_(value);
             }
         });
     }
 
-    fn get(backbone: &Backbone, name: &str) -> f64 {
-        let state = backbone.state();
+    fn get(state: &[(String, Tensor)], name: &str) -> f64 {
         let tensor = &state.iter().find(|(other, _)| other == name).unwrap().1;
         tensor.detach().flatten(0, -1).double_value(&[0])
     }
@@ -114,37 +103,42 @@ mod tests {
         let live = backbone();
         let mut ema = Ema::new(&live, 0.3);
         let names = ["conv1.weight", "linear.bias", "bn1.running_mean", "bn1.running_var"];
-        let mut expected = names.map(|name| get(&live, name));
+        let mut expected = names.map(|name| get(&live.state(), name));
         for step in 0..6 {
             add(&live, 1.0 + step as f64);
-            ema.update().unwrap();
+            ema.update(step).unwrap();
             let decay = 0.3f64.min((1.0 + step as f64) / (10.0 + step as f64));
             for (expected, name) in expected.iter_mut().zip(names) {
-                *expected = decay * *expected + (1.0 - decay) * get(&live, name);
-                let got = get(ema.backbone(), name);
+                *expected = decay * *expected + (1.0 - decay) * get(&live.state(), name);
+                let got = get(&ema.state(), name);
                 assert!((got - *expected).abs() < 1e-5, "step {step}, {name}: {got}, not {expected}");
             }
-            assert_eq!(get(ema.backbone(), "bn1.num_batches_tracked"), get(&live, "bn1.num_batches_tracked"));
+            let count = "bn1.num_batches_tracked";
+            assert_eq!(get(&ema.state(), count), get(&live.state(), count));
         }
     }
 
     #[test]
-    fn an_average_goes_on_from_its_state() {
+    fn weights_and_averages_change_places() {
         let live = backbone();
-        let (mut one, mut other) = (Ema::new(&live, 0.9), Ema::new(&live, 0.9));
+        let mut ema = Ema::new(&live, 0.9);
         add(&live, 1.0);
-        one.update().unwrap();
-        let (steps, state) = one.state();
-        let state: Vec<_> = state.into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
-        other.load_state((steps, &state)).unwrap();
-        add(&live, -3.0);
-        one.update().unwrap();
-        other.update().unwrap();
-        let equal = |left: &Backbone, right: &Backbone| {
-            left.state().iter().zip(right.state()).all(|(left, right)| left.1.equal(&right.1))
-        };
-        assert!(equal(one.backbone(), other.backbone()));
-        assert!(!equal(one.backbone(), &live));
-        assert!(other.load_state((1, &state[1..])).is_err());
+        ema.update(100).unwrap();
+        let values =
+            |state: Vec<(String, Tensor)>| state.into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
+        let (weights, averages) = (values(live.state()), values(ema.state()));
+        assert!(weights.iter().zip(&averages).any(|(weight, average)| !weight.equal(average)));
+        ema.swap().unwrap();
+        assert!(live.state().iter().zip(&averages).all(|((_, weight), average)| weight.equal(average)));
+        ema.swap().unwrap();
+        assert!(
+            live.state()
+                .iter()
+                .zip(&weights)
+                .all(|((_, now), before)| now.equal(before) && now.requires_grad() == before.requires_grad())
+        );
+        assert!(ema.state().iter().zip(&averages).all(|((_, now), before)| now.equal(before)));
+        ema.restart().unwrap();
+        assert!(ema.state().iter().zip(&weights).all(|((_, average), weight)| average.equal(weight)));
     }
 }

@@ -1,6 +1,7 @@
 //! Flags become validated values before any work starts. What is refused here costs nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
@@ -10,15 +11,16 @@ use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
 use crate::cli::{
     AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
-    PrecisionKind, ScheduleKind, TrainArgs, WeightsMatch,
+    PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
 use crate::failure::usage;
 use crate::pictures::{Pictures, Source};
 use crate::progressive::Growth;
+use crate::recipe;
 use crate::schedule::{LearningRate, Shape};
 use crate::weights;
 
-pub(crate) use crate::cli::OptimizerKind;
+pub(crate) use crate::cli::{OnNan, OptimizerKind};
 
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
@@ -46,8 +48,32 @@ pub(crate) struct Plan {
     pub compare_replicas: Option<usize>,
     pub device: DeviceRequest,
     pub loader_threads: Option<usize>,
+    pub run: Run,
     pub output: Option<PathBuf>,
     pub trace: Option<PathBuf>,
+    /// Every flag that decides about the result, as it was given: what a run that goes on must have again.
+    pub fields: toml::Table,
+}
+
+/// How the run begins, goes on, and ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub resume: Option<Resume>,
+    pub allow_changed_plan: bool,
+    pub checkpoint_steps: Option<usize>,
+    pub keep_checkpoints: usize,
+    pub time_limit: Option<Duration>,
+    pub on_nan: OnNan,
+    pub watchdog: Option<Duration>,
+}
+
+/// What a run goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Whatever there is.
+    Auto,
+    /// This run, or this checkpoint of one.
+    From(PathBuf),
 }
 
 /// The numbers of the recipe.
@@ -87,7 +113,7 @@ impl Plan {
         let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
         let pictures = Pictures::new(&cli.data, &architecture)?;
-        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, &architecture)?;
+        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, Some(&architecture))?;
         let frozen_epochs = match cli.freeze {
             Freeze::None => 0,
             Freeze::Backbone => cli.freeze_epochs.unwrap_or(usize::MAX),
@@ -99,8 +125,10 @@ impl Plan {
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         let training = training(cli)?;
+        let flags = resolved(cli, &pictures, &training, growth.as_ref());
         Ok(Self {
-            flags: resolved(cli, &pictures, &training, growth.as_ref()),
+            fields: recipe::mathematics(&flags)?,
+            flags,
             augmentation: augmentation(&cli.augmentation, &pictures)?,
             growth,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
@@ -116,6 +144,7 @@ impl Plan {
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,
             loader_threads: cli.loader_threads,
+            run: run(&cli.run)?,
             output: cli.output.clone(),
             trace: cli.trace.clone(),
         })
@@ -125,6 +154,26 @@ impl Plan {
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.pictures.source.name(), self.architecture.name)
     }
+}
+
+fn run(cli: &RunArgs) -> anyhow::Result<Run> {
+    let watchdog = Duration::try_from_secs_f64(cli.watchdog).ok();
+    let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is no number of seconds", cli.watchdog)))?;
+    if let Some(0) = cli.checkpoint_steps {
+        return Err(usage("--checkpoint-steps: must be at least 1"));
+    }
+    Ok(Run {
+        resume: cli
+            .resume
+            .clone()
+            .map(|path| if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) }),
+        allow_changed_plan: cli.allow_changed_plan,
+        checkpoint_steps: cli.checkpoint_steps,
+        keep_checkpoints: at_least_one("--keep-checkpoints", cli.keep_checkpoints)?,
+        time_limit: cli.time_limit,
+        on_nan: cli.on_nan,
+        watchdog: (!watchdog.is_zero()).then_some(watchdog),
+    })
 }
 
 fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {

@@ -18,12 +18,13 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Validates the flags for pictures of `image_size` and a run of `epochs`; `None` where pictures do not grow.
+    /// Validates the flags for pictures of `image_size`, a run of `epochs`, and a network of the catalogue; `None` where
+    /// pictures do not grow.
     pub(crate) fn new(
         args: &AugmentationArgs,
         epochs: usize,
         image_size: usize,
-        architecture: &Architecture,
+        architecture: Option<&Architecture>,
     ) -> anyhow::Result<Option<Self>> {
         let Some(first) = args.progressive_resize.filter(|&first| first > 0) else { return Ok(None) };
         if first >= image_size {
@@ -35,9 +36,10 @@ impl Growth {
             return Err(usage(format!("--progressive-epochs {growing}: must be between 1 and {epochs}")));
         }
         let growth = Self { first, last: image_size, epochs: growing };
-        let network = architecture.network(1);
-        for side in growth.sides() {
-            network.shapes(side, side).map_err(|error| usage(format!("--progressive-resize {first}: {error}")))?;
+        if let Some(network) = architecture.map(|known| known.network(1)) {
+            for side in growth.sides() {
+                network.shapes(side, side).map_err(|error| usage(format!("--progressive-resize {first}: {error}")))?;
+            }
         }
         Ok(Some(growth))
     }

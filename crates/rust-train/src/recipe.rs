@@ -20,7 +20,8 @@ use toml::de::{DeTable, DeValue};
 use world::{Failure, World};
 
 use crate::cli::{Cli, TrainArgs, command};
-use crate::failure::usage;
+use crate::failure::{agree, usage};
+use crate::files;
 
 /// The recipes inside the program.
 const SHIPPED: [(&str, &str); 4] = [
@@ -40,30 +41,39 @@ const NOT_IN_A_RECIPE: [(&str, &str); 2] = [
 ];
 
 /// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
-const OF_ONE_RUN: [&str; 4] = ["config", "output", "timeout", "trace"];
+const OF_ONE_RUN: [&str; 7] = ["allow-changed-plan", "config", "output", "resume", "time-limit", "timeout", "trace"];
 
 /// Flags that a run may change when it goes on: where and how fast, but not what is computed. Every other flag changes the
 /// mathematics.
-#[expect(dead_code, reason = "the comparison that resuming makes")]
-pub(crate) const FREE_TO_CHANGE: [&str; 17] = [
+const FREE_TO_CHANGE: [&str; 24] = [
+    "allow-changed-plan",
     "attempts",
     "bucket-mb",
     "cache",
     "cache-scope",
     "channels-last",
+    "checkpoint-steps",
     "compare-replicas",
     "config",
     "device",
+    "keep-checkpoints",
     "loader-threads",
     "offline",
+    "on-nan",
     "output",
+    "resume",
     "stall-timeout",
     "store",
     "tf32",
+    "time-limit",
     "timeout",
     "trace",
+    "watchdog",
     "zero",
 ];
+
+/// The recipe of a run, in its folder.
+pub(crate) const PLAN_FILE: &str = "plan.toml";
 
 /// A recipe as it was read.
 #[derive(Debug)]
@@ -90,7 +100,7 @@ impl Recipe {
             read(path).map(String::into_bytes).map_err(|reason| Failure::usage(format!("--config {reason}")))
         })?;
         let text = String::from_utf8(bytes).context("the recipe arrived damaged")?;
-        crate::failure::agree(world, Self::parse(&path.display().to_string(), &text))
+        agree(world, Self::parse(&path.display().to_string(), &text))
     }
 
     /// Understands `text`, the recipe that is called `name`.
@@ -277,6 +287,13 @@ pub(crate) fn table(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
     toml::Table::try_from(flags).context("writing the flags as TOML")
 }
 
+/// The flags that decide about the result: what a run that goes on must have again.
+pub(crate) fn mathematics(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
+    let mut table = table(flags)?;
+    table.retain(|key, _| !FREE_TO_CHANGE.contains(&key));
+    Ok(table)
+}
+
 /// The recipe that gives `flags` again, in the order of the help. What belongs to one run alone is left out.
 pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
     let table = table(flags)?;
@@ -291,6 +308,23 @@ pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
         writeln!(text, "{key} = {value}")?;
     }
     Ok(text)
+}
+
+/// Writes the recipe that gives `flags` again into the folder of their run.
+pub(crate) fn save(flags: &TrainArgs, folder: &Path) -> anyhow::Result<()> {
+    let text = render(flags)?;
+    files::write_whole(&folder.join(PLAN_FILE), |file| Ok(std::fs::write(file, text)?))
+}
+
+/// What is not as it would be without any flag, in one line: "lr 0.4, schedule one-cycle".
+pub(crate) fn summary(flags: &TrainArgs) -> String {
+    let said = |flags: &TrainArgs| table(flags).unwrap_or_default();
+    let usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
+    let flags = said(flags);
+    let words = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let unusual =
+        flags.iter().filter(|(key, value)| usual.get(*key) != Some(value) && !OF_ONE_RUN.contains(&key.as_str()));
+    unusual.map(|(key, value)| format!("{key} {}", words(value))).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -38,16 +38,19 @@ pub(crate) enum Shape {
 }
 
 impl LearningRate {
-    /// The schedule of a run of so many epochs, which ends after `max_steps` at the latest.
-    pub(crate) fn in_steps(&self, epochs: usize, steps_per_epoch: usize, max_steps: Option<usize>) -> Schedule {
-        let steps = steps_per_epoch * epochs;
-        Schedule {
-            warmup_steps: (self.warmup_epochs * steps_per_epoch as f64).round() as usize,
-            total_steps: max_steps.unwrap_or(steps).min(steps),
-            steps_per_epoch,
-            rate: self.clone(),
-        }
+    /// The schedule of a run of so many steps.
+    pub(crate) fn in_steps(&self, steps_per_epoch: usize, total_steps: usize) -> Schedule {
+        let warmup_steps = (self.warmup_epochs * steps_per_epoch as f64).round() as usize;
+        Schedule { rate: self.clone(), steps_per_epoch, warmup_steps, total_steps }
     }
+}
+
+/// What a step is made with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate {
+    pub lr: f64,
+    /// Where the schedule says one.
+    pub momentum: Option<f64>,
 }
 
 /// The rates of a run, by step.
@@ -56,10 +59,15 @@ pub(crate) struct Schedule {
     rate: LearningRate,
     steps_per_epoch: usize,
     warmup_steps: usize,
-    pub total_steps: usize,
+    total_steps: usize,
 }
 
 impl Schedule {
+    /// What `step` is made with, counted from 0.
+    pub(crate) fn at(&self, step: usize) -> Rate {
+        Rate { lr: self.learning_rate(step), momentum: self.momentum(step) }
+    }
+
     /// The learning rate of `step`, counted from 0.
     pub(crate) fn learning_rate(&self, step: usize) -> f64 {
         let LearningRate { shape, peak, floor, .. } = &self.rate;
@@ -84,8 +92,7 @@ impl Schedule {
         }
     }
 
-    /// The momentum of `step`, where the schedule says one.
-    pub(crate) fn momentum(&self, step: usize) -> Option<f64> {
+    fn momentum(&self, step: usize) -> Option<f64> {
         let (least, highest) = self.rate.momentum?;
         Some(self.cycle(step, highest, least, highest))
     }
@@ -148,7 +155,8 @@ mod tests {
                 warmup_epochs: number("warmup_epochs"),
                 momentum,
             };
-            let schedule = rate.in_steps(number("epochs") as usize, number("steps_per_epoch") as usize, None);
+            let steps_per_epoch = number("steps_per_epoch") as usize;
+            let schedule = rate.in_steps(steps_per_epoch, steps_per_epoch * number("epochs") as usize);
             let expected = case["rates"].as_array().unwrap();
             assert_eq!(expected.len(), schedule.total_steps);
             for (step, expected) in expected.iter().enumerate() {
@@ -169,9 +177,8 @@ mod tests {
         #[test]
         fn rates_stay_between_their_bounds(
             which in 0usize..6,
-            (epochs, steps_per_epoch, step) in (1usize..9, 1usize..9, 0usize..100),
+            (steps_per_epoch, total_steps, step) in (1usize..9, 1usize..80, 0usize..100),
             (warmup_epochs, share) in (0.0f64..12.0, 0.0f64..1.0),
-            max_steps in prop::option::of(1usize..50),
         ) {
             let shape = [
                 Shape::Cosine,
@@ -183,7 +190,7 @@ mod tests {
             ][which].clone();
             let (floor, momentum) = (0.4 * share, Some((0.85, 0.95)));
             let rate = LearningRate { shape: shape.clone(), peak: 0.4, floor, warmup_epochs, momentum };
-            let schedule = rate.in_steps(epochs, steps_per_epoch, max_steps);
+            let schedule = rate.in_steps(steps_per_epoch, total_steps);
             let got = schedule.learning_rate(step);
             prop_assert!(got > 0.0 || (got == 0.0 && floor == 0.0) , "{}", got);
             prop_assert!(got <= 0.4 + 1e-12, "{}", got);
