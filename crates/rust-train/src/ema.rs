@@ -28,9 +28,9 @@ pub(crate) struct Ema {
 impl Ema {
     /// An average of the weights of `model` that begins with what they are now.
     pub(crate) fn new(model: &dyn Model, decay: f64) -> Self {
-        let (names, live): (Vec<_>, Vec<_>) =
-            model.state().into_iter().map(|(name, tensor)| (name, tensor.detach())).unzip();
-        let averages = live.iter().map(Tensor::copy).collect();
+        // Not detached: the data of a parameter may be exchanged, and this must see it.
+        let (names, live): (Vec<_>, Vec<_>) = model.state().into_iter().unzip();
+        let averages = no_grad(|| live.iter().map(Tensor::copy).collect());
         Self { names, live, averages, decay }
     }
 
@@ -63,7 +63,8 @@ impl Ema {
 
     /// Begins again with what the weights are now.
     pub(crate) fn restart(&mut self) -> torch_ext::Result<()> {
-        self.averages.iter_mut().zip(&self.live).try_for_each(|(average, weight)| Ok(average.f_copy_(weight)?))
+        let mut pairs = self.averages.iter_mut().zip(&self.live);
+        no_grad(|| pairs.try_for_each(|(average, weight)| Ok(average.f_copy_(weight)?)))
     }
 
     /// The averages, by the names of what is averaged.
