@@ -1,5 +1,6 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
+mod bench;
 mod data;
 mod models;
 mod optimization;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
+pub use bench::{BenchArgs, ReportArgs};
 pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 pub use optimization::{ClassWeights, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
@@ -48,6 +50,13 @@ pub enum Command {
     /// Say how good a model is on a folder of pictures
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+
+    /// Measure training on several numbers of ranks: throughput, efficiency, the parts of a step
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Box<BenchArgs>),
+
+    /// Draw report.html and metrics.csv of runs anew, from what they wrote down
+    Report(ReportArgs),
 
     /// Say which classes a model sees in pictures
     Predict(PredictArgs),
@@ -276,6 +285,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
 
+    /// Train nothing: score the model of --weights, --pretrained or --resume on the validation pictures, as the run would,
+    /// and write evaluation.json and report.html
+    #[arg(long, help_heading = "Results")]
+    pub eval_only: bool,
+
     /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub trace: Option<PathBuf>,
@@ -375,7 +389,8 @@ impl Cli {
             None => self.train.timeout,
             Some(Command::Fetch(fetch)) => fetch.timeout,
             Some(Command::Cache(cache)) => cache.timeout,
-            Some(Command::Profile(_)) => return Duration::MAX, // waits for nobody
+            Some(Command::Bench(bench)) => bench.train.timeout,
+            Some(Command::Profile(_) | Command::Report(_)) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
             Some(Command::Export(export)) => export.model.timeout,
@@ -389,6 +404,14 @@ const EVAL_EXAMPLES: &str = "\
 Examples:
   rust-train eval --model resnet50 --pretrained --data imagenet
   mpirun -n 4 rust-train eval --model cifar_resnet20 --weights runs/pets-cifar_resnet20/best.safetensors --data pets";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  mpirun -n 4 rust-train bench --ranks 1,2,4 --model resnet18 --batch 256
+  srun -N 4 --ntasks-per-node=4 rust-train bench --strong --data /scratch/imagenet --model resnet50 --batch 1024
+
+The first ranks of the job are measured, so those of a node come first. Writes scaling.html, scaling.svg, scaling.csv and
+scaling.json into the folder --output.";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:

@@ -11,6 +11,7 @@
 mod activity;
 mod agreement;
 mod announce;
+mod bench;
 mod cache;
 mod checkpoint;
 pub mod cli;
@@ -28,7 +29,6 @@ mod files;
 mod inference;
 mod logging;
 mod loss;
-mod metrics;
 mod model;
 mod output;
 mod pictures;
@@ -39,10 +39,12 @@ mod profile;
 mod progress;
 mod progressive;
 mod recipe;
+mod results;
 mod resume;
 mod run_directory;
 mod schedule;
 mod seed;
+mod spent;
 mod step;
 mod terminal;
 mod time;
@@ -104,8 +106,10 @@ fn program(own: Option<OwnModel>) -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
-    if let Some(Command::Profile(args)) = &cli.command {
-        return alone(profile::run(args));
+    match &cli.command {
+        Some(Command::Profile(args)) => return alone(profile::run(args)),
+        Some(Command::Report(args)) => return alone(args.runs.iter().try_for_each(|run| results::render(run))),
+        _ => {}
     }
     let world = match World::init(WorldConfig { timeout: cli.timeout() }) {
         Ok(world) => world,
@@ -121,7 +125,8 @@ fn program(own: Option<OwnModel>) -> ExitCode {
         None => train(&cli.train, &arguments, &world, own.as_ref()),
         Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Bench(args)) => bench::run(args, &world),
         Some(Command::Eval(args)) => eval::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Predict(args)) => predict::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Export(args)) => export::run(args, &world).map(|()| Ending::Complete),
