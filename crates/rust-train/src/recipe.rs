@@ -41,11 +41,12 @@ const NOT_IN_A_RECIPE: [(&str, &str); 2] = [
 ];
 
 /// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
-const OF_ONE_RUN: [&str; 7] = ["allow-changed-plan", "config", "output", "resume", "time-limit", "timeout", "trace"];
+const OF_ONE_RUN: [&str; 8] =
+    ["allow-changed-plan", "config", "eval-only", "output", "resume", "time-limit", "timeout", "trace"];
 
 /// Flags that a run may change when it goes on: where and how fast, but not what is computed. Every other flag changes the
 /// mathematics.
-const FREE_TO_CHANGE: [&str; 24] = [
+const FREE_TO_CHANGE: [&str; 25] = [
     "allow-changed-plan",
     "attempts",
     "bucket-mb",
@@ -56,6 +57,7 @@ const FREE_TO_CHANGE: [&str; 24] = [
     "compare-replicas",
     "config",
     "device",
+    "eval-only",
     "keep-checkpoints",
     "loader-threads",
     "offline",
