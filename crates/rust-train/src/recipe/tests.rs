@@ -177,7 +177,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             "config" | "timeout" | "model" | "data" | "pretrained" | "weights-sha256" | "min-momentum" => return None,
             "freeze-epochs" | "cache" | "on-bad-image" | "cache-format" | "progressive-resize"
             | "progressive-epochs" => return None,
-            "resume" | "allow-changed-plan" | "time-limit" => return None,
+            "resume" | "allow-changed-plan" | "time-limit" | "eval-only" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-norm" | "mixup" | "lr" => {
