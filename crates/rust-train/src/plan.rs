@@ -18,6 +18,7 @@ use crate::pictures::{Pictures, Source};
 use crate::progressive::Growth;
 use crate::recipe;
 use crate::schedule::{LearningRate, Shape};
+use crate::trainable::OwnModel;
 use crate::weights;
 
 pub(crate) use crate::cli::{OnNan, OptimizerKind};
@@ -28,7 +29,10 @@ pub(crate) struct Plan {
     /// The flags, with a value for each one whose default follows from others.
     pub flags: TrainArgs,
     pub pictures: Pictures,
-    pub architecture: Architecture,
+    /// The network; `None` for a model of the caller's own.
+    pub architecture: Option<Architecture>,
+    /// Its name.
+    pub model: String,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
     /// How much of the network they must match.
@@ -106,14 +110,20 @@ pub(crate) struct Training {
 }
 
 impl Plan {
-    /// Validates the flags for a job of `ranks`.
-    pub(crate) fn new(cli: &TrainArgs, ranks: usize) -> anyhow::Result<Self> {
-        let architecture = architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?;
+    /// Validates the flags for a job of `ranks`, which trains the model of the flags or the caller's `own`.
+    pub(crate) fn new(cli: &TrainArgs, ranks: usize, own: Option<&OwnModel>) -> anyhow::Result<Self> {
+        let architecture = match own {
+            None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
+            Some(_) => None,
+        };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
-        let pictures = Pictures::new(&cli.data, &architecture)?;
-        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, Some(&architecture))?;
+        let pictures = match (&architecture, own) {
+            (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
+            (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
+        };
+        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
         let frozen_epochs = match cli.freeze {
             Freeze::None => 0,
             Freeze::Backbone => cli.freeze_epochs.unwrap_or(usize::MAX),
@@ -125,7 +135,8 @@ impl Plan {
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         let training = training(cli)?;
-        let flags = resolved(cli, &pictures, &training, growth.as_ref());
+        let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
         Ok(Self {
             fields: recipe::mathematics(&flags)?,
             flags,
@@ -134,8 +145,9 @@ impl Plan {
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
             repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
             pictures,
+            weights: weights(cli, architecture.as_ref())?,
             architecture,
-            weights: weights(cli, &architecture)?,
+            model,
             matching,
             frozen_epochs,
             batch,
@@ -152,7 +164,7 @@ impl Plan {
 
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
-        format!("{}-{}", self.pictures.source.name(), self.architecture.name)
+        format!("{}-{}", self.pictures.source.name(), self.model)
     }
 }
 
@@ -176,7 +188,10 @@ fn run(cli: &RunArgs) -> anyhow::Result<Run> {
     })
 }
 
-fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+fn weights(
+    cli: &TrainArgs,
+    architecture: Option<&Architecture>,
+) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
     weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
@@ -338,8 +353,15 @@ fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
 }
 
 /// The flags with a value for each one whose default follows from others.
-fn resolved(cli: &TrainArgs, pictures: &Pictures, training: &Training, growth: Option<&Growth>) -> TrainArgs {
+fn resolved(
+    cli: &TrainArgs,
+    model: &str,
+    pictures: &Pictures,
+    training: &Training,
+    growth: Option<&Growth>,
+) -> TrainArgs {
     let mut flags = cli.clone();
+    flags.model = model.to_owned();
     flags.data.image_size = Some(pictures.image_size);
     if let Crop::Padded { padding } = pictures.crop {
         flags.data.crop_padding = Some(padding);
@@ -357,7 +379,7 @@ mod tests {
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
-        Plan::new(&Cli::of(arguments).unwrap().train, ranks)
+        Plan::new(&Cli::of(arguments).unwrap().train, ranks, None)
     }
 
     #[test]

@@ -112,20 +112,20 @@ fn files_that_are_no_recipes_are_not_read() {
 
 /// What a plan is, without the flags that it was made from.
 fn decided(flags: &TrainArgs) -> String {
-    let plan = Plan::new(flags, 1).unwrap();
+    let plan = Plan::new(flags, 1, None).unwrap();
     let resolved = format!("flags: {:?}, ", plan.flags);
     format!("{plan:?}").replace(&resolved, "")
 }
 
 /// The plan of `flags` is also that of its `plan.toml`.
 fn assert_same_plan(flags: &TrainArgs) {
-    let plan = Plan::new(flags, 1).unwrap();
+    let plan = Plan::new(flags, 1, None).unwrap();
     let file = render(&plan.flags).unwrap();
     // What belongs to one run is said anew.
     let mut again = completed(&file, "").unwrap_or_else(|error| panic!("{error}\n{file}"));
     (again.output, again.trace, again.run) = (flags.output.clone(), flags.trace.clone(), flags.run.clone());
     assert_eq!(decided(&again), decided(flags), "{file}");
-    assert_eq!(render(&Plan::new(&again, 1).unwrap().flags).unwrap(), file);
+    assert_eq!(render(&Plan::new(&again, 1, None).unwrap().flags).unwrap(), file);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn shipped_recipes_are_plans() {
 #[test]
 fn a_plan_file_reads_like_the_help() {
     let recipe = Recipe::parse("digits", SHIPPED[0].1).unwrap();
-    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap(), 2).unwrap();
+    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap(), 2, None).unwrap();
     insta::assert_snapshot!(render(&plan.flags).unwrap());
 }
 
@@ -155,7 +155,7 @@ fn what_may_change_is_a_flag() {
     assert!(FREE_TO_CHANGE.is_sorted());
     // Every flag with a value is in the table: one that was forgotten would be lost from `plan.toml`.
     let full = completed("", "--data d --model lenet").unwrap();
-    let table = table(&Plan::new(&full, 1).unwrap().flags).unwrap();
+    let table = table(&Plan::new(&full, 1, None).unwrap().flags).unwrap();
     let without_value = [
         &["cache", "checkpoint-steps", "classes", "clip-norm", "ema", "freeze-epochs", "loader-threads", "max-steps"][..],
         &["min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
@@ -218,7 +218,7 @@ proptest! {
     fn a_plan_is_the_plan_of_its_file(line in any_command_line()) {
         let line = std::iter::once("rust-train".to_owned()).chain(line);
         let flags = Cli::of(line).unwrap().train;
-        prop_assume!(Plan::new(&flags, 1).is_ok());
+        prop_assume!(Plan::new(&flags, 1, None).is_ok());
         assert_same_plan(&flags);
     }
 }
