@@ -1,3 +1,4 @@
+use super::plan_file::{FREE_TO_CHANGE, OF_ONE_RUN, render, table};
 use super::*;
 use crate::plan::Plan;
 use proptest::prelude::*;
