@@ -186,7 +186,7 @@ pub struct TrainArgs {
     pub freeze: Freeze,
 
     /// Epochs after which everything is trained. Default: never
-    #[arg(long, value_name = "N", requires = "freeze", help_heading = "Model")]
+    #[arg(long, value_name = "N", help_heading = "Model")]
     pub freeze_epochs: Option<usize>,
 
     /// Passes over the training pictures

@@ -124,9 +124,12 @@ impl Plan {
             (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
         };
         let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
-        let frozen_epochs = match cli.freeze {
-            Freeze::None => 0,
-            Freeze::Backbone => cli.freeze_epochs.unwrap_or(usize::MAX),
+        let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
+            (Freeze::None, None | Some(0)) => 0,
+            (Freeze::None, Some(epochs)) => {
+                return Err(usage(format!("--freeze-epochs {epochs}: nothing is frozen without --freeze backbone")));
+            }
+            (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
         };
         let matching = match cli.weights_match {
             None if cli.pretrained => Matching::Head,
@@ -454,6 +457,8 @@ mod tests {
                 "--min-momentum 0.95: must be above 0 and at most --momentum 0.9",
             ),
             ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
+            ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
+            ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
             ("--ema nan", 1, "--ema NaN: must be a number of at least 0 and below 1"),
             ("--backbone-lr-scale -1", 1, "--backbone-lr-scale -1: must be a number of at least 0"),
             (

@@ -30,6 +30,7 @@ fn a_recipe_is_flags_and_the_command_line_wins() {
         ("weights = 'w.pth'\npretrained = false", "", "--weights w.pth"),
         ("weights = 'w.pth'", "--pretrained", "--pretrained"),
         ("freeze = 'backbone'\nfreeze-epochs = 2", "", "--freeze backbone --freeze-epochs 2"),
+        ("freeze = 'backbone'", "--freeze-epochs 3", "--freeze backbone --freeze-epochs 3"),
     ];
     for (recipe, line, expected) in cases {
         let got = completed(recipe, line).unwrap_or_else(|error| panic!("{recipe}: {error}"));
@@ -70,7 +71,10 @@ fn a_fault_is_one_line_with_its_place() {
             "weights = 'w'\npretrained = true",
             "r.toml:1: the argument '--weights <SOURCE>' cannot be used with '--pretrained",
         ),
-        ("progressive-epochs = 3", "r.toml: the following required arguments were not provided: --progressive-resize"),
+        (
+            "allow-changed-plan = true",
+            "r.toml: the following required arguments were not provided: --resume <auto|DIR>",
+        ),
     ];
     for (recipe, words) in cases {
         let error = completed(recipe, "").unwrap_err();
