@@ -1,17 +1,19 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
+mod bench;
 mod data;
 mod models;
 mod optimization;
 mod run;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
+pub use bench::{BenchArgs, ReportArgs};
 pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 pub use optimization::{ClassWeights, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
@@ -48,6 +50,13 @@ pub enum Command {
     /// Say how good a model is on a folder of pictures
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+
+    /// Measure training on several numbers of ranks: throughput, efficiency, the parts of a step
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Box<BenchArgs>),
+
+    /// Draw report.html and metrics.csv of runs anew, from what they wrote down
+    Report(ReportArgs),
 
     /// Say which classes a model sees in pictures
     Predict(PredictArgs),
@@ -276,6 +285,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
 
+    /// Train nothing: score the model of --weights, --pretrained or --resume on the validation pictures, as the run would,
+    /// and write evaluation.json and report.html
+    #[arg(long, help_heading = "Results")]
+    pub eval_only: bool,
+
     /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub trace: Option<PathBuf>,
@@ -343,10 +357,10 @@ fn model_help() -> String {
     format!("Network: {}", names.join(", "))
 }
 
-/// The command line as clap knows it. Every switch can be switched off again, `--sync-bn=false`, which is how the command
-/// line wins over a file.
+/// The command line as clap knows it. Every switch of a run can be switched off again, `--sync-bn=false`, which is how the
+/// command line wins over a file.
 pub(crate) fn command() -> clap::Command {
-    Cli::command().mut_args(|arg| match arg.get_action() {
+    let switchable = |arg: clap::Arg| match arg.get_action() {
         clap::ArgAction::SetTrue => arg
             .action(clap::ArgAction::Set)
             .num_args(0..=1)
@@ -357,7 +371,8 @@ pub(crate) fn command() -> clap::Command {
             .hide_possible_values(true)
             .value_name("BOOL"),
         _ => arg,
-    })
+    };
+    Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))
 }
 
 impl Cli {
@@ -370,12 +385,22 @@ impl Cli {
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
     }
 
+    /// The recipe that the command line names.
+    pub(crate) fn recipe(&self) -> Option<&Path> {
+        match &self.command {
+            None => self.train.config.as_deref(),
+            Some(Command::Bench(bench)) => bench.train.config.as_deref(),
+            Some(_) => None,
+        }
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         let seconds = match &self.command {
             None => self.train.timeout,
             Some(Command::Fetch(fetch)) => fetch.timeout,
             Some(Command::Cache(cache)) => cache.timeout,
-            Some(Command::Profile(_)) => return Duration::MAX, // waits for nobody
+            Some(Command::Bench(bench)) => bench.train.timeout,
+            Some(Command::Profile(_) | Command::Report(_)) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
             Some(Command::Export(export)) => export.model.timeout,
@@ -389,6 +414,14 @@ const EVAL_EXAMPLES: &str = "\
 Examples:
   rust-train eval --model resnet50 --pretrained --data imagenet
   mpirun -n 4 rust-train eval --model cifar_resnet20 --weights runs/pets-cifar_resnet20/best.safetensors --data pets";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  mpirun -n 4 rust-train bench --ranks 1,2,4 --model resnet18 --batch 256
+  srun -N 4 --ntasks-per-node=4 rust-train bench --strong --data /scratch/imagenet --model resnet50 --batch 1024
+
+The first ranks of the job are measured, so those of a node come first. Writes scaling.html, scaling.svg, scaling.csv and
+scaling.json into the folder --output.";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:

@@ -6,14 +6,15 @@ use dataset::Listing;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use world::{Reduction as Across, World};
+use world::World;
 
 use crate::cli::EvalArgs;
-use crate::evaluate::{Scores, sums_of};
+use crate::evaluate::{Scores, Tally, text};
 use crate::failure::{agree, usage};
 use crate::files::write_whole;
 use crate::inference::{Predictor, list, one_rank};
 use crate::output::print;
+use crate::results;
 
 /// The pictures and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,33 +32,45 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let pictures: Pictures = list(world, || scan(&args.data))?;
     agree(world, same_classes(&pictures, &predictor, args))?;
     let own = Shard::new(world.rank(), world.size()).of(0..pictures.files.len());
-    let mut sums = [0.0; 4]; // loss, top-1, top-5, pictures
+    let mut index = own.start;
+    let mut tally = Tally::default();
     let mut lines = Vec::new();
     let evaluated = pictures.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
         let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
         let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
         let logits = predictor.logits(&files)?;
-        for (sum, value) in sums.iter_mut().zip(sums_of(&logits, &Tensor::from_slice(&labels))) {
-            *sum += value;
-        }
+        tally.add(&logits, &labels, index)?;
+        index += batch.len();
         if args.logits.is_some() {
             lines.extend(rows(&logits, batch, &args.data)?);
         }
         Ok(())
     });
     agree(world, evaluated)?;
-    world.control().all_reduce(&mut sums, Across::Sum)?;
+    let tally = tally.gather(world.control())?;
     if let Some(path) = &args.logits {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
     }
-    let scores = Scores::of_sums(sums);
-    if world.rank() == 0 {
-        let [_, right, ..] = sums;
-        let Scores { loss, top1, top5, samples } = scores;
-        let (top1, top5) = (top1 * 100.0, top5 * 100.0);
-        let text = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
-        print(&if args.json { serde_json::to_string(&scores)? + "\n" } else { text })?;
+    let told = if world.rank() == 0 { tell(args, &pictures, &predictor, &tally) } else { Ok(()) };
+    agree(world, told)
+}
+
+/// Prints the scores, and writes them down where that was asked for.
+fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tally) -> anyhow::Result<()> {
+    let path = |index: &usize| pictures.files[*index].0.as_path();
+    let without_pictures = |indices: &[usize]| indices.iter().map(|index| (text(path(index)), None)).collect();
+    let with_pictures = |indices: &[usize]| {
+        let shown = |index| (text(path(index)), predictor.thumbnail(path(index)));
+        indices.iter().map(shown).collect()
+    };
+    if let Some(folder) = &args.output {
+        results::write_evaluation(folder, &tally.evaluation(None, &pictures.classes, with_pictures))?;
     }
+    let Scores { loss, top1, top5, samples } = tally.scores();
+    let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
+    let words = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
+    let json = || serde_json::to_string(&tally.evaluation(None, &pictures.classes, without_pictures));
+    print(&if args.json { json()? + "\n" } else { words })?;
     Ok(())
 }
 

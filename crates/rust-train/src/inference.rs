@@ -45,6 +45,14 @@ impl Predictor {
         })
     }
 
+    /// The picture in `file` as the network sees it, small; `None` where it cannot be read.
+    pub(crate) fn thumbnail(&self, file: &Path) -> Option<String> {
+        let mut pixels = vec![0; self.side * self.side * 3];
+        let bytes = std::fs::read(file).ok()?;
+        Decoder::new(Decoding::default()).center_crop(&bytes, self.resize, self.side, &mut pixels).ok()?;
+        report::thumbnail(&pixels, self.side)
+    }
+
     /// The logits of the pictures in `files`, files×classes, in single precision on the CPU.
     pub(crate) fn logits(&self, files: &[impl AsRef<Path> + Sync]) -> anyhow::Result<Tensor> {
         let (resize, side) = (self.resize, self.side);

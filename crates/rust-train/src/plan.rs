@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub loader_threads: Option<usize>,
     pub run: Run,
     pub output: Option<PathBuf>,
+    /// Whether the model is scored, and nothing trained.
+    pub eval_only: bool,
     pub trace: Option<PathBuf>,
     /// Every flag that decides about the result, as it was given: what a run that goes on must have again.
     pub fields: toml::Table,
@@ -161,6 +163,7 @@ impl Plan {
             loader_threads: cli.loader_threads,
             run: run(&cli.run)?,
             output: cli.output.clone(),
+            eval_only: eval_only(cli)?,
             trace: cli.trace.clone(),
         })
     }
@@ -169,6 +172,13 @@ impl Plan {
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.pictures.source.name(), self.model)
     }
+}
+
+fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
+    if cli.eval_only && cli.weights.is_none() && !cli.pretrained && cli.run.resume.is_none() {
+        return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
+    }
+    Ok(cli.eval_only)
 }
 
 fn run(cli: &RunArgs) -> anyhow::Result<Run> {
@@ -487,6 +497,7 @@ mod tests {
             ("--data d --cache-format none --cache c", 1, "--cache: there is none with --cache-format none"),
             ("--data d --cache-format none --on-bad-image skip", 1, "--on-bad-image skip: needs a cache"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
+            ("--eval-only", 1, "--eval-only: of which model?"),
         ];
         for (flags, ranks, words) in cases {
             let error = plan(flags, ranks).unwrap_err();

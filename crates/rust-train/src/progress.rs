@@ -1,15 +1,59 @@
 //! Progress of long work on rank 0: a bar where a person watches, a line now and then where a log file does.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use world::World;
 
+use crate::spent::{Spent, Work};
 use crate::terminal;
 
 /// Between two lines in a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How fast training goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// Over all ranks.
+    pub images_per_second: f64,
+    /// Share of the time that this rank waited for data, 0–1.
+    pub data_wait: f64,
+    /// Share of the time that this rank waited for the others, and for what travels between them, 0–1. What travels while
+    /// gradients are computed costs nobody time, and is not in it.
+    pub communication_wait: f64,
+    pub seconds_per_step: f64,
+}
+
+impl Pace {
+    /// The pace of `steps` steps with so many `images` in so many `seconds`, of which this rank `spent` those.
+    pub(crate) fn new(spent: Spent, steps: usize, images: usize, seconds: f64) -> Self {
+        Self {
+            images_per_second: images as f64 / seconds,
+            data_wait: spent.on(Work::Data).as_secs_f64() / seconds,
+            communication_wait: spent.communication().as_secs_f64() / seconds,
+            seconds_per_step: seconds / steps as f64,
+        }
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { images_per_second, data_wait, communication_wait, .. } = self;
+        let (data, ranks) = (data_wait * 100.0, communication_wait * 100.0);
+        write!(f, "{images_per_second:.0} images/s, waiting {data:.0} % for data, {ranks:.0} % for ranks")
+    }
+}
+
+/// So many seconds that are left, in words.
+pub(crate) fn left_words(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        whole @ ..120 => format!("{whole} s left"),
+        whole @ ..7200 => format!("{} min left", whole / 60),
+        whole => format!("{} h {:02} min left", whole / 3600, whole % 3600 / 60),
+    }
+}
 
 /// Shows how far a long piece of work is. Silent on all ranks but rank 0.
 #[derive(Debug)]
@@ -82,5 +126,18 @@ impl Progress {
         if let Kind::Bar(bar) = self.0 {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_in_words() {
+        let pace = Pace { images_per_second: 3600.4, data_wait: 0.021, communication_wait: 0.1, seconds_per_step: 0.1 };
+        assert_eq!(pace.to_string(), "3600 images/s, waiting 2 % for data, 10 % for ranks");
+        let left = [0.4, 119.4, 121.0, 7321.0].map(left_words);
+        assert_eq!(left, ["0 s left", "119 s left", "2 min left", "2 h 02 min left"]);
     }
 }

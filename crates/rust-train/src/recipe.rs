@@ -20,7 +20,7 @@ use clap::{Arg, ArgMatches, Command};
 use toml::de::DeTable;
 use world::{Failure, World};
 
-use crate::cli::{Cli, TrainArgs, command};
+use crate::cli::{Cli, command};
 use crate::failure::{agree, usage};
 
 pub(crate) use plan_file::{PLAN_FILE, mathematics, save, summary};
@@ -91,21 +91,26 @@ impl Recipe {
         Ok(Self { name: name.to_owned(), entries })
     }
 
-    /// The flags of this recipe and of the command line, `arguments`, which wins.
-    pub(crate) fn complete(&self, arguments: &[OsString]) -> anyhow::Result<TrainArgs> {
+    /// What this recipe and the command line say, `arguments`, which wins.
+    pub(crate) fn complete(&self, arguments: &[OsString]) -> anyhow::Result<Cli> {
         let mut command = command();
         command.build();
         let typed = command.clone().try_get_matches_from(arguments)?;
-        let mut all: Vec<OsString> = arguments.iter().take(1).cloned().collect();
+        // The flags of a verb stand behind its name.
+        let (command, typed, first) = match typed.subcommand() {
+            None => (&command, &typed, 1),
+            Some((verb, typed)) => (command.find_subcommand(verb).context("a verb that clap knows")?, typed, 2),
+        };
+        let mut all: Vec<OsString> = arguments.iter().take(first).cloned().collect();
         for Entry { key, value, .. } in &self.entries {
-            if let (Some(value), Ok(flag)) = (value, flag(&command, key))
-                && !is_overruled(&command, flag, &typed)
+            if let (Some(value), Ok(flag)) = (value, flag(command, key))
+                && !is_overruled(command, flag, typed)
             {
                 all.push(format!("--{key}={value}").into());
             }
         }
-        all.extend(arguments.iter().skip(1).cloned());
-        Ok(Cli::of(all).map_err(|error| self.refused(&error))?.train)
+        all.extend(arguments.iter().skip(first).cloned());
+        Cli::of(all).map_err(|error| self.refused(&error))
     }
 
     /// clap's words in one line, with the place of what they are about.

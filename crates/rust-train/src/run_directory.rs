@@ -50,10 +50,17 @@ fn newest_below(parent: &Path, name: &str) -> Option<PathBuf> {
 
 /// Makes the folder for this run's results. Collective; rank 0 makes it, all ranks learn its name.
 pub(crate) fn create(world: &World, plan: &Plan) -> anyhow::Result<PathBuf> {
+    // What is no training run must not be taken for one that could go on.
+    let prefix = if plan.eval_only { "eval-" } else { "" };
+    create_named(world, plan.output.as_deref(), &format!("{prefix}{}", plan.name()))
+}
+
+/// Makes the folder `output`, or where there is none, a new one of this name below the folder of runs. Collective.
+pub(crate) fn create_named(world: &World, output: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
     let bytes = world.from_rank_zero("making the folder for the results", || {
-        let made = match &plan.output {
-            Some(path) => make(path).map(|()| path.clone()),
-            None => make_new(Path::new(RUNS), &plan.name()),
+        let made = match output {
+            Some(path) => make(path).map(|()| path.to_owned()),
+            None => make_new(Path::new(RUNS), name),
         };
         let path = made.map_err(|error| to_failure(&error))?;
         path.into_os_string()

@@ -1,5 +1,7 @@
 //! One optimizer step: forward, the ranks' meeting, backward with the gradients' exchange, update.
 
+use std::time::Instant;
+
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup, clip_grad_norm};
 use torch_ext::{
@@ -10,6 +12,7 @@ use crate::agreement::{Agreed, Agreement, Pass};
 use crate::ema::Ema;
 use crate::plan::{OptimizerKind, Plan, Training};
 use crate::schedule::Rate;
+use crate::spent::Work;
 use crate::timeline::Timeline;
 use crate::trainable::{Model, trained};
 
@@ -101,14 +104,18 @@ impl<'a> Stepper<'a> {
             Some((loss, _)) if loss.is_finite() => Pass::Good,
             Some(_) => Pass::BadLoss,
         };
-        let agreed = timeline.span("meeting", || agreement.meet(pass))?;
+        let agreed = timeline.span(Work::Meeting, || agreement.meet(pass))?;
         let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
             return Ok(Step { loss: f64::NAN, agreed });
         };
         // The exchange has been prepared for on all ranks, so all go through it, whatever the loss is.
-        timeline.span("backward", || last.f_backward())?;
+        let begin = Instant::now();
+        timeline.span(Work::Backward, || last.f_backward())?;
+        if let Some(ready) = self.group.last_submitted().filter(|&ready| ready >= begin) {
+            timeline.add_part(Work::Exchange, ready);
+        }
         if agreed.pass == Pass::Good {
-            timeline.span("optimizer", || self.update(number, rate))?;
+            timeline.span(Work::Optimizer, || self.update(number, rate))?;
         }
         Ok(Step { loss, agreed })
     }
@@ -132,14 +139,14 @@ impl<'a> Stepper<'a> {
                 // Gradients travel once a step, with the last part's.
                 let is_last = part + 1 == self.micro_batches as i64;
                 let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
-                let loss = self.timeline.span("forward", forward)?;
+                let loss = self.timeline.span(Work::Forward, forward)?;
                 losses.push(loss.detach());
                 let share = loss / self.micro_batches as f64;
                 let scaled = self.scaler.as_ref().map_or_else(|| share.shallow_clone(), |scaler| scaler.scale(&share));
                 if is_last {
                     return Ok((Tensor::stack(&losses, 0).mean(Kind::Float).f_double_value(&[])?, scaled));
                 }
-                self.timeline.span("backward", || scaled.f_backward())?;
+                self.timeline.span(Work::Backward, || scaled.f_backward())?;
             }
             unreachable!("there is at least one part")
         };

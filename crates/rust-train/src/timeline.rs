@@ -1,5 +1,5 @@
-//! What this rank does when: what it is doing now, for the watchdog, and under `--trace` all of it, in Chrome's trace
-//! format (chrome://tracing, ui.perfetto.dev).
+//! What this rank does when: what it is doing now, for the watchdog; how long it has done what, for the report; and under
+//! `--trace` all of it, in Chrome's trace format (chrome://tracing, ui.perfetto.dev).
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use torch_ext::{HostCollectives, HostElements, ReduceOp};
 use world::World;
 
 use crate::activity::{Activity, Doing, Row};
+use crate::spent::{Clock, Spent, Work};
 use crate::{failure, files, time};
 
 /// Spans that a rank keeps; what comes after them is not recorded. About 100 bytes each.
@@ -30,7 +31,6 @@ struct Span {
 #[derive(Debug)]
 struct Recorder {
     zero: Instant,
-    device: Device,
     spans: Mutex<Vec<Span>>,
 }
 
@@ -38,19 +38,28 @@ struct Recorder {
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     activity: Arc<Activity>,
+    clock: Clock,
+    /// The device to wait for when a piece of work ends, so that its time is all that it took.
+    synchronized: Option<Device>,
     recorder: Option<Arc<Recorder>>,
 }
 
 impl Timeline {
     /// Starts the clock, where a trace is `wanted`. Collective: all ranks' clocks start when they have met.
     pub(crate) fn start(world: &World, device: Device, wanted: bool) -> anyhow::Result<Self> {
-        let activity = Arc::default();
+        let timeline = Self { activity: Arc::default(), clock: Clock::default(), synchronized: None, recorder: None };
         if !wanted {
-            return Ok(Self { activity, recorder: None });
+            return Ok(timeline);
         }
         world.control().barrier()?;
-        let recorder = Recorder { zero: Instant::now(), device, spans: Mutex::default() };
-        Ok(Self { activity, recorder: Some(Arc::new(recorder)) })
+        let recorder = Recorder { zero: Instant::now(), spans: Mutex::default() };
+        Ok(Self { synchronized: Some(device), recorder: Some(Arc::new(recorder)), ..timeline })
+    }
+
+    /// One that waits for `device` at the end of each piece of work, and records none of them.
+    pub(crate) fn exact(device: Device) -> Self {
+        let (activity, clock) = (Arc::default(), Clock::default());
+        Self { activity, clock, synchronized: Some(device), recorder: None }
     }
 
     /// What this rank is doing now.
@@ -58,14 +67,27 @@ impl Timeline {
         &self.activity
     }
 
-    /// Runs `work`, and records it. On CUDA a trace waits for the device, so that the span is what the work took: it
+    /// How long this rank has done what.
+    pub(crate) fn spent(&self) -> Spent {
+        self.clock.read()
+    }
+
+    /// Since `start` a part of a piece of work has been done.
+    pub(crate) fn add_part(&self, work: Work, start: Instant) {
+        self.clock.add(work, start.elapsed());
+    }
+
+    /// Runs `task`, and records it. On CUDA a trace waits for the device, so that the span is what the work took: it
     /// costs some speed there.
-    pub(crate) fn span<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
-        let _doing = self.activity.begin(Row::Main, Doing::new(name));
-        let Some(recorder) = &self.recorder else { return work() };
+    pub(crate) fn span<T>(&self, work: Work, task: impl FnOnce() -> T) -> T {
+        let _doing = self.activity.begin(Row::Main, Doing::new(work.name()));
         let start = Instant::now();
-        let result = work();
-        recorder.record(name, Row::Main, start, time::synchronized(recorder.device) - start, None);
+        let result = task();
+        let took = self.synchronized.map_or_else(Instant::now, time::synchronized) - start;
+        self.clock.add(work, took);
+        if let Some(recorder) = &self.recorder {
+            recorder.record(work.name(), Row::Main, start, took, None);
+        }
         result
     }
 
@@ -140,7 +162,7 @@ struct Traced<C> {
 
 impl<C> Traced<C> {
     fn traced<T>(&mut self, doing: Doing, bytes: usize, run: impl FnOnce(&mut C) -> T) -> T {
-        let Timeline { activity, recorder } = &self.timeline;
+        let Timeline { activity, recorder, .. } = &self.timeline;
         let _doing = activity.begin(Row::Communication, doing);
         let start = Instant::now();
         let result = run(&mut self.collectives);

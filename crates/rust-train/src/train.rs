@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use dataset::{LastBatch, Loader, LoaderConfig};
 use layout::Shard;
+use tch::Device;
 use torch_ext::set_tf32;
 use world::{Signals, World};
 
@@ -24,7 +25,7 @@ use crate::timeline::Timeline;
 use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
-use crate::{announce, cores, data, device, model, process_group, recipe, resume, run_directory, seed};
+use crate::{announce, cores, data, device, model, process_group, recipe, results, resume, run_directory, seed};
 
 /// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
 /// result or the job ends.
@@ -71,19 +72,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         describe(world, &plan, &*model, &dataset, &output);
     }
 
-    let config = LoaderConfig {
-        global_batch: plan.batch.global(),
-        side: plan.pictures.image_size,
-        resize: plan.pictures.resize,
-        resample: plan.pictures.decoding.resample,
-        augmentation: plan.augmentation,
-        sampling: plan.sampling,
-        repeats: plan.repeats,
-        last_batch: LastBatch::Drop,
-        seed: plan.training.seed,
-        threads: plan.loader_threads.unwrap_or(cores),
-        allocate: device::batch_memory(device),
-    };
+    let config = loader_config(&plan, cores, device);
     let shard = Shard::new(world.rank(), world.size());
     let loader = |images| Loader::new(Arc::new(images), shard, config.clone());
     // Rank 0's clock counts.
@@ -108,7 +97,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         normalize: Normalize::new(device),
         criterion,
         output: &output,
-        metrics: None,
+        results: None,
         writer: (world.rank() == 0).then(|| Writer::new(&output, plan.run.keep_checkpoints)),
         position: Position::default(),
         losses: Vec::new(),
@@ -117,15 +106,37 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     if let Some(checkpoint) = beginning.checkpoint {
         trainer.restore(checkpoint)?;
     }
-    trainer.open_metrics(beginning.folder.is_some())?;
+    if plan.eval_only {
+        return trainer.evaluate_alone().map(|()| Ending::Complete);
+    }
+    let sitting = results::sitting(world, device, cores, plan.batch.global(), trainer.position.step)?;
+    trainer.open_results(beginning.folder.is_some(), sitting)?;
     let watchdog = plan.run.watchdog.map(|patience| Watchdog::start(timeline.activity(), patience));
     let ending = trainer.fit()?;
+    trainer.close_results(ending);
     drop(watchdog);
     log::debug!("optimizer state: {:.1} MB on this rank", trainer.stepper.optimizer_bytes() as f64 / 1e6);
     if let Some(path) = &plan.trace {
         timeline.write(world, path)?;
     }
     Ok(ending)
+}
+
+/// How the batches of a run are made by a rank that may use so many `cores`.
+pub(crate) fn loader_config(plan: &Plan, cores: usize, device: Device) -> LoaderConfig {
+    LoaderConfig {
+        global_batch: plan.batch.global(),
+        side: plan.pictures.image_size,
+        resize: plan.pictures.resize,
+        resample: plan.pictures.decoding.resample,
+        augmentation: plan.augmentation,
+        sampling: plan.sampling,
+        repeats: plan.repeats,
+        last_batch: LastBatch::Drop,
+        seed: plan.training.seed,
+        threads: plan.loader_threads.unwrap_or(cores),
+        allocate: device::batch_memory(device),
+    }
 }
 
 fn schedule(plan: &Plan, course: &Course) -> Schedule {

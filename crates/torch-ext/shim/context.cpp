@@ -10,6 +10,7 @@
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
+#include <torch/version.h>
 
 namespace {
 
@@ -23,6 +24,8 @@ void te_set_cudnn(bool benchmark, bool deterministic) {
   at::globalContext().setBenchmarkCuDNN(benchmark);
   at::globalContext().setDeterministicCuDNN(deterministic);
 }
+
+const char* te_version() { return TORCH_VERSION; }
 
 char* te_set_tf32(bool allowed) {
   TE_CATCH({

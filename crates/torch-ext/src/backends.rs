@@ -1,8 +1,17 @@
-//! Global switches of libtorch's backends.
+//! Global switches of libtorch's backends, and its version.
 #![expect(unsafe_code, reason = "calls the shim")]
+
+use std::ffi::CStr;
 
 use crate::Result;
 use crate::ffi;
+
+/// The version of libtorch that this program was compiled with: "2.11.0".
+pub fn version() -> String {
+    // SAFETY: a constant that ends in a null byte.
+    let version = unsafe { CStr::from_ptr(ffi::te_version()) };
+    version.to_string_lossy().into_owned()
+}
 
 /// The trade-off between speed and repeatable results on CUDA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -222,6 +222,7 @@ unsafe extern "C" {
     // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
+    pub(crate) fn te_version() -> *const c_char;
     pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;
     pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);
     pub(crate) fn te_rng_get_state(device: c_int, out: *mut *mut AtTensor) -> Message;

@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "makes slices of the memory that c10d hands over")]
 
 use std::ffi::{CString, c_void};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::ffi;
 
@@ -110,9 +111,24 @@ struct Task {
 // else touches that memory before: c10d's contract for a collective under way.
 unsafe impl Send for Task {}
 
+/// When a collective was last handed to the communication thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastSubmitted(Arc<Mutex<Option<Instant>>>);
+
+impl LastSubmitted {
+    pub(crate) fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
 /// The queue in front of the communication thread. Collectives run in the order in which they were submitted, which is
 /// the same on every rank.
 struct Queue {
+    last: LastSubmitted,
     sender: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -127,8 +143,8 @@ impl Drop for Queue {
     }
 }
 
-/// Starts the communication thread and gives the C++ side its hold on it.
-pub(crate) fn start(mut collectives: Box<dyn HostCollectives>) -> ffi::Host {
+/// Starts the communication thread and gives the C++ side its hold on it. `last` is kept up to date.
+pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitted) -> ffi::Host {
     let (sender, receiver) = mpsc::channel::<Task>();
     let thread = std::thread::Builder::new()
         .name("communication".to_owned())
@@ -142,13 +158,14 @@ pub(crate) fn start(mut collectives: Box<dyn HostCollectives>) -> ffi::Host {
             }
         })
         .expect("a thread can be started");
-    let queue = Box::new(Queue { sender: Some(sender), thread: Some(thread) });
+    let queue = Box::new(Queue { last, sender: Some(sender), thread: Some(thread) });
     ffi::Host { context: Box::into_raw(queue).cast(), submit, release }
 }
 
 unsafe extern "C" fn submit(context: *mut c_void, collective: *const ffi::Collective, work: *mut ffi::Work) {
     // SAFETY: `context` is the queue of `start`, alive until `release`; `collective` lives during this call.
     let (queue, collective) = unsafe { (&*context.cast::<Queue>(), *collective) };
+    queue.last.note();
     let sent = queue.sender.as_ref().is_some_and(|sender| sender.send(Task { collective, work }).is_ok());
     if !sent {
         // SAFETY: the task was not taken, so the work is still ours to complete.

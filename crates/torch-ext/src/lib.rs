@@ -24,7 +24,7 @@ mod store;
 mod sync_batch_norm;
 
 pub use autocast::{Autocast, Precision};
-pub use backends::{CudnnMode, set_cudnn_mode, set_tf32};
+pub use backends::{CudnnMode, set_cudnn_mode, set_tf32, version};
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{PinnedMemory, to_device};

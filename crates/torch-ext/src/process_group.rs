@@ -3,12 +3,12 @@
 
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::ffi::{self, handles};
-use crate::host::{self, HostCollectives, ReduceOp};
+use crate::host::{self, HostCollectives, LastSubmitted, ReduceOp};
 use crate::{Error, Result, Store};
 
 /// The ranks that average gradients together, and the way they talk. A clone is the same group.
@@ -25,6 +25,7 @@ struct Inner {
     size: usize,
     /// Where its tensors must be.
     device: Device,
+    last_submitted: LastSubmitted,
 }
 
 impl ProcessGroup {
@@ -34,9 +35,10 @@ impl ProcessGroup {
     /// What libtorch threw.
     pub fn host(collectives: Box<dyn HostCollectives>) -> Result<Self> {
         let (rank, size) = (collectives.rank(), collectives.size());
-        let host = host::start(collectives);
+        let last_submitted = LastSubmitted::default();
+        let host = host::start(collectives, last_submitted.clone());
         // SAFETY: `out` is written before a null message comes back; the shim owns `host` from here on.
-        Self::new(rank, size, Device::Cpu, |out| unsafe {
+        Self::new(rank, size, Device::Cpu, last_submitted, |out| unsafe {
             ffi::te_process_group_host(rank as i32, size as i32, host, out)
         })
     }
@@ -50,7 +52,7 @@ impl ProcessGroup {
     pub fn nccl(store: &Store, rank: usize, size: usize, device: usize, timeout: Duration) -> Result<Self> {
         #[cfg(feature = "cuda")]
         // SAFETY: the store lives during the call, and the group takes its own reference; `out` as in `host`.
-        return Self::new(rank, size, Device::Cuda(device), |out| unsafe {
+        return Self::new(rank, size, Device::Cuda(device), LastSubmitted::default(), |out| unsafe {
             let timeout = timeout.as_millis() as i64;
             ffi::te_process_group_nccl(store.raw(), rank as i32, size as i32, device as i32, timeout, out)
         });
@@ -62,12 +64,13 @@ impl ProcessGroup {
         rank: usize,
         size: usize,
         device: Device,
+        last_submitted: LastSubmitted,
         make: impl FnOnce(*mut *mut ffi::ProcessGroup) -> ffi::Message,
     ) -> Result<Self> {
         let mut raw = ptr::null_mut();
         make(&mut raw).check("ProcessGroup")?;
         let raw = NonNull::new(raw).ok_or_else(|| no_object("ProcessGroup"))?;
-        Ok(Self(Rc::new(Inner { raw, rank, size, device })))
+        Ok(Self(Rc::new(Inner { raw, rank, size, device, last_submitted })))
     }
 
     /// This rank in the group, from 0.
@@ -83,6 +86,13 @@ impl ProcessGroup {
     /// Where the tensors of its collectives must be.
     pub fn device(&self) -> Device {
         self.0.device
+    }
+
+    /// When a collective was last handed to the communication thread. In a backward pass that is when the last gradient
+    /// was ready: what the pass takes from there on it waits for other ranks, and for what travels between them. `None`
+    /// over NCCL, where the device carries what there is to carry by itself.
+    pub fn last_submitted(&self) -> Option<Instant> {
+        self.0.last_submitted.get()
     }
 
     /// Replaces every element of `tensor` by its reduction over all ranks, and waits for it.

@@ -157,6 +157,11 @@ impl Channel {
         Self::new(&self.communicator, name, timeout, labels)
     }
 
+    /// What it runs over.
+    pub(crate) fn communicator(&self) -> &SimpleCommunicator {
+        &self.communicator
+    }
+
     /// Names the ranks once their hosts are known.
     pub(crate) fn relabel(&self, labels: Vec<String>) {
         lock(&self.roll_call).relabel(labels);

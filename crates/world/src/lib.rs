@@ -32,6 +32,12 @@ pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
 
+/// The name and version of the MPI library: "Open MPI v4.1.4, …", one line.
+pub fn mpi_library() -> String {
+    let text = mpi::environment::library_version().unwrap_or_default();
+    text.lines().next().unwrap_or_default().trim_end_matches('\0').trim().to_owned()
+}
+
 /// How long ranks wait for each other.
 #[derive(Clone, Debug)]
 pub struct WorldConfig {
@@ -47,7 +53,7 @@ impl Default for WorldConfig {
 
 /// All ranks of the job, as one of them sees it.
 ///
-/// Made once, by [`World::init`], and dropped last: dropping it finalizes MPI.
+/// Made once, by [`World::init`], and dropped last: dropping it finalizes MPI. [`World::first`] makes smaller ones of it.
 #[derive(Debug)]
 pub struct World {
     control: Channel,
@@ -63,7 +69,7 @@ pub struct World {
     _finalizer: Finalizer,
 }
 
-/// Finalizes MPI when the world goes; aborts instead where finalizing would wait for a lost rank.
+/// Finalizes MPI when the world of all ranks goes; aborts instead where finalizing would wait for a lost rank.
 struct Finalizer(Option<Universe>);
 
 impl std::fmt::Debug for Finalizer {
@@ -74,7 +80,7 @@ impl std::fmt::Debug for Finalizer {
 
 impl Drop for Finalizer {
     fn drop(&mut self) {
-        if stop::is_broken() {
+        if self.0.is_some() && stop::is_broken() {
             abort("the job ends because ranks lost each other", 1);
         }
         drop(self.0.take());
@@ -98,13 +104,31 @@ impl World {
 
         let host = processor_name().unwrap_or_else(|_| "unknown-host".to_owned());
         stop::install(everyone.rank() as usize, &host);
+        Self::of(&everyone, host, config, Finalizer(Some(universe))).map_err(LaunchError::from_world)
+    }
+
+    /// A world of this one's first `size` ranks, for work that the others take no part in; `None` on the others.
+    /// Collective. It must be dropped before this one.
+    ///
+    /// # Errors
+    /// What MPI reported.
+    pub fn first(&self, size: usize) -> Result<Option<Self>> {
+        let belongs = self.rank() < size;
+        let color = if belongs { Color::with_value(0) } else { Color::undefined() };
+        let ranks = self.control.communicator().split_by_color(color);
+        let world = |ranks| Self::of(&ranks, self.host().to_owned(), self.config.clone(), Finalizer(None));
+        ranks.map(world).transpose()
+    }
+
+    /// The ranks of `everyone`, of which this one is on `host`.
+    fn of(everyone: &SimpleCommunicator, host: String, config: WorldConfig, finalizer: Finalizer) -> Result<Self> {
         let node_communicator = everyone.split_shared(everyone.rank());
         let channel = |communicator: &SimpleCommunicator, name| {
             // By number, until the hosts are known.
             let labels = (0..communicator.size()).map(|rank| format!("rank {rank} of channel {name}")).collect();
-            Channel::new(communicator, name, config.timeout, labels).map_err(LaunchError::from_world)
+            Channel::new(communicator, name, config.timeout, labels)
         };
-        let control = channel(&everyone, "control")?;
+        let control = channel(everyone, "control")?;
         let node_channel = channel(&node_communicator, "node")?;
         let is_leader = node_channel.rank() == 0;
         let color = if is_leader { Color::with_value(0) } else { Color::undefined() };
@@ -113,9 +137,9 @@ impl World {
 
         // Nodes are numbered in the order of their lowest ranks.
         let mut leader = [control.rank() as i64];
-        node_channel.broadcast(&mut leader, 0).map_err(LaunchError::from_world)?;
-        let mut leaders = control.all_gather(&leader).map_err(LaunchError::from_world)?;
-        let hosts = control.all_gather_text(&host).map_err(LaunchError::from_world)?;
+        node_channel.broadcast(&mut leader, 0)?;
+        let mut leaders = control.all_gather(&leader)?;
+        let hosts = control.all_gather_text(&host)?;
         let label = |rank: usize| format!("rank {rank} on {}", hosts[rank]);
         control.relabel((0..hosts.len()).map(label).collect());
         let neighbours = leaders.iter().enumerate().filter(|(_, of)| **of == leader[0]).map(|(rank, _)| label(rank));
@@ -135,7 +159,7 @@ impl World {
             node,
             nodes: leaders.len(),
             config,
-            _finalizer: Finalizer(Some(universe)),
+            _finalizer: finalizer,
         })
     }
 

@@ -54,11 +54,19 @@ impl Checks {
 
     /// The path of a picture, from the cache: names are not kept in memory.
     pub fn name(&self, slot: usize) -> PathBuf {
-        let path = || -> hdf5::Result<String> {
-            let paths = h5::open(&self.cache)?.group(self.split.name())?.dataset("paths")?;
-            let path = paths.read_slice_1d::<hdf5::types::VarLenUnicode, _>(slot..slot + 1)?;
-            Ok(path[0].to_string())
+        self.names(&[slot]).remove(0)
+    }
+
+    /// The paths of pictures; the cache is opened once.
+    pub fn names(&self, slots: &[usize]) -> Vec<PathBuf> {
+        let split = self.split.name();
+        let paths = h5::open(&self.cache).and_then(|file| file.group(split)?.dataset("paths"));
+        let name = |&slot: &usize| {
+            let paths = paths.as_ref().ok()?;
+            let path = paths.read_slice_1d::<hdf5::types::VarLenUnicode, _>(slot..slot + 1).ok()?;
+            Some(PathBuf::from(path[0].as_str()))
         };
-        path().map_or_else(|_| PathBuf::from(format!("{} picture {slot}", self.split.name())), PathBuf::from)
+        let number = |slot: &usize| PathBuf::from(format!("{split} picture {slot}"));
+        slots.iter().map(|slot| name(slot).unwrap_or_else(|| number(slot))).collect()
     }
 }

@@ -163,15 +163,20 @@ impl ImageSet {
         }
     }
 
+    /// The paths of pictures, or the numbers of those that have none. Names are not kept in memory: those of a cache's
+    /// pictures are read from the file.
+    pub fn names(&self, indices: &[usize]) -> Vec<PathBuf> {
+        let slots: Vec<_> = indices.iter().map(|&index| self.slot(index)).collect();
+        match (&self.store, &self.checks) {
+            (Store::Files { root, files, .. }, _) => slots.iter().map(|&slot| root.join(&files[slot].0)).collect(),
+            (_, Some(checks)) => checks.names(&slots),
+            (_, None) => slots.iter().map(|slot| PathBuf::from(format!("picture {slot}"))).collect(),
+        }
+    }
+
     /// Names a picture in an error.
     pub(crate) fn broken(&self, index: usize, reason: String) -> Error {
-        let slot = self.slot(index);
-        let path = match (&self.store, &self.checks) {
-            (Store::Files { root, files, .. }, _) => root.join(&files[slot].0),
-            (_, Some(checks)) => checks.name(slot),
-            (_, None) => PathBuf::from(format!("picture {slot}")),
-        };
-        Error::Picture { path, reason }
+        Error::Picture { path: self.names(&[index]).remove(0), reason }
     }
 
     fn slot(&self, index: usize) -> usize {

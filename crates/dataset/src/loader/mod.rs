@@ -183,9 +183,14 @@ impl Loader {
         Batches::start(first_step..self.steps_per_epoch(), Arc::new(make))
     }
 
+    /// The samples that [`evaluate`](Self::evaluate) gives, in order.
+    pub fn evaluated(&self) -> std::ops::Range<usize> {
+        self.shard.of(0..self.images.len())
+    }
+
     /// This rank's part of all samples, each once over all ranks, in their own order and unchanged.
     pub fn evaluate(&self) -> Batches {
-        let part = self.shard.of(0..self.images.len());
+        let part = self.evaluated();
         let size = self.config.global_batch.div_ceil(self.shard.ranks());
         let maker = self.maker(Augmentation::NONE, 0, |position| (position, 0));
         let steps = part.len().div_ceil(size);
@@ -194,6 +199,19 @@ impl Loader {
             maker.make(start..(start + size).min(part.end), None)
         };
         Batches::start(0..steps, Arc::new(make))
+    }
+
+    /// One sample as [`evaluate`](Self::evaluate) gives it: a batch of one.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn sample(&self, index: usize) -> crate::Result<Batch> {
+        self.maker(Augmentation::NONE, 0, |position| (position, 0)).make(index..index + 1, None)
+    }
+
+    /// The pictures that batches are made of.
+    pub fn images(&self) -> &ImageSet {
+        &self.images
     }
 
     fn maker(

@@ -115,6 +115,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub inference: InferenceArgs,
 
+    /// Write evaluation.json and report.html, with the scores of each class, into this folder
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
     /// Write the logits of every picture to FILE, tab-separated
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,

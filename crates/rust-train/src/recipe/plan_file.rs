@@ -9,12 +9,12 @@ use crate::cli::{Cli, TrainArgs, command};
 use crate::files;
 
 /// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
-pub(super) const OF_ONE_RUN: [&str; 7] =
-    ["allow-changed-plan", "config", "output", "resume", "time-limit", "timeout", "trace"];
+pub(super) const OF_ONE_RUN: [&str; 8] =
+    ["allow-changed-plan", "config", "eval-only", "output", "resume", "time-limit", "timeout", "trace"];
 
 /// Flags that a run may change when it goes on: where and how fast, but not what is computed. Every other flag changes the
 /// mathematics.
-pub(super) const FREE_TO_CHANGE: [&str; 24] = [
+pub(super) const FREE_TO_CHANGE: [&str; 25] = [
     "allow-changed-plan",
     "attempts",
     "bucket-mb",
@@ -25,6 +25,7 @@ pub(super) const FREE_TO_CHANGE: [&str; 24] = [
     "compare-replicas",
     "config",
     "device",
+    "eval-only",
     "keep-checkpoints",
     "loader-threads",
     "offline",

@@ -8,19 +8,21 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
 use dataset::{Batch, Batches, Loader};
+use report::{EpochLine, StepLine};
 use tch::{Device, Tensor};
 use world::{Reduction, World};
 
 use crate::agreement::{Agreement, Pass, Stop};
 use crate::checkpoint::{DatasetSize, Position, Writer};
-use crate::evaluate::{Scores, evaluate};
+use crate::evaluate::{Tally, evaluate};
 use crate::failure::{Ending, agree};
 use crate::loss::Criterion;
-use crate::metrics::{EpochLine, Metrics, StepLine};
 use crate::model::{self, Normalize};
 use crate::plan::{OnNan, Plan};
-use crate::progress::Progress;
+use crate::progress::{Pace, Progress, left_words};
+use crate::results::Results;
 use crate::schedule::Schedule;
+use crate::spent::Work;
 use crate::step::{Step, Stepper};
 use crate::time;
 
@@ -47,21 +49,13 @@ pub(crate) struct Trainer<'a> {
     pub criterion: Criterion,
     pub output: &'a Path,
     /// Rank 0's.
-    pub metrics: Option<Metrics>,
+    pub results: Option<Results>,
     /// Rank 0's.
     pub writer: Option<Writer>,
     pub position: Position,
     /// This rank's losses since the last ones were written down.
     pub losses: Vec<f64>,
     pub start: Instant,
-}
-
-/// How fast a part of an epoch went.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    images_per_second: f64,
-    /// Share of the time that this rank waited for data, 0–1.
-    data_wait: f64,
 }
 
 impl Trainer<'_> {
@@ -91,14 +85,27 @@ impl Trainer<'_> {
         let title = format!("epoch {}/{}", epoch + 1, self.course.epochs);
         let progress = Progress::new(self.world, &title, "steps", steps.len() as u64);
         let begin = time::synchronized(self.device);
+        let timeline = self.stepper.timeline;
+        let spent = timeline.spent();
+        let pace = |steps: usize, seconds: f64| {
+            Pace::new(timeline.spent() - spent, steps, steps * self.plan.batch.global(), seconds)
+        };
         let mut batches = self.batches(epoch, first - steps.start);
         let mut stop = None;
         while self.position.step < steps.end && stop.is_none() {
-            let batch =
-                self.stepper.timeline.span("data wait", || batches.next()).context("the data ended early")??;
+            let batch = timeline.span(Work::Data, || batches.next()).context("the data ended early")??;
             let loss;
             (loss, stop) = self.step(&batch)?;
-            progress.update((self.position.step - steps.start) as u64, || format!("loss {loss:.3}"));
+            let step = self.position.step;
+            progress.update((step - steps.start) as u64, || {
+                let pace = pace(step - first, begin.elapsed().as_secs_f64());
+                let left = pace.seconds_per_step * (self.course.total_steps - step) as f64;
+                format!(
+                    "loss {loss:.3}, lr {:.3e}, {pace}, {} in all",
+                    self.schedule.learning_rate(step - 1),
+                    left_words(left)
+                )
+            });
             let interval = self.plan.run.checkpoint_steps;
             if self.position.step < steps.end && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps))
             {
@@ -110,10 +117,7 @@ impl Trainer<'_> {
         progress.finish();
         self.position.trained = self.position.step == steps.end;
         self.write_losses()?;
-        let pictures = (self.position.step - first) * self.plan.batch.global();
-        let pace =
-            Pace { images_per_second: pictures as f64 / seconds, data_wait: batches.waited().as_secs_f64() / seconds };
-        Ok((pace, stop))
+        Ok((pace(self.position.step - first, seconds), stop))
     }
 
     /// The training batches of an epoch from one on, of the size that pictures have grown to by then.
@@ -183,17 +187,18 @@ impl Trainer<'_> {
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
         let distribute = self.plan.training.distribute_bn;
         model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
-        let scores = self.stepper.with_average(|stepper| {
+        let tally = self.stepper.with_average(|stepper| {
             if stepper.ema.is_some() {
                 model::distribute_buffers(stepper.model, stepper.group, distribute)?;
             }
             evaluate(stepper, &self.val, &self.normalize, self.world.control())
         })?;
-        let is_best = self.position.best.is_none_or(|best| scores.top1 > best);
+        let top1 = tally.scores().top1;
+        let is_best = self.position.best.is_none_or(|best| top1 > best);
         if is_best {
-            self.position.best = Some(scores.top1);
+            self.position.best = Some(top1);
         }
-        self.record(scores, pace)?;
+        self.record(tally, pace)?;
         let position = &mut self.position;
         (position.epoch, position.trained) = (position.epoch + 1, false);
         (position.loss_sum, position.losses) = (0.0, 0);
@@ -241,11 +246,12 @@ impl Trainer<'_> {
         }
         let line = |(&loss, step)| StepLine { step, loss, lr: self.schedule.learning_rate(step) };
         let lines: Vec<_> = losses.iter().zip(self.position.step - losses.len()..).map(line).collect();
-        agree(self.world, self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&lines)))
+        agree(self.world, self.results.as_mut().map_or(Ok(()), |results| results.write_steps(&lines)))
     }
 
     /// Rank 0 writes down what an epoch brought; all ranks learn whether it could.
-    fn record(&mut self, scores: Scores, pace: Pace) -> anyhow::Result<()> {
+    fn record(&mut self, tally: Tally, pace: Pace) -> anyhow::Result<()> {
+        let scores = tally.scores();
         let line = EpochLine {
             epoch: self.position.epoch + 1,
             train_loss: self.position.loss_sum / self.position.losses as f64,
@@ -254,20 +260,20 @@ impl Trainer<'_> {
             top5: scores.top5,
             images_per_second: pace.images_per_second,
             data_wait: pace.data_wait,
+            communication_wait: pace.communication_wait,
             elapsed_seconds: self.elapsed(),
         };
-        let written = self.metrics.as_mut().map_or(Ok(()), |metrics| {
+        let Self { results, val, position, .. } = self;
+        let written = results.as_mut().map_or(Ok(()), |results| {
             log::info!(
-                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {:.0} images/s, data wait {:.0} %",
+                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {pace}",
                 line.epoch,
                 line.train_loss,
                 line.val_loss,
                 line.top1 * 100.0,
                 line.top5 * 100.0,
-                line.images_per_second,
-                line.data_wait * 100.0,
             );
-            metrics.write(&[line])
+            results.write_epoch(line, position.step, tally, val)
         });
         agree(self.world, written)
     }

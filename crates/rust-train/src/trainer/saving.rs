@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use report::Sitting;
 use tch::{Kind, Tensor};
 
 use super::Trainer;
 use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
-use crate::failure::{agree, usage};
-use crate::metrics::Metrics;
+use crate::evaluate::{Scores, evaluate, show};
+use crate::failure::{Ending, agree, usage};
+use crate::results::{self, Results};
 use crate::step::AVERAGE;
 
 impl Trainer<'_> {
@@ -186,18 +188,45 @@ impl Trainer<'_> {
 
     /// Opens the files that rank 0 writes while the run goes on: those of a run that `goes_on` in its own folder are cut
     /// back to where it stands. Collective.
-    pub(crate) fn open_metrics(&mut self, goes_on: bool) -> anyhow::Result<()> {
+    pub(crate) fn open_results(&mut self, goes_on: bool, sitting: Sitting) -> anyhow::Result<()> {
         let Position { step, epoch, .. } = self.position;
-        let open = || -> anyhow::Result<Metrics> {
-            if !goes_on {
-                return Metrics::create(self.output);
+        let open = || -> anyhow::Result<Results> {
+            if goes_on {
+                Checkpoints::of_run(self.output).cut_back(step)?;
             }
-            Checkpoints::of_run(self.output).cut_back(step)?;
-            Metrics::resume(self.output, step, epoch)
+            Results::open(self.output, goes_on.then_some((step, epoch)), sitting, self.sizes.classes.clone())
         };
         let opened = (self.world.rank() == 0).then(open).transpose();
-        self.metrics = agree(self.world, opened)?;
+        self.results = agree(self.world, opened)?;
         Ok(())
+    }
+
+    /// Rank 0 writes down how the run ended.
+    pub(crate) fn close_results(&mut self, ending: Ending) {
+        let how = match ending {
+            Ending::Complete => "done",
+            Ending::Stopped(stop) => stop.words(),
+        };
+        if let Some(results) = &mut self.results {
+            results.end(self.position.step, how, &self.val);
+        }
+    }
+
+    /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
+    /// before stays as it is. Collective.
+    pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
+        let tally = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let tell = || -> anyhow::Result<()> {
+            let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
+            let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
+            results::write_evaluation(self.output, &evaluation)?;
+            let Scores { loss, top1, top5, samples } = tally.scores();
+            let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
+            log::info!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}");
+            log::info!("results in {}", self.output.display());
+            Ok(())
+        };
+        agree(self.world, if self.world.rank() == 0 { tell() } else { Ok(()) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a line, for programs to read.
+//! `metrics.jsonl`: one JSON object a line, for programs to read. What a report shows is read back from it.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,40 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_whole;
 
-/// Appends lines to a run's `metrics.jsonl`; only rank 0 has one.
+/// Appends lines to a run's `metrics.jsonl`.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct Lines {
     path: PathBuf,
     file: File,
 }
 
-/// One optimizer step.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct StepLine {
-    pub step: usize,
-    /// Mean loss over the global batch.
-    pub loss: f64,
-    pub lr: f64,
-}
-
-/// One epoch.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct EpochLine {
-    pub epoch: usize,
-    /// Mean of the steps' losses.
-    pub train_loss: f64,
-    pub val_loss: f64,
-    pub top1: f64,
-    pub top5: f64,
-    /// Training pictures per second over all ranks, evaluation not counted.
-    pub images_per_second: f64,
-    /// Share of the training time that rank 0 waited for data, 0–1.
-    pub data_wait: f64,
-    /// Since the run started.
-    pub elapsed_seconds: f64,
-}
-
-impl Metrics {
+impl Lines {
     pub(crate) fn create(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("metrics.jsonl");
         let file = File::create_new(&path).with_context(|| path.display().to_string())?;
@@ -87,17 +61,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use report::StepLine;
 
     #[test]
     fn a_run_that_goes_on_forgets_what_it_will_do_again() {
         let folder = tempfile::tempdir().unwrap();
-        let lines =
+        let text =
             ["{\"step\":0}", "{\"step\":1}", "{\"epoch\":1}", "{\"step\":2}", "{\"step\":3}", "{\"epoch\":2}", "{\"st"];
         let path = folder.path().join("metrics.jsonl");
-        std::fs::write(&path, lines.join("\n")).unwrap();
-        let mut metrics = Metrics::resume(folder.path(), 3, 1).unwrap();
-        metrics.write(&[StepLine { step: 3, loss: 0.5, lr: 0.1 }]).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("{}\n{{\"step\":3,\"loss\":0.5,\"lr\":0.1}}\n", lines[..4].join("\n")));
+        std::fs::write(&path, text.join("\n")).unwrap();
+        let mut lines = Lines::resume(folder.path(), 3, 1).unwrap();
+        lines.write(&[StepLine { step: 3, loss: 0.5, lr: 0.1 }]).unwrap();
+        let read = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(read, format!("{}\n{{\"step\":3,\"loss\":0.5,\"lr\":0.1}}\n", text[..4].join("\n")));
     }
 }

@@ -1,0 +1,83 @@
+//! `evaluation.json`: how good a model is on a set of samples, class by class, and where it is most wrong.
+
+use serde::{Deserialize, Serialize};
+
+use crate::confusion::{ClassScores, Confusion};
+
+/// An exact evaluation: every sample was seen once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// After which epoch, from 1; `None` outside of training.
+    pub epoch: Option<usize>,
+    /// Mean cross-entropy.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub loss: f64,
+    /// Share of samples whose class has the highest logit, 0–1.
+    pub top1: f64,
+    /// Share of samples whose class is among the five highest logits, 0–1.
+    pub top5: f64,
+    /// Samples.
+    pub samples: u64,
+    /// The scores of each class; a label is an index here.
+    pub classes: Vec<ClassScores>,
+    /// Which classes were taken for which: label, predicted class, how often. Pairs that do not occur are left out.
+    #[serde(with = "entries")]
+    pub confusion: Confusion,
+    /// The samples with the highest loss, highest first.
+    pub worst: Vec<WorstSample>,
+}
+
+/// A sample that the model is very wrong about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorstSample {
+    /// Its file, or its number in the set.
+    pub path: String,
+    /// Its class.
+    pub label: u32,
+    /// What it was taken for.
+    pub predicted: u32,
+    /// How sure of that the model was, 0–1.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub probability: f64,
+    /// How likely the model found its class, 0–1.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub label_probability: f64,
+    /// Its cross-entropy.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub loss: f64,
+    /// The picture as the network saw it, as a `data:` URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbnail: Option<String>,
+}
+
+impl Evaluation {
+    /// The name of a class.
+    pub fn class(&self, label: u32) -> &str {
+        self.classes.get(label as usize).map_or("?", |class| &class.name)
+    }
+
+    /// The mean of a score over the classes that have one.
+    pub fn mean_over_classes(&self, score: impl Fn(&ClassScores) -> Option<f64>) -> Option<f64> {
+        let scores: Vec<_> = self.classes.iter().filter_map(score).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    }
+}
+
+/// A confusion matrix as a list of its entries.
+mod entries {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Confusion;
+
+    pub fn serialize<S: Serializer>(confusion: &Confusion, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(confusion.entries())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Confusion, D::Error> {
+        let mut confusion = Confusion::default();
+        for (label, predicted, count) in Vec::<(u32, u32, u64)>::deserialize(deserializer)? {
+            confusion.add_many(label, predicted, count);
+        }
+        Ok(confusion)
+    }
+}

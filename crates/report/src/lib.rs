@@ -1,0 +1,34 @@
+//! What a run leaves for people to look at.
+//!
+//! ```text
+//! RUN/metrics.jsonl     every step and epoch         metrics ──┐
+//! RUN/evaluation.json   the last evaluation       evaluation ──┼─> Run ─> page ─> RUN/report.html
+//! RUN/environment.json  who computed where        environment ─┤     └─> table ─> RUN/metrics.csv
+//! RUN/plan.toml         every flag                            ─┘
+//! RUN/events.out.tfevents.*                        tensorboard
+//! ```
+//!
+//! All that is drawn is drawn by [`chart`], as SVG; [`Scaling`] is the page of a benchmark over several numbers of ranks.
+//! Nothing here knows torch, MPI or HDF5: values in, files out.
+
+pub mod chart;
+mod confusion;
+mod environment;
+mod error;
+mod evaluation;
+mod metrics;
+mod page;
+mod run;
+mod scaling;
+pub mod tensorboard;
+mod thumbnail;
+
+pub use confusion::{ClassScores, Confusion};
+pub use environment::{Environment, Rank, Sitting, SittingEnd};
+pub use error::{Error, Result};
+pub use evaluation::{Evaluation, WorstSample};
+pub use metrics::{EpochLine, Metrics, StepLine, csv};
+pub use page::page;
+pub use run::Run;
+pub use scaling::{Mode, Parts, Point, Scaling};
+pub use thumbnail::thumbnail;

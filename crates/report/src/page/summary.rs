@@ -1,0 +1,46 @@
+//! What a reader wants to know first.
+
+use maud::{Markup, html};
+
+use super::{count, duration, percent, tile};
+use crate::{Run, chart};
+
+pub(super) fn header(run: &Run) -> Markup {
+    let epochs = &run.metrics.epochs;
+    let last = epochs.last().map(|(line, _)| line);
+    let sitting = run.environment.sittings.last();
+    let state = sitting.map(|sitting| sitting.end.as_ref().map_or("running, or ended without a word", |end| &end.how));
+    html! {
+        header {
+            h1 { (run.name) }
+            p.state {
+                @if let Some(state) = state { span.chip { (state) } " " }
+                (count(epochs.len(), "epoch")) ", " (count(run.metrics.steps.len(), "step"))
+                @if let Some(first) = run.environment.sittings.first() { ", started " (first.started) }
+            }
+            div.tiles {
+                @if let Some(best) = run.metrics.best() {
+                    (tile("Best top-1", &percent(best.top1), &format!("after epoch {}", best.epoch)))
+                }
+                @if let Some(last) = last {
+                    (tile("Validation loss", &format!("{:.4}", last.val_loss), &format!("after epoch {}", last.epoch)))
+                    @let speeds: Vec<_> = epochs.iter().map(|(line, _)| line.images_per_second).collect();
+                    (tile("Images per second", &chart::number(median(speeds), 1.0), "median of the epochs"))
+                    (tile("Time", &duration(last.elapsed_seconds), "to the end of the last epoch"))
+                } @else if let Some(evaluation) = &run.evaluation {
+                    (tile("Top-1", &percent(evaluation.top1), &count(evaluation.samples as usize, "sample")))
+                    (tile("Loss", &format!("{:.4}", evaluation.loss), "mean cross-entropy"))
+                }
+                @if let Some(sitting) = sitting {
+                    @let note = format!("on {}, batch of {}", count(sitting.nodes(), "node"), sitting.batch);
+                    (tile("Ranks", &sitting.ranks.len().to_string(), &note))
+                }
+            }
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
