@@ -7,7 +7,7 @@ mod optimization;
 mod run;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -195,7 +195,7 @@ pub struct TrainArgs {
     pub freeze: Freeze,
 
     /// Epochs after which everything is trained. Default: never
-    #[arg(long, value_name = "N", requires = "freeze", help_heading = "Model")]
+    #[arg(long, value_name = "N", help_heading = "Model")]
     pub freeze_epochs: Option<usize>,
 
     /// Passes over the training pictures
@@ -357,10 +357,10 @@ fn model_help() -> String {
     format!("Network: {}", names.join(", "))
 }
 
-/// The command line as clap knows it. Every switch can be switched off again, `--sync-bn=false`, which is how the command
-/// line wins over a file.
+/// The command line as clap knows it. Every switch of a run can be switched off again, `--sync-bn=false`, which is how the
+/// command line wins over a file.
 pub(crate) fn command() -> clap::Command {
-    Cli::command().mut_args(|arg| match arg.get_action() {
+    let switchable = |arg: clap::Arg| match arg.get_action() {
         clap::ArgAction::SetTrue => arg
             .action(clap::ArgAction::Set)
             .num_args(0..=1)
@@ -371,7 +371,8 @@ pub(crate) fn command() -> clap::Command {
             .hide_possible_values(true)
             .value_name("BOOL"),
         _ => arg,
-    })
+    };
+    Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))
 }
 
 impl Cli {
@@ -382,6 +383,15 @@ impl Cli {
     pub fn of(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let mut matches = command().try_get_matches_from(arguments)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+    }
+
+    /// The recipe that the command line names.
+    pub(crate) fn recipe(&self) -> Option<&Path> {
+        match &self.command {
+            None => self.train.config.as_deref(),
+            Some(Command::Bench(bench)) => bench.train.config.as_deref(),
+            Some(_) => None,
+        }
     }
 
     pub(crate) fn timeout(&self) -> Duration {

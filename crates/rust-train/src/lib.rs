@@ -63,7 +63,7 @@ use world::{Launcher, World, WorldConfig};
 
 pub use trainable::{Build, Model, Module, OwnModel, Setting};
 
-use cli::{Cli, Command, TrainArgs};
+use cli::{Cli, Command};
 use failure::{Ending, Outcome};
 use recipe::Recipe;
 
@@ -121,16 +121,7 @@ fn program(own: Option<OwnModel>) -> ExitCode {
         }
     };
     logging::init(&world);
-    let result = match &cli.command {
-        None => train(&cli.train, &arguments, &world, own.as_ref()),
-        Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
-        Some(Command::Bench(args)) => bench::run(args, &world),
-        Some(Command::Eval(args)) => eval::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Predict(args)) => predict::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Export(args)) => export::run(args, &world).map(|()| Ending::Complete),
-    };
+    let result = run(&cli, &arguments, &world, own.as_ref());
     match failure::settle(&world, result) {
         Outcome::Done(ending) => ExitCode::from(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
@@ -143,12 +134,25 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     }
 }
 
-/// Trains as the command line says, and the recipe that it names.
-fn train(flags: &TrainArgs, arguments: &[OsString], world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
-    let Some(path) = &flags.config else { return train::run(flags, world, own) };
+/// Does what the command line says, and the recipe that it names.
+fn run(cli: &Cli, arguments: &[OsString], world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    let Some(path) = cli.recipe() else { return run_verb(cli, world, own) };
     let recipe = Recipe::fetch(world, path)?;
-    let flags = failure::agree(world, recipe.complete(arguments))?;
-    train::run(&flags, world, own).map_err(|error| recipe.locate(error, arguments))
+    let cli = failure::agree(world, recipe.complete(arguments))?;
+    run_verb(&cli, world, own).map_err(|error| recipe.locate(error, arguments))
+}
+
+fn run_verb(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    match &cli.command {
+        None => train::run(&cli.train, world, own),
+        Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Fetch(args)) => download::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Bench(args)) => bench::run(args, world),
+        Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),
+    }
 }
 
 /// The exit status of what needs no other rank.

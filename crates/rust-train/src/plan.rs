@@ -126,9 +126,12 @@ impl Plan {
             (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
         };
         let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
-        let frozen_epochs = match cli.freeze {
-            Freeze::None => 0,
-            Freeze::Backbone => cli.freeze_epochs.unwrap_or(usize::MAX),
+        let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
+            (Freeze::None, None | Some(0)) => 0,
+            (Freeze::None, Some(epochs)) => {
+                return Err(usage(format!("--freeze-epochs {epochs}: nothing is frozen without --freeze backbone")));
+            }
+            (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
         };
         let matching = match cli.weights_match {
             None if cli.pretrained => Matching::Head,
@@ -137,11 +140,8 @@ impl Plan {
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         let training = training(cli)?;
-        let mut flags = resolved(cli, &pictures, &training, growth.as_ref());
-        if let Some(own) = own {
-            flags.model.clone_from(&own.name);
-        }
-        let model = flags.model.clone();
+        let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
         Ok(Self {
             fields: recipe::mathematics(&flags)?,
             flags,
@@ -366,8 +366,15 @@ fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
 }
 
 /// The flags with a value for each one whose default follows from others.
-fn resolved(cli: &TrainArgs, pictures: &Pictures, training: &Training, growth: Option<&Growth>) -> TrainArgs {
+fn resolved(
+    cli: &TrainArgs,
+    model: &str,
+    pictures: &Pictures,
+    training: &Training,
+    growth: Option<&Growth>,
+) -> TrainArgs {
     let mut flags = cli.clone();
+    flags.model = model.to_owned();
     flags.data.image_size = Some(pictures.image_size);
     if let Crop::Padded { padding } = pictures.crop {
         flags.data.crop_padding = Some(padding);
@@ -460,6 +467,8 @@ mod tests {
                 "--min-momentum 0.95: must be above 0 and at most --momentum 0.9",
             ),
             ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
+            ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
+            ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
             ("--ema nan", 1, "--ema NaN: must be a number of at least 0 and below 1"),
             ("--backbone-lr-scale -1", 1, "--backbone-lr-scale -1: must be a number of at least 0"),
             (

@@ -26,7 +26,15 @@ impl Growth {
         image_size: usize,
         architecture: Option<&Architecture>,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(first) = args.progressive_resize.filter(|&first| first > 0) else { return Ok(None) };
+        let first = match (args.progressive_resize.unwrap_or(0), args.progressive_epochs.unwrap_or(0)) {
+            (0, 0) => return Ok(None),
+            (0, epochs) => {
+                return Err(usage(format!(
+                    "--progressive-epochs {epochs}: nothing grows without --progressive-resize"
+                )));
+            }
+            (first, _) => first,
+        };
         if first >= image_size {
             let refused = format!("must be smaller than the pictures' {image_size} pixels");
             return Err(usage(format!("--progressive-resize {first}: {refused}")));

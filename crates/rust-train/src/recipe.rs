@@ -7,21 +7,24 @@
 //!
 //! So a value of a file is parsed and validated by what parses and validates it on the command line.
 
-use std::any::TypeId;
+mod plan_file;
+mod value;
+
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 use world::{Failure, World};
 
-use crate::cli::{Cli, TrainArgs, command};
+use crate::cli::{Cli, command};
 use crate::failure::{agree, usage};
-use crate::files;
+
+pub(crate) use plan_file::{PLAN_FILE, mathematics, save, summary};
+use value::word;
 
 /// The recipes inside the program.
 const SHIPPED: [(&str, &str); 4] = [
@@ -39,43 +42,6 @@ const NOT_IN_A_RECIPE: [(&str, &str); 2] = [
     ("config", "a recipe cannot name another one"),
     ("timeout", "it already holds while the recipe is read; give --timeout on the command line"),
 ];
-
-/// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
-const OF_ONE_RUN: [&str; 8] =
-    ["allow-changed-plan", "config", "eval-only", "output", "resume", "time-limit", "timeout", "trace"];
-
-/// Flags that a run may change when it goes on: where and how fast, but not what is computed. Every other flag changes the
-/// mathematics.
-const FREE_TO_CHANGE: [&str; 25] = [
-    "allow-changed-plan",
-    "attempts",
-    "bucket-mb",
-    "cache",
-    "cache-scope",
-    "channels-last",
-    "checkpoint-steps",
-    "compare-replicas",
-    "config",
-    "device",
-    "eval-only",
-    "keep-checkpoints",
-    "loader-threads",
-    "offline",
-    "on-nan",
-    "output",
-    "resume",
-    "stall-timeout",
-    "store",
-    "tf32",
-    "time-limit",
-    "timeout",
-    "trace",
-    "watchdog",
-    "zero",
-];
-
-/// The recipe of a run, in its folder.
-pub(crate) const PLAN_FILE: &str = "plan.toml";
 
 /// A recipe as it was read.
 #[derive(Debug)]
@@ -125,21 +91,26 @@ impl Recipe {
         Ok(Self { name: name.to_owned(), entries })
     }
 
-    /// The flags of this recipe and of the command line, `arguments`, which wins.
-    pub(crate) fn complete(&self, arguments: &[OsString]) -> anyhow::Result<TrainArgs> {
+    /// What this recipe and the command line say, `arguments`, which wins.
+    pub(crate) fn complete(&self, arguments: &[OsString]) -> anyhow::Result<Cli> {
         let mut command = command();
         command.build();
         let typed = command.clone().try_get_matches_from(arguments)?;
-        let mut all: Vec<OsString> = arguments.iter().take(1).cloned().collect();
+        // The flags of a verb stand behind its name.
+        let (command, typed, first) = match typed.subcommand() {
+            None => (&command, &typed, 1),
+            Some((verb, typed)) => (command.find_subcommand(verb).context("a verb that clap knows")?, typed, 2),
+        };
+        let mut all: Vec<OsString> = arguments.iter().take(first).cloned().collect();
         for Entry { key, value, .. } in &self.entries {
-            if let (Some(value), Ok(flag)) = (value, flag(&command, key))
-                && !is_overruled(&command, flag, &typed)
+            if let (Some(value), Ok(flag)) = (value, flag(command, key))
+                && !is_overruled(command, flag, typed)
             {
                 all.push(format!("--{key}={value}").into());
             }
         }
-        all.extend(arguments.iter().skip(1).cloned());
-        Ok(Cli::of(all).map_err(|error| self.refused(&error))?.train)
+        all.extend(arguments.iter().skip(first).cloned());
+        Cli::of(all).map_err(|error| self.refused(&error))
     }
 
     /// clap's words in one line, with the place of what they are about.
@@ -218,61 +189,6 @@ fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
 }
 
-/// The word that stands for `value` behind `flag`; `None` where the flag is better left out.
-fn word(flag: &Arg, value: &DeValue<'_>) -> Result<Option<String>, String> {
-    let kind = flag.get_value_parser().type_id();
-    let is = |types: &[TypeId]| types.iter().any(|one| kind == *one);
-    let is_whole = is(&[TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>(), TypeId::of::<u16>()]);
-    let is_number = is(&[TypeId::of::<f64>()]);
-    let is_switch = is(&[TypeId::of::<bool>()]);
-    let is_list = flag.get_value_delimiter().is_some();
-    let wanted = match (is_whole, is_number, is_switch) {
-        _ if is_list => "a list of whole numbers",
-        (true, ..) => "a whole number",
-        (_, true, _) => "a number",
-        (.., true) => "true or false",
-        _ => "a string",
-    };
-    let refused = || format!("must be {wanted}, not {}", described(value));
-    let whole = |value: &DeValue<'_>| {
-        let number = value.as_integer().ok_or_else(refused)?;
-        let number = i128::from_str_radix(number.as_str(), number.radix()).map_err(|_| refused())?;
-        Ok(number.to_string())
-    };
-    Ok(Some(match value {
-        DeValue::Array(array) if is_list => {
-            let words: Result<Vec<_>, String> = array.iter().map(|value| whole(value.get_ref())).collect();
-            let words = words?;
-            if words.is_empty() {
-                return Ok(None);
-            }
-            words.join(",")
-        }
-        DeValue::Integer(_) if !is_switch => whole(value)?,
-        DeValue::Float(number) if is_number => number.as_str().to_owned(),
-        DeValue::Boolean(true) if is_switch => "true".to_owned(),
-        // False excludes nothing, as a flag on the command line would, even of the value false.
-        DeValue::Boolean(false) if is_switch && flag.get_default_values().iter().all(|value| value == "false") => {
-            return Ok(None);
-        }
-        DeValue::Boolean(false) if is_switch => "false".to_owned(),
-        DeValue::String(text) if !(is_whole || is_number || is_switch || is_list) => text.to_string(),
-        _ => return Err(refused()),
-    }))
-}
-
-fn described(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("the string \"{text}\""),
-        DeValue::Integer(number) => format!("the number {}", number.as_str()),
-        DeValue::Float(number) => format!("the number {}", number.as_str()),
-        DeValue::Boolean(value) => value.to_string(),
-        DeValue::Datetime(_) => "a date".to_owned(),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table; recipes have none".to_owned(),
-    }
-}
-
 /// Whether the command line says `flag`, or another one that excludes it.
 fn is_overruled(command: &Command, flag: &Arg, typed: &ArgMatches) -> bool {
     let is_typed = |flag: &Arg| typed.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -282,51 +198,6 @@ fn is_overruled(command: &Command, flag: &Arg, typed: &ArgMatches) -> bool {
     flags(command)
         .filter(|other| is_typed(other))
         .any(|other| other.get_id() == flag.get_id() || excludes(flag, other) || excludes(other, flag))
-}
-
-/// The flags as a table: what a recipe says. Flags without a value are not in it.
-pub(crate) fn table(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
-    toml::Table::try_from(flags).context("writing the flags as TOML")
-}
-
-/// The flags that decide about the result: what a run that goes on must have again.
-pub(crate) fn mathematics(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
-    let mut table = table(flags)?;
-    table.retain(|key, _| !FREE_TO_CHANGE.contains(&key));
-    Ok(table)
-}
-
-/// The recipe that gives `flags` again, in the order of the help. What belongs to one run alone is left out.
-pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
-    let table = table(flags)?;
-    let mut text = "# Every flag of this run. `rust-train --config` takes this file.\n".to_owned();
-    let mut heading = None;
-    for (flag, key) in self::flags(&command()).filter_map(|flag| Some((flag, flag.get_long()?))) {
-        let Some(value) = table.get(key).filter(|_| !OF_ONE_RUN.contains(&key)) else { continue };
-        if heading.as_deref() != flag.get_help_heading() {
-            heading = flag.get_help_heading().map(str::to_owned);
-            write!(text, "\n# {}\n", heading.as_deref().unwrap_or_default())?;
-        }
-        writeln!(text, "{key} = {value}")?;
-    }
-    Ok(text)
-}
-
-/// Writes the recipe that gives `flags` again into the folder of their run.
-pub(crate) fn save(flags: &TrainArgs, folder: &Path) -> anyhow::Result<()> {
-    let text = render(flags)?;
-    files::write_whole(&folder.join(PLAN_FILE), |file| Ok(std::fs::write(file, text)?))
-}
-
-/// What is not as it would be without any flag, in one line: "lr 0.4, schedule one-cycle".
-pub(crate) fn summary(flags: &TrainArgs) -> String {
-    let said = |flags: &TrainArgs| table(flags).unwrap_or_default();
-    let usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
-    let flags = said(flags);
-    let words = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let unusual =
-        flags.iter().filter(|(key, value)| usual.get(*key) != Some(value) && !OF_ONE_RUN.contains(&key.as_str()));
-    unusual.map(|(key, value)| format!("{key} {}", words(value))).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

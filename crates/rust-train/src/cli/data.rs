@@ -94,7 +94,7 @@ pub struct AugmentationArgs {
     pub progressive_resize: Option<usize>,
 
     /// Epochs in which pictures grow. Default: 0.8 of all
-    #[arg(long, value_name = "EPOCHS", requires = "progressive_resize", help_heading = "Augmentation")]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Augmentation")]
     pub progressive_epochs: Option<usize>,
 
     /// Draw every class as often as any other, however many pictures each has

@@ -1,4 +1,6 @@
+use super::plan_file::{FREE_TO_CHANGE, OF_ONE_RUN, render, table};
 use super::*;
+use crate::cli::{Command as Verb, TrainArgs};
 use crate::plan::Plan;
 use proptest::prelude::*;
 
@@ -8,7 +10,7 @@ fn words(line: &str) -> Vec<OsString> {
 
 /// The flags of a recipe and a command line.
 fn completed(recipe: &str, line: &str) -> anyhow::Result<TrainArgs> {
-    Recipe::parse("r.toml", recipe)?.complete(&words(line))
+    Ok(Recipe::parse("r.toml", recipe)?.complete(&words(line))?.train)
 }
 
 #[test]
@@ -29,12 +31,21 @@ fn a_recipe_is_flags_and_the_command_line_wins() {
         ("weights = 'w.pth'\npretrained = false", "", "--weights w.pth"),
         ("weights = 'w.pth'", "--pretrained", "--pretrained"),
         ("freeze = 'backbone'\nfreeze-epochs = 2", "", "--freeze backbone --freeze-epochs 2"),
+        ("freeze = 'backbone'", "--freeze-epochs 3", "--freeze backbone --freeze-epochs 3"),
     ];
     for (recipe, line, expected) in cases {
         let got = completed(recipe, line).unwrap_or_else(|error| panic!("{recipe}: {error}"));
         let expected = Cli::of(words(expected)).unwrap().train;
         assert_eq!(table(&got).unwrap(), table(&expected).unwrap(), "{recipe:?} and {line:?}");
     }
+}
+
+#[test]
+fn a_verb_takes_a_recipe_too() {
+    let recipe = Recipe::parse("r.toml", "sync-bn = true\nbatch = 32\nepochs = 3").unwrap();
+    let cli = recipe.complete(&words("bench --windows 2 --batch 16")).unwrap();
+    let Some(Verb::Bench(bench)) = cli.command else { panic!("{cli:?}") };
+    assert_eq!((bench.windows, bench.train.batch, bench.train.epochs, bench.train.sync_bn), (2, 16, 3, true));
 }
 
 #[test]
@@ -69,7 +80,10 @@ fn a_fault_is_one_line_with_its_place() {
             "weights = 'w'\npretrained = true",
             "r.toml:1: the argument '--weights <SOURCE>' cannot be used with '--pretrained",
         ),
-        ("progressive-epochs = 3", "r.toml: the following required arguments were not provided: --progressive-resize"),
+        (
+            "allow-changed-plan = true",
+            "r.toml: the following required arguments were not provided: --resume <auto|DIR>",
+        ),
     ];
     for (recipe, words) in cases {
         let error = completed(recipe, "").unwrap_err();
@@ -124,6 +138,7 @@ fn assert_same_plan(flags: &TrainArgs) {
     // What belongs to one run is said anew.
     let mut again = completed(&file, "").unwrap_or_else(|error| panic!("{error}\n{file}"));
     (again.output, again.trace, again.run) = (flags.output.clone(), flags.trace.clone(), flags.run.clone());
+    again.eval_only = flags.eval_only;
     assert_eq!(decided(&again), decided(flags), "{file}");
     assert_eq!(render(&Plan::new(&again, 1, None).unwrap().flags).unwrap(), file);
 }
@@ -133,7 +148,7 @@ fn shipped_recipes_are_plans() {
     for (name, text) in SHIPPED {
         let recipe = Recipe::parse(name, text).unwrap();
         assert!(recipe.entries.len() >= 5, "{name}");
-        let flags = recipe.complete(&words(if name == "digits" { "" } else { "--data d" })).unwrap();
+        let flags = recipe.complete(&words(if name == "digits" { "" } else { "--data d" })).unwrap().train;
         assert_same_plan(&flags);
     }
 }
@@ -141,7 +156,7 @@ fn shipped_recipes_are_plans() {
 #[test]
 fn a_plan_file_reads_like_the_help() {
     let recipe = Recipe::parse("digits", SHIPPED[0].1).unwrap();
-    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap(), 2, None).unwrap();
+    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap().train, 2, None).unwrap();
     insta::assert_snapshot!(render(&plan.flags).unwrap());
 }
 
