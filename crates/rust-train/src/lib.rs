@@ -55,14 +55,38 @@ use std::process::ExitCode;
 use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
-pub use trainable::{Model, Module};
+pub use trainable::{Build, Model, Module, OwnModel, Setting};
 
 use cli::{Cli, Command};
 use failure::{Ending, Outcome};
 
-/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
+/// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
 pub fn main() -> ExitCode {
+    program(None)
+}
+
+/// As [`main`], with a model of the caller's own in the place of `--model`: a program with all of `rust-train`'s flags.
+///
+/// ```no_run
+/// use rust_train::{Module, OwnModel};
+/// use tch::nn;
+///
+/// let own = OwnModel::new("perceptron", 8, |setting| {
+///     let vs = nn::VarStore::new(setting.device);
+///     let (pixels, classes) = (3 * setting.image_size * setting.image_size, setting.classes);
+///     let layer = nn::linear(vs.root() / "layer", pixels as i64, classes as i64, Default::default());
+///     let module = nn::seq_t().add_fn(|pictures| pictures.flatten(1, -1)).add(layer);
+///     Ok(Box::new(Module::new(vs, module)))
+/// });
+/// # let _ =
+/// rust_train::main_with(own); // from main: mpirun -n 2 PROGRAM --epochs 10
+/// ```
+pub fn main_with(own: OwnModel) -> ExitCode {
+    program(Some(own))
+}
+
+fn program(own: Option<OwnModel>) -> ExitCode {
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
     let cli = match Cli::try_parse() {
@@ -88,7 +112,7 @@ pub fn main() -> ExitCode {
     };
     logging::init(&world);
     let result = match &cli.command {
-        None => train::run(&cli.train, &world),
+        None => train::run(&cli.train, &world, own.as_ref()),
         Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),

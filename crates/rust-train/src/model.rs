@@ -1,35 +1,73 @@
 //! The model of a run: built, its weights in place, its gradients connected.
 
-use backbones::{Backbone, WeightsError};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use architectures::Architecture;
+use backbones::{Backbone, Matching, WeightsError};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{ProcessGroup, to_device};
 use world::World;
 
 use crate::cli::DistributeBn;
-use crate::download;
 use crate::failure::{agree, usage};
 use crate::plan::Plan;
-use crate::trainable::Model;
+use crate::trainable::{Model, OwnModel, Setting};
+use crate::{checkpoint, download};
 
 /// Mean and standard deviation of ImageNet's pixels, red, green and blue, in 0–1.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Builds the model and loads its weights, if some are named. Collective.
-pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
-    let backbone = Backbone::new(plan.architecture.network(classes), device);
-    if let Some((request, store)) = &plan.weights {
-        let path = download::fetch_once(world, store, request)?;
-        let loaded = backbone.load(&path, plan.matching);
-        let differences = agree(world, loaded.map_err(|error| usage(refused(&error))))?;
-        if world.rank() == 0 {
-            log::info!("weights from {}", path.display());
-            if !differences.is_empty() {
-                log::info!("drawn anew, because the weights do not fit:\n{differences}");
-            }
+/// Builds the model of the plan, or the caller's `own`, and loads its weights, if some are named. Collective.
+pub(crate) fn build(
+    world: &World,
+    plan: &Plan,
+    own: Option<&OwnModel>,
+    setting: &Setting,
+) -> anyhow::Result<Box<dyn Model>> {
+    let path = match &plan.weights {
+        Some((request, store)) => Some(download::fetch_once(world, store, request)?),
+        None => None,
+    };
+    if let (Some(path), 0) = (&path, world.rank()) {
+        log::info!("weights from {}", path.display());
+    }
+    let model = match (&plan.architecture, own) {
+        (Some(architecture), _) => {
+            of_catalogue(architecture, setting, path.as_deref(), plan.matching, world.rank() == 0)
+        }
+        (None, Some(own)) => build_own(own, setting, path.as_deref()),
+        (None, None) => Err(anyhow!("there is no model")),
+    };
+    agree(world, model)
+}
+
+fn of_catalogue(
+    architecture: &Architecture,
+    setting: &Setting,
+    weights: Option<&Path>,
+    matching: Matching,
+    speaks: bool,
+) -> anyhow::Result<Box<dyn Model>> {
+    let backbone = Backbone::new(architecture.network(setting.classes), setting.device);
+    if let Some(path) = weights {
+        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
+        if speaks && !differences.is_empty() {
+            log::info!("drawn anew, because the weights do not fit:\n{differences}");
         }
     }
-    Ok(backbone)
+    Ok(Box::new(backbone))
+}
+
+fn build_own(own: &OwnModel, setting: &Setting, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
+    let model = (own.build)(setting).with_context(|| format!("building {}", own.name))?;
+    if let Some(path) = weights {
+        let found = weights::read(path).map_err(|error| usage(format!("--weights: {error}")))?;
+        let restored = checkpoint::restore(&model.state(), &found.into_entries());
+        restored.map_err(|error| usage(format!("--weights {}: {error:#}", path.display())))?;
+    }
+    Ok(model)
 }
 
 /// What is wrong with weights, and what to do if it is only the head.

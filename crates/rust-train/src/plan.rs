@@ -14,6 +14,7 @@ use crate::cli::{
 };
 use crate::failure::usage;
 use crate::pictures::{Pictures, Source};
+use crate::trainable::OwnModel;
 use crate::weights;
 
 pub(crate) use crate::cli::{OnNan, OptimizerKind};
@@ -22,7 +23,10 @@ pub(crate) use crate::cli::{OnNan, OptimizerKind};
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub pictures: Pictures,
-    pub architecture: Architecture,
+    /// The network; `None` for a model of the caller's own.
+    pub architecture: Option<Architecture>,
+    /// Its name.
+    pub model: String,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
     /// How much of the network they must match.
@@ -92,20 +96,27 @@ pub(crate) struct Training {
 }
 
 impl Plan {
-    /// Validates the flags for a job of `ranks`.
-    pub(crate) fn new(cli: &TrainArgs, ranks: usize) -> anyhow::Result<Self> {
-        let architecture = architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?;
+    /// Validates the flags for a job of `ranks`, which trains the model of the flags or the caller's `own`.
+    pub(crate) fn new(cli: &TrainArgs, ranks: usize, own: Option<&OwnModel>) -> anyhow::Result<Self> {
+        let architecture = match own {
+            None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
+            Some(_) => None,
+        };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
-        let pictures = Pictures::new(&cli.data, &architecture)?;
+        let pictures = match (&architecture, own) {
+            (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
+            (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
+        };
         Ok(Self {
             augmentation: augmentation(&cli.augmentation, &pictures)?,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
             repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
             pictures,
+            weights: weights(cli, architecture.as_ref())?,
             architecture,
-            weights: weights(cli, &architecture)?,
+            model: own.map_or_else(|| cli.model.clone(), |own| own.name.clone()),
             matching: match cli.weights_match {
                 None if cli.pretrained => Matching::Head,
                 None | Some(WeightsMatch::Strict) => Matching::Strict,
@@ -128,7 +139,7 @@ impl Plan {
 
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
-        format!("{}-{}", self.pictures.source.name(), self.architecture.name)
+        format!("{}-{}", self.pictures.source.name(), self.model)
     }
 }
 
@@ -152,7 +163,10 @@ fn run(cli: &RunArgs) -> anyhow::Result<Run> {
     })
 }
 
-fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+fn weights(
+    cli: &TrainArgs,
+    architecture: Option<&Architecture>,
+) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
     weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
@@ -258,7 +272,7 @@ mod tests {
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
-        Plan::new(&Cli::try_parse_from(arguments).unwrap().train, ranks)
+        Plan::new(&Cli::try_parse_from(arguments).unwrap().train, ranks, None)
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use architectures::Network;
 use dataset::{LastBatch, Loader, LoaderConfig};
 use layout::Shard;
 use torch_ext::set_tf32;
@@ -21,16 +20,17 @@ use crate::schedule::Schedule;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
 use crate::timeline::Timeline;
-use crate::trainable::Model;
+use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
 use crate::{announce, cores, data, device, model, process_group, resume, run_directory, seed};
 
-/// Trains as the flags say. Every rank calls it; every rank gets the same result or the job ends.
-pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
+/// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
+/// result or the job ends.
+pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
     let start = Instant::now();
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
-    let plan = agree(world, Plan::new(cli, world.size()))?;
+    let plan = agree(world, Plan::new(cli, world.size(), own))?;
     let beginning = resume::find(world, &plan)?;
     if let Some(checkpoint) = &beginning.checkpoint {
         agree(world, resume::compare(&plan, &checkpoint.state.plan))?;
@@ -43,9 +43,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     set_tf32(plan.training.tf32)?;
 
     let dataset = data::prepare(world, &plan.pictures, cores, plan.batch.global())?;
-    let backbone = model::build(world, &plan, dataset.classes.len(), device)?;
-    let network = backbone.network().clone();
-    let mut model: Box<dyn Model> = Box::new(backbone);
+    let setting = Setting { classes: dataset.classes.len(), image_size: plan.pictures.image_size, device };
+    let mut model = model::build(world, &plan, own, &setting)?;
     let timeline = Timeline::start(world, device, plan.trace.is_some())?;
     let group = process_group::connect(world, device, &timeline)?;
     if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
@@ -64,7 +63,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         None => run_directory::create(world, &plan)?,
     };
     if world.rank() == 0 {
-        describe(world, &plan, &network, &dataset, &output);
+        describe(world, &plan, &*model, &dataset, &output);
     }
 
     let config = LoaderConfig {
@@ -130,12 +129,12 @@ fn schedule(plan: &Plan, course: &Course) -> Schedule {
     }
 }
 
-fn describe(world: &World, plan: &Plan, network: &Network, dataset: &dataset::Dataset, output: &Path) {
-    let cost = network.cost(plan.pictures.image_size, plan.pictures.image_size);
-    let cost = cost.map_or(String::new(), |cost| {
-        format!(", {:.2} M parameters, {:.3} GMACs a picture", cost.parameters as f64 / 1e6, cost.macs as f64 / 1e9)
-    });
-    log::info!("{} at {}×{} pixels{cost}", plan.architecture.name, plan.pictures.image_size, plan.pictures.image_size);
+fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Dataset, output: &Path) {
+    let size = plan.pictures.image_size;
+    let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
+    let cost = plan.architecture.and_then(|known| known.network(dataset.classes.len()).cost(size, size).ok());
+    let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs a picture", cost.macs as f64 / 1e9));
+    log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.model, parameters as f64 / 1e6);
     log::info!(
         "{} training and {} validation pictures of {} classes; {} ranks × {} pictures = a batch of {}",
         dataset.train.len(),

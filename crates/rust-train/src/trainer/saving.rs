@@ -146,6 +146,9 @@ impl Trainer<'_> {
         let restored = restore();
         agree(self.world, restored)?;
         self.position = state.position;
+        // A run that was to end in the middle of an epoch, and is to go further now, does not count that epoch.
+        let epoch = self.position.step / self.course.steps_per_epoch.max(1);
+        self.position.epoch = self.position.epoch.min(epoch);
         if self.world.rank() == 0 {
             let Position { step, epoch, .. } = self.position;
             let ranks = match state.ranks {
