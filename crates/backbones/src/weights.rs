@@ -201,13 +201,21 @@ const KINDS: [(Dtype, Kind); 10] = [
     (Dtype::F64, Kind::Double),
 ];
 
-fn to_torch(tensor: &weights::Tensor) -> Tensor {
+/// The same values as a tensor of libtorch, on the CPU.
+///
+/// # Panics
+/// If libtorch cannot have so much memory.
+pub fn to_torch(tensor: &weights::Tensor) -> Tensor {
     let kind = KINDS.iter().find(|(dtype, _)| *dtype == tensor.dtype()).expect("every type has its kind").1;
     let shape: Vec<_> = tensor.shape().iter().map(|&side| side as i64).collect();
     Tensor::from_data_size(tensor.bytes(), &shape, kind)
 }
 
-fn from_torch(tensor: &Tensor) -> weights::Tensor {
+/// The same values as a file of weights has them: a copy.
+///
+/// # Panics
+/// If the tensor's type is none that files of weights have (complex numbers, say).
+pub fn from_torch(tensor: &Tensor) -> weights::Tensor {
     let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
     let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).expect("a network's kinds are all known").0;
     let shape: Vec<_> = tensor.size().iter().map(|&side| side as usize).collect();

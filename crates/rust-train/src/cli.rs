@@ -1,6 +1,7 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
 mod models;
+mod run;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
+pub use run::{OnNan, RunArgs};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
@@ -269,6 +271,10 @@ pub struct TrainArgs {
     /// Longest wait for another rank before the job gives up, in seconds
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
     pub timeout: f64,
+
+    /// How it begins, goes on and ends
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// Where fetched files are kept
     #[command(flatten)]
@@ -541,6 +547,8 @@ Examples:
   mpirun -n 2 rust-train                            the same, on two
   mpirun -n 4 rust-train --data pets --model resnet50 --batch 256
   srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache
+  mpirun -n 4 rust-train --output run --resume auto begins a run, or goes on with it
 
 Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
-Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal with the weights saved.";
+Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal or a
+time limit with a checkpoint saved: run it again with --resume auto.";

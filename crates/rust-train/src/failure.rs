@@ -3,6 +3,8 @@
 use anyhow::Error;
 use world::{Failure, World};
 
+use crate::agreement::Stop;
+
 /// Input that the user has to change: exit status 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub String);
@@ -25,15 +27,15 @@ pub(crate) fn usage(message: impl std::fmt::Display) -> Error {
 pub(crate) enum Ending {
     /// Everything was done.
     Complete,
-    /// A signal asked for the end; the weights are saved.
-    Stopped,
+    /// It was stopped, and goes on with `--resume auto`: a checkpoint is saved.
+    Stopped(Stop),
 }
 
 impl Ending {
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Complete => 0,
-            Self::Stopped => 75, // EX_TEMPFAIL of sysexits.h: try again later
+            Self::Stopped(_) => 75, // EX_TEMPFAIL of sysexits.h: try again later
         }
     }
 }

@@ -8,6 +8,8 @@
 //!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> train (the loop) ─> evaluate ─> checkpoint, metrics
 //! ```
 
+mod activity;
+mod agreement;
 mod announce;
 mod cache;
 mod checkpoint;
@@ -33,14 +35,19 @@ mod predict;
 mod process_group;
 mod profile;
 mod progress;
+mod resume;
 mod run_directory;
 mod schedule;
 mod seed;
 mod step;
 mod terminal;
 mod time;
+mod time_limit;
 mod timeline;
 mod train;
+mod trainable;
+mod trainer;
+mod watchdog;
 mod weights;
 
 use std::process::ExitCode;
@@ -48,10 +55,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
+pub use trainable::{Model, Module};
+
 use cli::{Cli, Command};
 use failure::{Ending, Outcome};
 
-/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped by a signal).
+/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
+/// checkpoint saved).
 pub fn main() -> ExitCode {
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);

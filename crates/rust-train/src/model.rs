@@ -9,12 +9,13 @@ use crate::cli::DistributeBn;
 use crate::download;
 use crate::failure::{agree, usage};
 use crate::plan::Plan;
+use crate::trainable::Model;
 
 /// Mean and standard deviation of ImageNet's pixels, red, green and blue, in 0–1.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Builds the model, loads its weights, if some are named, and freezes what is not to be trained. Collective.
+/// Builds the model and loads its weights, if some are named. Collective.
 pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
     let backbone = Backbone::new(plan.architecture.network(classes), device);
     if let Some((request, store)) = &plan.weights {
@@ -27,9 +28,6 @@ pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) 
                 log::info!("drawn anew, because the weights do not fit:\n{differences}");
             }
         }
-    }
-    if plan.frozen_epochs > 0 {
-        backbone.freeze_all_but_head();
     }
     Ok(backbone)
 }
@@ -45,12 +43,8 @@ fn refused(error: &WeightsError) -> String {
 
 /// Makes the running statistics of BatchNorm the same on all ranks, so that every rank evaluates, and rank 0 saves, the
 /// same model. Collective.
-pub(crate) fn distribute_buffers(
-    backbone: &Backbone,
-    group: &ProcessGroup,
-    how: DistributeBn,
-) -> torch_ext::Result<()> {
-    let buffers: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor).collect();
+pub(crate) fn distribute_buffers(model: &dyn Model, group: &ProcessGroup, how: DistributeBn) -> torch_ext::Result<()> {
+    let buffers: Vec<_> = model.buffers().into_iter().map(|(_, tensor)| tensor).collect();
     match how {
         DistributeBn::Average => group.average(&buffers),
         DistributeBn::Broadcast => group.broadcast(&buffers, 0),

@@ -1,6 +1,7 @@
 //! Flags become validated values before any work starts. What is refused here costs nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
@@ -9,13 +10,13 @@ use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
 use crate::cli::{
-    AugmentationArgs, AutoAugment, Compression, DistributeBn, Freeze, PrecisionKind, TrainArgs, WeightsMatch,
+    AugmentationArgs, AutoAugment, Compression, DistributeBn, Freeze, PrecisionKind, RunArgs, TrainArgs, WeightsMatch,
 };
 use crate::failure::usage;
 use crate::pictures::{Pictures, Source};
 use crate::weights;
 
-pub(crate) use crate::cli::OptimizerKind;
+pub(crate) use crate::cli::{OnNan, OptimizerKind};
 
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
@@ -39,8 +40,32 @@ pub(crate) struct Plan {
     pub compare_replicas: Option<usize>,
     pub device: DeviceRequest,
     pub loader_threads: Option<usize>,
+    pub run: Run,
     pub output: Option<PathBuf>,
     pub trace: Option<PathBuf>,
+    /// Every flag that decides about the result, as it was given: what a run that goes on must have again.
+    pub fields: toml::Table,
+}
+
+/// How the run begins, goes on, and ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub resume: Option<Resume>,
+    pub allow_changed_plan: bool,
+    pub checkpoint_steps: Option<usize>,
+    pub keep_checkpoints: usize,
+    pub time_limit: Option<Duration>,
+    pub on_nan: OnNan,
+    pub watchdog: Option<Duration>,
+}
+
+/// What a run goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Whatever there is.
+    Auto,
+    /// This run, or this checkpoint of one.
+    From(PathBuf),
 }
 
 /// The numbers of the recipe.
@@ -94,8 +119,10 @@ impl Plan {
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,
             loader_threads: cli.loader_threads,
+            run: run(&cli.run)?,
             output: cli.output.clone(),
             trace: cli.trace.clone(),
+            fields: toml::Table::new(),
         })
     }
 
@@ -103,6 +130,26 @@ impl Plan {
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.pictures.source.name(), self.architecture.name)
     }
+}
+
+fn run(cli: &RunArgs) -> anyhow::Result<Run> {
+    let watchdog = Duration::try_from_secs_f64(cli.watchdog).ok();
+    let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is no number of seconds", cli.watchdog)))?;
+    if let Some(0) = cli.checkpoint_steps {
+        return Err(usage("--checkpoint-steps: must be at least 1"));
+    }
+    Ok(Run {
+        resume: cli
+            .resume
+            .clone()
+            .map(|path| if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) }),
+        allow_changed_plan: cli.allow_changed_plan,
+        checkpoint_steps: cli.checkpoint_steps,
+        keep_checkpoints: at_least_one("--keep-checkpoints", cli.keep_checkpoints)?,
+        time_limit: cli.time_limit,
+        on_nan: cli.on_nan,
+        watchdog: (!watchdog.is_zero()).then_some(watchdog),
+    })
 }
 
 fn weights(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {

@@ -8,12 +8,49 @@ use world::{Failure, World};
 use crate::failure::{to_failure, usage};
 use crate::plan::Plan;
 
+/// Below this folder runs lie that have not been given another.
+const RUNS: &str = "runs";
+
+/// Whether `path` is the folder of a run, or one that a run could have been killed in before it wrote anything.
+///
+/// # Errors
+/// It is there, and something else.
+pub(crate) fn is_run(path: &Path) -> anyhow::Result<bool> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(|error| usage(format!("--output {}: {error}", path.display())))?,
+    };
+    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    if names.is_empty() || names.iter().any(|name| name == "metrics.jsonl" || name == "checkpoints") {
+        Ok(true)
+    } else {
+        Err(usage(format!("--output {}: exists already, and is no run that could go on", path.display())))
+    }
+}
+
+/// The newest folder that [`create`] has made for a run called `name`.
+pub(crate) fn newest(name: &str) -> Option<PathBuf> {
+    newest_below(Path::new(RUNS), name)
+}
+
+fn newest_below(parent: &Path, name: &str) -> Option<PathBuf> {
+    let number = |entry: std::fs::DirEntry| {
+        let folder = entry.file_name().into_string().ok()?;
+        let number = match folder.strip_prefix(name)? {
+            "" => 1,
+            rest => rest.strip_prefix('-')?.parse::<u64>().ok()?,
+        };
+        Some((number, entry.path()))
+    };
+    std::fs::read_dir(parent).ok()?.filter_map(|entry| number(entry.ok()?)).max().map(|(_, path)| path)
+}
+
 /// Makes the folder for this run's results. Collective; rank 0 makes it, all ranks learn its name.
 pub(crate) fn create(world: &World, plan: &Plan) -> anyhow::Result<PathBuf> {
     let bytes = world.from_rank_zero("making the folder for the results", || {
         let made = match &plan.output {
             Some(path) => make(path).map(|()| path.clone()),
-            None => make_new(Path::new("runs"), &plan.name()),
+            None => make_new(Path::new(RUNS), &plan.name()),
         };
         let path = made.map_err(|error| to_failure(&error))?;
         path.into_os_string()
@@ -29,9 +66,10 @@ fn make(path: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(parent).map_err(|error| usage(format!("{}: {error}", parent.display())))?;
     }
     std::fs::create_dir(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            usage(format!("--output {}: exists already; name a new folder, no result is overwritten", path.display()))
-        }
+        ErrorKind::AlreadyExists => usage(format!(
+            "--output {}: exists already; name a new folder, or go on with it by --resume auto",
+            path.display()
+        )),
         _ => usage(format!("--output {}: {error}", path.display())),
     })
 }
@@ -62,5 +100,20 @@ mod tests {
         assert_eq!(names, ["digits", "digits-2", "digits-3"].map(|name| runs.join(name)));
         let error = make(&runs.join("digits")).unwrap_err();
         assert!(error.to_string().contains("exists already"), "{error}");
+        std::fs::create_dir(runs.join("digits-other")).unwrap();
+        assert_eq!(newest_below(&runs, "digits"), Some(runs.join("digits-3")));
+        assert_eq!(newest_below(&runs, "cifar"), None);
+    }
+
+    #[test]
+    fn a_run_goes_on_in_its_own_folder_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| root.path().join(name);
+        assert!(!is_run(&folder("new")).unwrap());
+        std::fs::create_dir_all(folder("empty")).unwrap();
+        std::fs::create_dir_all(folder("run/checkpoints")).unwrap();
+        assert!(is_run(&folder("empty")).unwrap() && is_run(&folder("run")).unwrap());
+        std::fs::create_dir_all(folder("photos/cats")).unwrap();
+        assert!(is_run(&folder("photos")).unwrap_err().to_string().contains("no run that could go on"));
     }
 }

@@ -1,18 +1,20 @@
-//! One optimizer step: forward, backward with the gradients' exchange, update.
+//! One optimizer step: forward, the ranks' meeting, backward with the gradients' exchange, update.
 
-use backbones::Backbone;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup, clip_grad_norm};
-use torch_ext::{Autocast, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, to_channels_last};
+use torch_ext::{
+    Autocast, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, set_memory_format, to_channels_last,
+};
 
+use crate::agreement::{Agreed, Agreement, Pass};
 use crate::model::Targets;
 use crate::plan::{OptimizerKind, Plan, Training};
 use crate::timeline::Timeline;
+use crate::trainable::{Model, trained};
 
 /// Everything that turns a batch into better weights.
-#[derive(Debug)]
 pub(crate) struct Stepper<'a> {
-    pub backbone: &'a Backbone,
+    pub model: &'a dyn Model,
     pub ddp: DistributedDataParallel,
     pub group: &'a ProcessGroup,
     pub timeline: &'a Timeline,
@@ -23,29 +25,40 @@ pub(crate) struct Stepper<'a> {
     memory_format: MemoryFormat,
     clip_norm: Option<f64>,
     micro_batches: usize,
+    seed: u64,
     device: Device,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// The mean loss over this rank's part of the batch.
+    pub loss: f64,
+    /// What all ranks agreed on. Unless all passes were good the weights are what they were.
+    pub agreed: Agreed,
 }
 
 impl<'a> Stepper<'a> {
     pub(crate) fn new(
         plan: &Plan,
-        backbone: &'a Backbone,
-        ddp: DistributedDataParallel,
+        model: &'a dyn Model,
+        device: Device,
         group: &'a ProcessGroup,
         timeline: &'a Timeline,
     ) -> torch_ext::Result<Self> {
         let training = &plan.training;
         let is_half = training.precision == Precision::Half;
         Ok(Self {
-            optimizer: optimizer(training, backbone, group)?,
+            ddp: data_parallel(plan, model, group)?,
+            optimizer: optimizer(training, model, group)?,
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default())),
             precision: training.precision,
             memory_format: training.memory_format,
             clip_norm: training.clip_norm,
             micro_batches: plan.batch.accumulation(),
-            device: backbone.device(),
-            backbone,
-            ddp,
+            seed: training.seed,
+            device,
+            model,
             group,
             timeline,
         })
@@ -58,33 +71,87 @@ impl<'a> Stepper<'a> {
             MemoryFormat::Contiguous => pictures.shallow_clone(),
             MemoryFormat::ChannelsLast => to_channels_last(pictures)?,
         };
-        Ok(self.backbone.forward(&pictures, train))
+        Ok(self.model.forward(&pictures, train))
     }
 
-    /// Trains on this rank's part of a global batch; the mean loss over that part. Collective.
-    pub(crate) fn step(&mut self, pictures: &Tensor, targets: &Targets, lr: f64) -> anyhow::Result<Tensor> {
+    /// Trains on this rank's part of a global batch, as step `number` of the run. Collective.
+    pub(crate) fn step(
+        &mut self,
+        pictures: &Tensor,
+        targets: &Targets,
+        number: usize,
+        lr: f64,
+        agreement: &mut Agreement<'_>,
+    ) -> anyhow::Result<Step> {
         self.ddp.zero_grad()?;
-        let micro = pictures.size()[0] / self.micro_batches as i64;
-        let mut losses = Vec::with_capacity(self.micro_batches);
-        for part in 0..self.micro_batches as i64 {
-            let start = part * micro;
-            let pictures = pictures.narrow(0, start, micro);
-            let pass = || -> torch_ext::Result<Tensor> {
-                Ok(targets.loss(&self.forward(&pictures, true)?.to_kind(tch::Kind::Float), start))
-            };
-            // Gradients travel once a step, with the last part's.
-            let is_last = part + 1 == self.micro_batches as i64;
-            let loss = self
-                .timeline
-                .span("forward", || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) })?;
-            let share = &loss / self.micro_batches as f64;
-            let scaled = self.scaler.as_ref().map_or_else(|| share.shallow_clone(), |scaler| scaler.scale(&share));
-            self.timeline.span("backward", || scaled.f_backward())?;
-            losses.push(loss.detach());
-        }
+        // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
+        tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
-        timeline.span("optimizer", || self.update(lr))?;
-        Ok(Tensor::stack(&losses, 0).mean(tch::Kind::Float))
+        let passes = self.passes(pictures, targets)?;
+        let pass = match &passes {
+            None => Pass::OutOfMemory,
+            Some((loss, _)) if loss.is_finite() => Pass::Good,
+            Some(_) => Pass::BadLoss,
+        };
+        let agreed = timeline.span("meeting", || agreement.meet(pass))?;
+        let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
+            return Ok(Step { loss: f64::NAN, agreed });
+        };
+        // The exchange has been prepared for on all ranks, so all go through it, whatever the loss is.
+        timeline.span("backward", || last.f_backward())?;
+        if agreed.pass == Pass::Good {
+            timeline.span("optimizer", || self.update(lr))?;
+        }
+        Ok(Step { loss, agreed })
+    }
+
+    /// All passes of a step, up to the last one's backward: the mean loss, and what that backward starts from. `None`
+    /// where the memory does not suffice.
+    fn passes(&self, pictures: &Tensor, targets: &Targets) -> anyhow::Result<Option<(f64, Tensor)>> {
+        let passes = || -> anyhow::Result<(f64, Tensor)> {
+            let micro = pictures.size()[0] / self.micro_batches as i64;
+            let mut losses = Vec::with_capacity(self.micro_batches);
+            for part in 0..self.micro_batches as i64 {
+                let start = part * micro;
+                let pictures = pictures.narrow(0, start, micro);
+                let pass = || -> torch_ext::Result<Tensor> {
+                    Ok(targets.loss(&self.forward(&pictures, true)?.to_kind(Kind::Float), start))
+                };
+                // Gradients travel once a step, with the last part's.
+                let is_last = part + 1 == self.micro_batches as i64;
+                let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
+                let loss = self.timeline.span("forward", forward)?;
+                losses.push(loss.detach());
+                let share = loss / self.micro_batches as f64;
+                let scaled = self.scaler.as_ref().map_or_else(|| share.shallow_clone(), |scaler| scaler.scale(&share));
+                if is_last {
+                    return Ok((Tensor::stack(&losses, 0).mean(Kind::Float).f_double_value(&[])?, scaled));
+                }
+                self.timeline.span("backward", || scaled.f_backward())?;
+            }
+            unreachable!("there is at least one part")
+        };
+        // tch panics where libtorch throws.
+        let outcome = world::catch_panic(passes).map_err(anyhow::Error::msg).flatten();
+        match outcome {
+            Ok(passes) => Ok(Some(passes)),
+            Err(error) if is_out_of_memory(&error) => {
+                log::error!("{error:#}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a step that leaves nothing behind but the buckets of gradients in the order in which gradients become
+    /// ready. The order in which ranks are added up depends on where in a bucket a gradient lies, and so a run that goes
+    /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
+    pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
+        let side = side as i64;
+        let pictures = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
+        let pass = || Ok::<_, torch_ext::Error>(self.forward(&pictures, true)?.to_kind(Kind::Float).sum(Kind::Float));
+        self.ddp.forward(pass)??.f_backward()?;
+        Ok(self.ddp.zero_grad()?)
     }
 
     fn update(&mut self, lr: f64) -> torch_ext::Result<()> {
@@ -104,9 +171,52 @@ impl<'a> Stepper<'a> {
     pub(crate) fn optimizer_bytes(&self) -> usize {
         self.optimizer.state_bytes()
     }
+
+    /// What is kept between steps: the optimizer's tensors, and the scale of fp16's losses. Collective.
+    pub(crate) fn state(&self) -> torch_ext::Result<(Vec<(String, Tensor)>, Option<(f64, u32)>)> {
+        Ok((self.optimizer.state()?, self.scaler.as_ref().map(GradScaler::state)))
+    }
+
+    /// Takes over what [`state`](Self::state) gave, at any number of ranks.
+    pub(crate) fn load_state(
+        &mut self,
+        optimizer: &[(String, Tensor)],
+        scaler: Option<(f64, u32)>,
+    ) -> torch_ext::Result<()> {
+        if let (Some(scaler), Some(state)) = (&mut self.scaler, scaler) {
+            scaler.load_state(state);
+        }
+        self.optimizer.load_state(optimizer)
+    }
 }
 
-fn optimizer(training: &Training, backbone: &Backbone, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
+/// Connects the model's gradients over all ranks. Collective.
+fn data_parallel(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<DistributedDataParallel> {
+    let tensors: Vec<_> = model.state().into_iter().map(|(_, tensor)| tensor).collect();
+    set_memory_format(&tensors, plan.training.memory_format)?;
+    let buffers: Vec<_> = model.buffers().into_iter().map(|(_, buffer)| buffer).collect();
+    DistributedDataParallel::new(&model.parameters(), &buffers, group, plan.ddp.clone())
+}
+
+/// libtorch's seed for a step of a rank: neighbours of either kind have nothing in common (SplitMix64's mixing).
+fn seed_of(seed: u64, step: usize, rank: usize) -> i64 {
+    let mut bits = seed;
+    for word in [step as u64, rank as u64] {
+        bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(word);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+    }
+    bits as i64
+}
+
+/// Whether libtorch, or a device, could not have the memory it asked for.
+fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    ["out of memory", "can't allocate memory", "std::bad_alloc"].iter().any(|words| text.contains(words))
+}
+
+fn optimizer(training: &Training, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
     let Training { momentum, nesterov, weight_decay, .. } = *training;
     let algorithm = match training.optimizer {
         OptimizerKind::Sgd => Algorithm::Sgd { momentum, nesterov },
@@ -116,9 +226,9 @@ fn optimizer(training: &Training, backbone: &Backbone, group: &ProcessGroup) -> 
         OptimizerKind::Lamb => Algorithm::LAMB,
     };
     let groups = if training.decay_vectors {
-        ParameterGroup::all(backbone.trained(), weight_decay)
+        ParameterGroup::all(trained(model), weight_decay)
     } else {
-        ParameterGroup::without_decay_on_vectors(backbone.trained(), weight_decay)
+        ParameterGroup::without_decay_on_vectors(trained(model), weight_decay)
     };
     if training.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
 }

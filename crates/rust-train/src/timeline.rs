@@ -1,4 +1,5 @@
-//! `--trace`: what every rank did when, in Chrome's trace format (chrome://tracing, ui.perfetto.dev).
+//! What this rank does when: what it is doing now, for the watchdog, and under `--trace` all of it, in Chrome's trace
+//! format (chrome://tracing, ui.perfetto.dev).
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +11,11 @@ use tch::Device;
 use torch_ext::{HostCollectives, HostElements, ReduceOp};
 use world::World;
 
+use crate::activity::{Activity, Doing, Row};
 use crate::{failure, files, time};
 
 /// Spans that a rank keeps; what comes after them is not recorded. About 100 bytes each.
 const MOST_SPANS: usize = 1 << 20;
-
-/// Which of a rank's rows a span is on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Row {
-    /// The thread that trains.
-    Main,
-    /// The thread that carries gradients.
-    Communication,
-}
 
 /// Something that took time, in microseconds since all ranks met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,41 +34,49 @@ struct Recorder {
     spans: Mutex<Vec<Span>>,
 }
 
-/// Records what this rank does, where a trace was asked for. A clone records to the same place.
+/// Knows what this rank is doing, and records it where a trace was asked for. A clone knows the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Timeline(Option<Arc<Recorder>>);
+pub(crate) struct Timeline {
+    activity: Arc<Activity>,
+    recorder: Option<Arc<Recorder>>,
+}
 
 impl Timeline {
     /// Starts the clock, where a trace is `wanted`. Collective: all ranks' clocks start when they have met.
     pub(crate) fn start(world: &World, device: Device, wanted: bool) -> anyhow::Result<Self> {
+        let activity = Arc::default();
         if !wanted {
-            return Ok(Self(None));
+            return Ok(Self { activity, recorder: None });
         }
         world.control().barrier()?;
-        Ok(Self(Some(Arc::new(Recorder { zero: Instant::now(), device, spans: Mutex::default() }))))
+        let recorder = Recorder { zero: Instant::now(), device, spans: Mutex::default() };
+        Ok(Self { activity, recorder: Some(Arc::new(recorder)) })
     }
 
-    /// Runs `work`, and records it. On CUDA it waits for the device, so that the span is what the work took: a trace
+    /// What this rank is doing now.
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Runs `work`, and records it. On CUDA a trace waits for the device, so that the span is what the work took: it
     /// costs some speed there.
-    pub(crate) fn span<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
-        let Some(recorder) = &self.0 else { return work() };
+    pub(crate) fn span<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let _doing = self.activity.begin(Row::Main, Doing::new(name));
+        let Some(recorder) = &self.recorder else { return work() };
         let start = Instant::now();
         let result = work();
         recorder.record(name, Row::Main, start, time::synchronized(recorder.device) - start, None);
         result
     }
 
-    /// Records what `collectives` carry.
+    /// Knows, and records, what `collectives` carry.
     pub(crate) fn of_collectives(&self, collectives: impl HostCollectives + 'static) -> Box<dyn HostCollectives> {
-        match &self.0 {
-            None => Box::new(collectives),
-            Some(recorder) => Box::new(Traced { collectives, recorder: Arc::clone(recorder), all_reduces: 0 }),
-        }
+        Box::new(Traced { collectives, timeline: self.clone(), all_reduces: 0 })
     }
 
     /// Writes the spans of all ranks to `path`, on rank 0. Collective.
     pub(crate) fn write(&self, world: &World, path: &Path) -> anyhow::Result<()> {
-        let Some(recorder) = &self.0 else { return Ok(()) };
+        let Some(recorder) = &self.recorder else { return Ok(()) };
         let own = recorder.take();
         let mut events = Vec::new();
         for rank in 0..world.size() {
@@ -132,15 +133,20 @@ fn chrome_events(rank: usize, host: &str, spans: &[Span]) -> Vec<Value> {
 /// Collectives that leave spans on the communication thread's row.
 struct Traced<C> {
     collectives: C,
-    recorder: Arc<Recorder>,
+    timeline: Timeline,
+    /// Since the start.
     all_reduces: usize,
 }
 
 impl<C> Traced<C> {
-    fn traced<T>(&mut self, name: &str, bytes: usize, run: impl FnOnce(&mut C) -> T) -> T {
+    fn traced<T>(&mut self, doing: Doing, bytes: usize, run: impl FnOnce(&mut C) -> T) -> T {
+        let Timeline { activity, recorder } = &self.timeline;
+        let _doing = activity.begin(Row::Communication, doing);
         let start = Instant::now();
         let result = run(&mut self.collectives);
-        self.recorder.record(name, Row::Communication, start, start.elapsed(), Some(bytes));
+        if let Some(recorder) = recorder {
+            recorder.record(&doing.to_string(), Row::Communication, start, start.elapsed(), Some(bytes));
+        }
         result
     }
 }
@@ -155,22 +161,22 @@ impl<C: HostCollectives> HostCollectives for Traced<C> {
     }
 
     fn all_reduce(&mut self, elements: HostElements<'_>, op: ReduceOp) -> Result<(), String> {
-        let name = format!("all-reduce {}", self.all_reduces);
+        let doing = Doing::new("all-reduce").number(self.all_reduces);
         self.all_reduces += 1;
         let bytes = elements.bytes();
-        self.traced(&name, bytes, |collectives| collectives.all_reduce(elements, op))
+        self.traced(doing, bytes, |collectives| collectives.all_reduce(elements, op))
     }
 
     fn broadcast(&mut self, bytes: &mut [u8], root: usize) -> Result<(), String> {
-        self.traced("broadcast", bytes.len(), |collectives| collectives.broadcast(bytes, root))
+        self.traced(Doing::new("broadcast"), bytes.len(), |collectives| collectives.broadcast(bytes, root))
     }
 
     fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), String> {
-        self.traced("all-gather", input.len(), |collectives| collectives.all_gather(input, output))
+        self.traced(Doing::new("all-gather"), input.len(), |collectives| collectives.all_gather(input, output))
     }
 
     fn barrier(&mut self) -> Result<(), String> {
-        self.traced("barrier", 0, HostCollectives::barrier)
+        self.traced(Doing::new("barrier"), 0, HostCollectives::barrier)
     }
 }
 

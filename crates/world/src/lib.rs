@@ -29,6 +29,7 @@ pub use channel::{Channel, HalfFloat, Reducible, Reduction};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::{LaunchError, Launcher};
 pub use signals::{Signal, Signals};
+pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
 
 /// How long ranks wait for each other.
@@ -74,7 +75,7 @@ impl std::fmt::Debug for Finalizer {
 impl Drop for Finalizer {
     fn drop(&mut self) {
         if stop::is_broken() {
-            stop::abort("the job ends because ranks lost each other", 1);
+            abort("the job ends because ranks lost each other", 1);
         }
         drop(self.0.take());
     }
@@ -198,6 +199,6 @@ impl World {
 
     /// Ends the whole job now: prints `message` with this rank and host, and aborts all ranks with `exit_code`.
     pub fn abort(&self, message: &str, exit_code: u8) -> ! {
-        stop::abort(message, exit_code.into())
+        abort(message, exit_code.into())
     }
 }

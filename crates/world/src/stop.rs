@@ -7,6 +7,7 @@ use std::io::Write;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use mpi::ffi;
 
@@ -14,6 +15,11 @@ use mpi::ffi;
 static LABEL: OnceLock<String> = OnceLock::new();
 /// A collective failed on this rank: the ranks are out of step, and MPI_Finalize would wait for ever.
 static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Since when no rank is waited for any longer.
+static HURRY: OnceLock<Instant> = OnceLock::new();
+/// In a hurry a rank listens for this long to who else is there, before it names those that are not.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// This thread's panics are caught and reported by their catcher.
@@ -46,11 +52,14 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// Runs `task`; a panic in it comes back as its message.
-pub(crate) fn catch_panic<T>(task: impl FnOnce() -> T) -> Result<T, String> {
-    CAUGHT.set(true);
+/// Runs `task`; a panic in it comes back as its message, and does not end the job.
+///
+/// # Errors
+/// The panic's place and message.
+pub fn catch_panic<T>(task: impl FnOnce() -> T) -> Result<T, String> {
+    let was_caught = CAUGHT.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(task));
-    CAUGHT.set(false);
+    CAUGHT.set(was_caught);
     outcome.map_err(|_| CAUGHT_MESSAGE.take().unwrap_or_else(|| "panicked".to_owned()))
 }
 
@@ -63,8 +72,20 @@ pub(crate) fn is_broken() -> bool {
     BROKEN.load(Ordering::SeqCst)
 }
 
-/// Prints `message` and ends all ranks with `exit_code`.
-pub(crate) fn abort(message: &str, exit_code: i32) -> ! {
+/// From here on every wait for another rank, on any thread of this rank, gives up after a second and names whom it waits
+/// for. For a watchdog that has found out that the job stands still.
+pub fn give_up_waiting() {
+    let _ = HURRY.set(Instant::now()); // whoever was first set the clock
+}
+
+/// Whether the patience of [`give_up_waiting`] has begun to end, and whether it is over.
+pub(crate) fn hurry() -> (bool, bool) {
+    let since = HURRY.get().map(Instant::elapsed);
+    (since.is_some(), since.is_some_and(|since| since > LAST_LOOK))
+}
+
+/// Prints `message` with this rank and host, and ends the whole job with `exit_code`. Any thread may call it.
+pub fn abort(message: &str, exit_code: i32) -> ! {
     let label = LABEL.get().map_or("before MPI was ready", String::as_str);
     // One write, so that the lines of several ranks do not mix.
     let line = format!("error: {label}: {message}\n");

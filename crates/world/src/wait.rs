@@ -56,8 +56,9 @@ impl Stall {
     /// The time is over: who is missing.
     pub(crate) fn look(&mut self, what: &dyn Fn() -> String, roll_call: &mut RollCall) -> Result<()> {
         let waited = self.start.elapsed();
-        let hurry = signals::asked_to_end();
-        if hurry || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
+        let (hurried, is_over) = stop::hurry();
+        let asked_to_end = signals::asked_to_end();
+        if hurried || asked_to_end || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
             roll_call.gossip();
         } else {
             roll_call.listen();
@@ -66,15 +67,15 @@ impl Stall {
             none if none.is_empty() => "data: all ranks have come, and one of them has stopped".to_owned(),
             missing => missing,
         };
-        if waited >= self.timeout + Self::GRACE {
+        if waited >= self.timeout + Self::GRACE || is_over {
             stop::mark_broken();
-            return Err(Error::TimedOut { what: what(), whom: whom(roll_call), waited: self.timeout });
+            return Err(Error::TimedOut { what: what(), whom: whom(roll_call), waited: waited.min(self.timeout) });
         }
         if waited >= self.next_word {
             log::warn!("waiting for {} ({}, {} s so far)", whom(roll_call), what(), waited.as_secs());
             self.next_word *= 2;
         }
-        if hurry {
+        if asked_to_end {
             let since = *self.asked_to_end.get_or_insert_with(Instant::now);
             if since.elapsed() >= Self::LAST_WORD && !self.said_last_word {
                 log::error!("asked to end while waiting in {} for {}", what(), whom(roll_call));

@@ -1,0 +1,259 @@
+//! Checkpoints: all that a run needs to go on as if it had never stopped.
+//!
+//! ```text
+//! RUN/checkpoints/step-00000120/      complete, or not there
+//!   model.safetensors                 parameters and buffers
+//!   optimizer.safetensors             momenta, by PyTorch's names
+//!   ranks.safetensors                 buffers that differ from rank to rank, in the middle of an epoch
+//!   state.json                        where the run stands, its plan, and a hash of every file
+//! RUN/last.safetensors                the newest checkpoint's model, the same file by another name
+//! RUN/best.safetensors                the model that scored best
+//! ```
+//!
+//! Nothing random is in it: the order of samples, augmentation and libtorch's generators are keyed by seed, epoch, step
+//! and rank, and so the position in the run is all their state.
+
+mod folder;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+pub(crate) use folder::{Checkpoints, Found};
+pub(crate) use writer::{Saved, Writer};
+
+/// The form of checkpoints. One more whenever older programs could not read it.
+const FORM: u32 = 1;
+
+/// Named tensors on their way to or from a file.
+pub(crate) type Tensors = Vec<(String, weights::Tensor)>;
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Steps made.
+    pub step: usize,
+    /// Epochs whose scores are known.
+    pub epoch: usize,
+    /// Whether the steps of the next epoch are made, and only its evaluation is left.
+    pub trained: bool,
+    /// The sum of the losses of the epoch under way, and how many there are.
+    pub loss_sum: f64,
+    pub losses: usize,
+    /// Steps in a row that were left out because of a loss that was no number.
+    pub skipped: usize,
+    /// The best epoch's top-1, 0–1.
+    pub best: Option<f64>,
+    /// Time that the run has taken, in seconds.
+    pub elapsed: f64,
+}
+
+/// The samples that a position counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DatasetSize {
+    pub train: usize,
+    pub val: usize,
+    pub classes: Vec<String>,
+}
+
+/// Everything in a checkpoint but its tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub form: u32,
+    pub position: Position,
+    pub is_complete: bool,
+    pub ranks: usize,
+    pub dataset: DatasetSize,
+    /// The scale of fp16's losses, and its good steps.
+    pub scaler: Option<(f64, u32)>,
+    pub plan: toml::Table,
+    pub versions: BTreeMap<String, String>,
+    /// BLAKE3 of every file.
+    pub files: BTreeMap<String, String>,
+}
+
+impl State {
+    pub(crate) const FORM: u32 = FORM;
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoint {
+    pub state: State,
+    pub model: Tensors,
+    pub optimizer: Tensors,
+    pub ranks: Tensors,
+    /// The moving average of the model.
+    pub ema: Tensors,
+}
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const RANKS: &str = "ranks.safetensors";
+const EMA: &str = "ema.safetensors";
+const STATE: &str = "state.json";
+
+impl Checkpoint {
+    /// The file of the model that the run is about: the moving average, where there is one.
+    pub(crate) fn best_file(&self) -> &'static str {
+        if self.ema.is_empty() { MODEL } else { EMA }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensors)> {
+        let parts = [(MODEL, &self.model), (OPTIMIZER, &self.optimizer), (RANKS, &self.ranks), (EMA, &self.ema)];
+        parts.into_iter().filter(|(_, tensors)| !tensors.is_empty())
+    }
+
+    /// Writes all files into `folder`, to the disk. The state comes last: without it there is no checkpoint.
+    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let mut state = self.state.clone();
+        for (name, tensors) in self.parts() {
+            let path = folder.join(name);
+            weights::write_safetensors(&path, tensors)?;
+            let file = File::open(&path).with_context(|| path.display().to_string())?;
+            file.sync_all().with_context(|| path.display().to_string())?;
+            state.files.insert(name.to_owned(), hash(&path)?);
+        }
+        let path = folder.join(STATE);
+        let write = || -> std::io::Result<()> {
+            fs::write(&path, serde_json::to_vec_pretty(&state)?)?;
+            File::open(&path)?.sync_all()?;
+            File::open(folder)?.sync_all()
+        };
+        write().with_context(|| path.display().to_string())
+    }
+
+    /// The bytes of all files of the checkpoint in `folder`, the state first, each compared with its hash.
+    fn read_bytes(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read(&path).with_context(|| path.display().to_string())
+        };
+        let bytes = read(STATE)?;
+        let state: State = serde_json::from_slice(&bytes).with_context(|| folder.join(STATE).display().to_string())?;
+        ensure!(
+            state.form == FORM,
+            "{}: a checkpoint of form {}, and this program reads form {FORM}",
+            folder.display(),
+            state.form
+        );
+        let mut files = vec![(STATE.to_owned(), bytes)];
+        for (name, expected) in state.files {
+            ensure!([MODEL, OPTIMIZER, RANKS, EMA].contains(&name.as_str()), "{}: {name}?", folder.display());
+            let bytes = read(&name)?;
+            let found = blake3::hash(&bytes).to_hex();
+            ensure!(found.as_str() == expected, "{}: is damaged, its hash is another", folder.join(&name).display());
+            files.push((name, bytes));
+        }
+        Ok(files)
+    }
+
+    /// From the bytes of its files.
+    pub(crate) fn of_bytes(files: Vec<(String, Vec<u8>)>) -> anyhow::Result<Self> {
+        let mut files = files.into_iter();
+        let (_, state) = files.next().context("a checkpoint has a state")?;
+        let mut checkpoint = Self {
+            state: serde_json::from_slice(&state)?,
+            model: Vec::new(),
+            optimizer: Vec::new(),
+            ranks: Vec::new(),
+            ema: Vec::new(),
+        };
+        for (name, bytes) in files {
+            let parsed = weights::parse(weights::Bytes::new(bytes)).map_err(anyhow::Error::msg);
+            let tensors = parsed.with_context(|| format!("{name} of the checkpoint"))?.into_entries();
+            match name.as_str() {
+                MODEL => checkpoint.model = tensors,
+                OPTIMIZER => checkpoint.optimizer = tensors,
+                RANKS => checkpoint.ranks = tensors,
+                _ => checkpoint.ema = tensors,
+            }
+        }
+        Ok(checkpoint)
+    }
+}
+
+fn hash(path: &Path) -> anyhow::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = File::open(path).and_then(|file| Ok(hasher.update_reader(file)?.finalize()));
+    Ok(file.with_context(|| path.display().to_string())?.to_hex().to_string())
+}
+
+/// Copies of tensors as files have them.
+pub(crate) fn copies(tensors: &[(String, Tensor)]) -> Tensors {
+    tensors.iter().map(|(name, tensor)| (name.clone(), backbones::from_torch(tensor))).collect()
+}
+
+/// The tensors of a file, as libtorch's.
+pub(crate) fn tensors(copies: &Tensors) -> Vec<(String, Tensor)> {
+    copies.iter().map(|(name, tensor)| (name.clone(), backbones::to_torch(tensor))).collect()
+}
+
+/// Puts `found` into the tensors of the same names.
+///
+/// # Errors
+/// Another set of names, or another shape; nothing has changed then.
+pub(crate) fn restore(state: &[(String, Tensor)], found: &Tensors) -> anyhow::Result<()> {
+    let by_name: BTreeMap<_, _> = found.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    ensure!(by_name.len() == state.len(), "{} tensors where there are {}", by_name.len(), state.len());
+    let pairs = state.iter().map(|(name, tensor)| {
+        let found = by_name.get(name.as_str()).with_context(|| format!("{name} is missing"))?;
+        let same = found.shape().iter().map(|&side| side as i64).eq(tensor.size());
+        ensure!(same, "{name} is {:?} where {:?} is needed", found.shape(), tensor.size());
+        Ok((tensor, *found))
+    });
+    for (tensor, found) in pairs.collect::<anyhow::Result<Vec<_>>>()? {
+        tensor.detach().f_copy_(&backbones::to_torch(found))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    pub(crate) fn checkpoint(step: usize) -> Checkpoint {
+        let tensor = |value: f64| Tensor::full([2, 3], value, (Kind::Float, Device::Cpu));
+        let named = |value| copies(&[("weight".to_owned(), tensor(value))]);
+        Checkpoint {
+            state: State {
+                form: FORM,
+                position: Position { step, best: Some(0.1 + 0.2), loss_sum: 1.0 / 3.0, ..Position::default() },
+                is_complete: false,
+                ranks: 2,
+                dataset: DatasetSize { train: 100, val: 10, classes: vec!["a".to_owned()] },
+                scaler: Some((65_536.0, 3)),
+                plan: toml::Table::new(),
+                versions: BTreeMap::new(),
+                files: BTreeMap::new(),
+            },
+            model: named(step as f64),
+            optimizer: named(0.5),
+            ranks: Vec::new(),
+            ema: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = checkpoint(7);
+        written.write(folder.path()).unwrap();
+        let read = Checkpoint::of_bytes(Checkpoint::read_bytes(folder.path()).unwrap()).unwrap();
+        assert_eq!(read.state.position, written.state.position);
+        let model = [("weight".to_owned(), Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)))];
+        restore(&model, &read.model).unwrap();
+        assert_eq!(model[0].1.double_value(&[1, 2]), 7.0);
+        let misfits = [("weight", vec![3, 2], "weight is [2, 3]"), ("bias", vec![2, 3], "bias is missing")];
+        for (name, shape, words) in misfits {
+            let model = [(name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)))];
+            assert!(restore(&model, &read.model).unwrap_err().to_string().contains(words));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `--time-limit`: the end of the wall-clock budget, seen in time to save.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is left over at the end, beside what another step and saving will take.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// When the run must have saved. Rank 0's clock counts: the others have none.
+#[derive(Clone, Debug)]
+pub(crate) struct TimeLimit {
+    end: Option<Instant>,
+    longest_step: Duration,
+    longest_save: Duration,
+}
+
+impl TimeLimit {
+    /// No limit.
+    pub(crate) const NONE: Self = Self { end: None, longest_step: Duration::ZERO, longest_save: Duration::ZERO };
+
+    /// From `start` on, as long as the flag says; without a flag until Slurm ends the job (`SLURM_JOB_END_TIME`, seconds
+    /// since 1970), where it says when that will be.
+    pub(crate) fn new(start: Instant, flag: Option<Duration>) -> Self {
+        let end = match flag {
+            Some(limit) => start.checked_add(limit),
+            None => slurm_end(std::env::var("SLURM_JOB_END_TIME").ok().as_deref(), SystemTime::now(), Instant::now()),
+        };
+        Self { end, ..Self::NONE }
+    }
+
+    pub(crate) fn note_step(&mut self, took: Duration) {
+        self.longest_step = self.longest_step.max(took);
+    }
+
+    pub(crate) fn note_save(&mut self, took: Duration) {
+        self.longest_save = self.longest_save.max(took);
+    }
+
+    /// Whether there is no time for another step and for saving.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        let needed = self.longest_step * 2 + self.longest_save * 2 + MARGIN;
+        self.end.is_some_and(|end| now + needed >= end)
+    }
+
+    /// What is left, if there is a limit.
+    pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
+        Some(self.end?.saturating_duration_since(now))
+    }
+}
+
+fn slurm_end(seconds: Option<&str>, now: SystemTime, here: Instant) -> Option<Instant> {
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds?.parse().ok()?);
+    here.checked_add(end.duration_since(now).unwrap_or_default())
+}
+
+/// A time as people write it: "90" (seconds), "90s", "30m", "2h", "1d", "1h30m", or as Slurm does: "1:30:00", "2-00:00:00".
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time; write 90s, 30m, 2h, 1h30m or 1:30:00");
+    let seconds = if text.contains(':') { of_clock(text) } else { of_units(text) };
+    seconds.filter(|&seconds| seconds > 0).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// `[days-]hours:minutes:seconds`, or `minutes:seconds`.
+fn of_clock(text: &str) -> Option<u64> {
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let parts: Vec<u64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let seconds = match parts[..] {
+        [minutes, seconds] => minutes.checked_mul(60)?.checked_add(seconds)?,
+        [hours, minutes, seconds] => {
+            hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?.checked_add(seconds)?
+        }
+        _ => return None,
+    };
+    days.parse::<u64>().ok()?.checked_mul(86_400)?.checked_add(seconds)
+}
+
+/// Numbers, each with its unit; a lone number counts seconds.
+fn of_units(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let (mut total, mut rest) = (0u64, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let good = [
+            ("90", 90),
+            ("90s", 90),
+            ("30m", 1800),
+            ("2h", 7200),
+            ("1h30m", 5400),
+            ("1d2h", 93_600),
+            ("5:00", 300),
+            ("1:30:00", 5400),
+            ("2-00:00:10", 172_810),
+        ];
+        for (text, seconds) in good {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["", "h", "1x", "-5", "1.5h", "0", "1:2:3:4", "30m5", "99999999999999999999", "9999999999999999d", "ä"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn it_ends_in_time_for_a_step_and_for_saving() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut limit = TimeLimit { end: Some(at(100)), ..TimeLimit::NONE };
+        assert!(!limit.is_over(at(89)) && limit.is_over(at(90)));
+        limit.note_step(Duration::from_secs(5));
+        limit.note_save(Duration::from_secs(20));
+        assert!(!limit.is_over(at(39)) && limit.is_over(at(40)));
+        assert!(!TimeLimit::NONE.is_over(at(1_000_000)));
+    }
+
+    #[test]
+    fn slurm_says_when_the_job_ends() {
+        let (now, here) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1000), Instant::now());
+        assert_eq!(slurm_end(Some("1060"), now, here), Some(here + Duration::from_secs(60)));
+        assert_eq!(slurm_end(Some("900"), now, here), Some(here));
+        assert_eq!((slurm_end(Some("soon"), now, here), slurm_end(None, now, here)), (None, None));
+    }
+}

@@ -1,0 +1,267 @@
+//! The loop: epochs of steps, each epoch evaluated, recorded and saved, until the end or until all ranks agree to stop.
+
+mod course;
+mod saving;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow, bail};
+use dataset::{Batch, Loader};
+use tch::Device;
+use world::{Reduction, World};
+
+use crate::agreement::{Agreement, Pass, Stop};
+use crate::checkpoint::{DatasetSize, Position, Writer};
+use crate::evaluate::{Scores, evaluate};
+use crate::failure::{Ending, agree};
+use crate::metrics::{EpochLine, Metrics, StepLine};
+use crate::model::{self, Normalize};
+use crate::plan::{OnNan, Plan};
+use crate::progress::Progress;
+use crate::schedule::Schedule;
+use crate::step::{Step, Stepper};
+use crate::time;
+
+pub(crate) use course::Course;
+
+/// Steps in a row without a finite loss after which a run that leaves them out ends all the same.
+const MOST_SKIPPED: usize = 100;
+
+/// A run, ready to train.
+pub(crate) struct Trainer<'a> {
+    pub world: &'a World,
+    pub plan: &'a Plan,
+    pub device: Device,
+    pub course: Course,
+    pub schedule: Schedule,
+    /// Whether only the head is trained at present.
+    pub is_frozen: bool,
+    pub stepper: Stepper<'a>,
+    pub agreement: Agreement<'a>,
+    pub train: Loader,
+    pub val: Loader,
+    pub sizes: DatasetSize,
+    pub normalize: Normalize,
+    pub output: &'a Path,
+    /// Rank 0's.
+    pub metrics: Option<Metrics>,
+    /// Rank 0's.
+    pub writer: Option<Writer>,
+    pub position: Position,
+    /// This rank's losses since the last ones were written down.
+    pub losses: Vec<f64>,
+    pub start: Instant,
+}
+
+/// How fast a part of an epoch went.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    images_per_second: f64,
+    /// Share of the time that this rank waited for data, 0–1.
+    data_wait: f64,
+}
+
+impl Trainer<'_> {
+    /// All epochs that are left, or those until a stop.
+    pub(crate) fn fit(&mut self) -> anyhow::Result<Ending> {
+        while !self.course.is_over(&self.position) {
+            if self.is_frozen && self.course.unfreezes(self.position.epoch) {
+                self.unfreeze()?;
+            }
+            let (pace, stop) = self.train_epoch()?;
+            if let Some(stop) = stop {
+                self.save_and_wait(stop)?;
+                return Ok(Ending::Stopped(stop));
+            }
+            let is_best = self.evaluate_epoch(pace)?;
+            self.save(is_best)?;
+        }
+        self.finish()?;
+        Ok(Ending::Complete)
+    }
+
+    /// The steps of an epoch that are left, or those until a stop.
+    fn train_epoch(&mut self) -> anyhow::Result<(Pace, Option<Stop>)> {
+        let epoch = self.position.epoch;
+        let steps = self.course.steps_of(epoch);
+        let first = self.position.step;
+        let title = format!("epoch {}/{}", epoch + 1, self.course.epochs);
+        let progress = Progress::new(self.world, &title, "steps", steps.len() as u64);
+        let begin = time::synchronized(self.device);
+        let mut batches = self.train.train(epoch as u64, first - steps.start);
+        let mut stop = None;
+        while self.position.step < steps.end && stop.is_none() {
+            let batch =
+                self.stepper.timeline.span("data wait", || batches.next()).context("the data ended early")??;
+            let loss;
+            (loss, stop) = self.step(&batch)?;
+            progress.update((self.position.step - steps.start) as u64, || format!("loss {loss:.3}"));
+            let interval = self.plan.run.checkpoint_steps;
+            if self.position.step < steps.end && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps))
+            {
+                self.write_losses()?;
+                self.save(false)?;
+            }
+        }
+        let seconds = (time::synchronized(self.device) - begin).as_secs_f64();
+        progress.finish();
+        self.position.trained = self.position.step == steps.end;
+        self.write_losses()?;
+        let pictures = (self.position.step - first) * self.plan.batch.global();
+        let pace =
+            Pace { images_per_second: pictures as f64 / seconds, data_wait: batches.waited().as_secs_f64() / seconds };
+        Ok((pace, stop))
+    }
+
+    /// One step; its loss on this rank, and whether the run is to stop after it.
+    fn step(&mut self, batch: &Batch) -> anyhow::Result<(f64, Option<Stop>)> {
+        let start = Instant::now();
+        let number = self.position.step;
+        self.stepper.timeline.activity().enter_step(number + 1);
+        let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
+        let rate = self.schedule.learning_rate(number);
+        let Step { loss, agreed } = self.stepper.step(&pictures, &targets, number, rate, &mut self.agreement)?;
+        match agreed.pass {
+            Pass::Good => self.position.skipped = 0,
+            Pass::BadLoss => self.leave_out(agreed.rank)?,
+            Pass::OutOfMemory => {
+                let parts = self.plan.batch.accumulation();
+                bail_together(
+                    self.world,
+                    agreed.rank,
+                    format!(
+                        "step {}: out of memory; compute the batch in more than {parts} micro-batches with --accumulate",
+                        number + 1
+                    ),
+                )?;
+            }
+        }
+        self.position.step += 1;
+        self.losses.push(loss);
+        self.compare_replicas()?;
+        self.stepper.timeline.activity().beat();
+        self.agreement.note_step(start.elapsed());
+        Ok((loss, agreed.stop))
+    }
+
+    /// A step whose loss was no number on `rank`: all ranks have left it out, and go on if they may.
+    fn leave_out(&mut self, rank: usize) -> anyhow::Result<()> {
+        let step = self.position.step + 1;
+        let what = format!("the loss of step {step} is no finite number");
+        self.position.skipped += 1;
+        match self.plan.run.on_nan {
+            OnNan::Stop => {
+                let hint = "lower --lr, use --clip-norm, or leave such steps out with --on-nan skip";
+                bail_together(self.world, rank, format!("{what}; {hint}"))
+            }
+            OnNan::Skip if self.position.skipped > MOST_SKIPPED => {
+                bail_together(self.world, rank, format!("{what}, as those of {MOST_SKIPPED} steps before it"))
+            }
+            OnNan::Skip => {
+                if self.world.rank() == 0 {
+                    let host = self.world.host_of(rank);
+                    log::warn!("{what} on rank {rank} on {host}: the step is left out");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far.
+    fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
+        let Stepper { model, group, .. } = self.stepper;
+        model::distribute_buffers(model, group, self.plan.training.distribute_bn)?;
+        let scores = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let is_best = self.position.best.is_none_or(|best| scores.top1 > best);
+        if is_best {
+            self.position.best = Some(scores.top1);
+        }
+        self.record(scores, pace)?;
+        let position = &mut self.position;
+        (position.epoch, position.trained) = (position.epoch + 1, false);
+        (position.loss_sum, position.losses) = (0.0, 0);
+        Ok(is_best)
+    }
+
+    /// From here on everything is trained.
+    fn unfreeze(&mut self) -> anyhow::Result<()> {
+        let Stepper { model, group, timeline, .. } = self.stepper;
+        model.set_backbone_frozen(false);
+        // Gradients travel and move in other groups now. What the optimizer knows of the head it keeps.
+        let (optimizer, scaler) = self.stepper.state()?;
+        let stepper = Stepper::new(self.plan, model, self.device, group, timeline).map_err(anyhow::Error::from);
+        self.stepper = agree(self.world, stepper)?;
+        self.stepper.load_state(&optimizer, scaler)?;
+        self.is_frozen = false;
+        if self.world.rank() == 0 {
+            log::info!("everything is trained from here on");
+        }
+        Ok(())
+    }
+
+    /// Now and then makes sure that all ranks still train the same model.
+    fn compare_replicas(&self) -> anyhow::Result<()> {
+        let step = self.position.step;
+        if self.plan.compare_replicas.is_none_or(|interval| !step.is_multiple_of(interval)) {
+            return Ok(());
+        }
+        match self.stepper.ddp.compare_replicas()? {
+            None => Ok(()),
+            Some(difference) => agree(self.world, Err(anyhow!("after step {step} {difference}"))),
+        }
+    }
+
+    /// Writes down each step's loss over the global batch: the mean of the ranks' equal parts.
+    fn write_losses(&mut self) -> anyhow::Result<()> {
+        let mut losses = std::mem::take(&mut self.losses);
+        self.world.control().all_reduce(&mut losses, Reduction::Sum)?;
+        losses.iter_mut().for_each(|loss| *loss /= self.world.size() as f64);
+        for loss in losses.iter().filter(|loss| loss.is_finite()) {
+            self.position.loss_sum += loss;
+            self.position.losses += 1;
+        }
+        let line = |(&loss, step)| StepLine { step, loss, lr: self.schedule.learning_rate(step) };
+        let lines: Vec<_> = losses.iter().zip(self.position.step - losses.len()..).map(line).collect();
+        agree(self.world, self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&lines)))
+    }
+
+    /// Rank 0 writes down what an epoch brought; all ranks learn whether it could.
+    fn record(&mut self, scores: Scores, pace: Pace) -> anyhow::Result<()> {
+        let line = EpochLine {
+            epoch: self.position.epoch + 1,
+            train_loss: self.position.loss_sum / self.position.losses as f64,
+            val_loss: scores.loss,
+            top1: scores.top1,
+            top5: scores.top5,
+            images_per_second: pace.images_per_second,
+            data_wait: pace.data_wait,
+            elapsed_seconds: self.elapsed(),
+        };
+        let written = self.metrics.as_mut().map_or(Ok(()), |metrics| {
+            log::info!(
+                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {:.0} images/s, data wait {:.0} %",
+                line.epoch,
+                line.train_loss,
+                line.val_loss,
+                line.top1 * 100.0,
+                line.top5 * 100.0,
+                line.images_per_second,
+                line.data_wait * 100.0,
+            );
+            metrics.write(&[line])
+        });
+        agree(self.world, written)
+    }
+
+    /// Seconds that the run has taken, before it was stopped too.
+    fn elapsed(&self) -> f64 {
+        self.position.elapsed + self.start.elapsed().as_secs_f64()
+    }
+}
+
+/// Ends the run with an error that all ranks know to be that of `rank`.
+fn bail_together(world: &World, rank: usize, message: String) -> anyhow::Result<()> {
+    agree(world, if world.rank() == rank { Err(anyhow!(message)) } else { Ok(()) })?;
+    bail!("rank {rank} did not fail after all")
+}

@@ -1,0 +1,204 @@
+//! What a run saves, and how it goes on.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use tch::{Kind, Tensor};
+
+use super::Trainer;
+use crate::agreement::Stop;
+use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
+use crate::failure::{agree, usage};
+use crate::metrics::Metrics;
+
+impl Trainer<'_> {
+    /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
+    /// run goes on without this checkpoint. Collective.
+    pub(super) fn save(&mut self, is_best: bool) -> anyhow::Result<()> {
+        let checkpoint = self.checkpoint()?;
+        let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(()) };
+        if writer.is_busy() && !is_best && !checkpoint.state.is_complete {
+            log::debug!("the checkpoint before is still being written; this one is left out");
+            return Ok(());
+        }
+        match writer.finish() {
+            Ok(saved) => saved.into_iter().for_each(|saved| self.agreement.note_save(saved.took)),
+            Err(error) => log::warn!("{error:#}; the run goes on, and tries again later"),
+        }
+        writer.start(checkpoint, is_best);
+        Ok(())
+    }
+
+    /// Saves where the run stands, to the disk, because it is to stop. Collective.
+    pub(super) fn save_and_wait(&mut self, stop: Stop) -> anyhow::Result<()> {
+        let checkpoint = self.checkpoint()?;
+        let saved = self.writer.as_mut().zip(checkpoint).map(|(writer, checkpoint)| {
+            if let Err(error) = writer.finish() {
+                log::warn!("{error:#}");
+            }
+            writer.start(checkpoint, false);
+            writer.finish()
+        });
+        let saved = agree(self.world, saved.transpose().map(Option::flatten))?;
+        if let Some(Saved { path, .. }) = saved {
+            log::info!(
+                "{} after step {}; saved {}; go on with --resume auto --output {}",
+                stop.words(),
+                self.position.step,
+                path.display(),
+                self.output.display(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The end: waits until everything is on the disk. Collective.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        agree(self.world, self.writer.as_mut().map_or(Ok(None), Writer::finish))?;
+        if self.world.rank() == 0 {
+            log::info!(
+                "done: top-1 {:.2} % at best, on {} held-out pictures, in {:.1} s; results in {}",
+                self.position.best.unwrap_or(0.0) * 100.0,
+                self.sizes.val,
+                self.elapsed(),
+                self.output.display(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Where the run stands, on rank 0. Collective.
+    fn checkpoint(&self) -> anyhow::Result<Option<Checkpoint>> {
+        let (optimizer, scaler) = self.stepper.state()?;
+        let model = self.stepper.model.state();
+        // After an epoch's evaluation all ranks have the same statistics.
+        let position = &self.position;
+        let differ = self.world.size() > 1 && (position.losses > 0 || position.trained);
+        let buffers = if differ { self.buffers_of_all()? } else { Vec::new() };
+        if self.world.rank() != 0 {
+            return Ok(None);
+        }
+        let position = Position { elapsed: self.elapsed(), ..position.clone() };
+        let mut model = checkpoint::copies(&model);
+        for (name, mean) in means(&buffers) {
+            if let Some(entry) = model.iter_mut().find(|(known, _)| *known == name) {
+                entry.1 = backbones::from_torch(&mean);
+            }
+        }
+        let ranks = buffers.iter().enumerate().flat_map(|(rank, buffers)| {
+            buffers.iter().map(move |(name, tensor)| (of_rank(rank, name), tensor.shallow_clone()))
+        });
+        Ok(Some(Checkpoint {
+            state: State {
+                form: State::FORM,
+                is_complete: self.course.is_over(&position),
+                position,
+                ranks: self.world.size(),
+                dataset: self.sizes.clone(),
+                scaler,
+                plan: self.plan.fields.clone(),
+                versions: BTreeMap::from([("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+                files: BTreeMap::new(),
+            },
+            model,
+            optimizer: checkpoint::copies(&optimizer),
+            ranks: checkpoint::copies(&ranks.collect::<Vec<_>>()),
+            ema: Vec::new(),
+        }))
+    }
+
+    /// The buffers of every rank, on rank 0. Collective.
+    fn buffers_of_all(&self) -> anyhow::Result<Vec<Vec<(String, Tensor)>>> {
+        let buffers = self.stepper.model.buffers();
+        let mut all = Vec::new();
+        for rank in 0..self.world.size() {
+            let copies: Vec<_> = buffers.iter().map(|(_, tensor)| tensor.detach().copy()).collect();
+            self.stepper.group.broadcast(&copies, rank)?;
+            if self.world.rank() == 0 {
+                all.push(buffers.iter().map(|(name, _)| name.clone()).zip(copies).collect());
+            }
+        }
+        Ok(all)
+    }
+
+    /// Goes on from `checkpoint`. Collective.
+    pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
+        let Checkpoint { state, model, optimizer, ranks, .. } = checkpoint;
+        agree(self.world, self.refuse_other_data(&state))?;
+        if !self.course.is_phase_start(state.position.step) {
+            self.stepper.rehearse(self.plan.pictures.image_size)?;
+        }
+        let mut restore = || -> anyhow::Result<()> {
+            checkpoint::restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
+            if state.ranks == self.world.size() {
+                let prefix = of_rank(self.world.rank(), "");
+                let own = ranks
+                    .iter()
+                    .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor.clone())));
+                let own: Tensors = own.collect();
+                if !own.is_empty() {
+                    checkpoint::restore(&self.stepper.model.buffers(), &own).context("this rank's buffers")?;
+                }
+            }
+            self.stepper.load_state(&checkpoint::tensors(&optimizer), state.scaler)?;
+            Ok(())
+        };
+        let restored = restore();
+        agree(self.world, restored)?;
+        self.position = state.position;
+        if self.world.rank() == 0 {
+            let Position { step, epoch, .. } = self.position;
+            let ranks = match state.ranks {
+                ranks if ranks == self.world.size() => String::new(),
+                ranks => format!(", saved by {ranks} ranks"),
+            };
+            log::info!("goes on after step {step}, in epoch {}{ranks}", epoch + 1);
+        }
+        Ok(())
+    }
+
+    fn refuse_other_data(&self, state: &State) -> anyhow::Result<()> {
+        let (then, now) = (&state.dataset, &self.sizes);
+        if then == now {
+            return Ok(());
+        }
+        let shown = |sizes: &checkpoint::DatasetSize| {
+            format!("{} training and {} validation pictures of {} classes", sizes.train, sizes.val, sizes.classes.len())
+        };
+        let names = if shown(then) == shown(now) { ", and other names of classes" } else { "" };
+        Err(usage(format!("--resume: the data are others: {}, now {}{names}", shown(then), shown(now))))
+    }
+
+    /// Opens the files that rank 0 writes while the run goes on: those of a run that `goes_on` in its own folder are cut
+    /// back to where it stands. Collective.
+    pub(crate) fn open_metrics(&mut self, goes_on: bool) -> anyhow::Result<()> {
+        let Position { step, epoch, .. } = self.position;
+        let open = || -> anyhow::Result<Metrics> {
+            if !goes_on {
+                return Metrics::create(self.output);
+            }
+            Checkpoints::of_run(self.output).cut_back(step)?;
+            Metrics::resume(self.output, step, epoch)
+        };
+        let opened = (self.world.rank() == 0).then(open).transpose();
+        self.metrics = agree(self.world, opened)?;
+        Ok(())
+    }
+}
+
+/// The name of a buffer of one rank in a checkpoint.
+fn of_rank(rank: usize, name: &str) -> String {
+    format!("rank-{rank}/{name}")
+}
+
+/// The mean of each buffer of floating-point numbers over the ranks: what one rank of another number of them gets.
+fn means(buffers: &[Vec<(String, Tensor)>]) -> Vec<(String, Tensor)> {
+    let Some(first) = buffers.first() else { return Vec::new() };
+    let floats = first.iter().enumerate().filter(|(_, (_, tensor))| tensor.is_floating_point());
+    floats
+        .map(|(index, (name, tensor))| {
+            let all: Vec<_> = buffers.iter().map(|buffers| buffers[index].1.to_kind(Kind::Double)).collect();
+            (name.clone(), Tensor::stack(&all, 0).mean_dim([0].as_slice(), false, Kind::Double).to_kind(tensor.kind()))
+        })
+        .collect()
+}
