@@ -63,6 +63,7 @@ use failure::{Ending, Outcome};
 /// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
 pub fn main() -> ExitCode {
+    torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
     let cli = match Cli::try_parse() {
