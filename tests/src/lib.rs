@@ -222,7 +222,7 @@ fn is_open_mpi() -> bool {
     String::from_utf8_lossy(&version.stdout).contains("Open MPI")
 }
 
-/// A binary of another package of this workspace, up to date and of the same profile as the test that is running.
+/// A binary of another package of this workspace, or one of its examples (`examples/NAME`), up to date and of the same profile as the test that is running.
 ///
 /// # Panics
 /// If it cannot be built.
@@ -231,7 +231,7 @@ pub fn binary(name: &str) -> PathBuf {
     // Cargo builds a package's own binaries for its tests, but not those of another.
     BUILD.call_once(|| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }

@@ -96,6 +96,13 @@ impl Backbone {
         self.set_frozen(|_| false);
     }
 
+    /// The names of the head's parameters.
+    pub fn head(&self) -> Vec<String> {
+        let head = self.network.head();
+        let of_head = self.parameters.iter().filter(|parameter| parameter.node == head);
+        of_head.map(|parameter| parameter.name.clone()).collect()
+    }
+
     fn set_frozen(&self, frozen: impl Fn(NodeId) -> bool) {
         for (parameter, tensor) in self.parameters.iter().zip(&self.tensors) {
             self.frozen[parameter.node.index()].set(frozen(parameter.node));
@@ -226,6 +233,7 @@ mod tests {
         backbone.freeze_all_but_head();
         let names: Vec<_> = backbone.trained().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["linear.weight", "linear.bias"]);
+        assert_eq!(names, backbone.head());
         let before: Vec<_> = backbone.state().iter().map(|(_, tensor)| tensor.copy()).collect();
         let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
         backbone.forward(&pictures, true).sum(Kind::Float).backward();

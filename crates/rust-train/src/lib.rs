@@ -19,6 +19,7 @@ mod cores;
 mod data;
 mod device;
 mod download;
+mod ema;
 mod eval;
 mod evaluate;
 mod export;
@@ -26,6 +27,7 @@ mod failure;
 mod files;
 mod inference;
 mod logging;
+mod loss;
 mod metrics;
 mod model;
 mod output;
@@ -35,6 +37,8 @@ mod predict;
 mod process_group;
 mod profile;
 mod progress;
+mod progressive;
+mod recipe;
 mod resume;
 mod run_directory;
 mod schedule;
@@ -50,23 +54,49 @@ mod trainer;
 mod watchdog;
 mod weights;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
-pub use trainable::{Model, Module};
+pub use trainable::{Build, Model, Module, OwnModel, Setting};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, TrainArgs};
 use failure::{Ending, Outcome};
+use recipe::Recipe;
 
-/// Runs the program: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
+/// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
 pub fn main() -> ExitCode {
+    program(None)
+}
+
+/// As [`main`], with a model of the caller's own in the place of `--model`: a program with all of `rust-train`'s flags.
+///
+/// ```no_run
+/// use rust_train::{Module, OwnModel};
+/// use tch::nn;
+///
+/// let own = OwnModel::new("perceptron", 8, |setting| {
+///     let vs = nn::VarStore::new(setting.device);
+///     let (pixels, classes) = (3 * setting.image_size * setting.image_size, setting.classes);
+///     let layer = nn::linear(vs.root() / "layer", pixels as i64, classes as i64, Default::default());
+///     let module = nn::seq_t().add_fn(|pictures| pictures.flatten(1, -1)).add(layer);
+///     Ok(Box::new(Module::new(vs, module)))
+/// });
+/// # let _ =
+/// rust_train::main_with(own); // from main: mpirun -n 2 PROGRAM --epochs 10
+/// ```
+pub fn main_with(own: OwnModel) -> ExitCode {
+    program(Some(own))
+}
+
+fn program(own: Option<OwnModel>) -> ExitCode {
     torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::of(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             if speaks {
@@ -89,7 +119,7 @@ pub fn main() -> ExitCode {
     };
     logging::init(&world);
     let result = match &cli.command {
-        None => train::run(&cli.train, &world),
+        None => train(&cli.train, &arguments, &world, own.as_ref()),
         Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
         Some(Command::Profile(_)) => unreachable!("is done before MPI is up"),
@@ -107,6 +137,14 @@ pub fn main() -> ExitCode {
         }
         Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
     }
+}
+
+/// Trains as the command line says, and the recipe that it names.
+fn train(flags: &TrainArgs, arguments: &[OsString], world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    let Some(path) = &flags.config else { return train::run(flags, world, own) };
+    let recipe = Recipe::fetch(world, path)?;
+    let flags = failure::agree(world, recipe.complete(arguments))?;
+    train::run(&flags, world, own).map_err(|error| recipe.locate(error, arguments))
 }
 
 /// The exit status of what needs no other rank.

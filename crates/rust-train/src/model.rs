@@ -1,35 +1,74 @@
 //! The model of a run: built, its weights in place, its gradients connected.
 
-use backbones::{Backbone, WeightsError};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use architectures::Architecture;
+use backbones::{Backbone, Matching, WeightsError};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{ProcessGroup, to_device};
 use world::World;
 
 use crate::cli::DistributeBn;
-use crate::download;
 use crate::failure::{agree, usage};
+use crate::loss::Targets;
 use crate::plan::Plan;
-use crate::trainable::Model;
+use crate::trainable::{Model, OwnModel, Setting};
+use crate::{checkpoint, download};
 
 /// Mean and standard deviation of ImageNet's pixels, red, green and blue, in 0–1.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Builds the model and loads its weights, if some are named. Collective.
-pub(crate) fn build(world: &World, plan: &Plan, classes: usize, device: Device) -> anyhow::Result<Backbone> {
-    let backbone = Backbone::new(plan.architecture.network(classes), device);
-    if let Some((request, store)) = &plan.weights {
-        let path = download::fetch_once(world, store, request)?;
-        let loaded = backbone.load(&path, plan.matching);
-        let differences = agree(world, loaded.map_err(|error| usage(refused(&error))))?;
-        if world.rank() == 0 {
-            log::info!("weights from {}", path.display());
-            if !differences.is_empty() {
-                log::info!("drawn anew, because the weights do not fit:\n{differences}");
-            }
+/// Builds the model of the plan, or the caller's `own`, and loads its weights, if some are named. Collective.
+pub(crate) fn build(
+    world: &World,
+    plan: &Plan,
+    own: Option<&OwnModel>,
+    setting: &Setting,
+) -> anyhow::Result<Box<dyn Model>> {
+    let path = match &plan.weights {
+        Some((request, store)) => Some(download::fetch_once(world, store, request)?),
+        None => None,
+    };
+    if let (Some(path), 0) = (&path, world.rank()) {
+        log::info!("weights from {}", path.display());
+    }
+    let model = match (&plan.architecture, own) {
+        (Some(architecture), _) => {
+            of_catalogue(architecture, setting, path.as_deref(), plan.matching, world.rank() == 0)
+        }
+        (None, Some(own)) => build_own(own, setting, path.as_deref()),
+        (None, None) => Err(anyhow!("there is no model")),
+    };
+    agree(world, model)
+}
+
+fn of_catalogue(
+    architecture: &Architecture,
+    setting: &Setting,
+    weights: Option<&Path>,
+    matching: Matching,
+    speaks: bool,
+) -> anyhow::Result<Box<dyn Model>> {
+    let backbone = Backbone::new(architecture.network(setting.classes), setting.device);
+    if let Some(path) = weights {
+        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
+        if speaks && !differences.is_empty() {
+            log::info!("drawn anew, because the weights do not fit:\n{differences}");
         }
     }
-    Ok(backbone)
+    Ok(Box::new(backbone))
+}
+
+fn build_own(own: &OwnModel, setting: &Setting, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
+    let model = (own.build)(setting).with_context(|| format!("building {}", own.name))?;
+    if let Some(path) = weights {
+        let found = weights::read(path).map_err(|error| usage(format!("--weights: {error}")))?;
+        let restored = checkpoint::restore(&model.state(), &found.into_entries());
+        restored.map_err(|error| usage(format!("--weights {}: {error:#}", path.display())))?;
+    }
+    Ok(model)
 }
 
 /// What is wrong with weights, and what to do if it is only the head.
@@ -84,26 +123,6 @@ impl Normalize {
     }
 }
 
-/// What a batch is to be recognized as.
-#[derive(Debug)]
-pub(crate) struct Targets {
-    labels: Tensor,
-    /// The labels of the pictures that were mixed in, and the share of the first ones.
-    mixed: Option<(Tensor, f64)>,
-}
-
-impl Targets {
-    /// Mean cross-entropy of `logits`, those of the pictures from number `start` on.
-    pub(crate) fn loss(&self, logits: &Tensor, start: i64) -> Tensor {
-        let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
-        let loss = logits.cross_entropy_for_logits(&part(&self.labels));
-        match &self.mixed {
-            None => loss,
-            Some((labels, share)) => loss * *share + logits.cross_entropy_for_logits(&part(labels)) * (1.0 - share),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,17 +137,5 @@ mod tests {
             let got = pictures.double_value(&[0, channel as i64, 1, 1]);
             assert!((got - expected).abs() < 1e-5, "channel {channel}: {got}");
         }
-    }
-    #[test]
-    fn a_mixed_batch_has_two_losses() {
-        let logits = Tensor::from_slice(&[2.0f32, 0.0, -1.0, 0.5, 1.0, 0.0]).view([2, 3]);
-        let targets = |labels: &[i64], mixed: Option<(&[i64], f64)>| Targets {
-            labels: Tensor::from_slice(labels),
-            mixed: mixed.map(|(labels, share)| (Tensor::from_slice(labels), share)),
-        };
-        let loss = |targets: Targets| targets.loss(&logits, 0).double_value(&[]);
-        let (first, second) = (loss(targets(&[0, 1], None)), loss(targets(&[1, 2], None)));
-        let mixed = loss(targets(&[0, 1], Some((&[1, 2], 0.3))));
-        assert!((mixed - (0.3 * first + 0.7 * second)).abs() < 1e-6);
     }
 }

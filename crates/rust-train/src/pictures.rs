@@ -60,12 +60,20 @@ impl Source {
 impl Pictures {
     /// Validates the flags for a network.
     pub(crate) fn new(args: &DataArgs, architecture: &Architecture) -> anyhow::Result<Self> {
+        let pictures = Self::of_size(args, architecture.image_size)?;
+        let size = pictures.image_size;
+        architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        Ok(pictures)
+    }
+
+    /// Validates the flags for a network that was made for pictures of `made_for` × `made_for` pixels.
+    pub(crate) fn of_size(args: &DataArgs, made_for: usize) -> anyhow::Result<Self> {
         let source = match &args.data {
             None => Source::Digits,
             Some(path) if path.is_file() => Source::Hdf5(path.clone()),
             Some(path) => Source::Folder(path.clone()),
         };
-        let image_size = image_size(args.image_size, &source, architecture)?;
+        let image_size = image_size(args.image_size, &source, made_for)?;
         let crop = crop(args.crop_padding, image_size)?;
         let resize = if crop == Crop::Resized { image_size * 8 / 7 } else { image_size };
         let contents = match args.cache_format {
@@ -113,18 +121,15 @@ impl Pictures {
     }
 }
 
-fn image_size(wanted: Option<usize>, source: &Source, architecture: &Architecture) -> anyhow::Result<usize> {
+fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow::Result<usize> {
     let side = digits::SIDE;
-    let size = match (wanted, source) {
+    Ok(match (wanted, source) {
         (Some(size), Source::Digits) if size != side => {
             return Err(usage(format!("--image-size {size}: the digits are {side}×{side} pixels")));
         }
         (_, Source::Digits) => side,
-        (size, Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(architecture.image_size),
-    };
-    let network = architecture.network(1);
-    network.shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
-    Ok(size)
+        (size, Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(made_for),
+    })
 }
 
 fn crop(padding: Option<usize>, image_size: usize) -> anyhow::Result<Crop> {

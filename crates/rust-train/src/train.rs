@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use architectures::Network;
 use dataset::{LastBatch, Loader, LoaderConfig};
 use layout::Shard;
 use torch_ext::set_tf32;
@@ -15,22 +14,24 @@ use crate::agreement::Agreement;
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::cli::TrainArgs;
 use crate::failure::{Ending, agree, usage};
+use crate::loss::Criterion;
 use crate::model::Normalize;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
 use crate::timeline::Timeline;
-use crate::trainable::Model;
+use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
-use crate::{announce, cores, data, device, model, process_group, resume, run_directory, seed};
+use crate::{announce, cores, data, device, model, process_group, recipe, resume, run_directory, seed};
 
-/// Trains as the flags say. Every rank calls it; every rank gets the same result or the job ends.
-pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
+/// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
+/// result or the job ends.
+pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
     let start = Instant::now();
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
-    let plan = agree(world, Plan::new(cli, world.size()))?;
+    let plan = agree(world, Plan::new(cli, world.size(), own))?;
     let beginning = resume::find(world, &plan)?;
     if let Some(checkpoint) = &beginning.checkpoint {
         agree(world, resume::compare(&plan, &checkpoint.state.plan))?;
@@ -43,9 +44,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     set_tf32(plan.training.tf32)?;
 
     let dataset = data::prepare(world, &plan.pictures, cores, plan.batch.global())?;
-    let backbone = model::build(world, &plan, dataset.classes.len(), device)?;
-    let network = backbone.network().clone();
-    let mut model: Box<dyn Model> = Box::new(backbone);
+    let setting = Setting { classes: dataset.classes.len(), image_size: plan.pictures.image_size, device };
+    let mut model = model::build(world, &plan, own, &setting)?;
     let timeline = Timeline::start(world, device, plan.trace.is_some())?;
     let group = process_group::connect(world, device, &timeline)?;
     if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
@@ -57,14 +57,18 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     if is_frozen && !model.set_backbone_frozen(true) {
         return agree(world, Err(usage("--freeze backbone: this model does not know what its head is")));
     }
+    if plan.training.backbone_lr_scale != 1.0 && model.head().is_empty() {
+        return agree(world, Err(usage("--backbone-lr-scale: this model does not know what its head is")));
+    }
     let stepper = Stepper::new(&plan, &*model, device, &group, &timeline).map_err(anyhow::Error::from);
     let stepper = agree(world, stepper)?;
     let output = match &beginning.folder {
         Some(folder) => folder.clone(),
         None => run_directory::create(world, &plan)?,
     };
+    agree(world, if world.rank() == 0 { recipe::save(&plan.flags, &output) } else { Ok(()) })?;
     if world.rank() == 0 {
-        describe(world, &plan, &network, &dataset, &output);
+        describe(world, &plan, &*model, &dataset, &output);
     }
 
     let config = LoaderConfig {
@@ -87,6 +91,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
     if let Some(left) = limit.left(Instant::now()) {
         log::info!("saves and ends in time for the end of the job in {} min", left.as_secs() / 60);
     }
+    let criterion = Criterion::new(&plan.training, dataset.train.labels(), dataset.classes.len(), device);
     let sizes = DatasetSize { train: dataset.train.len(), val: dataset.val.len(), classes: dataset.classes };
     let mut trainer = Trainer {
         world,
@@ -101,6 +106,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
         val: loader(dataset.val),
         sizes,
         normalize: Normalize::new(device),
+        criterion,
         output: &output,
         metrics: None,
         writer: (world.rank() == 0).then(|| Writer::new(&output, plan.run.keep_checkpoints)),
@@ -123,19 +129,15 @@ pub(crate) fn run(cli: &TrainArgs, world: &World) -> anyhow::Result<Ending> {
 }
 
 fn schedule(plan: &Plan, course: &Course) -> Schedule {
-    Schedule {
-        peak: plan.training.lr,
-        warmup_steps: (plan.training.warmup_epochs * course.steps_per_epoch as f64).round() as usize,
-        total_steps: course.total_steps,
-    }
+    plan.training.learning_rate.in_steps(course.steps_per_epoch, course.total_steps)
 }
 
-fn describe(world: &World, plan: &Plan, network: &Network, dataset: &dataset::Dataset, output: &Path) {
-    let cost = network.cost(plan.pictures.image_size, plan.pictures.image_size);
-    let cost = cost.map_or(String::new(), |cost| {
-        format!(", {:.2} M parameters, {:.3} GMACs a picture", cost.parameters as f64 / 1e6, cost.macs as f64 / 1e9)
-    });
-    log::info!("{} at {}×{} pixels{cost}", plan.architecture.name, plan.pictures.image_size, plan.pictures.image_size);
+fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Dataset, output: &Path) {
+    let size = plan.pictures.image_size;
+    let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
+    let cost = plan.architecture.and_then(|known| known.network(dataset.classes.len()).cost(size, size).ok());
+    let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs a picture", cost.macs as f64 / 1e9));
+    log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.model, parameters as f64 / 1e6);
     log::info!(
         "{} training and {} validation pictures of {} classes; {} ranks × {} pictures = a batch of {}",
         dataset.train.len(),
@@ -145,5 +147,5 @@ fn describe(world: &World, plan: &Plan, network: &Network, dataset: &dataset::Da
         plan.batch.per_rank(),
         plan.batch.global(),
     );
-    log::info!("results in {}", output.display());
+    log::info!("{}; every flag is in {}", recipe::summary(&plan.flags), output.join(recipe::PLAN_FILE).display());
 }

@@ -1,8 +1,8 @@
 //! What can be trained: the networks of `backbones`, or a module of somebody's own.
 
 use backbones::Backbone;
-use tch::Tensor;
 use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
 use torch_ext::ProcessGroup;
 
 /// A model that the trainer can train. All methods are called on every rank, in the same order.
@@ -21,6 +21,11 @@ pub trait Model {
         let mut state = self.parameters();
         state.extend(self.buffers());
         state
+    }
+
+    /// The names of the head's parameters; none where the model does not know what its head is.
+    fn head(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Freezes all but the head, or trains everything again. Gives whether the model knows what its head is.
@@ -53,6 +58,10 @@ impl Model for Backbone {
         Self::state(self)
     }
 
+    fn head(&self) -> Vec<String> {
+        Self::head(self)
+    }
+
     fn set_backbone_frozen(&self, frozen: bool) -> bool {
         if frozen {
             self.freeze_all_but_head();
@@ -65,6 +74,45 @@ impl Model for Backbone {
     fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
         Self::synchronize_batch_norm(self, group);
         true
+    }
+}
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Classes to tell apart: as many logits.
+    pub classes: usize,
+    /// Height and width of the pictures, in pixels.
+    pub image_size: usize,
+    /// Where its parameters must be.
+    pub device: Device,
+}
+
+/// Builds a model. libtorch's generator has been seeded: what is drawn from it is the same on every rank and in every
+/// run of the same seed.
+pub type Build = dyn Fn(&Setting) -> anyhow::Result<Box<dyn Model>>;
+
+/// A model of the caller's own, for [`main_with`](crate::main_with).
+pub struct OwnModel {
+    pub(crate) name: String,
+    pub(crate) image_size: usize,
+    pub(crate) build: Box<Build>,
+}
+
+impl OwnModel {
+    /// A model called `name`, made for pictures of `image_size` × `image_size` pixels, which `build` builds.
+    pub fn new(
+        name: &str,
+        image_size: usize,
+        build: impl Fn(&Setting) -> anyhow::Result<Box<dyn Model>> + 'static,
+    ) -> Self {
+        Self { name: name.to_owned(), image_size, build: Box::new(build) }
+    }
+}
+
+impl std::fmt::Debug for OwnModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnModel({})", self.name)
     }
 }
 

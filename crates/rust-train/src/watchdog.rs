@@ -2,7 +2,7 @@
 //! job ends.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ impl Watchdog {
                 if activity.beats() != last.0 || slept > period * 2 + Duration::from_secs(2) {
                     last = (activity.beats(), Instant::now());
                 } else if last.1.elapsed() >= patience {
-                    bark(&activity, patience);
+                    return bark(&activity, patience, &ended);
                 }
             }
         });
@@ -42,14 +42,15 @@ impl Watchdog {
     }
 }
 
-/// Says what this rank does, and ends the job: whoever waits for another rank names it and aborts; where nobody waits,
-/// this does.
-fn bark(activity: &Activity, patience: Duration) -> ! {
+/// Says what this rank does, and ends the job: whoever waits for another rank names it, and the run ends with that; where
+/// nobody waits, this ends it.
+fn bark(activity: &Activity, patience: Duration, ended: &Receiver<()>) {
     let stood = format!("no step has ended for {:.0} s", patience.as_secs_f64());
     log::error!("{stood}; this rank is in {}", activity.describe());
     world::give_up_waiting();
-    std::thread::sleep(LAST_WORDS);
-    world::abort(&format!("{stood}: in {}", activity.describe()), 1)
+    if ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+        world::abort(&format!("{stood}: in {}", activity.describe()), 1)
+    }
 }
 
 impl Drop for Watchdog {

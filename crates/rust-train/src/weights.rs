@@ -11,12 +11,12 @@ pub(crate) fn request(
     architecture: &Architecture,
     args: &ModelArgs,
 ) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
-    of_flags(architecture, args.weights.as_deref(), args.weights_sha256.as_deref(), args.pretrained, &args.store)
+    of_flags(Some(architecture), args.weights.as_deref(), args.weights_sha256.as_deref(), args.pretrained, &args.store)
 }
 
 /// The same, from flags one by one.
 pub(crate) fn of_flags(
-    architecture: &Architecture,
+    architecture: Option<&Architecture>,
     weights: Option<&str>,
     sha256: Option<&str>,
     pretrained: bool,
@@ -31,7 +31,8 @@ pub(crate) fn of_flags(
     Ok(Some((request, download::store(store)?)))
 }
 
-fn published(architecture: &Architecture) -> anyhow::Result<String> {
+fn published(architecture: Option<&Architecture>) -> anyhow::Result<String> {
+    let architecture = architecture.ok_or_else(|| usage("--pretrained: nobody publishes weights of your own model"))?;
     let published = architecture.published.ok_or_else(|| {
         let name = architecture.name;
         usage(format!("--pretrained: nobody publishes weights of {name} at a known address; use --weights"))

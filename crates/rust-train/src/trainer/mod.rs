@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
-use dataset::{Batch, Loader};
-use tch::Device;
+use dataset::{Batch, Batches, Loader};
+use tch::{Device, Tensor};
 use world::{Reduction, World};
 
 use crate::agreement::{Agreement, Pass, Stop};
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::evaluate::{Scores, evaluate};
 use crate::failure::{Ending, agree};
+use crate::loss::Criterion;
 use crate::metrics::{EpochLine, Metrics, StepLine};
 use crate::model::{self, Normalize};
 use crate::plan::{OnNan, Plan};
@@ -43,6 +44,7 @@ pub(crate) struct Trainer<'a> {
     pub val: Loader,
     pub sizes: DatasetSize,
     pub normalize: Normalize,
+    pub criterion: Criterion,
     pub output: &'a Path,
     /// Rank 0's.
     pub metrics: Option<Metrics>,
@@ -89,7 +91,7 @@ impl Trainer<'_> {
         let title = format!("epoch {}/{}", epoch + 1, self.course.epochs);
         let progress = Progress::new(self.world, &title, "steps", steps.len() as u64);
         let begin = time::synchronized(self.device);
-        let mut batches = self.train.train(epoch as u64, first - steps.start);
+        let mut batches = self.batches(epoch, first - steps.start);
         let mut stop = None;
         while self.position.step < steps.end && stop.is_none() {
             let batch =
@@ -114,14 +116,23 @@ impl Trainer<'_> {
         Ok((pace, stop))
     }
 
+    /// The training batches of an epoch from one on, of the size that pictures have grown to by then.
+    fn batches(&self, epoch: usize, first: usize) -> Batches {
+        match self.plan.growth.map(|growth| growth.side(epoch)) {
+            Some(side) if side != self.plan.pictures.image_size => self.train.at_side(side).train(epoch as u64, first),
+            _ => self.train.train(epoch as u64, first),
+        }
+    }
+
     /// One step; its loss on this rank, and whether the run is to stop after it.
     fn step(&mut self, batch: &Batch) -> anyhow::Result<(f64, Option<Stop>)> {
         let start = Instant::now();
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
         let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
-        let rate = self.schedule.learning_rate(number);
-        let Step { loss, agreed } = self.stepper.step(&pictures, &targets, number, rate, &mut self.agreement)?;
+        let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
+        let rate = self.schedule.at(number);
+        let Step { loss, agreed } = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
         match agreed.pass {
             Pass::Good => self.position.skipped = 0,
             Pass::BadLoss => self.leave_out(agreed.rank)?,
@@ -173,9 +184,14 @@ impl Trainer<'_> {
 
     /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far.
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
-        let Stepper { model, group, .. } = self.stepper;
-        model::distribute_buffers(model, group, self.plan.training.distribute_bn)?;
-        let scores = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let distribute = self.plan.training.distribute_bn;
+        model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
+        let scores = self.stepper.with_average(|stepper| {
+            if stepper.ema.is_some() {
+                model::distribute_buffers(stepper.model, stepper.group, distribute)?;
+            }
+            evaluate(stepper, &self.val, &self.normalize, self.world.control())
+        })?;
         let is_best = self.position.best.is_none_or(|best| scores.top1 > best);
         if is_best {
             self.position.best = Some(scores.top1);
@@ -194,7 +210,9 @@ impl Trainer<'_> {
         // Gradients travel and move in other groups now. What the optimizer knows of the head it keeps.
         let (optimizer, scaler) = self.stepper.state()?;
         let stepper = Stepper::new(self.plan, model, self.device, group, timeline).map_err(anyhow::Error::from);
+        let ema = self.stepper.ema.take();
         self.stepper = agree(self.world, stepper)?;
+        self.stepper.ema = ema;
         self.stepper.load_state(&optimizer, scaler)?;
         self.is_frozen = false;
         if self.world.rank() == 0 {

@@ -1,0 +1,105 @@
+//! rust-train with a model in which something goes wrong: `FAULT=WHAT:RANK:PASS`, on one rank, in one forward pass in
+//! training. The model has all that makes it hard to go on after a stop: BatchNorm, dropout, several layers.
+
+use std::cell::Cell;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rust_train::{Model, Module, OwnModel, Setting};
+use rustix::process::{Signal, getpid, kill_process};
+use tch::nn::{self, Module as _, ModuleT};
+use tch::{Kind, Tensor};
+
+#[derive(Debug)]
+struct Net {
+    layers: [nn::Conv2D; 2],
+    norms: [nn::BatchNorm; 2],
+    head: nn::Linear,
+}
+
+impl Net {
+    fn new(path: &nn::Path<'_>, classes: i64) -> Self {
+        let same = nn::ConvConfig { padding: 1, ..nn::ConvConfig::default() };
+        let conv = |name: &str, input| nn::conv2d(path / name, input, 24, 3, same);
+        let norm = |name: &str| nn::batch_norm2d(path / name, 24, nn::BatchNormConfig::default());
+        Self {
+            layers: [conv("conv1", 3), conv("conv2", 24)],
+            norms: [norm("norm1"), norm("norm2")],
+            head: nn::linear(path / "head", 24, classes, nn::LinearConfig::default()),
+        }
+    }
+}
+
+impl ModuleT for Net {
+    fn forward_t(&self, pictures: &Tensor, train: bool) -> Tensor {
+        let mut values = pictures.shallow_clone();
+        for (layer, norm) in self.layers.iter().zip(&self.norms) {
+            values = layer.forward(&values).apply_t(norm, train).relu();
+        }
+        self.head.forward(&values.adaptive_avg_pool2d([1, 1]).flatten(1, -1).dropout(0.2, train))
+    }
+}
+
+/// A model with a fault.
+struct Faulty {
+    model: Module<Net>,
+    /// What, and in which pass in training; none on the other ranks.
+    fault: Option<(String, usize)>,
+    passes: Cell<usize>,
+}
+
+impl Faulty {
+    fn fail(&self, what: &str, logits: Tensor) -> Tensor {
+        match what {
+            "nan" => return logits * f64::NAN,
+            "memory" => drop(Tensor::zeros([1 << 50], (Kind::Float, logits.device()))), // 4 PiB
+            "hang" => std::thread::sleep(Duration::from_secs(1000)),
+            "stop" => kill_process(getpid(), Signal::STOP).unwrap(),
+            "usr1" => kill_process(getpid(), Signal::USR1).unwrap(),
+            "term-twice" => (0..2).for_each(|_| kill_process(getpid(), Signal::TERM).unwrap()),
+            "kill" => kill_process(getpid(), Signal::KILL).unwrap(),
+            "panic" => panic!("out of cheese"),
+            other => panic!("no fault is called {other}"),
+        }
+        logits
+    }
+}
+
+impl Model for Faulty {
+    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
+        let logits = self.model.forward(pictures, train);
+        let pass = self.passes.get();
+        self.passes.set(pass + usize::from(train));
+        match &self.fault {
+            Some((what, when)) if train && pass == *when => self.fail(what, logits),
+            _ => logits,
+        }
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.model.parameters()
+    }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        self.model.buffers()
+    }
+}
+
+/// The fault of this rank. The launcher's variable is good enough for a test.
+fn fault() -> Option<(String, usize)> {
+    let rank = ["OMPI_COMM_WORLD_RANK", "PMI_RANK"].iter().find_map(|name| std::env::var(name).ok());
+    let fault = std::env::var("FAULT").ok()?;
+    let mut parts = fault.split(':');
+    let (what, who, when) = (parts.next()?, parts.next()?, parts.next()?);
+    (who == "all" || who == rank.as_deref().unwrap_or("0")).then(|| (what.to_owned(), when.parse().unwrap()))
+}
+
+fn build(setting: &Setting) -> anyhow::Result<Box<dyn Model>> {
+    let vs = nn::VarStore::new(setting.device);
+    let net = Net::new(&vs.root(), setting.classes as i64);
+    Ok(Box::new(Faulty { model: Module::new(vs, net), fault: fault(), passes: Cell::new(0) }))
+}
+
+fn main() -> ExitCode {
+    rust_train::main_with(OwnModel::new("faulty", 16, build))
+}
