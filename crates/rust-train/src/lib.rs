@@ -94,6 +94,7 @@ pub fn main_with(own: OwnModel) -> ExitCode {
 }
 
 fn program(own: Option<OwnModel>) -> ExitCode {
+    torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
     let arguments: Vec<_> = std::env::args_os().collect();

@@ -153,6 +153,9 @@ impl Trainer<'_> {
             }
         }
         self.position.step += 1;
+        if number == 0 && self.world.rank() == 0 {
+            log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
+        }
         self.losses.push(loss);
         self.compare_replicas()?;
         self.stepper.timeline.activity().beat();
