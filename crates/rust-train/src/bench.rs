@@ -115,7 +115,7 @@ fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize) -> anyhow::Resu
         Mode::Weak => whole.batch.global() / size * ranks,
     };
     let mut train = args.train.clone();
-    train.batch = batch;
+    train.batch.pictures = batch;
     Plan::new(&train, ranks, None)
 }
 

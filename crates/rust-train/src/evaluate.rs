@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use world::{Channel, Reduction};
 
 use crate::model::Normalize;
+use crate::spent::Work;
 use crate::step::Stepper;
 
 /// The samples with the highest loss that are kept.
@@ -51,25 +52,31 @@ pub(crate) struct Tally {
     worst: Vec<Miss>,
 }
 
-/// Evaluates the model of `stepper` on all pictures of `loader`. Every rank gets the same. Collective.
+/// Evaluates the model of `stepper` on all pictures of `loader`. Every rank gets the same, and asks `goes_on` equally
+/// often, which must say the same on all; `None` where it said no. Collective.
 pub(crate) fn evaluate(
     stepper: &Stepper<'_>,
     loader: &Loader,
     normalize: &Normalize,
     channel: &Channel,
-) -> anyhow::Result<Tally> {
+    mut goes_on: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<Option<Tally>> {
     let mut tally = Tally::default();
     let mut index = loader.evaluated().start;
-    tch::no_grad(|| -> anyhow::Result<()> {
-        for batch in loader.evaluate() {
-            let batch = batch?;
-            let logits = stepper.forward(&normalize.pictures(&batch)?, false)?.to_kind(Kind::Float);
+    let mut batches = loader.evaluate();
+    for _ in 0..loader.evaluation_steps() {
+        if let Some(batch) = batches.next().transpose()? {
+            let forward = || stepper.forward(&normalize.pictures(&batch)?, false);
+            let logits = stepper.timeline.span(Work::Evaluation, || tch::no_grad(forward))?.to_kind(Kind::Float);
             tally.add(&logits, &batch.labels, index)?;
             index += batch.len();
         }
-        Ok(())
-    })?;
-    tally.gather(channel)
+        stepper.timeline.activity().beat();
+        if !goes_on()? {
+            return Ok(None);
+        }
+    }
+    tally.gather(channel).map(Some)
 }
 
 impl Tally {

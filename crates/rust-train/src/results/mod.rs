@@ -1,6 +1,7 @@
 //! What rank 0 writes while a run goes on, for programs and for people.
 //!
-//! `metrics.jsonl` is the run's record; a run that cannot write it ends. Everything else follows from it and from the last
+//! `metrics.jsonl` is the run's record: what a full disk does not take of it waits, and a run that cannot write it in the end
+//! has failed. Everything else follows from it and from the last
 //! evaluation (`metrics.csv`, TensorBoard's events, `evaluation.json`, `environment.json`, `report.html`): where that
 //! cannot be written the run says so and goes on.
 
@@ -101,6 +102,11 @@ impl Results {
             self.refresh(val);
         }
         Ok(())
+    }
+
+    /// Writes down what a full disk has not taken so far.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        self.lines.settle()
     }
 
     /// The run ends, `how`, after `step` steps.
