@@ -26,7 +26,7 @@ use crate::spent::Work;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
 use crate::timeline::Timeline;
-use crate::trainable::Model;
+use crate::trainable::{OwnModel, Setting};
 use crate::{announce, cores, data, device, model, process_group, results, run_directory, seed, time, train};
 
 /// Steps before the first window, at least: gradients are put in buckets anew after the first, libraries try their
@@ -41,14 +41,16 @@ struct Bench<'a> {
     device: Device,
     cores: usize,
     train: Arc<dataset::ImageSet>,
-    classes: usize,
+    setting: Setting,
+    own: Option<&'a OwnModel>,
 }
 
 /// Measures as the flags say, prints the table, and writes the files. Collective.
-pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
     let counts = agree(world, counts(args, world.size()))?;
     let mode = if args.strong { Mode::Strong } else { Mode::Weak };
-    let plans: anyhow::Result<Vec<_>> = counts.iter().map(|&ranks| plan(args, mode, ranks, world.size())).collect();
+    let plans: anyhow::Result<Vec<_>> =
+        counts.iter().map(|&ranks| plan(args, mode, ranks, world.size(), own)).collect();
     let plans = agree(world, plans)?;
     let largest = plans.last().context("there is a number of ranks")?;
     let device = agree(world, device::select(&largest.device, world))?;
@@ -61,8 +63,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
     let dataset = data::prepare(world, &largest.pictures, cores, largest.batch.global())?;
     let name = format!("bench-{}", largest.name());
     let output = run_directory::create_named(world, largest.output.as_deref(), &name)?;
-    let (train, classes) = (Arc::new(dataset.train), dataset.classes.len());
-    let bench = Bench { args, mode, device, cores, train, classes };
+    let setting = Setting { classes: dataset.classes.len(), image_size: largest.pictures.image_size, device };
+    let bench = Bench { args, mode, device, cores, train: Arc::new(dataset.train), setting, own };
     let mut points = Vec::new();
     for plan in &plans {
         points.push(bench.point(world, plan)?);
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
             && let Some(point) = points.last()
         {
             let Point { ranks, batch, images_per_second, .. } = point;
-            log::info!("{ranks} ranks × {} pictures: {images_per_second:.0} images/s", batch / ranks);
+            log::info!("ranks × pictures {ranks} × {}: {images_per_second:.0} images/s", batch / ranks);
         }
     }
     let scaling = bench.scaling(largest, points);
@@ -106,15 +108,15 @@ fn counts(args: &BenchArgs, size: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// The plan for `ranks` of the job's `size`.
-fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize) -> anyhow::Result<Plan> {
-    let whole = Plan::new(&args.train, size)?;
+fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize, own: Option<&OwnModel>) -> anyhow::Result<Plan> {
+    let whole = Plan::new(&args.train, size, own)?;
     let batch = match mode {
         Mode::Strong => whole.batch.global(),
         Mode::Weak => whole.batch.global() / size * ranks,
     };
     let mut train = args.train.clone();
     train.batch = batch;
-    Plan::new(&train, ranks)
+    Plan::new(&train, ranks, own)
 }
 
 fn write(output: &std::path::Path, scaling: &Scaling) -> anyhow::Result<()> {
@@ -147,8 +149,7 @@ impl Bench<'_> {
 
     /// Trains for a while on all ranks of `world`. Collective.
     fn measure(&self, world: &World, plan: &Plan) -> anyhow::Result<Point> {
-        let backbone = model::build(world, plan, self.classes, self.device)?;
-        let mut model: Box<dyn Model> = Box::new(backbone);
+        let mut model = model::build(world, plan, self.own, &self.setting)?;
         let timeline = Timeline::exact(self.device);
         let group = process_group::connect(world, self.device, &timeline)?;
         if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
@@ -215,7 +216,7 @@ impl Bench<'_> {
         machine.push(fact("command", std::env::args().collect::<Vec<_>>().join(" ")));
         Scaling {
             mode: self.mode,
-            subject: format!("{} at {side}×{side} pixels", plan.architecture.name),
+            subject: format!("{} at {side}×{side} pixels", plan.model),
             machine,
             windows: self.args.windows,
             points,
@@ -300,10 +301,10 @@ mod tests {
     fn the_batch_grows_in_weak_scaling_alone() {
         let batches = |flags: &str, mode| {
             let args = args(flags);
-            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4).unwrap().batch.global())
+            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4, None).unwrap().batch.global())
         };
         assert_eq!(batches("--batch 64", Mode::Weak), [16, 32, 64]);
         assert_eq!(batches("--batch 64", Mode::Strong), [64, 64, 64]);
-        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4).is_err(), "the ranks cannot share it");
+        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4, None).is_err(), "the ranks cannot share it");
     }
 }

@@ -11,7 +11,9 @@ use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
 use crate::evaluate::{Scores, evaluate, show};
 use crate::failure::{Ending, agree, usage};
+use crate::model;
 use crate::results::{self, Results};
+use crate::step::Stepper;
 
 impl Trainer<'_> {
     /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
@@ -203,6 +205,8 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
+        let Stepper { model, group, .. } = self.stepper;
+        model::distribute_buffers(model, group, self.plan.training.distribute_bn)?;
         let tally = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
