@@ -120,7 +120,7 @@ impl Tally {
         for [label, taken, count] in gather_rows(channel, &entries)? {
             confusion.add_many(label as u32, taken as u32, count);
         }
-        let worst: Vec<_> = self.worst.iter().map(Miss::to_bits).collect();
+        let worst: Vec<_> = self.worst.iter().map(|miss| miss.to_bits()).collect();
         self.worst = gather_rows(channel, &worst)?.into_iter().map(Miss::of_bits).collect();
         self.keep_worst();
         let [right, among_five, samples] = counts;
@@ -189,8 +189,8 @@ pub(crate) fn text(path: &Path) -> String {
 }
 
 impl Miss {
-    fn to_bits(&self) -> [u64; 6] {
-        let Self { index, label, predicted, probability, label_probability, loss } = *self;
+    fn to_bits(self) -> [u64; 6] {
+        let Self { index, label, predicted, probability, label_probability, loss } = self;
         let [probability, label_probability, loss] = [probability, label_probability, loss].map(f64::to_bits);
         [index as u64, label.into(), predicted.into(), probability, label_probability, loss]
     }
