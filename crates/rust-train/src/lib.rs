@@ -149,7 +149,7 @@ fn run_verb(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, world).map(|()| Ending::Complete),
         Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
-        Some(Command::Bench(args)) => bench::run(args, world),
+        Some(Command::Bench(args)) => bench::run(args, world, own),
         Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
         Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
         Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),

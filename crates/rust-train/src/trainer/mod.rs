@@ -101,11 +101,8 @@ impl Trainer<'_> {
             progress.update((step - steps.start) as u64, || {
                 let pace = pace(step - first, begin.elapsed().as_secs_f64());
                 let left = pace.seconds_per_step * (self.course.total_steps - step) as f64;
-                format!(
-                    "loss {loss:.3}, lr {:.3e}, {pace}, {} in all",
-                    self.schedule.learning_rate(step - 1),
-                    left_words(left)
-                )
+                let rate = self.schedule.learning_rate(step - 1);
+                format!("loss {loss:.3}, lr {rate:.2e}, {}, {} in all", pace.brief(), left_words(left))
             });
             let interval = self.plan.run.checkpoint_steps;
             if self.position.step < steps.end && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps))
