@@ -12,16 +12,18 @@ use anyhow::{Context, bail};
 use dataset::{Batch, Batches, Loader};
 use layout::Shard;
 use report::{Mode, Point, Scaling};
-use tch::Device;
+use tch::{Device, Tensor};
 use torch_ext::set_tf32;
 use world::{Signals, World};
 
 use crate::agreement::{Agreement, Pass};
 use crate::cli::BenchArgs;
 use crate::failure::{Ending, agree, to_failure, usage};
+use crate::loss::Criterion;
 use crate::model::Normalize;
 use crate::output::print;
 use crate::plan::Plan;
+use crate::schedule::Rate;
 use crate::spent::Work;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
@@ -163,7 +165,9 @@ impl Bench<'_> {
             stepper: agree(world, stepper)?,
             agreement: Agreement::new(world, signals, TimeLimit::NONE),
             normalize: Normalize::new(self.device),
-            rate: plan.training.lr * 1e-3, // a loss that runs away is no measurement
+            criterion: Criterion::new(&plan.training, self.train.labels(), self.setting.classes, self.device),
+            // A loss that runs away is no measurement.
+            rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None },
             batches: loader.train(0, 0),
             loader,
             epoch: 0,
@@ -229,7 +233,8 @@ struct Runner<'a> {
     stepper: Stepper<'a>,
     agreement: Agreement<'a>,
     normalize: Normalize,
-    rate: f64,
+    criterion: Criterion,
+    rate: Rate,
     loader: Loader,
     batches: Batches,
     epoch: u64,
@@ -243,7 +248,8 @@ impl Runner<'_> {
             let timeline = self.stepper.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
             let (pictures, targets) = (self.normalize.pictures(&batch)?, self.normalize.targets(&batch));
-            let step = self.stepper.step(&pictures, &targets, self.step, self.rate, &mut self.agreement)?;
+            let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
+            let step = self.stepper.step(&pictures, &loss, self.step, self.rate, &mut self.agreement)?;
             self.step += 1;
             match step.agreed {
                 agreed if agreed.stop.is_some() => bail!("stopped before everything was measured"),

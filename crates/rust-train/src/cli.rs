@@ -1,16 +1,22 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
 mod bench;
+mod data;
 mod models;
+mod optimization;
 mod run;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::Serialize;
 
 pub use bench::{BenchArgs, ReportArgs};
+pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
+pub use optimization::{ClassWeights, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 pub use run::{OnNan, RunArgs};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
@@ -112,7 +118,8 @@ pub struct FetchArgs {
 }
 
 /// Where fetched files are kept, and how they get there.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct StoreArgs {
     /// Folder for fetched files. Default: rust-train in the user's cache folder
     #[arg(long, value_name = "DIR", help_heading = "Fetching")]
@@ -137,16 +144,30 @@ pub struct StoreArgs {
     pub stall_timeout: f64,
 }
 
-/// The flags of a training run.
-#[derive(Args, Clone, Debug)]
+/// The flags of a training run. As a table they are the file that `--config` reads.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TrainArgs {
+    /// Take flags from a TOML file: its keys are their names, as in `lr = 0.1`. The command line wins. A path, or a recipe
+    /// inside the program: digits, cifar10, finetune, imagenet-resnet50
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
     /// Where the pictures come from
     #[command(flatten)]
+    #[serde(flatten)]
     pub data: DataArgs,
 
     /// What happens to training pictures
     #[command(flatten)]
+    #[serde(flatten)]
     pub augmentation: AugmentationArgs,
+
+    /// What is minimized, and by which steps
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub optimization: OptimizationArgs,
 
     /// The network's name
     #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model")]
@@ -170,11 +191,11 @@ pub struct TrainArgs {
     pub weights_match: Option<WeightsMatch>,
 
     /// Leave these parts as they are
-    #[arg(long, value_enum, value_name = "PART", help_heading = "Model")]
-    pub freeze: Option<Freeze>,
+    #[arg(long, value_enum, value_name = "PART", default_value_t = Freeze::None, help_heading = "Model")]
+    pub freeze: Freeze,
 
     /// Epochs after which everything is trained. Default: never
-    #[arg(long, value_name = "N", requires = "freeze", help_heading = "Model")]
+    #[arg(long, value_name = "N", help_heading = "Model")]
     pub freeze_epochs: Option<usize>,
 
     /// Passes over the training pictures
@@ -184,38 +205,6 @@ pub struct TrainArgs {
     /// Pictures per step over all ranks; the ranks must be able to share them evenly
     #[arg(long, default_value_t = 64, help_heading = "Training")]
     pub batch: usize,
-
-    /// Highest learning rate of the schedule: a linear warm-up, then a half cosine down to zero
-    #[arg(long, default_value_t = 0.1, help_heading = "Training")]
-    pub lr: f64,
-
-    /// Epochs of warm-up. Default: a quarter of all, at most 5
-    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, help_heading = "Training")]
-    pub warmup: Option<f64>,
-
-    /// How gradients become steps
-    #[arg(long, value_enum, default_value_t = OptimizerKind::Sgd, help_heading = "Training")]
-    pub optimizer: OptimizerKind,
-
-    /// Momentum of SGD and LARS
-    #[arg(long, default_value_t = 0.9, help_heading = "Training")]
-    pub momentum: f64,
-
-    /// Nesterov's form of momentum
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Training")]
-    pub nesterov: bool,
-
-    /// L2 penalty on the weights; of AdamW and LAMB the decay
-    #[arg(long, default_value_t = 5e-4, help_heading = "Training")]
-    pub weight_decay: f64,
-
-    /// No weight decay on vectors: biases, and the scales of norms
-    #[arg(long, help_heading = "Training")]
-    pub no_decay_on_vectors: bool,
-
-    /// Scale gradients down to this global norm where it is larger
-    #[arg(long, value_name = "NORM", help_heading = "Training")]
-    pub clip_norm: Option<f64>,
 
     /// Compute each rank's part of the batch in this many micro-batches, one after the other: less memory, same batch
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Training")]
@@ -234,7 +223,8 @@ pub struct TrainArgs {
     pub distribute_bn: DistributeBn,
 
     /// Everything random follows from it: weights, order, augmentation
-    #[arg(long, default_value_t = 0, help_heading = "Training")]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(help_heading = "Training")]
     pub seed: u64,
 
     /// On CUDA use only algorithms that repeat bit for bit, instead of the fastest
@@ -283,10 +273,12 @@ pub struct TrainArgs {
 
     /// How it begins, goes on and ends
     #[command(flatten)]
+    #[serde(flatten)]
     pub run: RunArgs,
 
     /// Where fetched files are kept
     #[command(flatten)]
+    #[serde(flatten)]
     pub store: StoreArgs,
 
     /// Folder for the results, which must not exist yet. Default: a new one below ./runs
@@ -303,152 +295,9 @@ pub struct TrainArgs {
     pub trace: Option<PathBuf>,
 }
 
-/// Where the pictures come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
-#[derive(Args, Clone, Debug)]
-pub struct DataArgs {
-    /// Folder of pictures: DIR/train/CLASS/* and DIR/val/CLASS/*, or lists with PATH, a tab and CLASS: DIR/train.tsv
-    /// and DIR/val.tsv. Or an HDF5 file with pictures and labels. Default: the digits inside the program
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub data: Option<PathBuf>,
-
-    /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub classes: Option<PathBuf>,
-
-    /// What is kept of each picture
-    #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
-    pub cache_format: CacheFormat,
-
-    /// Folder for the cache (one HDF5 file). Default: beside the pictures, or where that cannot be written, in the
-    /// user's cache folder
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub cache: Option<PathBuf>,
-
-    /// Who builds the cache: all ranks together, on storage that all nodes share, or those of each node, on its own disk
-    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data")]
-    pub cache_scope: CacheScope,
-
-    /// What to do with a picture that cannot be decoded
-    #[arg(long, value_enum, default_value_t = BadImage::Fail, help_heading = "Data")]
-    pub on_bad_image: BadImage,
-
-    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for; 8 for the digits
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub image_size: Option<usize>,
-
-    /// Black pixels around a picture before a random window is cut out. Default for sizes up to 64: an eighth of the
-    /// size. Larger sizes get a random part of the picture, scaled
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub crop_padding: Option<usize>,
-
-    /// How pictures are scaled
-    #[arg(long, value_enum, default_value_t = ResampleKind::Bilinear, help_heading = "Data")]
-    pub resample: ResampleKind,
-
-    /// Turn pictures upright as their EXIF orientation says. torchvision's ImageFolder does not
-    #[arg(long, help_heading = "Data")]
-    pub exif_orientation: bool,
-}
-
-/// What happens to training pictures, beside the crop.
-#[derive(Args, Clone, Debug)]
-pub struct AugmentationArgs {
-    /// Never mirror a picture. The digits never are
-    #[arg(long, help_heading = "Augmentation")]
-    pub no_flip: bool,
-
-    /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
-    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub color_jitter: f64,
-
-    /// Random operations on each picture
-    #[arg(long, value_enum, default_value_t = AutoAugment::None, help_heading = "Augmentation")]
-    pub auto_augment: AutoAugment,
-
-    /// Strength of RandAugment's operations, 0 to 30
-    #[arg(long, value_name = "N", default_value_t = 9, help_heading = "Augmentation")]
-    pub magnitude: u32,
-
-    /// Share of the pictures that lose a random rectangle
-    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub random_erasing: f64,
-
-    /// Blend pictures two by two (mixup), with this parameter of the Beta distribution
-    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub mixup: f64,
-
-    /// Paste a rectangle of one picture into another (cutmix), with this parameter
-    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub cutmix: f64,
-
-    /// Take each picture N times in a row, each time in another form (repeated augmentation)
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
-    pub repeats: usize,
-
-    /// Draw every class as often as any other, however many pictures each has
-    #[arg(long, help_heading = "Augmentation")]
-    pub balanced: bool,
-}
-
-/// What a cache keeps of each picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CacheFormat {
-    /// Its pixels, decoded and scaled: the fastest to read
-    Pixels,
-    /// Its file: a random part is cut from all of the picture, decoded every time
-    Encoded,
-    /// No cache: read the files
-    None,
-}
-
-/// What to do with a picture that cannot be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum BadImage {
-    /// Name it, and give up
-    Fail,
-    /// Leave it out, and list it
-    Skip,
-}
-
-/// How pictures are scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ResampleKind {
-    /// As torchvision does by default
-    Bilinear,
-    /// Sharper
-    Bicubic,
-}
-
-/// A random choice of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum AutoAugment {
-    /// No operations
-    None,
-    /// RandAugment: two operations of one strength
-    Rand,
-    /// TrivialAugment: one operation of a random strength
-    Trivial,
-}
-
-/// How gradients become steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum
-    Sgd,
-    /// Adam, weight decay as an L2 penalty
-    Adam,
-    /// Adam with decoupled weight decay
-    #[value(name = "adamw")]
-    AdamW,
-    /// For large batches: SGD scaled layer by layer
-    Lars,
-    /// For large batches: Adam scaled layer by layer
-    Lamb,
-}
-
 /// The type that a network computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum PrecisionKind {
     /// Single precision throughout
     Single,
@@ -459,7 +308,8 @@ pub enum PrecisionKind {
 }
 
 /// What rank 0 saves of running statistics that differ from rank to rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum DistributeBn {
     /// Their mean
     Average,
@@ -468,7 +318,8 @@ pub enum DistributeBn {
 }
 
 /// The type that gradients travel in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// As they are
     None,
@@ -479,7 +330,8 @@ pub enum Compression {
 }
 
 /// How much of a network its weights must match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum WeightsMatch {
     /// All of it
     Strict,
@@ -490,21 +342,13 @@ pub enum WeightsMatch {
 }
 
 /// What is not trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Freeze {
+    /// Nothing
+    None,
     /// Everything but the head
     Backbone,
-}
-
-/// Who builds the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CacheScope {
-    /// Find out, with a file that one node makes and the others look for.
-    Auto,
-    /// Rank 0, for all nodes.
-    World,
-    /// One rank of each node.
-    Node,
 }
 
 /// The help of `--model`: all networks by name.
@@ -513,7 +357,43 @@ fn model_help() -> String {
     format!("Network: {}", names.join(", "))
 }
 
+/// The command line as clap knows it. Every switch of a run can be switched off again, `--sync-bn=false`, which is how the
+/// command line wins over a file.
+pub(crate) fn command() -> clap::Command {
+    let switchable = |arg: clap::Arg| match arg.get_action() {
+        clap::ArgAction::SetTrue => arg
+            .action(clap::ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("BOOL"),
+        _ => arg,
+    };
+    Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))
+}
+
 impl Cli {
+    /// The flags in `arguments`, of which the first is the program's name.
+    ///
+    /// # Errors
+    /// What clap has to say about them; help and version are errors too.
+    pub fn of(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut matches = command().try_get_matches_from(arguments)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+    }
+
+    /// The recipe that the command line names.
+    pub(crate) fn recipe(&self) -> Option<&Path> {
+        match &self.command {
+            None => self.train.config.as_deref(),
+            Some(Command::Bench(bench)) => bench.train.config.as_deref(),
+            Some(_) => None,
+        }
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         let seconds = match &self.command {
             None => self.train.timeout,

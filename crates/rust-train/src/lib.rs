@@ -20,6 +20,7 @@ mod cores;
 mod data;
 mod device;
 mod download;
+mod ema;
 mod eval;
 mod evaluate;
 mod export;
@@ -27,6 +28,7 @@ mod failure;
 mod files;
 mod inference;
 mod logging;
+mod loss;
 mod model;
 mod output;
 mod pictures;
@@ -35,6 +37,8 @@ mod predict;
 mod process_group;
 mod profile;
 mod progress;
+mod progressive;
+mod recipe;
 mod results;
 mod resume;
 mod run_directory;
@@ -52,15 +56,16 @@ mod trainer;
 mod watchdog;
 mod weights;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use world::{Launcher, World, WorldConfig};
 
 pub use trainable::{Build, Model, Module, OwnModel, Setting};
 
 use cli::{Cli, Command};
 use failure::{Ending, Outcome};
+use recipe::Recipe;
 
 /// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
@@ -89,9 +94,11 @@ pub fn main_with(own: OwnModel) -> ExitCode {
 }
 
 fn program(own: Option<OwnModel>) -> ExitCode {
+    torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::of(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             if speaks {
@@ -115,16 +122,7 @@ fn program(own: Option<OwnModel>) -> ExitCode {
         }
     };
     logging::init(&world);
-    let result = match &cli.command {
-        None => train::run(&cli.train, &world, own.as_ref()),
-        Some(Command::Cache(args)) => cache::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Fetch(args)) => download::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
-        Some(Command::Bench(args)) => bench::run(args, &world, own.as_ref()),
-        Some(Command::Eval(args)) => eval::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Predict(args)) => predict::run(args, &world).map(|()| Ending::Complete),
-        Some(Command::Export(args)) => export::run(args, &world).map(|()| Ending::Complete),
-    };
+    let result = run(&cli, &arguments, &world, own.as_ref());
     match failure::settle(&world, result) {
         Outcome::Done(ending) => ExitCode::from(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
@@ -134,6 +132,27 @@ fn program(own: Option<OwnModel>) -> ExitCode {
             ExitCode::from(exit_code)
         }
         Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
+    }
+}
+
+/// Does what the command line says, and the recipe that it names.
+fn run(cli: &Cli, arguments: &[OsString], world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    let Some(path) = cli.recipe() else { return run_verb(cli, world, own) };
+    let recipe = Recipe::fetch(world, path)?;
+    let cli = failure::agree(world, recipe.complete(arguments))?;
+    run_verb(&cli, world, own).map_err(|error| recipe.locate(error, arguments))
+}
+
+fn run_verb(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    match &cli.command {
+        None => train::run(&cli.train, world, own),
+        Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Fetch(args)) => download::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Bench(args)) => bench::run(args, world, own),
+        Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),
     }
 }
 

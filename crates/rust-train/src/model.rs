@@ -11,6 +11,7 @@ use world::World;
 
 use crate::cli::DistributeBn;
 use crate::failure::{agree, usage};
+use crate::loss::Targets;
 use crate::plan::Plan;
 use crate::trainable::{Model, OwnModel, Setting};
 use crate::{checkpoint, download};
@@ -122,26 +123,6 @@ impl Normalize {
     }
 }
 
-/// What a batch is to be recognized as.
-#[derive(Debug)]
-pub(crate) struct Targets {
-    labels: Tensor,
-    /// The labels of the pictures that were mixed in, and the share of the first ones.
-    mixed: Option<(Tensor, f64)>,
-}
-
-impl Targets {
-    /// Mean cross-entropy of `logits`, those of the pictures from number `start` on.
-    pub(crate) fn loss(&self, logits: &Tensor, start: i64) -> Tensor {
-        let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
-        let loss = logits.cross_entropy_for_logits(&part(&self.labels));
-        match &self.mixed {
-            None => loss,
-            Some((labels, share)) => loss * *share + logits.cross_entropy_for_logits(&part(labels)) * (1.0 - share),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,17 +137,5 @@ mod tests {
             let got = pictures.double_value(&[0, channel as i64, 1, 1]);
             assert!((got - expected).abs() < 1e-5, "channel {channel}: {got}");
         }
-    }
-    #[test]
-    fn a_mixed_batch_has_two_losses() {
-        let logits = Tensor::from_slice(&[2.0f32, 0.0, -1.0, 0.5, 1.0, 0.0]).view([2, 3]);
-        let targets = |labels: &[i64], mixed: Option<(&[i64], f64)>| Targets {
-            labels: Tensor::from_slice(labels),
-            mixed: mixed.map(|(labels, share)| (Tensor::from_slice(labels), share)),
-        };
-        let loss = |targets: Targets| targets.loss(&logits, 0).double_value(&[]);
-        let (first, second) = (loss(targets(&[0, 1], None)), loss(targets(&[1, 2], None)));
-        let mixed = loss(targets(&[0, 1], Some((&[1, 2], 0.3))));
-        assert!((mixed - (0.3 * first + 0.7 * second)).abs() < 1e-6);
     }
 }

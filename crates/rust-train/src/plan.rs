@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
-use dataset::{Augmentation, ColorJitter, Mix, Policy, Sampling};
+use dataset::{Augmentation, ColorJitter, Crop, Mix, Policy, Sampling};
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
 use crate::cli::{
-    AugmentationArgs, AutoAugment, Compression, DistributeBn, Freeze, PrecisionKind, RunArgs, TrainArgs, WeightsMatch,
+    AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
+    PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
 use crate::failure::usage;
 use crate::pictures::{Pictures, Source};
+use crate::progressive::Growth;
+use crate::recipe;
+use crate::schedule::{LearningRate, Shape};
 use crate::trainable::OwnModel;
 use crate::weights;
 
@@ -22,6 +26,8 @@ pub(crate) use crate::cli::{OnNan, OptimizerKind};
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// The flags, with a value for each one whose default follows from others.
+    pub flags: TrainArgs,
     pub pictures: Pictures,
     /// The network; `None` for a model of the caller's own.
     pub architecture: Option<Architecture>,
@@ -34,6 +40,8 @@ pub(crate) struct Plan {
     /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
     pub frozen_epochs: usize,
     pub augmentation: Augmentation,
+    /// How pictures grow, where they do.
+    pub growth: Option<Growth>,
     pub sampling: Sampling,
     /// How often each picture comes in a row.
     pub repeats: usize,
@@ -79,14 +87,20 @@ pub(crate) enum Resume {
 pub(crate) struct Training {
     pub epochs: usize,
     pub max_steps: Option<usize>,
-    pub lr: f64,
-    pub warmup_epochs: f64,
+    pub learning_rate: LearningRate,
     pub momentum: f64,
     pub nesterov: bool,
     pub optimizer: OptimizerKind,
     pub weight_decay: f64,
     pub decay_vectors: bool,
+    /// The share of the learning rate that everything but the head gets.
+    pub backbone_lr_scale: f64,
     pub clip_norm: Option<f64>,
+    /// Share of the target that is spread over all classes, 0–1.
+    pub label_smoothing: f64,
+    pub class_weights: ClassWeights,
+    /// The decay of the moving average of the weights.
+    pub ema: Option<f64>,
     pub precision: Precision,
     pub sync_bn: bool,
     pub distribute_bn: DistributeBn,
@@ -111,23 +125,38 @@ impl Plan {
             (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
             (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
         };
+        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
+        let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
+            (Freeze::None, None | Some(0)) => 0,
+            (Freeze::None, Some(epochs)) => {
+                return Err(usage(format!("--freeze-epochs {epochs}: nothing is frozen without --freeze backbone")));
+            }
+            (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
+        };
+        let matching = match cli.weights_match {
+            None if cli.pretrained => Matching::Head,
+            None | Some(WeightsMatch::Strict) => Matching::Strict,
+            Some(WeightsMatch::Head) => Matching::Head,
+            Some(WeightsMatch::Partial) => Matching::Partial,
+        };
+        let training = training(cli)?;
+        let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
         Ok(Self {
+            fields: recipe::mathematics(&flags)?,
+            flags,
             augmentation: augmentation(&cli.augmentation, &pictures)?,
+            growth,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
             repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
             pictures,
             weights: weights(cli, architecture.as_ref())?,
             architecture,
-            model: own.map_or_else(|| cli.model.clone(), |own| own.name.clone()),
-            matching: match cli.weights_match {
-                None if cli.pretrained => Matching::Head,
-                None | Some(WeightsMatch::Strict) => Matching::Strict,
-                Some(WeightsMatch::Head) => Matching::Head,
-                Some(WeightsMatch::Partial) => Matching::Partial,
-            },
-            frozen_epochs: cli.freeze.map_or(0, |Freeze::Backbone| cli.freeze_epochs.unwrap_or(usize::MAX)),
+            model,
+            matching,
+            frozen_epochs,
             batch,
-            training: training(cli)?,
+            training,
             ddp: ddp(cli)?,
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,
@@ -136,7 +165,6 @@ impl Plan {
             output: cli.output.clone(),
             eval_only: eval_only(cli)?,
             trace: cli.trace.clone(),
-            fields: toml::Table::new(),
         })
     }
 
@@ -227,20 +255,12 @@ fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
 }
 
 fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
-    let at_least = |flag: &str, value: f64, least: f64| {
-        if value.is_finite() && value >= least {
-            Ok(())
-        } else {
-            Err(usage(format!("{flag} {value}: must be a number of at least {least}")))
-        }
-    };
-    at_least("--lr", cli.lr, 0.0)?;
-    let warmup_epochs = cli.warmup.unwrap_or_else(|| (cli.epochs as f64 / 4.0).min(5.0));
-    at_least("--warmup", warmup_epochs, 0.0)?;
-    at_least("--momentum", cli.momentum, 0.0)?;
-    at_least("--weight-decay", cli.weight_decay, 0.0)?;
+    let args = &cli.optimization;
+    at_least("--momentum", args.momentum, 0.0)?;
+    at_least("--weight-decay", args.weight_decay, 0.0)?;
+    at_least("--backbone-lr-scale", args.backbone_lr_scale, 0.0)?;
     at_least("--timeout", cli.timeout, 0.1)?;
-    if let Some(norm) = cli.clip_norm
+    if let Some(norm) = args.clip_norm
         && !(norm.is_finite() && norm > 0.0)
     {
         return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
@@ -250,14 +270,17 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
-        lr: cli.lr,
-        warmup_epochs,
-        momentum: cli.momentum,
-        nesterov: cli.nesterov && cli.momentum > 0.0, // without momentum there is nothing to look ahead along
-        optimizer: cli.optimizer,
-        weight_decay: cli.weight_decay,
-        decay_vectors: !cli.no_decay_on_vectors,
-        clip_norm: cli.clip_norm,
+        learning_rate: learning_rate(args, cli.epochs, cli.batch)?,
+        momentum: args.momentum,
+        nesterov: args.nesterov && args.momentum > 0.0, // without momentum there is nothing to look ahead along
+        optimizer: args.optimizer,
+        weight_decay: args.weight_decay,
+        decay_vectors: !args.no_decay_on_vectors,
+        backbone_lr_scale: args.backbone_lr_scale,
+        clip_norm: args.clip_norm,
+        label_smoothing: below_one("--label-smoothing", args.label_smoothing)?,
+        class_weights: args.class_weights,
+        ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
         precision: match cli.precision {
             PrecisionKind::Single => Precision::Single,
             PrecisionKind::Bf16 => Precision::BFloat16,
@@ -273,16 +296,103 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     })
 }
 
+/// How the learning rate goes in a run of so many `epochs` with this global `batch`.
+fn learning_rate(args: &OptimizationArgs, epochs: usize, batch: usize) -> anyhow::Result<LearningRate> {
+    at_least("--lr", args.lr, 0.0)?;
+    at_least("--min-lr", args.min_lr, 0.0)?;
+    at_least("--lr-gamma", args.lr_gamma, 0.0)?;
+    at_least_one("--lr-step", args.lr_step)?;
+    let batches = batch as f64 / at_least_one("--lr-reference-batch", args.lr_reference_batch)? as f64;
+    let peak = args.lr
+        * match args.lr_scaling {
+            LrScaling::None => 1.0,
+            LrScaling::Linear => batches,
+            LrScaling::Sqrt => batches.sqrt(),
+        };
+    if args.min_lr > peak {
+        return Err(usage(format!("--min-lr {}: is more than the highest rate, {peak}", args.min_lr)));
+    }
+    let warmup_epochs = args.warmup.unwrap_or_else(|| match args.schedule {
+        ScheduleKind::OneCycle => 0.3 * epochs as f64,
+        _ => (epochs as f64 / 4.0).min(5.0),
+    });
+    at_least("--warmup", warmup_epochs, 0.0)?;
+    if args.schedule == ScheduleKind::OneCycle && warmup_epochs > epochs as f64 {
+        return Err(usage(format!(
+            "--warmup {warmup_epochs}: one-cycle has to come down again within {epochs} epochs"
+        )));
+    }
+    let shape = match args.schedule {
+        ScheduleKind::Cosine => Shape::Cosine,
+        ScheduleKind::Linear => Shape::Linear,
+        ScheduleKind::Step => Shape::Step { every: args.lr_step, gamma: args.lr_gamma },
+        ScheduleKind::MultiStep if args.lr_milestones.is_empty() => {
+            return Err(usage("--schedule multistep: needs its epochs, as in --lr-milestones 100,150"));
+        }
+        ScheduleKind::MultiStep => Shape::MultiStep { milestones: args.lr_milestones.clone(), gamma: args.lr_gamma },
+        ScheduleKind::OneCycle => Shape::OneCycle,
+        ScheduleKind::Constant => Shape::Constant,
+    };
+    let momentum = match args.min_momentum {
+        None => None,
+        Some(_) if args.schedule != ScheduleKind::OneCycle => {
+            return Err(usage("--min-momentum: only --schedule one-cycle changes the momentum"));
+        }
+        Some(least) if (0.0..=args.momentum).contains(&least) && least > 0.0 => Some((least, args.momentum)),
+        Some(least) => {
+            return Err(usage(format!(
+                "--min-momentum {least}: must be above 0 and at most --momentum {}",
+                args.momentum
+            )));
+        }
+    };
+    Ok(LearningRate { shape, peak, floor: args.min_lr, warmup_epochs, momentum })
+}
+
+fn at_least(flag: &str, value: f64, least: f64) -> anyhow::Result<()> {
+    if value.is_finite() && value >= least {
+        Ok(())
+    } else {
+        Err(usage(format!("{flag} {value}: must be a number of at least {least}")))
+    }
+}
+
+fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
+    if (0.0..1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(usage(format!("{flag} {value}: must be a number of at least 0 and below 1")))
+    }
+}
+
+/// The flags with a value for each one whose default follows from others.
+fn resolved(
+    cli: &TrainArgs,
+    model: &str,
+    pictures: &Pictures,
+    training: &Training,
+    growth: Option<&Growth>,
+) -> TrainArgs {
+    let mut flags = cli.clone();
+    flags.model = model.to_owned();
+    flags.data.image_size = Some(pictures.image_size);
+    if let Crop::Padded { padding } = pictures.crop {
+        flags.data.crop_padding = Some(padding);
+    }
+    flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
+    flags.augmentation.progressive_epochs = growth.map(|growth| growth.epochs);
+    flags.weights_match = flags.weights_match.or(cli.pretrained.then_some(WeightsMatch::Head));
+    flags
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
-    use clap::Parser;
-    use dataset::Crop;
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
-        Plan::new(&Cli::try_parse_from(arguments).unwrap().train, ranks, None)
+        Plan::new(&Cli::of(arguments).unwrap().train, ranks, None)
     }
 
     #[test]
@@ -298,6 +408,27 @@ mod tests {
         let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
         assert_eq!(sizes(&photos), (224, 256));
         assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, ..Augmentation::NONE });
+    }
+
+    #[test]
+    fn the_learning_rate_follows_the_batch() {
+        let peak = |flags: &str| plan(flags, 1).unwrap().training.learning_rate.peak;
+        assert_eq!(peak("--lr 0.5 --batch 1024"), 0.5);
+        assert_eq!(peak("--lr 0.5 --batch 1024 --lr-scaling linear"), 2.0);
+        assert_eq!(peak("--lr 0.5 --batch 64 --lr-scaling linear --lr-reference-batch 128"), 0.25);
+        assert_eq!(peak("--lr 0.001 --batch 1024 --lr-scaling sqrt"), 0.002);
+    }
+
+    #[test]
+    fn defaults_that_follow_from_others_are_in_the_flags() {
+        let flags =
+            plan("--data d --model resnet50 --pretrained --progressive-resize 128 --epochs 10", 1).unwrap().flags;
+        assert_eq!((flags.data.image_size, flags.data.crop_padding), (Some(224), None));
+        assert_eq!((flags.optimization.warmup, flags.weights_match), (Some(2.5), Some(WeightsMatch::Head)));
+        assert_eq!(flags.augmentation.progressive_epochs, Some(8));
+        let digits = plan("--schedule one-cycle", 1).unwrap().flags;
+        assert_eq!((digits.data.image_size, digits.data.crop_padding), (Some(8), Some(1)));
+        assert_eq!(digits.optimization.warmup, Some(6.0));
     }
 
     #[test]
@@ -324,6 +455,32 @@ mod tests {
             ("--epochs 0", 1, "--epochs: must be at least 1"),
             ("--lr nan", 1, "--lr NaN: must be a number of at least 0"),
             ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
+            ("--min-lr 0.2", 1, "--min-lr 0.2: is more than the highest rate, 0.1"),
+            ("--lr-step 0", 1, "--lr-step: must be at least 1"),
+            ("--lr-reference-batch 0", 1, "--lr-reference-batch: must be at least 1"),
+            ("--schedule multistep", 1, "--schedule multistep: needs its epochs, as in --lr-milestones 100,150"),
+            ("--schedule one-cycle --warmup 21", 1, "--warmup 21: one-cycle has to come down again within 20 epochs"),
+            ("--min-momentum 0.8", 1, "--min-momentum: only --schedule one-cycle changes the momentum"),
+            (
+                "--schedule one-cycle --min-momentum 0.95",
+                1,
+                "--min-momentum 0.95: must be above 0 and at most --momentum 0.9",
+            ),
+            ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
+            ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
+            ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
+            ("--ema nan", 1, "--ema NaN: must be a number of at least 0 and below 1"),
+            ("--backbone-lr-scale -1", 1, "--backbone-lr-scale -1: must be a number of at least 0"),
+            (
+                "--data d --progressive-resize 64",
+                1,
+                "--progressive-resize 64: must be smaller than the pictures' 32 pixels",
+            ),
+            (
+                "--data d --progressive-resize 16 --progressive-epochs 21",
+                1,
+                "--progressive-epochs 21: must be between 1 and 20",
+            ),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
             ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),

@@ -7,6 +7,7 @@ use world::{Failure, World};
 
 use crate::failure::{to_failure, usage};
 use crate::plan::Plan;
+use crate::recipe::PLAN_FILE;
 
 /// Below this folder runs lie that have not been given another.
 const RUNS: &str = "runs";
@@ -21,7 +22,9 @@ pub(crate) fn is_run(path: &Path) -> anyhow::Result<bool> {
         entries => entries.map_err(|error| usage(format!("--output {}: {error}", path.display())))?,
     };
     let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    if names.is_empty() || names.iter().any(|name| name == "metrics.jsonl" || name == "checkpoints") {
+    if names.is_empty()
+        || names.iter().any(|name| [PLAN_FILE, "metrics.jsonl", "checkpoints"].iter().any(|own| name == own))
+    {
         Ok(true)
     } else {
         Err(usage(format!("--output {}: exists already, and is no run that could go on", path.display())))

@@ -9,8 +9,9 @@ use torch_ext::{
 };
 
 use crate::agreement::{Agreed, Agreement, Pass};
-use crate::model::Targets;
+use crate::ema::Ema;
 use crate::plan::{OptimizerKind, Plan, Training};
+use crate::schedule::Rate;
 use crate::spent::Work;
 use crate::timeline::Timeline;
 use crate::trainable::{Model, trained};
@@ -24,6 +25,8 @@ pub(crate) struct Stepper<'a> {
     optimizer: Optimizer,
     /// With fp16 alone.
     scaler: Option<GradScaler>,
+    /// The average of the weights, where one is asked for.
+    pub ema: Option<Ema>,
     precision: Precision,
     memory_format: MemoryFormat,
     clip_norm: Option<f64>,
@@ -31,6 +34,9 @@ pub(crate) struct Stepper<'a> {
     seed: u64,
     device: Device,
 }
+
+/// What the name of an average begins with among the [buffers](Stepper::buffers).
+pub(crate) const AVERAGE: &str = "average/";
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,7 @@ impl<'a> Stepper<'a> {
         Ok(Self {
             ddp: data_parallel(plan, model, group)?,
             optimizer: optimizer(training, model, group)?,
+            ema: training.ema.map(|decay| Ema::new(model, decay)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default())),
             precision: training.precision,
             memory_format: training.memory_format,
@@ -77,20 +84,21 @@ impl<'a> Stepper<'a> {
         Ok(self.model.forward(&pictures, train))
     }
 
-    /// Trains on this rank's part of a global batch, as step `number` of the run. Collective.
+    /// Trains on this rank's part of a global batch, as step `number` of the run. `loss` is that of the logits of the
+    /// pictures from a number on. Collective.
     pub(crate) fn step(
         &mut self,
         pictures: &Tensor,
-        targets: &Targets,
+        loss: &dyn Fn(&Tensor, i64) -> Tensor,
         number: usize,
-        lr: f64,
+        rate: Rate,
         agreement: &mut Agreement<'_>,
     ) -> anyhow::Result<Step> {
         self.ddp.zero_grad()?;
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
-        let passes = self.passes(pictures, targets)?;
+        let passes = self.passes(pictures, loss)?;
         let pass = match &passes {
             None => Pass::OutOfMemory,
             Some((loss, _)) if loss.is_finite() => Pass::Good,
@@ -107,14 +115,18 @@ impl<'a> Stepper<'a> {
             timeline.add_part(Work::Exchange, ready);
         }
         if agreed.pass == Pass::Good {
-            timeline.span(Work::Optimizer, || self.update(lr))?;
+            timeline.span(Work::Optimizer, || self.update(number, rate))?;
         }
         Ok(Step { loss, agreed })
     }
 
     /// All passes of a step, up to the last one's backward: the mean loss, and what that backward starts from. `None`
     /// where the memory does not suffice.
-    fn passes(&self, pictures: &Tensor, targets: &Targets) -> anyhow::Result<Option<(f64, Tensor)>> {
+    fn passes(
+        &self,
+        pictures: &Tensor,
+        loss: &dyn Fn(&Tensor, i64) -> Tensor,
+    ) -> anyhow::Result<Option<(f64, Tensor)>> {
         let passes = || -> anyhow::Result<(f64, Tensor)> {
             let micro = pictures.size()[0] / self.micro_batches as i64;
             let mut losses = Vec::with_capacity(self.micro_batches);
@@ -122,7 +134,7 @@ impl<'a> Stepper<'a> {
                 let start = part * micro;
                 let pictures = pictures.narrow(0, start, micro);
                 let pass = || -> torch_ext::Result<Tensor> {
-                    Ok(targets.loss(&self.forward(&pictures, true)?.to_kind(Kind::Float), start))
+                    Ok(loss(&self.forward(&pictures, true)?.to_kind(Kind::Float), start))
                 };
                 // Gradients travel once a step, with the last part's.
                 let is_last = part + 1 == self.micro_batches as i64;
@@ -161,7 +173,10 @@ impl<'a> Stepper<'a> {
         Ok(self.ddp.zero_grad()?)
     }
 
-    fn update(&mut self, lr: f64) -> torch_ext::Result<()> {
+    fn update(&mut self, number: usize, Rate { lr, momentum }: Rate) -> torch_ext::Result<()> {
+        if let Some(momentum) = momentum {
+            self.optimizer.set_momentum(momentum);
+        }
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&self.optimizer, self.group)?;
         }
@@ -169,9 +184,33 @@ impl<'a> Stepper<'a> {
             let _norm = clip_grad_norm(&self.optimizer.parameters(), max_norm)?;
         }
         match &mut self.scaler {
-            Some(scaler) => scaler.step(&mut self.optimizer, lr, self.group).map(|_stepped| ()),
-            None => self.optimizer.step(lr),
+            Some(scaler) => drop(scaler.step(&mut self.optimizer, lr, self.group)?),
+            None => self.optimizer.step(lr)?,
         }
+        self.ema.as_mut().map_or(Ok(()), |ema| ema.update(number))
+    }
+
+    /// Does `task` with the weights that are evaluated: the averages, where there are some.
+    pub(crate) fn with_average<T>(&mut self, task: impl FnOnce(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.swap_average()?;
+        let done = task(self);
+        self.swap_average()?;
+        done
+    }
+
+    fn swap_average(&mut self) -> torch_ext::Result<()> {
+        self.ema.as_mut().map_or(Ok(()), Ema::swap)
+    }
+
+    /// What may differ from rank to rank in the middle of an epoch: the model's buffers, and their averages.
+    pub(crate) fn buffers(&self) -> Vec<(String, Tensor)> {
+        let mut buffers = self.model.buffers();
+        if let Some(ema) = &self.ema {
+            let of_model = |(name, _): &(String, Tensor)| buffers.iter().any(|(known, _)| known == name);
+            let averages: Vec<_> = ema.state().into_iter().filter(of_model).collect();
+            buffers.extend(averages.into_iter().map(|(name, tensor)| (format!("{AVERAGE}{name}"), tensor)));
+        }
+        buffers
     }
 
     /// Bytes of optimizer state on this rank.
@@ -232,10 +271,18 @@ fn optimizer(training: &Training, model: &dyn Model, group: &ProcessGroup) -> to
         OptimizerKind::Lars => Algorithm::Lars { momentum, trust: 0.001, eps: 1e-8 },
         OptimizerKind::Lamb => Algorithm::LAMB,
     };
-    let groups = if training.decay_vectors {
-        ParameterGroup::all(trained(model), weight_decay)
-    } else {
-        ParameterGroup::without_decay_on_vectors(trained(model), weight_decay)
-    };
+    let head = model.head();
+    let (of_head, of_backbone): (Vec<_>, Vec<_>) =
+        trained(model).into_iter().partition(|(name, _)| training.backbone_lr_scale == 1.0 || head.contains(name));
+    let groups =
+        [(of_backbone, training.backbone_lr_scale), (of_head, 1.0)].into_iter().flat_map(|(parameters, scale)| {
+            let groups = if training.decay_vectors {
+                ParameterGroup::all(parameters, weight_decay)
+            } else {
+                ParameterGroup::without_decay_on_vectors(parameters, weight_decay)
+            };
+            groups.into_iter().map(move |group| ParameterGroup { lr_scale: scale, ..group })
+        });
+    let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
     if training.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
 }

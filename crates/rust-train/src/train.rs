@@ -15,6 +15,7 @@ use crate::agreement::Agreement;
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::cli::TrainArgs;
 use crate::failure::{Ending, agree, usage};
+use crate::loss::Criterion;
 use crate::model::Normalize;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
@@ -24,7 +25,7 @@ use crate::timeline::Timeline;
 use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
-use crate::{announce, cores, data, device, model, process_group, results, resume, run_directory, seed};
+use crate::{announce, cores, data, device, model, process_group, recipe, results, resume, run_directory, seed};
 
 /// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
 /// result or the job ends.
@@ -57,12 +58,16 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     if is_frozen && !model.set_backbone_frozen(true) {
         return agree(world, Err(usage("--freeze backbone: this model does not know what its head is")));
     }
+    if plan.training.backbone_lr_scale != 1.0 && model.head().is_empty() {
+        return agree(world, Err(usage("--backbone-lr-scale: this model does not know what its head is")));
+    }
     let stepper = Stepper::new(&plan, &*model, device, &group, &timeline).map_err(anyhow::Error::from);
     let stepper = agree(world, stepper)?;
     let output = match &beginning.folder {
         Some(folder) => folder.clone(),
         None => run_directory::create(world, &plan)?,
     };
+    agree(world, if world.rank() == 0 { recipe::save(&plan.flags, &output) } else { Ok(()) })?;
     if world.rank() == 0 {
         describe(world, &plan, &*model, &dataset, &output);
     }
@@ -75,6 +80,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     if let Some(left) = limit.left(Instant::now()) {
         log::info!("saves and ends in time for the end of the job in {} min", left.as_secs() / 60);
     }
+    let criterion = Criterion::new(&plan.training, dataset.train.labels(), dataset.classes.len(), device);
     let sizes = DatasetSize { train: dataset.train.len(), val: dataset.val.len(), classes: dataset.classes };
     let mut trainer = Trainer {
         world,
@@ -89,6 +95,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         val: loader(dataset.val),
         sizes,
         normalize: Normalize::new(device),
+        criterion,
         output: &output,
         results: None,
         writer: (world.rank() == 0).then(|| Writer::new(&output, plan.run.keep_checkpoints)),
@@ -133,11 +140,7 @@ pub(crate) fn loader_config(plan: &Plan, cores: usize, device: Device) -> Loader
 }
 
 fn schedule(plan: &Plan, course: &Course) -> Schedule {
-    Schedule {
-        peak: plan.training.lr,
-        warmup_steps: (plan.training.warmup_epochs * course.steps_per_epoch as f64).round() as usize,
-        total_steps: course.total_steps,
-    }
+    plan.training.learning_rate.in_steps(course.steps_per_epoch, course.total_steps)
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Dataset, output: &Path) {
@@ -155,5 +158,5 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Da
         plan.batch.per_rank(),
         plan.batch.global(),
     );
-    log::info!("results in {}", output.display());
+    log::info!("{}; every flag is in {}", recipe::summary(&plan.flags), output.join(recipe::PLAN_FILE).display());
 }

@@ -23,6 +23,11 @@ pub trait Model {
         state
     }
 
+    /// The names of the head's parameters; none where the model does not know what its head is.
+    fn head(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Freezes all but the head, or trains everything again. Gives whether the model knows what its head is.
     fn set_backbone_frozen(&self, frozen: bool) -> bool {
         let _ = frozen;
@@ -51,6 +56,10 @@ impl Model for Backbone {
 
     fn state(&self) -> Vec<(String, Tensor)> {
         Self::state(self)
+    }
+
+    fn head(&self) -> Vec<String> {
+        Self::head(self)
     }
 
     fn set_backbone_frozen(&self, frozen: bool) -> bool {

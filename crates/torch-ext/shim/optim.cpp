@@ -135,6 +135,15 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
   })
 }
 
+// Moves each of `targets` towards its counterpart in `sources` by `weight` of the way.
+char* te_lerp(at::Tensor* const* targets, at::Tensor* const* sources, size_t count, double weight) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto tensors = te_tensors(targets, count);
+    at::_foreach_lerp_(tensors, te_tensors(sources, count), weight);
+  })
+}
+
 // Scales `grads` so that their global norm is at most `max_norm`; `norm` becomes what it was, as a tensor, so that
 // nobody has to wait for the device.
 char* te_clip_grad_norm(at::Tensor* const* grads, size_t count, double max_norm, at::Tensor** norm) {

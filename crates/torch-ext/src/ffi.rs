@@ -215,6 +215,7 @@ unsafe extern "C" {
     pub(crate) fn te_adam(step: *const Step, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
     pub(crate) fn te_lars(step: *const Step, momentum: f64, trust: f64, eps: f64) -> Message;
     pub(crate) fn te_lamb(step: *const Step, beta1: f64, beta2: f64, eps: f64) -> Message;
+    pub(crate) fn te_lerp(targets: Handles, sources: Handles, count: usize, weight: f64) -> Message;
     pub(crate) fn te_clip_grad_norm(grads: Handles, count: usize, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_unscale(grads: Handles, count: usize, scale: f64, found_inf: *const AtTensor) -> Message;
 

@@ -73,7 +73,9 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
     if trainer.kind == TrainerKind::Yolo {
         return; // its models are not ours
     }
-    if training.batch.is_none() && training.auto_batch.is_none() && trainer.value(batch_flags).is_none() {
+    // A recipe (--config) may say another batch than the default; it is not read here.
+    let may_be_default = trainer.value(batch_flags).is_none() && trainer.value(&["config"]).is_none();
+    if training.batch.is_none() && training.auto_batch.is_none() && may_be_default {
         training.batch = Some(Sourced::new(64, Origin::Derived("rust-train's default")));
     }
     if training.model.is_none() {

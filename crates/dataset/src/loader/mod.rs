@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use layout::Shard;
 
-use crate::augment::{Augmentation, Mixed, draw_mixture};
+use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
 use crate::order::{EpochOrder, Sampling, Stream, stream};
 use crate::render::Form;
 use crate::{ImageSet, Resample};
@@ -136,6 +136,25 @@ impl Loader {
         let renderers = Arc::new(Renderers::new(config.resample));
         let buffers = Buffers::new(config.allocate);
         Self { images, shard, config, pool: Arc::new(pool), renderers, buffers }
+    }
+
+    /// The same loader for pictures of `side` pixels (progressive resizing): the same samples in the same order, everything
+    /// else in proportion. It shares the threads.
+    #[must_use]
+    pub fn at_side(&self, side: usize) -> Self {
+        let scaled = |pixels: usize| (pixels * side).div_ceil(self.config.side);
+        let mut config = LoaderConfig { side, resize: scaled(self.config.resize), ..self.config.clone() };
+        if let Crop::Padded { padding } = &mut config.augmentation.crop {
+            *padding = scaled(*padding);
+        }
+        Self {
+            images: Arc::clone(&self.images),
+            pool: Arc::clone(&self.pool),
+            renderers: Arc::clone(&self.renderers),
+            buffers: Buffers::new(config.allocate), // those of another size would never be used again
+            shard: self.shard,
+            config,
+        }
     }
 
     /// Batches in an epoch, the same on every rank.

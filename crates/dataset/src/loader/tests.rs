@@ -78,6 +78,27 @@ fn an_epoch_can_start_in_its_middle() {
 }
 
 #[test]
+fn another_side_is_the_same_samples_smaller() {
+    // Rows of 8 pixels that get brighter, so that a picture of half the size is a mean of each two.
+    let pixels = (0..12u8).flat_map(|number| (0..8u8).flat_map(move |row| [number * 8 + row * 16; 24])).collect();
+    let images = Arc::new(ImageSet::from_memory(pixels, (0..12).collect(), 8));
+    let augmentation = Augmentation { crop: Crop::Padded { padding: 2 }, ..Augmentation::NONE };
+    let loader = Loader::new(images, Shard::new(1, 2), LoaderConfig { augmentation, ..LoaderConfig::new(4, 8) });
+    let smaller = loader.at_side(4);
+    let labels = |loader: &Loader| loader.train(2, 1).flat_map(|batch| batch.unwrap().labels).collect::<Vec<_>>();
+    assert_eq!(labels(&smaller), labels(&loader));
+    for batch in smaller.train(2, 0).map(Result::unwrap) {
+        assert_eq!((batch.side, batch.pixels.len()), (4, 2 * 4 * 4 * 3));
+    }
+    let (whole, half) = (loader.evaluate().next().unwrap().unwrap(), smaller.evaluate().next().unwrap().unwrap());
+    let mean = |bytes: &[u8]| bytes.iter().map(|&byte| f64::from(byte)).sum::<f64>() / bytes.len() as f64;
+    assert!((mean(&whole.pixels) - mean(&half.pixels)).abs() < 2.0);
+    // The padding shrinks with the pictures: half the pixels a side, a random window of which is cut out.
+    assert_eq!(smaller.config.augmentation.crop, Crop::Padded { padding: 1 });
+    assert_eq!(loader.at_side(4).at_side(8).config.side, 8);
+}
+
+#[test]
 fn evaluation_sees_every_sample_once() {
     for ranks in [1, 2, 3, 7, 32] {
         let evaluate = |rank| Loader::new(images(), Shard::new(rank, ranks), config()).evaluate();

@@ -7,15 +7,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
-use dataset::{Batch, Loader};
+use dataset::{Batch, Batches, Loader};
 use report::{EpochLine, StepLine};
-use tch::Device;
+use tch::{Device, Tensor};
 use world::{Reduction, World};
 
 use crate::agreement::{Agreement, Pass, Stop};
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::evaluate::{Tally, evaluate};
 use crate::failure::{Ending, agree};
+use crate::loss::Criterion;
 use crate::model::{self, Normalize};
 use crate::plan::{OnNan, Plan};
 use crate::progress::{Pace, Progress, left_words};
@@ -45,6 +46,7 @@ pub(crate) struct Trainer<'a> {
     pub val: Loader,
     pub sizes: DatasetSize,
     pub normalize: Normalize,
+    pub criterion: Criterion,
     pub output: &'a Path,
     /// Rank 0's.
     pub results: Option<Results>,
@@ -88,7 +90,7 @@ impl Trainer<'_> {
         let pace = |steps: usize, seconds: f64| {
             Pace::new(timeline.spent() - spent, steps, steps * self.plan.batch.global(), seconds)
         };
-        let mut batches = self.train.train(epoch as u64, first - steps.start);
+        let mut batches = self.batches(epoch, first - steps.start);
         let mut stop = None;
         while self.position.step < steps.end && stop.is_none() {
             let batch = timeline.span(Work::Data, || batches.next()).context("the data ended early")??;
@@ -115,14 +117,23 @@ impl Trainer<'_> {
         Ok((pace(self.position.step - first, seconds), stop))
     }
 
+    /// The training batches of an epoch from one on, of the size that pictures have grown to by then.
+    fn batches(&self, epoch: usize, first: usize) -> Batches {
+        match self.plan.growth.map(|growth| growth.side(epoch)) {
+            Some(side) if side != self.plan.pictures.image_size => self.train.at_side(side).train(epoch as u64, first),
+            _ => self.train.train(epoch as u64, first),
+        }
+    }
+
     /// One step; its loss on this rank, and whether the run is to stop after it.
     fn step(&mut self, batch: &Batch) -> anyhow::Result<(f64, Option<Stop>)> {
         let start = Instant::now();
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
         let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
-        let rate = self.schedule.learning_rate(number);
-        let Step { loss, agreed } = self.stepper.step(&pictures, &targets, number, rate, &mut self.agreement)?;
+        let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
+        let rate = self.schedule.at(number);
+        let Step { loss, agreed } = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
         match agreed.pass {
             Pass::Good => self.position.skipped = 0,
             Pass::BadLoss => self.leave_out(agreed.rank)?,
@@ -139,6 +150,9 @@ impl Trainer<'_> {
             }
         }
         self.position.step += 1;
+        if number == 0 && self.world.rank() == 0 {
+            log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
+        }
         self.losses.push(loss);
         self.compare_replicas()?;
         self.stepper.timeline.activity().beat();
@@ -171,9 +185,7 @@ impl Trainer<'_> {
 
     /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far.
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
-        let Stepper { model, group, .. } = self.stepper;
-        model::distribute_buffers(model, group, self.plan.training.distribute_bn)?;
-        let tally = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let tally = self.evaluate()?;
         let top1 = tally.scores().top1;
         let is_best = self.position.best.is_none_or(|best| top1 > best);
         if is_best {
@@ -186,6 +198,18 @@ impl Trainer<'_> {
         Ok(is_best)
     }
 
+    /// Scores the model as it stands: its moving average, where there is one.
+    fn evaluate(&mut self) -> anyhow::Result<Tally> {
+        let distribute = self.plan.training.distribute_bn;
+        model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
+        self.stepper.with_average(|stepper| {
+            if stepper.ema.is_some() {
+                model::distribute_buffers(stepper.model, stepper.group, distribute)?;
+            }
+            evaluate(stepper, &self.val, &self.normalize, self.world.control())
+        })
+    }
+
     /// From here on everything is trained.
     fn unfreeze(&mut self) -> anyhow::Result<()> {
         let Stepper { model, group, timeline, .. } = self.stepper;
@@ -193,7 +217,9 @@ impl Trainer<'_> {
         // Gradients travel and move in other groups now. What the optimizer knows of the head it keeps.
         let (optimizer, scaler) = self.stepper.state()?;
         let stepper = Stepper::new(self.plan, model, self.device, group, timeline).map_err(anyhow::Error::from);
+        let ema = self.stepper.ema.take();
         self.stepper = agree(self.world, stepper)?;
+        self.stepper.ema = ema;
         self.stepper.load_state(&optimizer, scaler)?;
         self.is_frozen = false;
         if self.world.rank() == 0 {

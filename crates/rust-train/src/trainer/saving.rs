@@ -9,11 +9,10 @@ use tch::{Kind, Tensor};
 use super::Trainer;
 use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
-use crate::evaluate::{Scores, evaluate, show};
+use crate::evaluate::{Scores, show};
 use crate::failure::{Ending, agree, usage};
-use crate::model;
 use crate::results::{self, Results};
-use crate::step::Stepper;
+use crate::step::AVERAGE;
 
 impl Trainer<'_> {
     /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
@@ -84,8 +83,13 @@ impl Trainer<'_> {
         }
         let position = Position { elapsed: self.elapsed(), ..position.clone() };
         let mut model = checkpoint::copies(&model);
+        let mut ema = self.stepper.ema.as_ref().map_or_else(Vec::new, |ema| checkpoint::copies(&ema.state()));
         for (name, mean) in means(&buffers) {
-            if let Some(entry) = model.iter_mut().find(|(known, _)| *known == name) {
+            let (tensors, name) = match name.strip_prefix(AVERAGE) {
+                Some(averaged) => (&mut ema, averaged),
+                None => (&mut model, name.as_str()),
+            };
+            if let Some(entry) = tensors.iter_mut().find(|(known, _)| *known == name) {
                 entry.1 = backbones::from_torch(&mean);
             }
         }
@@ -107,13 +111,13 @@ impl Trainer<'_> {
             model,
             optimizer: checkpoint::copies(&optimizer),
             ranks: checkpoint::copies(&ranks.collect::<Vec<_>>()),
-            ema: Vec::new(),
+            ema,
         }))
     }
 
     /// The buffers of every rank, on rank 0. Collective.
     fn buffers_of_all(&self) -> anyhow::Result<Vec<Vec<(String, Tensor)>>> {
-        let buffers = self.stepper.model.buffers();
+        let buffers = self.stepper.buffers();
         let mut all = Vec::new();
         for rank in 0..self.world.size() {
             let copies: Vec<_> = buffers.iter().map(|(_, tensor)| tensor.detach().copy()).collect();
@@ -127,13 +131,19 @@ impl Trainer<'_> {
 
     /// Goes on from `checkpoint`. Collective.
     pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
-        let Checkpoint { state, model, optimizer, ranks, .. } = checkpoint;
+        let Checkpoint { state, model, optimizer, ranks, ema } = checkpoint;
         agree(self.world, self.refuse_other_data(&state))?;
         if !self.course.is_phase_start(state.position.step) {
             self.stepper.rehearse(self.plan.pictures.image_size)?;
         }
         let mut restore = || -> anyhow::Result<()> {
             checkpoint::restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
+            if let Some(average) = &mut self.stepper.ema {
+                match ema.is_empty() {
+                    true => average.restart()?, // the run began without
+                    false => checkpoint::restore(&average.state(), &ema).context("the averages of the checkpoint")?,
+                }
+            }
             if state.ranks == self.world.size() {
                 let prefix = of_rank(self.world.rank(), "");
                 let own = ranks
@@ -141,7 +151,7 @@ impl Trainer<'_> {
                     .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor.clone())));
                 let own: Tensors = own.collect();
                 if !own.is_empty() {
-                    checkpoint::restore(&self.stepper.model.buffers(), &own).context("this rank's buffers")?;
+                    checkpoint::restore(&self.stepper.buffers(), &own).context("this rank's buffers")?;
                 }
             }
             self.stepper.load_state(&checkpoint::tensors(&optimizer), state.scaler)?;
@@ -205,9 +215,7 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
-        let Stepper { model, group, .. } = self.stepper;
-        model::distribute_buffers(model, group, self.plan.training.distribute_bn)?;
-        let tally = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let tally = self.evaluate()?;
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));

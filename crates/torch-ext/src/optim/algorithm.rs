@@ -65,6 +65,16 @@ impl Algorithm {
     /// LAMB with the numbers of its paper.
     pub const LAMB: Self = Self::Lamb { betas: (0.9, 0.999), eps: 1e-6 };
 
+    /// The same rule with another momentum, or first of `betas`. SGD without momentum keeps none.
+    pub(super) fn with_momentum(mut self, value: f64) -> Self {
+        match &mut self {
+            Self::Sgd { momentum, .. } if *momentum == 0.0 => {}
+            Self::Sgd { momentum, .. } | Self::Lars { momentum, .. } => *momentum = value,
+            Self::Adam { betas, .. } | Self::AdamW { betas, .. } | Self::Lamb { betas, .. } => betas.0 = value,
+        }
+        self
+    }
+
     /// What it keeps of each parameter, by PyTorch's names; empty where it keeps less.
     pub(super) fn state_names(&self) -> [&'static str; 2] {
         match self {

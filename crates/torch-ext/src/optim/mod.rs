@@ -4,6 +4,7 @@ mod algorithm;
 mod grad_scaler;
 mod gradients;
 mod groups;
+mod lerp;
 mod shards;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub use algorithm::Algorithm;
 pub use grad_scaler::{GradScaler, GradScalerConfig};
 pub use gradients::clip_grad_norm;
 pub use groups::ParameterGroup;
+pub use lerp::lerp;
 
 /// One parameter and what the optimizer keeps of it.
 #[derive(Debug)]
@@ -116,6 +118,11 @@ impl Optimizer {
             Some(shards) => shards.exchange(&self.parameters()),
             None => Ok(()),
         }
+    }
+
+    /// Steps from here on with this momentum (of Adam and its kin the first of `betas`): one-cycle schedules change it.
+    pub fn set_momentum(&mut self, momentum: f64) {
+        self.algorithm = self.algorithm.with_momentum(momentum);
     }
 
     /// All parameters, in the order of the groups.

@@ -200,6 +200,28 @@ fn parameters_of(all: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
 }
 
 #[test]
+fn momentum_can_change_between_steps() {
+    let all = parameters();
+    let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: false };
+    let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), sgd).unwrap();
+    let weight = all[0].1.detach();
+    for (momentum, expected) in [(0.9, -1.0), (0.5, -1.5), (0.0, -1.0)] {
+        optimizer.set_momentum(momentum);
+        let before = weight.copy();
+        for (_, parameter) in &all {
+            let mut grad = parameter.grad();
+            if grad.defined() {
+                let _ = grad.zero_();
+            }
+            (parameter * 1.0).sum(Kind::Float).backward();
+        }
+        optimizer.step(1.0).unwrap();
+        let moved = (&weight - before).double_value(&[0, 0]);
+        assert!((moved - expected).abs() < 1e-5, "momentum {momentum}: {moved}");
+    }
+}
+
+#[test]
 fn the_scaler_skips_and_adapts_as_pytorchs() {
     let text = include_str!("../../tests/references/optimizers.json");
     let reference = &serde_json::from_str::<Value>(text).unwrap()["scaler"];

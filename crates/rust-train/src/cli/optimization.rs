@@ -1,0 +1,157 @@
+//! The flags about what is minimized, and by which steps: optimizer, schedule, loss.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// What is minimized, and by which steps.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OptimizationArgs {
+    /// Highest learning rate of the schedule
+    #[arg(long, default_value_t = 0.1, help_heading = "Optimization")]
+    pub lr: f64,
+
+    /// How --lr follows the batch: it is what a batch of --lr-reference-batch would get
+    #[arg(long, value_enum, default_value_t = LrScaling::None, help_heading = "Optimization")]
+    pub lr_scaling: LrScaling,
+
+    /// The batch that --lr is meant for, where it is scaled
+    #[arg(long, value_name = "PICTURES", default_value_t = 256, help_heading = "Optimization")]
+    pub lr_reference_batch: usize,
+
+    /// How the learning rate goes on after the warm-up
+    #[arg(long, value_enum, default_value_t = ScheduleKind::Cosine, help_heading = "Optimization")]
+    pub schedule: ScheduleKind,
+
+    /// Epochs of warm-up, in which the rate rises. Default: a quarter of all, at most 5; of one-cycle 0.3 of all
+    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, help_heading = "Optimization")]
+    pub warmup: Option<f64>,
+
+    /// The rate at the end of cosine, linear and one-cycle; step and multistep never fall below it
+    #[arg(
+        long,
+        value_name = "LR",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        help_heading = "Optimization"
+    )]
+    pub min_lr: f64,
+
+    /// Step: epochs after which the rate is multiplied by --lr-gamma, again and again
+    #[arg(long, value_name = "EPOCHS", default_value_t = 30, help_heading = "Optimization")]
+    pub lr_step: usize,
+
+    /// Multistep: the epochs after which the rate is multiplied by --lr-gamma, as in 100,150
+    #[arg(long, value_name = "EPOCHS", value_delimiter = ',', help_heading = "Optimization")]
+    pub lr_milestones: Vec<usize>,
+
+    /// Step and multistep: what the rate is multiplied by
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = "Optimization")]
+    pub lr_gamma: f64,
+
+    /// One-cycle: let momentum go down to this while the rate rises, and back up while it falls. Default: it stays
+    #[arg(long, value_name = "MOMENTUM", allow_negative_numbers = true, help_heading = "Optimization")]
+    pub min_momentum: Option<f64>,
+
+    /// How gradients become steps
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Sgd, help_heading = "Optimization")]
+    pub optimizer: OptimizerKind,
+
+    /// Momentum of SGD and LARS
+    #[arg(long, default_value_t = 0.9, help_heading = "Optimization")]
+    pub momentum: f64,
+
+    /// Nesterov's form of momentum
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimization")]
+    pub nesterov: bool,
+
+    /// L2 penalty on the weights; of AdamW and LAMB the decay
+    #[arg(long, default_value_t = 5e-4, help_heading = "Optimization")]
+    pub weight_decay: f64,
+
+    /// No weight decay on vectors: biases, and the scales of norms
+    #[arg(long, help_heading = "Optimization")]
+    pub no_decay_on_vectors: bool,
+
+    /// Everything but the head learns at this multiple of the learning rate
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(help_heading = "Optimization")]
+    pub backbone_lr_scale: f64,
+
+    /// Scale gradients down to this global norm where it is larger
+    #[arg(long, value_name = "NORM", help_heading = "Optimization")]
+    pub clip_norm: Option<f64>,
+
+    /// Share of the target that is spread over all classes
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(help_heading = "Optimization")]
+    pub label_smoothing: f64,
+
+    /// How much the classes count in the loss
+    #[arg(long, value_enum, default_value_t = ClassWeights::Equal, help_heading = "Optimization")]
+    pub class_weights: ClassWeights,
+
+    /// Evaluate and save a moving average of the weights, which keeps this share of itself in every step: 0.9999, say.
+    /// In the first steps it keeps less
+    #[arg(long, value_name = "DECAY", help_heading = "Optimization")]
+    pub ema: Option<f64>,
+}
+
+/// How gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum
+    Sgd,
+    /// Adam, weight decay as an L2 penalty
+    Adam,
+    /// Adam with decoupled weight decay
+    #[value(name = "adamw")]
+    AdamW,
+    /// For large batches: SGD scaled layer by layer
+    Lars,
+    /// For large batches: Adam scaled layer by layer
+    Lamb,
+}
+
+/// How the learning rate goes on after its warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// Down along half a cosine
+    Cosine,
+    /// Down along a line
+    Linear,
+    /// Multiplied by a factor every so many epochs
+    Step,
+    /// Multiplied by a factor after the epochs of a list
+    #[value(name = "multistep")]
+    #[serde(rename = "multistep")]
+    MultiStep,
+    /// Up and down along half cosines (Smith's super-convergence, as PyTorch's OneCycleLR)
+    OneCycle,
+    /// As it is
+    Constant,
+}
+
+/// How the learning rate follows the global batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LrScaling {
+    /// Not at all
+    None,
+    /// In proportion: for SGD (Goyal et al., 2017)
+    Linear,
+    /// By the square root: for Adam and its kin
+    Sqrt,
+}
+
+/// How much the classes count in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassWeights {
+    /// Every picture as much as any other
+    Equal,
+    /// Every class as much as any other, however few its pictures
+    Balanced,
+}
