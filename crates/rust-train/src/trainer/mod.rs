@@ -227,6 +227,25 @@ impl Trainer<'_> {
     /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far; or why the run is to
     /// stop before the scores are known.
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<Result<bool, Stop>> {
+        let tally = match self.evaluate()? {
+            Ok(tally) => tally,
+            Err(stop) => return Ok(Err(stop)),
+        };
+        let top1 = tally.scores().top1;
+        let is_best = self.position.best.is_none_or(|best| top1 > best);
+        if is_best {
+            self.position.best = Some(top1);
+        }
+        self.record(tally, pace)?;
+        let position = &mut self.position;
+        (position.epoch, position.trained) = (position.epoch + 1, false);
+        (position.loss_sum, position.losses) = (0.0, 0);
+        Ok(Ok(is_best))
+    }
+
+    /// Scores the model as it stands: its moving average, where there is one. A stop in the middle of it leaves everything
+    /// as it was.
+    fn evaluate(&mut self) -> anyhow::Result<Result<Tally, Stop>> {
         let distribute = self.plan.training.distribute_bn;
         let before: Vec<_> = self.stepper.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
         model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
@@ -241,23 +260,13 @@ impl Trainer<'_> {
                 Ok(stop.is_none())
             })
         })?;
-        let (Some(tally), None) = (tally, stop) else {
-            // The epoch will be evaluated when the run goes on, from exactly here.
-            for ((_, buffer), before) in self.stepper.buffers().iter().zip(&before) {
-                buffer.detach().f_copy_(before)?;
-            }
-            return Ok(Err(stop.context("an evaluation ends where it is stopped")?));
-        };
-        let top1 = tally.scores().top1;
-        let is_best = self.position.best.is_none_or(|best| top1 > best);
-        if is_best {
-            self.position.best = Some(top1);
+        if let (Some(tally), None) = (tally, stop) {
+            return Ok(Ok(tally));
         }
-        self.record(tally, pace)?;
-        let position = &mut self.position;
-        (position.epoch, position.trained) = (position.epoch + 1, false);
-        (position.loss_sum, position.losses) = (0.0, 0);
-        Ok(Ok(is_best))
+        for ((_, buffer), before) in self.stepper.buffers().iter().zip(&before) {
+            buffer.detach().f_copy_(before)?;
+        }
+        Ok(Err(stop.context("an evaluation ends where it is stopped")?))
     }
 
     /// From here on everything is trained.

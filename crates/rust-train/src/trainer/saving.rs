@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use report::Sitting;
 use tch::{Kind, Tensor};
 
 use super::Trainer;
 use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
-use crate::evaluate::{Scores, evaluate, show};
+use crate::evaluate::{Scores, show};
 use crate::failure::{Ending, agree, usage};
-use crate::model;
 use crate::results::{self, Results};
-use crate::step::{AVERAGE, Stepper};
+use crate::step::AVERAGE;
 
 impl Trainer<'_> {
     /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
@@ -219,13 +218,10 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
-        let distribute = self.plan.training.distribute_bn;
-        let Self { stepper, val, normalize, world, .. } = self;
-        let Stepper { model, group, .. } = stepper;
-        model::distribute_buffers(*model, group, distribute)?;
-        let tally = stepper
-            .with_average(|stepper| evaluate(stepper, val, normalize, world.control(), || Ok(true)))?
-            .context("nothing stops this evaluation")?;
+        let tally = match self.evaluate()? {
+            Ok(tally) => tally,
+            Err(stop) => return agree(self.world, Err(anyhow!("{}", stop.words()))),
+        };
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
