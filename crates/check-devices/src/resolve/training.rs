@@ -58,7 +58,7 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
     if training.batch.is_none() && training.auto_batch.is_none() {
         match trainer.number(batch_flags) {
             Some((-1, span)) => training.auto_batch = Some(Origin::Script(span)),
-            _ => training.batch = natural(batch_flags),
+            _ => training.batch = natural(batch_flags).or_else(|| in_fitting_parts(trainer)),
         }
     }
     let text = |names: &[&str]| {
@@ -98,6 +98,16 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
         (PathUse::Weights, "weights"),
     ];
     training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, text(&[flag])?))));
+}
+
+/// The global batch of `--batch auto:256`, which is computed in parts that fit in the memory.
+fn in_fitting_parts(trainer: &Trainer<'_>) -> Option<Sourced<usize>> {
+    let value = trainer.value(&["batch"])?;
+    let pictures = match value.text?.as_str() {
+        "auto" => 64,
+        text => text.strip_prefix("auto:")?.parse().ok()?,
+    };
+    Some(Sourced::new(pictures, Origin::Script(value.span)))
 }
 
 /// A word that is one of a few.
