@@ -185,14 +185,7 @@ impl Trainer<'_> {
 
     /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far.
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
-        let distribute = self.plan.training.distribute_bn;
-        model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
-        let tally = self.stepper.with_average(|stepper| {
-            if stepper.ema.is_some() {
-                model::distribute_buffers(stepper.model, stepper.group, distribute)?;
-            }
-            evaluate(stepper, &self.val, &self.normalize, self.world.control())
-        })?;
+        let tally = self.evaluate()?;
         let top1 = tally.scores().top1;
         let is_best = self.position.best.is_none_or(|best| top1 > best);
         if is_best {
@@ -203,6 +196,18 @@ impl Trainer<'_> {
         (position.epoch, position.trained) = (position.epoch + 1, false);
         (position.loss_sum, position.losses) = (0.0, 0);
         Ok(is_best)
+    }
+
+    /// Scores the model, or the average of its weights where there is one: the same on every rank. Collective.
+    fn evaluate(&mut self) -> anyhow::Result<Tally> {
+        let distribute = self.plan.training.distribute_bn;
+        model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
+        self.stepper.with_average(|stepper| {
+            if stepper.ema.is_some() {
+                model::distribute_buffers(stepper.model, stepper.group, distribute)?;
+            }
+            evaluate(stepper, &self.val, &self.normalize, self.world.control())
+        })
     }
 
     /// From here on everything is trained.

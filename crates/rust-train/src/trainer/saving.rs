@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::Trainer;
 use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
-use crate::evaluate::{Scores, evaluate, show};
+use crate::evaluate::{Scores, show};
 use crate::failure::{Ending, agree, usage};
 use crate::results::{self, Results};
 use crate::step::AVERAGE;
@@ -215,7 +215,7 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
-        let tally = evaluate(&self.stepper, &self.val, &self.normalize, self.world.control())?;
+        let tally = self.evaluate()?;
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
