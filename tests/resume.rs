@@ -61,6 +61,7 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         (&own, 4, "--optimizer lamb --lr 0.02 --zero --accumulate 2", vec![17]),
         (&own, 2, "--precision fp16 --optimizer adam --lr 0.002 --bucket-mb 1 --mixup 0.2", vec![23]),
         (&own, 1, "--lr 0.05", vec![40]),
+        (&own, 3, "--batch 63 --lr 0.05 --ema 0.9", vec![31]),
         (&catalogue, 2, "--lr 0.1 --sync-bn", vec![]),
         (&catalogue, 2, "--freeze backbone --freeze-epochs 1", vec![]),
     ];
@@ -75,6 +76,12 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
             let stopped = run(program, ranks, folder.path(), &format!("usr1:{}:{after}", ranks - 1), &resume);
             assert_eq!(stopped.status, Some(75), "{case}: {stopped:?}");
             assert!(stopped.stderr.contains("stopped by a signal after step"), "{case}: {stopped:?}");
+        }
+        if index == 1 {
+            // In the middle of the evaluation after the second epoch.
+            let stopped = run(program, ranks, folder.path(), "evaluation-usr1:2:2", &resume);
+            assert_eq!(stopped.status, Some(75), "{case}: {stopped:?}");
+            assert!(stopped.stderr.contains("stopped by a signal after step 44"), "{case}: {stopped:?}");
         }
         if stops.is_empty() {
             stop_somewhere(program, ranks, folder.path(), &resume);
@@ -264,6 +271,9 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
         ("nan:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
         ("nan:1:5", "--on-nan skip", Some(0), vec!["the loss of step 6 is no finite number on rank 1", "left out"]),
         ("memory:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
+        ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 pictures a rank"]),
+        ("memory:1:5", "--batch auto:64", Some(0), vec!["out of memory on rank 1; from here on in 2 micro-batches"]),
+        ("memory-above:1:0", "--batch auto", Some(2), vec!["--batch auto: the memory does not suffice"]),
         (
             "stop:1:5",
             "--watchdog 2",
@@ -311,6 +321,13 @@ fn a_full_disk_loses_nothing() {
         mount -t tmpfs -o size=16m tmpfs . && cd "$PWD"
         train() { mpirun --oversubscribe --bind-to none -n 2 "$0" --model lenet --lr 0.05 --seed 7 "$@"; }
         train --epochs 30 --output whole
+        train --epochs 30 --output short 2>log &
+        until grep -q "epoch 1:" log; do sleep 0.01; done
+        fallocate -l 1g filler 2>/dev/null || dd if=/dev/zero of=filler bs=64k 2>/dev/null || true
+        until grep -q "tries again later" log; do sleep 0.01; done
+        rm filler
+        wait $! && cmp whole/last.safetensors short/last.safetensors && echo "survived"
+        cat log >&2
         train --epochs 30 --output run --resume auto 2>log &
         until grep -q "epoch 1:" log; do sleep 0.01; done
         fallocate -l 1g filler 2>/dev/null || dd if=/dev/zero of=filler bs=64k 2>/dev/null || true
@@ -330,5 +347,6 @@ fn a_full_disk_loses_nothing() {
         .unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success() && out.contains("the same"), "{out}\n{err}");
+    assert!(out.contains("survived"), "{out}\n{err}");
     assert!(out.contains("ended with 1") && err.contains("No space left on device"), "{out}\n{err}");
 }

@@ -1,5 +1,5 @@
 //! rust-train with a model in which something goes wrong: `FAULT=WHAT:RANK:PASS`, on one rank, in one forward pass in
-//! training. The model has all that makes it hard to go on after a stop: BatchNorm, dropout, several layers.
+//! training, or in one of evaluation (`evaluation-WHAT`). The model has all that makes it hard to go on after a stop: BatchNorm, dropout, several layers.
 
 use std::cell::Cell;
 use std::process::ExitCode;
@@ -46,6 +46,7 @@ struct Faulty {
     /// What, and in which pass in training; none on the other ranks.
     fault: Option<(String, usize)>,
     passes: Cell<usize>,
+    evaluations: Cell<usize>,
 }
 
 impl Faulty {
@@ -68,10 +69,22 @@ impl Faulty {
 impl Model for Faulty {
     fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
         let logits = self.model.forward(pictures, train);
-        let pass = self.passes.get();
-        self.passes.set(pass + usize::from(train));
+        let counter = if train { &self.passes } else { &self.evaluations };
+        let pass = counter.replace(counter.get() + 1);
         match &self.fault {
-            Some((what, when)) if train && pass == *when => self.fail(what, logits),
+            // Not a pass but the number of pictures that are too many.
+            Some((what, most)) if what == "memory-above" => {
+                if train && pictures.size()[0] > *most as i64 {
+                    self.fail("memory", logits)
+                } else {
+                    logits
+                }
+            }
+            Some((what, when)) if pass == *when => match (what.strip_prefix("evaluation-"), train) {
+                (Some(what), false) => self.fail(what, logits),
+                (None, true) => self.fail(what, logits),
+                _ => logits,
+            },
             _ => logits,
         }
     }
@@ -97,7 +110,12 @@ fn fault() -> Option<(String, usize)> {
 fn build(setting: &Setting) -> anyhow::Result<Box<dyn Model>> {
     let vs = nn::VarStore::new(setting.device);
     let net = Net::new(&vs.root(), setting.classes as i64);
-    Ok(Box::new(Faulty { model: Module::new(vs, net), fault: fault(), passes: Cell::new(0) }))
+    Ok(Box::new(Faulty {
+        model: Module::new(vs, net),
+        fault: fault(),
+        passes: Cell::new(0),
+        evaluations: Cell::new(0),
+    }))
 }
 
 fn main() -> ExitCode {

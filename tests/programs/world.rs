@@ -38,6 +38,20 @@ fn main() {
     assert!(control.all_gather_text("").unwrap().iter().all(String::is_empty));
     control.barrier().unwrap();
 
+    // A world of the first ranks: they talk among themselves, and the others are not in it.
+    for part in 1..=size {
+        let first = world.first(part).unwrap();
+        assert_eq!(first.is_some(), rank < part);
+        if let Some(first) = first {
+            assert_eq!((first.rank(), first.size(), first.host()), (rank, part, world.host()));
+            assert_eq!(first.nodes(), part.div_ceil(expected[2]));
+            let mut sum = [1i64];
+            first.control().all_reduce(&mut sum, Reduction::Sum).unwrap();
+            assert_eq!(sum, [part as i64]);
+            assert_eq!(first.agree(Ok(rank)).unwrap(), rank);
+        }
+    }
+
     // Agreement: all well, one fails, all fail.
     assert_eq!(world.agree(Ok(rank)).unwrap(), rank);
     let last = size - 1;

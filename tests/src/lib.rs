@@ -1,4 +1,7 @@
-//! Launches programs under `mpirun`, with a time-out, on one node or on two that are made up on this machine.
+//! Launches programs under `mpirun`, with a time-out, on one node or on several that are made up on this machine; and under
+//! Slurm ([`slurm`]).
+
+pub mod slurm;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -121,11 +124,8 @@ impl Mpirun {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let [out, err] = [(); 2].map(|()| tempfile::NamedTempFile::new().expect("a temporary file"));
-        command.arg(program).args(arguments).process_group(0).stdin(Stdio::null());
-        command.stdout(out.reopen().expect("the file is there")).stderr(err.reopen().expect("the file is there"));
-        let child = command.spawn().expect("mpirun is installed: scripts/setup");
-        Job { child, out, err, start: Instant::now(), timeout: self.timeout }
+        command.arg(program).args(arguments);
+        Job::start(command, self.timeout)
     }
 }
 
@@ -140,6 +140,20 @@ pub struct Job {
 }
 
 impl Job {
+    fn start(mut command: Command, timeout: Duration) -> Self {
+        let [out, err] = [(); 2].map(|()| tempfile::NamedTempFile::new().expect("a temporary file"));
+        command.process_group(0).stdin(Stdio::null());
+        command.stdout(out.reopen().expect("the file is there")).stderr(err.reopen().expect("the file is there"));
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; is it installed: scripts/setup?"));
+        Self { child, out, err, start: Instant::now(), timeout }
+    }
+
+    /// The launcher's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the job has written to stderr so far.
     pub fn stderr(&self) -> String {
         read(self.err.path())
@@ -167,7 +181,7 @@ impl Job {
     /// If the job does not end in time: then with everything it wrote.
     pub fn wait(mut self) -> Outcome {
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("mpirun is our child") {
+            if let Some(status) = self.child.try_wait().expect("the launcher is our child") {
                 break status;
             }
             if self.start.elapsed() > self.timeout {

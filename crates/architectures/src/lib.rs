@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! families/*.rs ── Builder ──> Network (nodes of Op) ──┬── shapes, parameters
-//! catalogue.rs (names, published weights)              └── costs, memory, folding
+//! catalogue.rs (names, published weights)              └── costs, memory, folding, what is in place
 //! ```
 //!
 //! Nothing here does I/O or knows torch.
@@ -18,6 +18,7 @@ mod cost;
 mod draw;
 mod families;
 mod fold;
+mod in_place;
 mod memory;
 mod network;
 mod op;

@@ -2,9 +2,10 @@
 //! forward and backward and counting what is alive.
 //!
 //! The rules are those of PyTorch's autograd: which operation keeps its input for the backward pass, which its output,
-//! which gives a view of memory that is there already. Not counted: the program and its libraries, and what the loader
+//! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and what the loader
 //! of pictures keeps.
 
+use crate::in_place::overwritten;
 use crate::network::{Network, Node};
 use crate::op::{Activation, Op};
 use crate::shape::{Shape, ShapeError};
@@ -109,12 +110,14 @@ impl Network {
     }
 }
 
-/// For each node, the node whose memory its value lies in: itself, or that of the value that it is a view of.
+/// For each node, the node whose memory its value lies in: itself, or that of the value that it is a view of or is written
+/// over.
 fn storages(nodes: &[Node]) -> Vec<usize> {
     let mut storages: Vec<usize> = Vec::with_capacity(nodes.len());
-    for (index, node) in nodes.iter().enumerate() {
+    for ((index, node), overwritten) in nodes.iter().enumerate().zip(overwritten(nodes)) {
         let is_view = matches!(node.op, Op::Flatten | Op::Slice { .. } | Op::Permute { .. } | Op::PixelsToTokens);
-        storages.push(if is_view { storages[node.inputs[0].index()] } else { index });
+        let shared = if is_view { Some(0) } else { overwritten };
+        storages.push(shared.map_or(index, |place| storages[node.inputs[place].index()]));
     }
     storages
 }
@@ -293,8 +296,8 @@ mod tests {
         let x = net.global_avg_pool(x);
         net.linear("fc", x, 10);
         let network = net.finish();
-        // The convolution keeps the picture, BatchNorm its input, ReLU its output, the linear layer its row; and the
-        // logits are there.
+        // The convolution keeps the picture, BatchNorm its input, ReLU its output, which lies where BatchNorm's was, the
+        // linear layer its row; and the logits are there.
         let memory = network.memory(4, 4, TRAINING).unwrap();
         assert_eq!(memory.activations, 4 * (3 * 16 + 8 * 16 + 8 * 16 + 8 + 10));
         let trained = 4 * (8 * 27 + 16 + 90);
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn activations_are_those_that_are_known() {
-        // ResNet-50 at 224×224 keeps about 110 MB a picture in single precision, without in-place ReLU.
+        // ResNet-50 at 224×224 keeps about 110 MB a picture in single precision.
         let [training, inference] =
             architecture("resnet50").unwrap().network(1000).activation_bytes(224, 224, 4).unwrap();
         assert!((80e6..125e6).contains(&(training as f64)), "{training}");

@@ -21,6 +21,8 @@ pub struct Backbone {
     state: Vec<Range<usize>>,
     /// For each node, the last node that takes its value: after it the value can go.
     last_use: Vec<usize>,
+    /// For each node, which of its inputs its value is written over.
+    overwritten: Vec<Option<usize>>,
     /// For each node, whether its parameters stay as they are.
     frozen: Vec<Cell<bool>>,
     masks: WindowMasks,
@@ -52,8 +54,19 @@ impl Backbone {
             }
         }
         let frozen = vec![Cell::new(false); network.nodes().len()];
-        let masks = WindowMasks::default();
-        Self { network, parameters, tensors, state, last_use, frozen, masks, device, sync_batch_norm: None }
+        let (overwritten, masks) = (network.overwritten(), WindowMasks::default());
+        Self {
+            network,
+            parameters,
+            tensors,
+            state,
+            last_use,
+            overwritten,
+            frozen,
+            masks,
+            device,
+            sync_batch_norm: None,
+        }
     }
 
     /// The tensors of one node, in the order of a state dict.
@@ -153,9 +166,12 @@ impl Backbone {
                 None => Mode::Train,
                 Some(sync) => Mode::TrainTogether(sync),
             };
-            let value = match node.op {
-                Op::Input { .. } => pictures.shallow_clone(),
-                ref op => forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode, &self.masks),
+            let value = match (&node.op, self.overwritten[index]) {
+                (Op::Input { .. }, _) => pictures.shallow_clone(),
+                (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
+                (op, None) => {
+                    forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode, &self.masks)
+                }
             };
             for input in &node.inputs {
                 if self.last_use[input.index()] == index {

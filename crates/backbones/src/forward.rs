@@ -84,6 +84,20 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
     }
 }
 
+/// The value of a ReLU or a sum, written over the input at `place`: see [`architectures::Network::overwritten`].
+pub(crate) fn compute_in_place(op: &Op, inputs: &[&Tensor], place: usize) -> Tensor {
+    let mut overwritten = inputs[place].shallow_clone();
+    match op {
+        Op::Activation(Activation::Relu) => overwritten.relu_(),
+        Op::Add => {
+            let other = inputs[1 - place];
+            // Under autocast the two may differ, and the sum has the larger type.
+            if overwritten.kind() == other.kind() { overwritten.g_add_(other) } else { overwritten + other }
+        }
+        _ => unreachable!("{op:?} is never in place"),
+    }
+}
+
 fn batch_of_one(shape: &Shape) -> Vec<i64> {
     std::iter::once(1).chain(shape.sides().iter().map(|&side| side as i64)).collect()
 }

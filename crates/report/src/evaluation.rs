@@ -56,6 +56,11 @@ impl Evaluation {
         self.classes.get(label as usize).map_or("?", |class| &class.name)
     }
 
+    /// How many samples a class has.
+    pub fn support(&self, label: u32) -> u64 {
+        self.classes.get(label as usize).map_or(0, |class| class.support)
+    }
+
     /// The mean of a score over the classes that have one.
     pub fn mean_over_classes(&self, score: impl Fn(&ClassScores) -> Option<f64>) -> Option<f64> {
         let scores: Vec<_> = self.classes.iter().filter_map(score).collect();

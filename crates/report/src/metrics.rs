@@ -86,6 +86,11 @@ impl Metrics {
         Ok(())
     }
 
+    /// Whether nothing was trained yet.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.epochs.is_empty()
+    }
+
     /// Epochs that were done when `steps` steps were, with the fraction of the one under way.
     pub fn epochs_at(&self, steps: usize) -> f64 {
         let ends: Vec<_> = self.epochs.iter().map(|&(_, end)| end).collect();

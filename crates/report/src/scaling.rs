@@ -225,19 +225,21 @@ impl Scaling {
         }
     }
 
-    fn parts_chart(&self) -> Chart {
+    /// The parts of a step one above the other: in milliseconds, or as shares of the step.
+    fn parts_chart(&self, as_shares: bool) -> Chart {
         let bars = |index: usize| {
             let bar = |(x, point): (usize, &Point)| {
                 let below: f64 = PARTS[..index].iter().map(|(_, _, part)| part(&point.parts)).sum();
-                (x as f64, below * 1e3, (below + PARTS[index].2(&point.parts)) * 1e3)
+                let scale = if as_shares { 1.0 / point.parts.step() } else { 1e3 };
+                (x as f64, below * scale, (below + PARTS[index].2(&point.parts)) * scale)
             };
             Shape::Bars(self.points.iter().enumerate().map(bar).collect())
         };
         let series = PARTS.iter().enumerate().map(|(index, &(name, colour, _))| Series::new(name, colour, bars(index)));
         Chart {
-            title: "The parts of a step on rank 0".to_owned(),
+            title: if as_shares { "The same, as shares" } else { "The parts of a step on rank 0" }.to_owned(),
             x: self.ranks(),
-            y: Axis::new("ms").from_zero(),
+            y: if as_shares { Axis::percent("share of a step").from_zero() } else { Axis::new("ms").from_zero() },
             series: series.collect(),
         }
     }
@@ -266,7 +268,7 @@ impl Scaling {
                 }
             }
         };
-        let charts = [self.throughput(), self.efficiency_chart(), self.parts_chart()];
+        let charts = [self.throughput(), self.efficiency_chart(), self.parts_chart(false), self.parts_chart(true)];
         let sections = html! {
             (section("Curves", html! { div.charts { @for chart in &charts { (chart.figure()) } } }))
             (section("Table", self.html_table()))
@@ -355,6 +357,6 @@ mod tests {
         let page = scaling().page();
         assert!(PARTS.iter().all(|(name, ..)| page.contains(name)));
         assert!(page.contains("&lt;2 cores&gt;") && !page.contains("<2 cores>"));
-        assert_eq!(page.matches("<rect class=\"bar\" x=").count(), PARTS.len() * 3);
+        assert_eq!(page.matches("<rect class=\"bar\" x=").count(), PARTS.len() * 3 * 2);
     }
 }

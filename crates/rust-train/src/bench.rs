@@ -28,7 +28,7 @@ use crate::spent::Work;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
 use crate::timeline::Timeline;
-use crate::trainable::Setting;
+use crate::trainable::{OwnModel, Setting};
 use crate::{announce, cores, data, device, model, process_group, results, run_directory, seed, time, train};
 
 /// Steps before the first window, at least: gradients are put in buckets anew after the first, libraries try their
@@ -43,14 +43,16 @@ struct Bench<'a> {
     device: Device,
     cores: usize,
     train: Arc<dataset::ImageSet>,
-    classes: usize,
+    setting: Setting,
+    own: Option<&'a OwnModel>,
 }
 
 /// Measures as the flags say, prints the table, and writes the files. Collective.
-pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
     let counts = agree(world, counts(args, world.size()))?;
     let mode = if args.strong { Mode::Strong } else { Mode::Weak };
-    let plans: anyhow::Result<Vec<_>> = counts.iter().map(|&ranks| plan(args, mode, ranks, world.size())).collect();
+    let plans: anyhow::Result<Vec<_>> =
+        counts.iter().map(|&ranks| plan(args, mode, ranks, world.size(), own)).collect();
     let plans = agree(world, plans)?;
     let largest = plans.last().context("there is a number of ranks")?;
     let device = agree(world, device::select(&largest.device, world))?;
@@ -63,8 +65,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
     let dataset = data::prepare(world, &largest.pictures, cores, largest.batch.global())?;
     let name = format!("bench-{}", largest.name());
     let output = run_directory::create_named(world, largest.output.as_deref(), &name)?;
-    let (train, classes) = (Arc::new(dataset.train), dataset.classes.len());
-    let bench = Bench { args, mode, device, cores, train, classes };
+    let setting = Setting { classes: dataset.classes.len(), image_size: largest.pictures.image_size, device };
+    let bench = Bench { args, mode, device, cores, train: Arc::new(dataset.train), setting, own };
     let mut points = Vec::new();
     for plan in &plans {
         points.push(bench.point(world, plan)?);
@@ -72,7 +74,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World) -> anyhow::Result<Ending> {
             && let Some(point) = points.last()
         {
             let Point { ranks, batch, images_per_second, .. } = point;
-            log::info!("{ranks} ranks × {} pictures: {images_per_second:.0} images/s", batch / ranks);
+            log::info!("ranks × pictures {ranks} × {}: {images_per_second:.0} images/s", batch / ranks);
         }
     }
     let scaling = bench.scaling(largest, points);
@@ -108,15 +110,15 @@ fn counts(args: &BenchArgs, size: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// The plan for `ranks` of the job's `size`.
-fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize) -> anyhow::Result<Plan> {
-    let whole = Plan::new(&args.train, size, None)?;
+fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize, own: Option<&OwnModel>) -> anyhow::Result<Plan> {
+    let whole = Plan::new(&args.train, size, own)?;
     let batch = match mode {
         Mode::Strong => whole.batch.global(),
         Mode::Weak => whole.batch.global() / size * ranks,
     };
     let mut train = args.train.clone();
-    train.batch = batch;
-    Plan::new(&train, ranks, None)
+    train.batch.pictures = batch;
+    Plan::new(&train, ranks, own)
 }
 
 fn write(output: &std::path::Path, scaling: &Scaling) -> anyhow::Result<()> {
@@ -149,8 +151,7 @@ impl Bench<'_> {
 
     /// Trains for a while on all ranks of `world`. Collective.
     fn measure(&self, world: &World, plan: &Plan) -> anyhow::Result<Point> {
-        let (classes, image_size) = (self.classes, plan.pictures.image_size);
-        let mut model = model::build(world, plan, None, &Setting { classes, image_size, device: self.device })?;
+        let mut model = model::build(world, plan, self.own, &self.setting)?;
         let timeline = Timeline::exact(self.device);
         let group = process_group::connect(world, self.device, &timeline)?;
         if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
@@ -164,7 +165,7 @@ impl Bench<'_> {
             stepper: agree(world, stepper)?,
             agreement: Agreement::new(world, signals, TimeLimit::NONE),
             normalize: Normalize::new(self.device),
-            criterion: Criterion::new(&plan.training, self.train.labels(), classes, self.device),
+            criterion: Criterion::new(&plan.training, self.train.labels(), self.setting.classes, self.device),
             // A loss that runs away is no measurement.
             rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None },
             batches: loader.train(0, 0),
@@ -306,10 +307,10 @@ mod tests {
     fn the_batch_grows_in_weak_scaling_alone() {
         let batches = |flags: &str, mode| {
             let args = args(flags);
-            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4).unwrap().batch.global())
+            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4, None).unwrap().batch.global())
         };
         assert_eq!(batches("--batch 64", Mode::Weak), [16, 32, 64]);
         assert_eq!(batches("--batch 64", Mode::Strong), [64, 64, 64]);
-        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4).is_err(), "the ranks cannot share it");
+        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4, None).is_err(), "the ranks cannot share it");
     }
 }

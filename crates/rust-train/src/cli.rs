@@ -1,5 +1,6 @@
 //! The command line: flags as they are typed. `plan` makes validated values of them.
 
+mod batch_size;
 mod bench;
 mod data;
 mod models;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
+pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
@@ -202,9 +204,10 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 20, help_heading = "Training")]
     pub epochs: usize,
 
-    /// Pictures per step over all ranks; the ranks must be able to share them evenly
-    #[arg(long, default_value_t = 64, help_heading = "Training")]
-    pub batch: usize,
+    /// Pictures per step over all ranks, which must be able to share them evenly. auto:N, or auto for 64: N pictures, which
+    /// every rank computes in micro-batches of the largest size that fits in the memory of all
+    #[arg(long, default_value = "64", value_name = "N", help_heading = "Training")]
+    pub batch: BatchSize,
 
     /// Compute each rank's part of the batch in this many micro-batches, one after the other: less memory, same batch
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Training")]

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use world::{Channel, Reduction};
 
 use crate::model::Normalize;
+use crate::spent::Work;
 use crate::step::Stepper;
 
 /// The samples with the highest loss that are kept.
@@ -51,25 +52,31 @@ pub(crate) struct Tally {
     worst: Vec<Miss>,
 }
 
-/// Evaluates the model of `stepper` on all pictures of `loader`. Every rank gets the same. Collective.
+/// Evaluates the model of `stepper` on all pictures of `loader`. Every rank gets the same, and asks `goes_on` equally
+/// often, which must say the same on all; `None` where it said no. Collective.
 pub(crate) fn evaluate(
     stepper: &Stepper<'_>,
     loader: &Loader,
     normalize: &Normalize,
     channel: &Channel,
-) -> anyhow::Result<Tally> {
+    mut goes_on: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<Option<Tally>> {
     let mut tally = Tally::default();
     let mut index = loader.evaluated().start;
-    tch::no_grad(|| -> anyhow::Result<()> {
-        for batch in loader.evaluate() {
-            let batch = batch?;
-            let logits = stepper.forward(&normalize.pictures(&batch)?, false)?.to_kind(Kind::Float);
+    let mut batches = loader.evaluate();
+    for _ in 0..loader.evaluation_steps() {
+        if let Some(batch) = batches.next().transpose()? {
+            let forward = || stepper.forward(&normalize.pictures(&batch)?, false);
+            let logits = stepper.timeline.span(Work::Evaluation, || tch::no_grad(forward))?.to_kind(Kind::Float);
             tally.add(&logits, &batch.labels, index)?;
             index += batch.len();
         }
-        Ok(())
-    })?;
-    tally.gather(channel)
+        stepper.timeline.activity().beat();
+        if !goes_on()? {
+            return Ok(None);
+        }
+    }
+    tally.gather(channel).map(Some)
 }
 
 impl Tally {
@@ -120,7 +127,7 @@ impl Tally {
         for [label, taken, count] in gather_rows(channel, &entries)? {
             confusion.add_many(label as u32, taken as u32, count);
         }
-        let worst: Vec<_> = self.worst.iter().map(Miss::to_bits).collect();
+        let worst: Vec<_> = self.worst.iter().map(|miss| miss.to_bits()).collect();
         self.worst = gather_rows(channel, &worst)?.into_iter().map(Miss::of_bits).collect();
         self.keep_worst();
         let [right, among_five, samples] = counts;
@@ -189,8 +196,8 @@ pub(crate) fn text(path: &Path) -> String {
 }
 
 impl Miss {
-    fn to_bits(&self) -> [u64; 6] {
-        let Self { index, label, predicted, probability, label_probability, loss } = *self;
+    fn to_bits(self) -> [u64; 6] {
+        let Self { index, label, predicted, probability, label_probability, loss } = self;
         let [probability, label_probability, loss] = [probability, label_probability, loss].map(f64::to_bits);
         [index as u64, label.into(), predicted.into(), probability, label_probability, loss]
     }
@@ -228,12 +235,15 @@ mod tests {
         (Tensor::from_slice2(&logits), [0, 1, 2, 1, 1, 2])
     }
 
-    fn tally(parts: &[std::ops::Range<usize>]) -> Tally {
+    /// Counts them in batches of these lengths.
+    fn tally(batches: &[usize]) -> Tally {
         let (logits, labels) = samples();
         let mut tally = Tally::default();
-        for part in parts {
-            let logits = logits.narrow(0, part.start as i64, part.len() as i64);
-            tally.add(&logits, &labels[part.clone()], part.start).unwrap();
+        let mut first = 0;
+        for &length in batches {
+            let logits = logits.narrow(0, first as i64, length as i64);
+            tally.add(&logits, &labels[first..first + length], first).unwrap();
+            first += length;
         }
         tally
     }
@@ -242,8 +252,8 @@ mod tests {
     fn scores_are_those_of_torch_whatever_the_batches() {
         let (logits, labels) = samples();
         let loss = logits.cross_entropy_for_logits(&Tensor::from_slice(&labels)).double_value(&[]);
-        for parts in [vec![0..6], vec![0..1, 1..4, 4..6]] {
-            let tally = tally(&parts);
+        for batches in [&[6][..], &[1, 3, 2]] {
+            let tally = tally(batches);
             let scores = tally.scores();
             assert!((scores.loss - loss).abs() < 1e-6, "{} instead of {loss}", scores.loss);
             assert_eq!((scores.top1, scores.top5, scores.samples), (4.0 / 6.0, 1.0, 6));
@@ -255,7 +265,7 @@ mod tests {
     #[test]
     fn the_worst_samples_are_those_that_are_most_wrong() {
         let names = ["ant", "bee", "cat"].map(str::to_owned);
-        let evaluation = tally(&[0..3, 3..6]).evaluation(Some(7), &names, |indices| {
+        let evaluation = tally(&[3, 3]).evaluation(Some(7), &names, |indices| {
             assert_eq!(indices, [3, 2], "the bee that is surely an ant, then the cat that is a bee");
             indices.iter().map(|index| (format!("{index}.png"), None)).collect()
         });
@@ -267,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_sample_survives_its_way_to_another_rank() {
-        let miss = tally(&[0..6]).worst[0];
+        let miss = tally(&[6]).worst[0];
         assert_eq!(Miss::of_bits(miss.to_bits()), miss);
     }
 }

@@ -94,6 +94,7 @@ pub fn main_with(own: OwnModel) -> ExitCode {
 }
 
 fn program(own: Option<OwnModel>) -> ExitCode {
+    torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -148,7 +149,7 @@ fn run_verb(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
         Some(Command::Fetch(args)) => download::run(args, world).map(|()| Ending::Complete),
         Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
-        Some(Command::Bench(args)) => bench::run(args, world),
+        Some(Command::Bench(args)) => bench::run(args, world, own),
         Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
         Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
         Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     /// How often each picture comes in a row.
     pub repeats: usize,
     pub batch: BatchLayout,
+    /// Whether a step is computed in as many parts as the memory asks for.
+    pub fit_memory: bool,
     pub training: Training,
     pub ddp: DdpConfig,
     /// Steps between two comparisons of the ranks' parameters.
@@ -119,7 +121,7 @@ impl Plan {
             Some(_) => None,
         };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
-        let batch = BatchLayout::of_global(cli.batch, ranks, cli.accumulate)
+        let batch = BatchLayout::of_global(cli.batch.pictures, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
         let pictures = match (&architecture, own) {
             (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
@@ -156,6 +158,7 @@ impl Plan {
             matching,
             frozen_epochs,
             batch,
+            fit_memory: cli.batch.fit_memory,
             training,
             ddp: ddp(cli)?,
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
@@ -270,7 +273,7 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
-        learning_rate: learning_rate(args, cli.epochs, cli.batch)?,
+        learning_rate: learning_rate(args, cli.epochs, cli.batch.pictures)?,
         momentum: args.momentum,
         nesterov: args.nesterov && args.momentum > 0.0, // without momentum there is nothing to look ahead along
         optimizer: args.optimizer,

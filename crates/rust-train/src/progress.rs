@@ -38,6 +38,15 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// For a line that must be short.
+    pub(crate) fn brief(&self) -> String {
+        let Self { images_per_second, data_wait, communication_wait, .. } = self;
+        let (data, ranks) = (data_wait * 100.0, communication_wait * 100.0);
+        format!("{images_per_second:.0} images/s, waits: data {data:.0} %, ranks {ranks:.0} %")
+    }
+}
+
 impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { images_per_second, data_wait, communication_wait, .. } = self;
@@ -137,6 +146,7 @@ mod tests {
     fn the_pace_is_in_words() {
         let pace = Pace { images_per_second: 3600.4, data_wait: 0.021, communication_wait: 0.1, seconds_per_step: 0.1 };
         assert_eq!(pace.to_string(), "3600 images/s, waiting 2 % for data, 10 % for ranks");
+        assert_eq!(pace.brief(), "3600 images/s, waits: data 2 %, ranks 10 %");
         let left = [0.4, 119.4, 121.0, 7321.0].map(left_words);
         assert_eq!(left, ["0 s left", "119 s left", "2 min left", "2 h 02 min left"]);
     }

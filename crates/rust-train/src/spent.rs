@@ -22,10 +22,12 @@ pub(crate) enum Work {
     Meeting,
     /// The update of the weights.
     Optimizer,
+    /// Logits in evaluation.
+    Evaluation,
 }
 
 impl Work {
-    const COUNT: usize = 6;
+    const COUNT: usize = 7;
 
     /// Its name in a trace.
     pub(crate) fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Work {
             Self::Exchange => "exchange",
             Self::Meeting => "meeting",
             Self::Optimizer => "optimizer",
+            Self::Evaluation => "evaluation",
         }
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct Stepper<'a> {
     precision: Precision,
     memory_format: MemoryFormat,
     clip_norm: Option<f64>,
-    micro_batches: usize,
+    /// In how many parts a step is computed.
+    pub micro_batches: usize,
     seed: u64,
     device: Device,
 }
@@ -160,6 +161,38 @@ impl<'a> Stepper<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a micro-batch of so many pictures fits in this rank's memory, beside what the optimizer will keep. No rank
+    /// hears of it, and buffers must be restored after it.
+    pub(crate) fn fits(&self, pictures: usize, side: usize) -> anyhow::Result<bool> {
+        let side = side as i64;
+        let task = || -> anyhow::Result<()> {
+            let kept = trained(self.model).into_iter();
+            let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
+            let pictures = Tensor::zeros([pictures as i64, 3, side, side], (Kind::Float, self.device));
+            let labels = Tensor::zeros([pictures.size()[0]], (Kind::Int64, self.device));
+            let logits = self.ddp.no_sync(|| self.forward(&pictures, true))?.to_kind(Kind::Float);
+            logits.cross_entropy_for_logits(&labels).f_backward()?;
+            drop(kept);
+            Ok(())
+        };
+        let outcome = world::catch_panic(task).map_err(anyhow::Error::msg).flatten();
+        self.ddp.zero_grad()?;
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if is_out_of_memory(&error) => {
+                log::debug!("{pictures} pictures do not fit: {error:#}");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Connects the gradients anew, after a pass that not all ranks have come through. Collective.
+    pub(crate) fn reconnect(&mut self, plan: &Plan) -> torch_ext::Result<()> {
+        self.ddp = data_parallel(plan, self.model, self.group)?;
+        Ok(())
     }
 
     /// Makes a step that leaves nothing behind but the buckets of gradients in the order in which gradients become

@@ -103,6 +103,9 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         losses: Vec::new(),
         start,
     };
+    if plan.fit_memory {
+        trainer.fit_memory()?;
+    }
     if let Some(checkpoint) = beginning.checkpoint {
         trainer.restore(checkpoint)?;
     }

@@ -8,6 +8,7 @@
 //! The cargo feature `cuda` adds what needs CUDA's headers: [`ProcessGroup::nccl`] and [`cuda::properties`]. Without it
 //! they are there too, and say so when they are called.
 
+mod allocator;
 mod autocast;
 mod backends;
 pub mod cuda;
@@ -23,6 +24,7 @@ pub mod rng;
 mod store;
 mod sync_batch_norm;
 
+pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
 pub use backends::{CudnnMode, set_cudnn_mode, set_tf32, version};
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};

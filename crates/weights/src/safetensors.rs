@@ -108,6 +108,12 @@ impl View for &Tensor {
 pub fn write_safetensors(path: &Path, entries: &[(String, Tensor)]) -> Result<()> {
     let views = entries.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]); // transformers insists on it
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| Error::Io { path: path.to_owned(), source: std::io::Error::other(error) })
+    let write = || -> std::io::Result<()> {
+        // The library puts a temporary file in the place, which nobody but its owner may read: a new file's permissions
+        // follow the umask.
+        let permissions = std::fs::File::create(path)?.metadata()?.permissions();
+        safetensors::serialize_to_file(views, Some(metadata), path).map_err(std::io::Error::other)?;
+        std::fs::set_permissions(path, permissions)
+    };
+    write().map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -23,6 +23,20 @@ pub enum LaunchError {
         /// What to type instead.
         help: &'static str,
     },
+    /// srun started Open MPI's ranks without a process manager's interface, and Open MPI ends such a program in MPI_Init
+    /// with advice about building Slurm.
+    #[error(
+        "srun started {} and gave {library} no way to find the others: type srun --mpi=pmix, or export \
+         SLURM_MPI_TYPE=pmix for every srun (srun --mpi=list shows what this Slurm has){}",
+        if *tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") },
+        if *tasks == 1 { "; in a shell of srun --pty, mpirun -n 1" } else { "" }
+    )]
+    Unconnected {
+        /// How many tasks srun started.
+        tasks: usize,
+        /// The MPI library of this program.
+        library: String,
+    },
     /// MPI gives too few guarantees about threads.
     #[error("MPI gives only thread level {got}, and MPI_THREAD_MULTIPLE is needed: use an MPI that was built with it")]
     Threads {
@@ -92,12 +106,61 @@ impl Launcher {
     }
 }
 
+/// The interface through which a launcher tells ranks of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProcessManagement {
+    /// PMIx: Open MPI's, and recent MPICH's.
+    Pmix,
+    /// PMI-1 or PMI-2: MPICH's.
+    Pmi,
+    Nothing,
+}
+
+fn process_management(variable: impl Fn(&str) -> Option<String>) -> ProcessManagement {
+    let is_set = |name| variable(name).is_some();
+    if is_set("PMIX_RANK") {
+        ProcessManagement::Pmix
+    } else if is_set("PMI_RANK") || is_set("PMI_FD") {
+        ProcessManagement::Pmi
+    } else {
+        ProcessManagement::Nothing
+    }
+}
+
+/// Before MPI_Init, which would end the program with other words: can these ranks find each other?
+pub(crate) fn refuse_unconnected() -> Result<(), LaunchError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    // Not where mpirun came in between: it sets its own variables.
+    let by_srun = variable("SLURM_STEP_NUM_TASKS").and_then(|tasks| tasks.parse().ok());
+    let Some(tasks) = by_srun.filter(|_| variable("OMPI_COMM_WORLD_SIZE").is_none()) else { return Ok(()) };
+    let library = library();
+    if !library.starts_with("Open MPI") {
+        return Ok(());
+    }
+    match process_management(variable) {
+        ProcessManagement::Pmix => {}
+        ProcessManagement::Nothing => return Err(LaunchError::Unconnected { tasks, library }),
+        ProcessManagement::Pmi => {
+            // Some builds know PMI; what the others say in MPI_Init does not help.
+            if variable("SLURM_PROCID").is_none_or(|task| task == "0") {
+                eprintln!("{library} was started by srun --mpi=pmi2; if it ends here, type srun --mpi=pmix");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The MPI library of this program: "Open MPI v4.1.4".
+fn library() -> String {
+    let version = mpi::environment::library_version().unwrap_or_default();
+    let name = version.lines().next().and_then(|line| line.split(',').next()).unwrap_or_default();
+    if name.is_empty() { "an unknown MPI".to_owned() } else { name.trim().to_owned() }
+}
+
 pub(crate) fn refuse_singletons(size: usize) -> Result<(), LaunchError> {
     match Launcher::detect() {
         Some(Launcher { name, tasks, help, .. }) if size == 1 && tasks > 1 => {
-            let library = mpi::environment::library_version().unwrap_or_default();
-            let library = library.lines().next().and_then(|line| line.split(',').next()).unwrap_or("an unknown MPI");
-            Err(LaunchError::Singleton { launcher: name, tasks, library: library.trim().to_owned(), help })
+            Err(LaunchError::Singleton { launcher: name, tasks, library: library(), help })
         }
         _ => Ok(()),
     }
@@ -106,6 +169,18 @@ pub(crate) fn refuse_singletons(size: usize) -> Result<(), LaunchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_interface_is_known_by_its_variables() {
+        let cases: &[(&[&str], _)] = &[
+            (&[], ProcessManagement::Nothing),
+            (&["PMI_FD", "PMI_RANK"], ProcessManagement::Pmi),
+            (&["PMIX_RANK", "PMI_RANK"], ProcessManagement::Pmix),
+        ];
+        for (set, expected) in cases {
+            assert_eq!(process_management(|name| set.contains(&name).then(|| "0".to_owned())), *expected);
+        }
+    }
 
     #[test]
     fn the_most_specific_launcher_counts() {

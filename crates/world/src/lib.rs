@@ -91,9 +91,10 @@ impl World {
     /// Initializes MPI and finds out who is where. From here on a panic on any thread ends the whole job.
     ///
     /// # Errors
-    /// [`LaunchError`] where the launcher started several tasks and MPI sees only one, where MPI is too weak in
-    /// threads, or where MPI was initialized before.
+    /// [`LaunchError`] where the launcher gave MPI no way to find the other ranks, where it started several tasks and
+    /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
+        launch::refuse_unconnected()?;
         let (universe, got) =
             mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
         if got < mpi::Threading::Multiple {

@@ -201,6 +201,12 @@ impl Loader {
         Batches::start(0..steps, Arc::new(make))
     }
 
+    /// Batches of [`evaluate`](Self::evaluate) on the rank that has most of them: the same on every rank.
+    pub fn evaluation_steps(&self) -> usize {
+        let ranks = self.shard.ranks();
+        self.images.len().div_ceil(ranks).div_ceil(self.config.global_batch.div_ceil(ranks))
+    }
+
     /// One sample as [`evaluate`](Self::evaluate) gives it: a batch of one.
     ///
     /// # Errors

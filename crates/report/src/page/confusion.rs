@@ -53,7 +53,7 @@ fn grid(evaluation: &Evaluation) -> Markup {
 
 fn cell(evaluation: &Evaluation, label: u32, predicted: u32) -> Markup {
     let count = evaluation.confusion.count(label, predicted);
-    let support = evaluation.classes[label as usize].support;
+    let support = evaluation.support(label);
     let share = if support == 0 { 0.0 } else { count as f64 / support as f64 };
     let (is, taken) = (evaluation.class(label), evaluation.class(predicted));
     let title = format!("{is} taken for {taken}: {count} of {support}");
@@ -79,7 +79,7 @@ fn pairs(evaluation: &Evaluation, most: usize) -> Markup {
                                 td { (evaluation.class(label)) }
                                 td { (evaluation.class(predicted)) }
                                 td.number { (count) }
-                                td.number { (evaluation.classes[label as usize].support) }
+                                td.number { (evaluation.support(label)) }
                             }
                         }
                     }

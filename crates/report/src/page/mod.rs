@@ -18,8 +18,10 @@ const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 /// The page that shows a run.
 pub fn page(run: &Run) -> String {
     let evaluation = run.evaluation.as_ref();
+    // An evaluation by itself has no curves; a run that has just begun will have some.
+    let has_curves = !run.metrics.is_empty() || evaluation.is_none();
     let sections = html! {
-        (section("Curves", curves::figures(&run.metrics)))
+        @if has_curves { (section("Curves", curves::figures(&run.metrics))) }
         @if let Some(evaluation) = evaluation {
             (section("Confusion", confusion::matrix(evaluation)))
             (section("Classes", classes::table(evaluation)))

@@ -15,7 +15,11 @@ pub(super) fn header(run: &Run) -> Markup {
             h1 { (run.name) }
             p.state {
                 @if let Some(state) = state { span.chip { (state) } " " }
-                (count(epochs.len(), "epoch")) ", " (count(run.metrics.steps.len(), "step"))
+                @if run.metrics.is_empty() && run.evaluation.is_some() {
+                    "an evaluation"
+                } @else {
+                    (count(epochs.len(), "epoch")) ", " (count(run.metrics.steps.len(), "step"))
+                }
                 @if let Some(first) = run.environment.sittings.first() { ", started " (first.started) }
             }
             div.tiles {

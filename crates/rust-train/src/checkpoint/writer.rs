@@ -115,6 +115,11 @@ mod tests {
         names.sort();
         assert_eq!(names, ["step-00000003", "step-00000004"]);
         assert_eq!(std::fs::read_dir(run.path()).unwrap().count(), 3, "nothing else is left");
+        // Whoever may read a new file of this user's may read the weights.
+        let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+        let other = run.path().join("other");
+        std::fs::write(&other, "").unwrap();
+        assert_eq!(mode(&run.path().join("best.safetensors")), mode(&other));
     }
 
     #[test]

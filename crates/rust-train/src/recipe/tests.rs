@@ -45,7 +45,7 @@ fn a_verb_takes_a_recipe_too() {
     let recipe = Recipe::parse("r.toml", "sync-bn = true\nbatch = 32\nepochs = 3").unwrap();
     let cli = recipe.complete(&words("bench --windows 2 --batch 16")).unwrap();
     let Some(Verb::Bench(bench)) = cli.command else { panic!("{cli:?}") };
-    assert_eq!((bench.windows, bench.train.batch, bench.train.epochs, bench.train.sync_bn), (2, 16, 3, true));
+    assert_eq!((bench.windows, bench.train.batch.pictures, bench.train.epochs, bench.train.sync_bn), (2, 16, 3, true));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             "config" | "timeout" | "model" | "data" | "pretrained" | "weights-sha256" | "min-momentum" => return None,
             "freeze-epochs" | "cache" | "on-bad-image" | "cache-format" | "progressive-resize"
             | "progressive-epochs" => return None,
-            "resume" | "allow-changed-plan" | "time-limit" => return None,
+            "resume" | "allow-changed-plan" | "time-limit" | "eval-only" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-norm" | "mixup" | "lr" => {
@@ -207,6 +207,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
                 .prop_map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
                 .boxed(),
             "seed" => (0..=i64::MAX).prop_map(|seed| seed.to_string()).boxed(),
+            "batch" => prop::sample::select(vec!["64", "auto:128"]).prop_map(str::to_owned).boxed(),
             "accumulate" => Just("1".to_owned()).boxed(),
             "device" => prop::sample::select(vec!["", "cpu", "cuda", "0", "0,1"]).prop_map(str::to_owned).boxed(),
             _ if !choices.is_empty() => prop::sample::select(choices).boxed(),

@@ -9,18 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_whole;
 
-/// Appends lines to a run's `metrics.jsonl`.
+/// Appends lines to a run's `metrics.jsonl`. Those that a full disk does not take wait until it does.
 #[derive(Debug)]
 pub(crate) struct Lines {
     path: PathBuf,
     file: File,
+    /// Bytes of whole lines in the file.
+    length: u64,
+    waiting: Vec<u8>,
 }
 
 impl Lines {
     pub(crate) fn create(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("metrics.jsonl");
-        let file = File::create_new(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { path, file })
+        let file =
+            File::options().append(true).create_new(true).open(&path).with_context(|| path.display().to_string())?;
+        Ok(Self { path, file, length: 0, waiting: Vec::new() })
     }
 
     /// Goes on with what is there, cut back to what was written when `steps` steps and `epochs` epochs were done.
@@ -44,17 +48,36 @@ impl Lines {
         let kept: String = text.lines().filter(is_done).flat_map(|line| [line, "\n"]).collect();
         write_whole(&path, |file| Ok(std::fs::write(file, &kept)?))?;
         let file = File::options().append(true).open(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, length: kept.len() as u64, waiting: Vec::new() })
     }
 
-    /// Writes `lines`, in one call.
+    /// Writes `lines`, in one call. Where that fails, it says so once, and they wait for the next call.
     pub(crate) fn write(&mut self, lines: &[impl Serialize]) -> anyhow::Result<()> {
-        let mut text = Vec::new();
+        let all_is_well = self.waiting.is_empty();
         for line in lines {
-            serde_json::to_writer(&mut text, line)?;
-            text.push(b'\n');
+            serde_json::to_writer(&mut self.waiting, line)?;
+            self.waiting.push(b'\n');
         }
-        self.file.write_all(&text).with_context(|| self.path.display().to_string())
+        match self.settle() {
+            Err(error) if all_is_well => log::warn!("{error:#}; the run goes on, and tries again later"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes down what waits.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.file.write_all(&self.waiting) {
+            // A part of it may be there.
+            self.file.set_len(self.length).with_context(|| self.path.display().to_string())?;
+            return Err(error).with_context(|| self.path.display().to_string());
+        }
+        self.length += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What rank 0 writes while a run goes on, for programs and for people.
 //!
-//! `metrics.jsonl` is the run's record; a run that cannot write it ends. Everything else follows from it and from the last
+//! `metrics.jsonl` is the run's record: what a full disk does not take of it waits, and a run that cannot write it in the end
+//! has failed. Everything else follows from it and from the last
 //! evaluation (`metrics.csv`, TensorBoard's events, `evaluation.json`, `environment.json`, `report.html`): where that
 //! cannot be written the run says so and goes on.
 
@@ -30,7 +31,8 @@ const REFRESH_SHARE: u32 = 100;
 pub(crate) struct Results {
     folder: PathBuf,
     lines: Lines,
-    events: EventFile,
+    /// `None` once they could not be written.
+    events: Option<EventFile>,
     environment: Environment,
     classes: Vec<String>,
     /// The last evaluation and its epoch, where it has not been written down yet.
@@ -52,7 +54,8 @@ impl Results {
             Some((steps, epochs)) => Lines::resume(folder, steps, epochs)?,
         };
         let host = sitting.ranks.first().map_or("host", |rank| &rank.host);
-        let events = EventFile::create(folder, host, sitting.first_step + 1)?;
+        let events = EventFile::create(folder, host, sitting.first_step + 1);
+        let events = events.inspect_err(tell).ok();
         let mut environment = Environment::default();
         if goes_on.is_some() {
             match Run::read(folder) {
@@ -74,8 +77,17 @@ impl Results {
         let scalars = steps.iter().flat_map(|line| {
             [(line.step + 1, "train/loss", line.loss), (line.step + 1, "train/learning_rate", line.lr)]
         });
-        warn(self.events.write(scalars).map_err(Into::into));
+        self.write_scalars(scalars);
         Ok(())
+    }
+
+    fn write_scalars<'a>(&mut self, scalars: impl IntoIterator<Item = (usize, &'a str, f64)>) {
+        // A file with a record that was cut off is not read any further.
+        let Some(events) = &mut self.events else { return };
+        if let Err(error) = events.write(scalars) {
+            tell(&error);
+            self.events = None;
+        }
     }
 
     /// Writes down an epoch, which has ended after `steps` steps of the run, and what its evaluation on `val` found.
@@ -95,12 +107,17 @@ impl Results {
             ("speed/data_wait", line.data_wait),
             ("speed/communication_wait", line.communication_wait),
         ];
-        warn(self.events.write(scalars.map(|(tag, value)| (steps, tag, value))).map_err(Into::into));
+        self.write_scalars(scalars.map(|(tag, value)| (steps, tag, value)));
         self.unwritten = Some((line.epoch, tally));
         if Instant::now() >= self.next_refresh {
             self.refresh(val);
         }
         Ok(())
+    }
+
+    /// Writes down what a full disk has not taken so far.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        self.lines.settle()
     }
 
     /// The run ends, `how`, after `step` steps.
@@ -160,8 +177,12 @@ pub(crate) fn write(
 /// What only people look at is not worth the end of a run.
 fn warn(written: anyhow::Result<()>) {
     if let Err(error) = written {
-        log::warn!("{error:#}; the run goes on without it");
+        tell(&error);
     }
+}
+
+fn tell(error: &(impl std::fmt::Display + ?Sized)) {
+    log::warn!("{error:#}; the run goes on without it");
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use world::{Reduction, World};
 use crate::agreement::{Agreement, Pass, Stop};
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::evaluate::{Tally, evaluate};
-use crate::failure::{Ending, agree};
+use crate::failure::{Ending, agree, usage};
 use crate::loss::Criterion;
 use crate::model::{self, Normalize};
 use crate::plan::{OnNan, Plan};
@@ -66,12 +66,13 @@ impl Trainer<'_> {
                 self.unfreeze()?;
             }
             let (pace, stop) = self.train_epoch()?;
-            if let Some(stop) = stop {
-                self.save_and_wait(stop)?;
-                return Ok(Ending::Stopped(stop));
+            match stop.map_or_else(|| self.evaluate_epoch(pace), |stop| Ok(Err(stop)))? {
+                Ok(is_best) => self.save(is_best)?,
+                Err(stop) => {
+                    self.save_and_wait(stop)?;
+                    return Ok(Ending::Stopped(stop));
+                }
             }
-            let is_best = self.evaluate_epoch(pace)?;
-            self.save(is_best)?;
         }
         self.finish()?;
         Ok(Ending::Complete)
@@ -100,11 +101,8 @@ impl Trainer<'_> {
             progress.update((step - steps.start) as u64, || {
                 let pace = pace(step - first, begin.elapsed().as_secs_f64());
                 let left = pace.seconds_per_step * (self.course.total_steps - step) as f64;
-                format!(
-                    "loss {loss:.3}, lr {:.3e}, {pace}, {} in all",
-                    self.schedule.learning_rate(step - 1),
-                    left_words(left)
-                )
+                let rate = self.schedule.learning_rate(step - 1);
+                format!("loss {loss:.3}, lr {rate:.2e}, {}, {} in all", pace.brief(), left_words(left))
             });
             let interval = self.plan.run.checkpoint_steps;
             if self.position.step < steps.end && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps))
@@ -134,30 +132,73 @@ impl Trainer<'_> {
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
         let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
-        let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
         let rate = self.schedule.at(number);
-        let Step { loss, agreed } = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
-        match agreed.pass {
-            Pass::Good => self.position.skipped = 0,
-            Pass::BadLoss => self.leave_out(agreed.rank)?,
-            Pass::OutOfMemory => {
-                let parts = self.plan.batch.accumulation();
-                bail_together(
-                    self.world,
-                    agreed.rank,
-                    format!(
-                        "step {}: out of memory; compute the batch in more than {parts} micro-batches with --accumulate",
-                        number + 1
-                    ),
-                )?;
+        let Step { loss, agreed } = loop {
+            let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
+            let step = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
+            match step.agreed.pass {
+                Pass::OutOfMemory => self.split_further(step.agreed.rank)?,
+                Pass::Good | Pass::BadLoss => break step,
             }
+        };
+        match agreed.pass {
+            Pass::BadLoss => self.leave_out(agreed.rank)?,
+            _ => self.position.skipped = 0,
         }
         self.position.step += 1;
+        if number == 0 && self.world.rank() == 0 {
+            log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
+        }
         self.losses.push(loss);
         self.compare_replicas()?;
         self.stepper.timeline.activity().beat();
         self.agreement.note_step(start.elapsed());
         Ok((loss, agreed.stop))
+    }
+
+    /// The memory of `rank` did not suffice for a step, which nobody has made: it is tried again in smaller parts, if it
+    /// may.
+    fn split_further(&mut self, rank: usize) -> anyhow::Result<()> {
+        let step = self.position.step + 1;
+        let parts = self.stepper.micro_batches;
+        let more =
+            (parts + 1..=self.plan.batch.per_rank()).find(|parts| self.plan.batch.per_rank().is_multiple_of(*parts));
+        let hint = "--batch auto finds what fits, --accumulate computes in smaller parts";
+        let Some(more) = more.filter(|_| self.plan.fit_memory) else {
+            return bail_together(self.world, rank, format!("step {step}: out of memory; {hint}"));
+        };
+        self.stepper.reconnect(self.plan)?;
+        self.stepper.micro_batches = more;
+        if self.world.rank() == 0 {
+            log::warn!(
+                "step {step}: out of memory on rank {rank}; from here on in {more} micro-batches instead of {parts}"
+            );
+        }
+        Ok(())
+    }
+
+    /// `--batch auto`: finds the largest micro-batch that fits on all ranks. Collective.
+    pub(crate) fn fit_memory(&mut self) -> anyhow::Result<()> {
+        let whole = self.plan.batch.per_rank();
+        let buffers: Vec<_> =
+            self.stepper.model.buffers().into_iter().map(|(_, buffer)| (buffer.copy(), buffer)).collect();
+        let divisors = (self.plan.batch.accumulation()..=whole).filter(|parts| whole.is_multiple_of(*parts));
+        for parts in divisors {
+            let fits = self.stepper.fits(whole / parts, self.plan.pictures.image_size)?;
+            let mut misfits = [u64::from(!fits)];
+            self.world.control().all_reduce(&mut misfits, Reduction::Sum)?;
+            if misfits[0] == 0 {
+                for (before, buffer) in &buffers {
+                    buffer.detach().f_copy_(before)?;
+                }
+                self.stepper.micro_batches = parts;
+                if self.world.rank() == 0 {
+                    log::info!("a step is made in {parts} micro-batches of {} pictures a rank", whole / parts);
+                }
+                return Ok(());
+            }
+        }
+        agree(self.world, Err(usage("--batch auto: the memory does not suffice for a single picture")))
     }
 
     /// A step whose loss was no number on `rank`: all ranks have left it out, and go on if they may.
@@ -183,9 +224,13 @@ impl Trainer<'_> {
         }
     }
 
-    /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far.
-    fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<bool> {
-        let tally = self.evaluate()?;
+    /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far; or why the run is to
+    /// stop before the scores are known.
+    fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<Result<bool, Stop>> {
+        let tally = match self.evaluate()? {
+            Ok(tally) => tally,
+            Err(stop) => return Ok(Err(stop)),
+        };
         let top1 = tally.scores().top1;
         let is_best = self.position.best.is_none_or(|best| top1 > best);
         if is_best {
@@ -195,19 +240,33 @@ impl Trainer<'_> {
         let position = &mut self.position;
         (position.epoch, position.trained) = (position.epoch + 1, false);
         (position.loss_sum, position.losses) = (0.0, 0);
-        Ok(is_best)
+        Ok(Ok(is_best))
     }
 
-    /// Scores the model, or the average of its weights where there is one: the same on every rank. Collective.
-    fn evaluate(&mut self) -> anyhow::Result<Tally> {
+    /// Scores the model as it stands: its moving average, where there is one. A stop in the middle of it leaves everything
+    /// as it was.
+    fn evaluate(&mut self) -> anyhow::Result<Result<Tally, Stop>> {
         let distribute = self.plan.training.distribute_bn;
+        let before: Vec<_> = self.stepper.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
         model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
-        self.stepper.with_average(|stepper| {
+        let Self { stepper, agreement, val, normalize, world, .. } = self;
+        let mut stop = None;
+        let tally = stepper.with_average(|stepper| {
             if stepper.ema.is_some() {
                 model::distribute_buffers(stepper.model, stepper.group, distribute)?;
             }
-            evaluate(stepper, &self.val, &self.normalize, self.world.control())
-        })
+            evaluate(stepper, val, normalize, world.control(), || {
+                stop = agreement.meet(Pass::Good)?.stop;
+                Ok(stop.is_none())
+            })
+        })?;
+        if let (Some(tally), None) = (tally, stop) {
+            return Ok(Ok(tally));
+        }
+        for ((_, buffer), before) in self.stepper.buffers().iter().zip(&before) {
+            buffer.detach().f_copy_(before)?;
+        }
+        Ok(Err(stop.context("an evaluation ends where it is stopped")?))
     }
 
     /// From here on everything is trained.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use report::Sitting;
 use tch::{Kind, Tensor};
 
@@ -42,7 +42,9 @@ impl Trainer<'_> {
             writer.start(checkpoint, false);
             writer.finish()
         });
-        let saved = agree(self.world, saved.transpose().map(Option::flatten))?;
+        let recorded = self.results.as_mut().map_or(Ok(()), Results::settle);
+        let saved =
+            agree(self.world, saved.transpose().map(Option::flatten).and_then(|saved| recorded.map(|()| saved)))?;
         if let Some(Saved { path, .. }) = saved {
             log::info!(
                 "{} after step {}; saved {}; go on with --resume auto --output {}",
@@ -58,6 +60,7 @@ impl Trainer<'_> {
     /// The end: waits until everything is on the disk. Collective.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         agree(self.world, self.writer.as_mut().map_or(Ok(None), Writer::finish))?;
+        agree(self.world, self.results.as_mut().map_or(Ok(()), Results::settle))?;
         if self.world.rank() == 0 {
             log::info!(
                 "done: top-1 {:.2} % at best, on {} held-out pictures, in {:.1} s; results in {}",
@@ -215,7 +218,10 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
-        let tally = self.evaluate()?;
+        let tally = match self.evaluate()? {
+            Ok(tally) => tally,
+            Err(stop) => return agree(self.world, Err(anyhow!("{}", stop.words()))),
+        };
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
