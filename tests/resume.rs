@@ -306,6 +306,29 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
     assert!(skipped[5]["loss"].is_null() && skipped[6]["loss"].is_f64(), "{skipped:?}");
 }
 
+#[test]
+fn what_changes_the_mathematics_is_refused_field_by_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = binary("rust-train");
+    let begin = "--model lenet --epochs 2 --max-steps 30 --output run";
+    run(&program, 2, folder.path(), "", begin).expect_success();
+    let go_on = "--model lenet --epochs 2 --output run --resume auto";
+    let refused = run(&program, 2, folder.path(), "", &format!("{go_on} --lr 0.02 --mixup 0.3"));
+    assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
+    for words in
+        ["  lr: 0.1, now 0.02", "  max-steps: 30, now not given", "  mixup: 0.0, now 0.3", "--allow-changed-plan"]
+    {
+        assert!(refused.stderr.contains(words), "'{words}': {refused:?}");
+    }
+    // What decides about nothing may change, and what is allowed to.
+    let flags = format!("{go_on} --max-steps 30 --watchdog 100 --keep-checkpoints 3 --loader-threads 1");
+    run(&program, 2, folder.path(), "", &flags).expect_success();
+    let allowed = run(&program, 2, folder.path(), "", &format!("{go_on} --lr 0.02 --allow-changed-plan"));
+    allowed.expect_success();
+    assert!(allowed.stderr.contains("lr: 0.1, now 0.02") && allowed.stderr.contains("goes on after step 30"));
+    assert_eq!(lines(folder.path(), "run").iter().filter(|line| line.get("step").is_some()).count(), 44);
+}
+
 /// A run in a folder of so little space that checkpoints do not fit when something else takes it. The shell script is
 /// given the program.
 #[test]

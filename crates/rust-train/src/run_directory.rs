@@ -1,5 +1,6 @@
 //! The folder with a run's results: a new one for every run.
 
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ pub(crate) fn is_run(path: &Path) -> anyhow::Result<bool> {
         entries => entries.map_err(|error| usage(format!("--output {}: {error}", path.display())))?,
     };
     let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    if names.is_empty()
+    if names.iter().all(|name| name == ".lock")
         || names.iter().any(|name| [PLAN_FILE, "metrics.jsonl", "checkpoints"].iter().any(|own| name == own))
     {
         Ok(true)
@@ -46,6 +47,38 @@ fn newest_below(parent: &Path, name: &str) -> Option<PathBuf> {
         Some((number, entry.path()))
     };
     std::fs::read_dir(parent).ok()?.filter_map(|entry| number(entry.ok()?)).max().map(|(_, path)| path)
+}
+
+/// Held while a run writes into its folder; the kernel's own lock, which goes with the process.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Makes sure that no other job writes into `folder`: one that was submitted twice would spoil both. `None` where the
+    /// file system has no locks.
+    ///
+    /// # Errors
+    /// Another job does.
+    pub(crate) fn acquire(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(".lock");
+        let Ok(file) = File::options().create(true).truncate(false).write(true).open(&path) else { return Ok(None) };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { path, _file: file })),
+            Err(TryLockError::WouldBlock) => {
+                Err(usage(format!("--output {}: another job is training there", folder.display())))
+            }
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path); // while it is still locked; one that stays does no harm
+    }
 }
 
 /// Makes the folder for this run's results. Collective; rank 0 makes it, all ranks learn its name.
@@ -113,6 +146,17 @@ mod tests {
         std::fs::create_dir(runs.join("digits-other")).unwrap();
         assert_eq!(newest_below(&runs, "digits"), Some(runs.join("digits-3")));
         assert_eq!(newest_below(&runs, "cifar"), None);
+    }
+
+    #[test]
+    fn two_jobs_cannot_write_into_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Lock::acquire(folder.path()).unwrap();
+        assert!(first.is_some());
+        let second = Lock::acquire(folder.path()).unwrap_err().to_string();
+        assert!(second.ends_with("another job is training there"), "{second}");
+        drop(first);
+        assert!(Lock::acquire(folder.path()).unwrap().is_some());
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         Some(folder) => folder.clone(),
         None => run_directory::create(world, &plan)?,
     };
+    let lock = if world.rank() == 0 { run_directory::Lock::acquire(&output) } else { Ok(None) };
+    let _lock = agree(world, lock)?;
     agree(world, if world.rank() == 0 { recipe::save(&plan.flags, &output) } else { Ok(()) })?;
     if world.rank() == 0 {
         describe(world, &plan, &*model, &dataset, &output);
