@@ -75,6 +75,96 @@ fn the_scripts_train_as_mpirun_does() {
     }
 }
 
+/// How `train-requeue.sbatch` is submitted: four ranks on two nodes.
+const REQUEUE: &str = "
+    export DEVICE=cpu BATCH=64 FLAGS=${FLAGS:---epochs 4}
+    train() { sbatch --parsable --ntasks-per-node=2 --cpus-per-task=1 --output=$1.log $ROOT/slurm/train-requeue.sbatch; }";
+
+#[test]
+fn interrupted_runs_end_as_if_they_had_not_been() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, interrupt: &str| {
+        let script = format!(
+            "{REQUEUE}
+             export OUTPUT={name}
+             job=$(train {name})
+             {interrupt}
+             ended $job; cat {name}.log"
+        );
+        let outcome = sandbox.run(folder.path(), &script);
+        let log = outcome.expect_success().stdout.clone();
+        assert!(log.contains("COMPLETED\n"), "{name}: {log}");
+        (log, fs::read(folder.path().join(name).join("last.safetensors")).unwrap())
+    };
+    let (_, whole) = run("whole", "");
+    let interruptions = [
+        // What the user does, or Slurm some minutes before the time limit (--signal).
+        ("signalled", "wait_for 'epoch 2:' signalled.log; scancel --signal=USR1 $job"),
+        ("preempted", "wait_for 'epoch 2:' preempted.log; srun -p high -N2 --exclusive --mpi=none true"),
+        ("by-hand", "wait_for 'epoch 2:' by-hand.log; scontrol requeue $job"),
+    ];
+    for (name, interrupt) in interruptions {
+        let (log, weights) = run(name, interrupt);
+        let went_on = format!("going on from {name}/checkpoints/step-");
+        assert!(log.contains("stopped by a signal after step") && log.contains(&went_on), "{log}");
+        assert!(weights == whole, "{name}: other weights than without an interruption\n{log}");
+    }
+}
+
+#[test]
+fn a_cancelled_job_saves_and_does_not_come_back() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "{REQUEUE}
+         export OUTPUT=run; job=$(train run); wait_for 'epoch 2:' run.log; scancel $job
+         ended $job; sleep 3; state $job; cat run.log"
+    );
+    let outcome = sandbox.run(folder.path(), &script);
+    assert!(outcome.expect_success().stdout.starts_with("CANCELLED\nCANCELLED\n"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("stopped by a signal after step"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_lost_rank_is_reported_and_the_next_job_goes_on() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "{REQUEUE}
+         export OUTPUT=run; job=$(train first); wait_for 'epoch 2:' first.log
+         slurm-sandbox-node run n2 bash -c 'kill -KILL $(pgrep -x rust-train | tail -n 1)'
+         ended $job; cat first.log
+         ended $(train second); cat second.log"
+    );
+    let outcome = sandbox.run(folder.path(), &script);
+    let log = &outcome.expect_success().stdout;
+    let (first, second) = log.split_once("COMPLETED\n").expect(log);
+    assert!(first.starts_with("FAILED\n") && first.contains("n2: task 3: Killed"), "{log}");
+    assert!(second.contains("going on from run/checkpoints/step-") && second.contains("done: top-1"), "{log}");
+}
+
+#[test]
+fn a_lost_node_is_replaced() {
+    let Some(sandbox) = Sandbox::new(3) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Slurm takes half a minute to miss a node; without its slurmd alone, the job trains on until then.
+    for (loss, flags) in [("kill", "--epochs 6"), ("kill-slurmd", "--epochs 2000")] {
+        let script = format!(
+            "FLAGS='{flags}'; {REQUEUE}
+             export OUTPUT={loss}; job=$(train {loss}); wait_for 'epoch 3:' {loss}.log
+             slurm-sandbox-node {loss} n2
+             wait_for 'goes on after step' {loss}.log
+             [ {loss} = kill ] || scancel $job
+             ended $job; cat {loss}.log"
+        );
+        let outcome = sandbox.clone().timeout(Duration::from_secs(180)).run(folder.path(), &script);
+        let log = &outcome.expect_success().stdout;
+        assert!(log.starts_with(if loss == "kill" { "COMPLETED\n" } else { "CANCELLED\n" }), "{log}");
+        assert!(log.contains("NODE FAILURE") && log.contains("rank 3/4 n3] pid "), "{log}");
+    }
+}
+
 #[test]
 fn a_killed_sandbox_leaves_nothing() {
     let Some(sandbox) = Sandbox::new(2) else { return };
