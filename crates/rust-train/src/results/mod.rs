@@ -1,9 +1,8 @@
 //! What rank 0 writes while a run goes on, for programs and for people.
 //!
-//! `metrics.jsonl` is the run's record: what a full disk does not take of it waits, and a run that cannot write it in the end
-//! has failed. Everything else follows from it and from the last
-//! evaluation (`metrics.csv`, TensorBoard's events, `evaluation.json`, `environment.json`, `report.html`): where that
-//! cannot be written the run says so and goes on.
+//! `metrics.jsonl` is the run's record: what a full disk does not take of it waits, and a run that cannot write it in the
+//! end has failed. Everything else follows from it and from the last evaluation (`metrics.csv`, TensorBoard's events,
+//! `evaluation.json`, `environment.json`, `report.html`): where that cannot be written the run says so and goes on.
 
 mod environment;
 mod lines;
