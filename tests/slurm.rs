@@ -110,6 +110,10 @@ fn interrupted_runs_end_as_if_they_had_not_been() {
         assert!(log.contains("stopped by a signal after step") && log.contains(&went_on), "{log}");
         assert!(weights == whole, "{name}: other weights than without an interruption\n{log}");
     }
+    // Nothing is saved yet: what ends is the preflight.
+    let begun = "until squeue -hs -j $job -o %i | grep -q '[.]0$'; do sleep 0.05; done";
+    let (log, weights) = run("early", &format!("{begun}; srun -p high -N2 --exclusive --mpi=none true"));
+    assert!(weights == whole && !log.contains("going on from"), "{log}");
 }
 
 #[test]
@@ -162,6 +166,158 @@ fn a_lost_node_is_replaced() {
         let log = &outcome.expect_success().stdout;
         assert!(log.starts_with(if loss == "kill" { "COMPLETED\n" } else { "CANCELLED\n" }), "{log}");
         assert!(log.contains("NODE FAILURE") && log.contains("rank 3/4 n3] pid "), "{log}");
+    }
+}
+
+#[test]
+fn each_rank_computes_on_the_gpu_that_slurm_gave_it() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Flags of srun, --device, and for each rank: its node, its device, and what Slurm says that it may use.
+    let too_few = "n1: --device 'cuda': 2 ranks on this node and 1 CUDA devices for them; start at most one rank per \
+                   device, or use --device cpu of 0";
+    let shared = &["n1: 0 of 0,1", "n1: 1 of 0,1", "n2: 0 of 0,1", "n2: 1 of 0,1"];
+    let cases: [(_, _, &[&str]); 9] = [
+        ("-N2 --ntasks-per-node=2 --gpus-per-node=2", "cuda", shared),
+        ("-N2 --ntasks-per-node=2 --gres=gpu:2", "cuda", shared),
+        // One mask for each rank, not for each node.
+        (
+            "-N2 --ntasks-per-node=2 -n4 --gpus-per-task=1",
+            "cuda",
+            &["n1: 0 of 0", "n1: 1 of 1", "n2: 0 of 0", "n2: 1 of 1"],
+        ),
+        ("-N1 -n2 --gpus-per-task=2", "", &["n1: 0 of 0,1", "n1: 2 of 2,3"]),
+        ("-N1 -n2 --gpus=4 --gpu-bind=map_gpu:3,1", "", &["n1: 3 of 3", "n1: 1 of 1"]),
+        // The third and the fourth, while another job has the first two.
+        ("-w n1 -n2 --gpus=2", "cuda", &["n1: 2 of 2,3", "n1: 3 of 2,3"]),
+        ("-N1 -n2 --gpus=4", "3,1", &["n1: 3 of 0,1,2,3", "n1: 1 of 0,1,2,3"]),
+        ("-N1 -n2 --gpus=1", "cuda", &[too_few, too_few]),
+        ("-N1 -n1", "", &["n1: Cpu of "]),
+    ];
+    for (flags, request, expected) in cases {
+        let script = format!(
+            "if [[ '{flags}' = *'-w n1'* ]]; then
+               srun -w n1 --gpus=2 --mpi=none bash -c 'echo begun >other; sleep 60' & wait_for begun other
+             fi
+             srun {flags} \"$BIN/devices-program\" '{request}'"
+        );
+        let outcome = sandbox.run(folder.path(), &script);
+        let mut lines: Vec<_> = outcome.expect_success().stdout.lines().collect();
+        lines.sort_unstable();
+        let expected: Vec<_> = (0..).zip(expected).map(|(rank, chosen)| format!("rank {rank} on {chosen}")).collect();
+        assert_eq!(lines, expected, "{flags} --device '{request}': {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn launchers_are_understood_or_refused() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("salloc -q -N2 --ntasks-per-node=2 srun", 0, "rank 3/4 n2] pid "),
+        ("salloc -q -N2 --ntasks-per-node=2 mpirun", 0, "rank 3/4 n2] pid "),
+        ("SLURM_MPI_TYPE=pmix srun -n2", 0, "rank 1/2 n1] pid "),
+        ("srun --mpi=none -n2", 2, "no way to find the others: type srun --mpi=pmix"),
+        ("srun --mpi=none -n1", 2, "in a shell of srun --pty, mpirun -n 1"),
+        ("salloc -q -n4", 0, "this Slurm job has 4 tasks, and only one trains: start rust-train with srun or mpirun"),
+        // Three ranks on one node, and one on the other.
+        ("srun -N2 -n4 --distribution=arbitrary -w n1,n1,n1,n2", 0, "3 ranks on n1 and 1 on n2: "),
+    ];
+    for (launcher, status, words) in cases {
+        let outcome = sandbox.run(folder.path(), &format!("{launcher} \"$BIN/rust-train\" --max-steps 2"));
+        let case = format!("{launcher}: {outcome:?}");
+        assert_eq!(outcome.status, Some(status), "{case}");
+        // mpirun brings the ranks' stderr on its stdout's terminal, if it has none of its own.
+        assert_eq!(outcome.stderr.matches(words).count(), 1, "{case}");
+        assert!(status == 0 || outcome.error_lines().len() == 1, "{case}");
+    }
+}
+
+#[test]
+fn each_rank_can_have_a_log_of_its_own() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = "export DEVICE=cpu LOGS=logs FLAGS='--max-steps 2'
+        submit --ntasks-per-node=2 --cpus-per-task=1 --output=job.log $ROOT/slurm/train-multinode.sbatch";
+    assert_eq!(sandbox.run(folder.path(), script).expect_success().stdout, "COMPLETED\n");
+    for (rank, node) in [(0, 1), (1, 1), (2, 2), (3, 2)] {
+        let log = fs::read_to_string(folder.path().join(format!("logs/rust-train-1-{rank}-n{node}.log"))).unwrap();
+        let own = format!("rank {rank}/4 n{node}] ");
+        assert!(log.contains(&own) && log.lines().all(|line| line.contains(&own)), "{log}");
+    }
+    let job = fs::read_to_string(folder.path().join("job.log")).unwrap();
+    assert!(job.contains("ok: ") && !job.contains("rank 0/4"), "{job}");
+}
+
+#[test]
+fn nodes_get_files_once_each() {
+    let Some(sandbox) = Sandbox::new(3) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (split, class) in [("train", "red"), ("train", "blue"), ("val", "red"), ("val", "blue")] {
+        let place = folder.path().join("data").join(split).join(class);
+        fs::create_dir_all(&place).unwrap();
+        for number in 0..6 {
+            image::RgbImage::from_pixel(16, 16, image::Rgb([number * 9; 3]))
+                .save(place.join(format!("{number}.png")))
+                .unwrap();
+        }
+    }
+    fs::write(folder.path().join("weights.bin"), vec![7; 3_000_000]).unwrap();
+    // On disks of each node's own: three caches. On the shared one: one. A file: one download for all nodes.
+    let script = "
+        train() { srun -N3 --ntasks-per-node=2 \"$BIN/rust-train\" --data data --batch 12 --image-size 16 --max-steps 1 --cache \"$1\"; }
+        train $SLURM_SANDBOX/local
+        mkdir shared; train shared
+        python3 -m http.server 8000 2>requests.log >&2 & 
+        until python3 -c 'import socket; socket.create_connection((\"ctl\", 8000))' 2>/dev/null; do sleep 0.1; done
+        fetch() { srun -N3 --ntasks-per-node=2 \"$BIN/rust-train\" fetch http://ctl:8000/weights.bin --store $SLURM_SANDBOX/local/store; }
+        fetch
+        fetch
+        srun -N3 --mpi=none bash -c 'cmp weights.bin $(find $SLURM_SANDBOX/local/store -name \"*weights.bin\") && echo same'";
+    let outcome = sandbox.run(folder.path(), script);
+    assert_eq!(outcome.expect_success().stdout.matches("same\n").count(), 3, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("building the dataset cache").count(), 3 + 1, "{outcome:?}");
+    let requests = fs::read_to_string(folder.path().join("requests.log")).unwrap();
+    assert_eq!(requests.matches("\"GET /weights.bin").count(), 1, "{requests}");
+}
+
+#[test]
+fn the_guides_commands_work() {
+    let Some(sandbox) = Sandbox::new(2) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // The scripts, but for no more cores than this machine may have.
+    fs::create_dir_all(folder.path().join("slurm")).unwrap();
+    for name in scripts() {
+        let text = fs::read_to_string(root().join("slurm").join(&name)).unwrap();
+        let smaller = text
+            .replace("--ntasks-per-node=4", "--ntasks-per-node=2")
+            .replace("--cpus-per-task=4", "--cpus-per-task=1");
+        fs::write(folder.path().join("slurm").join(&name), smaller).unwrap();
+    }
+    fs::create_dir(folder.path().join("target")).unwrap();
+    let binaries = binary("rust-train").parent().unwrap().to_owned();
+    std::os::unix::fs::symlink(binaries, folder.path().join("target/release")).unwrap();
+
+    let guide = fs::read_to_string(root().join("docs/clusters.md")).unwrap();
+    let blocks = guide.split("```bash\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let (marked, run): (Vec<_>, Vec<_>) = blocks.partition(|block| block.starts_with("# not run: "));
+    assert!(run.len() >= 8 && marked.len() <= 4, "{} run, {} not", run.len(), marked.len());
+    for block in run {
+        // Those that are told to stop had better still run then.
+        let (length, ends) = if block.contains("scancel") {
+            ("--epochs 1000", "COMPLETED|FAILED.*ExitCode=75:0")
+        } else {
+            ("--max-steps 2", "COMPLETED")
+        };
+        let script = format!(
+            "export DEVICE=cpu FLAGS='{length}'
+             {block}
+             while squeue --noheader | grep -q .; do sleep 0.1; done
+             if scontrol show jobs -o | grep JobState= | grep -vE 'JobState=({ends})'; then tail -n 50 *.log *.out; exit 1; fi"
+        );
+        let script =
+            if block.contains("preflight") { script.replace(&format!("FLAGS='{length}'"), "FLAGS=") } else { script };
+        sandbox.run(folder.path(), &script).expect_success();
     }
 }
 

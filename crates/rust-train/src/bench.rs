@@ -57,7 +57,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> an
     let largest = plans.last().context("there is a number of ranks")?;
     let device = agree(world, device::select(&largest.device, world))?;
     let cores = cores::per_rank(world)?;
-    announce::announce(world, device, cores);
+    announce::announce(world, device, cores)?;
     tch::set_num_threads(cores as i32);
     seed::init(largest.training.seed, largest.training.deterministic);
     set_tf32(largest.training.tf32)?;

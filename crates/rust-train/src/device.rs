@@ -8,14 +8,42 @@ use world::World;
 
 use crate::failure::usage;
 
-/// Chooses this rank's device. Collective over the node's ranks.
+/// Chooses this rank's device among those that it sees. Collective over the node's ranks.
 pub(crate) fn select(request: &DeviceRequest, world: &World) -> anyhow::Result<Device> {
-    let visible = tch::Cuda::device_count().max(0) as usize;
-    let ranks = world.local_size();
-    // A launcher that gives each rank a GPU of its own makes it device 0 of every rank.
-    let masks = world.node_channel().all_gather_text(&std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default())?;
-    let own = masks.iter().enumerate().all(|(rank, mask)| !mask.is_empty() && !masks[..rank].contains(mask));
-    choose(request, visible, world.local_rank(), ranks, own && ranks > 1)
+    choose(request, &visible(), world)
+}
+
+/// The CUDA devices that this process sees, in their order, each by a name that every process knows it by. Numbers are
+/// no such names: a launcher that shows each rank a GPU of its own makes it number 0 of every rank.
+fn visible() -> Vec<String> {
+    let mask = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let entries: Vec<_> = mask.split(',').map(str::trim).collect();
+    let name = |index: usize| {
+        let entry = entries.get(index).copied().unwrap_or_default();
+        match torch_ext::cuda::properties(index) {
+            // Slices of a GPU share its UUID.
+            Ok(properties) if entry.starts_with("MIG-") => format!("{:02x?} {entry}", properties.uuid),
+            Ok(properties) => format!("{:02x?}", properties.uuid),
+            Err(_) => format!("{entry}#{index}"),
+        }
+    };
+    (0..tch::Cuda::device_count().max(0) as usize).map(name).collect()
+}
+
+/// Chooses this rank's device among the CUDA devices `visible` to it, which are named alike by all ranks of the node:
+/// the first of its own where each rank sees others, else the one at its local rank. Collective over the node's ranks.
+///
+/// # Errors
+/// There are fewer devices than ranks, or none, or not the one that was asked for; and what MPI reported.
+pub fn choose(request: &DeviceRequest, visible: &[String], world: &World) -> anyhow::Result<Device> {
+    let all = world.node_channel().all_gather_text(&visible.join("\n"))?;
+    of_rank(request, visible.len(), world.local_rank(), world.local_size(), are_disjoint(&all))
+}
+
+/// Whether each of several ranks sees devices, and none that another sees. One line a device.
+fn are_disjoint(all: &[String]) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    all.len() > 1 && all.iter().all(|of_rank| !of_rank.is_empty() && of_rank.lines().all(|name| seen.insert(name)))
 }
 
 /// Where batches lie on their way to `device`: a CUDA device reads page-locked memory by itself.
@@ -37,7 +65,7 @@ fn pinned(bytes: usize) -> Box<dyn HostMemory> {
 }
 
 /// The choice, without the machine: `visible` devices, and `own` where each rank of the node sees others.
-fn choose(
+fn of_rank(
     request: &DeviceRequest,
     visible: usize,
     local_rank: usize,
@@ -87,11 +115,27 @@ mod tests {
             ("0", 4, 1, 2, false, Err("2 ranks on this node and 1 CUDA devices")),
         ];
         for (request, visible, local_rank, ranks, own, expected) in cases {
-            let got = choose(&request.parse().unwrap(), visible, local_rank, ranks, own);
+            let got = of_rank(&request.parse().unwrap(), visible, local_rank, ranks, own);
             match expected {
                 Ok(device) => assert_eq!(got.unwrap(), device, "{request:?}"),
                 Err(words) => assert!(got.unwrap_err().to_string().contains(words), "{request:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_no_names() {
+        let cases: &[(&[&str], bool)] = &[
+            (&["a"], false), // alone, there is nobody to share with
+            (&["a", "b"], true),
+            (&["a\nb", "c\nd"], true),
+            (&["a\nb", "a\nb"], false),
+            (&["a\nb", "b\nc"], false),
+            (&["", "a"], false),
+        ];
+        for (all, expected) in cases {
+            let all: Vec<_> = all.iter().map(|names| (*names).to_owned()).collect();
+            assert_eq!(are_disjoint(&all), *expected, "{all:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub mod cli;
 pub mod collectives;
 mod cores;
 mod data;
-mod device;
+pub mod device;
 mod download;
 mod ema;
 mod eval;

@@ -39,7 +39,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     }
     let device = agree(world, device::select(&plan.device, world))?;
     let cores = cores::per_rank(world)?;
-    announce::announce(world, device, cores);
+    announce::announce(world, device, cores)?;
     tch::set_num_threads(cores as i32);
     seed::init(plan.training.seed, plan.training.deterministic);
     set_tf32(plan.training.tf32)?;

@@ -38,6 +38,7 @@ struct te_device_properties {
   char name[256];
   int32_t major, minor, multiprocessors;
   uint64_t total_memory;
+  unsigned char uuid[16];
 };
 
 char* te_device_properties_get(int device, te_device_properties* out) {
@@ -49,6 +50,7 @@ char* te_device_properties_get(int device, te_device_properties* out) {
     out->minor = properties->minor;
     out->multiprocessors = properties->multiProcessorCount;
     out->total_memory = properties->totalGlobalMem;
+    std::memcpy(out->uuid, properties->uuid.bytes, sizeof(out->uuid));
   })
 }
 

@@ -15,6 +15,8 @@ pub struct Properties {
     pub multiprocessors: u32,
     /// Bytes of its memory.
     pub total_memory: u64,
+    /// Its UUID, which is the same for every process that sees it, under whatever number.
+    pub uuid: [u8; 16],
 }
 
 /// What CUDA device `index` is.
@@ -25,7 +27,14 @@ pub struct Properties {
 pub fn properties(index: usize) -> Result<Properties> {
     #[cfg(feature = "cuda")]
     {
-        let mut raw = ffi::DeviceProperties { name: [0; 256], major: 0, minor: 0, multiprocessors: 0, total_memory: 0 };
+        let mut raw = ffi::DeviceProperties {
+            name: [0; 256],
+            major: 0,
+            minor: 0,
+            multiprocessors: 0,
+            total_memory: 0,
+            uuid: [0; 16],
+        };
         // SAFETY: `raw` lives during the call.
         unsafe { ffi::te_device_properties_get(index as i32, &mut raw) }.check("the properties of a CUDA device")?;
         let bytes: Vec<u8> = raw.name.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
@@ -34,6 +43,7 @@ pub fn properties(index: usize) -> Result<Properties> {
             compute_capability: (raw.major as u32, raw.minor as u32),
             multiprocessors: raw.multiprocessors as u32,
             total_memory: raw.total_memory,
+            uuid: raw.uuid,
         });
     }
     #[cfg(not(feature = "cuda"))]

@@ -104,6 +104,7 @@ pub(crate) struct DeviceProperties {
     pub minor: i32,
     pub multiprocessors: i32,
     pub total_memory: u64,
+    pub uuid: [u8; 16],
 }
 
 /// A message of the shim: null when all went well.

@@ -106,6 +106,17 @@ impl Launcher {
     }
 }
 
+/// How many tasks the surrounding Slurm job has, where it has several and no launcher started this process: what it looks
+/// like when `srun` was forgotten in a batch script.
+pub fn idle_tasks() -> Option<usize> {
+    idle_tasks_by(|name| std::env::var(name).ok())
+}
+
+fn idle_tasks_by(variable: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    let tasks = variable("SLURM_NTASKS")?.parse().ok()?;
+    (tasks > 1 && Launcher::from_variables(variable).is_none()).then_some(tasks)
+}
+
 /// The interface through which a launcher tells ranks of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessManagement {
@@ -169,6 +180,23 @@ pub(crate) fn refuse_singletons(size: usize) -> Result<(), LaunchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forgotten_srun_is_noticed() {
+        let cases: &[(&[(&str, &str)], _)] = &[
+            (&[], None),
+            (&[("SLURM_NTASKS", "1")], None),
+            (&[("SLURM_NTASKS", "4")], Some(4)),
+            (&[("SLURM_NTASKS", "4"), ("SLURM_STEP_NUM_TASKS", "4")], None),
+            (&[("SLURM_NTASKS", "4"), ("OMPI_COMM_WORLD_SIZE", "1")], None),
+        ];
+        for (variables, expected) in cases {
+            let got = idle_tasks_by(|name| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            });
+            assert_eq!(got, *expected, "{variables:?}");
+        }
+    }
 
     #[test]
     fn the_interface_is_known_by_its_variables() {

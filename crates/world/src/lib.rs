@@ -27,7 +27,7 @@ use mpi::traits::Communicator;
 
 pub use channel::{Channel, HalfFloat, Reducible, Reduction};
 pub use error::{Error, Failure, Result, Verdict};
-pub use launch::{LaunchError, Launcher};
+pub use launch::{LaunchError, Launcher, idle_tasks};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
