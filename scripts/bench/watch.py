@@ -1,6 +1,6 @@
 """Runs a training command and notes what can be seen of it from outside, the same way for whatever program it is.
 
-    watch.py [--memory] NAME IMAGES -- COMMAND...
+    watch.py [--memory] NAME IMAGES COMMAND...
 
 Prints lines `MEASURE NAME VALUE`:
 
@@ -72,14 +72,13 @@ class Memory(threading.Thread):
             self.job = max(self.job, sum(kilobytes(f"/proc/{each}/smaps_rollup", "Pss") for each in processes))
 
 
-separator = sys.argv.index("--")
-*flags, name, images = sys.argv[1:separator]
-command = sys.argv[separator + 1 :]
+watches_memory = sys.argv[1] == "--memory"
+name, images, *command = sys.argv[1 + watches_memory :]
 
 busy, own, launch = busy_seconds(), own_seconds(), time.perf_counter()
 job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 memory = Memory(job.pid)
-if "--memory" in flags:
+if watches_memory:
     memory.start()
 first_step, epochs, said = None, [], []
 for line in job.stdout:
@@ -97,7 +96,7 @@ others = (busy_seconds() - busy) - (own_seconds() - own)
 if status != 0 or first_step is None or len(epochs) < 2:
     sys.stderr.write(f"{''.join(said)}{' '.join(command)}: exit status {status}\n")
     sys.exit(1)
-if "--memory" in flags:
+if watches_memory:
     print("resident", name, round(memory.resident * 1024 / 1e6, 1))
     print("job", name, round(memory.job * 1024 / 1e6, 1))
 else:
