@@ -214,12 +214,12 @@ fn launchers_are_understood_or_refused() {
     let Some(sandbox) = Sandbox::new(2) else { return };
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        ("salloc -q -N2 --ntasks-per-node=2 srun", 0, "rank 3/4 n2] pid "),
-        ("salloc -q -N2 --ntasks-per-node=2 mpirun", 0, "rank 3/4 n2] pid "),
+        ("salloc -Q -N2 --ntasks-per-node=2 srun", 0, "rank 3/4 n2] pid "),
+        ("salloc -Q -N2 --ntasks-per-node=2 mpirun", 0, "rank 3/4 n2] pid "),
         ("SLURM_MPI_TYPE=pmix srun -n2", 0, "rank 1/2 n1] pid "),
         ("srun --mpi=none -n2", 2, "no way to find the others: type srun --mpi=pmix"),
         ("srun --mpi=none -n1", 2, "in a shell of srun --pty, mpirun -n 1"),
-        ("salloc -q -n4", 0, "this Slurm job has 4 tasks, and only one trains: start rust-train with srun or mpirun"),
+        ("salloc -Q -n4", 0, "this Slurm job has 4 tasks, and only one trains: start rust-train with srun or mpirun"),
         // Three ranks on one node, and one on the other.
         ("srun -N2 -n4 --distribution=arbitrary -w n1,n1,n1,n2", 0, "3 ranks on n1 and 1 on n2: "),
     ];
