@@ -69,7 +69,8 @@ impl Algorithm {
     pub(super) fn with_momentum(mut self, value: f64) -> Self {
         match &mut self {
             Self::Sgd { momentum, .. } if *momentum == 0.0 => {}
-            Self::Sgd { momentum, .. } | Self::Lars { momentum, .. } => *momentum = value,
+            Self::Sgd { momentum, .. } => *momentum = value.max(LEAST_MOMENTUM),
+            Self::Lars { momentum, .. } => *momentum = value,
             Self::Adam { betas, .. } | Self::AdamW { betas, .. } | Self::Lamb { betas, .. } => betas.0 = value,
         }
         self
@@ -84,6 +85,10 @@ impl Algorithm {
         }
     }
 }
+
+/// libtorch's kernel takes a momentum of zero for an optimizer that never had any, and refuses its buffers. Of any gradient
+/// this leaves every bit as it is.
+const LEAST_MOMENTUM: f64 = 1e-30;
 
 /// The tensors of one call, parameter by parameter.
 #[derive(Default)]
