@@ -13,7 +13,6 @@ use dataset::{Batch, Batches, Loader};
 use layout::Shard;
 use report::{Mode, Point, Scaling};
 use tch::{Device, Tensor};
-use torch_ext::set_tf32;
 use world::{Signals, World};
 
 use crate::agreement::{Agreement, Pass};
@@ -29,7 +28,7 @@ use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
 use crate::timeline::Timeline;
 use crate::trainable::{OwnModel, Setting};
-use crate::{announce, cores, data, device, model, process_group, results, run_directory, seed, time, train};
+use crate::{data, model, process_group, results, run_directory, time, train};
 
 /// Steps before the first window, at least: gradients are put in buckets anew after the first, libraries try their
 /// algorithms in the next.
@@ -55,12 +54,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> an
         counts.iter().map(|&ranks| plan(args, mode, ranks, world.size(), own)).collect();
     let plans = agree(world, plans)?;
     let largest = plans.last().context("there is a number of ranks")?;
-    let device = agree(world, device::select(&largest.device, world))?;
-    let cores = cores::per_rank(world)?;
-    announce::announce(world, device, cores)?;
-    tch::set_num_threads(cores as i32);
-    seed::init(largest.training.seed, largest.training.deterministic);
-    set_tf32(largest.training.tf32)?;
+    let (device, cores) = train::set_up(world, largest)?;
 
     let dataset = data::prepare(world, &largest.pictures, cores, largest.batch.global())?;
     let name = format!("bench-{}", largest.name());

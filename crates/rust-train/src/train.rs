@@ -37,12 +37,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     if let Some(checkpoint) = &beginning.checkpoint {
         agree(world, resume::compare(&plan, &checkpoint.state.plan))?;
     }
-    let device = agree(world, device::select(&plan.device, world))?;
-    let cores = cores::per_rank(world)?;
-    announce::announce(world, device, cores)?;
-    tch::set_num_threads(cores as i32);
-    seed::init(plan.training.seed, plan.training.deterministic);
-    set_tf32(plan.training.tf32)?;
+    let (device, cores) = set_up(world, &plan)?;
 
     let dataset = data::prepare(world, &plan.pictures, cores, plan.batch.global())?;
     let setting = Setting { classes: dataset.classes.len(), image_size: plan.pictures.image_size, device };
@@ -125,6 +120,17 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         timeline.write(world, path)?;
     }
     Ok(ending)
+}
+
+/// Chooses what this rank computes with, its device and how many cores, says so, and tells libtorch. Collective.
+pub(crate) fn set_up(world: &World, plan: &Plan) -> anyhow::Result<(Device, usize)> {
+    let device = agree(world, device::select(&plan.device, world))?;
+    let cores = cores::per_rank(world)?;
+    announce::announce(world, device, cores)?;
+    tch::set_num_threads(cores as i32);
+    seed::init(plan.training.seed, plan.training.deterministic);
+    set_tf32(plan.training.tf32)?;
+    Ok((device, cores))
 }
 
 /// How the batches of a run are made by a rank that may use so many `cores`.

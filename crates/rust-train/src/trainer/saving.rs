@@ -18,12 +18,13 @@ impl Trainer<'_> {
     /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
     /// run goes on without this checkpoint. Collective.
     pub(super) fn save(&mut self, is_best: bool) -> anyhow::Result<()> {
-        let checkpoint = self.checkpoint()?;
-        let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(()) };
-        if writer.is_busy() && !is_best && !checkpoint.state.is_complete {
+        let is_busy = self.writer.as_ref().is_some_and(Writer::is_busy);
+        let is_left_out = is_busy && !is_best && !self.course.is_over(&self.position);
+        if is_left_out {
             log::debug!("the checkpoint before is still being written; this one is left out");
-            return Ok(());
         }
+        let checkpoint = self.checkpoint(!is_left_out)?;
+        let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(()) };
         match writer.finish() {
             Ok(saved) => saved.into_iter().for_each(|saved| self.agreement.note_save(saved.took)),
             Err(error) => log::warn!("{error:#}; the run goes on, and tries again later"),
@@ -34,7 +35,7 @@ impl Trainer<'_> {
 
     /// Saves where the run stands, to the disk, because it is to stop. Collective.
     pub(super) fn save_and_wait(&mut self, stop: Stop) -> anyhow::Result<()> {
-        let checkpoint = self.checkpoint()?;
+        let checkpoint = self.checkpoint(true)?;
         let saved = self.writer.as_mut().zip(checkpoint).map(|(writer, checkpoint)| {
             if let Err(error) = writer.finish() {
                 log::warn!("{error:#}");
@@ -73,15 +74,15 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Where the run stands, on rank 0. Collective.
-    fn checkpoint(&self) -> anyhow::Result<Option<Checkpoint>> {
+    /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. Collective.
+    fn checkpoint(&self, wanted: bool) -> anyhow::Result<Option<Checkpoint>> {
         let (optimizer, scaler) = self.stepper.state()?;
         let model = self.stepper.model.state();
         // After an epoch's evaluation all ranks have the same statistics.
         let position = &self.position;
         let differ = self.world.size() > 1 && (position.losses > 0 || position.trained);
         let buffers = if differ { self.buffers_of_all()? } else { Vec::new() };
-        if self.world.rank() != 0 {
+        if self.world.rank() != 0 || !wanted {
             return Ok(None);
         }
         let position = Position { elapsed: self.elapsed(), ..position.clone() };
