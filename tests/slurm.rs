@@ -34,7 +34,7 @@ fn every_script_passes_the_preflight_and_starts_with_one() {
         let judged = Command::new(binary("check-devices")).args(["--deny", "warnings"]).arg(&path).output().unwrap();
         assert!(judged.status.success(), "{name}: {}", String::from_utf8_lossy(&judged.stdout));
         let text = fs::read_to_string(&path).unwrap();
-        let first = text.lines().find(|line| line.starts_with("srun ")).unwrap();
+        let first = text.lines().map(str::trim).find(|line| line.starts_with("srun ")).unwrap();
         assert!(first.contains("check-devices\" --probe"), "{name}: {first}");
     }
 }
