@@ -46,6 +46,15 @@ fn one_rank_takes_all_along() {
 }
 
 #[test]
+fn an_mpi_that_does_not_end_holds_nobody() {
+    let program = Path::new(env!("CARGO_BIN_EXE_stop-program"));
+    let outcome = Mpirun::new(3).timeout(Duration::from_secs(30)).run(program, ["no-end", "2"]);
+    assert!(outcome.elapsed < Duration::from_secs(10), "{outcome:?}");
+    let word = "warning: all ranks are done, but MPI_Finalize has not ended for 2s: leaving without it";
+    assert_eq!((outcome.stderr.matches(word).count(), outcome.status), (1, Some(7)), "{outcome:?}");
+}
+
+#[test]
 fn a_killed_trainer_ends_the_job() {
     let folder = tempfile::tempdir().unwrap();
     for who in [0, 1] {

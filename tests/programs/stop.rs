@@ -1,17 +1,25 @@
 //! One rank leaves the others in the middle of an all-reduce. Arguments: how, and which rank.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 use world::{Reduction, Signals, World, WorldConfig};
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let (how, who): (&str, usize) = (&arguments[1], arguments[2].parse().unwrap());
     env_logger::Builder::new().filter_level(log::LevelFilter::Warn).init();
-    let timeout = if matches!(how, "stall" | "freeze") { 2 } else { 60 };
+    let timeout = if matches!(how, "stall" | "freeze" | "no-end") { 2 } else { 60 };
     let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout) }).unwrap();
     world.control().barrier().unwrap();
+    if how == "no-end" {
+        if world.rank() == who {
+            world.control().barrier().unwrap(); // the others' last
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        return world.finalize(7);
+    }
     let mut numbers = vec![1.0f32; 1000];
     if matches!(how, "freeze" | "kill-midway") {
         // Large enough that the transfer is under way when the rank stops.

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         }
     };
     match probe(&world, invocation) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => world.finalize(status),
         Err(error) => {
             eprintln!("error: rank {} on {}: {error}", world.rank(), world.host());
             ExitCode::FAILURE

@@ -124,12 +124,12 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     logging::init(&world);
     let result = run(&cli, &arguments, &world, own.as_ref());
     match failure::settle(&world, result) {
-        Outcome::Done(ending) => ExitCode::from(ending.exit_code()),
+        Outcome::Done(ending) => world.finalize(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
             if world.rank() == 0 {
                 eprintln!("error: {message}");
             }
-            ExitCode::from(exit_code)
+            world.finalize(exit_code)
         }
         Outcome::Alone { message, exit_code } => world.abort(&message, exit_code),
     }

@@ -9,6 +9,7 @@ mod agree;
 mod call;
 mod channel;
 mod error;
+mod finalize;
 mod launch;
 mod probe;
 mod roll_call;
@@ -21,7 +22,7 @@ mod zero_first;
 
 use std::time::Duration;
 
-use mpi::environment::{Universe, processor_name};
+use mpi::environment::processor_name;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::Communicator;
 
@@ -31,6 +32,8 @@ pub use launch::{LaunchError, Launcher, idle_tasks};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
+
+use finalize::Finalizer;
 
 /// The name and version of the MPI library: "Open MPI v4.1.4, …", one line.
 pub fn mpi_library() -> String {
@@ -53,7 +56,8 @@ impl Default for WorldConfig {
 
 /// All ranks of the job, as one of them sees it.
 ///
-/// Made once, by [`World::init`], and dropped last: dropping it finalizes MPI. [`World::first`] makes smaller ones of it.
+/// Made once, by [`World::init`], and ended last, by [`World::finalize`]; dropping it finalizes MPI, too, but waits for as
+/// long as MPI takes. [`World::first`] makes smaller ones of it.
 #[derive(Debug)]
 pub struct World {
     control: Channel,
@@ -67,24 +71,6 @@ pub struct World {
     nodes: usize,
     config: WorldConfig,
     _finalizer: Finalizer,
-}
-
-/// Finalizes MPI when the world of all ranks goes; aborts instead where finalizing would wait for a lost rank.
-struct Finalizer(Option<Universe>);
-
-impl std::fmt::Debug for Finalizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Finalizer")
-    }
-}
-
-impl Drop for Finalizer {
-    fn drop(&mut self) {
-        if self.0.is_some() && stop::is_broken() {
-            abort("the job ends because ranks lost each other", 1);
-        }
-        drop(self.0.take());
-    }
 }
 
 impl World {

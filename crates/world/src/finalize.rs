@@ -1,0 +1,62 @@
+//! The orderly end: all ranks are done, and MPI goes.
+
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use mpi::environment::Universe;
+
+use crate::World;
+use crate::stop::{self, abort};
+
+/// The longest that MPI_Finalize may take. It only puts things away: all ranks have met before it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Finalizes MPI when the world of all ranks goes; aborts instead where finalizing would wait for a lost rank.
+pub(crate) struct Finalizer(pub Option<Universe>);
+
+impl std::fmt::Debug for Finalizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Finalizer")
+    }
+}
+
+impl Drop for Finalizer {
+    fn drop(&mut self) {
+        if self.0.is_some() && stop::is_broken() {
+            abort("the job ends because ranks lost each other", 1);
+        }
+        drop(self.0.take());
+    }
+}
+
+impl World {
+    /// Meets all ranks once more, finalizes MPI, and gives `exit_code` for `main` to return. Where MPI does not come to
+    /// an end (MPICH before 4.2 over UCX: one rank in four starts on two nodes), the process ends with `exit_code` without
+    /// it. Collective; nothing that other ranks need may be left to do.
+    pub fn finalize(self, exit_code: u8) -> ExitCode {
+        if let Err(error) = self.control.barrier() {
+            abort(&error.to_string(), 1);
+        }
+        let speaks = self.rank() == 0;
+        let patience = PATIENCE.min(self.config.timeout);
+        let (ended, end) = mpsc::channel::<()>();
+        let guard = move || {
+            if end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                if speaks {
+                    eprintln!(
+                        "warning: all ranks are done, but MPI_Finalize has not ended for {patience:?}: leaving without it"
+                    );
+                }
+                // At once: destructors would meet the main thread, which is still inside MPI.
+                signal_hook::low_level::exit(exit_code.into());
+            }
+        };
+        let guard = thread::Builder::new().name("finalize".to_owned()).spawn(guard);
+        drop(self);
+        drop(ended);
+        drop(guard);
+        ExitCode::from(exit_code)
+    }
+}
