@@ -64,9 +64,10 @@ pub(crate) fn evaluate(
     let mut tally = Tally::default();
     let mut index = loader.evaluated().start;
     let mut batches = loader.evaluate();
+    let evaluator = stepper.evaluator();
     for _ in 0..loader.evaluation_steps() {
         if let Some(batch) = batches.next().transpose()? {
-            let forward = || stepper.forward(&normalize.pictures(&batch)?, false);
+            let forward = || evaluator(&normalize.pictures(&batch)?);
             let logits = stepper.timeline.span(Work::Evaluation, || tch::no_grad(forward))?.to_kind(Kind::Float);
             tally.add(&logits, &batch.labels, index)?;
             index += batch.len();

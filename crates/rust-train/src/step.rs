@@ -75,14 +75,23 @@ impl<'a> Stepper<'a> {
         })
     }
 
-    /// The logits of `pictures`, in the run's precision.
-    pub(crate) fn forward(&self, pictures: &Tensor, train: bool) -> torch_ext::Result<Tensor> {
+    /// The logits of `pictures` in training, in the run's precision.
+    fn forward(&self, pictures: &Tensor) -> torch_ext::Result<Tensor> {
+        self.in_precision(pictures, |pictures| self.model.forward(pictures, true))
+    }
+
+    /// Gives the logits of pictures in evaluation, in the run's precision, with the weights as they are now.
+    pub(crate) fn evaluator(&self) -> impl Fn(&Tensor) -> torch_ext::Result<Tensor> {
+        let evaluator = self.model.evaluator();
+        move |pictures| self.in_precision(pictures, &evaluator)
+    }
+
+    fn in_precision(&self, pictures: &Tensor, forward: impl Fn(&Tensor) -> Tensor) -> torch_ext::Result<Tensor> {
         let _autocast = Autocast::enter(self.device, self.precision)?;
-        let pictures = match self.memory_format {
-            MemoryFormat::Contiguous => pictures.shallow_clone(),
-            MemoryFormat::ChannelsLast => to_channels_last(pictures)?,
-        };
-        Ok(self.model.forward(&pictures, train))
+        Ok(match self.memory_format {
+            MemoryFormat::Contiguous => forward(pictures),
+            MemoryFormat::ChannelsLast => forward(&to_channels_last(pictures)?),
+        })
     }
 
     /// Trains on this rank's part of a global batch, as step `number` of the run. `loss` is that of the logits of the
@@ -134,9 +143,8 @@ impl<'a> Stepper<'a> {
             for part in 0..self.micro_batches as i64 {
                 let start = part * micro;
                 let pictures = pictures.narrow(0, start, micro);
-                let pass = || -> torch_ext::Result<Tensor> {
-                    Ok(loss(&self.forward(&pictures, true)?.to_kind(Kind::Float), start))
-                };
+                let pass =
+                    || -> torch_ext::Result<Tensor> { Ok(loss(&self.forward(&pictures)?.to_kind(Kind::Float), start)) };
                 // Gradients travel once a step, with the last part's.
                 let is_last = part + 1 == self.micro_batches as i64;
                 let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
@@ -172,7 +180,7 @@ impl<'a> Stepper<'a> {
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
             let pictures = Tensor::zeros([pictures as i64, 3, side, side], (Kind::Float, self.device));
             let labels = Tensor::zeros([pictures.size()[0]], (Kind::Int64, self.device));
-            let logits = self.ddp.no_sync(|| self.forward(&pictures, true))?.to_kind(Kind::Float);
+            let logits = self.ddp.no_sync(|| self.forward(&pictures))?.to_kind(Kind::Float);
             logits.cross_entropy_for_logits(&labels).f_backward()?;
             drop(kept);
             Ok(())
@@ -201,7 +209,7 @@ impl<'a> Stepper<'a> {
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
         let side = side as i64;
         let pictures = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
-        let pass = || Ok::<_, torch_ext::Error>(self.forward(&pictures, true)?.to_kind(Kind::Float).sum(Kind::Float));
+        let pass = || Ok::<_, torch_ext::Error>(self.forward(&pictures)?.to_kind(Kind::Float).sum(Kind::Float));
         self.ddp.forward(pass)??.f_backward()?;
         Ok(self.ddp.zero_grad()?)
     }

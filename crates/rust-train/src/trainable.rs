@@ -10,6 +10,12 @@ pub trait Model {
     /// The logits, N×classes, of pictures N×3×H×W in single precision, normalized; in training (`train`) or evaluation.
     fn forward(&self, pictures: &Tensor, train: bool) -> Tensor;
 
+    /// The logits of pictures in evaluation, with the parameters and buffers as they are now: as of
+    /// [`forward`](Self::forward), but for rounding, and perhaps faster. Made anew for each evaluation.
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+        Box::new(|pictures| self.forward(pictures, false))
+    }
+
     /// All parameters that are ever trained, by name; those that are frozen at present require no gradient.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
@@ -44,6 +50,11 @@ pub trait Model {
 impl Model for Backbone {
     fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
         Self::forward(self, pictures, train)
+    }
+
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+        let folded = self.folded();
+        Box::new(move |pictures| folded.forward(pictures, false))
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

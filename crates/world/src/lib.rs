@@ -10,6 +10,7 @@ mod call;
 mod channel;
 mod error;
 mod finalize;
+mod hwloc;
 mod launch;
 mod probe;
 mod roll_call;
@@ -74,13 +75,15 @@ pub struct World {
 }
 
 impl World {
-    /// Initializes MPI and finds out who is where. From here on a panic on any thread ends the whole job.
+    /// Initializes MPI and finds out who is where. From here on a panic on any thread ends the whole job. To be called
+    /// before threads are started that use environment variables.
     ///
     /// # Errors
     /// [`LaunchError`] where the launcher gave MPI no way to find the other ranks, where it started several tasks and
     /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
         launch::refuse_unconnected()?;
+        hwloc::ask_for_less();
         let (universe, got) =
             mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
         if got < mpi::Threading::Multiple {

@@ -76,14 +76,21 @@ fn write(run: &Path, keep: usize, checkpoint: &Checkpoint, is_best: bool) -> any
 /// Gives the file `model` another name, in the place of what had it before: a hard link, or a copy on file systems
 /// without.
 fn publish(model: &Path, name: &Path) -> anyhow::Result<()> {
+    let copy = |temporary: &Path| {
+        let mut copy = std::fs::File::create_new(temporary)?;
+        std::io::copy(&mut std::fs::File::open(model)?, &mut copy)?;
+        copy.sync_all()
+    };
     let publish = || -> anyhow::Result<()> {
-        let folder =
-            tempfile::Builder::new().prefix(".rust-train.").tempdir_in(name.parent().unwrap_or(Path::new(".")))?;
-        let temporary = folder.path().join("model");
-        if std::fs::hard_link(model, &temporary).is_err() {
-            std::fs::copy(model, &temporary)?;
-            std::fs::File::open(&temporary)?.sync_all()?;
-        }
+        let folder = name.parent().unwrap_or(Path::new("."));
+        let temporary = tempfile::Builder::new().prefix(".rust-train.").make_in(folder, |temporary| {
+            match std::fs::hard_link(model, temporary) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => copy(temporary),
+                done => done,
+            }
+        })?;
+        let temporary = temporary.into_temp_path();
+        // Leaves the temporary name where `name` is this very file already; dropping it does not.
         Ok(std::fs::rename(&temporary, name)?)
     };
     publish().with_context(|| name.display().to_string())
