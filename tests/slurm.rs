@@ -77,7 +77,7 @@ fn the_scripts_train_as_mpirun_does() {
 
 /// How `train-requeue.sbatch` is submitted: four ranks on two nodes.
 const REQUEUE: &str = "
-    export DEVICE=cpu BATCH=64 FLAGS=${FLAGS:---epochs 4}
+    export DEVICE=cpu BATCH=64 FLAGS=${FLAGS:---epochs 8}
     train() { sbatch --parsable --ntasks-per-node=2 --cpus-per-task=1 --output=$1.log $ROOT/slurm/train-requeue.sbatch; }";
 
 #[test]
@@ -112,7 +112,7 @@ fn interrupted_runs_end_as_if_they_had_not_been() {
     }
     // Nothing is saved yet: what ends is the preflight.
     let begun = "until squeue -hs -j $job -o %i | grep -q '[.]0$'; do sleep 0.05; done";
-    let (log, weights) = run("early", &format!("{begun}; srun -p high -N2 --exclusive --mpi=none true"));
+    let (log, weights) = run("early", &format!("{begun}; scontrol requeue $job"));
     assert!(weights == whole && !log.contains("going on from"), "{log}");
 }
 
