@@ -110,10 +110,14 @@ fn interrupted_runs_end_as_if_they_had_not_been() {
         assert!(log.contains("stopped by a signal after step") && log.contains(&went_on), "{log}");
         assert!(weights == whole, "{name}: other weights than without an interruption\n{log}");
     }
-    // Nothing is saved yet: what ends is the preflight.
-    let begun = "until squeue -hs -j $job -o %i | grep -q '[.]0$'; do sleep 0.05; done";
-    let (log, weights) = run("early", &format!("{begun}; scontrol requeue $job"));
-    assert!(weights == whole && !log.contains("going on from"), "{log}");
+    // Nothing is saved yet: what ends is the preflight. It leaves what Slurm leaves of a step that is killed while it
+    // starts, and the step of this number cannot start in the next turn.
+    let early = "
+        step() { squeue -hs -j $job -o %i | grep '[.]0$'; }
+        until step; do sleep 0.05; done; scontrol requeue $job; while step; do sleep 0.05; done
+        touch $SLURM_SANDBOX/spool-n1/stepd.slurm.pmix.$job.0";
+    let (log, weights) = run("early", early);
+    assert!(weights == whole && !log.contains("going on from") && log.contains("launch failed"), "{log}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One rank leaves the others in the middle of an all-reduce. Arguments: how, and which rank.
+//! One rank leaves the others in the middle of an all-reduce, or alone in MPI_Finalize. Arguments: how, and which rank.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,9 +1,8 @@
 //! What MPI's start-up looks at, and need not.
 #![expect(unsafe_code, reason = "sets environment variables")]
 
-/// hwloc's variables for what it does not ask for hardware, and for the same where it is a library of its own. MPI places
-/// ranks by cores and network interfaces; for devices to compute or draw on hwloc loads the drivers' libraries, starts
-/// the drivers, and looks for ten X servers, in every rank.
+/// The devices to compute and to draw on: as hwloc calls what asks for them, and as the plugins that do. MPI places ranks by
+/// cores and network interfaces, and for these devices hwloc loads the libraries of OpenCL, CUDA and X in every rank.
 const NOT_ASKED: [(&str, &str); 2] = [
     ("HWLOC_COMPONENTS", "-cuda,-gl,-levelzero,-nvml,-opencl,-rsmi"),
     (

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Checkpoint, Checkpoints};
+use crate::files::write_whole;
 
 /// A checkpoint on the disk.
 #[derive(Debug)]
@@ -76,24 +77,17 @@ fn write(run: &Path, keep: usize, checkpoint: &Checkpoint, is_best: bool) -> any
 /// Gives the file `model` another name, in the place of what had it before: a hard link, or a copy on file systems
 /// without.
 fn publish(model: &Path, name: &Path) -> anyhow::Result<()> {
-    let copy = |temporary: &Path| {
-        let mut copy = std::fs::File::create_new(temporary)?;
-        std::io::copy(&mut std::fs::File::open(model)?, &mut copy)?;
-        copy.sync_all()
-    };
-    let publish = || -> anyhow::Result<()> {
+    let link = || -> std::io::Result<()> {
         let folder = name.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new().prefix(".rust-train.").make_in(folder, |temporary| {
-            match std::fs::hard_link(model, temporary) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => copy(temporary),
-                done => done,
-            }
-        })?;
-        let temporary = temporary.into_temp_path();
+        let mut temporary = tempfile::Builder::new();
+        let temporary = temporary
+            .prefix(".rust-train.")
+            .make_in(folder, |temporary| std::fs::hard_link(model, temporary))?
+            .into_temp_path();
         // Leaves the temporary name where `name` is this very file already; dropping it does not.
-        Ok(std::fs::rename(&temporary, name)?)
+        std::fs::rename(&temporary, name)
     };
-    publish().with_context(|| name.display().to_string())
+    link().or_else(|_| write_whole(name, |copy| Ok(std::fs::copy(model, copy).map(drop)?)))
 }
 
 #[cfg(test)]
