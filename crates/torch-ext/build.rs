@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 /// What works on any machine.
-const SOURCES: [&str; 6] = ["context", "optim", "process_group", "reducer", "store", "sync_batch_norm"];
+const SOURCES: [&str; 7] = ["batch_norm", "context", "optim", "process_group", "reducer", "store", "sync_batch_norm"];
 
 fn main() {
     // torch-sys says where its libraries are; the headers lie beside them in every distribution of libtorch.
@@ -13,7 +13,10 @@ fn main() {
     let mut shim = cc::Build::new();
     shim.cpp(true)
         .std("c++17")
+        .opt_level(3) // in debug builds, too: batch_norm.cpp has kernels, and tests train
+        .flag("-ffp-contract=off") // the same bits on every processor
         .flag("-Wno-unused-parameter") // libtorch's headers
+        .flag_if_supported("-Wno-psabi") // batch_norm.cpp passes vectors between functions that are inlined
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D", None)
         .files(SOURCES.map(|part| format!("shim/{part}.cpp")));

@@ -202,6 +202,18 @@ unsafe extern "C" {
     ) -> Message;
     pub(crate) fn te_drop_grads(params: Handles, count: usize) -> Message;
 
+    // batch_norm.cpp
+    pub(crate) fn te_batch_norm_takes(input: *const AtTensor, residual: *const AtTensor) -> bool;
+    pub(crate) fn te_batch_norm(
+        input_weight_bias_mean_var: Handles,
+        residual: *const AtTensor,
+        momentum: f64,
+        epsilon: f64,
+        lower: f64,
+        upper: f64,
+        out: *mut *mut AtTensor,
+    ) -> Message;
+
     // sync_batch_norm.cpp
     pub(crate) fn te_sync_batch_norm(
         group: *mut ProcessGroup,

@@ -3,8 +3,8 @@
 
 use tch::Tensor;
 
-use crate::ffi::{self, handles, new_tensor};
-use crate::{ProcessGroup, Result};
+use crate::ffi::{self, new_tensor};
+use crate::{BatchNorm, ProcessGroup, Result};
 
 /// Batch normalization whose statistics are those of the samples of all ranks, weighted by how many each has: what one
 /// rank would compute with the whole batch. A rank may have no samples at all, as long as it takes part.
@@ -22,25 +22,15 @@ impl SyncBatchNorm {
         Self { group: group.clone() }
     }
 
-    /// Normalizes `input`, N×C×…, in training; `weight` and `bias` have C elements, as have the running statistics,
-    /// which are updated in place: `running ← (1 − momentum)·running + momentum·batch`, the variance unbiased.
+    /// Normalizes `input`, N×C×…, in training, and updates the running statistics of `layer`.
     ///
     /// # Errors
     /// Shapes that do not fit, or what the communication reported. The backward pass reports through libtorch.
-    pub fn forward(
-        &self,
-        input: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        running: (&Tensor, &Tensor),
-        momentum: f64,
-        epsilon: f64,
-    ) -> Result<Tensor> {
-        let tensors = [input, weight, bias, running.0, running.1].map(Tensor::shallow_clone);
-        let list = handles(&tensors);
+    pub fn forward(&self, layer: &BatchNorm<'_>, input: &Tensor) -> Result<Tensor> {
+        let list = layer.handles(input);
         new_tensor("synchronized BatchNorm", |out| {
             // SAFETY: the list has five handles of tensors that live during the call; the graph holds the group.
-            unsafe { ffi::te_sync_batch_norm(self.group.raw(), list.as_ptr(), momentum, epsilon, out) }
+            unsafe { ffi::te_sync_batch_norm(self.group.raw(), list.as_ptr(), layer.momentum, layer.epsilon, out) }
         })
     }
 }
