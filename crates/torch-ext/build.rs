@@ -13,10 +13,7 @@ fn main() {
     let mut shim = cc::Build::new();
     shim.cpp(true)
         .std("c++17")
-        .opt_level(3) // in debug builds, too: batch_norm.cpp has kernels, and tests train
-        .flag("-ffp-contract=off") // the same bits on every processor
         .flag("-Wno-unused-parameter") // libtorch's headers
-        .flag_if_supported("-Wno-psabi") // batch_norm.cpp passes vectors between functions that are inlined
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D", None)
         .files(SOURCES.map(|part| format!("shim/{part}.cpp")));
@@ -38,9 +35,20 @@ fn main() {
         shim.flag("-isystem").flag(folder);
     }
     shim.compile("torch_ext_shim");
+    kernels().compile("torch_ext_kernels");
 
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+}
+
+/// Loops over numbers, which include nothing of libtorch. Optimized in debug builds, too: tests train.
+fn kernels() -> cc::Build {
+    let mut kernels = cc::Build::new();
+    kernels.cpp(true).std("c++17").opt_level(3).flag("-ffp-contract=off").file("shim/batch_norm_kernels.cpp");
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        kernels.flag("-mavx2"); // asked for before they are called
+    }
+    kernels
 }
 
 /// The folders of CUDA's and NCCL's headers.

@@ -20,7 +20,7 @@ pub(crate) fn overwritten(nodes: &[Node]) -> Vec<Option<usize>> {
     }
     let may_go = |op: &Op| matches!(op, Op::Conv2d(_) | Op::BatchNorm2d { .. } | Op::Add);
     let overwritten_of = |node: &Node| {
-        matches!(node.op, Op::Activation(Activation::Relu) | Op::Add)
+        matches!(node.op, Op::Activation(Activation::Relu | Activation::Relu6) | Op::Add)
             .then(|| node.inputs.iter().position(|input| uses[input.index()] == 1 && may_go(&nodes[input.index()].op)))
             .flatten()
     };

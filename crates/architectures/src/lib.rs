@@ -18,6 +18,7 @@ mod cost;
 mod draw;
 mod families;
 mod fold;
+mod fuse;
 mod in_place;
 mod memory;
 mod network;

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use architectures::{Network, NodeId, Op, Parameter};
+use architectures::{Network, Node, NodeId, Op, Parameter};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{ProcessGroup, SyncBatchNorm};
+use torch_ext::{Bounds, ProcessGroup, SyncBatchNorm};
 
 use crate::forward::{self, Mode, WindowMasks};
 use crate::initialise;
@@ -19,8 +19,8 @@ pub struct Backbone {
     tensors: Vec<Tensor>,
     /// For each node, the places of its own `tensors`.
     state: Vec<Range<usize>>,
-    /// For each node, the last node that takes its value: after it the value can go.
-    last_use: Vec<usize>,
+    /// What is computed one after the other.
+    steps: Vec<Step>,
     /// For each node, which of its inputs its value is written over.
     overwritten: Vec<Option<usize>>,
     /// For each node, whether its parameters stay as they are.
@@ -28,6 +28,28 @@ pub struct Backbone {
     masks: WindowMasks,
     device: Device,
     sync_batch_norm: Option<SyncBatchNorm>,
+}
+
+/// Operations that are computed in one where that can be: see [`Network::groups`].
+#[derive(Debug)]
+struct Step {
+    nodes: Vec<NodeId>,
+    /// The nodes whose values nobody takes after this step.
+    freed: Vec<NodeId>,
+}
+
+fn steps(network: &Network) -> Vec<Step> {
+    let mut steps: Vec<_> = network.groups().into_iter().map(|nodes| Step { nodes, freed: Vec::new() }).collect();
+    let mut last_use = vec![None; network.nodes().len()];
+    for (index, step) in steps.iter().enumerate() {
+        for input in step.nodes.iter().flat_map(|node| &network.nodes()[node.index()].inputs) {
+            last_use[input.index()] = Some((*input, index));
+        }
+    }
+    for (node, index) in last_use.into_iter().flatten() {
+        steps[index].freed.push(node);
+    }
+    steps
 }
 
 impl Backbone {
@@ -47,26 +69,9 @@ impl Backbone {
             let start = if places.end == 0 { index } else { places.start };
             *places = start..index + 1;
         }
-        let mut last_use = vec![usize::MAX; network.nodes().len()];
-        for (index, node) in network.nodes().iter().enumerate() {
-            for input in &node.inputs {
-                last_use[input.index()] = index;
-            }
-        }
         let frozen = vec![Cell::new(false); network.nodes().len()];
-        let (overwritten, masks) = (network.overwritten(), WindowMasks::default());
-        Self {
-            network,
-            parameters,
-            tensors,
-            state,
-            last_use,
-            overwritten,
-            frozen,
-            masks,
-            device,
-            sync_batch_norm: None,
-        }
+        let (steps, overwritten, masks) = (steps(&network), network.overwritten(), WindowMasks::default());
+        Self { network, parameters, tensors, state, steps, overwritten, frozen, masks, device, sync_batch_norm: None }
     }
 
     /// The tensors of one node, in the order of a state dict.
@@ -154,34 +159,64 @@ impl Backbone {
     /// If `pictures` do not have the shape that the network takes, or are on another device; if synchronized BatchNorm
     /// loses a rank.
     pub fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
-        let mut values: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes().len());
-        for (index, node) in self.network.nodes().iter().enumerate() {
-            let inputs: Vec<&Tensor> = node
-                .inputs
-                .iter()
-                .map(|input| values[input.index()].as_ref().expect("a value lives until its last use"))
-                .collect();
-            let mode = match &self.sync_batch_norm {
-                _ if !train || self.frozen[index].get() => Mode::Evaluate,
-                None => Mode::Train,
-                Some(sync) => Mode::TrainTogether(sync),
-            };
-            let value = match (&node.op, self.overwritten[index]) {
-                (Op::Input { .. }, _) => pictures.shallow_clone(),
-                (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
-                (op, None) => {
-                    forward::compute(op, &inputs, &self.tensors[self.state[index].clone()], mode, &self.masks)
-                }
-            };
-            for input in &node.inputs {
-                if self.last_use[input.index()] == index {
-                    values[input.index()] = None;
+        let mut values: Vec<Option<Tensor>> = self.network.nodes().iter().map(|_| None).collect();
+        for Step { nodes, freed } in &self.steps {
+            match self.compute_fused(nodes, &values, train) {
+                Some(value) => values[nodes[nodes.len() - 1].index()] = Some(value),
+                None => {
+                    for &node in nodes {
+                        values[node.index()] = Some(self.compute(node, &values, pictures, train));
+                    }
                 }
             }
-            values.push(Some(value));
+            for node in freed {
+                values[node.index()] = None;
+            }
         }
         values.pop().flatten().expect("a network has at least one node")
     }
+
+    /// The value of `node`, given those before it.
+    fn compute(&self, node: NodeId, values: &[Option<Tensor>], pictures: &Tensor, train: bool) -> Tensor {
+        let Node { op, inputs, .. } = &self.network.nodes()[node.index()];
+        let inputs: Vec<&Tensor> = inputs.iter().map(|&input| value_of(values, input)).collect();
+        match (op, self.overwritten[node.index()]) {
+            (Op::Input { .. }, _) => pictures.shallow_clone(),
+            (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
+            (op, None) => forward::compute(op, &inputs, self.state_of(node), self.mode(node, train), &self.masks),
+        }
+    }
+
+    /// The value of BatchNorm and what follows it, computed in one; none where that cannot be.
+    fn compute_fused(&self, group: &[NodeId], values: &[Option<Tensor>], train: bool) -> Option<Tensor> {
+        let [first, after @ ..] = group else { return None };
+        let (nodes, Mode::Train) = (self.network.nodes(), self.mode(*first, train)) else { return None };
+        let (batch_norm, mut before) = (&nodes[first.index()], first);
+        let (mut residual, mut bounds) = (None, Bounds::NONE);
+        for node in after {
+            match &nodes[node.index()] {
+                Node { op: Op::Add, inputs, .. } => residual = inputs.iter().find(|input| *input != before),
+                Node { op, .. } => bounds = forward::bounds(op)?,
+            }
+            before = node;
+        }
+        let Node { op: Op::BatchNorm2d { .. }, inputs, .. } = batch_norm else { return None };
+        let (input, residual) = (value_of(values, inputs[0]), residual.map(|&node| value_of(values, node)));
+        forward::batch_norm_fused(&batch_norm.op, input, residual, bounds, self.state_of(*first))
+    }
+
+    /// How `node` takes part in a pass.
+    fn mode(&self, node: NodeId, train: bool) -> Mode<'_> {
+        match &self.sync_batch_norm {
+            _ if !train || self.frozen[node.index()].get() => Mode::Evaluate,
+            None => Mode::Train,
+            Some(sync) => Mode::TrainTogether(sync),
+        }
+    }
+}
+
+fn value_of(values: &[Option<Tensor>], node: NodeId) -> &Tensor {
+    values[node.index()].as_ref().expect("a value lives until its last use")
 }
 
 /// Counters and indices are integers, everything else is single precision.
@@ -222,6 +257,39 @@ mod tests {
             for (key, parameter) in backbone.trained() {
                 assert!(parameter.grad().defined(), "{key} has no gradient in {name}");
             }
+        }
+    }
+
+    #[test]
+    fn operations_computed_in_one_give_the_same_bits() {
+        for (name, side) in [("resnet18", 64), ("cifar_resnet20", 32), ("densenet121", 64), ("shufflenet_v2_x0_5", 64)]
+        {
+            let pass = |grouped: bool| {
+                let network = architectures::architecture(name).unwrap().network(5);
+                let alone = network.nodes().len();
+                let mut backbone = Backbone::new(network, Device::Cpu);
+                for (_, mut parameter) in backbone.trainable() {
+                    // Drawn without libtorch's generator, which tests share.
+                    let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
+                    let drawn = ((count * 12.9898).sin() * 0.1 + 0.02).view(&parameter.size()[..]);
+                    tch::no_grad(|| parameter.copy_(&drawn));
+                }
+                assert!(backbone.steps.len() < alone, "{name} has nothing to compute in one");
+                if !grouped {
+                    let one = |node: NodeId| Step { nodes: vec![node], freed: Vec::new() };
+                    backbone.steps = backbone.steps.iter().flat_map(|step| step.nodes.clone()).map(one).collect();
+                }
+                let pictures =
+                    Tensor::arange(4 * 3 * side * side, (Kind::Float, Device::Cpu)).sin().view([4, 3, side, side]);
+                let logits = backbone.forward(&pictures, true);
+                logits.square().sum(Kind::Float).backward();
+                let gradients = backbone.trained().into_iter().map(|(_, tensor)| tensor.grad());
+                let buffers = backbone.buffers().into_iter().map(|(_, tensor)| tensor);
+                gradients.chain(buffers).chain([logits.detach()]).collect::<Vec<_>>()
+            };
+            let (grouped, alone) = (pass(true), pass(false));
+            assert!(grouped.iter().zip(&alone).all(|(grouped, alone)| grouped.equal(alone)), "{name}");
+            assert!(grouped.iter().all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1), "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
 use tch::{Kind, Tensor};
-use torch_ext::SyncBatchNorm;
+use torch_ext::{BatchNorm, Bounds, SyncBatchNorm};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +38,15 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             inputs[0].conv2d(&state[0], state.get(1), [stride, stride], [padding, padding], [1, 1], groups as i64)
         }
         Op::BatchNorm2d { epsilon, momentum, .. } => {
+            let layer = batch_norm(state, momentum, epsilon);
             if train {
-                let _ = state[4].shallow_clone().g_add_scalar_(1);
+                count_batch(state);
             }
-            let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| &state[index]);
             if let Mode::TrainTogether(sync) = mode {
-                let normalized = sync.forward(inputs[0], weight, bias, (mean, var), momentum, epsilon);
-                return normalized.unwrap_or_else(|error| panic!("{error}"));
+                return sync.forward(&layer, inputs[0]).unwrap_or_else(|error| panic!("{error}"));
             }
-            inputs[0].batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, momentum, epsilon, true)
+            let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| Some(&state[index]));
+            inputs[0].batch_norm(weight, bias, mean, var, train, momentum, epsilon, true)
         }
         Op::LayerNorm { features, epsilon } => {
             inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
@@ -84,11 +84,48 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
     }
 }
 
-/// The value of a ReLU or a sum, written over the input at `place`: see [`architectures::Network::overwritten`].
+/// BatchNorm in training, `residual` added, the sum kept in `bounds`: in one operation. None where torch-ext has none for
+/// such tensors.
+pub(crate) fn batch_norm_fused(
+    op: &Op,
+    input: &Tensor,
+    residual: Option<&Tensor>,
+    bounds: Bounds,
+    state: &[Tensor],
+) -> Option<Tensor> {
+    let &Op::BatchNorm2d { epsilon, momentum, .. } = op else { return None };
+    if !BatchNorm::fuses(input, residual) {
+        return None;
+    }
+    count_batch(state);
+    let value = batch_norm(state, momentum, epsilon).forward_fused(input, residual, bounds);
+    Some(value.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The bounds that an activation keeps its values in, if that is all that it does.
+pub(crate) fn bounds(op: &Op) -> Option<Bounds> {
+    match op {
+        Op::Activation(Activation::Relu) => Some(Bounds::RELU),
+        Op::Activation(Activation::Relu6) => Some(Bounds::RELU6),
+        _ => None,
+    }
+}
+
+fn batch_norm(state: &[Tensor], momentum: f64, epsilon: f64) -> BatchNorm<'_> {
+    let [weight, bias, running_mean, running_var] = [0, 1, 2, 3].map(|index| &state[index]);
+    BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon }
+}
+
+fn count_batch(state: &[Tensor]) {
+    let _ = state[4].shallow_clone().g_add_scalar_(1);
+}
+
+/// The value of a ReLU, a ReLU6 or a sum, written over the input at `place`: see [`architectures::Network::overwritten`].
 pub(crate) fn compute_in_place(op: &Op, inputs: &[&Tensor], place: usize) -> Tensor {
     let mut overwritten = inputs[place].shallow_clone();
     match op {
         Op::Activation(Activation::Relu) => overwritten.relu_(),
+        Op::Activation(Activation::Relu6) => overwritten.relu6_(),
         Op::Add => {
             let other = inputs[1 - place];
             // Under autocast the two may differ, and the sum has the larger type.
@@ -244,11 +281,12 @@ fn stochastic_depth(x: &Tensor, probability: f64, train: bool) -> Tensor {
     x * (noise / kept)
 }
 
-/// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after.
+/// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after. The pixels are taken as means over
+/// one pixel: unlike a slice's, the gradient has channels last where the picture has.
 fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
     let missing = out_channels as i64 - x.size()[1];
-    let before = missing / 2;
-    let strided = x.slice(2, None, None, stride as i64).slice(3, None, None, stride as i64);
+    let (before, stride) = (missing / 2, stride as i64);
+    let strided = x.avg_pool2d([1, 1], [stride, stride], [0, 0], false, true, None::<i64>);
     strided.constant_pad_nd([0, 0, 0, 0, before, missing - before])
 }
 

@@ -67,15 +67,7 @@ impl BatchNorm<'_> {
         new_tensor("BatchNorm", |out| {
             // SAFETY: the list has five handles of tensors that live during the call, and a residual may be null.
             unsafe {
-                ffi::te_batch_norm(
-                    list.as_ptr(),
-                    pointer(residual),
-                    self.momentum,
-                    self.epsilon,
-                    lower,
-                    upper,
-                    out,
-                )
+                ffi::te_batch_norm(list.as_ptr(), pointer(residual), self.momentum, self.epsilon, lower, upper, out)
             }
         })
     }
@@ -170,7 +162,10 @@ mod tests {
                         for (place, (expected, got)) in expected.iter().zip(&got).enumerate() {
                             let difference = (expected - got).abs().max().double_value(&[]);
                             let scale = expected.abs().max().double_value(&[]).max(1.0);
-                            assert!(difference < 3e-5 * scale, "{case}: result {place} is off by {difference} of {scale}");
+                            assert!(
+                                difference < 3e-5 * scale,
+                                "{case}: result {place} is off by {difference} of {scale}"
+                            );
                         }
                     }
                 }
@@ -192,6 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_that_others_hold_is_not_written_over() {
+        for bounds in [Bounds::NONE, Bounds::RELU] {
+            for with_residual in [false, true] {
+                let other = numbers(&[4, 3, 7, 5], 0.6).to_kind(Kind::Float).set_requires_grad(true);
+                pass(&leaves(&[4, 3, 7, 5], Kind::Float, MemoryFormat::Contiguous), |layer, input, residual| {
+                    layer.forward_fused(input, with_residual.then_some(residual), bounds).unwrap() + &other
+                });
+                assert!(other.grad().equal(&numbers(&[4, 3, 7, 5], 0.5).to_kind(Kind::Float)), "{bounds:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_nan_is_seen_behind_a_relu() {
         let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
         let _ = input.detach().get(0).get(1).fill_(f64::NAN);
@@ -205,7 +213,8 @@ mod tests {
             epsilon: EPSILON,
         };
         let output = layer.forward_fused(&input, None, Bounds::RELU).unwrap();
-        let nans: Vec<_> = (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
+        let nans: Vec<_> =
+            (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
         assert_eq!(nans, [false, true, false]);
     }
 
