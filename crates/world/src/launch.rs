@@ -117,6 +117,17 @@ fn idle_tasks_by(variable: impl Fn(&str) -> Option<String>) -> Option<usize> {
     (tasks > 1 && Launcher::from_variables(variable).is_none()).then_some(tasks)
 }
 
+/// Whether the launcher says that it started all ranks on one node. Not more than a hint: it decides what MPI looks at, not
+/// what it finds.
+pub(crate) fn is_on_one_node(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let number = |name| variable(name)?.trim().parse::<usize>().ok();
+    match (number("OMPI_COMM_WORLD_SIZE"), number("SLURM_STEP_NUM_TASKS")) {
+        (Some(tasks), _) => number("OMPI_COMM_WORLD_LOCAL_SIZE") == Some(tasks),
+        (None, Some(_)) => number("SLURM_STEP_NUM_NODES") == Some(1),
+        (None, None) => false,
+    }
+}
+
 /// The interface through which a launcher tells ranks of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessManagement {

@@ -10,7 +10,7 @@ mod call;
 mod channel;
 mod error;
 mod finalize;
-mod hwloc;
+mod frugal;
 mod launch;
 mod probe;
 mod roll_call;
@@ -83,7 +83,7 @@ impl World {
     /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
         launch::refuse_unconnected()?;
-        hwloc::ask_for_less();
+        frugal::ask_for_less();
         let (universe, got) =
             mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
         if got < mpi::Threading::Multiple {
