@@ -7,7 +7,7 @@ use backbones::Backbone;
 use rust_train::collectives::MpiCollectives;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup};
-use torch_ext::{DdpConfig, DistributedDataParallel, ProcessGroup, ReduceOp, Store, SyncBatchNorm};
+use torch_ext::{BatchNorm, DdpConfig, DistributedDataParallel, ProcessGroup, ReduceOp, Store, SyncBatchNorm};
 use world::{World, WorldConfig};
 
 const SGD: Algorithm = Algorithm::Sgd { momentum: 0.9, nesterov: true };
@@ -214,8 +214,9 @@ fn sync_bn(group: &ProcessGroup) {
             let own = [leaf(&part(&whole, &sizes, group.rank())), leaf(&weight), leaf(&bias)];
             let running = [Tensor::zeros([5], double), Tensor::ones([5], double)];
             let [x, w, b] = &own;
-            let layer = SyncBatchNorm::new(group);
-            let out = layer.forward(x, w, b, (&running[0], &running[1]), 0.1, 1e-5).unwrap();
+            let [running_mean, running_var] = &running;
+            let layer = BatchNorm { weight: w, bias: b, running_mean, running_var, momentum: 0.1, epsilon: 1e-5 };
+            let out = SyncBatchNorm::new(group).forward(&layer, x).unwrap();
             (&out * part(&slope, &sizes, group.rank())).sum(Kind::Double).backward();
 
             let close = |got: &Tensor, expected: &Tensor, what: &str| {

@@ -9,8 +9,8 @@ use clap::Parser;
 use tch::{Cuda, Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup};
 use torch_ext::{
-    Autocast, CudnnMode, DdpConfig, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, ReduceOp, Store,
-    SyncBatchNorm, cuda, rng, set_cudnn_mode, set_memory_format, set_tf32, to_channels_last,
+    Autocast, BatchNorm, CudnnMode, DdpConfig, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup,
+    ReduceOp, Store, SyncBatchNorm, cuda, rng, set_cudnn_mode, set_memory_format, set_tf32, to_channels_last,
 };
 
 #[derive(Parser)]
@@ -168,8 +168,9 @@ fn sync_bn_against_cpu(group: &ProcessGroup) -> String {
     (&y * &slope).sum(Kind::Double).backward();
     let [x, w, b] = &gpu;
     let running = [Tensor::zeros([5], (Kind::Double, GPU)), Tensor::ones([5], (Kind::Double, GPU))];
-    let layer = SyncBatchNorm::new(group);
-    let out = layer.forward(x, w, b, (&running[0], &running[1]), 0.1, 1e-5).unwrap();
+    let [running_mean, running_var] = &running;
+    let layer = BatchNorm { weight: w, bias: b, running_mean, running_var, momentum: 0.1, epsilon: 1e-5 };
+    let out = SyncBatchNorm::new(group).forward(&layer, x).unwrap();
     (&out * slope.to_device(GPU)).sum(Kind::Double).backward();
     let worst =
         cpu.iter().zip(&gpu).map(|(a, b)| difference(&a.grad(), &b.grad())).fold(difference(&y, &out), f64::max);
