@@ -176,10 +176,11 @@ fn like_one_rank(group: &ProcessGroup) {
     let even = vec![4; group.size()];
     let difference = against_one_rank("lenet", group, &even, 50, false, Kind::Float);
     assert!(difference < 1e-5, "without BatchNorm: {difference}");
-    // In single precision BatchNorm amplifies rounding from step to step; in double 50 steps stay together.
-    for (steps, kind) in [(5, Kind::Float), (50, Kind::Double)] {
+    // In single precision BatchNorm amplifies rounding from step to step, and one rank alone computes it by other kernels;
+    // in double 50 steps stay together.
+    for (steps, kind, bound) in [(5, Kind::Float, 2e-4), (50, Kind::Double, 1e-5)] {
         let difference = against_one_rank("cifar_resnet20", group, &even, steps, true, kind);
-        assert!(difference < 1e-5, "with synchronized BatchNorm, {steps} steps in {kind:?}: {difference}");
+        assert!(difference < bound, "with synchronized BatchNorm, {steps} steps in {kind:?}: {difference}");
     }
     // The comparison sees a difference where there is one: BatchNorm for each rank by itself is something else.
     if group.size() > 1 {
