@@ -191,8 +191,10 @@ impl Backbone {
     fn compute_fused(&self, group: &[NodeId], values: &[Option<Tensor>], train: bool) -> Option<Tensor> {
         let [first, after @ ..] = group else { return None };
         let (nodes, Mode::Train) = (self.network.nodes(), self.mode(*first, train)) else { return None };
-        let (batch_norm, mut before) = (&nodes[first.index()], first);
-        let (mut residual, mut bounds) = (None, Bounds::NONE);
+        let Node { op: Op::BatchNorm2d { epsilon, momentum, .. }, inputs, .. } = &nodes[first.index()] else {
+            return None;
+        };
+        let (mut before, mut residual, mut bounds) = (first, None, Bounds::NONE);
         for node in after {
             match &nodes[node.index()] {
                 Node { op: Op::Add, inputs, .. } => residual = inputs.iter().find(|input| *input != before),
@@ -200,9 +202,8 @@ impl Backbone {
             }
             before = node;
         }
-        let Node { op: Op::BatchNorm2d { .. }, inputs, .. } = batch_norm else { return None };
         let (input, residual) = (value_of(values, inputs[0]), residual.map(|&node| value_of(values, node)));
-        forward::batch_norm_fused(&batch_norm.op, input, residual, bounds, self.state_of(*first))
+        forward::batch_norm_fused(input, residual, bounds, self.state_of(*first), *momentum, *epsilon)
     }
 
     /// How `node` takes part in a pass.

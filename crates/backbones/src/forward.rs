@@ -87,13 +87,13 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
 /// BatchNorm in training, `residual` added, the sum kept in `bounds`: in one operation. None where torch-ext has none for
 /// such tensors.
 pub(crate) fn batch_norm_fused(
-    op: &Op,
     input: &Tensor,
     residual: Option<&Tensor>,
     bounds: Bounds,
     state: &[Tensor],
+    momentum: f64,
+    epsilon: f64,
 ) -> Option<Tensor> {
-    let &Op::BatchNorm2d { epsilon, momentum, .. } = op else { return None };
     if !BatchNorm::fuses(input, residual) {
         return None;
     }
