@@ -2,7 +2,8 @@
 use std::path::{Path, PathBuf};
 
 /// What works on any machine.
-const SOURCES: [&str; 7] = ["batch_norm", "context", "optim", "process_group", "reducer", "store", "sync_batch_norm"];
+const SOURCES: [&str; 8] =
+    ["batch_norm", "context", "convolution", "optim", "process_group", "reducer", "store", "sync_batch_norm"];
 
 fn main() {
     // torch-sys says where its libraries are; the headers lie beside them in every distribution of libtorch.
@@ -35,20 +36,25 @@ fn main() {
         shim.flag("-isystem").flag(folder);
     }
     shim.compile("torch_ext_shim");
-    kernels().compile("torch_ext_kernels");
+    compile_kernels("batch_norm_kernels", "off");
+    compile_kernels("convolution_kernels", "fast");
 
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }
 
-/// Loops over numbers, which include nothing of libtorch. Optimized in debug builds, too: tests train.
-fn kernels() -> cc::Build {
+/// Compiles loops over numbers, which include nothing of libtorch. Optimized in debug builds, too: tests train.
+///
+/// `contraction` says whether a product and a sum may become one operation.
+fn compile_kernels(name: &str, contraction: &str) {
     let mut kernels = cc::Build::new();
-    kernels.cpp(true).std("c++17").opt_level(3).flag("-ffp-contract=off").file("shim/batch_norm_kernels.cpp");
+    kernels.cpp(true).std("c++17").opt_level(3).flag(format!("-ffp-contract={contraction}"));
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
-        kernels.flag("-mavx2"); // asked for before they are called
+        kernels.flag("-mavx2").flag("-mfma"); // asked for before they are called
     }
-    kernels
+    // What it keeps for the next round of a loop takes registers that sums need.
+    kernels.flag_if_supported("-fno-predictive-commoning");
+    kernels.file(format!("shim/{name}.cpp")).compile(&format!("torch_ext_{name}"));
 }
 
 /// The folders of CUDA's and NCCL's headers.

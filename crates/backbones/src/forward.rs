@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
 use tch::{Kind, Tensor};
-use torch_ext::{BatchNorm, Bounds, SyncBatchNorm};
+use torch_ext::{BatchNorm, Bounds, Convolution, SyncBatchNorm};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +34,8 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
         Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
         Op::Conv2d(Conv2d { stride, padding, groups, .. }) => {
-            let (stride, padding) = (stride as i64, padding as i64);
-            inputs[0].conv2d(&state[0], state.get(1), [stride, stride], [padding, padding], [1, 1], groups as i64)
+            let [stride, padding, groups] = [stride, padding, groups].map(|number| number as i64);
+            Convolution { weight: &state[0], bias: state.get(1), stride, padding, groups }.forward(inputs[0])
         }
         Op::BatchNorm2d { epsilon, momentum, .. } => {
             let layer = batch_norm(state, momentum, epsilon);

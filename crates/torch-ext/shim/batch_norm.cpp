@@ -2,11 +2,9 @@
 // memory as can be. libtorch computes each by itself, and with small pictures that is a sixth of a step.
 
 #include "batch_norm_kernels.h"
+#include "cpu.h"
 #include "shim.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/TensorIterator.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -50,23 +48,9 @@ bool is_any(Bounds bounds) { return bounds.lower > -INFINITY || bounds.upper < I
 
 Gradient unbounded(const at::Tensor& dz) { return {dz.const_data_ptr<float>(), nullptr, {}, false}; }
 
-// On libtorch's own threads: its OpenMP need not be the compiler's, so at::parallel_for cannot be compiled here.
 template <class F>
 void for_each_tile(const Layout& layout, const F& f) {
-  const auto tiles = layout.tiles();
-  if (at::get_num_threads() == 1) {
-    for (int64_t index = 0; index < tiles; ++index) f(index, layout.tile(index));
-    return;
-  }
-  auto numbers = at::arange(tiles, at::kLong);
-  auto each = at::TensorIterator::nullary_op(numbers);
-  auto some = [&](char** data, const int64_t* strides, int64_t count, int64_t /*of one*/) {
-    for (int64_t i = 0; i < count; ++i) {
-      const auto index = *reinterpret_cast<const int64_t*>(data[0] + i * strides[0]);
-      f(index, layout.tile(index));
-    }
-  };
-  each.for_each(some, /*grain_size=*/1);
+  te_for_each(layout.tiles(), [&](int64_t index) { f(index, layout.tile(index)); });
 }
 
 // Sums over the tiles of two numbers a channel. `f` gets a tile and where its numbers go, zero before.
@@ -165,6 +149,7 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
 
   // With dz = dy inside the bounds: dx = scale·(dz − mean(dz) − (x − mean)/σ²·mean(dz·(x − mean))).
   static variable_list backward(AutogradContext* context, variable_list grads) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "BatchNorm: its gradients cannot be differentiated again");
     const auto saved = context->get_saved_variables();
     auto &x = saved[0], &coefficients = saved[1], &y = saved[2];
     const Layout layout(x);
@@ -206,15 +191,6 @@ bool dense(const at::Tensor& x) {
   return x.is_contiguous() || (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast));
 }
 
-// The kernels are compiled for this.
-bool has_kernels() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2");
-#else
-  return false;
-#endif
-}
-
 bool on_cpu(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat; }
 
 }  // namespace
@@ -223,7 +199,7 @@ extern "C" {
 
 // Whether te_batch_norm takes these; `residual` may be null.
 bool te_batch_norm_takes(const at::Tensor* x, const at::Tensor* residual) {
-  if (!has_kernels() || !on_cpu(*x) || x->dim() < 2 || x->numel() == 0 || !dense(*x)) return false;
+  if (!te_has_avx2() || !on_cpu(*x) || x->dim() < 2 || x->numel() == 0 || !dense(*x)) return false;
   return !residual || (on_cpu(*residual) && residual->sizes() == x->sizes() && residual->strides() == x->strides());
 }
 

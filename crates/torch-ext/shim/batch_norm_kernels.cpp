@@ -4,29 +4,10 @@
 
 #include "batch_norm_kernels.h"
 
-#define TE_INLINE __attribute__((always_inline))
+#include "vectors.h"
 
 namespace te_kernels {
 namespace {
-
-template <int N>
-using Vector __attribute__((vector_size(4 * N))) = float;
-
-// Vectors lie anywhere in memory.
-template <class V>
-struct __attribute__((packed, may_alias)) Unaligned {
-  V values;
-};
-
-template <class V>
-TE_INLINE inline V load(const float* at) {
-  return reinterpret_cast<const Unaligned<V>*>(at)->values;
-}
-
-template <class V>
-TE_INLINE inline void store(float* at, V values) {
-  reinterpret_cast<Unaligned<V>*>(at)->values = values;
-}
 
 // A vector over N channels of one pixel: each has its own coefficient, and its own place in a sum.
 template <int N>

@@ -214,6 +214,15 @@ unsafe extern "C" {
         out: *mut *mut AtTensor,
     ) -> Message;
 
+    // convolution.cpp
+    pub(crate) fn te_convolution_pays(
+        input: *const AtTensor,
+        weight: *const AtTensor,
+        stride: i64,
+        padding: i64,
+    ) -> bool;
+    pub(crate) fn te_convolution(input_weight: Handles, stride: i64, padding: i64, out: *mut *mut AtTensor) -> Message;
+
     // sync_batch_norm.cpp
     pub(crate) fn te_sync_batch_norm(
         group: *mut ProcessGroup,

@@ -1,5 +1,5 @@
 //! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel,
-//! BatchNorm fused and synchronized, fused optimizers, autocast types, device properties, random generators' states.
+//! faster convolutions, BatchNorm fused and synchronized, fused optimizers, autocast types, device properties, random generators' states.
 //!
 //! The only crate with C++ and unsafe FFI. It does not know MPI: on the CPU, collectives go through the trait
 //! [`HostCollectives`], which the caller implements over whatever connects its ranks; for NCCL the caller carries the
@@ -12,6 +12,7 @@ mod allocator;
 mod autocast;
 mod backends;
 mod batch_norm;
+mod convolution;
 pub mod cuda;
 mod distributed_data_parallel;
 mod ffi;
@@ -29,6 +30,7 @@ pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
 pub use backends::{CudnnMode, set_cudnn_mode, set_tf32, version};
 pub use batch_norm::{BatchNorm, Bounds};
+pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{PinnedMemory, to_device};
