@@ -1,6 +1,6 @@
 //! For inference: BatchNorm after a convolution is part of the convolution.
 
-use crate::network::{Network, NodeId};
+use crate::network::{Network, NodeId, takers};
 use crate::op::{Conv2d, Op};
 
 /// A network without the BatchNorms that follow a convolution, and where its parameters come from.
@@ -18,10 +18,9 @@ impl Network {
     /// With scale `s = weight / √(running_var + ε)` the convolution's weight becomes `s·W`, and its bias
     /// `s·(b − running_mean) + bias`.
     pub fn fold_batch_norms(&self) -> Folded {
-        let mut uses = vec![0; self.nodes.len()];
-        self.nodes.iter().flat_map(|node| &node.inputs).for_each(|input| uses[input.0] += 1);
+        let takers = takers(&self.nodes);
         let convolution_before = |id: usize| match (&self.nodes[id].op, self.nodes[id].inputs.as_slice()) {
-            (Op::BatchNorm2d { .. }, &[input]) if uses[input.0] == 1 => {
+            (Op::BatchNorm2d { .. }, &[input]) if takers[input.0].len() == 1 => {
                 matches!(self.nodes[input.0].op, Op::Conv2d(_)).then_some(input)
             }
             _ => None,

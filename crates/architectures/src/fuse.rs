@@ -1,6 +1,6 @@
 //! Which operations can be computed in one: BatchNorm, the sum after it and the activation after that.
 
-use crate::network::{Network, NodeId};
+use crate::network::{Network, NodeId, takers};
 use crate::op::{Activation, Op};
 
 impl Network {
@@ -8,15 +8,7 @@ impl Network {
     /// its value, and the ReLU or ReLU6 that alone takes the value of either are one group, in this order. A group's
     /// value is that of its last node; nobody else takes the values of the others.
     pub fn groups(&self) -> Vec<Vec<NodeId>> {
-        // For each node, the only node that takes its value.
-        let mut taker: Vec<Option<usize>> = vec![None; self.nodes.len()];
-        let mut uses = vec![0; self.nodes.len()];
-        for (id, node) in self.nodes.iter().enumerate() {
-            for input in &node.inputs {
-                uses[input.0] += 1;
-                taker[input.0] = (uses[input.0] == 1).then_some(id);
-            }
-        }
+        let takers = takers(&self.nodes);
         let mut groups: Vec<Vec<NodeId>> = (0..self.nodes.len()).map(|id| vec![NodeId(id)]).collect();
         // Of two BatchNorms before a sum the later one comes first here, and takes it.
         for start in (0..self.nodes.len()).rev() {
@@ -24,7 +16,7 @@ impl Network {
                 continue;
             }
             let mut end = start;
-            while let Some(next) = taker[end]
+            while let &[NodeId(next)] = &takers[end][..]
                 && groups[next].len() == 1
                 && follows(&self.nodes[next].op, &self.nodes[end].op)
             {

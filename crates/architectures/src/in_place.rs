@@ -1,7 +1,7 @@
 //! Which operations write their value over one of their inputs: less memory to take, to fill and to give back in each step.
 //! What is kept for the backward pass stays the same.
 
-use crate::network::{Network, Node};
+use crate::network::{Network, Node, takers};
 use crate::op::{Activation, Op};
 
 impl Network {
@@ -14,14 +14,11 @@ impl Network {
 }
 
 pub(crate) fn overwritten(nodes: &[Node]) -> Vec<Option<usize>> {
-    let mut uses = vec![0; nodes.len()];
-    for input in nodes.iter().flat_map(|node| &node.inputs) {
-        uses[input.index()] += 1;
-    }
+    let takers = takers(nodes);
     let may_go = |op: &Op| matches!(op, Op::Conv2d(_) | Op::BatchNorm2d { .. } | Op::Add);
     let overwritten_of = |node: &Node| {
         matches!(node.op, Op::Activation(Activation::Relu | Activation::Relu6) | Op::Add)
-            .then(|| node.inputs.iter().position(|input| uses[input.index()] == 1 && may_go(&nodes[input.index()].op)))
+            .then(|| node.inputs.iter().position(|input| takers[input.index()].len() == 1 && may_go(&nodes[input.index()].op)))
             .flatten()
     };
     nodes.iter().map(overwritten_of).collect()

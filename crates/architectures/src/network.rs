@@ -92,6 +92,15 @@ pub struct Parameter {
     pub initial: Distribution,
 }
 
+/// For each node, those that take its value, in order; one that takes it twice stands there twice.
+pub(crate) fn takers(nodes: &[Node]) -> Vec<Vec<NodeId>> {
+    let mut takers = vec![Vec::new(); nodes.len()];
+    for (id, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|input| takers[input.0].push(NodeId(id)));
+    }
+    takers
+}
+
 impl Network {
     /// The architecture's name.
     pub fn name(&self) -> &str {
