@@ -1,7 +1,7 @@
 //! Which operations write their value over one of their inputs: less memory to take, to fill and to give back in each step.
 //! What is kept for the backward pass stays the same.
 
-use crate::network::{Network, Node, takers};
+use crate::network::{Network, Node, NodeId, takers};
 use crate::op::{Activation, Op};
 
 impl Network {
@@ -15,11 +15,12 @@ impl Network {
 
 pub(crate) fn overwritten(nodes: &[Node]) -> Vec<Option<usize>> {
     let takers = takers(nodes);
-    let may_go = |op: &Op| matches!(op, Op::Conv2d(_) | Op::BatchNorm2d { .. } | Op::Add);
-    let overwritten_of = |node: &Node| {
-        matches!(node.op, Op::Activation(Activation::Relu | Activation::Relu6) | Op::Add)
-            .then(|| node.inputs.iter().position(|input| takers[input.index()].len() == 1 && may_go(&nodes[input.index()].op)))
-            .flatten()
+    let may_go = |&input: &NodeId| {
+        takers[input.0].len() == 1 && matches!(nodes[input.0].op, Op::Conv2d(_) | Op::BatchNorm2d { .. } | Op::Add)
+    };
+    let overwritten_of = |node: &Node| match node.op {
+        Op::Activation(Activation::Relu | Activation::Relu6) | Op::Add => node.inputs.iter().position(may_go),
+        _ => None,
     };
     nodes.iter().map(overwritten_of).collect()
 }
