@@ -28,6 +28,8 @@ impl<T> Sourced<T> {
 pub(crate) enum Origin {
     /// A directive or a command of the script.
     Script(Span),
+    /// The recipe that the script's trainer reads: `pets.toml:3`.
+    Recipe(String),
     /// An environment variable.
     Environment(&'static str),
     /// A flag of this program, or an option of sbatch behind `--`.
@@ -58,6 +60,7 @@ impl Origin {
                 format!("{name}:{}", Position::of(text, span.start).line)
             }
             (Self::Script(_), None) => "script".to_owned(),
+            (Self::Recipe(place), _) => place.clone(),
             (Self::Environment(variable), _) => format!("env {variable}"),
             (Self::Flag, _) => "flag".to_owned(),
             (Self::Default, _) => "default".to_owned(),

@@ -88,8 +88,21 @@ pub(crate) struct Training {
     pub(crate) checkpoint_seconds: Option<Sourced<u64>>,
     /// Whether BatchNorm's statistics are each rank's own.
     pub(crate) local_batch_norm: bool,
+    /// The recipe of the script's trainer, if it has one.
+    pub(crate) recipe: Option<Recipe>,
     /// Paths that the program reads or writes: what for, and where.
     pub(crate) paths: Vec<(PathUse, Sourced<String>)>,
+}
+
+/// What became of the recipe (`--config`) of the script's trainer.
+#[derive(Clone, Debug)]
+pub(crate) enum Recipe {
+    /// Its flags are those of the trainer.
+    Read,
+    /// It is not there, or no recipe: why.
+    Unreadable(Sourced<String>),
+    /// Which file it is cannot be known: why.
+    Unknown(&'static str),
 }
 
 /// What a path is for.

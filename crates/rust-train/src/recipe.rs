@@ -17,7 +17,6 @@ use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
-use toml::de::DeTable;
 use world::{Failure, World};
 
 use crate::cli::{Cli, command};
@@ -25,17 +24,6 @@ use crate::failure::{agree, usage};
 
 pub(crate) use plan_file::{PLAN_FILE, mathematics, save, summary};
 use value::word;
-
-/// The recipes inside the program.
-const SHIPPED: [(&str, &str); 4] = [
-    ("digits", include_str!("../../../recipes/digits.toml")),
-    ("cifar10", include_str!("../../../recipes/cifar10.toml")),
-    ("finetune", include_str!("../../../recipes/finetune.toml")),
-    ("imagenet-resnet50", include_str!("../../../recipes/imagenet-resnet50.toml")),
-];
-
-/// No recipe is as long: what is longer is another file.
-const LONGEST: u64 = 1 << 20;
 
 /// Flags that cannot stand in a recipe, and why.
 const NOT_IN_A_RECIPE: [(&str, &str); 2] = [
@@ -65,7 +53,7 @@ impl Recipe {
     /// Reads the recipe at `path`, or the one inside the program that is called so. Collective: rank 0 reads it.
     pub(crate) fn fetch(world: &World, path: &Path) -> anyhow::Result<Self> {
         let bytes = world.from_rank_zero("reading the recipe", || {
-            read(path).map(String::into_bytes).map_err(|reason| Failure::usage(format!("--config {reason}")))
+            recipes::read(path).map(String::into_bytes).map_err(|reason| Failure::usage(format!("--config {reason}")))
         })?;
         let text = String::from_utf8(bytes).context("the recipe arrived damaged")?;
         agree(world, Self::parse(&path.display().to_string(), &text))
@@ -74,20 +62,12 @@ impl Recipe {
     /// Understands `text`, the recipe that is called `name`.
     pub(crate) fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
         let command = command();
-        let line =
-            |start: usize| text.as_bytes()[..start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let table = DeTable::parse(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            usage(format!("{name}:{}: {}", line(start), error.message().replace('\n', ", ")))
-        })?;
         let mut entries = Vec::new();
-        for (key, value) in table.get_ref() {
-            let line = line(key.span().start);
-            let value = flag(&command, key.get_ref()).and_then(|flag| word(flag, value.get_ref()));
-            let value = value.map_err(|reason| usage(format!("{name}:{line}: {}: {reason}", key.get_ref())))?;
-            entries.push(Entry { key: key.get_ref().to_string(), line, value });
+        for recipes::Entry { key, line, value } in recipes::entries(name, text).map_err(usage)? {
+            let value = flag(&command, &key).and_then(|flag| word(flag, &value));
+            let value = value.map_err(|reason| usage(format!("{name}:{line}: {key}: {reason}")))?;
+            entries.push(Entry { key: key.into_owned(), line, value });
         }
-        entries.sort_by_key(|entry| entry.line);
         Ok(Self { name: name.to_owned(), entries })
     }
 
@@ -153,23 +133,6 @@ fn key_of(text: &str) -> Option<&str> {
 /// Whether the flag that `text` begins with stands in `arguments`.
 fn is_typed(text: &str, arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|argument| key_of(argument.to_str()?)).any(|key| key_of(text) == Some(key))
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == path);
-    let length = match (std::fs::metadata(path), shipped) {
-        (Err(_), Some((_, text))) => return Ok((*text).to_owned()),
-        (Err(error), None) => {
-            let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
-            return Err(format!("{shown}: {error}; the recipes inside the program are {}", names.join(", ")));
-        }
-        (Ok(file), _) => file.len(),
-    };
-    if length > LONGEST {
-        return Err(format!("{shown}: {length} bytes; that is no recipe"));
-    }
-    std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))
 }
 
 /// The flag that a key names.

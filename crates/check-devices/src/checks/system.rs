@@ -5,7 +5,7 @@ use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Bytes, Optimizer, Precision, estimate};
 use crate::shell::Argument;
-use crate::subject::PathUse;
+use crate::subject::{PathUse, Recipe};
 
 pub(crate) const O01: Check = Check {
     id: "O01",
@@ -264,5 +264,27 @@ pub(crate) const O10: Check = Check {
             return Outcome::Pass;
         }
         Outcome::of([Finding::error(format!("'{}' cannot be written", output.value)).at(output.span(), "")])
+    },
+};
+
+pub(crate) const O11: Check = Check {
+    id: "O11",
+    title: "a recipe that cannot be read",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "rust-train --config reads the flags of a run from a file, or from a recipe inside the program. A file that is \
+                  not there, or is no TOML, ends the job in its first second. A relative path starts where the job is \
+                  submitted, or at --chdir.",
+    source: "rust-train --config; docs/recipes.md",
+    run: |subject| {
+        need!(script(subject));
+        match &subject.training.recipe {
+            None => Outcome::skip("the script's trainer reads no recipe"),
+            Some(Recipe::Read) => Outcome::Pass,
+            Some(Recipe::Unknown(why)) => Outcome::unknown(*why),
+            Some(Recipe::Unreadable(why)) => {
+                Outcome::of([Finding::error(format!("--config {}", why.value)).at(why.span(), "not read")])
+            }
+        }
     },
 };

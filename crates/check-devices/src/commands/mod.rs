@@ -5,4 +5,4 @@ mod options;
 mod trainer;
 
 pub(crate) use launch::{Launch, Launcher, launches};
-pub(crate) use trainer::{Trainer, TrainerKind, trainer};
+pub(crate) use trainer::{RecipeFlag, Trainer, TrainerKind, trainer};

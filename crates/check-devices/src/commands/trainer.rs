@@ -1,8 +1,7 @@
 //! Programs whose arguments are understood, above all their batch.
 
-use sbatch::Span;
-
 use super::launch::Launch;
+use crate::origin::{Origin, Sourced};
 use crate::shell::Argument;
 
 /// A training program and its arguments.
@@ -11,6 +10,19 @@ pub(crate) struct Trainer<'l> {
     /// Whose flags these are.
     pub(crate) kind: TrainerKind,
     arguments: &'l [Argument],
+    /// Flags that hold where the arguments do not say them.
+    recipe: Vec<RecipeFlag>,
+}
+
+/// A flag of a recipe (`--config`).
+#[derive(Clone, Debug)]
+pub(crate) struct RecipeFlag {
+    /// Without dashes.
+    pub(crate) name: String,
+    /// What would stand behind it; `true` for a switch.
+    pub(crate) value: String,
+    /// The recipe and the line.
+    pub(crate) place: String,
 }
 
 /// Programs with the flags that are read.
@@ -35,13 +47,13 @@ pub(crate) fn trainer(launch: &Launch) -> Option<Trainer<'_>> {
             TrainerKind::RustTrain
         }
         "train.py" => {
-            let trainer = Trainer { kind: TrainerKind::Yolo, arguments };
+            let trainer = Trainer { kind: TrainerKind::Yolo, arguments, recipe: Vec::new() };
             let is_yolo = trainer.value(&["device"]).is_some() && trainer.value(&["weights", "cfg", "data"]).is_some();
             return is_yolo.then_some(trainer);
         }
         _ => return None,
     };
-    Some(Trainer { kind, arguments })
+    Some(Trainer { kind, arguments, recipe: Vec::new() })
 }
 
 impl Trainer<'_> {
@@ -61,14 +73,40 @@ impl Trainer<'_> {
         found
     }
 
-    /// A number, and where it stands.
-    pub(crate) fn number(&self, names: &[&str]) -> Option<(i64, Span)> {
-        let value = self.value(names)?;
-        Some((value.known()?.parse().ok()?, value.span))
+    /// The same trainer, which reads a recipe.
+    pub(crate) fn with_recipe(self, recipe: Vec<RecipeFlag>) -> Self {
+        Self { recipe, ..self }
     }
 
-    /// Whether the flag is given.
+    /// Whether it is known that neither arguments nor recipe have any of these flags.
+    pub(crate) fn lacks(&self, names: &[&str]) -> bool {
+        self.value(names).is_none() && self.of_recipe(names).is_none()
+    }
+
+    /// What one of these flags says, and where: an argument, else the recipe.
+    pub(crate) fn text(&self, names: &[&str]) -> Option<Sourced<String>> {
+        match self.value(names) {
+            Some(value) => Some(Sourced::new(value.text?, Origin::Script(value.span))),
+            None => {
+                let flag = self.of_recipe(names)?;
+                Some(Sourced::new(flag.value.clone(), Origin::Recipe(flag.place.clone())))
+            }
+        }
+    }
+
+    /// A number, and where it stands.
+    pub(crate) fn number(&self, names: &[&str]) -> Option<Sourced<i64>> {
+        let text = self.text(names)?;
+        Some(Sourced::new(text.value.parse().ok()?, text.origin))
+    }
+
+    /// Whether the switch is on.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.arguments.iter().any(|argument| argument.known().and_then(|text| text.strip_prefix("--")) == Some(name))
+            || self.of_recipe(&[name]).is_some_and(|flag| flag.value == "true")
+    }
+
+    fn of_recipe(&self, names: &[&str]) -> Option<&RecipeFlag> {
+        self.recipe.iter().find(|flag| names.contains(&flag.name.as_str()))
     }
 }

@@ -1,6 +1,7 @@
-//! From flags, script and surroundings to the subject that the checks look at: every value with its origin.
+//! From flags, script, its recipe and surroundings to the subject that the checks look at: every value with its origin.
 
 mod layouts;
+mod recipe;
 mod training;
 mod variables;
 
@@ -19,6 +20,7 @@ use crate::shell;
 use crate::site::Site;
 use crate::subject::{ScriptFile, Subject};
 use layouts::LayoutBuilder;
+use recipe::with_recipe;
 use training::{accelerator_of_job, complete_from_trainer, training_of_flags};
 use variables::slurm_variables;
 
@@ -87,7 +89,9 @@ pub(crate) fn resolve<'t>(
         }
     });
     let main = file.as_ref().and_then(|file| file.launches.get(file.main_launch?));
-    if let Some(trainer) = main.and_then(trainer) {
+    if let Some((trainer, file)) = main.and_then(trainer).zip(file.as_ref()) {
+        let (trainer, recipe) = with_recipe(trainer, file);
+        training.recipe = recipe;
         complete_from_trainer(&mut training, &trainer);
     }
     if training.accelerator.is_none() {
@@ -232,6 +236,24 @@ mod tests {
         for (command, ranks) in cases {
             let script = format!("#!/bin/bash\n{directives}{command}\n");
             assert_eq!(judged("", Some(&script), 0).unwrap().0, ranks, "{command}");
+        }
+    }
+
+    #[test]
+    fn batches_that_scripts_and_recipes_say() {
+        let cases = [
+            ("rust-train", Some(16)), // 64 by default
+            ("rust-train --batch 128", Some(32)),
+            ("rust-train --config cifar10", Some(32)),
+            ("rust-train --config cifar10 --batch 256", Some(64)),
+            ("rust-train --config cifar10 --batch $UNKNOWN", None),
+            ("rust-train --config $UNKNOWN", None),
+            ("rust-train --config missing.toml", None),
+            ("rust-train --batch auto:32", Some(8)),
+        ];
+        for (command, micro) in cases {
+            let script = format!("#!/bin/bash\n#SBATCH -N2 --ntasks-per-node=2\nsrun {command}\n");
+            assert_eq!(judged("", Some(&script), 0).unwrap().2, micro, "{command}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::memory;
 use crate::origin::{Origin, Sourced};
 use crate::site::Site;
-use crate::subject::{PathUse, Training};
+use crate::subject::{PathUse, Recipe, Training};
 
 /// What the flags say.
 ///
@@ -51,20 +51,17 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
         TrainerKind::RustTrain => &["batch"],
         TrainerKind::Yolo => &["batch-size", "batch"],
     };
+    let text = |names: &[&str]| trainer.text(names);
     let natural = |names: &[&str]| {
-        let (value, span) = trainer.number(names)?;
-        Some(Sourced::new(usize::try_from(value).ok()?, Origin::Script(span)))
+        let number = trainer.number(names)?;
+        Some(Sourced::new(usize::try_from(number.value).ok()?, number.origin))
     };
     if training.batch.is_none() && training.auto_batch.is_none() {
         match trainer.number(batch_flags) {
-            Some((-1, span)) => training.auto_batch = Some(Origin::Script(span)),
+            Some(Sourced { value: -1, origin }) => training.auto_batch = Some(origin),
             _ => training.batch = natural(batch_flags).or_else(|| in_fitting_parts(trainer)),
         }
     }
-    let text = |names: &[&str]| {
-        let value = trainer.value(names)?;
-        Some(Sourced::new(value.text?, Origin::Script(value.span)))
-    };
     if training.device.is_none() {
         training.device = text(&["device"]);
         training.request = training.device.as_ref().and_then(|device| device.value.parse().ok());
@@ -73,9 +70,8 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
     if trainer.kind == TrainerKind::Yolo {
         return; // its models are not ours
     }
-    // A recipe (--config) may say another batch than the default; it is not read here.
-    let may_be_default = trainer.value(batch_flags).is_none() && trainer.value(&["config"]).is_none();
-    if training.batch.is_none() && training.auto_batch.is_none() && may_be_default {
+    let is_default = trainer.lacks(batch_flags) && matches!(training.recipe, None | Some(Recipe::Read));
+    if training.batch.is_none() && training.auto_batch.is_none() && is_default {
         training.batch = Some(Sourced::new(64, Origin::Derived("rust-train's default")));
     }
     if training.model.is_none() {
@@ -102,12 +98,12 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
 
 /// The global batch of `--batch auto:256`, which is computed in parts that fit in the memory.
 fn in_fitting_parts(trainer: &Trainer<'_>) -> Option<Sourced<usize>> {
-    let value = trainer.value(&["batch"])?;
-    let pictures = match value.text?.as_str() {
+    let text = trainer.text(&["batch"])?;
+    let pictures = match text.value.as_str() {
         "auto" => 64,
         text => text.strip_prefix("auto:")?.parse().ok()?,
     };
-    Some(Sourced::new(pictures, Origin::Script(value.span)))
+    Some(Sourced::new(pictures, text.origin))
 }
 
 /// A word that is one of a few.

@@ -107,23 +107,6 @@ fn an_error_of_the_plan_names_the_line_it_comes_from() {
     assert!(!located("disk full", "").contains("r.toml"));
 }
 
-#[test]
-fn files_that_are_no_recipes_are_not_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("long.toml"), vec![b'#'; LONGEST as usize + 1]).unwrap();
-    std::fs::write(path("bytes.toml"), [0xff, 0xfe]).unwrap();
-    std::fs::write(path("good.toml"), "epochs = 1").unwrap();
-    let error = |name: &str| read(&path(name)).unwrap_err();
-    assert!(error("long.toml").ends_with("1048577 bytes; that is no recipe"));
-    assert!(error("bytes.toml").contains("bytes.toml: stream did not contain valid UTF-8"));
-    assert!(
-        error("none.toml").ends_with("the recipes inside the program are digits, cifar10, finetune, imagenet-resnet50")
-    );
-    assert_eq!(read(&path("good.toml")).unwrap(), "epochs = 1");
-    assert_eq!(read(Path::new("digits")).unwrap(), SHIPPED[0].1);
-}
-
 /// What a plan is, without the flags that it was made from.
 fn decided(flags: &TrainArgs) -> String {
     let plan = Plan::new(flags, 1, None).unwrap();
@@ -145,7 +128,7 @@ fn assert_same_plan(flags: &TrainArgs) {
 
 #[test]
 fn shipped_recipes_are_plans() {
-    for (name, text) in SHIPPED {
+    for (name, text) in recipes::SHIPPED {
         let recipe = Recipe::parse(name, text).unwrap();
         assert!(recipe.entries.len() >= 5, "{name}");
         let flags = recipe.complete(&words(if name == "digits" { "" } else { "--data d" })).unwrap().train;
@@ -155,7 +138,7 @@ fn shipped_recipes_are_plans() {
 
 #[test]
 fn a_plan_file_reads_like_the_help() {
-    let recipe = Recipe::parse("digits", SHIPPED[0].1).unwrap();
+    let recipe = Recipe::parse("digits", recipes::SHIPPED[0].1).unwrap();
     let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap().train, 2, None).unwrap();
     insta::assert_snapshot!(render(&plan.flags).unwrap());
 }

@@ -1,0 +1,103 @@
+//! Recipes: the flags of a training run in a TOML file, as text and as lines. What a flag means, its program knows.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+/// The recipes inside the program: their names and texts.
+pub const SHIPPED: [(&str, &str); 4] = [
+    ("digits", include_str!("../../../recipes/digits.toml")),
+    ("cifar10", include_str!("../../../recipes/cifar10.toml")),
+    ("finetune", include_str!("../../../recipes/finetune.toml")),
+    ("imagenet-resnet50", include_str!("../../../recipes/imagenet-resnet50.toml")),
+];
+
+/// No recipe is as long, in bytes: what is longer is another file.
+pub const LONGEST: u64 = 1 << 20;
+
+/// One line of a recipe: a flag without its dashes, and what would stand behind it.
+#[derive(Clone, Debug)]
+pub struct Entry<'t> {
+    /// The flag.
+    pub key: Cow<'t, str>,
+    /// Where it stands, from 1.
+    pub line: usize,
+    /// Its value.
+    pub value: DeValue<'t>,
+}
+
+/// The text of the recipe at `path`, or of the one inside the program that is called so, where there is no such file.
+///
+/// # Errors
+/// In words, with the path: no such file or recipe, or a file that is no recipe.
+pub fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == path);
+    let length = match (std::fs::metadata(path), shipped) {
+        (Err(_), Some((_, text))) => return Ok((*text).to_owned()),
+        (Err(error), None) => {
+            let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            return Err(format!("{shown}: {error}; the recipes inside the program are {}", names.join(", ")));
+        }
+        (Ok(file), _) => file.len(),
+    };
+    if length > LONGEST {
+        return Err(format!("{shown}: {length} bytes; that is no recipe"));
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))
+}
+
+/// The lines of `text`, the recipe that is called `name`, in their order.
+///
+/// # Errors
+/// In words, with name and line: what is no TOML.
+pub fn entries<'t>(name: &str, text: &'t str) -> Result<Vec<Entry<'t>>, String> {
+    let line =
+        |start: usize| text.as_bytes()[..start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let table = DeTable::parse(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        format!("{name}:{}: {}", line(start), error.message().replace('\n', ", "))
+    })?;
+    let entry = |(key, value): (toml::Spanned<Cow<'t, str>>, toml::Spanned<DeValue<'t>>)| {
+        let line = line(key.span().start);
+        Entry { key: key.into_inner(), line, value: value.into_inner() }
+    };
+    let mut entries: Vec<_> = table.into_inner().into_iter().map(entry).collect();
+    entries.sort_by_key(|entry| entry.line);
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_recipes_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("long.toml"), vec![b'#'; LONGEST as usize + 1]).unwrap();
+        std::fs::write(path("bytes.toml"), [0xff, 0xfe]).unwrap();
+        std::fs::write(path("good.toml"), "epochs = 1").unwrap();
+        let error = |name: &str| read(&path(name)).unwrap_err();
+        assert!(error("long.toml").ends_with("1048577 bytes; that is no recipe"));
+        assert!(error("bytes.toml").contains("bytes.toml: stream did not contain valid UTF-8"));
+        let names = "the recipes inside the program are digits, cifar10, finetune, imagenet-resnet50";
+        assert!(error("none.toml").ends_with(names));
+        assert_eq!(read(&path("good.toml")).unwrap(), "epochs = 1");
+        assert_eq!(read(Path::new("digits")).unwrap(), SHIPPED[0].1);
+    }
+
+    #[test]
+    fn lines_stand_in_their_order_and_know_their_number() {
+        let entries = entries("r", "# first\nlr = 0.1\n\nbatch = 64 # global\n").unwrap();
+        let lines: Vec<_> = entries.iter().map(|entry| (entry.line, &*entry.key)).collect();
+        assert_eq!(lines, [(2, "lr"), (4, "batch")]);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_with_its_line() {
+        let error = entries("r.toml", "lr = 0.1\nbatch =\n").unwrap_err();
+        assert!(error.starts_with("r.toml:2: "), "{error}");
+    }
+}
