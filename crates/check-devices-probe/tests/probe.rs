@@ -23,6 +23,15 @@ fn all_ranks_look_and_one_of_them_speaks() {
         // An honest layout passes; both ranks took part in the sum.
         (2, "--probe --batch 64 --device cpu --ranks-per-node 2 --only B01,B03,D13,O01", 0, "ok: 4 checks passed"),
         (3, "--probe --batch 64 --device cpu --ranks-per-node 3 --only B01", 1, "error[B01]"),
+        // Where nothing is said the ranks that are there are meant; flags mean others.
+        (3, "--probe --batch 64 --device cpu --only B01", 1, "error[B01]"),
+        (2, "--probe --batch 64 --device cpu --only B01", 0, "ranks                           2   (MPI)"),
+        (
+            2,
+            "--probe --batch 63 --device cpu --only B01 --nodes 1 --ranks-per-node 3",
+            0,
+            "batch per rank                 21",
+        ),
         (2, "--probe --batch 0", 2, "--batch: must be at least 1"),
     ];
     for (ranks, flags, status, words) in cases {

@@ -36,6 +36,8 @@ pub(crate) enum Origin {
     Flag,
     /// What holds where nothing is said.
     Default,
+    /// The ranks that were asked, as MPI counts them.
+    Ranks,
     /// What this machine has.
     Machine,
     /// The site file.
@@ -64,6 +66,7 @@ impl Origin {
             (Self::Environment(variable), _) => format!("env {variable}"),
             (Self::Flag, _) => "flag".to_owned(),
             (Self::Default, _) => "default".to_owned(),
+            (Self::Ranks, _) => "MPI".to_owned(),
             (Self::Machine, _) => "this machine".to_owned(),
             (Self::Site, _) => "site file".to_owned(),
             (Self::Derived(how), _) => (*how).to_owned(),

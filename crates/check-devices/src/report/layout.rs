@@ -32,7 +32,11 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
         None if job.tasks.is_some() && job.tasks_per_node.is_some() => {
             row("nodes", layout.placement.nodes.to_string(), &Origin::Derived("tasks / tasks per node"));
         }
-        None => row("nodes", layout.placement.nodes.to_string(), &Origin::Default),
+        None => {
+            let counted = layout.placement.tasks.origin == Origin::Ranks;
+            let origin = if counted { Origin::Ranks } else { Origin::Default };
+            row("nodes", layout.placement.nodes.to_string(), &origin);
+        }
     }
     if subject.script.is_some() {
         row("tasks", layout.placement.tasks.value.to_string(), &layout.placement.tasks.origin);

@@ -20,7 +20,8 @@ pub(super) struct LayoutBuilder<'a, 's> {
 impl LayoutBuilder<'_, '_> {
     /// The layout of a component on `nodes` nodes, with the ranks that `launch` starts.
     pub(super) fn layout(&self, component: usize, job: &Job, nodes: usize, launch: Option<&Launch>) -> Layout {
-        let placement = job.placement(nodes);
+        let there = self.ranks_there();
+        let placement = there.clone().unwrap_or_else(|| job.placement(nodes));
         let request = self.training.request.clone().unwrap_or_default();
         let present = self.devices(job, &placement, &request);
         let (devices, on_cpu) = match &request {
@@ -31,6 +32,9 @@ impl LayoutBuilder<'_, '_> {
         };
         let started = launch.and_then(|launch| started_ranks(launch, &placement, present.value));
         let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started) {
+            _ if let Some(there) = there => {
+                (Sourced::new(there.tasks_per_node, there.tasks.origin.clone()), there.tasks)
+            }
             (Some(per_node), _) => {
                 let ranks = per_node.saturating_mul(placement.nodes);
                 (Sourced::new(per_node, Origin::Flag), Sourced::new(ranks, Origin::Derived(NODES_TIMES_RANKS)))
@@ -60,6 +64,20 @@ impl LayoutBuilder<'_, '_> {
         };
         let batch = (factors.global.is_some() || factors.micro.is_some()).then(|| factors.solve(ranks.value));
         Layout { component, placement, devices: present, on_cpu, ranks_per_node, ranks, batch }
+    }
+
+    /// The nodes and ranks that were asked (`--probe`), where neither script nor flags say that others are meant.
+    fn ranks_there(&self) -> Option<Placement> {
+        let args = self.args;
+        let others_are_meant =
+            self.has_script || args.nodes.is_some() || args.ranks_per_node.is_some() || !args.sbatch.is_empty();
+        let ranks = self.around.facts.ranks.as_deref().filter(|ranks| !others_are_meant && !ranks.is_empty())?;
+        Some(Placement {
+            nodes: ranks.iter().filter(|rank| rank.local_rank == 0).count().max(1),
+            tasks: Sourced::new(ranks.len(), Origin::Ranks),
+            tasks_per_node: ranks.iter().map(|rank| rank.local_size).max().unwrap_or(1),
+            gpus_per_node: None,
+        })
     }
 
     fn devices(&self, job: &Job, placement: &Placement, request: &DeviceRequest) -> Sourced<usize> {
