@@ -219,6 +219,23 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_of_a_gradient_is_refused() {
+        let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
+        let (mean, var) = (weight.detach().copy(), bias.detach().copy());
+        let layer = BatchNorm {
+            weight: &weight,
+            bias: &bias,
+            running_mean: &mean,
+            running_var: &var,
+            momentum: MOMENTUM,
+            epsilon: EPSILON,
+        };
+        let sum = layer.forward_fused(&input, None, Bounds::NONE).unwrap().sum(Kind::Float);
+        let refused = Tensor::f_run_backward(&[sum], &[&weight], true, true).unwrap_err();
+        assert!(refused.to_string().contains("cannot be differentiated again"), "{refused}");
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
         let [input, residual, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
         let fuses = |input: &Tensor| BatchNorm::fuses(input, None);

@@ -173,6 +173,14 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_of_a_gradient_is_refused() {
+        let [input, weight] = leaves([2, 16, 6, 6], 8, Kind::Float);
+        let sum = layer(&weight, 1, 1).forward_with_kernel(&input).unwrap().sum(Kind::Float);
+        let refused = Tensor::f_run_backward(&[sum], &[&weight], true, true).unwrap_err();
+        assert!(refused.to_string().contains("cannot be differentiated again"), "{refused}");
+    }
+
+    #[test]
     fn autocast_has_its_type() {
         let [input, weight] = leaves([2, 16, 6, 6], 8, Kind::Float);
         let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
