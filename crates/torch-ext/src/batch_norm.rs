@@ -47,8 +47,8 @@ impl Bounds {
 }
 
 impl BatchNorm<'_> {
-    /// Whether [`forward_fused`](Self::forward_fused) takes these: dense tensors of single precision on the CPU, contiguous
-    /// or with channels last, `residual` like `input`.
+    /// Whether [`forward_fused`](Self::forward_fused) takes these: dense tensors of single precision on a CPU with AVX2,
+    /// contiguous or with channels last, `residual` like `input`.
     pub fn fuses(input: &Tensor, residual: Option<&Tensor>) -> bool {
         // SAFETY: the tensors live during the call, and a residual may be null.
         unsafe { ffi::te_batch_norm_takes(input.as_ptr(), pointer(residual)) }
@@ -82,7 +82,8 @@ fn pointer(tensor: Option<&Tensor>) -> *const AtTensor {
     tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
-#[cfg(test)]
+// Elsewhere the kernels are not used.
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
     use crate::{MemoryFormat, to_channels_last};

@@ -50,7 +50,8 @@ impl Convolution<'_> {
     }
 }
 
-#[cfg(test)]
+// Elsewhere the kernels are not used.
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
     use crate::{Autocast, Precision, to_channels_last};
