@@ -21,6 +21,7 @@ constexpr int64_t TAPS = 3, X_CHANNELS = 8, DY_CHANNELS = 4, SUMS = TAPS * X_CHA
 // Numbers of a scratch that stay in the first cache (32 KB), beside the sums.
 constexpr int64_t SCRATCH = 6144;
 
+// Not std::min and std::max: those are inline functions, of which the linker may keep this version for the whole program.
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 

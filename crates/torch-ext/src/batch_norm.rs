@@ -121,12 +121,16 @@ mod tests {
         })
     }
 
+    /// Weight, bias, running mean and running variance.
+    fn layer<'a>([weight, bias, running_mean, running_var]: [&'a Tensor; 4]) -> BatchNorm<'a> {
+        BatchNorm { weight, bias, running_mean, running_var, momentum: MOMENTUM, epsilon: EPSILON }
+    }
+
     /// What a pass forward and back gives: the output, the running statistics, and the gradients of all leaves that have one.
     fn pass(leaves: &[Tensor; 4], compute: impl Fn(&BatchNorm<'_>, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
         let [input, residual, weight, bias] = leaves;
         let (running_mean, running_var) = (&weight.detach() * 0.0, &weight.detach() * 0.0 + 1.0);
-        let (running_mean, running_var, momentum, epsilon) = (&running_mean, &running_var, MOMENTUM, EPSILON);
-        let layer = BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon };
+        let layer = layer([weight, bias, &running_mean, &running_var]);
         let output = compute(&layer, input, residual);
         (&output * numbers(&output.size(), 0.5).to_kind(output.kind())).sum(output.kind()).backward();
         let gradients = leaves.iter().map(Tensor::grad).filter(Tensor::defined);
@@ -205,14 +209,7 @@ mod tests {
         let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
         let _ = input.detach().get(0).get(1).fill_(f64::NAN);
         let (mean, var) = (weight.detach().copy(), bias.detach().copy());
-        let layer = BatchNorm {
-            weight: &weight,
-            bias: &bias,
-            running_mean: &mean,
-            running_var: &var,
-            momentum: MOMENTUM,
-            epsilon: EPSILON,
-        };
+        let layer = layer([&weight, &bias, &mean, &var]);
         let output = layer.forward_fused(&input, None, Bounds::RELU).unwrap();
         let nans: Vec<_> =
             (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
@@ -223,14 +220,7 @@ mod tests {
     fn a_gradient_of_a_gradient_is_refused() {
         let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
         let (mean, var) = (weight.detach().copy(), bias.detach().copy());
-        let layer = BatchNorm {
-            weight: &weight,
-            bias: &bias,
-            running_mean: &mean,
-            running_var: &var,
-            momentum: MOMENTUM,
-            epsilon: EPSILON,
-        };
+        let layer = layer([&weight, &bias, &mean, &var]);
         let sum = layer.forward_fused(&input, None, Bounds::NONE).unwrap().sum(Kind::Float);
         let refused = Tensor::f_run_backward(&[sum], &[&weight], true, true).unwrap_err();
         assert!(refused.to_string().contains("cannot be differentiated again"), "{refused}");
@@ -245,14 +235,7 @@ mod tests {
         assert!(!fuses(&input.transpose(2, 3)) && !fuses(&input.narrow(0, 0, 0)) && !fuses(&weight));
         assert!(!BatchNorm::fuses(&input, Some(&residual.narrow(2, 0, 1))));
         let few = bias.narrow(0, 0, 2);
-        let layer = BatchNorm {
-            weight: &weight,
-            bias: &few,
-            running_mean: &weight,
-            running_var: &weight,
-            momentum: MOMENTUM,
-            epsilon: EPSILON,
-        };
+        let layer = layer([&weight, &few, &weight, &weight]);
         let refused = layer.forward_fused(&input, None, Bounds::NONE).unwrap_err();
         assert!(refused.to_string().contains("3 channels, and 2 numbers"), "{refused}");
     }

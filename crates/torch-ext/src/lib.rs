@@ -1,5 +1,6 @@
-//! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel,
-//! faster convolutions, BatchNorm fused and synchronized, fused optimizers, autocast types, device properties, random generators' states.
+//! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel, faster
+//! convolutions, BatchNorm fused and synchronized, fused optimizers, autocast types, device properties, random
+//! generators' states.
 //!
 //! The only crate with C++ and unsafe FFI. It does not know MPI: on the CPU, collectives go through the trait
 //! [`HostCollectives`], which the caller implements over whatever connects its ranks; for NCCL the caller carries the

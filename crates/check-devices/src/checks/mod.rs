@@ -44,7 +44,8 @@ pub(crate) const CHECKS: &[&Check] = &[
     &devices::D01, &devices::D02, &devices::D03, &devices::D04, &devices::D05, &devices::D06, &devices::D07,
     &devices::D08, &devices::D09, &devices::D10, &devices::D11, &devices::D12, &devices::D13,
 
-    &system::O01, &system::O02, &system::O03, &system::O05, &system::O07, &system::O08, &system::O09, &system::O10, &system::O11,
+    &system::O01, &system::O02, &system::O03, &system::O05, &system::O07, &system::O08, &system::O09, &system::O10,
+    &system::O11,
 
     &network::N01, &network::N02, &network::N03, &network::N04,
 ];

@@ -20,8 +20,8 @@ pub(super) struct LayoutBuilder<'a, 's> {
 impl LayoutBuilder<'_, '_> {
     /// The layout of a component on `nodes` nodes, with the ranks that `launch` starts.
     pub(super) fn layout(&self, component: usize, job: &Job, nodes: usize, launch: Option<&Launch>) -> Layout {
-        let there = self.ranks_there();
-        let placement = there.clone().unwrap_or_else(|| job.placement(nodes));
+        let placement = self.ranks_there().unwrap_or_else(|| job.placement(nodes));
+        let are_counted = placement.tasks.origin == Origin::Ranks;
         let request = self.training.request.clone().unwrap_or_default();
         let present = self.devices(job, &placement, &request);
         let (devices, on_cpu) = match &request {
@@ -32,9 +32,6 @@ impl LayoutBuilder<'_, '_> {
         };
         let started = launch.and_then(|launch| started_ranks(launch, &placement, present.value));
         let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started) {
-            _ if let Some(there) = there => {
-                (Sourced::new(there.tasks_per_node, there.tasks.origin.clone()), there.tasks)
-            }
             (Some(per_node), _) => {
                 let ranks = per_node.saturating_mul(placement.nodes);
                 (Sourced::new(per_node, Origin::Flag), Sourced::new(ranks, Origin::Derived(NODES_TIMES_RANKS)))
@@ -43,7 +40,7 @@ impl LayoutBuilder<'_, '_> {
                 let per_node = started.value.div_ceil(placement.nodes.max(1));
                 (Sourced::new(per_node, Origin::Derived("ranks / nodes")), started)
             }
-            (None, None) if self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() => {
+            (None, None) if are_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() => {
                 let per_node = Sourced::new(placement.tasks_per_node, Origin::Derived("tasks per node"));
                 (per_node, placement.tasks.clone())
             }
