@@ -2,8 +2,9 @@
 it with torchrun, DistributedDataParallel and torchvision.
 
 ImageFolder and DataLoader with workers that live for the whole run, random crop and flip, CIFAR ResNet-20, fused SGD with
-Nesterov momentum, a linear warm-up and a half cosine; after each epoch the evaluation of every held-out picture, and the
-weights saved, last and best. Prints `first step` when the first optimizer step is done, and a line for each epoch.
+momentum, a linear warm-up and a half cosine or steps; after each epoch the evaluation of every held-out picture, and the
+weights saved, last and best. On the GPU, where there is one. Prints `first step` when the first optimizer step is done, and
+a line for each epoch.
 """
 
 import argparse
@@ -32,6 +33,8 @@ parser.add_argument("--batch", type=int, default=128, help="pictures per step ov
 parser.add_argument("--lr", type=float, default=0.1)
 parser.add_argument("--warmup", type=float, default=0.75, help="epochs")
 parser.add_argument("--weight-decay", type=float, default=5e-4)
+parser.add_argument("--no-nesterov", action="store_true")
+parser.add_argument("--milestones", type=int, nargs="*", help="epochs at which the rate is divided by 10: no cosine")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--workers", type=int, default=1, help="of each rank")
 parser.add_argument("--channels-last", action="store_true")
@@ -39,7 +42,13 @@ parser.add_argument("--compile", action="store_true")
 options = parser.parse_args()
 
 torch.set_num_threads(1)
-dist.init_process_group("gloo")
+on_gpu = torch.cuda.is_available()
+device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
+if on_gpu:
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False  # single precision, as `rust-train` without --tf32
+dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
 rank, ranks = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(options.seed)
 
@@ -47,15 +56,18 @@ normalize = [T.ToTensor(), T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.2
 train = ImageFolder(os.path.join(options.data, "train"), T.Compose([T.RandomCrop(32, 4), T.RandomHorizontalFlip(), *normalize]))
 val = ImageFolder(os.path.join(options.data, "val"), T.Compose(normalize))
 sampler = DistributedSampler(train, seed=options.seed, drop_last=True)
-loading = dict(batch_size=options.batch // ranks, num_workers=options.workers, persistent_workers=options.workers > 0)
+workers = dict(num_workers=options.workers, persistent_workers=options.workers > 0)
+loading = dict(batch_size=options.batch // ranks, pin_memory=on_gpu, **workers)
 train_loader = DataLoader(train, sampler=sampler, drop_last=True, **loading)
 val_loader = DataLoader(Subset(val, range(rank, len(val), ranks)), **loading)
 
 layout = torch.channels_last if options.channels_last else torch.contiguous_format
-network = CifarResNet(3, len(train.classes)).to(memory_format=layout)
-ddp = DistributedDataParallel(network, gradient_as_bucket_view=True, static_graph=True)
+network = CifarResNet(3, len(train.classes)).to(device, memory_format=layout)
+devices = [device] if on_gpu else None
+ddp = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True, static_graph=True)
 forward = torch.compile(ddp) if options.compile else ddp
-optimizer = torch.optim.SGD(ddp.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=options.weight_decay, fused=True)
+rule = dict(momentum=0.9, nesterov=not options.no_nesterov, weight_decay=options.weight_decay)
+optimizer = torch.optim.SGD(ddp.parameters(), lr=0.0, fused=True, **rule)
 
 warmup_steps = round(options.warmup * len(train_loader))
 total_steps = options.epochs * len(train_loader)
@@ -64,21 +76,28 @@ total_steps = options.epochs * len(train_loader)
 def learning_rate(step):
     if step < warmup_steps:
         return options.lr * (step + 1) / warmup_steps
+    if options.milestones:
+        return options.lr * 0.1 ** sum(step >= epoch * len(train_loader) for epoch in options.milestones)
     return options.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(total_steps - warmup_steps, 1)))
+
+
+def on_device(batch):
+    pictures, labels = batch
+    return pictures.to(device, memory_format=layout, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 @torch.no_grad()
 def evaluate():
     network.eval()
-    sums = torch.zeros(4, dtype=torch.float64)
-    for pictures, labels in val_loader:
-        logits = network(pictures.to(memory_format=layout))
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    for pictures, labels in map(on_device, val_loader):
+        logits = network(pictures)
         hits = logits.topk(5, 1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.tensor([loss, hits[:, 0].sum(), hits.sum(), len(labels)])
+        sums += torch.stack([loss, hits[:, 0].sum(), hits.sum()])
     dist.all_reduce(sums)
     network.train()
-    return (sums[:3] / sums[3]).tolist()
+    return (sums / len(val)).tolist()
 
 
 def save(name):
@@ -92,17 +111,19 @@ begin, best, step = time.perf_counter(), -1.0, 0
 for epoch in range(options.epochs):
     sampler.set_epoch(epoch)
     start, losses = time.perf_counter(), []
-    for pictures, labels in train_loader:
+    for pictures, labels in map(on_device, train_loader):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         optimizer.zero_grad()
-        loss = F.cross_entropy(forward(pictures.to(memory_format=layout)), labels)
+        loss = F.cross_entropy(forward(pictures), labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
         if step == 0 and rank == 0:
             print("first step", flush=True)
         step += 1
+    if on_gpu:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     # As DistributedDataParallel would at the next forward pass: rank 0's running statistics are everybody's.
     for buffer in network.buffers():
