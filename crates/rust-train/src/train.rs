@@ -107,12 +107,15 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         trainer.restore(checkpoint)?;
     }
     if plan.eval_only {
-        return trainer.evaluate_alone().map(|()| Ending::Complete);
+        trainer.evaluate_alone()?;
+        group.shutdown()?;
+        return Ok(Ending::Complete);
     }
     let sitting = results::sitting(world, device, cores, plan.batch.global(), trainer.position.step)?;
     trainer.open_results(beginning.folder.is_some(), sitting)?;
     let watchdog = plan.run.watchdog.map(|patience| Watchdog::start(timeline.activity(), patience));
     let ending = trainer.fit()?;
+    group.shutdown()?;
     trainer.close_results(ending);
     drop(watchdog);
     log::debug!("optimizer state: {:.1} MB on this rank", trainer.stepper.optimizer_bytes() as f64 / 1e6);

@@ -25,6 +25,14 @@ void te_set_cudnn(bool benchmark, bool deterministic) {
   at::globalContext().setDeterministicCuDNN(deterministic);
 }
 
+// Bytes in page-locked memory, all zero.
+char* te_pinned(size_t bytes, at::Tensor** out) {
+  TE_CATCH({
+    auto options = at::TensorOptions().dtype(at::kByte).pinned_memory(true);
+    *out = new at::Tensor(at::empty({int64_t(bytes)}, options).zero_());
+  })
+}
+
 const char* te_version() { return TORCH_VERSION; }
 
 char* te_set_tf32(bool allowed) {

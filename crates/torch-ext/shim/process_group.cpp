@@ -184,6 +184,9 @@ char* te_process_group_host(int rank, int size, te_host host, te_process_group**
 
 void te_process_group_free(te_process_group* group) { delete group; }
 
+// Waits for the collectives under way, and lets go of the communicators. Collective over NCCL; over host memory nothing.
+char* te_process_group_shutdown(te_process_group* group) { TE_CATCH(group->group->shutdown()) }
+
 // `op` counts as c10d::ReduceOp. Waits for the result.
 char* te_process_group_allreduce(te_process_group* group, at::Tensor* tensor, int op) {
   TE_CATCH({

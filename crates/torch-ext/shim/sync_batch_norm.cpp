@@ -90,8 +90,9 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
     // sums[0] is Σ dy·(x − mean)/σ, sums[1] is Σ dy: of this rank they are the gradients of weight and bias.
     auto sums = at::zeros({2, channels}, input.options().dtype(statistics_type(input)));
     if (input.numel() > 0) {
-      auto local = at::native_batch_norm_backward(grad, input, weight, mean, var, {}, {}, /*train=*/false, eps,
-                                                  {false, true, true});
+      // Statistics once more, as they would be saved: CUDA's kernel takes them from there.
+      auto local = at::native_batch_norm_backward(grad, input, weight, mean, var, mean, (var + eps).rsqrt(),
+                                                  /*train=*/false, eps, {false, true, true});
       sums[0].copy_(std::get<1>(local));
       sums[1].copy_(std::get<2>(local));
     }

@@ -166,6 +166,7 @@ unsafe extern "C" {
     pub(crate) fn te_work_complete(work: *mut Work, error: *const c_char);
     pub(crate) fn te_process_group_host(rank: c_int, size: c_int, host: Host, out: *mut *mut ProcessGroup) -> Message;
     pub(crate) fn te_process_group_free(group: *mut ProcessGroup);
+    pub(crate) fn te_process_group_shutdown(group: *mut ProcessGroup) -> Message;
     pub(crate) fn te_process_group_allreduce(group: *mut ProcessGroup, tensor: *const AtTensor, op: c_int) -> Message;
     pub(crate) fn te_process_group_allgather(
         group: *mut ProcessGroup,
@@ -243,6 +244,7 @@ unsafe extern "C" {
 
     // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
+    pub(crate) fn te_pinned(bytes: usize, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
     pub(crate) fn te_version() -> *const c_char;
     pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;

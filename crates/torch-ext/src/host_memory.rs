@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::ffi::{self, new_tensor};
 
 /// Page-locked host memory, which a CUDA device reads by itself: a batch in it is copied to the device without a detour
 /// through the driver's own buffer.
@@ -21,8 +22,9 @@ impl PinnedMemory {
     /// # Errors
     /// What libtorch threw: no CUDA device, or no memory that could be locked.
     pub fn new(bytes: usize) -> Result<Self> {
-        let pageable = Tensor::f_zeros([bytes as i64], (Kind::Uint8, Device::Cpu))?;
-        Ok(Self { bytes: pageable.f_pin_memory(Device::Cuda(0))? }) // the device does not matter: all see the pages
+        // SAFETY: the shim writes a tensor of its own.
+        let bytes = new_tensor("page-locked memory", |out| unsafe { ffi::te_pinned(bytes, out) })?;
+        Ok(Self { bytes })
     }
 }
 

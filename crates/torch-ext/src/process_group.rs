@@ -186,6 +186,16 @@ impl ProcessGroup {
         }
     }
 
+    /// Ends the group in good order: waits for its collectives, and lets go of NCCL's communicators. No collective may
+    /// follow. Collective: where ranks have failed, [`abort`](Self::abort) waits for nobody.
+    ///
+    /// # Errors
+    /// What the communication reported.
+    pub fn shutdown(&self) -> Result<()> {
+        // SAFETY: the group lives during the call.
+        unsafe { ffi::te_process_group_shutdown(self.raw()) }.check("shutting the process group down")
+    }
+
     /// Ends NCCL's collectives under way, so that nothing waits for ranks that are gone. Of a host group there is
     /// nothing to end: each of its collectives has a time-out of its own.
     ///
