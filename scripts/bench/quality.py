@@ -2,7 +2,7 @@
 
     quality.py FOLDER      of logs called NAME-SEED.log, with lines `epoch N: ... top-1 P %`, at the end `took N s`
 
-± is the standard error of a mean, from the spread of its runs.
+± is the standard error of a mean, from the spread of its runs; of a single run there is none.
 """
 
 import math
@@ -25,14 +25,19 @@ for log in sorted(pathlib.Path(sys.argv[1]).glob("*-*.log"), key=lambda log: (lo
 
 
 def mean(values):
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return statistics.mean(values), error
+
+
+def margin(error):
+    return "" if error is None else f" ± {error:.2f}"
 
 
 for which, what in enumerate(["last top-1", "best top-1"]):
     means = {name: mean([run[which] for run in runs]) for name, runs in sides.items()}
-    words = [f"{name} {value:.2f} ± {error:.2f} %, {len(sides[name])} runs" for name, (value, error) in means.items()]
+    words = [f"{name} {value:.2f}{margin(error)} % ({len(sides[name])})" for name, (value, error) in means.items()]
     if {"rust-train", "PyTorch"} <= means.keys():
         (ours, our_error), (theirs, their_error) = means["rust-train"], means["PyTorch"]
-        words.append(f"difference {ours - theirs:+.2f} ± {math.hypot(our_error, their_error):.2f}")
+        error = None if None in (our_error, their_error) else math.hypot(our_error, their_error)
+        words.append(f"difference {ours - theirs:+.2f}{margin(error)}")
     print(f"{what}: {'; '.join(words)}")

@@ -60,6 +60,9 @@ workers = dict(num_workers=options.workers, persistent_workers=options.workers >
 loading = dict(batch_size=options.batch // ranks, pin_memory=on_gpu, **workers)
 train_loader = DataLoader(train, sampler=sampler, drop_last=True, **loading)
 val_loader = DataLoader(Subset(val, range(rank, len(val), ranks)), **loading)
+# All workers are forked before the first backward pass: its threads may hold a lock of CPython's just then, and a worker
+# that is forked from that (seen with 3.11) waits for ever.
+iter(train_loader), iter(val_loader)
 
 layout = torch.channels_last if options.channels_last else torch.contiguous_format
 network = CifarResNet(3, len(train.classes)).to(device, memory_format=layout)
@@ -140,6 +143,5 @@ for epoch in range(options.epochs):
             f"top-1 {top1:.2%}, top-5 {top5:.2%}, {rate:.1f} images/s, {time.perf_counter() - begin:.3f} s",
             flush=True,
         )
-del train_loader, val_loader  # their workers end now, not somewhere in the interpreter's end
 dist.barrier()
 dist.destroy_process_group()

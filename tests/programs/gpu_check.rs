@@ -14,6 +14,7 @@ use torch_ext::{
 };
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Options {
     /// Network whose training speed is measured
     #[arg(long, default_value = "resnet50")]

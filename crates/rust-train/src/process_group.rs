@@ -29,6 +29,13 @@ pub(crate) fn connect(world: &World, device: Device, timeline: &Timeline) -> any
     }
 }
 
+/// Lets go of what connected the ranks, when all is done. What goes wrong now takes nothing back. Collective.
+pub(crate) fn disconnect(group: &ProcessGroup) {
+    if let Err(error) = group.shutdown() {
+        log::warn!("{error}");
+    }
+}
+
 /// Rank 0 opens c10d's store on a free port, and MPI carries the address: no MASTER_ADDR, no port in a script.
 fn over_nccl(world: &World, device: usize) -> anyhow::Result<ProcessGroup> {
     let timeout: Duration = world.control().timeout();

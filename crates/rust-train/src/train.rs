@@ -108,15 +108,15 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     }
     if plan.eval_only {
         trainer.evaluate_alone()?;
-        group.shutdown()?;
+        process_group::disconnect(&group);
         return Ok(Ending::Complete);
     }
     let sitting = results::sitting(world, device, cores, plan.batch.global(), trainer.position.step)?;
     trainer.open_results(beginning.folder.is_some(), sitting)?;
     let watchdog = plan.run.watchdog.map(|patience| Watchdog::start(timeline.activity(), patience));
     let ending = trainer.fit()?;
-    group.shutdown()?;
     trainer.close_results(ending);
+    process_group::disconnect(&group);
     drop(watchdog);
     log::debug!("optimizer state: {:.1} MB on this rank", trainer.stepper.optimizer_bytes() as f64 / 1e6);
     if let Some(path) = &plan.trace {

@@ -184,7 +184,7 @@ char* te_process_group_host(int rank, int size, te_host host, te_process_group**
 
 void te_process_group_free(te_process_group* group) { delete group; }
 
-// Waits for the collectives under way, and lets go of the communicators. Collective over NCCL; over host memory nothing.
+// Over NCCL, collectively: waits for what is under way, and lets go of the communicators. Over host memory: nothing.
 char* te_process_group_shutdown(te_process_group* group) { TE_CATCH(group->group->shutdown()) }
 
 // `op` counts as c10d::ReduceOp. Waits for the result.

@@ -186,8 +186,9 @@ impl ProcessGroup {
         }
     }
 
-    /// Ends the group in good order: waits for its collectives, and lets go of NCCL's communicators. No collective may
-    /// follow. Collective: where ranks have failed, [`abort`](Self::abort) waits for nobody.
+    /// Ends an NCCL group in good order: waits for its collectives, and lets go of its communicators. No collective may
+    /// follow. Collective: where ranks have failed, [`abort`](Self::abort) waits for nobody. Of a host group there is
+    /// nothing to let go; dropping it joins its thread.
     ///
     /// # Errors
     /// What the communication reported.
