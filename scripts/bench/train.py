@@ -143,5 +143,6 @@ for epoch in range(options.epochs):
             f"top-1 {top1:.2%}, top-5 {top5:.2%}, {rate:.1f} images/s, {time.perf_counter() - begin:.3f} s",
             flush=True,
         )
+del train_loader, val_loader  # their workers end now: at the interpreter's end one run on a GPU waited for ever
 dist.barrier()
 dist.destroy_process_group()
