@@ -65,6 +65,19 @@ impl Network {
         }
         Ok(shapes)
     }
+
+    /// The name of a BatchNorm that sees only one value of each channel in a picture of `height`×`width` pixels, if there
+    /// is one: in training it needs two pictures at least, since one value has no variance.
+    ///
+    /// # Errors
+    /// As [`shapes`](Self::shapes).
+    pub fn single_value_norm(&self, height: usize, width: usize) -> Result<Option<&str>, ShapeError> {
+        let shapes = self.shapes(height, width)?;
+        let is_single = |shape: &Shape| shape.sides().get(1..).is_some_and(|sides| sides.iter().all(|&side| side == 1));
+        let mut nodes = self.nodes().iter().zip(&shapes);
+        let found = nodes.find(|(node, shape)| matches!(node.op, Op::BatchNorm2d { .. }) && is_single(shape));
+        Ok(found.map(|(node, _)| node.name.as_str()))
+    }
 }
 
 /// How often a window fits into `side`, in steps of `stride`.

@@ -28,6 +28,8 @@ pub struct Backbone {
     masks: WindowMasks,
     device: Device,
     sync_batch_norm: Option<SyncBatchNorm>,
+    /// Whether it uses this rank's statistics alone all the same.
+    synchronization_is_paused: Cell<bool>,
 }
 
 /// Operations that are computed in one where that can be: see [`Network::groups`].
@@ -71,7 +73,19 @@ impl Backbone {
         }
         let frozen = vec![Cell::new(false); network.nodes().len()];
         let (steps, overwritten, masks) = (steps(&network), network.overwritten(), WindowMasks::default());
-        Self { network, parameters, tensors, state, steps, overwritten, frozen, masks, device, sync_batch_norm: None }
+        Self {
+            network,
+            parameters,
+            tensors,
+            state,
+            steps,
+            overwritten,
+            frozen,
+            masks,
+            device,
+            sync_batch_norm: None,
+            synchronization_is_paused: Cell::new(false),
+        }
     }
 
     /// The tensors of one node, in the order of a state dict.
@@ -88,6 +102,11 @@ impl Backbone {
     /// every pass together.
     pub fn synchronize_batch_norm(&mut self, group: &ProcessGroup) {
         self.sync_batch_norm = Some(SyncBatchNorm::new(group));
+    }
+
+    /// `paused`: BatchNorm uses this rank's statistics alone, so that a pass needs no other rank.
+    pub fn pause_batch_norm_synchronization(&self, paused: bool) {
+        self.synchronization_is_paused.set(paused);
     }
 
     /// Trains nothing but the head from here on. Frozen layers compute as in evaluation: BatchNorm keeps its statistics.
@@ -156,8 +175,8 @@ impl Backbone {
     /// updates its running ones; else it uses the running ones.
     ///
     /// # Panics
-    /// If `pictures` do not have the shape that the network takes, or are on another device; if synchronized BatchNorm
-    /// loses a rank.
+    /// If `pictures` do not have the shape that the network takes, or are on another device; if BatchNorm in training sees
+    /// one value a channel; if synchronized BatchNorm loses a rank.
     pub fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
         let mut values: Vec<Option<Tensor>> = self.network.nodes().iter().map(|_| None).collect();
         for Step { nodes, freed } in &self.steps {
@@ -210,6 +229,7 @@ impl Backbone {
     fn mode(&self, node: NodeId, train: bool) -> Mode<'_> {
         match &self.sync_batch_norm {
             _ if !train || self.frozen[node.index()].get() => Mode::Evaluate,
+            _ if self.synchronization_is_paused.get() => Mode::Train,
             None => Mode::Train,
             Some(sync) => Mode::TrainTogether(sync),
         }

@@ -45,6 +45,9 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             if let Mode::TrainTogether(sync) = mode {
                 return sync.forward(&layer, inputs[0]).unwrap_or_else(|error| panic!("{error}"));
             }
+            if train {
+                refuse_single_values(inputs[0]);
+            }
             let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| Some(&state[index]));
             inputs[0].batch_norm(weight, bias, mean, var, train, momentum, epsilon, true)
         }
@@ -97,9 +100,21 @@ pub(crate) fn batch_norm_fused(
     if !BatchNorm::fuses(input, residual) {
         return None;
     }
+    refuse_single_values(input);
     count_batch(state);
     let value = batch_norm(state, momentum, epsilon).forward_fused(input, residual, bounds);
     Some(value.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// One value a channel has no variance: libtorch makes NaN of it, and keeps that in the running statistics.
+fn refuse_single_values(input: &Tensor) {
+    let values = input.numel() / input.size()[1].max(1) as usize;
+    assert!(
+        values > 1,
+        "BatchNorm in training needs more than one value a channel, and sees pictures of {:?}: use a larger batch, fewer \
+         micro-batches, or larger pictures",
+        input.size()
+    );
 }
 
 /// The bounds that an activation keeps its values in, if that is all that it does.

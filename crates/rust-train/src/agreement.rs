@@ -84,6 +84,11 @@ impl<'a> Agreement<'a> {
         self.limit.note_step(took);
     }
 
+    /// Seconds that the time limit would have to be for what was done so far and `rest`; none where there is no limit.
+    pub(crate) fn time_needed(&self, rest: Duration) -> Option<u64> {
+        self.limit.needed(Instant::now(), rest)
+    }
+
     /// Saving took so long: the time limit must leave room for it.
     pub(crate) fn note_save(&mut self, took: Duration) {
         self.limit.note_save(took);
@@ -91,7 +96,8 @@ impl<'a> Agreement<'a> {
 
     /// What this rank wants: 0 to go on, or one more than the place in [`Stop::ALL`].
     fn wish(&self) -> u8 {
-        let signalled = [Signal::Terminate, Signal::Interrupt, Signal::User1];
+        // submitit, for one, sends USR2 where others send USR1.
+        let signalled = [Signal::Terminate, Signal::Interrupt, Signal::User1, Signal::User2];
         if signalled.into_iter().any(|signal| self.signals.arrived(signal)) {
             2
         } else {

@@ -373,6 +373,10 @@ pub(crate) fn command() -> clap::Command {
             .hide_default_value(true)
             .hide_possible_values(true)
             .value_name("BOOL"),
+        // A number below zero is a number: what is wrong with it is said by whoever knows the flag.
+        clap::ArgAction::Set if arg.get_num_args().is_none_or(|count| count.takes_values()) => {
+            arg.allow_negative_numbers(true)
+        }
         _ => arg,
     };
     Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))

@@ -35,8 +35,8 @@ impl Criterion {
 
     /// Mean loss of `logits`, N×classes, those of the pictures from number `start` on.
     ///
-    /// With class weights it is the mean of the weighted losses: PyTorch's divides by the weights of the batch, and so
-    /// would depend on which pictures are on which rank.
+    /// With class weights each picture's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
+    /// batch, and so would depend on which pictures are on which rank.
     pub(crate) fn loss(&self, logits: &Tensor, targets: &Targets, start: i64) -> Tensor {
         let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
         let loss = self.cross_entropy(logits, &part(&targets.labels));
@@ -47,10 +47,13 @@ impl Criterion {
     }
 
     fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
-        let of = |reduction| logits.cross_entropy_loss::<Tensor>(labels, None, reduction, -100, self.label_smoothing);
+        let of = |weights: Option<&Tensor>, reduction| {
+            logits.cross_entropy_loss(labels, weights, reduction, -100, self.label_smoothing)
+        };
         match &self.class_weights {
-            None => of(Reduction::Mean),
-            Some(weights) => (of(Reduction::None) * weights.index_select(0, labels)).mean(logits.kind()),
+            None => of(None, Reduction::Mean),
+            // What is spread over all classes is weighted class by class, too.
+            weights => of(weights.as_ref(), Reduction::None).mean(logits.kind()),
         }
     }
 }
@@ -99,6 +102,23 @@ mod tests {
         for (got, expected) in cases {
             assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
         }
+    }
+
+    /// `cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="none").mean()`, written out.
+    #[test]
+    fn smoothed_and_weighted_losses_are_pytorchs() {
+        let weights = Some(Tensor::from_slice(&[4.0f32 / 6.0, 2.0, 0.5]));
+        let both = Criterion { label_smoothing: 0.1, class_weights: weights };
+        let smoothed = |row: [f64; 3], label: usize| {
+            let weights = [4.0 / 6.0, 2.0, 0.5];
+            let sum = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+            let logs = row.map(|logit| sum - logit);
+            let spread: f64 = logs.iter().zip(weights).map(|(log, weight)| log * weight).sum();
+            0.9 * weights[label] * logs[label] + 0.1 / 3.0 * spread
+        };
+        let expected = (smoothed([2.0, 0.0, -1.0], 0) + smoothed([0.5, 1.0, 0.0], 1)) / 2.0;
+        let got = loss(&both, &[0, 1], None);
+        assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub(crate) struct Plan {
     pub batch: BatchLayout,
     /// Whether a step is computed in as many parts as the memory asks for.
     pub fit_memory: bool,
+    /// The fewest pictures that may be computed together on one rank: two where BatchNorm has nothing else to take a
+    /// variance of.
+    pub least_micro_batch: usize,
     pub training: Training,
     pub ddp: DdpConfig,
     /// Steps between two comparisons of the ranks' parameters.
@@ -121,6 +124,12 @@ impl Plan {
             Some(_) => None,
         };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
+        if cli.batch.pictures > MOST || cli.accumulate > MOST {
+            return Err(usage(format!(
+                "--batch {}, --accumulate {}: must be at most {MOST}",
+                cli.batch, cli.accumulate
+            )));
+        }
         let batch = BatchLayout::of_global(cli.batch.pictures, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
         let pictures = match (&architecture, own) {
@@ -142,6 +151,13 @@ impl Plan {
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         let training = training(cli)?;
+        let least_micro_batch = match (&architecture, frozen_epochs) {
+            (Some(architecture), ..usize::MAX) => {
+                let sides = [Some(pictures.image_size), growth.map(|growth| growth.first)];
+                least_micro_batch(architecture, sides, &batch, training.sync_bn, cli.batch.fit_memory)?
+            }
+            _ => 1, // unknown, or BatchNorm computes as in evaluation
+        };
         let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
         let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
         Ok(Self {
@@ -159,6 +175,7 @@ impl Plan {
             frozen_epochs,
             batch,
             fit_memory: cli.batch.fit_memory,
+            least_micro_batch,
             training,
             ddp: ddp(cli)?,
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
@@ -175,6 +192,36 @@ impl Plan {
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.pictures.source.name(), self.model)
     }
+}
+
+/// Refuses batches in which a BatchNorm would see one value a channel, which has no variance.
+fn least_micro_batch(
+    architecture: &Architecture,
+    sides: [Option<usize>; 2],
+    batch: &BatchLayout,
+    is_synchronized: bool,
+    fit_memory: bool,
+) -> anyhow::Result<usize> {
+    let network = architecture.network(1);
+    for side in sides.into_iter().flatten() {
+        let norm = network.single_value_norm(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
+        let Some(norm) = norm else { continue };
+        let together = if is_synchronized { batch.ranks() } else { 1 };
+        let least = 2usize.div_ceil(together);
+        // What is to be found out may be found to be larger.
+        let micro = if fit_memory { batch.per_rank() } else { batch.micro() };
+        if micro < least {
+            return Err(usage(format!(
+                "--batch {}: leaves BatchNorm one value a channel in training, whose variance is NaN: {norm} of {} sees one \
+                 pixel of each of {micro} pictures of {side}×{side} pixels; use a larger batch, fewer ranks or a smaller \
+                 --accumulate, or a larger --image-size",
+                batch.global(),
+                architecture.name
+            )));
+        }
+        return Ok(least);
+    }
+    Ok(1)
 }
 
 fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
@@ -238,6 +285,9 @@ fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<A
     })
 }
 
+/// The most epochs, pictures or steps that anybody means: products of two of them do not overflow.
+const MOST: usize = u32::MAX as usize;
+
 fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
     if value == 0 {
         return Err(usage(format!("{flag}: must be at least 1")));
@@ -259,7 +309,8 @@ fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
 
 fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     let args = &cli.optimization;
-    at_least("--momentum", args.momentum, 0.0)?;
+    below_one("--momentum", args.momentum)?;
+    let nesterov = nesterov(args)?;
     at_least("--weight-decay", args.weight_decay, 0.0)?;
     at_least("--backbone-lr-scale", args.backbone_lr_scale, 0.0)?;
     at_least("--timeout", cli.timeout, 0.1)?;
@@ -269,13 +320,17 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
     }
     at_least_one("--epochs", cli.epochs)?;
+    at_least_one("--max-steps", cli.max_steps.unwrap_or(1))?;
+    if cli.epochs > MOST {
+        return Err(usage(format!("--epochs {}: must be at most {MOST}", cli.epochs)));
+    }
     at_least_one("--loader-threads", cli.loader_threads.unwrap_or(1))?;
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
         learning_rate: learning_rate(args, cli.epochs, cli.batch.pictures)?,
         momentum: args.momentum,
-        nesterov: args.nesterov && args.momentum > 0.0, // without momentum there is nothing to look ahead along
+        nesterov,
         optimizer: args.optimizer,
         weight_decay: args.weight_decay,
         decay_vectors: !args.no_decay_on_vectors,
@@ -299,9 +354,27 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     })
 }
 
+/// Whether momentum looks ahead: by default where the optimizer knows that and there is momentum. Where it was asked for
+/// and cannot be had, this says so.
+fn nesterov(args: &OptimizationArgs) -> anyhow::Result<bool> {
+    let why_not = match args.optimizer {
+        OptimizerKind::Sgd if args.momentum > 0.0 => return Ok(args.nesterov.unwrap_or(true)),
+        OptimizerKind::Sgd => "without momentum there is nothing to look ahead along",
+        OptimizerKind::Lars => "LARS has no such form",
+        OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Lamb => "only SGD has this form of momentum",
+    };
+    match args.nesterov {
+        Some(true) => Err(usage(format!("--nesterov true: {why_not}; leave it out"))),
+        _ => Ok(false),
+    }
+}
+
 /// How the learning rate goes in a run of so many `epochs` with this global `batch`.
 fn learning_rate(args: &OptimizationArgs, epochs: usize, batch: usize) -> anyhow::Result<LearningRate> {
-    at_least("--lr", args.lr, 0.0)?;
+    if !(args.lr.is_finite() && args.lr > 0.0) {
+        let hint = if args.lr == 0.0 { "; --eval-only scores a model and trains nothing" } else { "" };
+        return Err(usage(format!("--lr {}: must be a number above 0{hint}", args.lr)));
+    }
     at_least("--min-lr", args.min_lr, 0.0)?;
     at_least("--lr-gamma", args.lr_gamma, 0.0)?;
     at_least_one("--lr-step", args.lr_step)?;
@@ -383,6 +456,9 @@ fn resolved(
         flags.data.crop_padding = Some(padding);
     }
     flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
+    if training.optimizer == OptimizerKind::Sgd && training.momentum > 0.0 {
+        flags.optimization.nesterov = Some(training.nesterov);
+    }
     flags.augmentation.progressive_epochs = growth.map(|growth| growth.epochs);
     flags.weights_match = flags.weights_match.or(cli.pretrained.then_some(WeightsMatch::Head));
     flags
@@ -456,7 +532,41 @@ mod tests {
             ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),
             ("--crop-padding 8", 1, "--crop-padding 8: must be less than the pictures' 8 pixels"),
             ("--epochs 0", 1, "--epochs: must be at least 1"),
-            ("--lr nan", 1, "--lr NaN: must be a number of at least 0"),
+            ("--epochs 18446744073709551615", 1, "--epochs 18446744073709551615: must be at most 4294967295"),
+            ("--max-steps 0", 1, "--max-steps: must be at least 1"),
+            ("--lr nan", 1, "--lr NaN: must be a number above 0"),
+            ("--lr -0.1", 1, "--lr -0.1: must be a number above 0"),
+            ("--lr 0", 1, "--lr 0: must be a number above 0; --eval-only scores a model and trains nothing"),
+            ("--momentum 1.5", 1, "--momentum 1.5: must be a number of at least 0 and below 1"),
+            ("--weight-decay -1e-4", 1, "--weight-decay -0.0001: must be a number of at least 0"),
+            ("--clip-norm -1", 1, "--clip-norm -1: must be a number above 0"),
+            ("--optimizer lars --nesterov true", 1, "--nesterov true: LARS has no such form; leave it out"),
+            (
+                "--optimizer adamw --nesterov true",
+                1,
+                "--nesterov true: only SGD has this form of momentum; leave it out",
+            ),
+            (
+                "--momentum 0 --nesterov true",
+                1,
+                "--nesterov true: without momentum there is nothing to look ahead along",
+            ),
+            (
+                "--data d --model resnet18 --image-size 32 --batch 4 --accumulate 4",
+                1,
+                "--batch 4: leaves BatchNorm one value a channel in training, whose variance is NaN: layer4.0.bn1 of resnet18 \
+                 sees one pixel of each of 1 pictures of 32×32 pixels",
+            ),
+            (
+                "--data d --model resnet18 --image-size 32 --batch auto:1",
+                1,
+                "--batch 1: leaves BatchNorm one value a channel",
+            ),
+            (
+                "--data d --model resnet18 --progressive-resize 32 --image-size 224 --batch 2",
+                2,
+                "--batch 2: leaves BatchNorm one value a channel",
+            ),
             ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
             ("--min-lr 0.2", 1, "--min-lr 0.2: is more than the highest rate, 0.1"),
             ("--lr-step 0", 1, "--lr-step: must be at least 1"),

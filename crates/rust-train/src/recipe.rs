@@ -22,7 +22,7 @@ use world::{Failure, World};
 use crate::cli::{Cli, command};
 use crate::failure::{agree, usage};
 
-pub(crate) use plan_file::{PLAN_FILE, mathematics, save, summary};
+pub(crate) use plan_file::{PLAN_FILE, mathematics, read_mathematics, save, summary};
 use value::word;
 
 /// Flags that cannot stand in a recipe, and why.

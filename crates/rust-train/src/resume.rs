@@ -10,50 +10,66 @@ use world::World;
 use crate::checkpoint::{Checkpoint, Checkpoints, Found};
 use crate::failure::{to_failure, usage};
 use crate::plan::{Plan, Resume};
-use crate::run_directory;
+use crate::recipe;
+use crate::run_directory::{self, RUNS, RunFolder};
 
 /// How a run begins.
 #[derive(Debug)]
 pub(crate) struct Beginning {
-    /// The folder of the run that goes on; `None` for a new one.
-    pub folder: Option<PathBuf>,
+    /// Its folder.
+    pub output: PathBuf,
+    /// The same, held by this job. Rank 0's.
+    pub folder: Option<RunFolder>,
+    /// Whether the run has begun in that folder, and goes on there.
+    pub goes_on: bool,
     /// Where it goes on.
     pub checkpoint: Option<Checkpoint>,
 }
 
 /// What rank 0 found, for all ranks.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Discovery {
-    folder: Option<String>,
+    output: String,
+    goes_on: bool,
     /// The names of the checkpoint's files.
     files: Vec<String>,
 }
 
-/// Finds and reads what the plan asks to go on with. Collective.
-pub(crate) fn find(world: &World, plan: &Plan) -> anyhow::Result<Beginning> {
-    let Some(resume) = &plan.run.resume else { return Ok(Beginning { folder: None, checkpoint: None }) };
+/// A run's folder, and the checkpoint to go on from.
+struct Taken {
+    folder: RunFolder,
+    goes_on: bool,
+    /// With the folder of the run that it belongs to.
+    found: Option<(PathBuf, Found)>,
+}
+
+/// Finds or makes the folder of the plan's run, holds it, and only then reads what it is to go on with: nobody else comes
+/// any further there in the meantime. Collective.
+pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<Beginning> {
     let mut contents = Vec::new();
+    let mut held = None;
     let discovery = world.from_rank_zero("looking for a checkpoint", || {
-        let (folder, found) = look(plan, resume).map_err(|error| to_failure(&error))?;
-        let mut discovery = Discovery { folder: folder.map(text).transpose()?, ..Discovery::default() };
-        if let Some(found) = found {
+        let Taken { folder, goes_on, found } = take(plan).map_err(|error| to_failure(&error))?;
+        let mut discovery = Discovery { output: run_directory::text(folder.path())?, goes_on, files: Vec::new() };
+        if let Some((run, mut found)) = found {
             tell(&found);
+            if !plan.eval_only {
+                let restored = found.restore_models(&run, folder.path());
+                restored.map_err(|error| to_failure(&error.context("putting the run's models in their place")))?;
+            }
             (discovery.files, contents) = found.files.into_iter().unzip();
         }
+        held = Some(folder);
         serde_json::to_vec(&discovery).map_err(world::Failure::new)
     })?;
-    let Discovery { folder, files } = serde_json::from_slice(&discovery)?;
+    let Discovery { output, goes_on, files } = serde_json::from_slice(&discovery)?;
     contents.resize(files.len(), Vec::new());
     for bytes in &mut contents {
         world.control().broadcast_bytes(bytes, 0)?;
     }
     let files: Vec<_> = files.into_iter().zip(contents).collect();
     let checkpoint = if files.is_empty() { None } else { Some(Checkpoint::of_bytes(files)?) };
-    Ok(Beginning { folder: folder.map(PathBuf::from), checkpoint })
-}
-
-fn text(path: PathBuf) -> Result<String, world::Failure> {
-    path.into_os_string().into_string().map_err(|path| world::Failure::usage(format!("{path:?} is not UTF-8")))
+    Ok(Beginning { output: PathBuf::from(output), folder: held, goes_on, checkpoint })
 }
 
 fn tell(found: &Found) {
@@ -63,51 +79,102 @@ fn tell(found: &Found) {
     log::info!("going on from {}", found.path.display());
 }
 
-/// The folder that the run goes on in, and the checkpoint.
-fn look(plan: &Plan, resume: &Resume) -> anyhow::Result<(Option<PathBuf>, Option<Found>)> {
-    match (resume, &plan.output) {
-        (Resume::Auto, Some(output)) => match run_directory::is_run(output)? {
-            true => Ok((Some(output.clone()), Checkpoints::of_run(output).newest()?)),
-            false => Ok((None, None)),
+fn take(plan: &Plan) -> anyhow::Result<Taken> {
+    let new = || -> anyhow::Result<Taken> {
+        let folder = match &plan.output {
+            Some(output) => RunFolder::begin(output)?,
+            None => RunFolder::begin_numbered(Path::new(RUNS), &run_directory::name(plan))?,
+        };
+        Ok(Taken { folder, goes_on: false, found: None })
+    };
+    match (&plan.run.resume, &plan.output) {
+        (None, _) => new(),
+        (Some(Resume::Auto), Some(output)) => match run_directory::is_run(output)? {
+            true => go_on(output),
+            false => new(),
         },
-        (Resume::Auto, None) => newest_unfinished(&plan.name()),
-        (Resume::From(path), output) => {
-            let (run, found) = explicit(path)?;
-            // A new folder leaves the run as it is.
-            let folder = if output.is_some() { None } else { Some(run) };
-            Ok((folder, Some(found)))
+        (Some(Resume::Auto), None) => match unfinished(plan)? {
+            Some(taken) => Ok(taken),
+            None => {
+                let taken = new()?;
+                log::info!(
+                    "below {RUNS} there is no unfinished run of this plan that no other job works on, so {} is a new one; \
+                     name a folder with --output to be sure which run goes on",
+                    taken.folder.path().display()
+                );
+                Ok(taken)
+            }
+        },
+        (Some(Resume::From(path)), output) => explicit(path, output.as_deref()),
+    }
+}
+
+/// Takes the folder `run`, and its newest checkpoint, if it has come to one.
+fn go_on(run: &Path) -> anyhow::Result<Taken> {
+    let folder = RunFolder::take(run)?;
+    let found = Checkpoints::of_run(run).newest()?;
+    Ok(Taken { folder, goes_on: true, found: found.map(|found| (run.to_owned(), found)) })
+}
+
+/// The newest unfinished run of this plan that nobody works on; where another plan may go on, too, one of this name.
+fn unfinished(plan: &Plan) -> anyhow::Result<Option<Taken>> {
+    let runs = run_directory::numbered(Path::new(RUNS), &plan.name());
+    let passes: &[bool] = if plan.run.allow_changed_plan { &[true, false] } else { &[true] };
+    for same_plan in passes {
+        for run in &runs {
+            if !is_unfinished(run, plan, *same_plan) {
+                continue;
+            }
+            let Ok(taken) = go_on(run) else { continue }; // another job works on it, or nothing of it is whole
+            // It may have come to its end before it was let go.
+            if is_unfinished(run, plan, *same_plan) {
+                log::info!("{} is the newest unfinished run of this plan; --output names another", run.display());
+                return Ok(Some(taken));
+            }
         }
     }
+    Ok(None)
 }
 
-/// The newest run called `name`, if it is one that has not come to its end.
-fn newest_unfinished(name: &str) -> anyhow::Result<(Option<PathBuf>, Option<Found>)> {
-    let Some(run) = run_directory::newest(name) else { return Ok((None, None)) };
-    let Some(found) = Checkpoints::of_run(&run).newest()? else { return Ok((None, None)) };
-    let is_complete = found.state()?.is_complete;
-    Ok(if is_complete { (None, None) } else { (Some(run), Some(found)) })
+/// Whether the run in `run` has not come to its end and, if `same_plan`, is of this plan.
+fn is_unfinished(run: &Path, plan: &Plan, same_plan: bool) -> bool {
+    let is_plan = |fields: &toml::Table| !same_plan || changes(fields, &plan.fields).is_empty();
+    match Checkpoints::of_run(run).newest_state() {
+        Some(state) => !state.is_complete && is_plan(&state.plan),
+        // It was ended before its first checkpoint.
+        None => recipe::read_mathematics(run).is_some_and(|fields| is_plan(&fields)),
+    }
 }
 
-/// The run and the checkpoint that `path` names.
-fn explicit(path: &Path) -> anyhow::Result<(PathBuf, Found)> {
+/// The run and the checkpoint that `path` names. A run that goes on in a new folder stays as it is.
+fn explicit(path: &Path, output: Option<&Path>) -> anyhow::Result<Taken> {
     let shown = path.display();
-    if !Checkpoints::is_one(path) {
-        let newest = Checkpoints::of_run(path).newest()?;
-        let found = newest.ok_or_else(|| usage(format!("--resume {shown}: there is no checkpoint of a run")))?;
-        return Ok((path.to_owned(), found));
-    }
-    let found = Checkpoints::read(path).map_err(|error| usage(format!("--resume: {error:#}")))?;
-    let run = path.canonicalize().ok().and_then(|path| Some(path.parent()?.parent()?.to_owned()));
-    let run = run.with_context(|| format!("{shown}: is in no run's folder"))?;
-    let newest = Checkpoints::of_run(&run).newest()?.map(|found| found.path.file_name().map(ToOwned::to_owned));
-    if newest.flatten().as_deref() != path.canonicalize()?.file_name() {
-        return Err(usage(format!(
-            "--resume {shown}: its run has come further; go on from there with --resume {}, or name a new folder with \
-             --output",
-            run.display()
-        )));
-    }
-    Ok((run, found))
+    let (run, is_checkpoint) = if Checkpoints::is_one(path) {
+        let run = path.canonicalize().ok().and_then(|path| Some(path.parent()?.parent()?.to_owned()));
+        (run.with_context(|| format!("{shown}: is in no run's folder"))?, true)
+    } else {
+        (path.to_owned(), false)
+    };
+    let folder = match output {
+        Some(output) => RunFolder::begin(output)?,
+        None => RunFolder::take(&run)?,
+    };
+    let found = if is_checkpoint {
+        let found = Checkpoints::read(path).map_err(|error| usage(format!("--resume: {error:#}")))?;
+        let newest = Checkpoints::of_run(&run).newest()?.map(|found| found.path.file_name().map(ToOwned::to_owned));
+        if output.is_none() && newest.flatten().as_deref() != path.canonicalize()?.file_name() {
+            return Err(usage(format!(
+                "--resume {shown}: its run has come further; go on from there with --resume {}, or name a new folder with \
+                 --output",
+                run.display()
+            )));
+        }
+        found
+    } else {
+        let newest = Checkpoints::of_run(&run).newest()?;
+        newest.ok_or_else(|| usage(format!("--resume {shown}: there is no checkpoint of a run")))?
+    };
+    Ok(Taken { folder, goes_on: output.is_none(), found: Some((run, found)) })
 }
 
 /// Refuses a plan that is another than the one that the run began with, field by field.

@@ -1,5 +1,7 @@
-//! The learning rate of each step, and with one-cycle the momentum: functions of the step alone, so that a run that goes
-//! on in its middle needs to know nothing else.
+//! The learning rate of each step, and with one-cycle the momentum: functions of how far the run is alone, so that a run
+//! that goes on in its middle needs to know nothing else, and with another batch goes on at the same fraction.
+//!
+//! How far is counted in steps: between two of them lies a run that has come to its place with another batch.
 
 use std::f64::consts::PI;
 
@@ -64,22 +66,23 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// What `step` is made with, counted from 0.
-    pub(crate) fn at(&self, step: usize) -> Rate {
+    pub(crate) fn at(&self, step: f64) -> Rate {
         Rate { lr: self.learning_rate(step), momentum: self.momentum(step) }
     }
 
     /// The learning rate of `step`, counted from 0.
-    pub(crate) fn learning_rate(&self, step: usize) -> f64 {
+    fn learning_rate(&self, step: f64) -> f64 {
         let LearningRate { shape, peak, floor, .. } = &self.rate;
         if *shape == Shape::OneCycle {
             return self.cycle(step, peak * ONE_CYCLE_START, *peak, *floor);
         }
-        if step < self.warmup_steps {
-            return peak * (step + 1) as f64 / self.warmup_steps as f64;
+        let warmup_steps = self.warmup_steps as f64;
+        if step < warmup_steps {
+            return peak * (step + 1.0).min(warmup_steps) / warmup_steps;
         }
         let length = self.total_steps.saturating_sub(self.warmup_steps).max(1);
-        let progress = ((step - self.warmup_steps) as f64 / length as f64).min(1.0);
-        let epoch = step / self.steps_per_epoch.max(1);
+        let progress = ((step - warmup_steps) / length as f64).min(1.0);
+        let epoch = (step / self.steps_per_epoch.max(1) as f64) as usize;
         let times = |gamma: f64, cuts: usize| (peak * gamma.powi(cuts as i32)).max(*floor);
         match shape {
             Shape::Cosine => half_cosine(*peak, *floor, progress),
@@ -92,20 +95,21 @@ impl Schedule {
         }
     }
 
-    fn momentum(&self, step: usize) -> Option<f64> {
+    fn momentum(&self, step: f64) -> Option<f64> {
         let (least, highest) = self.rate.momentum?;
         Some(self.cycle(step, highest, least, highest))
     }
 
     /// From `start` to `middle` at the end of the warm-up, and to `end` in the last step.
-    fn cycle(&self, step: usize, start: f64, middle: f64, end: f64) -> f64 {
+    fn cycle(&self, step: f64, start: f64, middle: f64, end: f64) -> f64 {
         let turn = self.warmup_steps.saturating_sub(1);
         let last = self.total_steps.saturating_sub(1).max(turn + 1);
+        let (turn, last) = (turn as f64, last as f64);
         if step <= turn {
-            let progress = if turn == 0 { 1.0 } else { step as f64 / turn as f64 };
+            let progress = if turn == 0.0 { 1.0 } else { step / turn };
             return half_cosine(start, middle, progress);
         }
-        half_cosine(middle, end, ((step - turn) as f64 / (last - turn) as f64).min(1.0))
+        half_cosine(middle, end, ((step - turn) / (last - turn)).min(1.0))
     }
 }
 
@@ -160,14 +164,14 @@ mod tests {
             let expected = case["rates"].as_array().unwrap();
             assert_eq!(expected.len(), schedule.total_steps);
             for (step, expected) in expected.iter().enumerate() {
-                let (got, expected) = (schedule.learning_rate(step), expected.as_f64().unwrap());
+                let (got, expected) = (schedule.learning_rate(step as f64), expected.as_f64().unwrap());
                 assert!(
                     (got - expected).abs() <= 1e-9 * number("peak"),
                     "{rate:?}, step {step}: {got}, not {expected}"
                 );
             }
             for (step, expected) in case["momenta"].as_array().into_iter().flatten().enumerate() {
-                let (got, expected) = (schedule.momentum(step).unwrap(), expected.as_f64().unwrap());
+                let (got, expected) = (schedule.momentum(step as f64).unwrap(), expected.as_f64().unwrap());
                 assert!((got - expected).abs() <= 1e-9, "{rate:?}, step {step}: momentum {got}, not {expected}");
             }
         }
@@ -177,7 +181,7 @@ mod tests {
         #[test]
         fn rates_stay_between_their_bounds(
             which in 0usize..6,
-            (steps_per_epoch, total_steps, step) in (1usize..9, 1usize..80, 0usize..100),
+            (steps_per_epoch, total_steps, step) in (1usize..9, 1usize..80, 0.0f64..100.0),
             (warmup_epochs, share) in (0.0f64..12.0, 0.0f64..1.0),
         ) {
             let shape = [
@@ -194,7 +198,7 @@ mod tests {
             let got = schedule.learning_rate(step);
             prop_assert!(got > 0.0 || (got == 0.0 && floor == 0.0) , "{}", got);
             prop_assert!(got <= 0.4 + 1e-12, "{}", got);
-            if step >= schedule.warmup_steps {
+            if step >= schedule.warmup_steps as f64 {
                 prop_assert!(got >= floor - 1e-12, "{} below {}", got, floor);
             }
             let momentum = schedule.momentum(step).unwrap();

@@ -10,7 +10,7 @@ use torch_ext::{
 
 use crate::agreement::{Agreed, Agreement, Pass};
 use crate::ema::Ema;
-use crate::plan::{OptimizerKind, Plan, Training};
+use crate::plan::{OnNan, OptimizerKind, Plan, Training};
 use crate::schedule::Rate;
 use crate::spent::Work;
 use crate::timeline::Timeline;
@@ -32,6 +32,8 @@ pub(crate) struct Stepper<'a> {
     clip_norm: Option<f64>,
     /// In how many parts a step is computed.
     pub micro_batches: usize,
+    /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
+    undoes_passes: bool,
     seed: u64,
     device: Device,
 }
@@ -67,6 +69,7 @@ impl<'a> Stepper<'a> {
             memory_format: training.memory_format,
             clip_norm: training.clip_norm,
             micro_batches: plan.batch.accumulation(),
+            undoes_passes: plan.fit_memory || plan.run.on_nan == OnNan::Skip,
             seed: training.seed,
             device,
             model,
@@ -108,6 +111,8 @@ impl<'a> Stepper<'a> {
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
+        let buffers = if self.undoes_passes { self.model.buffers() } else { Vec::new() };
+        let buffers: Vec<_> = buffers.into_iter().map(|(_, buffer)| (buffer.detach().copy(), buffer)).collect();
         let passes = self.passes(pictures, loss)?;
         let pass = match &passes {
             None => Pass::OutOfMemory,
@@ -115,6 +120,13 @@ impl<'a> Stepper<'a> {
             Some(_) => Pass::BadLoss,
         };
         let agreed = timeline.span(Work::Meeting, || agreement.meet(pass))?;
+        if agreed.pass != Pass::Good {
+            // BatchNorm has taken the pictures in already: one NaN in its running statistics would stay for ever, and reach
+            // the other ranks with the next average.
+            for (before, buffer) in &buffers {
+                buffer.detach().f_copy_(before)?;
+            }
+        }
         let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
             return Ok(Step { loss: f64::NAN, agreed });
         };
@@ -297,10 +309,24 @@ fn seed_of(seed: u64, step: usize, rank: usize) -> i64 {
     bits as i64
 }
 
+/// What libtorch and the libraries below it say where memory does not suffice. cuBLAS and cuDNN ask for their own, beside
+/// libtorch's, and cuDNN says that it has no way to compute something where it has none with the memory that is left.
+const OUT_OF_MEMORY: [&str; 9] = [
+    "out of memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "Unable to find a valid cuDNN algorithm",
+];
+
 /// Whether libtorch, or a device, could not have the memory it asked for.
 fn is_out_of_memory(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    ["out of memory", "can't allocate memory", "std::bad_alloc"].iter().any(|words| text.contains(words))
+    OUT_OF_MEMORY.iter().any(|words| text.contains(words))
 }
 
 fn optimizer(training: &Training, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
@@ -326,4 +352,27 @@ fn optimizer(training: &Training, model: &dyn Model, group: &ProcessGroup) -> to
         });
     let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
     if training.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_does_not_suffice_is_known_by_its_words() {
+        let cases = [
+            ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB", true),
+            ("CUDA error: out of memory", true),
+            ("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory", true),
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", true),
+            ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", true),
+            ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", true),
+            ("CUDA error: an illegal memory access was encountered", false),
+            ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", false),
+            ("The size of tensor a (3) must match the size of tensor b (4)", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(is_out_of_memory(&anyhow::anyhow!(text)), expected, "{text}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::{LastBatch, Loader, LoaderConfig};
@@ -25,7 +25,7 @@ use crate::timeline::Timeline;
 use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
-use crate::{announce, cores, data, device, model, process_group, recipe, results, resume, run_directory, seed};
+use crate::{announce, cores, data, device, model, process_group, recipe, results, resume, seed};
 
 /// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
 /// result or the job ends.
@@ -33,7 +33,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     let start = Instant::now();
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
     let plan = agree(world, Plan::new(cli, world.size(), own))?;
-    let beginning = resume::find(world, &plan)?;
+    let limit = agree(world, TimeLimit::new(start, plan.run.time_limit))?;
+    let beginning = resume::begin(world, &plan)?;
+    let output = beginning.output;
+    let _held = beginning.folder;
     if let Some(checkpoint) = &beginning.checkpoint {
         agree(world, resume::compare(&plan, &checkpoint.state.plan))?;
     }
@@ -48,8 +51,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         return agree(world, Err(usage("--sync-bn: this model cannot synchronize its BatchNorm")));
     }
     let course = Course::new(&plan, dataset.train.len());
-    let step = beginning.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.position.step);
-    let is_frozen = course.is_frozen(step);
+    let position = beginning.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
+    let is_frozen = course.is_frozen(&position.unwrap_or_default());
     if is_frozen && !model.set_backbone_frozen(true) {
         return agree(world, Err(usage("--freeze backbone: this model does not know what its head is")));
     }
@@ -58,12 +61,6 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     }
     let stepper = Stepper::new(&plan, &*model, device, &group, &timeline).map_err(anyhow::Error::from);
     let stepper = agree(world, stepper)?;
-    let output = match &beginning.folder {
-        Some(folder) => folder.clone(),
-        None => run_directory::create(world, &plan)?,
-    };
-    let lock = if world.rank() == 0 { run_directory::Lock::acquire(&output) } else { Ok(None) };
-    let _lock = agree(world, lock)?;
     agree(world, if world.rank() == 0 { recipe::save(&plan.flags, &output) } else { Ok(()) })?;
     if world.rank() == 0 {
         describe(world, &plan, &*model, &dataset, &output);
@@ -73,7 +70,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     let shard = Shard::new(world.rank(), world.size());
     let loader = |images| Loader::new(Arc::new(images), shard, config.clone());
     // Rank 0's clock counts.
-    let limit = if world.rank() == 0 { TimeLimit::new(start, plan.run.time_limit) } else { TimeLimit::NONE };
+    let limit = if world.rank() == 0 { limit } else { TimeLimit::NONE };
     if let Some(left) = limit.left(Instant::now()) {
         log::info!("saves and ends in time for the end of the job in {} min", left.as_secs() / 60);
     }
@@ -98,11 +95,11 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         writer: (world.rank() == 0).then(|| Writer::new(&output, plan.run.keep_checkpoints)),
         position: Position::default(),
         losses: Vec::new(),
+        evaluated: (0, 0),
+        evaluation_time: Duration::ZERO,
         start,
     };
-    if plan.fit_memory {
-        trainer.fit_memory()?;
-    }
+    trainer.fit_memory()?;
     if let Some(checkpoint) = beginning.checkpoint {
         trainer.restore(checkpoint)?;
     }
@@ -112,7 +109,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
         return Ok(Ending::Complete);
     }
     let sitting = results::sitting(world, device, cores, plan.batch.global(), trainer.position.step)?;
-    trainer.open_results(beginning.folder.is_some(), sitting)?;
+    trainer.open_results(beginning.goes_on, sitting)?;
     let watchdog = plan.run.watchdog.map(|patience| Watchdog::start(timeline.activity(), patience));
     let ending = trainer.fit()?;
     trainer.close_results(ending);
@@ -154,7 +151,7 @@ pub(crate) fn loader_config(plan: &Plan, cores: usize, device: Device) -> Loader
 }
 
 fn schedule(plan: &Plan, course: &Course) -> Schedule {
-    plan.training.learning_rate.in_steps(course.steps_per_epoch, course.total_steps)
+    plan.training.learning_rate.in_steps(course.steps_per_epoch, course.total_steps())
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Dataset, output: &Path) {

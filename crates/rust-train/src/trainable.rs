@@ -45,6 +45,12 @@ pub trait Model {
         let _ = group;
         false
     }
+
+    /// Makes BatchNorm use this rank's statistics alone for a while, `paused`, or those of all ranks again: for a pass that
+    /// other ranks may not come through. Models that [synchronize](Self::synchronize_batch_norm) must do that, too.
+    fn pause_batch_norm_synchronization(&self, paused: bool) {
+        let _ = paused;
+    }
 }
 
 impl Model for Backbone {
@@ -85,6 +91,10 @@ impl Model for Backbone {
     fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
         Self::synchronize_batch_norm(self, group);
         true
+    }
+
+    fn pause_batch_norm_synchronization(&self, paused: bool) {
+        Self::pause_batch_norm_synchronization(self, paused);
     }
 }
 

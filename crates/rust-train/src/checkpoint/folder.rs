@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{Checkpoint, STATE, State};
+use super::{BestModel, Checkpoint, STATE, State, best};
 
 /// Checkpoints on their way have names that begin so.
 const UNFINISHED: &str = ".unfinished-";
@@ -38,7 +38,23 @@ impl Found {
     /// What it says of itself.
     pub(crate) fn state(&self) -> anyhow::Result<State> {
         let (_, bytes) = self.files.first().context("a checkpoint has a state")?;
-        Ok(serde_json::from_slice(bytes)?)
+        State::parse(bytes)
+    }
+
+    /// Puts the newest and the best model of this checkpoint, of the run in `from`, in their places in the folder `run`.
+    /// Where the best one is nowhere any more, this says so, and whoever goes on from here knows of none.
+    pub(crate) fn restore_models(&mut self, from: &Path, run: &Path) -> anyhow::Result<()> {
+        let mut state = self.state()?;
+        if best::restore(self, &state, from, run)? {
+            return Ok(());
+        }
+        log::warn!(
+            "{}: the best model so far is not there any more; the best epoch from here on counts",
+            from.join(best::BEST_MODEL).display()
+        );
+        (state.form, state.position.best, state.best_model) = (State::FORM, None, None);
+        self.files[0].1 = serde_json::to_vec_pretty(&state)?;
+        Ok(())
     }
 }
 
@@ -60,6 +76,16 @@ impl Checkpoints {
         found.sort_unstable();
         found.reverse();
         found
+    }
+
+    /// The places of all checkpoints, the newest first.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.list().into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// What the newest checkpoint says of itself that can be read; nothing else of it is looked at.
+    pub(crate) fn newest_state(&self) -> Option<State> {
+        self.list().iter().find_map(|(_, path)| State::parse(&fs::read(path.join(STATE)).ok()?).ok())
     }
 
     /// The newest checkpoint that is whole.
@@ -92,9 +118,16 @@ impl Checkpoints {
         path.join(STATE).is_file()
     }
 
-    /// Writes `checkpoint`, whole or not at all, and gives its place.
-    pub(super) fn write(&self, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
-        fs::create_dir_all(&self.0).with_context(|| self.0.display().to_string())?;
+    /// Writes `checkpoint`, whole or not at all, and gives its place and its state as it was written.
+    ///
+    /// The run's folder itself is not made anew: where it has been moved away, its checkpoints would lie alone.
+    pub(super) fn write(&self, checkpoint: &Checkpoint, best: &BestModel) -> anyhow::Result<(PathBuf, State)> {
+        match fs::create_dir(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| self.0.display().to_string());
+            }
+            _ => {}
+        }
         let step = checkpoint.state.position.step;
         // A run that goes on from a step may save that step again. What is there stays until the new one is whole.
         let again =
@@ -102,11 +135,11 @@ impl Checkpoints {
         let again = again.map_or(String::new(), |again| format!(".{again}"));
         let place = self.0.join(format!("step-{step:08}{again}"));
         let unfinished = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.0)?;
-        checkpoint.write(unfinished.path())?;
+        let state = checkpoint.write(unfinished.path(), best)?;
         fs::rename(unfinished.path(), &place).with_context(|| place.display().to_string())?;
         let _ = unfinished.keep(); // it has another name now
         File::open(&self.0).and_then(|folder| folder.sync_all()).with_context(|| self.0.display().to_string())?;
-        Ok(place)
+        Ok((place, state))
     }
 
     /// Removes all but the newest `keep`.
@@ -151,7 +184,8 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of_run(run.path());
         assert!(checkpoints.newest().unwrap().is_none());
-        let places: Vec<_> = [3, 20, 100].map(|step| checkpoints.write(&checkpoint(step)).unwrap()).into();
+        let places: Vec<_> =
+            [3, 20, 100].map(|step| checkpoints.write(&checkpoint(step), &BestModel::default()).unwrap().0).into();
         let step = |found: &Found| Checkpoint::of_bytes(found.files.clone()).unwrap().state.position.step;
         assert_eq!(step(&checkpoints.newest().unwrap().unwrap()), 100);
 
@@ -177,7 +211,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of_run(run.path());
         for step in [1, 2, 3, 4, 4] {
-            checkpoints.write(&checkpoint(step)).unwrap();
+            checkpoints.write(&checkpoint(step), &BestModel::default()).unwrap();
         }
         fs::create_dir(run.path().join("checkpoints/.unfinished-x")).unwrap();
         let steps = || checkpoints.list().into_iter().map(|(order, _)| order).collect::<Vec<_>>();

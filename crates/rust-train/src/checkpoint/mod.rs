@@ -5,6 +5,7 @@
 //!   model.safetensors                 parameters and buffers
 //!   optimizer.safetensors             momenta, by PyTorch's names
 //!   ranks.safetensors                 buffers that differ from rank to rank, in the middle of an epoch
+//!   best.safetensors                  the best model, where it has not got to its place yet
 //!   state.json                        where the run stands, its plan, and a hash of every file
 //! RUN/last.safetensors                the newest checkpoint's model, the same file by another name
 //! RUN/best.safetensors                the model that scored best
@@ -13,7 +14,9 @@
 //! Nothing random is in it: the order of samples, augmentation and libtorch's generators are keyed by seed, epoch, step
 //! and rank, and so the position in the run is all their state.
 
+mod best;
 mod folder;
+mod position;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,34 +27,17 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+pub(crate) use best::BestModel;
 pub(crate) use folder::{Checkpoints, Found};
+pub(crate) use position::Position;
 pub(crate) use writer::{Saved, Writer};
 
-/// The form of checkpoints. One more whenever older programs could not read it.
-const FORM: u32 = 1;
+/// The form of checkpoints. One more whenever older programs could not read it. Form 1 counted steps alone, and did not
+/// know which file was the best model's.
+const FORM: u32 = 2;
 
 /// Named tensors on their way to or from a file.
 pub(crate) type Tensors = Vec<(String, weights::Tensor)>;
-
-/// Where a run stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    /// Steps made.
-    pub step: usize,
-    /// Epochs whose scores are known.
-    pub epoch: usize,
-    /// Whether the steps of the next epoch are made, and only its evaluation is left.
-    pub trained: bool,
-    /// The sum of the losses of the epoch under way, and how many there are.
-    pub loss_sum: f64,
-    pub losses: usize,
-    /// Steps in a row that were left out because of a loss that was no number.
-    pub skipped: usize,
-    /// The best epoch's top-1, 0–1.
-    pub best: Option<f64>,
-    /// Time that the run has taken, in seconds.
-    pub elapsed: f64,
-}
 
 /// The samples that a position counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +53,12 @@ pub(crate) struct State {
     pub form: u32,
     pub position: Position,
     pub is_complete: bool,
+    /// Whether this is the model that scored best so far.
+    #[serde(default)]
+    pub is_best: bool,
+    /// BLAKE3 of the best model's file, if there is one. Not known in form 1.
+    #[serde(default)]
+    pub best_model: Option<String>,
     pub ranks: usize,
     pub dataset: DatasetSize,
     /// The scale of fp16's losses, and its good steps.
@@ -79,6 +71,27 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) const FORM: u32 = FORM;
+
+    /// From the bytes of its file, of this form or an older one.
+    fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
+        /// What every form begins with.
+        #[derive(Deserialize)]
+        struct Version {
+            form: u32,
+        }
+        let Version { form } = serde_json::from_slice(bytes)?;
+        ensure!((1..=FORM).contains(&form), "a checkpoint of form {form}, and this program reads forms 1 to {FORM}");
+        let mut state: Self = serde_json::from_slice(bytes)?;
+        if form == 1 {
+            state.position = position::of_steps(&state)?;
+        }
+        Ok(state)
+    }
+
+    /// The file of the model that the run is about: the moving average, where there is one.
+    fn model_file(&self) -> &'static str {
+        if self.files.contains_key(EMA) { EMA } else { MODEL }
+    }
 }
 
 /// A checkpoint in memory.
@@ -96,12 +109,14 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const RANKS: &str = "ranks.safetensors";
 const EMA: &str = "ema.safetensors";
+/// Not a part of where the run stands: it is kept for its place in the run's folder, and read by nobody who goes on.
+const BEST: &str = "best.safetensors";
 const STATE: &str = "state.json";
 
 impl Checkpoint {
-    /// The file of the model that the run is about: the moving average, where there is one.
-    pub(crate) fn best_file(&self) -> &'static str {
-        if self.ema.is_empty() { MODEL } else { EMA }
+    /// The model that the run is about: the moving average, where there is one.
+    fn run_model(&self) -> &Tensors {
+        if self.ema.is_empty() { &self.model } else { &self.ema }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensors)> {
@@ -109,23 +124,28 @@ impl Checkpoint {
         parts.into_iter().filter(|(_, tensors)| !tensors.is_empty())
     }
 
-    /// Writes all files into `folder`, to the disk. The state comes last: without it there is no checkpoint.
-    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    /// Writes all files into `folder`, to the disk, and gives the state with their hashes. The state comes last: without
+    /// it there is no checkpoint. `best` is known of the best model before this checkpoint.
+    fn write(&self, folder: &Path, best: &BestModel) -> anyhow::Result<State> {
         let mut state = self.state.clone();
-        for (name, tensors) in self.parts() {
+        let unsaved = best.unsaved.as_ref().filter(|_| !state.is_best).map(|tensors| (BEST, tensors));
+        for (name, tensors) in self.parts().chain(unsaved) {
             let path = folder.join(name);
             weights::write_safetensors(&path, tensors)?;
             let file = File::open(&path).with_context(|| path.display().to_string())?;
             file.sync_all().with_context(|| path.display().to_string())?;
             state.files.insert(name.to_owned(), hash(&path)?);
         }
+        let own = if state.is_best { state.files.get(state.model_file()) } else { state.files.get(BEST) };
+        state.best_model = own.or(best.hash.as_ref()).cloned();
         let path = folder.join(STATE);
         let write = || -> std::io::Result<()> {
             fs::write(&path, serde_json::to_vec_pretty(&state)?)?;
             File::open(&path)?.sync_all()?;
             File::open(folder)?.sync_all()
         };
-        write().with_context(|| path.display().to_string())
+        write().with_context(|| path.display().to_string())?;
+        Ok(state)
     }
 
     /// The bytes of all files of the checkpoint in `folder`, the state first, each compared with its hash.
@@ -135,15 +155,9 @@ impl Checkpoint {
             fs::read(&path).with_context(|| path.display().to_string())
         };
         let bytes = read(STATE)?;
-        let state: State = serde_json::from_slice(&bytes).with_context(|| folder.join(STATE).display().to_string())?;
-        ensure!(
-            state.form == FORM,
-            "{}: a checkpoint of form {}, and this program reads form {FORM}",
-            folder.display(),
-            state.form
-        );
+        let state = State::parse(&bytes).with_context(|| folder.join(STATE).display().to_string())?;
         let mut files = vec![(STATE.to_owned(), bytes)];
-        for (name, expected) in state.files {
+        for (name, expected) in state.files.into_iter().filter(|(name, _)| name != BEST) {
             ensure!([MODEL, OPTIMIZER, RANKS, EMA].contains(&name.as_str()), "{}: {name}?", folder.display());
             let bytes = read(&name)?;
             let found = blake3::hash(&bytes).to_hex();
@@ -158,7 +172,7 @@ impl Checkpoint {
         let mut files = files.into_iter();
         let (_, state) = files.next().context("a checkpoint has a state")?;
         let mut checkpoint = Self {
-            state: serde_json::from_slice(&state)?,
+            state: State::parse(&state)?,
             model: Vec::new(),
             optimizer: Vec::new(),
             ranks: Vec::new(),
@@ -226,6 +240,8 @@ pub(super) mod tests {
                 form: FORM,
                 position: Position { step, best: Some(0.1 + 0.2), loss_sum: 1.0 / 3.0, ..Position::default() },
                 is_complete: false,
+                is_best: false,
+                best_model: None,
                 ranks: 2,
                 dataset: DatasetSize { train: 100, val: 10, classes: vec!["a".to_owned()] },
                 scaler: Some((65_536.0, 3)),
@@ -241,10 +257,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn other_forms_are_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint(7).write(folder.path(), &BestModel::default()).unwrap();
+        let path = folder.path().join(STATE);
+        let text = fs::read_to_string(&path).unwrap();
+        for form in ["0", "3"] {
+            fs::write(&path, text.replace("\"form\": 2", &format!("\"form\": {form}"))).unwrap();
+            let error = format!("{:#}", Checkpoint::read_bytes(folder.path()).unwrap_err());
+            assert!(
+                error.ends_with(&format!("a checkpoint of form {form}, and this program reads forms 1 to 2")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let written = checkpoint(7);
-        written.write(folder.path()).unwrap();
+        written.write(folder.path(), &BestModel::default()).unwrap();
         let read = Checkpoint::of_bytes(Checkpoint::read_bytes(folder.path()).unwrap()).unwrap();
         assert_eq!(read.state.position, written.state.position);
         let model = [("weight".to_owned(), Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)))];

@@ -61,9 +61,10 @@ pub struct OptimizationArgs {
     #[arg(long, default_value_t = 0.9, help_heading = "Optimization")]
     pub momentum: f64,
 
-    /// Nesterov's form of momentum
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimization")]
-    pub nesterov: bool,
+    /// Nesterov's form of SGD's momentum. Default: true where there is momentum
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = false, default_missing_value = "true")]
+    #[arg(value_name = "BOOL", help_heading = "Optimization")]
+    pub nesterov: Option<bool>,
 
     /// L2 penalty on the weights; of AdamW and LAMB the decay
     #[arg(long, default_value_t = 5e-4, help_heading = "Optimization")]

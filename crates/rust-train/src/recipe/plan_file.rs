@@ -57,6 +57,13 @@ pub(crate) fn mathematics(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
     Ok(table)
 }
 
+/// The same, of the run in `folder`, as far as its recipe can be read.
+pub(crate) fn read_mathematics(folder: &Path) -> Option<toml::Table> {
+    let mut table: toml::Table = std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok()?;
+    table.retain(|key, _| !FREE_TO_CHANGE.contains(&key));
+    Some(table)
+}
+
 /// The recipe that gives `flags` again, in the order of the help. What belongs to one run alone is left out.
 pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
     let table = table(flags)?;

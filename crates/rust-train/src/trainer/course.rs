@@ -1,17 +1,19 @@
 //! How a run is divided into epochs and phases.
 
-use std::ops::Range;
-
 use crate::checkpoint::Position;
 use crate::plan::Plan;
 
-/// The steps of a run. A step belongs to one epoch, and all epochs have equally many.
+/// The way of a run through its epochs. A step belongs to one epoch, and all epochs have equally many samples.
 #[derive(Clone, Debug)]
 pub(crate) struct Course {
+    /// Samples of a step, over all ranks.
+    batch: usize,
+    /// Samples of an epoch.
+    samples: usize,
     pub steps_per_epoch: usize,
     pub epochs: usize,
-    /// Steps of all epochs, or fewer where the run is to stop in the middle of one.
-    pub total_steps: usize,
+    /// Steps after which it ends, wherever it is then.
+    max_steps: Option<usize>,
     /// Epochs in which only the head is trained.
     frozen_epochs: usize,
 }
@@ -19,26 +21,69 @@ pub(crate) struct Course {
 impl Course {
     /// The course of a run over `samples` training pictures.
     pub(crate) fn new(plan: &Plan, samples: usize) -> Self {
-        let (epochs, steps_per_epoch) = (plan.training.epochs, samples / plan.batch.global());
-        let all = steps_per_epoch * epochs;
-        let total_steps = plan.training.max_steps.unwrap_or(all).min(all);
-        Self { steps_per_epoch, epochs, total_steps, frozen_epochs: plan.frozen_epochs }
+        let batch = plan.batch.global();
+        Self {
+            batch,
+            samples,
+            steps_per_epoch: samples / batch,
+            epochs: plan.training.epochs,
+            max_steps: plan.training.max_steps,
+            frozen_epochs: plan.frozen_epochs,
+        }
     }
 
-    /// The steps of `epoch`, counted from 0.
-    pub(super) fn steps_of(&self, epoch: usize) -> Range<usize> {
-        let first = epoch * self.steps_per_epoch;
-        first..(first + self.steps_per_epoch).min(self.total_steps)
+    /// Steps of all epochs, or fewer where the run is to stop in the middle of one.
+    pub(crate) fn total_steps(&self) -> usize {
+        self.all_steps().min(self.max_steps.unwrap_or(usize::MAX))
+    }
+
+    fn all_steps(&self) -> usize {
+        self.steps_per_epoch.saturating_mul(self.epochs)
+    }
+
+    /// How far along a run is, in steps of this course: a fraction of a step where it began with another batch. Schedules go
+    /// by this.
+    pub(super) fn progress(&self, position: &Position) -> f64 {
+        if self.max_steps.is_some_and(|most| most < self.all_steps()) {
+            return position.step as f64; // its end is a number of steps
+        }
+        let of_epoch = position.samples as f64 / self.batch as f64;
+        (position.epoch * self.steps_per_epoch) as f64 + of_epoch.min(self.steps_per_epoch as f64)
+    }
+
+    /// Steps that are left of the epoch under way.
+    pub(super) fn steps_left(&self, position: &Position) -> usize {
+        let of_epoch = self.samples.saturating_sub(position.samples) / self.batch;
+        of_epoch.min(self.max_steps.unwrap_or(usize::MAX).saturating_sub(position.step))
+    }
+
+    /// A step was made.
+    pub(super) fn advance(&self, position: &mut Position) {
+        position.step += 1;
+        position.samples += self.batch;
+        position.scored = false;
+    }
+
+    /// The epoch under way was scored. It is over where no step is left of it, but for those that `--max-steps` has cut off.
+    pub(super) fn score(&self, position: &mut Position) {
+        position.trained = false;
+        if self.samples.saturating_sub(position.samples) < self.batch {
+            (position.epoch, position.samples, position.scored) = (position.epoch + 1, 0, false);
+        } else {
+            position.scored = true;
+        }
     }
 
     /// Whether there is nothing left to do.
     pub(super) fn is_over(&self, position: &Position) -> bool {
-        position.epoch >= self.epochs || (position.step >= self.total_steps && !position.trained && position.step > 0)
+        let is_between = position.scored || (position.samples == 0 && position.step > 0);
+        position.epoch >= self.epochs
+            || (self.max_steps.is_some_and(|most| position.step >= most) && is_between && !position.trained)
     }
 
-    /// Whether a run that has made `step` steps still has its backbone frozen: until the step after the phase's end.
-    pub(crate) fn is_frozen(&self, step: usize) -> bool {
-        self.frozen_epochs > 0 && step <= self.frozen_steps()
+    /// Whether a run that stands at `position` still has its backbone frozen: until the step after the phase's end.
+    pub(crate) fn is_frozen(&self, position: &Position) -> bool {
+        position.epoch < self.frozen_epochs || self.is_after_frozen(position)
     }
 
     /// Whether the backbone is to be unfrozen when `epoch` begins.
@@ -46,31 +91,98 @@ impl Course {
         epoch >= self.frozen_epochs
     }
 
-    /// Whether a run that has made `step` steps is at the start of a phase: its buckets of gradients are new.
-    pub(super) fn is_phase_start(&self, step: usize) -> bool {
-        step == 0 || (self.frozen_epochs > 0 && step == self.frozen_steps())
+    /// Whether the next step is the first of a phase, or none follows in this one: its buckets of gradients are new.
+    pub(super) fn is_phase_start(&self, position: &Position) -> bool {
+        let is_last_frozen = position.trained && position.epoch + 1 == self.frozen_epochs;
+        position.step == 0 || is_last_frozen || self.is_after_frozen(position)
     }
 
-    fn frozen_steps(&self) -> usize {
-        self.frozen_epochs.saturating_mul(self.steps_per_epoch)
+    fn is_after_frozen(&self, position: &Position) -> bool {
+        self.frozen_epochs > 0 && position.epoch == self.frozen_epochs && position.samples == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn course(batch: usize, epochs: usize, max_steps: Option<usize>) -> Course {
+        Course { batch, samples: 103, steps_per_epoch: 103 / batch, epochs, max_steps, frozen_epochs: 0 }
+    }
+
+    fn position(step: usize, epoch: usize, samples: usize) -> Position {
+        Position { step, epoch, samples, ..Position::default() }
+    }
 
     #[test]
-    fn phases_and_epochs_follow_from_the_step() {
-        let course = Course { steps_per_epoch: 10, epochs: 4, total_steps: 35, frozen_epochs: 2 };
-        assert_eq!([0, 1, 3].map(|epoch| course.steps_of(epoch)), [0..10, 10..20, 30..35]);
-        assert_eq!([0, 19, 20, 21].map(|step| course.is_frozen(step)), [true, true, true, false]);
-        assert_eq!([0, 10, 20, 21].map(|step| course.is_phase_start(step)), [true, false, true, false]);
-        let position = |step, epoch, trained| Position { step, epoch, trained, ..Position::default() };
-        assert!(!course.is_over(&position(0, 0, false)) && !course.is_over(&position(35, 3, true)));
-        assert!(course.is_over(&position(35, 4, false)));
+    fn phases_follow_from_the_position() {
+        let course = Course { frozen_epochs: 2, ..course(10, 4, None) };
+        let places = [position(0, 0, 0), position(19, 1, 90), position(20, 2, 0), position(21, 2, 10)];
+        assert_eq!(places.each_ref().map(|place| course.is_frozen(place)), [true, true, true, false]);
+        assert_eq!(places.each_ref().map(|place| course.is_phase_start(place)), [true, false, true, false]);
+        assert!(course.is_phase_start(&Position { trained: true, ..position(20, 1, 100) }));
         let never = Course { frozen_epochs: 0, ..course.clone() };
-        assert!(!never.is_frozen(0) && !never.is_phase_start(20));
-        assert!(Course { frozen_epochs: usize::MAX, ..course }.is_frozen(35));
+        assert!(!never.is_frozen(&places[0]) && !never.is_phase_start(&places[2]));
+        assert!(Course { frozen_epochs: usize::MAX, ..course }.is_frozen(&position(35, 3, 50)));
+    }
+
+    /// Runs to the end; gives the samples of each epoch that steps were made with.
+    fn run(course: &Course, position: &mut Position) -> Vec<usize> {
+        let mut trained = Vec::new();
+        while !course.is_over(position) {
+            let before = position.samples;
+            (0..course.steps_left(position)).for_each(|_| course.advance(position));
+            trained.push(position.samples - before);
+            position.trained = true;
+            assert!(!course.is_over(position), "its scores are not known");
+            course.score(position);
+        }
+        trained
+    }
+
+    #[test]
+    fn a_run_ends_where_it_is_to() {
+        let mut whole = Position::default();
+        assert_eq!(run(&course(10, 3, None), &mut whole), [100, 100, 100]);
+        assert_eq!((whole.step, whole.epoch, whole.samples), (30, 3, 0));
+        let mut cut = Position::default();
+        assert_eq!(run(&course(10, 3, Some(14)), &mut cut), [100, 40]);
+        assert_eq!((cut.step, cut.epoch, cut.samples, cut.scored_epochs()), (14, 1, 40, 2));
+        // It may go further: in the middle of its epoch.
+        assert_eq!(run(&course(10, 3, None), &mut cut), [60, 100]);
+        let mut at_an_end = Position::default();
+        assert_eq!(run(&course(10, 3, Some(10)), &mut at_an_end), [100]);
+        assert!(course(10, 3, Some(10)).is_over(&at_an_end) && !course(10, 3, Some(11)).is_over(&at_an_end));
+    }
+
+    proptest! {
+        /// Whatever the batches, each epoch is trained once, and the schedule never goes back.
+        #[test]
+        fn another_batch_neither_skips_nor_repeats(
+            batches in prop::collection::vec((1usize..40, 1usize..60), 1..6),
+            epochs in 1usize..5,
+        ) {
+            let mut at = Position::default();
+            let (mut trained, mut progress) = (vec![0; epochs], 0.0);
+            for (batch, steps) in batches.into_iter().chain([(7, usize::MAX)]) {
+                let course = course(batch, epochs, None);
+                let mut left = steps;
+                prop_assert!(course.progress(&at) / course.total_steps() as f64 >= progress - 0.1);
+                while left > 0 && !course.is_over(&at) {
+                    for _ in 0..course.steps_left(&at).min(left) {
+                        course.advance(&mut at);
+                        trained[at.epoch] += batch;
+                        left -= 1;
+                    }
+                    if course.steps_left(&at) == 0 {
+                        course.score(&mut at);
+                    }
+                }
+                progress = course.progress(&at) / course.total_steps() as f64;
+            }
+            prop_assert_eq!(at.epoch, epochs);
+            prop_assert!(trained.iter().all(|&samples| (64..=103).contains(&samples)), "{:?}", trained);
+        }
     }
 }

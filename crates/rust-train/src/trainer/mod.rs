@@ -4,7 +4,7 @@ mod course;
 mod saving;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use dataset::{Batch, Batches, Loader};
@@ -14,7 +14,7 @@ use world::{Reduction, World};
 
 use crate::agreement::{Agreement, Pass, Stop};
 use crate::checkpoint::{DatasetSize, Position, Writer};
-use crate::evaluate::{Tally, evaluate};
+use crate::evaluate::{Scores, Tally, evaluate};
 use crate::failure::{Ending, agree, usage};
 use crate::loss::Criterion;
 use crate::model::{self, Normalize};
@@ -53,14 +53,21 @@ pub(crate) struct Trainer<'a> {
     /// Rank 0's.
     pub writer: Option<Writer>,
     pub position: Position,
-    /// This rank's losses since the last ones were written down.
-    pub losses: Vec<f64>,
+    /// This rank's losses, and the learning rates, since the last ones were written down.
+    pub losses: Vec<(f64, f64)>,
+    /// Batches of the last evaluation that were made, and those that there are; and the time that it took.
+    pub evaluated: (usize, usize),
+    pub evaluation_time: Duration,
     pub start: Instant,
 }
 
 impl Trainer<'_> {
     /// All epochs that are left, or those until a stop.
     pub(crate) fn fit(&mut self) -> anyhow::Result<Ending> {
+        let begin = self.position.clone();
+        if !self.course.is_over(&begin) {
+            self.refuse_no_time()?;
+        }
         while !self.course.is_over(&self.position) {
             if self.is_frozen && self.course.unfreezes(self.position.epoch) {
                 self.unfreeze()?;
@@ -70,6 +77,7 @@ impl Trainer<'_> {
                 Ok(is_best) => self.save(is_best)?,
                 Err(stop) => {
                     self.save_and_wait(stop)?;
+                    self.refuse_no_progress(stop, &begin)?;
                     return Ok(Ending::Stopped(stop));
                 }
             }
@@ -81,44 +89,47 @@ impl Trainer<'_> {
     /// The steps of an epoch that are left, or those until a stop.
     fn train_epoch(&mut self) -> anyhow::Result<(Pace, Option<Stop>)> {
         let epoch = self.position.epoch;
-        let steps = self.course.steps_of(epoch);
-        let first = self.position.step;
+        let begun = self.position.step;
+        let steps = self.course.steps_left(&self.position);
+        let of_epoch = self.course.steps_per_epoch.max(steps);
         let title = format!("epoch {}/{}", epoch + 1, self.course.epochs);
-        let progress = Progress::new(self.world, &title, "steps", steps.len() as u64);
+        let progress = Progress::new(self.world, &title, "steps", of_epoch as u64);
         let begin = time::synchronized(self.device);
         let timeline = self.stepper.timeline;
         let spent = timeline.spent();
         let pace = |steps: usize, seconds: f64| {
             Pace::new(timeline.spent() - spent, steps, steps * self.plan.batch.global(), seconds)
         };
-        let mut batches = self.batches(epoch, first - steps.start);
+        let mut batches = self.batches(epoch, self.position.samples);
         let mut stop = None;
-        while self.position.step < steps.end && stop.is_none() {
+        for made in 1..=steps {
             let batch = timeline.span(Work::Data, || batches.next()).context("the data ended early")??;
             let loss;
             (loss, stop) = self.step(&batch)?;
-            let step = self.position.step;
-            progress.update((step - steps.start) as u64, || {
-                let pace = pace(step - first, begin.elapsed().as_secs_f64());
-                let left = pace.seconds_per_step * (self.course.total_steps - step) as f64;
-                let rate = self.schedule.learning_rate(step - 1);
-                format!("loss {loss:.3}, lr {rate:.2e}, {}, {} in all", pace.brief(), left_words(left))
+            progress.update((of_epoch - steps + made) as u64, || {
+                let pace = pace(made, begin.elapsed().as_secs_f64());
+                let left = self.course.total_steps() as f64 - self.course.progress(&self.position);
+                let rate = self.losses.last().map_or(0.0, |(_, rate)| *rate);
+                let left = left_words(pace.seconds_per_step * left);
+                format!("loss {loss:.3}, lr {rate:.2e}, {}, {left} in all", pace.brief())
             });
+            if stop.is_some() {
+                break;
+            }
             let interval = self.plan.run.checkpoint_steps;
-            if self.position.step < steps.end && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps))
-            {
+            if made < steps && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps)) {
                 self.write_losses()?;
                 self.save(false)?;
             }
         }
         let seconds = (time::synchronized(self.device) - begin).as_secs_f64();
         progress.finish();
-        self.position.trained = self.position.step == steps.end;
+        self.position.trained = self.course.steps_left(&self.position) == 0;
         self.write_losses()?;
-        Ok((pace(self.position.step - first, seconds), stop))
+        Ok((pace(self.position.step - begun, seconds), stop))
     }
 
-    /// The training batches of an epoch from one on, of the size that pictures have grown to by then.
+    /// The training batches of an epoch from a sample on, of the size that pictures have grown to by then.
     fn batches(&self, epoch: usize, first: usize) -> Batches {
         match self.plan.growth.map(|growth| growth.side(epoch)) {
             Some(side) if side != self.plan.pictures.image_size => self.train.at_side(side).train(epoch as u64, first),
@@ -132,7 +143,7 @@ impl Trainer<'_> {
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
         let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
-        let rate = self.schedule.at(number);
+        let rate = self.schedule.at(self.course.progress(&self.position));
         let Step { loss, agreed } = loop {
             let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
             let step = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
@@ -145,11 +156,11 @@ impl Trainer<'_> {
             Pass::BadLoss => self.leave_out(agreed.rank)?,
             _ => self.position.skipped = 0,
         }
-        self.position.step += 1;
+        self.course.advance(&mut self.position);
         if number == 0 && self.world.rank() == 0 {
             log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
         }
-        self.losses.push(loss);
+        self.losses.push((loss, rate.lr));
         self.compare_replicas()?;
         self.stepper.timeline.activity().beat();
         self.agreement.note_step(start.elapsed());
@@ -161,8 +172,7 @@ impl Trainer<'_> {
     fn split_further(&mut self, rank: usize) -> anyhow::Result<()> {
         let step = self.position.step + 1;
         let parts = self.stepper.micro_batches;
-        let more =
-            (parts + 1..=self.plan.batch.per_rank()).find(|parts| self.plan.batch.per_rank().is_multiple_of(*parts));
+        let more = self.micro_batches(parts + 1).first().copied();
         let hint = "--batch auto finds what fits, --accumulate computes in smaller parts";
         let Some(more) = more.filter(|_| self.plan.fit_memory) else {
             return bail_together(self.world, rank, format!("step {step}: out of memory; {hint}"));
@@ -177,13 +187,23 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// `--batch auto`: finds the largest micro-batch that fits on all ranks. Collective.
+    /// `--batch auto`: finds the largest micro-batch that fits on all ranks, of what is trained at present. Collective.
     pub(crate) fn fit_memory(&mut self) -> anyhow::Result<()> {
+        if !self.plan.fit_memory {
+            return Ok(());
+        }
+        // A rank whose memory does not suffice leaves its pass in the middle: no other may wait for it there.
+        self.stepper.model.pause_batch_norm_synchronization(true);
+        let fitted = self.find_what_fits();
+        self.stepper.model.pause_batch_norm_synchronization(false);
+        fitted
+    }
+
+    fn find_what_fits(&mut self) -> anyhow::Result<()> {
         let whole = self.plan.batch.per_rank();
         let buffers: Vec<_> =
             self.stepper.model.buffers().into_iter().map(|(_, buffer)| (buffer.copy(), buffer)).collect();
-        let divisors = (self.plan.batch.accumulation()..=whole).filter(|parts| whole.is_multiple_of(*parts));
-        for parts in divisors {
+        for parts in self.micro_batches(self.plan.batch.accumulation()) {
             let fits = self.stepper.fits(whole / parts, self.plan.pictures.image_size)?;
             let mut misfits = [u64::from(!fits)];
             self.world.control().all_reduce(&mut misfits, Reduction::Sum)?;
@@ -198,7 +218,16 @@ impl Trainer<'_> {
                 return Ok(());
             }
         }
-        agree(self.world, Err(usage("--batch auto: the memory does not suffice for a single picture")))
+        let least = self.micro_batches(1).last().map_or(1, |parts| whole / parts);
+        agree(self.world, Err(usage(format!("--batch auto: the memory does not suffice for a micro-batch of {least}"))))
+    }
+
+    /// In how many equal micro-batches a rank may compute its part of a batch: in `least` or more, none too small for
+    /// BatchNorm.
+    fn micro_batches(&self, least: usize) -> Vec<usize> {
+        let whole = self.plan.batch.per_rank();
+        let may = |parts: &usize| whole.is_multiple_of(*parts) && whole / parts >= self.plan.least_micro_batch;
+        (least..=whole).filter(may).collect()
     }
 
     /// A step whose loss was no number on `rank`: all ranks have left it out, and go on if they may.
@@ -231,16 +260,42 @@ impl Trainer<'_> {
             Ok(tally) => tally,
             Err(stop) => return Ok(Err(stop)),
         };
-        let top1 = tally.scores().top1;
-        let is_best = self.position.best.is_none_or(|best| top1 > best);
+        let Scores { loss, top1, .. } = tally.scores();
+        let is_finite = self.refuse_nan_scores(loss)?;
+        let is_best = is_finite && self.position.best.is_none_or(|best| top1 > best);
         if is_best {
             self.position.best = Some(top1);
         }
         self.record(tally, pace)?;
-        let position = &mut self.position;
-        (position.epoch, position.trained) = (position.epoch + 1, false);
-        (position.loss_sum, position.losses) = (0.0, 0);
+        self.course.score(&mut self.position);
+        (self.position.loss_sum, self.position.losses) = (0.0, 0);
         Ok(Ok(is_best))
+    }
+
+    /// A validation loss that is NaN is the weights' fault, or BatchNorm's statistics': training is over. Gives whether it
+    /// is finite, where the run may go on all the same.
+    fn refuse_nan_scores(&self, loss: f64) -> anyhow::Result<bool> {
+        if loss.is_finite() {
+            return Ok(true);
+        }
+        let what = format!("the validation loss of epoch {} is {loss}", self.position.epoch + 1);
+        let bad: Vec<_> = self.stepper.model.state().into_iter().filter(|(_, tensor)| !is_finite(tensor)).collect();
+        let cause = match bad.first() {
+            Some((name, _)) => format!("{name} holds NaN or infinity, and {} more tensors do", bad.len() - 1),
+            None => "the weights are finite, and what they make of some image is not".to_owned(),
+        };
+        match self.plan.run.on_nan {
+            OnNan::Stop => {
+                let hint = "lower --lr, use --clip-norm, or go on all the same with --on-nan skip";
+                agree(self.world, Err(anyhow!("{what}: {cause}; {hint}")))
+            }
+            OnNan::Skip => {
+                if self.world.rank() == 0 {
+                    log::warn!("{what}: {cause}; this epoch cannot be the best");
+                }
+                Ok(false)
+            }
+        }
     }
 
     /// Scores the model as it stands: its moving average, where there is one. A stop in the middle of it leaves everything
@@ -250,16 +305,18 @@ impl Trainer<'_> {
         let before: Vec<_> = self.stepper.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
         model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
         let Self { stepper, agreement, val, normalize, world, .. } = self;
-        let mut stop = None;
+        let (mut stop, begin, mut done) = (None, Instant::now(), 0);
         let tally = stepper.with_average(|stepper| {
             if stepper.ema.is_some() {
                 model::distribute_buffers(stepper.model, stepper.group, distribute)?;
             }
             evaluate(stepper, val, normalize, world.control(), || {
                 stop = agreement.meet(Pass::Good)?.stop;
+                done += 1;
                 Ok(stop.is_none())
             })
         })?;
+        (self.evaluated, self.evaluation_time) = ((done, self.val.evaluation_steps()), begin.elapsed());
         if let (Some(tally), None) = (tally, stop) {
             return Ok(Ok(tally));
         }
@@ -281,6 +338,8 @@ impl Trainer<'_> {
         self.stepper.ema = ema;
         self.stepper.load_state(&optimizer, scaler)?;
         self.is_frozen = false;
+        // What fits is another question now: activations of everything are kept for the backward pass.
+        self.fit_memory()?;
         if self.world.rank() == 0 {
             log::info!("everything is trained from here on");
         }
@@ -301,15 +360,16 @@ impl Trainer<'_> {
 
     /// Writes down each step's loss over the global batch: the mean of the ranks' equal parts.
     fn write_losses(&mut self) -> anyhow::Result<()> {
-        let mut losses = std::mem::take(&mut self.losses);
+        let (mut losses, rates): (Vec<_>, Vec<_>) = std::mem::take(&mut self.losses).into_iter().unzip();
         self.world.control().all_reduce(&mut losses, Reduction::Sum)?;
         losses.iter_mut().for_each(|loss| *loss /= self.world.size() as f64);
         for loss in losses.iter().filter(|loss| loss.is_finite()) {
             self.position.loss_sum += loss;
             self.position.losses += 1;
         }
-        let line = |(&loss, step)| StepLine { step, loss, lr: self.schedule.learning_rate(step) };
-        let lines: Vec<_> = losses.iter().zip(self.position.step - losses.len()..).map(line).collect();
+        let first = self.position.step - losses.len();
+        let line = |(index, (loss, lr))| StepLine { step: first + index, loss, lr };
+        let lines: Vec<_> = losses.into_iter().zip(rates).enumerate().map(line).collect();
         agree(self.world, self.results.as_mut().map_or(Ok(()), |results| results.write_steps(&lines)))
     }
 
@@ -342,10 +402,48 @@ impl Trainer<'_> {
         agree(self.world, written)
     }
 
+    /// Refuses to begin where the time limit leaves no time for a step. Collective.
+    fn refuse_no_time(&mut self) -> anyhow::Result<()> {
+        let (stop, needed) = (self.agreement.meet(Pass::Good)?.stop, self.agreement.time_needed(Duration::ZERO));
+        let refused = match (stop, needed) {
+            (Some(Stop::TimeLimit), Some(needed)) if self.world.rank() == 0 => Err(anyhow!(
+                "the time limit leaves no time for a step: {:.0} s went by before the first one, and some are kept for saving; \
+                 give at least {needed} s",
+                self.start.elapsed().as_secs_f64()
+            )),
+            _ => Ok(()),
+        };
+        agree(self.world, refused)
+    }
+
+    /// Refuses to be called again and again where the time limit has kept this time from coming any further than `begin`.
+    /// Collective.
+    fn refuse_no_progress(&mut self, stop: Stop, begin: &Position) -> anyhow::Result<()> {
+        if stop != Stop::TimeLimit || self.position.is_beyond(begin) {
+            return Ok(());
+        }
+        // What was evaluated says how long the rest would have taken.
+        let (done, all) = self.evaluated;
+        let rest = self.evaluation_time.mul_f64((all.saturating_sub(done)) as f64 / done.max(1) as f64);
+        let refused = match self.agreement.time_needed(rest) {
+            Some(needed) => Err(anyhow!(
+                "the time limit ended the evaluation of epoch {} after {done} of {all} batches, and nothing was achieved: give \
+                 at least {needed} s",
+                self.position.epoch + 1
+            )),
+            None => Ok(()), // rank 0 knows
+        };
+        agree(self.world, refused)
+    }
+
     /// Seconds that the run has taken, before it was stopped too.
     fn elapsed(&self) -> f64 {
         self.position.elapsed + self.start.elapsed().as_secs_f64()
     }
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    !tensor.is_floating_point() || tensor.isfinite().all().int64_value(&[]) == 1
 }
 
 /// Ends the run with an error that all ranks know to be that of `rank`.

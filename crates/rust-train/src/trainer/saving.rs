@@ -23,24 +23,24 @@ impl Trainer<'_> {
         if is_left_out {
             log::debug!("the checkpoint before is still being written; this one is left out");
         }
-        let checkpoint = self.checkpoint(!is_left_out)?;
+        let checkpoint = self.checkpoint(!is_left_out, is_best)?;
         let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(()) };
         match writer.finish() {
             Ok(saved) => saved.into_iter().for_each(|saved| self.agreement.note_save(saved.took)),
             Err(error) => log::warn!("{error:#}; the run goes on, and tries again later"),
         }
-        writer.start(checkpoint, is_best);
+        writer.start(checkpoint);
         Ok(())
     }
 
     /// Saves where the run stands, to the disk, because it is to stop. Collective.
     pub(super) fn save_and_wait(&mut self, stop: Stop) -> anyhow::Result<()> {
-        let checkpoint = self.checkpoint(true)?;
+        let checkpoint = self.checkpoint(true, false)?;
         let saved = self.writer.as_mut().zip(checkpoint).map(|(writer, checkpoint)| {
             if let Err(error) = writer.finish() {
                 log::warn!("{error:#}");
             }
-            writer.start(checkpoint, false);
+            writer.start(checkpoint);
             writer.finish()
         });
         let recorded = self.results.as_mut().map_or(Ok(()), Results::settle);
@@ -74,8 +74,9 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. Collective.
-    fn checkpoint(&self, wanted: bool) -> anyhow::Result<Option<Checkpoint>> {
+    /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. `is_best`: its
+    /// model has scored best so far. Collective.
+    fn checkpoint(&self, wanted: bool, is_best: bool) -> anyhow::Result<Option<Checkpoint>> {
         let (optimizer, scaler) = self.stepper.state()?;
         let model = self.stepper.model.state();
         // After an epoch's evaluation all ranks have the same statistics.
@@ -104,6 +105,8 @@ impl Trainer<'_> {
             state: State {
                 form: State::FORM,
                 is_complete: self.course.is_over(&position),
+                is_best,
+                best_model: None, // whoever writes it knows
                 position,
                 ranks: self.world.size(),
                 dataset: self.sizes.clone(),
@@ -137,7 +140,7 @@ impl Trainer<'_> {
     pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
         let Checkpoint { state, model, optimizer, ranks, ema } = checkpoint;
         agree(self.world, self.refuse_other_data(&state))?;
-        if !self.course.is_phase_start(state.position.step) {
+        if !self.course.is_phase_start(&state.position) {
             self.stepper.rehearse(self.plan.pictures.image_size)?;
         }
         let mut restore = || -> anyhow::Result<()> {
@@ -164,9 +167,13 @@ impl Trainer<'_> {
         let restored = restore();
         agree(self.world, restored)?;
         self.position = state.position;
+        if let Some(writer) = &mut self.writer {
+            writer.knows_best(state.best_model);
+        }
         // A run that was to end in the middle of an epoch, and is to go further now, does not count that epoch.
-        let epoch = self.position.step / self.course.steps_per_epoch.max(1);
-        self.position.epoch = self.position.epoch.min(epoch);
+        if !self.course.is_over(&self.position) {
+            self.position.scored = false;
+        }
         if self.world.rank() == 0 {
             let Position { step, epoch, .. } = self.position;
             let ranks = match state.ranks {
@@ -193,12 +200,12 @@ impl Trainer<'_> {
     /// Opens the files that rank 0 writes while the run goes on: those of a run that `goes_on` in its own folder are cut
     /// back to where it stands. Collective.
     pub(crate) fn open_results(&mut self, goes_on: bool, sitting: Sitting) -> anyhow::Result<()> {
-        let Position { step, epoch, .. } = self.position;
+        let (step, epochs) = (self.position.step, self.position.scored_epochs());
         let open = || -> anyhow::Result<Results> {
             if goes_on {
                 Checkpoints::of_run(self.output).cut_back(step)?;
             }
-            Results::open(self.output, goes_on.then_some((step, epoch)), sitting, self.sizes.classes.clone())
+            Results::open(self.output, goes_on.then_some((step, epochs)), sitting, self.sizes.classes.clone())
         };
         let opened = (self.world.rank() == 0).then(open).transpose();
         self.results = agree(self.world, opened)?;
@@ -224,7 +231,7 @@ impl Trainer<'_> {
             Err(stop) => return agree(self.world, Err(anyhow!("{}", stop.words()))),
         };
         let tell = || -> anyhow::Result<()> {
-            let epoch = Some(self.position.epoch).filter(|&epoch| epoch > 0);
+            let epoch = Some(self.position.scored_epochs()).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
             results::write_evaluation(self.output, &evaluation)?;
             let Scores { loss, top1, top5, samples } = tally.scores();
