@@ -1,5 +1,7 @@
 //! The order of samples, and the randomness of each: a matter of seed and epoch alone, never of ranks or threads.
 
+use std::iter::repeat_n;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -10,6 +12,7 @@ pub(crate) enum Stream {
     Order = 1,
     Augmentation = 2,
     Mix = 3,
+    Places = 4,
 }
 
 /// The random stream of (seed, epoch, index).
@@ -31,27 +34,68 @@ pub enum Sampling {
     Balanced,
 }
 
-/// The samples of one epoch, by their position in it.
+/// What stands at a position of an epoch: a sample, and the how-many-eth time it is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Draw {
+    /// The sample's index.
+    sample: u32,
+    /// How often the sample was drawn before in this epoch.
+    earlier: u32,
+}
+
+impl Draw {
+    /// A sample's first draw.
+    pub fn first(sample: usize) -> Self {
+        Self { sample: u32::try_from(sample).expect("fewer than 2^32 samples"), earlier: 0 }
+    }
+
+    /// The sample's index.
+    pub fn sample(self) -> usize {
+        self.sample as usize
+    }
+
+    /// The randomness of this draw's augmentation: another for each draw of a sample, so that none is a copy.
+    pub fn augmentation(self, seed: u64, epoch: u64) -> ChaCha8Rng {
+        let index = u64::from(self.sample) | u64::from(self.earlier) << 32;
+        stream(Stream::Augmentation, seed, epoch, index)
+    }
+}
+
+/// The draws of one epoch, by their position in it.
 #[derive(Debug)]
 pub(crate) struct EpochOrder {
-    samples: Vec<u32>,
-    repeats: usize,
+    draws: Vec<Draw>,
 }
 
 impl EpochOrder {
-    /// The order of this epoch. Each sample comes `repeats` times in a row, and the epoch is as long as ever: repeated
-    /// augmentation sees fewer samples of an epoch, in more forms.
-    pub fn new(labels: &[i64], sampling: Sampling, repeats: usize, seed: u64, epoch: u64) -> Self {
+    /// The order of this epoch, which is cut into batches of `global_batch`.
+    ///
+    /// With `repeats`, a batch holds each of its samples so many times, at random places: in a row they would be all on
+    /// one rank, and mixed with the same image. The epoch is as long as ever: it sees fewer samples, in more forms.
+    pub fn new(labels: &[i64], sampling: Sampling, repeats: usize, global_batch: usize, seed: u64, epoch: u64) -> Self {
         let samples = match sampling {
             Sampling::Shuffled => permutation(labels.len(), seed, epoch),
             Sampling::Balanced => balanced(labels, seed, epoch),
         };
-        Self { samples, repeats: repeats.max(1) }
+        let mut times = vec![0; labels.len()];
+        let mut draw = |sample: u32| {
+            let times: &mut u32 = &mut times[sample as usize];
+            *times += 1;
+            Draw { sample, earlier: *times - 1 }
+        };
+        let repeated = samples.iter().flat_map(|&sample| repeat_n(sample, repeats.max(1)));
+        let mut draws: Vec<_> = repeated.take(samples.len()).map(&mut draw).collect();
+        if repeats > 1 {
+            for (step, places) in draws.chunks_mut(global_batch).enumerate() {
+                shuffle(places, &mut stream(Stream::Places, seed, epoch, step as u64));
+            }
+        }
+        Self { draws }
     }
 
-    /// The sample at a position, and which of its repetitions stands there.
-    pub fn at(&self, position: usize) -> (usize, u64) {
-        (self.samples[position / self.repeats] as usize, (position % self.repeats) as u64)
+    /// What stands at a position.
+    pub fn at(&self, position: usize) -> Draw {
+        self.draws[position]
     }
 }
 
@@ -77,12 +121,15 @@ fn balanced(labels: &[i64], seed: u64, epoch: u64) -> Vec<u32> {
 /// All sample indices below `length`, in the order of this epoch.
 fn permutation(length: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..u32::try_from(length).expect("fewer than 2^32 samples")).collect();
-    let mut random = stream(Stream::Order, seed, epoch, 0);
-    // Fisher–Yates, written out so that the order never changes with a library's version.
-    for last in (1..order.len()).rev() {
-        order.swap(last, random.random_range(0..=last as u64) as usize);
-    }
+    shuffle(&mut order, &mut stream(Stream::Order, seed, epoch, 0));
     order
+}
+
+/// Fisher–Yates, written out so that the order never changes with a library's version.
+fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, random.random_range(0..=last as u64) as usize);
+    }
 }
 
 #[cfg(test)]
@@ -97,22 +144,44 @@ mod tests {
             order.sort_unstable();
             prop_assert!(order.iter().enumerate().all(|(index, &sample)| index == sample as usize));
         }
+
+        /// A batch of repeated samples holds what it would hold if they came in a row, and no draw comes twice.
+        #[test]
+        fn repeats_stay_in_their_batch(
+            length in 1usize..300, repeats in 1usize..9, batch in 1usize..64, is_balanced: bool, seed: u64, epoch: u64,
+        ) {
+            let sampling = if is_balanced { Sampling::Balanced } else { Sampling::Shuffled };
+            let labels: Vec<i64> = (0..length as i64).map(|sample| sample % 7 * (sample % 3)).collect();
+            let samples = match sampling {
+                Sampling::Shuffled => permutation(length, seed, epoch),
+                Sampling::Balanced => balanced(&labels, seed, epoch),
+            };
+            let order = EpochOrder::new(&labels, sampling, repeats, batch, seed, epoch);
+            for start in (0..length).step_by(batch) {
+                let positions = start..(start + batch).min(length);
+                let mut in_a_row: Vec<_> = positions.clone().map(|place| samples[place / repeats] as usize).collect();
+                let mut found: Vec<_> = positions.map(|position| order.at(position).sample()).collect();
+                if repeats == 1 {
+                    prop_assert_eq!(&found, &in_a_row);
+                }
+                in_a_row.sort_unstable();
+                found.sort_unstable();
+                prop_assert_eq!(found, in_a_row);
+            }
+            let mut draws: Vec<_> = (0..length).map(|position| order.at(position)).map(|draw| (draw.sample, draw.earlier)).collect();
+            draws.sort_unstable();
+            // Each sample's draws are counted from 0, without a gap.
+            prop_assert!(draws.windows(2).all(|pair| pair[1] == (pair[0].0, pair[0].1 + 1) || pair[1].0 > pair[0].0 && pair[1].1 == 0));
+            prop_assert_eq!(draws[0].1, 0);
+        }
     }
 
     #[test]
     fn a_balanced_epoch_has_all_classes_alike() {
         let labels: Vec<i64> = (0..1000).map(|sample| i64::from(sample < 20)).collect(); // 20 of 1000
-        let order = EpochOrder::new(&labels, Sampling::Balanced, 1, 5, 0);
-        let rare = (0..1000).filter(|&position| order.at(position).0 < 20).count();
+        let order = EpochOrder::new(&labels, Sampling::Balanced, 1, 100, 5, 0);
+        let rare = (0..1000).filter(|&position| order.at(position).sample() < 20).count();
         assert!((430..570).contains(&rare), "{rare} of 1000");
-    }
-
-    #[test]
-    fn repeated_samples_come_in_a_row() {
-        let order = EpochOrder::new(&[0; 10], Sampling::Shuffled, 3, 5, 0);
-        let all: Vec<_> = (0..10).map(|position| order.at(position)).collect();
-        assert!(all[..3].iter().all(|(sample, _)| *sample == all[0].0));
-        assert_eq!(all.iter().map(|(_, repeat)| *repeat).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
     }
 
     #[test]

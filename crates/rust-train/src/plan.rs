@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     /// How pictures grow, where they do.
     pub growth: Option<Growth>,
     pub sampling: Sampling,
-    /// How often each picture comes in a row.
+    /// How often each picture comes in its batch.
     pub repeats: usize,
     pub batch: BatchLayout,
     /// Whether a step is computed in as many parts as the memory asks for.

@@ -1,7 +1,10 @@
 //! Mixing pictures: mixup (Zhang et al., 2017) and cutmix (Yun et al., 2019).
 //!
-//! The picture at each place of a global batch is mixed with the one at the next place (torchvision's roll by one), by
-//! one random share for the whole batch: so the mixture depends on the batch, and not on which rank has which part.
+//! The picture at each place of a global batch is mixed with the one at the next place (torchvision's roll by one) that
+//! is of another sample, by one random share for the whole batch: so the mixture depends on the batch, and not on which
+//! rank has which part.
+
+use std::ops::Range;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -58,6 +61,31 @@ pub(crate) fn draw(mix: Mix, side: usize, random: &mut ChaCha8Rng) -> Option<Mix
     Some(Mixture::Paste { left, top, width, height })
 }
 
+/// The place whose picture is mixed into that of each place of `part`, a part of the global `batch`: the next one round
+/// the batch that holds another sample, or if there is none, the next one.
+pub(crate) fn partners(part: Range<usize>, batch: &Range<usize>, sample_at: impl Fn(usize) -> usize) -> Vec<usize> {
+    let next = |place: usize| if place + 1 == batch.end { batch.start } else { place + 1 };
+    let others_of = |place: usize| {
+        let sample = sample_at(place);
+        let others = std::iter::successors(Some(next(place)), |&other| Some(next(other)));
+        others.take(batch.len()).find(|&other| sample_at(other) != sample)
+    };
+    let Some(last) = part.clone().next_back() else { return Vec::new() };
+    let Some(mut partner) = others_of(last) else { return part.map(next).collect() };
+    // From the last to the first: in a row of one sample, all have the partner of the last.
+    let mut partners: Vec<_> = part
+        .rev()
+        .map(|place| {
+            if place != last && sample_at(place) != sample_at(place + 1) {
+                partner = place + 1;
+            }
+            partner
+        })
+        .collect();
+    partners.reverse();
+    partners
+}
+
 impl Mixture {
     /// The share of the first picture, 0–1.
     pub fn share(self, side: usize) -> f64 {
@@ -95,6 +123,25 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn partners_are_others_whatever_part_a_rank_has(
+            start in 0usize..50,
+            samples in proptest::collection::vec(0usize..4, 1..20),
+            cuts in (0.0..=1.0f64, 0.0..=1.0f64),
+        ) {
+            let batch = start..start + samples.len();
+            let sample_at = |place: usize| samples[place - start];
+            let all = partners(batch.clone(), &batch, sample_at);
+            for (place, &partner) in batch.clone().zip(&all) {
+                let between = (place + 1..place + samples.len()).map(|other| start + (other - start) % samples.len());
+                let expected = between.clone().find(|&other| sample_at(other) != sample_at(place));
+                prop_assert_eq!(partner, expected.or(between.clone().next()).unwrap_or(place));
+            }
+            let cut = |share: f64| start + (share * samples.len() as f64) as usize;
+            let part = cut(cuts.0.min(cuts.1))..cut(cuts.0.max(cuts.1));
+            prop_assert_eq!(partners(part.clone(), &batch, sample_at), &all[part.start - start..part.end - start]);
+        }
+
         #[test]
         fn the_share_is_that_of_the_pixels(seed: u64, side in 1usize..40, which in 0usize..3) {
             let mix = [Mix { mixup: 0.2, cutmix: 0.0 }, Mix { mixup: 0.0, cutmix: 1.0 }, Mix { mixup: 0.4, cutmix: 1.0 }][which];

@@ -4,9 +4,9 @@
 //! crop (window, scale) ─> flip ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase ─> mix (two pictures)
 //! ```
 //!
-//! Each picture's randomness follows from seed, epoch and sample, and a mixture's from seed, epoch and step: what comes
-//! out is the same at any number of ranks and threads. The arithmetic is Pillow's, so that a recipe tuned with
-//! torchvision keeps its meaning.
+//! Each picture's randomness follows from seed, epoch, sample and draw (the how-many-eth time that the sample comes in
+//! the epoch), and a mixture's from seed, epoch and step: what comes out is the same at any number of ranks and threads.
+//! The arithmetic is Pillow's, so that a recipe tuned with torchvision keeps its meaning.
 
 mod colour;
 mod crop;
@@ -23,7 +23,7 @@ pub use crop::Crop;
 pub(crate) use crop::{random_part, shift};
 pub use jitter::ColorJitter;
 pub use mix::{Mix, Mixed};
-pub(crate) use mix::{Mixture, draw as draw_mixture};
+pub(crate) use mix::{Mixture, draw as draw_mixture, partners};
 pub use policy::Policy;
 
 /// What happens to a training picture on its way into a batch.

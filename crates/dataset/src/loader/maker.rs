@@ -3,13 +3,12 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::Batch;
 use super::buffer::Buffers;
-use crate::augment::{Mixed, Mixture};
-use crate::order::{Stream, stream};
+use crate::augment::{Mixed, Mixture, partners};
+use crate::order::Draw;
 use crate::render::{Form, Renderer};
 use crate::{ImageSet, Resample, Result};
 
@@ -25,8 +24,8 @@ pub(super) struct Maker {
     pub form: Form,
     pub seed: u64,
     pub epoch: u64,
-    /// The sample at a position of the epoch, and which of its repetitions.
-    pub sample_at: Box<dyn Fn(usize) -> (usize, u64) + Send + Sync>,
+    /// What stands at a position of the epoch.
+    pub draw_at: Box<dyn Fn(usize) -> Draw + Send + Sync>,
 }
 
 impl Maker {
@@ -35,10 +34,9 @@ impl Maker {
         let side = self.form.side;
         let bytes = side * side * 3;
         let mut pixels = self.buffers.take(positions.len() * bytes);
-        let labels = |positions: &mut dyn Iterator<Item = usize>| -> Vec<i64> {
-            positions.map(|position| self.images.labels()[(self.sample_at)(position).0]).collect()
-        };
-        self.images.prefetch(positions.clone().map(|position| (self.sample_at)(position).0));
+        let sample_at = |position: usize| (self.draw_at)(position).sample();
+        let label_at = |position: usize| self.images.labels()[sample_at(position)];
+        self.images.prefetch(positions.clone().map(sample_at));
         self.pool.install(|| {
             pixels
                 .par_chunks_mut(bytes)
@@ -51,29 +49,32 @@ impl Maker {
         })?;
         let mixed = match mixture {
             Some((mixture, global)) if !positions.is_empty() => {
-                let next = |position: usize| if position + 1 == global.end { global.start } else { position + 1 };
-                // The last picture's partner is another rank's first: it is made here too.
-                let mut partner = vec![0; bytes];
-                self.render(self.renderers.take().get(), next(positions.end - 1), &mut partner)?;
-                let mut rest = &mut pixels[..];
-                while let Some((first, others)) = rest.split_at_mut_checked(bytes) {
-                    let second = others.get(..bytes).unwrap_or(&partner);
-                    mixture.apply(first, second, side);
-                    rest = others;
+                let partners = partners(positions.clone(), &global, sample_at);
+                // The last picture's partner is another rank's, or was mixed itself before its turn comes: it is made
+                // here once more. Nothing else is needed of what does not follow in `pixels`.
+                let mut last = vec![0; bytes];
+                self.render(self.renderers.take().get(), partners[partners.len() - 1], &mut last)?;
+                for (position, &partner) in positions.clone().zip(&partners) {
+                    let offset = |position: usize| (position - positions.start) * bytes;
+                    let (head, second) = if (position + 1..positions.end).contains(&partner) {
+                        pixels.split_at_mut(offset(partner))
+                    } else {
+                        (&mut pixels[..], &mut last[..])
+                    };
+                    mixture.apply(&mut head[offset(position)..][..bytes], &second[..bytes], side);
                 }
-                Some(Mixed { labels: labels(&mut positions.clone().map(next)), share: mixture.share(side) })
+                let labels = partners.into_iter().map(label_at).collect();
+                Some(Mixed { labels, share: mixture.share(side) })
             }
             _ => None,
         };
-        Ok(Batch { pixels, labels: labels(&mut positions.clone()), mixed, side })
+        Ok(Batch { pixels, labels: positions.map(label_at).collect(), mixed, side })
     }
 
     fn render(&self, renderer: &mut Renderer, position: usize, out: &mut [u8]) -> Result<()> {
-        let (sample, repeat) = (self.sample_at)(position);
-        // A repetition is another form of the same sample.
-        let key = sample as u64 | repeat << 40;
-        let mut random: ChaCha8Rng = stream(Stream::Augmentation, self.seed, self.epoch, key);
-        renderer.render(&self.images, sample, &self.form, &mut random, out)
+        let draw = (self.draw_at)(position);
+        let mut random = draw.augmentation(self.seed, self.epoch);
+        renderer.render(&self.images, draw.sample(), &self.form, &mut random, out)
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use layout::Shard;
 
 use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
-use crate::order::{EpochOrder, Sampling, Stream, stream};
+use crate::order::{Draw, EpochOrder, Sampling, Stream, stream};
 use crate::render::Form;
 use crate::{ImageSet, Resample};
 
@@ -77,7 +77,7 @@ pub struct LoaderConfig {
     pub augmentation: Augmentation,
     /// Which samples an epoch has.
     pub sampling: Sampling,
-    /// How often each sample comes in a row (repeated augmentation). 1 for none.
+    /// How often each sample comes in its batch (repeated augmentation). 1 for none.
     pub repeats: usize,
     /// What becomes of the rest of an epoch.
     pub last_batch: LastBatch,
@@ -110,8 +110,8 @@ impl LoaderConfig {
 
 /// Makes this rank's part of every batch of an [`ImageSet`].
 ///
-/// The order of samples follows from seed and epoch, and what happens to a sample from seed, epoch and sample: neither
-/// depends on the number of ranks or threads.
+/// The order of samples follows from seed and epoch, and what happens to a sample from seed, epoch, sample and draw, the
+/// how-many-eth time that it comes in the epoch: neither depends on the number of ranks or threads.
 #[derive(Debug)]
 pub struct Loader {
     images: Arc<ImageSet>,
@@ -169,7 +169,7 @@ impl Loader {
     /// goes on in its middle without doing the rest again.
     pub fn train(&self, epoch: u64, first_step: usize) -> Batches {
         let LoaderConfig { global_batch, seed, sampling, repeats, .. } = self.config;
-        let order = EpochOrder::new(self.images.labels(), sampling, repeats, seed, epoch);
+        let order = EpochOrder::new(self.images.labels(), sampling, repeats, global_batch, seed, epoch);
         let length = self.images.len();
         let global = move |step: usize| step * global_batch..((step + 1) * global_batch).min(length);
         let augmentation = self.config.augmentation;
@@ -192,7 +192,7 @@ impl Loader {
     pub fn evaluate(&self) -> Batches {
         let part = self.evaluated();
         let size = self.config.global_batch.div_ceil(self.shard.ranks());
-        let maker = self.maker(Augmentation::NONE, 0, |position| (position, 0));
+        let maker = self.maker(Augmentation::NONE, 0, Draw::first);
         let steps = part.len().div_ceil(size);
         let make = move |step: usize| {
             let start = part.start + step * size;
@@ -212,7 +212,7 @@ impl Loader {
     /// # Errors
     /// A picture that cannot be read.
     pub fn sample(&self, index: usize) -> crate::Result<Batch> {
-        self.maker(Augmentation::NONE, 0, |position| (position, 0)).make(index..index + 1, None)
+        self.maker(Augmentation::NONE, 0, Draw::first).make(index..index + 1, None)
     }
 
     /// The pictures that batches are made of.
@@ -224,7 +224,7 @@ impl Loader {
         &self,
         augmentation: Augmentation,
         epoch: u64,
-        sample_at: impl Fn(usize) -> (usize, u64) + Send + Sync + 'static,
+        draw_at: impl Fn(usize) -> Draw + Send + Sync + 'static,
     ) -> Maker {
         let LoaderConfig { side, resize, seed, .. } = self.config;
         Maker {
@@ -235,7 +235,7 @@ impl Loader {
             form: Form { side, resize, augmentation },
             seed,
             epoch,
-            sample_at: Box::new(sample_at),
+            draw_at: Box::new(draw_at),
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{Contents, Crop, Listing, Mix, Policy, Spec, cache};
+use crate::{ColorJitter, Contents, Crop, Listing, Mix, Policy, Spec, cache};
+use proptest::prelude::*;
 
 /// Twenty pictures of 4×4 pixels, each filled with its own number.
 fn images() -> Arc<ImageSet> {
@@ -53,6 +54,121 @@ fn batches_do_not_depend_on_ranks_or_threads() {
             assert_eq!(global_batches(&config, ranks, 5), alone, "{ranks} ranks, {threads} threads, {config:?}");
         }
         assert_ne!(global_batches(&config, 1, 6), alone);
+    }
+}
+
+/// What a run sees is part of what its checkpoints mean: these hashes were taken before there were draws.
+#[test]
+fn plain_batches_are_what_they_always_were() {
+    let mixed = Augmentation { mix: Mix { mixup: 0.4, cutmix: 1.0 }, ..config().augmentation };
+    for (config, expected) in [
+        (config(), "2a42c402f425949e22976438506beccddadb6edfc19c9caef376d2d3e9db4aad"),
+        (
+            LoaderConfig { augmentation: mixed, ..config() },
+            "9bfa4c3e5f61ebb2ced0f7919b3ebbfc1b62ca1f0ff46bd7c29dd85b1a408401",
+        ),
+    ] {
+        let mut hasher = blake3::Hasher::new();
+        for (pixels, labels, others) in global_batches(&config, 2, 3) {
+            hasher.update(&pixels);
+            for label in labels.iter().chain(&others) {
+                hasher.update(&label.to_le_bytes());
+            }
+        }
+        assert_eq!(hasher.finalize().to_hex().as_str(), expected);
+    }
+}
+
+#[test]
+fn no_draw_of_a_sample_is_a_copy_of_another() {
+    // One picture of the first class, and fifteen of the other: a balanced epoch draws the one again and again.
+    let pixels: Vec<u8> = (0..16 * 16 * 16 * 3).map(|value| (value * 7 % 251) as u8).collect();
+    let images = Arc::new(ImageSet::from_memory(pixels, (0..16).map(|sample| i64::from(sample > 0)).collect(), 16));
+    let augmentation =
+        Augmentation { crop: Crop::Resized, flip: true, jitter: Some(ColorJitter::of(0.4)), ..Augmentation::NONE };
+    let plain = LoaderConfig { augmentation, seed: 3, ..LoaderConfig::new(16, 16) };
+    for (sampling, repeats) in [(Sampling::Balanced, 1), (Sampling::Shuffled, 4), (Sampling::Balanced, 4)] {
+        let config = LoaderConfig { sampling, repeats, ..plain.clone() };
+        let loader = Loader::new(Arc::clone(&images), Shard::WHOLE, config);
+        for epoch in 0..10 {
+            let batch = loader.train(epoch, 0).next().unwrap().unwrap();
+            let distinct: std::collections::HashSet<_> = batch.pixels.chunks(16 * 16 * 3).collect();
+            assert_eq!(distinct.len(), 16, "{sampling:?}, {repeats} repeats, epoch {epoch}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Each picture is of one colour, that of its sample, which is its class too.
+    #[test]
+    fn pictures_are_mixed_with_others(
+        (length, global_batch) in (1usize..40).prop_flat_map(|length| (Just(length), 1..=length)),
+        repeats in 1usize..7,
+        is_balanced: bool,
+        is_short: bool,
+        is_pasted: bool,
+        ranks in 1usize..6,
+        resumed in 0.0..1.0,
+        seed: u64,
+        epoch: u64,
+    ) {
+        let pixels = (0..length as u8).flat_map(|sample| [sample * 6; 48]).collect();
+        let images = Arc::new(ImageSet::from_memory(pixels, (0..length as i64).collect(), 4));
+        let mix = if is_pasted { Mix { mixup: 0.0, cutmix: 1.0 } } else { Mix { mixup: 0.8, cutmix: 0.0 } };
+        let config = LoaderConfig {
+            sampling: if is_balanced { Sampling::Balanced } else { Sampling::Shuffled },
+            repeats,
+            last_batch: if is_short { LastBatch::Short } else { LastBatch::Drop },
+            augmentation: Augmentation { mix, ..Augmentation::NONE },
+            seed,
+            ..LoaderConfig::new(global_batch, 4)
+        };
+        // Each step's pictures and labels from all ranks, as one.
+        let joined = |ranks: usize, first_step: usize| {
+            let mut steps: Vec<(Vec<u8>, Vec<i64>, Vec<i64>, Option<f64>)> = Vec::new();
+            for rank in 0..ranks {
+                let loader = Loader::new(Arc::clone(&images), Shard::new(rank, ranks), config.clone());
+                for (step, batch) in loader.train(epoch, first_step).map(Result::unwrap).enumerate() {
+                    steps.resize(steps.len().max(step + 1), Default::default());
+                    let joined = &mut steps[step];
+                    joined.0.extend_from_slice(&batch.pixels);
+                    joined.1.extend(batch.labels);
+                    if let Some(mixed) = batch.mixed {
+                        assert_eq!(*joined.3.get_or_insert(mixed.share), mixed.share);
+                        joined.2.extend(mixed.labels);
+                    }
+                }
+            }
+            steps
+        };
+        let steps = joined(1, 0);
+        prop_assert_eq!(&joined(ranks, 0), &steps);
+        let first = (resumed * (steps.len() + 1) as f64) as usize;
+        prop_assert_eq!(&joined(ranks, first)[..], &steps[first..]);
+        for (pixels, labels, others, share) in &steps {
+            prop_assert_eq!(others.len(), labels.len());
+            let is_one_sample = labels.iter().all(|label| label == &labels[0]);
+            for ((picture, &label), &other) in pixels.chunks(48).zip(labels).zip(others) {
+                prop_assert_eq!(label == other, is_one_sample, "{:?} with {:?}", labels, others);
+                // The pixels are a mixture of exactly these two, as they were before either was mixed.
+                let (own, others_own, share) = (label as f64 * 6.0, other as f64 * 6.0, share.unwrap());
+                let expected = own * share + others_own * (1.0 - share);
+                let mean = picture.iter().map(|&byte| f64::from(byte)).sum::<f64>() / 48.0;
+                prop_assert!((mean - expected).abs() <= 0.6, "{} instead of {}", mean, expected);
+            }
+        }
+        let drawn = |sample: i64| steps.iter().flat_map(|step| &step.1).filter(|&&label| label == sample).count();
+        let total: usize = (0..length as i64).map(drawn).sum();
+        prop_assert_eq!(total, if is_short { length } else { length / global_batch * global_batch });
+        if !is_balanced {
+            prop_assert!((0..length as i64).all(|sample| drawn(sample) <= repeats));
+        }
+        if !is_balanced && is_short {
+            let whole = (0..length as i64).filter(|&sample| drawn(sample) == repeats).count();
+            prop_assert_eq!(whole, length / repeats);
+        }
     }
 }
 

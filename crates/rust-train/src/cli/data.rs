@@ -85,7 +85,8 @@ pub struct AugmentationArgs {
     #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
     pub cutmix: f64,
 
-    /// Take each picture N times in a row, each time in another form (repeated augmentation)
+    /// Take each picture N times into its batch, each time in another form (repeated augmentation). An epoch is still as
+    /// many pictures as there are, and sees one in N of them
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
     pub repeats: usize,
 
