@@ -3,10 +3,14 @@
 //! Files are opened without HDF5's own locks: parallel file systems without them would refuse, and nobody writes to a
 //! file that another reads. A cache gets its name when it is complete, and is never changed after.
 
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::ops::Range;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
-use hdf5::types::VarLenUnicode;
+use hdf5::types::{VarLenArray, VarLenUnicode};
 use hdf5::{Container, Dataset, File, FileBuilder, Group, H5Type, Location};
 
 fn without_locks() -> FileBuilder {
@@ -16,16 +20,28 @@ fn without_locks() -> FileBuilder {
 }
 
 pub(crate) fn open(path: &Path) -> hdf5::Result<File> {
-    without_locks().open(path)
+    by_text(path, OpenOptions::new().read(true), |path| without_locks().open(path))
 }
 
 pub(crate) fn open_to_write(path: &Path) -> hdf5::Result<File> {
-    without_locks().open_rw(path)
+    by_text(path, OpenOptions::new().read(true).write(true), |path| without_locks().open_rw(path))
 }
 
 /// A new file, in the layout of HDF5 1.8: every version reads it, and its structure has checksums of its own.
 pub(crate) fn create(path: &Path) -> hdf5::Result<File> {
-    without_locks().with_fapl(|access| access.file_locking(false).libver_v18()).create(path)
+    by_text(path, OpenOptions::new().read(true).write(true).create(true), |path| {
+        without_locks().with_fapl(|access| access.file_locking(false).libver_v18()).create(path)
+    })
+}
+
+/// Opens a file under a name that is UTF-8, which is what HDF5's binding wants: where its own is not, by its number in
+/// this process.
+fn by_text(path: &Path, options: &OpenOptions, open: impl FnOnce(&Path) -> hdf5::Result<File>) -> hdf5::Result<File> {
+    if path.to_str().is_some() {
+        return open(path);
+    }
+    let file = options.open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }
 
 /// A string for HDF5, which ends strings at a zero byte: no class and no path can hold one.
@@ -54,6 +70,50 @@ pub(crate) fn write_texts<'a>(group: &Group, name: &str, texts: impl Iterator<It
     let texts: Vec<_> = texts.map(unicode).collect();
     group.new_dataset_builder().with_data(&texts).create(name)?;
     Ok(())
+}
+
+/// The name of a dataset of paths, and of the one beside it with their bytes, if some are not UTF-8.
+const PATHS: &str = "paths";
+const PATH_BYTES: &str = "path_bytes";
+
+/// Writes paths as text, for everybody to read. If some are not UTF-8, their text is not all of them: then the bytes of
+/// all stand beside it.
+pub(crate) fn write_paths<'a>(group: &Group, paths: impl Iterator<Item = &'a Path> + Clone) -> hdf5::Result<()> {
+    let words: Vec<_> = paths.clone().map(Path::to_string_lossy).collect();
+    write_texts(group, PATHS, words.iter().map(AsRef::as_ref))?;
+    if paths.clone().any(|path| path.to_str().is_none()) {
+        let bytes: Vec<VarLenArray<u8>> = paths.map(|path| path.as_os_str().as_bytes().into()).collect();
+        group.new_dataset_builder().with_data(&bytes).create(PATH_BYTES)?;
+    }
+    Ok(())
+}
+
+/// The paths that [`write_paths`] wrote.
+pub(crate) fn paths(group: &Group) -> hdf5::Result<Vec<PathBuf>> {
+    if group.link_exists(PATH_BYTES) {
+        let paths: Vec<VarLenArray<u8>> = group.dataset(PATH_BYTES)?.read_raw()?;
+        return Ok(paths.into_iter().map(path_of_bytes).collect());
+    }
+    Ok(texts(group, PATHS)?.into_iter().map(PathBuf::from).collect())
+}
+
+/// Some of the paths that [`write_paths`] wrote: `None` for those that cannot be read.
+pub(crate) fn paths_at(group: &Group, places: &[usize]) -> hdf5::Result<Vec<Option<PathBuf>>> {
+    let is_text = !group.link_exists(PATH_BYTES);
+    let dataset = group.dataset(if is_text { PATHS } else { PATH_BYTES })?;
+    let path = |&place: &usize| {
+        if is_text {
+            let paths = dataset.read_slice_1d::<VarLenUnicode, _>(place..place + 1).ok()?;
+            return Some(PathBuf::from(paths[0].as_str()));
+        }
+        let paths = dataset.read_slice_1d::<VarLenArray<u8>, _>(place..place + 1).ok()?;
+        Some(path_of_bytes(paths[0].clone()))
+    };
+    Ok(places.iter().map(path).collect())
+}
+
+fn path_of_bytes(bytes: VarLenArray<u8>) -> PathBuf {
+    OsString::from_vec(bytes.into()).into()
 }
 
 /// All values of a dataset of one dimension, whose number must be `length`: a file cannot make us allocate more.

@@ -4,7 +4,8 @@
 //! /                       attributes: format, version, contents, settings, fingerprint
 //! /classes                names, in label order
 //! /train, /val, /test     labels     i64 N, −1 for a picture that was skipped
-//!                         paths      N, below the folder
+//!                         paths      N, below the folder, as text
+//!                         path_bytes N, the same as their bytes: only if some are not UTF-8
 //!                         sizes      u64 N, bytes of the picture files
 //!                         modified   u64 N, when they were last written, in nanoseconds since 1970
 //!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each picture below

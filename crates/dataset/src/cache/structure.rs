@@ -8,7 +8,7 @@ use hdf5::{File, Group, Location};
 
 use super::trailer::{self, VERSION};
 use super::{BadPicture, Contents, Spec};
-use crate::h5::{self, bytes_of, set_text, text, texts, values, write_texts};
+use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{Bytes, Checks, Store};
 use crate::scan::{Listing, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
@@ -50,8 +50,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         numbers("modified", &|sample| sample.modified)?;
         let labels: Vec<_> = samples.iter().map(|sample| sample.class as i64).collect();
         group.new_dataset_builder().with_data(&labels).create("labels")?;
-        let paths: Vec<_> = samples.iter().map(|sample| sample.path.to_string_lossy()).collect();
-        write_texts(&group, "paths", paths.iter().map(AsRef::as_ref))?;
+        write_paths(&group, samples.iter().map(|sample| sample.path.as_path()))?;
         reserve::<u64>(&group, "checksums", &[samples.len()])?;
         match spec.contents {
             Contents::Pixels { side } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
@@ -106,14 +105,14 @@ pub(super) fn plan(path: &Path) -> Result<(Contents, Decoding, Vec<(Split, Vec<S
 
 /// The samples of a split, as they were listed when the cache was built.
 pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
-    let paths = texts(group, "paths")?;
+    let paths = paths(group)?;
     let labels: Vec<i64> = values(group, "labels", paths.len())?;
     let sizes: Vec<u64> = values(group, "sizes", paths.len())?;
     let times: Vec<u64> = values(group, "modified", paths.len())?;
     let samples = paths.into_iter().zip(labels).zip(sizes.into_iter().zip(times));
     Ok(samples
         .map(|((path, label), (size, modified))| Sample {
-            path: PathBuf::from(path),
+            path,
             class: usize::try_from(label).unwrap_or(usize::MAX),
             size,
             modified,

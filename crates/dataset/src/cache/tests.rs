@@ -1,6 +1,8 @@
 use super::*;
 use crate::images::ImageSet;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -79,6 +81,48 @@ fn what_is_built_is_opened() {
     assert_eq!(left.len(), 1, "nothing but the cache is left: {left:?}");
     assert_eq!(verify(&path, &|_| {}).unwrap(), Verified { pictures: 148, damaged: Vec::new() });
     assert!(explain(&path, &listing, &SMALL).is_empty());
+}
+
+#[test]
+fn names_may_be_any_bytes() {
+    let (root, _) = folder();
+    let odd =
+        |text: &str| OsString::from_vec(text.bytes().map(|byte| if byte == b'?' { 0xe9 } else { byte }).collect());
+    let whole = root.path().join(odd("caf?"));
+    fs::create_dir(&whole).unwrap();
+    for split in ["train", "val", "test"] {
+        fs::rename(root.path().join(split), whole.join(split)).unwrap();
+    }
+    fs::rename(whole.join("val/ant/001.png"), whole.join("val/ant").join(odd("1?.png"))).unwrap();
+    fs::rename(whole.join("train/bee"), whole.join("train").join(odd("b?"))).unwrap();
+    fs::rename(whole.join("val/bee"), whole.join("val").join(odd("b?"))).unwrap();
+    fs::rename(whole.join("test/bee"), whole.join("test").join(odd("b?"))).unwrap();
+    fs::write(whole.join("val/ant").join(odd("2?.png")), "no picture").unwrap();
+    let listing = Listing::scan(&whole, None).unwrap();
+    for (spec, name) in [(SMALL, "pixels?.h5"), (ENCODED, "encoded?.h5")] {
+        let path = whole.join(odd(name));
+        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &|_| {}).unwrap();
+        assert_eq!(bad.len(), 1);
+        let dataset = current(&path, &listing, &spec);
+        assert_eq!(dataset.classes, ["ant", r"b\xe9"]);
+        assert_eq!((dataset.train.len(), dataset.val.len()), (140, 6));
+        reads_all(&dataset.train).unwrap();
+        reads_all(&dataset.val).unwrap();
+        let names = dataset.val.names(&[0, 1, 5]);
+        assert_eq!(
+            names,
+            ["val/ant/000.png", "val/ant/002.png", "val/b?/002.png"].map(|name| PathBuf::from(odd(name)))
+        );
+        assert_eq!(dataset.test.unwrap().names(&[1]), [PathBuf::from(odd("test/b?/000.png"))]);
+        assert_eq!(skipped(&path).unwrap()[0].0, "val/ant/2\u{fffd}.png");
+        assert!(explain(&path, &listing, &spec).is_empty());
+        assert!(verify(&path, &|_| {}).unwrap().damaged.is_empty());
+        let lock = Lock::acquire(&path, Duration::ZERO).unwrap();
+        assert!(lock.is_some() && Lock::acquire(&path, Duration::ZERO).is_err());
+    }
+    let files = Dataset::of_files(&listing, Decoding::default());
+    reads_all(&files.train).unwrap();
+    assert_eq!(files.val.names(&[1]), [whole.join(odd("val/ant/002.png"))]);
 }
 
 #[test]

@@ -60,13 +60,9 @@ impl Checks {
     /// The paths of pictures; the cache is opened once.
     pub fn names(&self, slots: &[usize]) -> Vec<PathBuf> {
         let split = self.split.name();
-        let paths = h5::open(&self.cache).and_then(|file| file.group(split)?.dataset("paths"));
-        let name = |&slot: &usize| {
-            let paths = paths.as_ref().ok()?;
-            let path = paths.read_slice_1d::<hdf5::types::VarLenUnicode, _>(slot..slot + 1).ok()?;
-            Some(PathBuf::from(path[0].as_str()))
-        };
+        let paths = h5::open(&self.cache).and_then(|file| h5::paths_at(&file.group(split)?, slots));
+        let paths = paths.unwrap_or_else(|_| vec![None; slots.len()]);
         let number = |slot: &usize| PathBuf::from(format!("{split} picture {slot}"));
-        slots.iter().map(|slot| name(slot).unwrap_or_else(|| number(slot))).collect()
+        slots.iter().zip(paths).map(|(slot, path)| path.unwrap_or_else(|| number(slot))).collect()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::DirEntry;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{EXTENSIONS, Part, Split};
+use super::{EXTENSIONS, Part, Split, text};
 use crate::{Error, Result};
 
 /// The pictures of each class folder.
@@ -22,10 +23,8 @@ pub(super) fn list(root: &Path, split: Split) -> Result<Part> {
         if is_hidden(&entry) || !is_folder(&entry)? {
             continue;
         }
-        let name = entry.file_name().into_string().map_err(|name| {
-            Error::Input(format!("{}: the class name {} is not UTF-8; rename it", place.display(), name.display()))
-        })?;
-        let pictures = pictures(root, Path::new(split.name()).join(&name))?;
+        let name = text(entry.file_name().as_bytes());
+        let pictures = pictures(root, Path::new(split.name()).join(entry.file_name()))?;
         if pictures.is_empty() {
             return Err(Error::Input(format!(
                 "{}: no readable picture in it (known: {})",

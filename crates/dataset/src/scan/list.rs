@@ -1,9 +1,12 @@
-//! A list of pictures: lines of `path<TAB>class`. Paths are relative to the list's folder, or absolute.
+//! A list of pictures: lines of `path<TAB>class`. Paths are relative to the list's folder, or absolute, and any bytes that
+//! the file system takes.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Part, Split};
+use super::{Part, Split, text};
 use crate::{Error, Result};
 
 /// Where the list of a split lies.
@@ -13,36 +16,42 @@ pub(super) fn path(root: &Path, split: Split) -> PathBuf {
 
 /// Reads a list. Empty lines and lines that begin with `#` do not count.
 pub(super) fn read(list: &Path) -> Result<Part> {
-    let text = std::fs::read_to_string(list)
+    let bytes = std::fs::read(list)
         .map_err(|error| Error::Input(format!("{}: cannot read the list: {error}", list.display())))?;
-    let (files, order) = parse(&text).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
+    let (files, order) = parse(&bytes).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
     Ok(Part { place: list.to_owned(), files, order: Some(order) })
 }
 
 /// The files of each class, and for each line its class and its place among the files.
 type Parsed = (Vec<(String, Vec<PathBuf>)>, Vec<(usize, usize)>);
 
-fn parse(text: &str) -> std::result::Result<Parsed, String> {
+fn parse(list: &[u8]) -> std::result::Result<Parsed, String> {
     let mut files: Vec<(String, Vec<PathBuf>)> = Vec::new();
     let mut classes = HashMap::new();
     let mut order = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (index, line) in list.strip_prefix(BYTE_ORDER_MARK).unwrap_or(list).split(|&byte| byte == b'\n').enumerate() {
+        let line = trim(line);
+        if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let Some((path, class)) = line.split_once('\t').map(|(path, class)| (path.trim(), class.trim())) else {
-            return Err(format!(":{}: no tab in '{line}'; write a path, a tab and a class", index + 1));
-        };
-        if class.contains('\t') {
-            return Err(format!(":{}: more than one tab in '{line}'; write a path, a tab and a class", index + 1));
+        if line.contains(&0) {
+            return Err(format!(":{}: a zero byte; save the list as UTF-8", index + 1));
         }
-        let class = *classes.entry(class.to_owned()).or_insert_with_key(|class| {
-            files.push((class.clone(), Vec::new()));
+        let fields: Vec<_> = line.split(|&byte| byte == b'\t').map(trim).collect();
+        let &[path, class] = &fields[..] else {
+            let tabs = if fields.len() < 2 { "no tab" } else { "more than one tab" };
+            return Err(format!(
+                ":{}: {tabs} in '{}'; write a path, a tab and a class",
+                index + 1,
+                String::from_utf8_lossy(line)
+            ));
+        };
+        let class = *classes.entry(class).or_insert_with_key(|class| {
+            files.push((text(class), Vec::new()));
             files.len() - 1
         });
         order.push((class, files[class].1.len()));
-        files[class].1.push(PathBuf::from(path));
+        files[class].1.push(PathBuf::from(OsString::from_vec(path.to_vec())));
     }
     if order.is_empty() {
         return Err(": no picture in the list; write a path, a tab and a class on each line".to_owned());
@@ -50,10 +59,26 @@ fn parse(text: &str) -> std::result::Result<Parsed, String> {
     Ok((files, order))
 }
 
+/// What some editors put in front of a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Without the spaces around it.
+fn trim(field: &[u8]) -> &[u8] {
+    str::from_utf8(field).map_or(field.trim_ascii(), |field| field.trim().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn any_bytes_name_a_file_and_a_class() {
+        let (files, _) = parse(b"x/caf\xe9.png \tcaf\xe9\ny.png\t caf\xc3\xa9\r\n").unwrap();
+        let expected = [("caf\\xe9", &b"x/caf\xe9.png"[..]), ("café", b"y.png")];
+        let found = files.iter().map(|(class, files)| (class.as_str(), files[0].as_os_str().as_encoded_bytes()));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn faults_of_lists() {
@@ -63,9 +88,10 @@ mod tests {
             ("a.png\tcat\nb.png cat\n", ":2: no tab in 'b.png cat'"),
             ("a.png\tcat\tdog\n", ":1: more than one tab"),
             ("\tcat\n", ":1: no tab in 'cat'"),
+            ("a.png\tcat\nb.p\0ng\tcat\n", ":2: a zero byte"),
         ];
         for (text, words) in cases {
-            let reason = parse(text).unwrap_err();
+            let reason = parse(text.as_bytes()).unwrap_err();
             assert!(reason.starts_with(words), "{text:?}: {reason}");
         }
     }
@@ -73,7 +99,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_gives_a_list_or_a_reason(text in "([a-c\\t\\n#]|\\PC){0,60}") {
-            if let Ok((files, order)) = parse(&text) {
+            if let Ok((files, order)) = parse(text.as_bytes()) {
                 prop_assert_eq!(files.iter().map(|(_, files)| files.len()).sum::<usize>(), order.len());
             }
         }

@@ -146,10 +146,16 @@ impl Part {
 
     fn find(root: &Path, split: Split) -> Result<Self> {
         let list = list::path(root, split);
-        if !root.join(split.name()).is_dir() && list.is_file() {
-            return list::read(&list);
+        let is_list = !root.join(split.name()).is_dir() && list.is_file();
+        let part = if is_list { list::read(&list)? } else { folder::list(root, split)? };
+        if let Some(pair) = part.classes().windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::Input(format!(
+                "{}: two classes are the same text, '{}', because the name of one is not UTF-8; rename one",
+                part.place.display(),
+                pair[0]
+            )));
         }
-        folder::list(root, split)
+        Ok(part)
     }
 
     fn classes(&self) -> Vec<String> {
@@ -198,6 +204,16 @@ impl Sample {
     }
 }
 
+/// The name of a class as text. Bytes that are not UTF-8 stand there as `\xe9`.
+fn text(name: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        text += chunk.valid();
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
 /// Refuses `found` classes that are not exactly the `wanted` ones.
 fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str) -> Result<()> {
     let missing = wanted.iter().find(|class| !found.contains(class));
@@ -213,7 +229,9 @@ fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str)
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
 
     /// A tree of files, each with its own name as its contents; names that end with `/` are folders.
     pub(crate) fn tree(files: &[&str]) -> tempfile::TempDir {
@@ -313,6 +331,29 @@ pub(crate) mod tests {
         }
         let error = Listing::scan(Path::new("/no/such/folder"), None).unwrap_err();
         assert!(error.to_string().starts_with("/no/such/folder: no such folder"), "{error}");
+    }
+
+    #[test]
+    fn names_may_be_any_bytes() {
+        let root = tree(&["train/ant/1.png", "val/ant/1.png"]);
+        let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+        for split in ["train", "val"] {
+            let class = root.path().join(split).join(name(b"caf\xe9"));
+            fs::create_dir_all(class.join(name(b"\xff"))).unwrap();
+            fs::write(class.join(name(b"\xff")).join(name(b"\xfe.png")), "").unwrap();
+        }
+        let listing = Listing::scan(root.path(), None).unwrap();
+        assert_eq!(listing.classes, ["ant", r"caf\xe9"]);
+        assert_eq!(listing.train[1].path.as_os_str(), name(b"train/caf\xe9/\xff/\xfe.png"));
+        assert_eq!(Listing::from_bytes(root.path(), &listing.to_bytes()).unwrap(), listing);
+        let classes = classes(&[r"caf\xe9", "ant"]);
+        assert_eq!(Listing::scan(root.path(), Some(&classes)).unwrap().train[0].class, 0);
+
+        fs::create_dir(root.path().join(r"train/caf\xe9")).unwrap();
+        fs::write(root.path().join(r"train/caf\xe9/1.png"), "").unwrap();
+        let error = Listing::scan(root.path(), None).unwrap_err();
+        assert!(error.is_bad_input(), "{error}");
+        assert!(error.to_string().contains(r"train: two classes are the same text, 'caf\xe9'"), "{error}");
     }
 
     #[test]
