@@ -112,8 +112,12 @@ impl Backbone {
         let found = weights::read(path)?;
         let network = architecture.network(1);
         let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
-        let shape = found.entries().iter().find(|(key, _)| head.as_ref().is_some_and(|head| head.name == *key));
-        let classes = shape.and_then(|(_, tensor)| tensor.shape().first().copied()).filter(|&classes| classes > 0);
+        let head = head.and_then(|head| {
+            let (_, tensor) = found.entries().iter().find(|(key, _)| *key == head.name)?;
+            // A tensor with another side of zero has no bytes, and could claim any number of classes.
+            tensor.shape().split_first().filter(|(_, rest)| Some(*rest) == head.shape.get(1..))
+        });
+        let classes = head.map(|(&classes, _)| classes).filter(|&classes| classes > 0);
         let backbone = Self::new(architecture.network(classes.unwrap_or(1)), device);
         backbone.take(found, path, Matching::Strict)?;
         Ok(backbone)

@@ -6,6 +6,7 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::limits::Budget;
 use crate::state_dict::StateDict;
 use crate::tensor::Bytes;
 use crate::zip_file::ZipFile;
@@ -41,16 +42,18 @@ pub fn read(path: &Path) -> Result<StateDict> {
 /// What is wrong with them.
 pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
     let start = bytes.as_slice();
+    let budget = Budget::of_file(start.len());
     let begins_with = |magic: &[u8]| start.starts_with(magic);
     if begins_with(b"PK\x03\x04") || begins_with(b"PK\x05\x06") {
-        let zip = ZipFile::open(&bytes)?;
-        return if zip.has("data.pkl") { torch::zip(&zip)? } else { npz::read(&zip)? }.without_wrapper();
+        let zip = ZipFile::open(&bytes, &budget)?;
+        return if zip.has("data.pkl") { torch::zip(&zip, &budget)? } else { npz::read(&zip, &budget)? }
+            .without_wrapper();
     }
     if begins_with(torch::LEGACY_MAGIC) {
-        return torch::legacy(&bytes)?.without_wrapper();
+        return torch::legacy(&bytes, &budget)?.without_wrapper();
     }
     if safetensors::is_one(start) {
-        return safetensors::parse(&bytes)?.without_wrapper();
+        return safetensors::parse(&bytes, &budget)?.without_wrapper();
     }
     Err(what_else(start).to_owned())
 }

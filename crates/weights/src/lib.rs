@@ -8,12 +8,14 @@
 //! ```
 //!
 //! A file is not trusted. A pickle is read by an interpreter of its own that runs no code and knows a handful of names;
-//! every size is checked against the file before memory is taken; whatever is not understood is refused by name.
+//! every size is checked against the file before memory is taken, of which reading takes at most 64 MB and 4 times the
+//! file's size (`limits`); whatever is not understood is refused by name.
 //!
 //! Nothing here knows torch or networks.
 
 mod error;
 mod format;
+mod limits;
 mod npz;
 mod safetensors;
 mod state_dict;

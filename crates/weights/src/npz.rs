@@ -1,43 +1,40 @@
 //! `.npz`: a zip file of NumPy arrays, stored or deflated.
 
 use crate::error::Checked;
+use crate::limits::{Budget, LONGEST_ARRAY_HEADER, MOST_AXES, quote};
 use crate::state_dict::StateDict;
 use crate::tensor::{Bytes, Dtype, Tensor, elements};
 use crate::zip_file::ZipFile;
 
-/// Longest header of an array that is read.
-const LONGEST_HEADER: usize = 1 << 12;
-/// Weights are close to noise. What inflates to more than this many times the file is a bomb.
-const MOST_INFLATION: usize = 16;
+/// Bytes of an array before the text of its header, at most.
+const PREFIX: usize = 12;
 
-pub(crate) fn read(zip: &ZipFile) -> Checked<StateDict> {
-    let mut budget = zip.bytes().as_slice().len().saturating_mul(MOST_INFLATION);
+pub(crate) fn read(zip: &ZipFile, budget: &Budget) -> Checked<StateDict> {
     let mut entries = Vec::new();
     for name in zip.names() {
+        let shown = quote(name);
         let key = name.strip_suffix(".npy").ok_or_else(|| {
-            format!("is a zip file that holds no weights: it has {name}, and neither data.pkl nor only .npy arrays")
+            format!("is a zip file that holds no weights: it has {shown}, and neither data.pkl nor only .npy arrays")
         })?;
-        entries.push((key.to_owned(), array(zip, name, &mut budget).map_err(|reason| format!("{name}: {reason}"))?));
+        budget.take(key.len())?;
+        entries.push((key.to_owned(), array(zip, name, budget).map_err(|reason| format!("{shown}: {reason}"))?));
     }
     StateDict::new(entries)
 }
 
-fn array(zip: &ZipFile, name: &str, budget: &mut usize) -> Checked<Tensor> {
+fn array(zip: &ZipFile, name: &str, budget: &Budget) -> Checked<Tensor> {
     let (is_stored, place) = zip.place(name)?;
-    let whole = zip.bytes().as_slice();
     if is_stored {
-        let header = Header::parse(&whole[place.clone()])?;
+        let header = Header::parse(&zip.bytes().as_slice()[place.clone()])?;
         return Tensor::new(header.dtype, header.shape, zip.bytes().clone(), place.start + header.length..place.end);
     }
-    let header = Header::parse(&zip.inflate(name, LONGEST_HEADER + 12)?)?;
+    let header = Header::parse(&zip.inflate_start(name, PREFIX + LONGEST_ARRAY_HEADER)?)?;
     let size = elements(&header.shape)?.saturating_mul(header.dtype.size()).saturating_add(header.length);
-    if size > *budget {
-        return Err(format!("would inflate to {size} bytes, which no weights in a file of this size do"));
-    }
-    *budget -= size;
-    let bytes = zip.inflate(name, size + 1)?;
-    let end = bytes.len();
-    Tensor::new(header.dtype, header.shape, Bytes::new(bytes), header.length..end)
+    budget.take(size).map_err(|reason| {
+        format!("would inflate to {size} bytes, and so the file {reason}, or numpy.savez, which does not compress")
+    })?;
+    let bytes = zip.inflate(name, size)?;
+    Tensor::new(header.dtype, header.shape, Bytes::new(bytes), header.length..size)
 }
 
 /// The header of a `.npy` array: magic, version, length, and the text of a Python dict.
@@ -60,7 +57,7 @@ impl Header {
             other => return Err(format!("has version {other} of the format")),
         };
         let text_length = text_length.ok_or_else(short)?;
-        if text_length > LONGEST_HEADER {
+        if text_length > LONGEST_ARRAY_HEADER {
             return Err(format!("has a header of {text_length} bytes"));
         }
         let text = bytes.get(prefix..prefix + text_length).ok_or_else(short)?;
@@ -83,12 +80,15 @@ impl Header {
             "<f2" => Dtype::F16,
             "<f4" => Dtype::F32,
             "<f8" => Dtype::F64,
-            other => return Err(format!("has values of type '{other}', which is not read here")),
+            other => return Err(format!("has values of type '{}', which is not read here", quote(other))),
         };
         let sides = field("shape")?.strip_prefix('(').and_then(|text| text.split_once(')')).map(|(sides, _)| sides);
         let sides = sides.ok_or("has no shape in its header")?.split(',').map(str::trim);
         let shape = sides.filter(|side| !side.is_empty()).map(str::parse::<usize>).collect::<Result<_, _>>();
-        let shape = shape.map_err(|error| format!("has a broken shape: {error}"))?;
+        let shape: Vec<_> = shape.map_err(|error| format!("has a broken shape: {error}"))?;
+        if shape.len() > MOST_AXES {
+            return Err(format!("has {} axes", shape.len()));
+        }
         Ok(Self { dtype, shape, length: prefix + text_length })
     }
 }

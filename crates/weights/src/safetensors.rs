@@ -4,13 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype as Stored, SafeTensors, View};
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use safetensors::{Dtype as Stored, View};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Checked, Error, Result};
+use crate::limits::{Budget, LONGEST_JSON, MOST_AXES, MOST_TENSORS, quote};
 use crate::state_dict::StateDict;
 use crate::tensor::{Bytes, Dtype, Tensor};
+
+/// The key of what is no tensor.
+const METADATA: &str = "__metadata__";
 
 /// Whether a file begins like one: a length that fits, then a JSON object.
 pub(crate) fn is_one(start: &[u8]) -> bool {
@@ -22,46 +26,113 @@ fn header(bytes: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
-pub(crate) fn parse(bytes: &Bytes) -> Checked<StateDict> {
+pub(crate) fn parse(bytes: &Bytes, budget: &Budget) -> Checked<StateDict> {
     let whole = bytes.as_slice();
     let header = header(whole).ok_or("is cut off: its header is longer than the file")?;
-    serde_json::from_slice::<UniqueKeys>(header).map_err(|error| format!("has a broken header: {error}"))?;
-    let file = SafeTensors::deserialize(whole).map_err(|error| format!("is no whole safetensors file: {error}"))?;
+    if header.len() > LONGEST_JSON {
+        return Err(format!("has a header of {} bytes; the format has at most {LONGEST_JSON}", header.len()));
+    }
+    let mut json = serde_json::Deserializer::from_slice(header);
+    let tensors = Header { budget }.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors));
+    let mut tensors = tensors.map_err(|error| format!("has a broken header: {}", quote(&error.to_string())))?;
+    tensors.sort_by(|(left_name, left), (right_name, right)| {
+        (left.data_offsets, left_name).cmp(&(right.data_offsets, right_name))
+    });
+    // The bytes of one tensor follow those of another, up to the end of the file: nothing is hidden between.
+    let first = 8 + header.len();
+    let mut expected = 0;
     let mut entries = Vec::new();
-    let place = |view: &TensorView<'_>| view.data().as_ptr().addr() - whole.as_ptr().addr();
-    let mut views = file.tensors();
-    views.sort_by(|(left_name, left), (right_name, right)| (place(left), left_name).cmp(&(place(right), right_name)));
-    for (name, view) in views {
-        let dtype = from_stored(view.dtype()).ok_or_else(|| format!("{name} has a type that is not read here"))?;
-        let start = place(&view);
-        let tensor = Tensor::new(dtype, view.shape().to_vec(), bytes.clone(), start..start + view.data().len());
-        entries.push((name.clone(), tensor.map_err(|reason| format!("{name}: {reason}"))?));
+    for (name, Stated { dtype, shape: Shape(shape), data_offsets: (start, end) }) in tensors {
+        let shown = quote(&name);
+        let dtype = from_stored(dtype).ok_or_else(|| format!("{shown} has a type that is not read here"))?;
+        if start != expected || end < start || end > whole.len() - first {
+            return Err(format!("{shown}: the bytes {start} to {end} are not those that follow the tensor before"));
+        }
+        expected = end;
+        let tensor = Tensor::new(dtype, shape, bytes.clone(), first + start..first + end);
+        let tensor = tensor.map_err(|reason| format!("{shown}: {reason}"))?;
+        entries.push((name, tensor));
+    }
+    if first + expected != whole.len() {
+        let (stated, there) = (expected, whole.len() - first);
+        return Err(format!("is no whole safetensors file: its tensors have {stated} bytes, and {there} are there"));
     }
     StateDict::new(entries)
 }
 
-/// A JSON object whose keys are all different; which one of two counts is anybody's guess.
-struct UniqueKeys;
+/// What the header says of a tensor.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stated {
+    dtype: Stored,
+    shape: Shape,
+    data_offsets: (usize, usize),
+}
 
-impl<'de> Deserialize<'de> for UniqueKeys {
+/// The sides of a tensor, of which there are few.
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = UniqueKeys;
+        struct Sides;
+        impl<'de> Visitor<'de> for Sides {
+            type Value = Shape;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
+                write!(f, "at most {MOST_AXES} sides")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<UniqueKeys, A::Error> {
-                let mut seen = HashSet::new();
-                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                    if !seen.insert(key.clone()) {
-                        return Err(A::Error::custom(format!("the key {key} is there twice")));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> std::result::Result<Shape, A::Error> {
+                let mut sides = Vec::new();
+                while let Some(side) = sequence.next_element()? {
+                    if sides.len() == MOST_AXES {
+                        return Err(A::Error::custom(format!("a tensor of more than {MOST_AXES} axes")));
                     }
+                    sides.push(side);
                 }
-                Ok(UniqueKeys)
+                Ok(Shape(sides))
             }
         }
-        deserializer.deserialize_map(Keys)
+        deserializer.deserialize_seq(Sides)
+    }
+}
+
+/// The tensors of a header, one at a time: their number, their names and their shapes have limits, and so what they take.
+/// No key may be there twice; which one counts would be anybody's guess.
+struct Header<'b> {
+    budget: &'b Budget,
+}
+
+impl<'de> DeserializeSeed<'de> for Header<'_> {
+    type Value = Vec<(String, Stated)>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Header<'_> {
+    type Value = Vec<(String, Stated)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let (mut tensors, mut seen) = (Vec::new(), HashSet::new());
+        while let Some(key) = map.next_key::<String>()? {
+            // The name stands here, and in the set of those that were seen.
+            self.budget.take(2 * key.len()).map_err(A::Error::custom)?;
+            if !seen.insert(key.clone()) {
+                return Err(A::Error::custom(format!("the key {} is there twice", quote(&key))));
+            }
+            if key == METADATA {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if tensors.len() == MOST_TENSORS {
+                return Err(A::Error::custom(format!("more than {MOST_TENSORS} tensors, which no network has")));
+            }
+            tensors.push((key, map.next_value::<Stated>()?));
+        }
+        Ok(tensors)
     }
 }
 

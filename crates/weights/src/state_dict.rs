@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Checked;
+use crate::limits::quote;
 use crate::tensor::Tensor;
 
 /// Named tensors, in the order of the file. No name is there twice.
@@ -14,7 +15,7 @@ impl StateDict {
     pub(crate) fn new(entries: Vec<(String, Tensor)>) -> Checked<Self> {
         let mut seen = HashSet::new();
         match entries.iter().find(|(name, _)| !seen.insert(name.as_str())) {
-            Some((name, _)) => Err(format!("the key {name} is there twice")),
+            Some((name, _)) => Err(format!("the key {} is there twice", quote(name))),
             None => Ok(Self(entries)),
         }
     }

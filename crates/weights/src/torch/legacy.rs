@@ -7,18 +7,19 @@ use std::ops::Range;
 use super::assemble::{Assembly, StorageAt};
 use super::pickle::{Unpickled, Value, unpickle};
 use crate::error::Checked;
+use crate::limits::{Budget, quote};
 use crate::state_dict::StateDict;
 use crate::tensor::Bytes;
 
 /// The pickle of the number that every such file begins with.
 pub(crate) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-pub(crate) fn legacy(bytes: &Bytes) -> Checked<StateDict> {
+pub(crate) fn legacy(bytes: &Bytes, budget: &Budget) -> Checked<StateDict> {
     let whole = bytes.as_slice();
     let mut position = LEGACY_MAGIC.len();
     let mut next = |what: &str| -> Checked<Unpickled<'_>> {
         let (unpickled, length) =
-            unpickle(&whole[position..]).map_err(|reason| format!("the pickle of the {what}: {reason}"))?;
+            unpickle(&whole[position..], budget).map_err(|reason| format!("the pickle of the {what}: {reason}"))?;
         position += length;
         Ok(unpickled)
     };
@@ -32,10 +33,11 @@ pub(crate) fn legacy(bytes: &Bytes) -> Checked<StateDict> {
     }
     let object = next("object")?;
     let keys = next("storages")?;
-    let places = places(whole, position, &object, &keys)?;
-    let place_of =
-        |storage: &StorageAt| places.get(storage.key).cloned().ok_or_else(|| format!("has no storage {}", storage.key));
-    Assembly { bytes, place_of: &place_of }.state_dict(&object)
+    let places = places(whole, position, &object, &keys, budget)?;
+    let place_of = |storage: &StorageAt| {
+        places.get(storage.key).cloned().ok_or_else(|| format!("has no storage {}", quote(storage.key)))
+    };
+    Assembly { bytes, budget, place_of: &place_of }.state_dict(&object)
 }
 
 /// Where each storage lies: a count of values, then the values, in the order of `keys`.
@@ -44,13 +46,17 @@ fn places<'a>(
     mut position: usize,
     object: &Unpickled<'a>,
     keys: &Unpickled<'a>,
+    budget: &Budget,
 ) -> Checked<HashMap<&'a str, Range<usize>>> {
     let Value::List(items) = keys.value(keys.root) else { return Err("has no list of storages".to_owned()) };
+    // Two tables, each half empty.
+    budget.take(object.storages().count() * 4 * size_of::<(&str, Range<usize>)>())?;
     let known: HashMap<&str, &StorageAt> = object.storages().map(|storage| (storage.key, storage)).collect();
     let mut places = HashMap::new();
     for &item in items {
         let Value::Text(key) = *keys.value(item) else { return Err("has a storage without a name".to_owned()) };
-        let storage = known.get(key).ok_or_else(|| format!("lists a storage {key} that nothing uses"))?;
+        let storage = known.get(key).ok_or_else(|| format!("lists a storage {} that nothing uses", quote(key)))?;
+        let key = storage.key; // the same, and not too long for a message
         let cut_off = || format!("is cut off in the storage {key}");
         let (count, _) = whole.get(position..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or_else(cut_off)?;
         let count = u64::from_le_bytes(*count);

@@ -2,19 +2,20 @@
 //!
 //! A pickle is a program for a machine with a stack. In Python that machine imports any name and calls it; this one knows
 //! the few names below and turns them into plain values, and refuses every other name and every opcode that state dicts
-//! do not need. Values live in one list and refer to each other by place, so that neither sharing nor nesting costs more
-//! than the pickle is long.
+//! do not need. Values live in one list and refer to each other by place: no opcode copies what is there already, and no
+//! recursion takes apart what is nested. What each step keeps is counted before it is kept.
 
 use std::collections::HashMap;
 
 use super::assemble::{StorageAt, TensorAt};
 use crate::error::Checked;
+use crate::limits::{Budget, LONGEST_PICKLE, LONGEST_STORAGE_NAME, MOST_AXES, MOST_VALUES, quote};
 use crate::tensor::Dtype;
 
-/// Most values that a pickle may make, those on the stack included. The largest state dicts need some ten thousand.
-const MOST_VALUES: usize = 1 << 21;
-/// Most axes of a tensor.
-const MOST_AXES: usize = 16;
+/// A list that grows has room for up to twice what is in it.
+const GROWTH: usize = 2;
+/// What the allocator adds to a block of its own, and the block's smallest size.
+const BLOCK: usize = 48;
 
 /// The place of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub(crate) struct Id(u32);
 /// What a pickle made.
 #[derive(Debug)]
 pub(crate) struct Unpickled<'a> {
-    values: Vec<Value<'a>>,
+    values: Values<'a>,
     /// What the program left on the stack.
     pub root: Id,
 }
@@ -37,11 +38,11 @@ pub(crate) enum Value<'a> {
     Float,
     Text(&'a str),
     Bytes,
-    Tuple(Vec<Id>),
+    Tuple(Box<[Id]>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Name(Name),
-    Storage(StorageAt<'a>),
+    Storage(Box<StorageAt<'a>>),
     Tensor(TensorAt),
 }
 
@@ -95,7 +96,12 @@ const REFUSED: [(u8, &str); 16] = [
 
 impl<'a> Unpickled<'a> {
     pub(crate) fn value(&self, id: Id) -> &Value<'a> {
-        &self.values[id.0 as usize]
+        self.values.value(id)
+    }
+
+    /// The numbers in a tuple: a shape, or strides.
+    pub(crate) fn sizes(&self, id: Id) -> Checked<Vec<usize>> {
+        self.values.sizes(id)
     }
 
     /// The value of `key` in a dict.
@@ -111,19 +117,52 @@ impl<'a> Unpickled<'a> {
 
     /// All storages that are named.
     pub(crate) fn storages(&self) -> impl Iterator<Item = &StorageAt<'a>> {
-        self.values.iter().filter_map(|value| match value {
-            Value::Storage(storage) => Some(storage),
+        self.values.0.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some(&**storage),
             _ => None,
         })
     }
 }
 
+/// All values that a program made, each at its place.
+#[derive(Debug, Default)]
+struct Values<'a>(Vec<Value<'a>>);
+
+impl<'a> Values<'a> {
+    fn value(&self, id: Id) -> &Value<'a> {
+        &self.0[id.0 as usize]
+    }
+
+    fn tuple(&self, id: Id) -> Checked<&[Id]> {
+        match self.value(id) {
+            Value::Tuple(items) => Ok(items),
+            _ => Err("has something else where a tuple should be".to_owned()),
+        }
+    }
+
+    fn size(&self, id: Id) -> Checked<usize> {
+        match self.value(id) {
+            &Value::Int(number) => usize::try_from(number).map_err(|_| format!("has a size of {number}")),
+            _ => Err("has something else where a size should be".to_owned()),
+        }
+    }
+
+    fn sizes(&self, id: Id) -> Checked<Vec<usize>> {
+        let items = self.tuple(id)?;
+        if items.len() > MOST_AXES {
+            return Err(format!("has a tensor of {} axes", items.len()));
+        }
+        items.iter().map(|&item| self.size(item)).collect()
+    }
+}
+
 /// Runs the pickle at the start of `bytes`; what it made, and its length.
-pub(crate) fn unpickle(bytes: &[u8]) -> Checked<(Unpickled<'_>, usize)> {
+pub(crate) fn unpickle<'a>(bytes: &'a [u8], budget: &Budget) -> Checked<(Unpickled<'a>, usize)> {
     let mut machine = Machine {
-        bytes,
+        bytes: &bytes[..bytes.len().min(LONGEST_PICKLE)],
+        budget,
         position: 0,
-        values: Vec::new(),
+        values: Values::default(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
@@ -141,10 +180,11 @@ pub(crate) fn unpickle(bytes: &[u8]) -> Checked<(Unpickled<'_>, usize)> {
     Ok((Unpickled { values: machine.values, root }, machine.position))
 }
 
-struct Machine<'a> {
+struct Machine<'a, 'b> {
     bytes: &'a [u8],
+    budget: &'b Budget,
     position: usize,
-    values: Vec<Value<'a>>,
+    values: Values<'a>,
     stack: Vec<Id>,
     /// Heights of the stack.
     marks: Vec<usize>,
@@ -153,9 +193,13 @@ struct Machine<'a> {
     pushed: usize,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> Machine<'a, '_> {
     fn take(&mut self, length: usize) -> Checked<&'a [u8]> {
-        let end = self.position.checked_add(length).filter(|&end| end <= self.bytes.len()).ok_or("is cut off")?;
+        let end = self.position.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| match self.bytes.len() {
+            LONGEST_PICKLE => format!("is a pickle of more than {LONGEST_PICKLE} bytes, which no state dict needs"),
+            _ => "is cut off".to_owned(),
+        })?;
         let taken = &self.bytes[self.position..end];
         self.position = end;
         Ok(taken)
@@ -173,46 +217,71 @@ impl<'a> Machine<'a> {
         text(&line[..length])
     }
 
-    fn count(&mut self) -> Checked<()> {
+    /// Counts a step that keeps so many `bytes`.
+    fn count(&mut self, bytes: usize) -> Checked<()> {
         self.pushed += 1;
         if self.pushed > MOST_VALUES {
             return Err(format!("makes more than {MOST_VALUES} values; no state dict has so many"));
         }
-        Ok(())
+        self.budget.take(bytes * GROWTH)
     }
 
     fn push(&mut self, value: Value<'a>) -> Checked<()> {
-        self.count()?;
-        self.stack.push(Id(self.values.len() as u32));
-        self.values.push(value);
+        self.count(size_of::<Value<'_>>() + size_of::<Id>())?;
+        self.stack.push(Id(self.values.0.len() as u32));
+        self.values.0.push(value);
         Ok(())
     }
 
+    /// What is there already is named once more, however large it is.
     fn push_again(&mut self, id: Id) -> Checked<()> {
-        self.count()?;
+        self.count(size_of::<Id>())?;
         self.stack.push(id);
         Ok(())
     }
 
-    fn pop(&mut self) -> Checked<Id> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= floor {
-            return Err("takes from an empty stack".to_owned());
-        }
-        Ok(self.stack.pop().expect("the stack is higher than its floor"))
+    fn push_tuple(&mut self, from: usize) -> Checked<()> {
+        self.budget.take(BLOCK + (self.stack.len() - from) * size_of::<Id>())?;
+        // Not split_off: that may give the room of the whole stack away with the items.
+        let items = self.stack.drain(from..).collect();
+        self.push(Value::Tuple(items))
     }
 
+    fn pop(&mut self) -> Checked<Id> {
+        self.top()?;
+        self.stack.pop().ok_or_else(empty_stack)
+    }
+
+    /// The value on top of the stack, in the group that was begun last.
     fn top(&self) -> Checked<Id> {
-        self.stack.last().copied().ok_or_else(|| "takes from an empty stack".to_owned())
+        self.stack.last().copied().filter(|_| self.floor() < self.stack.len()).ok_or_else(empty_stack)
+    }
+
+    /// Where on the stack the group that was begun last, and has not ended, begins.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    /// Where on the stack the last group begins.
+    fn pop_mark(&mut self) -> Checked<usize> {
+        let mark = self.marks.pop().ok_or("ends a group that was not begun")?;
+        Ok(mark.min(self.stack.len()))
     }
 
     fn pop_to_mark(&mut self) -> Checked<Vec<Id>> {
-        let mark = self.marks.pop().ok_or("ends a group that was not begun")?;
-        Ok(self.stack.split_off(mark.min(self.stack.len())))
+        let mark = self.pop_mark()?;
+        Ok(self.stack.drain(mark..).collect())
     }
 
     fn value(&self, id: Id) -> &Value<'a> {
-        &self.values[id.0 as usize]
+        self.values.value(id)
+    }
+
+    fn remember(&mut self, key: u32) -> Checked<()> {
+        let top = self.top()?;
+        self.count(2 * size_of::<(u32, Id)>())?; // a table is half empty, and grows
+        self.memo.insert(key, top);
+        Ok(())
     }
 
     fn remembered(&mut self, key: u32) -> Checked<()> {
@@ -233,14 +302,15 @@ impl<'a> Machine<'a> {
             }
             b'.' => return self.pop().map(Some),
             b'(' => {
-                self.count()?;
+                self.count(size_of::<usize>())?;
                 self.marks.push(self.stack.len());
             }
             b'0' => {
                 self.pop()?;
             }
             b'1' => {
-                self.pop_to_mark()?;
+                let mark = self.pop_mark()?;
+                self.stack.truncate(mark);
             }
             b'2' => {
                 let top = self.top()?;
@@ -289,20 +359,19 @@ impl<'a> Machine<'a> {
                 self.take(usize::try_from(length).map_err(|error| error.to_string())?)?;
                 self.push(Value::Bytes)?;
             }
-            b')' => self.push(Value::Tuple(Vec::new()))?,
+            b')' => self.push(Value::Tuple(Box::default()))?,
             b't' => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::Tuple(items))?;
+                let mark = self.pop_mark()?;
+                self.push_tuple(mark)?;
             }
             0x85..=0x87 => {
-                let mut items = Vec::new();
-                for _ in 0..opcode - 0x84 {
-                    items.push(self.pop()?);
-                }
-                items.reverse();
-                self.push(Value::Tuple(items))?;
+                let from = self.stack.len().checked_sub(usize::from(opcode - 0x84));
+                self.push_tuple(from.filter(|&from| from >= self.floor()).ok_or_else(empty_stack)?)?;
             }
-            b']' => self.push(Value::List(Vec::new()))?,
+            b']' => {
+                self.budget.take(BLOCK)?;
+                self.push(Value::List(Vec::new()))?;
+            }
             b'a' => {
                 let item = self.pop()?;
                 self.extend_list(vec![item])?;
@@ -311,7 +380,10 @@ impl<'a> Machine<'a> {
                 let items = self.pop_to_mark()?;
                 self.extend_list(items)?;
             }
-            b'}' => self.push(Value::Dict(Vec::new()))?,
+            b'}' => {
+                self.budget.take(BLOCK)?;
+                self.push(Value::Dict(Vec::new()))?;
+            }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
                 self.extend_dict(vec![key, value])?;
@@ -333,8 +405,10 @@ impl<'a> Machine<'a> {
             }
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
-                let value = self.apply(function, arguments)?;
-                self.push(value)?;
+                match self.apply(function, arguments)? {
+                    Applied::New(value) => self.push(value)?,
+                    Applied::Same(id) => self.push_again(id)?,
+                }
             }
             b'b' => {
                 self.pop()?; // the attributes of an object: `_metadata` of a state dict
@@ -345,18 +419,15 @@ impl<'a> Machine<'a> {
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id)?;
-                self.push(Value::Storage(storage))?;
+                self.budget.take(BLOCK + size_of::<StorageAt<'_>>())?;
+                self.push(Value::Storage(Box::new(storage)))?;
             }
             b'q' | b'r' => {
                 let key = self.number(if opcode == b'q' { 1 } else { 4 })? as u32;
-                let top = self.top()?;
-                self.count()?;
-                self.memo.insert(key, top);
+                self.remember(key)?;
             }
             0x94 => {
-                let top = self.top()?;
-                self.count()?;
-                self.memo.insert(self.memo.len() as u32, top);
+                self.remember(self.memo.len() as u32)?;
             }
             b'h' => {
                 let key = self.number(1)? as u32;
@@ -377,7 +448,8 @@ impl<'a> Machine<'a> {
 
     fn extend_list(&mut self, items: Vec<Id>) -> Checked<()> {
         let list = self.top()?;
-        match &mut self.values[list.0 as usize] {
+        self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
+        match &mut self.values.0[list.0 as usize] {
             Value::List(list) => list.extend(items),
             _ => return Err("appends to something that is no list".to_owned()),
         }
@@ -389,7 +461,8 @@ impl<'a> Machine<'a> {
         if !items.len().is_multiple_of(2) {
             return Err("sets a key without a value".to_owned());
         }
-        match &mut self.values[dict.0 as usize] {
+        self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
+        match &mut self.values.0[dict.0 as usize] {
             Value::Dict(pairs) => pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             _ => return Err("sets a key of something that is no dict".to_owned()),
         }
@@ -398,54 +471,36 @@ impl<'a> Machine<'a> {
 
     fn push_name(&mut self, module: &str, name: &str) -> Checked<()> {
         let known = NAMES.iter().find(|(known_module, known_name, _)| (module, name) == (known_module, known_name));
-        let short = |text: &str| text.chars().take(80).collect::<String>();
         let (_, _, name) = known.ok_or_else(|| {
-            let (module, name) = (short(module), short(name));
+            let (module, name) = (quote(module), quote(name));
             format!("wants {module}.{name}, which no state dict needs; nothing was run. Save model.state_dict() alone")
         })?;
         self.push(Value::Name(*name))
     }
 
-    fn tuple(&self, id: Id) -> Checked<&[Id]> {
-        match self.value(id) {
-            Value::Tuple(items) => Ok(items),
-            _ => Err("has something else where a tuple should be".to_owned()),
-        }
-    }
-
-    fn size(&self, id: Id) -> Checked<usize> {
-        match self.value(id) {
-            &Value::Int(number) => usize::try_from(number).map_err(|_| format!("has a size of {number}")),
-            _ => Err("has something else where a size should be".to_owned()),
-        }
-    }
-
-    fn sizes(&self, id: Id) -> Checked<Vec<usize>> {
-        let items = self.tuple(id)?;
-        if items.len() > MOST_AXES {
-            return Err(format!("has a tensor of {} axes", items.len()));
-        }
-        items.iter().map(|&item| self.size(item)).collect()
-    }
-
-    /// The call of one of the known names.
-    fn apply(&self, function: Id, arguments: Id) -> Checked<Value<'a>> {
+    /// What a call of one of the known names gives.
+    fn apply(&self, function: Id, arguments: Id) -> Checked<Applied<'a>> {
         let &Value::Name(name) = self.value(function) else {
             return Err("calls something that is no function".to_owned());
         };
-        let arguments = self.tuple(arguments)?;
+        let arguments = self.values.tuple(arguments)?;
         match (name, arguments) {
-            (Name::OrderedDict, []) => Ok(Value::Dict(Vec::new())),
-            (Name::Size, &[sizes]) => Ok(Value::Tuple(self.tuple(sizes)?.to_vec())),
+            (Name::OrderedDict, []) => {
+                self.budget.take(BLOCK)?;
+                Ok(Applied::New(Value::Dict(Vec::new())))
+            }
+            // A size is the tuple that it is made of, and a parameter its tensor: neither is copied.
+            (Name::Size, &[sizes]) => self.values.tuple(sizes).map(|_| Applied::Same(sizes)),
             (Name::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
-                let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
-                if shape.len() != strides.len() || !matches!(self.value(storage), Value::Storage(_)) {
+                let axes = self.values.sizes(shape)?.len();
+                if axes != self.values.sizes(strides)?.len() || !matches!(self.value(storage), Value::Storage(_)) {
                     return Err("describes a tensor that cannot be".to_owned());
                 }
-                Ok(Value::Tensor(TensorAt { storage, offset: self.size(offset)?, shape, strides }))
+                let offset = self.values.size(offset)?;
+                Ok(Applied::New(Value::Tensor(TensorAt { storage, offset, shape, strides })))
             }
             (Name::RebuildParameter, &[data, ..]) => match self.value(data) {
-                Value::Tensor(view) => Ok(Value::Tensor(view.clone())),
+                Value::Tensor(_) => Ok(Applied::Same(data)),
                 _ => Err("describes a parameter that is no tensor".to_owned()),
             },
             _ => Err(format!("calls {name:?} in a way that torch.save does not")),
@@ -454,7 +509,7 @@ impl<'a> Machine<'a> {
 
     /// `("storage", type, key, device, values[, view])`.
     fn storage(&self, id: Id) -> Checked<StorageAt<'a>> {
-        let fields = self.tuple(id)?;
+        let fields = self.values.tuple(id)?;
         let (word, kind, key, elements, view) = match *fields {
             [word, kind, key, _, elements] => (word, kind, key, elements, None),
             [word, kind, key, _, elements, view] => (word, kind, key, elements, Some(view)),
@@ -464,12 +519,28 @@ impl<'a> Machine<'a> {
             return Err("has a storage that is the view of another".to_owned());
         }
         match (self.value(word), self.value(kind), self.value(key)) {
+            (Value::Text("storage"), &Value::Name(Name::Storage(_)), &Value::Text(key))
+                if key.len() > LONGEST_STORAGE_NAME =>
+            {
+                Err(format!("has a storage whose name is {} bytes long", key.len()))
+            }
             (Value::Text("storage"), &Value::Name(Name::Storage(dtype)), &Value::Text(key)) => {
-                Ok(StorageAt { key, dtype, elements: self.size(elements)? })
+                Ok(StorageAt { key, dtype, elements: self.values.size(elements)? })
             }
             _ => Err("refers to something that is no storage".to_owned()),
         }
     }
+}
+
+/// What a call gives.
+enum Applied<'a> {
+    New(Value<'a>),
+    /// A value that is there already.
+    Same(Id),
+}
+
+fn empty_stack() -> String {
+    "takes from an empty stack".to_owned()
 }
 
 fn text(bytes: &[u8]) -> Checked<&str> {
@@ -480,8 +551,12 @@ fn text(bytes: &[u8]) -> Checked<&str> {
 mod tests {
     use super::*;
 
+    fn unpickled(pickle: &[u8]) -> Checked<(Unpickled<'_>, usize)> {
+        unpickle(pickle, &Budget::of_file(pickle.len()))
+    }
+
     fn error(pickle: &[u8]) -> String {
-        unpickle(pickle).unwrap_err()
+        unpickled(pickle).unwrap_err()
     }
 
     #[test]
@@ -522,17 +597,29 @@ mod tests {
 
     #[test]
     fn nesting_and_sharing_cost_no_more_than_the_pickle_is_long() {
-        // A million lists, each in the other: no recursion takes them apart.
-        let mut deep = vec![b']'; 1_000_000];
-        deep.extend(vec![b'a'; 999_999]);
+        // Lists, each in the other: no recursion takes them apart.
+        let mut deep = vec![b']'; 300_000];
+        deep.extend(vec![b'a'; 299_999]);
         deep.push(b'.');
-        assert!(unpickle(&deep).is_ok());
+        assert!(unpickled(&deep).is_ok());
         // "A billion laughs": each tuple holds the one before twice.
         let mut laughs = b")q\x00".to_vec();
         laughs.extend(b"h\x00h\x00\x86q\x00".repeat(10_000));
         laughs.push(b'.');
-        assert!(unpickle(&laughs).is_ok());
-        assert!(error(&vec![b'N'; 3_000_000]).contains("more than 2097152 values"));
+        assert!(unpickled(&laughs).is_ok());
+        assert!(error(&vec![b'('; 3_000_000]).contains("more than 2097152 values"));
+        assert!(error(&vec![b'N'; 3_000_000]).contains("more memory than 64 MB and 4 times the file"));
+    }
+
+    #[test]
+    fn a_call_does_not_copy_what_it_is_given() {
+        let mut program = b"(".to_vec();
+        program.extend(b"K\x01".repeat(1000));
+        program.extend(b"tq\x00ctorch\nSize\nh\x00\x85R.");
+        let (unpickled, _) = unpickled(&program).unwrap();
+        let tuples = unpickled.values.0.iter().filter(|value| matches!(value, Value::Tuple(items) if items.len() > 1));
+        assert_eq!(tuples.count(), 1);
+        assert!(matches!(unpickled.value(unpickled.root), Value::Tuple(items) if items.len() == 1000));
     }
 
     #[test]
@@ -545,7 +632,7 @@ mod tests {
             (b"\x8a\x01\xfe.", -2),
             (b"\x8a\x05\x00\x00\x00\x00\x01.", 1 << 32),
         ] {
-            let (unpickled, length) = unpickle(pickle).unwrap();
+            let (unpickled, length) = unpickled(pickle).unwrap();
             assert!(matches!(unpickled.value(unpickled.root), Value::Int(number) if *number == expected), "{pickle:?}");
             assert_eq!(length, pickle.len());
         }

@@ -3,10 +3,11 @@
 use super::assemble::{Assembly, StorageAt};
 use super::pickle::unpickle;
 use crate::error::Checked;
+use crate::limits::Budget;
 use crate::state_dict::StateDict;
 use crate::zip_file::ZipFile;
 
-pub(crate) fn zip(zip: &ZipFile) -> Checked<StateDict> {
+pub(crate) fn zip(zip: &ZipFile, budget: &Budget) -> Checked<StateDict> {
     if zip.has("constants.pkl") {
         return Err("is a TorchScript program; save its state_dict() instead".to_owned());
     }
@@ -15,7 +16,7 @@ pub(crate) fn zip(zip: &ZipFile) -> Checked<StateDict> {
         return Err("was written on a big-endian machine".to_owned());
     }
     let pickle = &bytes[zip.stored("data.pkl")?];
-    let unpickled = unpickle(pickle).map_err(|reason| format!("data.pkl: {reason}"))?.0;
+    let unpickled = unpickle(pickle, budget).map_err(|reason| format!("data.pkl: {reason}"))?.0;
     let storage = |storage: &StorageAt| zip.stored(&format!("data/{}", storage.key));
-    Assembly { bytes: zip.bytes(), place_of: &storage }.state_dict(&unpickled)
+    Assembly { bytes: zip.bytes(), budget, place_of: &storage }.state_dict(&unpickled)
 }
