@@ -68,11 +68,18 @@ pub(crate) struct EpochOrder {
 }
 
 impl EpochOrder {
-    /// The order of this epoch, which is cut into batches of `global_batch`.
+    /// The order of this epoch, which is cut into batches of `global_batch` from position `first` on.
     ///
     /// With `repeats`, a batch holds each of its samples so many times, at random places: in a row they would be all on
     /// one rank, and mixed with the same image. The epoch is as long as ever: it sees fewer samples, in more forms.
-    pub fn new(labels: &[i64], sampling: Sampling, repeats: usize, global_batch: usize, seed: u64, epoch: u64) -> Self {
+    pub fn new(
+        labels: &[i64],
+        sampling: Sampling,
+        repeats: usize,
+        (global_batch, first): (usize, usize),
+        seed: u64,
+        epoch: u64,
+    ) -> Self {
         let samples = match sampling {
             Sampling::Shuffled => permutation(labels.len(), seed, epoch),
             Sampling::Balanced => balanced(labels, seed, epoch),
@@ -86,8 +93,9 @@ impl EpochOrder {
         let repeated = samples.iter().flat_map(|&sample| repeat_n(sample, repeats.max(1)));
         let mut draws: Vec<_> = repeated.take(samples.len()).map(&mut draw).collect();
         if repeats > 1 {
-            for (step, places) in draws.chunks_mut(global_batch).enumerate() {
-                shuffle(places, &mut stream(Stream::Places, seed, epoch, step as u64));
+            let rest = draws.get_mut(first..).unwrap_or_default();
+            for (step, places) in rest.chunks_mut(global_batch).enumerate() {
+                shuffle(places, &mut stream(Stream::Places, seed, epoch, (first / global_batch + step) as u64));
             }
         }
         Self { draws }
@@ -156,7 +164,7 @@ mod tests {
                 Sampling::Shuffled => permutation(length, seed, epoch),
                 Sampling::Balanced => balanced(&labels, seed, epoch),
             };
-            let order = EpochOrder::new(&labels, sampling, repeats, batch, seed, epoch);
+            let order = EpochOrder::new(&labels, sampling, repeats, (batch, 0), seed, epoch);
             for start in (0..length).step_by(batch) {
                 let positions = start..(start + batch).min(length);
                 let mut in_a_row: Vec<_> = positions.clone().map(|place| samples[place / repeats] as usize).collect();
@@ -179,7 +187,7 @@ mod tests {
     #[test]
     fn a_balanced_epoch_has_all_classes_alike() {
         let labels: Vec<i64> = (0..1000).map(|sample| i64::from(sample < 20)).collect(); // 20 of 1000
-        let order = EpochOrder::new(&labels, Sampling::Balanced, 1, 100, 5, 0);
+        let order = EpochOrder::new(&labels, Sampling::Balanced, 1, (100, 0), 5, 0);
         let rare = (0..1000).filter(|&position| order.at(position).sample() < 20).count();
         assert!((430..570).contains(&rare), "{rare} of 1000");
     }

@@ -9,12 +9,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A folder in which no run has written anything.
+    #[error("{}: no run has written anything there: neither metrics.jsonl nor evaluation.json", path.display())]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file is not what its name says.
     #[error("{}: line {line}: {reason}", path.display())]
@@ -29,6 +35,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the user has named something that is not there, or is something else (exit status 2).
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Malformed { .. } | Self::Nothing { .. } => true,
+        }
+    }
+
     /// For `map_err` on what was done with `path`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

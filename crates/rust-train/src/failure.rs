@@ -62,6 +62,7 @@ pub(crate) fn to_failure(error: &Error) -> Failure {
         cause.is::<Usage>()
             || cause.downcast_ref::<dataset::Error>().is_some_and(dataset::Error::is_bad_input)
             || cause.downcast_ref::<fetch::Error>().is_some_and(fetch::Error::is_bad_input)
+            || cause.downcast_ref::<report::Error>().is_some_and(report::Error::is_bad_input)
             || cause.is::<onnx::Error>()
     });
     Failure { message: format!("{error:#}"), exit_code: if is_bad_input { 2 } else { 1 } }

@@ -5,6 +5,21 @@ use std::path::Path;
 
 use anyhow::Context;
 
+/// What temporary names begin with.
+pub(crate) const TEMPORARY: &str = ".rust-train.";
+
+/// Removes what processes that were killed have left in `folder` under temporary names. Nobody else may be writing there.
+pub(crate) fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let is_leftover = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
+        if is_leftover && path.is_file() {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes `path` through `write`, which is given a temporary file's path: to the disk, then renamed. What was there
 /// before stays until then.
 pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -14,7 +29,7 @@ pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&Path) -> anyhow::Resu
             _ => Path::new("."),
         };
         let temporary = tempfile::Builder::new()
-            .prefix(".rust-train.")
+            .prefix(TEMPORARY)
             .suffix(".part")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)) // the umask takes its part
             .tempfile_in(folder)?;

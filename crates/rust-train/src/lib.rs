@@ -96,7 +96,7 @@ pub fn main_with(own: OwnModel) -> ExitCode {
 fn program(own: Option<OwnModel>) -> ExitCode {
     torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
-    let speaks = Launcher::detect().is_none_or(|launcher| launcher.task == 0);
+    let speaks = Launcher::speaks();
     let arguments: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::of(&arguments) {
         Ok(cli) => cli,
@@ -109,7 +109,7 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     };
     match &cli.command {
         Some(Command::Profile(args)) => return alone(profile::run(args)),
-        Some(Command::Report(args)) => return alone(args.runs.iter().try_for_each(|run| results::render(run))),
+        Some(Command::Report(args)) => return alone(args.runs.iter().try_for_each(|run| results::render_again(run))),
         _ => {}
     }
     let world = match World::init(WorldConfig { timeout: cli.timeout() }) {

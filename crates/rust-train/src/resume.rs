@@ -183,6 +183,15 @@ pub(crate) fn compare(plan: &Plan, began: &toml::Table) -> anyhow::Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
+    if began.get("model") != plan.fields.get("model") {
+        let name = |fields: &toml::Table| fields.get("model").and_then(|name| name.as_str()).unwrap_or("?").to_owned();
+        return Err(usage(format!(
+            "--resume: the run is of {}, and the model is {}; start a new run from its weights with --weights \
+             RUN/last.safetensors --weights-match partial",
+            name(began),
+            name(&plan.fields)
+        )));
+    }
     let list = changes.join("\n  ");
     if plan.run.allow_changed_plan {
         log::warn!("the plan is another than the one that the run began with:\n  {list}");

@@ -23,6 +23,30 @@ pub enum LaunchError {
         /// What to type instead.
         help: &'static str,
     },
+    /// Variables of a launcher that is not there.
+    #[error(
+        "{variable}={tasks} is set as if {launcher} had started {tasks} tasks, but MPI sees only this one, and no launcher \
+         runs above it: if it is left over from something else, type unset {variable}; else {help}"
+    )]
+    Leftover {
+        /// The variable that speaks of several tasks.
+        variable: &'static str,
+        /// How many.
+        tasks: usize,
+        /// The launcher that sets it.
+        launcher: &'static str,
+        /// What to type instead.
+        help: &'static str,
+    },
+    /// Several processes that MPI has not started, each of which would train alone.
+    #[error(
+        "torchrun started {tasks} processes (WORLD_SIZE={tasks}), and each would train alone: ranks come from MPI here; type \
+         mpirun -n {tasks}, or srun, in the place of torchrun"
+    )]
+    Torchrun {
+        /// How many.
+        tasks: usize,
+    },
     /// srun started Open MPI's ranks without a process manager's interface, and Open MPI ends such a program in MPI_Init
     /// with advice about building Slurm.
     #[error(
@@ -66,6 +90,8 @@ pub struct Launcher {
     pub tasks: usize,
     /// This task among them, from 0.
     pub task: usize,
+    /// The variable with the number of tasks.
+    variable: &'static str,
     help: &'static str,
 }
 
@@ -90,6 +116,29 @@ const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
         "SLURM_PROCID",
         "try srun --mpi=pmix (Open MPI) or srun --mpi=pmi2 (MPICH); srun --mpi=list shows what this Slurm has",
     ),
+    (TORCHRUN, "WORLD_SIZE", "RANK", "start it with mpirun or srun"),
+];
+
+const TORCHRUN: &str = "torchrun";
+
+/// What launchers' own processes are called, on the nodes where they start tasks.
+const PROCESSES: [&str; 16] = [
+    "mpirun",
+    "mpiexec",
+    "orterun",
+    "orted",
+    "prte",
+    "prun",
+    "hydra_",
+    "pmi_proxy",
+    "pmi-proxy",
+    "slurmstepd",
+    "srun",
+    "palsd",
+    "aprun",
+    "jsrun",
+    "torchrun",
+    "pt_elastic",
 ];
 
 impl Launcher {
@@ -101,9 +150,42 @@ impl Launcher {
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name| variable(name).and_then(|text| text.trim().parse().ok());
         LAUNCHERS.iter().find_map(|&(name, tasks, task, help)| {
-            Some(Self { name, tasks: number(tasks)?, task: number(task).unwrap_or(0), help })
+            Some(Self { name, tasks: number(tasks)?, task: number(task).unwrap_or(0), variable: tasks, help })
         })
     }
+
+    /// Whether this process should speak for all that the launcher started, as long as MPI cannot say who is who: the first
+    /// task, and whoever has a launcher's variables alone.
+    pub fn speaks() -> bool {
+        Self::detect().is_none_or(|launcher| launcher.task == 0 || !launcher.is_running())
+    }
+
+    /// Whether a launcher, or what may be one, is among the processes above this one.
+    fn is_running(&self) -> bool {
+        let is_launcher = |name: &str| {
+            PROCESSES.iter().any(|known| name.starts_with(known))
+                || (self.name == TORCHRUN && name.starts_with("python"))
+        };
+        ancestors().iter().any(|name| is_launcher(name))
+    }
+}
+
+/// The names of the processes above this one, as far as the system shows them.
+fn ancestors() -> Vec<String> {
+    let mut names = Vec::new();
+    let mut process = std::os::unix::process::parent_id();
+    while process > 1 && names.len() < 64 {
+        // "17 (name) S 1 …": a name may hold anything.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { break };
+        let Some(((_, name), rest)) =
+            stat.rsplit_once(") ").and_then(|(head, rest)| Some((head.split_once(" (")?, rest)))
+        else {
+            break;
+        };
+        names.push(name.to_owned());
+        process = rest.split(' ').nth(1).and_then(|parent| parent.parse().ok()).unwrap_or(0);
+    }
+    names
 }
 
 /// How many tasks the surrounding Slurm job has, where it has several and no launcher started this process: what it looks
@@ -181,8 +263,13 @@ fn library() -> String {
 
 pub(crate) fn refuse_singletons(size: usize) -> Result<(), LaunchError> {
     match Launcher::detect() {
-        Some(Launcher { name, tasks, help, .. }) if size == 1 && tasks > 1 => {
-            Err(LaunchError::Singleton { launcher: name, tasks, library: library(), help })
+        Some(launcher) if size == 1 && launcher.tasks > 1 => {
+            let Launcher { name, tasks, variable, help, .. } = launcher;
+            Err(match launcher.is_running() {
+                false => LaunchError::Leftover { variable, tasks, launcher: name, help },
+                true if name == TORCHRUN => LaunchError::Torchrun { tasks },
+                true => LaunchError::Singleton { launcher: name, tasks, library: library(), help },
+            })
         }
         _ => Ok(()),
     }
@@ -210,6 +297,12 @@ mod tests {
     }
 
     #[test]
+    fn the_processes_above_are_found() {
+        let parent = std::fs::read_to_string(format!("/proc/{}/comm", std::os::unix::process::parent_id())).unwrap();
+        assert_eq!(ancestors().first().map(String::as_str), Some(parent.trim_end()));
+    }
+
+    #[test]
     fn the_interface_is_known_by_its_variables() {
         let cases: &[(&[&str], _)] = &[
             (&[], ProcessManagement::Nothing),
@@ -233,6 +326,9 @@ mod tests {
                 Some(("Open MPI's mpirun", 8, 5)),
             ),
             (&[("OMPI_COMM_WORLD_SIZE", "many")], None),
+            (&[("WORLD_SIZE", "4"), ("RANK", "2")], Some(("torchrun", 4, 2))),
+            // A script that exports torchrun's variables, and starts with MPI's launcher all the same.
+            (&[("WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_SIZE", "1")], Some(("Open MPI's mpirun", 1, 0))),
         ];
         for (variables, expected) in cases {
             let got = Launcher::from_variables(|name| {

@@ -159,28 +159,36 @@ impl Loader {
 
     /// Batches in an epoch, the same on every rank.
     pub fn steps_per_epoch(&self) -> usize {
+        self.steps_of(self.images.len())
+    }
+
+    fn steps_of(&self, samples: usize) -> usize {
         match self.config.last_batch {
-            LastBatch::Drop => self.images.len() / self.config.global_batch,
-            LastBatch::Short => self.images.len().div_ceil(self.config.global_batch),
+            LastBatch::Drop => samples / self.config.global_batch,
+            LastBatch::Short => samples.div_ceil(self.config.global_batch),
         }
     }
 
-    /// This rank's part of the training batches of `epoch`, shuffled and augmented, from batch `first_step` on: an epoch
-    /// goes on in its middle without doing the rest again.
-    pub fn train(&self, epoch: u64, first_step: usize) -> Batches {
+    /// This rank's part of the training batches of `epoch`, shuffled and augmented, from its `first` position on: an epoch
+    /// goes on in its middle without doing the rest again, with another batch too.
+    pub fn train(&self, epoch: u64, first: usize) -> Batches {
         let LoaderConfig { global_batch, seed, sampling, repeats, .. } = self.config;
-        let order = EpochOrder::new(self.images.labels(), sampling, repeats, global_batch, seed, epoch);
+        let order = EpochOrder::new(self.images.labels(), sampling, repeats, (global_batch, first), seed, epoch);
         let length = self.images.len();
-        let global = move |step: usize| step * global_batch..((step + 1) * global_batch).min(length);
+        let global = move |step: usize| {
+            let start = first + step * global_batch;
+            start..(start + global_batch).min(length)
+        };
         let augmentation = self.config.augmentation;
         let maker = self.maker(augmentation, epoch, move |position| order.at(position));
         let shard = self.shard;
         let (side, mix) = (self.config.side, augmentation.mix);
         let make = move |step: usize| {
-            let mixture = draw_mixture(mix, side, &mut stream(Stream::Mix, seed, epoch, step as u64));
+            let mixture =
+                draw_mixture(mix, side, &mut stream(Stream::Mix, seed, epoch, (first / global_batch + step) as u64));
             maker.make(shard.of(global(step)), mixture.map(|mixture| (mixture, global(step))))
         };
-        Batches::start(first_step..self.steps_per_epoch(), Arc::new(make))
+        Batches::start(0..self.steps_of(length.saturating_sub(first)), Arc::new(make))
     }
 
     /// The samples that [`evaluate`](Self::evaluate) gives, in order.

@@ -130,7 +130,7 @@ proptest! {
             let mut steps: Vec<(Vec<u8>, Vec<i64>, Vec<i64>, Option<f64>)> = Vec::new();
             for rank in 0..ranks {
                 let loader = Loader::new(Arc::clone(&images), Shard::new(rank, ranks), config.clone());
-                for (step, batch) in loader.train(epoch, first_step).map(Result::unwrap).enumerate() {
+                for (step, batch) in loader.train(epoch, first_step * global_batch).map(Result::unwrap).enumerate() {
                     steps.resize(steps.len().max(step + 1), Default::default());
                     let joined = &mut steps[step];
                     joined.0.extend_from_slice(&batch.pixels);
@@ -185,12 +185,27 @@ fn a_short_last_batch_is_a_step_on_every_rank() {
 
 #[test]
 fn an_epoch_can_start_in_its_middle() {
-    let pixels = |first_step| {
+    let pixels = |first_step: usize| {
         let loader = Loader::new(images(), Shard::new(0, 2), config());
-        loader.train(1, first_step).map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
+        loader.train(1, first_step * 6).map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
     };
     assert_eq!(pixels(0)[2..], pixels(2));
     assert_eq!(pixels(0)[1..], pixels(1));
+}
+
+#[test]
+fn an_epoch_goes_on_with_another_batch() {
+    let loader = |batch: usize| {
+        let pixels = (0..30u8).flat_map(|number| [number; 48]).collect();
+        let images = Arc::new(ImageSet::from_memory(pixels, (0..30).collect(), 4));
+        let augmentation = Augmentation { flip: true, ..Augmentation::NONE };
+        Loader::new(images, Shard::WHOLE, LoaderConfig { augmentation, seed: 7, ..LoaderConfig::new(batch, 4) })
+    };
+    let labels = |batches: Batches| batches.flat_map(|batch| batch.unwrap().labels).collect::<Vec<_>>();
+    let whole = labels(loader(6).train(3, 0));
+    assert_eq!(labels(loader(4).train(3, 6)), whole[6..30]);
+    assert_eq!(labels(loader(7).train(3, 12)), whole[12..26], "the rest fills no batch");
+    assert_eq!(labels(loader(7).train(3, 30)), [0; 0]);
 }
 
 #[test]
@@ -201,7 +216,7 @@ fn another_side_is_the_same_samples_smaller() {
     let augmentation = Augmentation { crop: Crop::Padded { padding: 2 }, ..Augmentation::NONE };
     let loader = Loader::new(images, Shard::new(1, 2), LoaderConfig { augmentation, ..LoaderConfig::new(4, 8) });
     let smaller = loader.at_side(4);
-    let labels = |loader: &Loader| loader.train(2, 1).flat_map(|batch| batch.unwrap().labels).collect::<Vec<_>>();
+    let labels = |loader: &Loader| loader.train(2, 4).flat_map(|batch| batch.unwrap().labels).collect::<Vec<_>>();
     assert_eq!(labels(&smaller), labels(&loader));
     for batch in smaller.train(2, 0).map(Result::unwrap) {
         assert_eq!((batch.side, batch.pixels.len()), (4, 2 * 4 * 4 * 3));

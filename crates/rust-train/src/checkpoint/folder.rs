@@ -143,7 +143,7 @@ impl Checkpoints {
     }
 
     /// Removes all but the newest `keep`.
-    pub(super) fn prune(&self, keep: usize) -> anyhow::Result<()> {
+    pub(crate) fn prune(&self, keep: usize) -> anyhow::Result<()> {
         self.list().iter().skip(keep.max(1)).try_for_each(|(_, path)| remove(path))
     }
 

@@ -84,6 +84,11 @@ impl State {
         let mut state: Self = serde_json::from_slice(bytes)?;
         if form == 1 {
             state.position = position::of_steps(&state)?;
+            // It stood there whatever the optimizer was, and meant nothing to others.
+            let momentum = state.plan.get("momentum").and_then(toml::Value::as_float);
+            if state.plan.get("optimizer").and_then(toml::Value::as_str) != Some("sgd") || momentum == Some(0.0) {
+                state.plan.remove("nesterov");
+            }
         }
         Ok(state)
     }
@@ -117,6 +122,10 @@ impl Checkpoint {
     /// The model that the run is about: the moving average, where there is one.
     fn run_model(&self) -> &Tensors {
         if self.ema.is_empty() { &self.model } else { &self.ema }
+    }
+
+    fn into_run_model(self) -> Tensors {
+        if self.ema.is_empty() { self.model } else { self.ema }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensors)> {

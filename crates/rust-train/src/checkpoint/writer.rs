@@ -8,12 +8,13 @@ use anyhow::Context;
 
 use super::best::{BEST_MODEL, LAST_MODEL};
 use super::{BEST, BestModel, Checkpoint, Checkpoints};
-use crate::files::write_whole;
+use crate::files::{TEMPORARY, write_whole};
 
 /// A checkpoint on the disk.
 #[derive(Debug)]
 pub(crate) struct Saved {
     pub path: PathBuf,
+    pub step: usize,
     /// How long writing took.
     pub took: Duration,
 }
@@ -25,18 +26,33 @@ pub(crate) struct Writer {
     keep: usize,
     /// As the last checkpoint left it.
     best: BestModel,
+    /// The step of the newest checkpoint that is on the disk.
+    saved: Option<usize>,
     under_way: Option<JoinHandle<(anyhow::Result<Saved>, BestModel)>>,
 }
 
 impl Writer {
     /// For the run in `run`, of which the newest `keep` checkpoints stay.
     pub(crate) fn new(run: &Path, keep: usize) -> Self {
-        Self { run: run.to_owned(), keep, best: BestModel::default(), under_way: None }
+        Self { run: run.to_owned(), keep, best: BestModel::default(), saved: None, under_way: None }
     }
 
-    /// The run goes on from a checkpoint whose best model has this hash.
-    pub(crate) fn knows_best(&mut self, hash: Option<String>) {
+    /// The run goes on from the checkpoint of a `step`, whose best model has this hash.
+    pub(crate) fn goes_on(&mut self, step: usize, hash: Option<String>) {
+        self.saved = Some(step);
         self.best.hash = hash;
+    }
+
+    /// The step of the newest checkpoint that is on the disk.
+    pub(crate) fn saved(&self) -> Option<usize> {
+        self.saved
+    }
+
+    /// Keeps the model of a `checkpoint` that is not written, where it is the best so far: the next one carries it along.
+    pub(crate) fn keep_best(&mut self, checkpoint: Checkpoint) {
+        if checkpoint.state.is_best {
+            self.best.unsaved = Some(checkpoint.into_run_model());
+        }
     }
 
     /// Whether one is still being written.
@@ -66,6 +82,9 @@ impl Writer {
         let Some(thread) = self.under_way.take() else { return Ok(None) };
         let (saved, best) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.best = best;
+        if let Ok(Saved { step, .. }) = saved {
+            self.saved = Some(step);
+        }
         saved.map(Some)
     }
 }
@@ -90,7 +109,7 @@ fn write(run: &Path, keep: usize, checkpoint: &Checkpoint, best: &mut BestModel)
         best.unsaved = None;
     }
     checkpoints.prune(keep)?;
-    Ok(Saved { path, took: start.elapsed() })
+    Ok(Saved { path, step: state.position.step, took: start.elapsed() })
 }
 
 /// Gives the file `model` another name, in the place of what had it before: a hard link, or a copy on file systems
@@ -100,7 +119,7 @@ pub(super) fn publish(model: &Path, name: &Path) -> anyhow::Result<()> {
         let folder = name.parent().unwrap_or(Path::new("."));
         let mut temporary = tempfile::Builder::new();
         let temporary = temporary
-            .prefix(".rust-train.")
+            .prefix(TEMPORARY)
             .make_in(folder, |temporary| std::fs::hard_link(model, temporary))?
             .into_temp_path();
         // Leaves the temporary name where `name` is this very file already; dropping it does not.

@@ -17,6 +17,8 @@ pub(crate) struct Lines {
     /// Bytes of whole lines in the file.
     length: u64,
     waiting: Vec<u8>,
+    /// Whether it has been said that the file is not where it was.
+    said_lost: bool,
 }
 
 impl Lines {
@@ -24,7 +26,7 @@ impl Lines {
         let path = folder.join("metrics.jsonl");
         let file =
             File::options().append(true).create_new(true).open(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { path, file, length: 0, waiting: Vec::new() })
+        Ok(Self { path, file, length: 0, waiting: Vec::new(), said_lost: false })
     }
 
     /// Goes on with what is there, cut back to what was written when `steps` steps and `epochs` epochs were done.
@@ -37,7 +39,12 @@ impl Lines {
         }
         let path = folder.join("metrics.jsonl");
         let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if steps > 0 {
+                    log::warn!("{}: is not there; the record begins anew after step {steps}", path.display());
+                }
+                String::new()
+            }
             read => read.with_context(|| path.display().to_string())?,
         };
         let is_done = |line: &&str| match serde_json::from_str(line) {
@@ -46,9 +53,11 @@ impl Lines {
             _ => false, // cut off by a kill
         };
         let kept: String = text.lines().filter(is_done).flat_map(|line| [line, "\n"]).collect();
-        write_whole(&path, |file| Ok(std::fs::write(file, &kept)?))?;
+        if kept != text || kept.is_empty() {
+            write_whole(&path, |file| Ok(std::fs::write(file, &kept)?))?;
+        }
         let file = File::options().append(true).open(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { path, file, length: kept.len() as u64, waiting: Vec::new() })
+        Ok(Self { path, file, length: kept.len() as u64, waiting: Vec::new(), said_lost: false })
     }
 
     /// Writes `lines`, in one call. Where that fails, it says so once, and they wait for the next call.
@@ -58,15 +67,39 @@ impl Lines {
             serde_json::to_writer(&mut self.waiting, line)?;
             self.waiting.push(b'\n');
         }
-        match self.settle() {
+        match self.flush() {
             Err(error) if all_is_well => log::warn!("{error:#}; the run goes on, and tries again later"),
             _ => {}
+        }
+        if let (Err(error), false) = (self.refuse_lost(), self.said_lost) {
+            log::warn!("{error:#}; the run goes on, and will have failed at its end");
+            self.said_lost = true;
         }
         Ok(())
     }
 
     /// Writes down what waits.
+    ///
+    /// # Errors
+    /// The disk does not take it, or the record is not where it was.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        self.refuse_lost()
+    }
+
+    /// Whether the record is where whoever looks for it will look.
+    fn refuse_lost(&self) -> anyhow::Result<()> {
+        let there = std::fs::metadata(&self.path).map(|metadata| metadata.len());
+        anyhow::ensure!(
+            there.is_ok_and(|length| length >= self.length),
+            "{}: was removed, moved or replaced while the run was writing to it, so its record is not whole",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    /// Writes down what waits.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -85,6 +118,33 @@ impl Lines {
 mod tests {
     use super::*;
     use report::StepLine;
+
+    #[test]
+    fn a_record_that_is_gone_is_missed() {
+        let line = [StepLine { step: 3, loss: 0.5, lr: 0.1 }];
+        let spoil: [fn(&Path); 3] = [
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| std::fs::rename(path, path.with_extension("old")).unwrap(),
+            |path| std::fs::write(path, "").unwrap(),
+        ];
+        for spoil in spoil {
+            let folder = tempfile::tempdir().unwrap();
+            let mut lines = Lines::create(folder.path()).unwrap();
+            lines.write(&line).unwrap();
+            lines.settle().unwrap();
+            spoil(&folder.path().join("metrics.jsonl"));
+            lines.write(&line).unwrap();
+            let error = lines.settle().unwrap_err().to_string();
+            assert!(error.contains("metrics.jsonl: was removed, moved or replaced"), "{error}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (root.path().join("run"), root.path().join("moved"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut lines = Lines::create(&folder).unwrap();
+        std::fs::rename(&folder, &elsewhere).unwrap();
+        lines.write(&line).unwrap();
+        assert!(lines.settle().is_err() && !folder.exists());
+    }
 
     #[test]
     fn a_run_that_goes_on_forgets_what_it_will_do_again() {

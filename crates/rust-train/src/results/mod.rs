@@ -59,7 +59,7 @@ impl Results {
         if goes_on.is_some() {
             match Run::read(folder) {
                 Ok(run) => environment = run.environment,
-                Err(error) => log::warn!("what was known of this run's past is lost: {error}"),
+                Err(error) => log::warn!("what was known of this run's past is lost: {:#}", anyhow::Error::from(error)),
             }
         }
         environment.sittings.push(sitting);
@@ -89,13 +89,15 @@ impl Results {
         }
     }
 
-    /// Writes down an epoch, which has ended after `steps` steps of the run, and what its evaluation on `val` found.
+    /// Writes down an epoch, which has ended after `steps` steps of the run, and what its evaluation on `val` found; of the
+    /// run's last epoch all of it at once, before its last checkpoint says that nothing is left to do.
     pub(crate) fn write_epoch(
         &mut self,
         line: EpochLine,
         steps: usize,
         tally: Tally,
         val: &Loader,
+        is_last: bool,
     ) -> anyhow::Result<()> {
         self.lines.write(&[line])?;
         let scalars = [
@@ -108,13 +110,18 @@ impl Results {
         ];
         self.write_scalars(scalars.map(|(tag, value)| (steps, tag, value)));
         self.unwritten = Some((line.epoch, tally));
-        if Instant::now() >= self.next_refresh {
+        if is_last || Instant::now() >= self.next_refresh {
             self.refresh(val);
         }
         Ok(())
     }
 
     /// Writes down what a full disk has not taken so far.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        self.lines.flush()
+    }
+
+    /// The same; and the record must be where it was.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
         self.lines.settle()
     }
@@ -154,6 +161,14 @@ pub(crate) fn render(folder: &Path) -> anyhow::Result<()> {
         write(folder, "metrics.csv", || Ok(report::csv(epochs)))?;
     }
     write(folder, "report.html", || Ok(report::page(&run)))
+}
+
+/// The same for a folder that the user names.
+pub(crate) fn render_again(folder: &Path) -> anyhow::Result<()> {
+    if folder.is_dir() && !["metrics.jsonl", "evaluation.json"].iter().any(|name| folder.join(name).exists()) {
+        return Err(report::Error::Nothing { path: folder.to_owned() }.into());
+    }
+    render(folder)
 }
 
 /// Writes an evaluation by itself into `folder`, with a page that shows it.
@@ -215,7 +230,7 @@ mod tests {
         };
         let mut tally = Tally::default();
         tally.add(&Tensor::from_slice2(&[[2.0f32, 0.0], [1.0, 0.0]]), &[0, 1], 0).unwrap();
-        results.write_epoch(line, epoch * 2, tally, &loader()).unwrap();
+        results.write_epoch(line, epoch * 2, tally, &loader(), epoch == 2).unwrap();
     }
 
     fn classes() -> Vec<String> {

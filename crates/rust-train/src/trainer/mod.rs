@@ -387,6 +387,9 @@ impl Trainer<'_> {
             communication_wait: pace.communication_wait,
             elapsed_seconds: self.elapsed(),
         };
+        let mut after = self.position.clone();
+        self.course.score(&mut after);
+        let is_last = self.course.is_over(&after);
         let Self { results, val, position, .. } = self;
         let written = results.as_mut().map_or(Ok(()), |results| {
             log::info!(
@@ -397,7 +400,7 @@ impl Trainer<'_> {
                 line.top1 * 100.0,
                 line.top5 * 100.0,
             );
-            results.write_epoch(line, position.step, tally, val)
+            results.write_epoch(line, position.step, tally, val, is_last)
         });
         agree(self.world, written)
     }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow};
 use report::Sitting;
 use tch::{Kind, Tensor};
+use world::Reduction;
 
 use super::Trainer;
 use crate::agreement::Stop;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
 use crate::evaluate::{Scores, show};
 use crate::failure::{Ending, agree, usage};
+use crate::files;
 use crate::results::{self, Results};
 use crate::step::AVERAGE;
 
@@ -29,23 +31,23 @@ impl Trainer<'_> {
             Ok(saved) => saved.into_iter().for_each(|saved| self.agreement.note_save(saved.took)),
             Err(error) => log::warn!("{error:#}; the run goes on, and tries again later"),
         }
-        writer.start(checkpoint);
+        // Whoever went on from a checkpoint that is ahead of the record would never write the lines between.
+        match self.results.as_mut().map_or(Ok(()), Results::flush) {
+            Ok(()) => writer.start(checkpoint),
+            Err(error) => {
+                log::warn!("{error:#}; until that is written no checkpoint is saved");
+                writer.keep_best(checkpoint);
+            }
+        }
         Ok(())
     }
 
     /// Saves where the run stands, to the disk, because it is to stop. Collective.
     pub(super) fn save_and_wait(&mut self, stop: Stop) -> anyhow::Result<()> {
         let checkpoint = self.checkpoint(true, false)?;
-        let saved = self.writer.as_mut().zip(checkpoint).map(|(writer, checkpoint)| {
-            if let Err(error) = writer.finish() {
-                log::warn!("{error:#}");
-            }
-            writer.start(checkpoint);
-            writer.finish()
-        });
+        let saved = self.write_and_wait(checkpoint);
         let recorded = self.results.as_mut().map_or(Ok(()), Results::settle);
-        let saved =
-            agree(self.world, saved.transpose().map(Option::flatten).and_then(|saved| recorded.map(|()| saved)))?;
+        let saved = agree(self.world, saved.and_then(|saved| recorded.map(|()| saved)))?;
         if let Some(Saved { path, .. }) = saved {
             log::info!(
                 "{} after step {}; saved {}; go on with --resume auto --output {}",
@@ -60,7 +62,18 @@ impl Trainer<'_> {
 
     /// The end: waits until everything is on the disk. Collective.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
-        agree(self.world, self.writer.as_mut().map_or(Ok(None), Writer::finish))?;
+        if let Some(Err(error)) = self.writer.as_mut().map(Writer::finish) {
+            log::warn!("{error:#}; it is tried again");
+        }
+        // A disk that was full when the last checkpoint came may not be any more.
+        let step = self.position.step;
+        let mut is_missing = [u8::from(self.writer.as_ref().is_some_and(|writer| writer.saved() != Some(step)))];
+        self.world.control().all_reduce(&mut is_missing, Reduction::Max)?;
+        if is_missing[0] == 1 {
+            let checkpoint = self.checkpoint(true, false)?;
+            let saved = self.write_and_wait(checkpoint);
+            agree(self.world, saved)?;
+        }
         agree(self.world, self.results.as_mut().map_or(Ok(()), Results::settle))?;
         if self.world.rank() == 0 {
             log::info!(
@@ -72,6 +85,17 @@ impl Trainer<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Writes the record, and then rank 0's checkpoint, to the disk.
+    fn write_and_wait(&mut self, checkpoint: Option<Checkpoint>) -> anyhow::Result<Option<Saved>> {
+        let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(None) };
+        if let Err(error) = writer.finish() {
+            log::warn!("{error:#}");
+        }
+        self.results.as_mut().map_or(Ok(()), Results::flush)?;
+        writer.start(checkpoint);
+        writer.finish()
     }
 
     /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. `is_best`: its
@@ -143,6 +167,7 @@ impl Trainer<'_> {
         if !self.course.is_phase_start(&state.position) {
             self.stepper.rehearse(self.plan.pictures.image_size)?;
         }
+        let keeps_optimizer = self.keeps_optimizer(&state);
         let mut restore = || -> anyhow::Result<()> {
             checkpoint::restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
             if let Some(average) = &mut self.stepper.ema {
@@ -161,14 +186,15 @@ impl Trainer<'_> {
                     checkpoint::restore(&self.stepper.buffers(), &own).context("this rank's buffers")?;
                 }
             }
-            self.stepper.load_state(&checkpoint::tensors(&optimizer), state.scaler)?;
+            let optimizer = if keeps_optimizer { checkpoint::tensors(&optimizer) } else { Vec::new() };
+            self.stepper.load_state(&optimizer, state.scaler)?;
             Ok(())
         };
         let restored = restore();
         agree(self.world, restored)?;
         self.position = state.position;
         if let Some(writer) = &mut self.writer {
-            writer.knows_best(state.best_model);
+            writer.goes_on(self.position.step, state.best_model);
         }
         // A run that was to end in the middle of an epoch, and is to go further now, does not count that epoch.
         if !self.course.is_over(&self.position) {
@@ -183,6 +209,20 @@ impl Trainer<'_> {
             log::info!("goes on after step {step}, in epoch {}{ranks}", epoch + 1);
         }
         Ok(())
+    }
+
+    /// Whether what the optimizer of the checkpoint remembers is of use to this one; where not, this says so.
+    fn keeps_optimizer(&self, state: &State) -> bool {
+        let name = |plan: &toml::Table| plan.get("optimizer").and_then(|name| name.as_str()).map(str::to_owned);
+        let (then, now) = (name(&state.plan), name(&self.plan.fields));
+        if then == now {
+            return true;
+        }
+        if self.world.rank() == 0 {
+            let [then, now] = [then, now].map(Option::unwrap_or_default);
+            log::warn!("the optimizer is {now}, and was {then}: what it remembers of earlier steps begins anew");
+        }
+        false
     }
 
     fn refuse_other_data(&self, state: &State) -> anyhow::Result<()> {
@@ -203,7 +243,10 @@ impl Trainer<'_> {
         let (step, epochs) = (self.position.step, self.position.scored_epochs());
         let open = || -> anyhow::Result<Results> {
             if goes_on {
-                Checkpoints::of_run(self.output).cut_back(step)?;
+                let checkpoints = Checkpoints::of_run(self.output);
+                checkpoints.cut_back(step)?;
+                checkpoints.prune(self.plan.run.keep_checkpoints)?;
+                files::remove_leftovers(self.output)?;
             }
             Results::open(self.output, goes_on.then_some((step, epochs)), sitting, self.sizes.classes.clone())
         };
