@@ -85,7 +85,7 @@ impl Store {
         let mirror = env::var(MIRROR).ok().filter(|text| !text.is_empty());
         // An address of a folder: with a name behind it, it is an address of a file.
         let mirror = mirror.map(|text| format!("{}/_", text.trim_end_matches('/')).parse()).transpose()?;
-        Ok(Self { folder: folder.map_or_else(user_folder, Path::to_owned), mirror, offline, limits })
+        Ok(Self { folder: folder.map_or_else(user_cache::folder, Path::to_owned), mirror, offline, limits })
     }
 
     /// Where the file of `request` lies, or will lie.
@@ -315,12 +315,6 @@ fn sidecar(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".sha256");
     name.into()
-}
-
-fn user_folder() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    cache.unwrap_or_else(env::temp_dir).join("rust-train")
 }
 
 #[cfg(test)]

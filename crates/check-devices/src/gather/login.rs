@@ -121,9 +121,7 @@ fn libraries_of_ldd(output: &str) -> (BTreeMap<String, String>, Vec<String>) {
 
 /// Names of the files in rust-train's store.
 fn stored_weights() -> Option<Vec<String>> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
-    let entries = fs::read_dir(cache.join("rust-train")).ok()?;
+    let entries = fs::read_dir(user_cache::folder()).ok()?;
     Some(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
