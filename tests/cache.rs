@@ -1,13 +1,15 @@
 //! The dataset cache of a job, and what can befall it: nothing half-built is ever used, nobody hangs.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use multi_rank_tests::{Mpirun, Outcome, announced_pid, binary, can_make_nodes};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Signal, geteuid, kill_process};
 
 const CACHE: &str = "pictures/.rust-train/pixels-16-bilinear-as-stored.h5";
 const FLAGS: &str = "--data pictures --image-size 16";
@@ -202,6 +204,130 @@ fn pictures_that_lie_where_nobody_may_write() {
     assert!(stderr.contains("cannot be written to; the cache goes to"), "{stderr}");
     assert!(!root.path().join(CACHE).exists());
     assert_eq!(fs::read_dir(root.path().join("home/rust-train")).unwrap().count(), 1);
+}
+
+/// Runs `rust-train` in `folder` as somebody who is not root, with `folder/home` as the home.
+fn as_somebody(folder: &Path, cache_home: Option<&str>, arguments: &str) -> Output {
+    let mut command = if geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary("rust-train"));
+        command
+    } else {
+        Command::new(binary("rust-train"))
+    };
+    command.args(arguments.split(' ')).current_dir(folder).env("HOME", folder.join("home"));
+    match cache_home {
+        Some(path) => command.env("XDG_CACHE_HOME", path),
+        None => command.env_remove("XDG_CACHE_HOME"),
+    };
+    command.output().expect("setpriv is part of util-linux")
+}
+
+#[test]
+fn a_stale_cache_in_somebody_elses_folder() {
+    let root = pictures(40, 10);
+    let folder = root.path();
+    run(1, folder, &format!("cache {FLAGS}")).expect_success();
+    let mode = |path: &str, mode| fs::set_permissions(folder.join(path), Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(folder.join("home")).unwrap();
+    for (path, bits) in [(".", 0o755), ("home", 0o777), ("pictures", 0o555), ("pictures/.rust-train", 0o555)] {
+        mode(path, bits);
+    }
+    let flags = format!("cache {FLAGS}");
+    let said = |output: &Output| {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        stderr
+    };
+    let own = folder.join("home/.cache/rust-train");
+
+    // A current one is used as it is.
+    let stderr = said(&as_somebody(folder, None, &flags));
+    assert!(stderr.contains("reusing the dataset cache") && stderr.contains(CACHE), "{stderr}");
+    assert!(!own.exists());
+
+    // A stale one is left, and the user's own takes its place.
+    let before = fs::read(folder.join(CACHE)).unwrap();
+    fs::write(folder.join("pictures/train/ant/000.png"), fs::read(folder.join("bee.png")).unwrap()).unwrap();
+    for cache_home in [None, Some(""), Some(".")] {
+        let stderr = said(&as_somebody(folder, cache_home, &flags));
+        let lines: Vec<_> = stderr.lines().filter(|line| line.contains("; the cache goes to ")).collect();
+        assert!(matches!(lines[..], [line] if line.contains(CACHE) && line.contains("have changed since")), "{stderr}");
+        let how = if cache_home.is_none() { "building the dataset cache" } else { "reusing the dataset cache" };
+        assert!(stderr.contains(how) && stderr.contains("home/.cache/rust-train/pictures-"), "{stderr}");
+    }
+    let explain = as_somebody(folder, None, &format!("{flags} --explain"));
+    assert_eq!(explain.status.code(), Some(0), "{explain:?}");
+    assert_eq!(fs::read_dir(&own).unwrap().count(), 1);
+    assert_eq!(fs::read(folder.join(CACHE)).unwrap(), before);
+
+    // One that this user may not even read is nobody's business, wherever it lies.
+    fs::remove_dir_all(&own).unwrap();
+    mode(CACHE, 0o000);
+    for bits in [0o555, 0o777] {
+        mode("pictures/.rust-train", bits);
+        let stderr = said(&as_somebody(folder, None, &flags));
+        assert!(stderr.contains("home/.cache/rust-train/pictures-"), "{stderr}");
+    }
+    mode("pictures", 0o755); // so that it can be removed
+    mode("pictures/.rust-train", 0o755);
+}
+
+/// `text` with a byte that is not UTF-8 for each `?`.
+fn odd(text: &str) -> OsString {
+    OsString::from_vec(text.bytes().map(|byte| if byte == b'?' { 0xe9 } else { byte }).collect())
+}
+
+#[test]
+fn names_may_be_any_bytes() {
+    let root = pictures(40, 30);
+    let place = |path: &str| root.path().join("pictures").join(odd(path));
+    fs::rename(place("train/ant/000.png"), place("train/ant/caf?.png")).unwrap();
+    fs::rename(place("val/ant/001.png"), place("val/ant/caf?.png")).unwrap();
+    fs::rename(place("train/bee"), place("train/b?e")).unwrap();
+    fs::rename(place("val/bee"), place("val/b?e")).unwrap();
+    fs::write(place("train/ant/no?.png"), "no picture").unwrap();
+    for format in ["pixels", "encoded"] {
+        let outcome =
+            run(3, root.path(), &format!("{TRAIN}-{format} --cache-format {format} --on-bad-image skip --model lenet"));
+        outcome.expect_success();
+        assert!(outcome.stderr.contains("train/ant/no\u{fffd}.png: "), "{outcome:?}");
+        assert!(outcome.stderr.contains("60 training and 4 validation pictures of 2 classes"), "{outcome:?}");
+    }
+    fs::remove_file(place("train/ant/no?.png")).unwrap();
+    run(2, root.path(), &format!("{TRAIN} --cache-format none --model lenet")).expect_success();
+
+    let model = "--model lenet --image-size 16 --weights out/last.safetensors";
+    let eval = run(2, root.path(), &format!("eval --data pictures {model} --output scores --json"));
+    eval.expect_success();
+    assert!(eval.stdout.contains(r"b\\xe9e"), "the class, in JSON: {eval:?}");
+    run(1, root.path(), &format!("eval --data pictures {model} --logits logits")).expect_success();
+    assert!(fs::read_to_string(root.path().join("logits")).unwrap().contains("val/ant/caf\u{fffd}.png"));
+    for json in ["", " --json"] {
+        let predict = run(1, root.path(), &format!("predict pictures/val {model}{json}"));
+        predict.expect_success();
+        assert!(predict.stdout.contains("val/ant/caf\u{fffd}.png"), "{predict:?}");
+        assert!(predict.stdout.contains("val/b\u{fffd}e/000.png"), "{predict:?}");
+    }
+
+    // The folder itself: its cache can be built; a run's flags are text, and a link has another name.
+    let folder = odd("pictur?s");
+    fs::rename(root.path().join("pictures"), root.path().join(&folder)).unwrap();
+    let with = |arguments: &str| {
+        let words = arguments.split(' ').map(|word| if word == "FOLDER" { folder.clone() } else { word.into() });
+        launcher(2, root.path()).run(&binary("rust-train"), words)
+    };
+    for format in ["pixels", "encoded"] {
+        let flags = format!("cache --data FOLDER --image-size 16 --cache-format {format}");
+        with(&flags).expect_success();
+        with(&flags).expect_success();
+    }
+    let refused = with(&TRAIN.replace("pictures", "FOLDER"));
+    assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
+    assert!(refused.error_lines()[0].contains("give a link with another name"), "{refused:?}");
+    std::os::unix::fs::symlink(&folder, root.path().join("pictures")).unwrap();
+    let outcome = run(2, root.path(), &format!("{TRAIN}-link --model lenet"));
+    assert!(outcome.expect_success().stderr.contains("reusing the dataset cache"), "{outcome:?}");
 }
 
 #[test]

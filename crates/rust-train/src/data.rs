@@ -17,7 +17,7 @@ pub(crate) fn prepare(world: &World, pictures: &Pictures, cores: usize, least: u
         (Source::Digits, _) => embedded(world, pictures.classes.as_deref())?,
         (Source::Hdf5(path), _) => agree(world, Dataset::of_hdf5(path).map_err(Into::into))?,
         (Source::Folder(root), None) => uncached(world, pictures, root)?,
-        (Source::Folder(root), Some(spec)) => cache::open_or_build(world, pictures, spec, root, cores)?,
+        (Source::Folder(root), Some(spec)) => cache::open_or_build(world, pictures, spec, root, cores)?.0,
     };
     agree(world, refuse_too_small(&dataset.train, least))?;
     Ok(dataset)

@@ -1,6 +1,7 @@
 //! The verb `eval`: how good a model is on a folder of pictures. The ranks share the pictures; each is seen once.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use dataset::Listing;
 use layout::Shard;
@@ -20,7 +21,8 @@ use crate::results;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pictures {
     classes: Vec<String>,
-    files: Vec<(PathBuf, i64)>,
+    /// Paths of any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
+    files: Vec<(OsString, i64)>,
 }
 
 /// Evaluates as the flags say, and prints the scores. Collective.
@@ -57,7 +59,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
 
 /// Prints the scores, and writes them down where that was asked for.
 fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tally) -> anyhow::Result<()> {
-    let path = |index: &usize| pictures.files[*index].0.as_path();
+    let path = |index: &usize| Path::new(&pictures.files[*index].0);
     let without_pictures = |indices: &[usize]| indices.iter().map(|index| (text(path(index)), None)).collect();
     let with_pictures = |indices: &[usize]| {
         let shown = |index| (text(path(index)), predictor.thumbnail(path(index)));
@@ -77,7 +79,8 @@ fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tal
 /// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
     let listing = Listing::scan(data, None)?;
-    let files = listing.val.iter().map(|sample| (listing.root.join(&sample.path), sample.class as i64)).collect();
+    let files =
+        listing.val.iter().map(|sample| (listing.root.join(&sample.path).into(), sample.class as i64)).collect();
     Ok(Pictures { classes: listing.classes, files })
 }
 
@@ -94,10 +97,11 @@ fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> 
 }
 
 /// A line for each picture: file, label, logits.
-fn rows(logits: &Tensor, batch: &[(PathBuf, i64)], data: &Path) -> anyhow::Result<Vec<String>> {
+fn rows(logits: &Tensor, batch: &[(OsString, i64)], data: &Path) -> anyhow::Result<Vec<String>> {
     let classes = logits.size()[1] as usize;
     let values = Vec::<f32>::try_from(logits.contiguous().view(-1))?;
     let rows = values.chunks(classes).zip(batch).map(|(values, (file, label))| {
+        let file = Path::new(file);
         let file = file.strip_prefix(data).unwrap_or(file).display();
         let values: Vec<_> = values.iter().map(|value| format!("{value:.6}")).collect();
         format!("{file}\t{label}\t{}\n", values.join("\t"))

@@ -1,5 +1,6 @@
 //! The verb `predict`: which classes a model sees in pictures.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use tch::{Kind, Tensor};
 use world::World;
 
 use crate::cli::PredictArgs;
+use crate::evaluate::text;
 use crate::failure::usage;
 use crate::inference::{Predictor, list, one_rank};
 use crate::output::print;
@@ -14,7 +16,8 @@ use crate::output::print;
 /// What a model sees in a picture, likeliest first.
 #[derive(Debug, Serialize)]
 struct Prediction {
-    image: PathBuf,
+    /// The path, as text.
+    image: String,
     classes: Vec<Guess>,
 }
 
@@ -33,7 +36,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     if args.top == 0 {
         return Err(usage("--top: must be at least 1"));
     }
-    let files: Vec<PathBuf> = list(world, || files(&args.images))?;
+    let files: Vec<_> = list(world, || files(&args.images))?;
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
     for batch in files.chunks(predictor.batch) {
         let logits = predictor.logits(batch)?;
@@ -49,20 +52,20 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
 }
 
 /// The files that are named, and those in folders that are named, sorted.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<OsString>> {
     let mut files = Vec::new();
     for path in paths {
         let unreadable = |error: &dyn std::fmt::Display| usage(format!("{}: {error}", path.display()));
         if !path.is_dir() {
             path.metadata().map_err(|error| unreadable(&error))?;
-            files.push(path.clone());
+            files.push(path.clone().into());
             continue;
         }
         let before = files.len();
         for entry in walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true) {
             let entry = entry.map_err(|error| unreadable(&error))?;
             if entry.file_type().is_file() && dataset::is_picture(entry.path()) {
-                files.push(entry.into_path());
+                files.push(entry.into_path().into());
             }
         }
         if files.len() == before {
@@ -72,26 +75,26 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn predictions(logits: &Tensor, files: &[PathBuf], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {
+fn predictions(logits: &Tensor, files: &[OsString], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {
     let top = top.min(classes.len());
     let (values, indices) = logits.softmax(-1, Kind::Double).topk(top as i64, 1, true, true);
     let values = Vec::<f64>::try_from(values.contiguous().view(-1))?;
     let indices = Vec::<i64>::try_from(indices.contiguous().view(-1))?;
     let guesses = values.chunks(top).zip(indices.chunks(top));
-    let prediction = |(image, (values, indices)): (&PathBuf, (&[f64], &[i64]))| {
+    let prediction = |(image, (values, indices)): (&OsString, (&[f64], &[i64]))| {
         let guess = |(&probability, &label): (&f64, &i64)| Guess {
             class: classes[label as usize].clone(),
             label: label as usize,
             probability,
         };
-        Prediction { image: image.clone(), classes: values.iter().zip(indices).map(guess).collect() }
+        Prediction { image: text(image.as_ref()), classes: values.iter().zip(indices).map(guess).collect() }
     };
     Ok(files.iter().zip(guesses).map(prediction).collect())
 }
 
 fn table(prediction: &Prediction) -> String {
     let width = prediction.classes.iter().map(|guess| guess.class.chars().count()).max().unwrap_or(0);
-    let mut text = format!("{}\n", prediction.image.display());
+    let mut text = format!("{}\n", prediction.image);
     for guess in &prediction.classes {
         text += &format!("  {:width$}  {:5.1} %\n", guess.class, guess.probability * 100.0);
     }
@@ -106,7 +109,7 @@ mod tests {
     fn the_likeliest_classes_come_first_with_their_share() {
         let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
         let classes = ["ant", "bee", "cat"].map(str::to_owned);
-        let files = ["a.png", "b.png"].map(PathBuf::from);
+        let files = ["a.png", "b.png"].map(OsString::from);
         let found = predictions(&logits, &files, &classes, 2).unwrap();
         insta::assert_snapshot!(found.iter().map(table).collect::<String>(), @r"
         a.png
@@ -126,7 +129,7 @@ mod tests {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
         let found = files(&[folder.path().to_owned()]).unwrap();
-        assert_eq!(found, ["a.JPG", "b.png"].map(|name| folder.path().join(name)));
+        assert_eq!(found, ["a.JPG", "b.png"].map(|name| folder.path().join(name).into_os_string()));
         let error = files(&[folder.path().join("no.png")]).unwrap_err();
         assert!(error.is::<crate::failure::Usage>() && error.to_string().contains("no.png: "), "{error}");
     }

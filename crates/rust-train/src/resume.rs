@@ -1,6 +1,7 @@
 //! `--resume`: what a run goes on with. One rank looks and reads; all ranks get the same.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -29,7 +30,7 @@ pub(crate) struct Beginning {
 /// What rank 0 found, for all ranks.
 #[derive(Debug, Serialize, Deserialize)]
 struct Discovery {
-    output: String,
+    output: OsString,
     goes_on: bool,
     /// The names of the checkpoint's files.
     files: Vec<String>,
@@ -50,7 +51,7 @@ pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<Beginning> {
     let mut held = None;
     let discovery = world.from_rank_zero("looking for a checkpoint", || {
         let Taken { folder, goes_on, found } = take(plan).map_err(|error| to_failure(&error))?;
-        let mut discovery = Discovery { output: run_directory::text(folder.path())?, goes_on, files: Vec::new() };
+        let mut discovery = Discovery { output: folder.path().into(), goes_on, files: Vec::new() };
         if let Some((run, mut found)) = found {
             tell(&found);
             if !plan.eval_only {

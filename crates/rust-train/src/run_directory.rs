@@ -1,11 +1,13 @@
 //! The folder with a run's results: found or made, and held, before anything else is done.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use world::{Failure, World};
+use world::World;
 
 use crate::failure::{to_failure, usage};
 use crate::plan::Plan;
@@ -191,11 +193,6 @@ impl Drop for Lock {
     }
 }
 
-/// The folder's name in the form that travels between ranks.
-pub(crate) fn text(path: &Path) -> Result<String, Failure> {
-    path.to_str().map(str::to_owned).ok_or_else(|| Failure::usage(format!("{}: is not UTF-8", path.display())))
-}
-
 /// Makes the folder `output`, or where there is none, a new one of this name below the folder of runs, for what is no
 /// training run. Collective; rank 0 makes it, all ranks learn its name.
 pub(crate) fn create_named(world: &World, output: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
@@ -206,9 +203,9 @@ pub(crate) fn create_named(world: &World, output: Option<&Path>, name: &str) -> 
         };
         let mut folder = made.map_err(|error| to_failure(&error))?;
         folder.is_new = false; // it stays
-        text(folder.path()).map(String::into_bytes)
+        Ok(folder.path().as_os_str().as_bytes().to_vec())
     })?;
-    Ok(PathBuf::from(String::from_utf8(bytes)?))
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
 }
 
 /// The name of the folder of a run that is given none.

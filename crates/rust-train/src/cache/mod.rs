@@ -3,7 +3,10 @@
 mod verb;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -29,7 +32,8 @@ const NAMED: usize = 10;
 #[derive(Debug, Serialize, Deserialize)]
 struct Identity {
     fingerprint: String,
-    path: PathBuf,
+    /// Any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
+    path: OsString,
 }
 
 /// What the leader has while the others write their shares.
@@ -39,7 +43,8 @@ struct Leading {
 }
 
 /// Opens the cache of the pictures below `root`, on every rank. Where it is not current, the ranks that reach it build
-/// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Collective.
+/// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Gives its path
+/// too. Collective.
 ///
 /// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete.
 pub(crate) fn open_or_build(
@@ -48,16 +53,17 @@ pub(crate) fn open_or_build(
     spec: Spec,
     root: &Path,
     cores: usize,
-) -> anyhow::Result<Dataset> {
+) -> anyhow::Result<(Dataset, PathBuf)> {
     let listing = OnceLock::new();
     let scan = || listing.get_or_init(|| list(pictures, root)).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the pictures", || {
         let fingerprint = spec.fingerprint(scan()?);
-        let path = cache_path(root, pictures, &spec);
+        let path = cache_path(root, pictures, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
         serde_json::to_vec(&Identity { fingerprint, path }).map_err(Failure::new)
     })?)?;
     let Identity { fingerprint, path } = &identity;
+    let path = Path::new(path);
     let scope = match (pictures.cache_scope, path.parent()) {
         (Some(scope), _) => scope,
         (None, Some(folder)) => world.scope_of(folder)?,
@@ -120,7 +126,7 @@ pub(crate) fn open_or_build(
     if world.rank() == 0 {
         report_skipped(path);
     }
-    Ok(dataset)
+    Ok((dataset, path.to_owned()))
 }
 
 /// Writes this rank's share of the pictures.
@@ -146,12 +152,13 @@ fn write_share(
 
 /// The pictures that any rank had to skip, on every rank.
 fn gather(channel: &Channel, bad: &[BadPicture]) -> anyhow::Result<Vec<BadPicture>> {
-    let rows: Vec<_> = bad.iter().map(|bad| (bad.split.name(), bad.index, &bad.path, &bad.reason)).collect();
+    let row = |bad: &BadPicture| (bad.split.name(), bad.index, bad.path.clone().into_os_string(), bad.reason.clone());
+    let rows: Vec<_> = bad.iter().map(row).collect();
     let mut all = Vec::new();
     for text in channel.all_gather_text(&serde_json::to_string(&rows)?)? {
-        for (split, index, path, reason) in serde_json::from_str::<Vec<(String, usize, PathBuf, String)>>(&text)? {
+        for (split, index, path, reason) in serde_json::from_str::<Vec<(String, usize, OsString, String)>>(&text)? {
             let split = Split::ALL.into_iter().find(|other| other.name() == split).context("an unknown split")?;
-            all.push(BadPicture { split, index, path, reason });
+            all.push(BadPicture { split, index, path: path.into(), reason });
         }
     }
     Ok(all)
@@ -171,9 +178,15 @@ fn report_skipped(path: &Path) {
     }
 }
 
-/// Where the cache of the folder `root` lies: in the folder that the user named, beside the pictures, or where those
-/// cannot be written to, in the user's own cache folder.
-fn cache_path(root: &Path, pictures: &Pictures, spec: &Spec) -> PathBuf {
+/// Where the cache of the folder `root` lies: in the folder that the user named, beside the pictures, or where there is
+/// neither a current one nor could this user put one, in the user's own cache folder. `fingerprint` is asked for only
+/// where it matters whether the one beside the pictures is current.
+fn cache_path<E>(
+    root: &Path,
+    pictures: &Pictures,
+    spec: &Spec,
+    fingerprint: impl FnOnce() -> Result<String, E>,
+) -> Result<PathBuf, E> {
     let file = format!("{}.h5", spec.settings().replace(' ', "-"));
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
@@ -181,20 +194,43 @@ fn cache_path(root: &Path, pictures: &Pictures, spec: &Spec) -> PathBuf {
     let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
     let elsewhere = format!("{name}-{hash:016x}-{file}");
     if let Some(folder) = &pictures.cache {
-        return folder.join(elsewhere);
+        return Ok(folder.join(elsewhere));
     }
     let beside = whole.join(".rust-train");
     let path = beside.join(&file);
-    let can_be_written =
-        || whole.is_dir() && std::fs::create_dir_all(&beside).is_ok() && tempfile::tempfile_in(&beside).is_ok();
-    if path.exists() || can_be_written() {
-        return path;
+    if whole.is_dir() && can_replace(&beside, &path) {
+        return Ok(path);
     }
-    let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let user = user.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    let user = user.unwrap_or_else(std::env::temp_dir);
-    log::info!("{} cannot be written to; the cache goes to {}", whole.display(), user.display());
-    user.join("rust-train").join(elsewhere)
+    let mut unusable = String::new();
+    if path.exists() {
+        let reason = match cache::open(&path, &fingerprint()?, spec.decoding) {
+            Ok(Found::Current(_)) => return Ok(path),
+            Ok(Found::Stale(reason)) => reason,
+            Ok(Found::Nothing) => "it is gone".to_owned(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        };
+        unusable = format!("the dataset cache {} cannot be used: {reason}; ", path.display());
+    }
+    let user = user_cache::folder();
+    log::info!("{unusable}{} cannot be written to; the cache goes to {}", whole.display(), user.display());
+    Ok(user.join(elsewhere))
+}
+
+/// Whether this user can put a file at `path` in `folder`, in the place of one that is perhaps there, and see what is
+/// there now.
+fn can_replace(folder: &Path, path: &Path) -> bool {
+    let is_hidden = || File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    std::fs::create_dir_all(folder).is_ok()
+        && tempfile::tempfile_in(folder).is_ok()
+        && !is_hidden()
+        && !is_kept(folder, path, rustix::process::geteuid().as_raw())
+}
+
+/// Whether the file at `path` can be replaced by its owner and by the folder's alone, and the `user` is neither: the
+/// sticky bit, as `/tmp` has it.
+fn is_kept(folder: &Path, path: &Path, user: u32) -> bool {
+    let (Ok(folder), Ok(file)) = (folder.metadata(), path.symlink_metadata()) else { return false };
+    folder.mode() & 0o1000 != 0 && user != 0 && folder.uid() != user && file.uid() != user
 }
 
 /// FNV-1a, 64 bits: a stable short name for a path.
@@ -208,4 +244,25 @@ fn path_bytes(path: &Path) -> Vec<u8> {
 
 fn bytes_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn in_a_sticky_folder_a_file_is_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.h5");
+        let mode = |mode| std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let (owner, other) = (folder.path().metadata().unwrap().uid(), 4_000_000_000);
+        mode(0o1777);
+        assert!(!is_kept(folder.path(), &path, other), "there is no file");
+        std::fs::write(&path, "").unwrap();
+        assert!(is_kept(folder.path(), &path, other));
+        assert!(!is_kept(folder.path(), &path, owner) && !is_kept(folder.path(), &path, 0));
+        mode(0o777);
+        assert!(!is_kept(folder.path(), &path, other));
+    }
 }

@@ -29,15 +29,18 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     };
     let (pictures, spec, root) = agree(world, plan())?;
     if !(args.verify || args.explain || args.summary) {
-        let dataset = open_or_build(world, &pictures, spec, &root, cores::per_rank(world)?)?;
+        let (dataset, path) = open_or_build(world, &pictures, spec, &root, cores::per_rank(world)?)?;
         if world.rank() == 0 {
-            log::info!("{} holds {}", cache_path(&root, &pictures, &spec).display(), sizes(&dataset));
+            log::info!("{} holds {}", path.display(), sizes(&dataset));
         }
         return Ok(());
     }
     world.from_rank_zero("looking at the dataset cache", || {
         let look = || match (args.verify, args.explain) {
-            (true, _) => verify(world, &cache_path(&root, &pictures, &spec)),
+            (true, _) => {
+                let fingerprint = || Ok::<_, anyhow::Error>(spec.fingerprint(&list(&pictures, &root)?));
+                verify(world, &cache_path(&root, &pictures, &spec, fingerprint)?)
+            }
             (_, true) => explain(&pictures, &spec, &root),
             (false, false) => summarize(&pictures, &spec, &root),
         };
@@ -62,7 +65,7 @@ fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
 
 fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
     let listing = list(pictures, root)?;
-    let path = cache_path(root, pictures, spec);
+    let path = cache_path(root, pictures, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
     let reasons = cache::explain(&path, &listing, spec);
     for reason in &reasons {
         println!("{reason}");
@@ -76,7 +79,7 @@ fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> 
 
 fn summarize(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
     let listing = list(pictures, root)?;
-    let path = cache_path(root, pictures, spec);
+    let path = cache_path(root, pictures, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
     let (dataset, skipped) = match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
         Found::Current(dataset) => (*dataset, cache::skipped(&path)?),
         Found::Nothing | Found::Stale(_) => {

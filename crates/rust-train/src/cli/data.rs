@@ -22,8 +22,8 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
     pub cache_format: CacheFormat,
 
-    /// Folder for the cache (one HDF5 file). Default: beside the pictures, or where that cannot be written, in the
-    /// user's cache folder
+    /// Folder for the cache (one HDF5 file). Default: beside the pictures, or where there is no current one and none can
+    /// be written, in the user's cache folder
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub cache: Option<PathBuf>,
 

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::Context;
-
 use crate::cli::{Cli, TrainArgs, command};
+use crate::failure::usage;
 use crate::files;
 
 /// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
@@ -46,8 +45,18 @@ pub(super) const FREE_TO_CHANGE: [&str; 25] = [
 pub(crate) const PLAN_FILE: &str = "plan.toml";
 
 /// The flags as a table: what a recipe says. Flags without a value are not in it.
+///
+/// # Errors
+/// A path that is not UTF-8, which is what TOML is.
 pub(crate) fn table(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
-    toml::Table::try_from(flags).context("writing the flags as TOML")
+    toml::Table::try_from(flags).map_err(|error| {
+        let reason = error.to_string();
+        usage(format!(
+            "the flags of a run are kept in {PLAN_FILE}, and one of them cannot be written there: {}; give a link with \
+             another name",
+            reason.trim()
+        ))
+    })
 }
 
 /// The flags that decide about the result: what a run that goes on must have again.
