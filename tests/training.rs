@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use multi_rank_tests::{Mpirun, Outcome, binary, can_make_nodes};
+use multi_rank_tests::{Mpirun, Outcome, announced_pid, binary, can_make_nodes};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
@@ -192,4 +193,27 @@ fn nodes_share_a_cache_or_build_their_own() {
     let own = launcher.node_local(&local, "64m").run(&binary("rust-train"), flags.split(' '));
     own.expect_success();
     assert_eq!(built(&own), 2, "{own:?}");
+}
+
+#[test]
+fn nobody_gets_threads_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = "--model lenet --epochs 1000 --loader-threads 100000 --output out";
+    let launcher = Mpirun::new(2).directory(folder.path()).variable("RAYON_NUM_THREADS", "50000");
+    let mut job = launcher.start(&binary("rust-train"), flags.split(' '));
+    let stderr = job.wait_until(|stderr| stderr.contains("epoch 1:"));
+    // At most so many on this machine, and libtorch's and MPI's own.
+    let most = 2 * 4 * std::thread::available_parallelism().map_or(1, usize::from) + 100;
+    for rank in 0..2 {
+        let pid = announced_pid(rank, &stderr).unwrap().as_raw_nonzero();
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
+        assert!(threads <= most, "{threads} threads of rank {rank}");
+    }
+    kill_process(announced_pid(0, &stderr).unwrap(), Signal::TERM).unwrap();
+    let outcome = job.wait();
+    assert_eq!(outcome.status, Some(75), "stopped: {outcome:?}");
+    for flag in ["--loader-threads 100000: ", "RAYON_NUM_THREADS 50000: "] {
+        let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains(flag)).collect();
+        assert!(matches!(lines[..], [line] if line.contains("for each core that this rank may use")), "{outcome:?}");
+    }
 }

@@ -266,7 +266,7 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 500, value_name = "STEPS", help_heading = "Machine")]
     pub compare_replicas: usize,
 
-    /// Threads that prepare batches, per rank. Default: the cores the rank may use
+    /// Threads that prepare batches, per rank; at most four for each core the rank may use. Default: one for each
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub loader_threads: Option<usize>,
 

@@ -122,6 +122,7 @@ fn program(own: Option<OwnModel>) -> ExitCode {
         }
     };
     logging::init(&world);
+    cores::limit_shared_threads(&world);
     let result = run(&cli, &arguments, &world, own.as_ref());
     match failure::settle(&world, result) {
         Outcome::Done(ending) => world.finalize(ending.exit_code()),

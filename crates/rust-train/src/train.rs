@@ -127,6 +127,9 @@ pub(crate) fn set_up(world: &World, plan: &Plan) -> anyhow::Result<(Device, usiz
     let device = agree(world, device::select(&plan.device, world))?;
     let cores = cores::per_rank(world)?;
     announce::announce(world, device, cores)?;
+    if let (Some(asked), 0) = (plan.loader_threads, world.rank()) {
+        cores::warn_of_threads("--loader-threads", asked, cores);
+    }
     tch::set_num_threads(cores as i32);
     seed::init(plan.training.seed, plan.training.deterministic);
     set_tf32(plan.training.tf32)?;
@@ -145,7 +148,7 @@ pub(crate) fn loader_config(plan: &Plan, cores: usize, device: Device) -> Loader
         repeats: plan.repeats,
         last_batch: LastBatch::Drop,
         seed: plan.training.seed,
-        threads: plan.loader_threads.unwrap_or(cores),
+        threads: cores::loader_threads(plan.loader_threads, cores),
         allocate: device::batch_memory(device),
     }
 }
