@@ -191,7 +191,7 @@ bool dense(const at::Tensor& x) {
   return x.is_contiguous() || (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast));
 }
 
-bool on_cpu(const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat; }
+bool on_cpu(const at::Tensor& x) { return te_dense(x) && x.is_cpu() && x.scalar_type() == at::kFloat; }
 
 }  // namespace
 
@@ -199,15 +199,16 @@ extern "C" {
 
 // Whether te_batch_norm takes these; `residual` may be null.
 bool te_batch_norm_takes(const at::Tensor* x, const at::Tensor* residual) {
-  if (!te_has_avx2() || !on_cpu(*x) || x->dim() < 2 || x->numel() == 0 || !dense(*x)) return false;
-  return !residual || (on_cpu(*residual) && residual->sizes() == x->sizes() && residual->strides() == x->strides());
+  TE_ASK(te_has_avx2() && on_cpu(*x) && x->dim() >= 2 && x->numel() > 0 && dense(*x) &&
+         (!residual ||
+          (on_cpu(*residual) && residual->sizes() == x->sizes() && residual->strides() == x->strides())))
 }
 
 // `out` becomes a new tensor. `residual` may be null.
-char* te_batch_norm(at::Tensor* const* input_weight_bias_mean_var, const at::Tensor* residual, double momentum,
-                    double eps, double lower, double upper, at::Tensor** out) {
+char* te_batch_norm(te_list input_weight_bias_mean_var, const at::Tensor* residual, double momentum, double eps,
+                    double lower, double upper, at::Tensor** out) {
   TE_CATCH({
-    auto t = te_tensors(input_weight_bias_mean_var, 5);
+    auto t = te_tensors(input_weight_bias_mean_var, 5, "tensors of a BatchNorm");
     TORCH_CHECK(te_batch_norm_takes(&t[0], residual), "BatchNorm wants dense single precision on the CPU, got ",
                 t[0].toString(), " of ", t[0].sizes());
     for (int i = 1; i < 5; ++i) {

@@ -14,7 +14,7 @@
 
 namespace {
 
-at::Device device(int index) { return index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, c10::DeviceIndex(index)); }
+at::Device device(int index) { return index == -1 ? at::Device(at::kCPU) : at::Device(at::kCUDA, te_device(index)); }
 
 }  // namespace
 
@@ -79,7 +79,7 @@ char* te_rng_set_state(int index, at::Tensor* state) {
   TE_CATCH({
     auto generator = at::globalContext().defaultGenerator(device(index));
     std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_state(*state);
+    generator.set_state(te_tensor(state));
   })
 }
 
@@ -91,9 +91,10 @@ struct te_memory {
 
 char* te_memory_stats(int index, te_memory* out) {
   TE_CATCH({
+    const auto device = te_device(index);
     auto* allocator = at::getDeviceAllocator(at::kCUDA);
-    auto stats = allocator->getDeviceStats(c10::DeviceIndex(index));
-    auto [free, total] = allocator->getMemoryInfo(c10::DeviceIndex(index));
+    auto stats = allocator->getDeviceStats(device);
+    auto [free, total] = allocator->getMemoryInfo(device);
     const auto& allocated = stats.allocated_bytes[0];  // 0 is the sum over all pools
     const auto& reserved = stats.reserved_bytes[0];
     *out = {allocated.current, allocated.peak, reserved.current, reserved.peak, stats.num_alloc_retries, stats.num_ooms,
@@ -102,15 +103,18 @@ char* te_memory_stats(int index, te_memory* out) {
 }
 
 char* te_memory_reset_peak(int index) {
-  TE_CATCH(at::getDeviceAllocator(at::kCUDA)->resetPeakStats(c10::DeviceIndex(index)))
+  TE_CATCH({
+    const auto device = te_device(index);
+    at::getDeviceAllocator(at::kCUDA)->resetPeakStats(device);
+  })
 }
 
 // Moves the 4-dimensional ones among `tensors` to N×H×W×C in memory (or back), in place: shapes stay as they are.
-char* te_set_channels_last(at::Tensor* const* tensors, size_t count, bool channels_last) {
+char* te_set_channels_last(te_list tensors, bool channels_last) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-    for (auto& tensor : te_tensors(tensors, count)) {
+    for (auto& tensor : te_tensors(tensors)) {
       if (tensor.dim() != 4) continue;
       // A copy even where the tensor counts as being in this format: 1×1 filters count as both, but gradients come with
       // the strides of one.
@@ -121,15 +125,15 @@ char* te_set_channels_last(at::Tensor* const* tensors, size_t count, bool channe
 
 // A copy of the 4-dimensional `tensor` in N×H×W×C in memory, or the tensor itself where it is so already.
 char* te_to_channels_last(at::Tensor* tensor, at::Tensor** out) {
-  TE_CATCH(*out = new at::Tensor(tensor->contiguous(at::MemoryFormat::ChannelsLast)))
+  TE_CATCH(*out = new at::Tensor(te_tensor(tensor).contiguous(at::MemoryFormat::ChannelsLast)))
 }
 
 // The xor of the bit patterns of each tensor's elements, as one row of i64.
-char* te_hash(at::Tensor* const* tensors, size_t count, at::Tensor** out) {
+char* te_hash(te_list tensors, at::Tensor** out) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     std::vector<at::Tensor> hashes;
-    for (auto& tensor : te_tensors(tensors, count)) {
+    for (auto& tensor : te_tensors(tensors)) {
       hashes.push_back(at::hash_tensor(tensor.detach().flatten()).view(at::kLong));
     }
     *out = new at::Tensor(at::stack(hashes));

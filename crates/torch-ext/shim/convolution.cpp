@@ -94,11 +94,15 @@ at::Tensor weight_gradient(const at::Tensor& x, const at::Tensor& dy, const at::
   return gradient;
 }
 
+// More than any picture has pixels in a row: sums of sizes stay far from overflowing.
+constexpr int64_t LARGEST_PADDING = 1 << 20;
+
 // Whether weight_gradient takes these.
 bool takes(const at::Tensor& x, const at::Tensor& weight, int64_t padding) {
-  return te_has_avx2() && dense_pictures(x) && weight.is_cpu() && weight.scalar_type() == at::kFloat &&
-         weight.dim() == 4 && weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3 &&
-         weight.size(0) % 4 == 0 && weight.size(1) % 8 == 0 && x.size(2) + 2 * padding >= 3 &&
+  return te_has_avx2() && te_dense(x) && te_dense(weight) && dense_pictures(x) && weight.is_cpu() &&
+         weight.scalar_type() == at::kFloat && weight.dim() == 4 && weight.numel() > 0 &&
+         weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) % 4 == 0 &&
+         weight.size(1) % 8 == 0 && padding < LARGEST_PADDING && x.size(2) + 2 * padding >= 3 &&
          x.size(3) + 2 * padding >= 3;
 }
 
@@ -133,14 +137,15 @@ extern "C" {
 
 // Whether te_convolution is faster than libtorch's, and takes these.
 bool te_convolution_pays(const at::Tensor* x, const at::Tensor* weight, int64_t stride, int64_t padding) {
-  return !te_has_avx512() && at::GradMode::is_enabled() && weight->requires_grad() && stride > 0 &&
-         !at::autocast::is_autocast_enabled(at::kCPU) && !torch::jit::tracer::isTracing() && takes(*x, *weight, padding);
+  TE_ASK(!te_has_avx512() && at::GradMode::is_enabled() && te_dense(*weight) && weight->requires_grad() && stride > 0 &&
+         padding >= 0 && !at::autocast::is_autocast_enabled(at::kCPU) && !torch::jit::tracer::isTracing() &&
+         takes(*x, *weight, padding))
 }
 
 // Without bias. `out` becomes a new tensor.
-char* te_convolution(at::Tensor* const* input_weight, int64_t stride, int64_t padding, at::Tensor** out) {
+char* te_convolution(te_list input_weight, int64_t stride, int64_t padding, at::Tensor** out) {
   TE_CATCH({
-    auto t = te_tensors(input_weight, 2);
+    auto t = te_tensors(input_weight, 2, "tensors of a convolution");
     TORCH_CHECK(stride > 0 && padding >= 0 && takes(t[0], t[1], padding),
                 "a convolution of 3×3 wants pictures in dense single precision with channels last on a CPU with AVX2, 8 "
                 "input channels or a multiple and 4 output channels or a multiple; got ", t[0].toString(), " of ",

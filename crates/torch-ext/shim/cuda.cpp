@@ -16,7 +16,7 @@ char* te_process_group_nccl(te_store* store, int rank, int size, int device, int
   TE_CATCH({
     // The device of this rank is the current one from here on: whoever allocates without naming a device must not make
     // a context on device 0.
-    c10::cuda::set_device(c10::DeviceIndex(device));
+    c10::cuda::set_device(te_device(device));
     // A collective that fails or takes too long aborts its communicator and ends the process, instead of hanging.
     setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1", /*overwrite=*/0);
     auto options = c10d::ProcessGroupNCCL::Options::create();
@@ -26,7 +26,7 @@ char* te_process_group_nccl(te_store* store, int rank, int size, int device, int
     group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL,
                       c10::intrusive_ptr<c10d::Backend>(backend));
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::NCCL);
-    group->setBoundDeviceId(at::Device(at::kCUDA, c10::DeviceIndex(device)));
+    group->setBoundDeviceId(at::Device(at::kCUDA, te_device(device)));
     *out = new te_process_group{group};
   })
 }
@@ -43,7 +43,7 @@ struct te_device_properties {
 
 char* te_device_properties_get(int device, te_device_properties* out) {
   TE_CATCH({
-    const auto* properties = at::cuda::getDeviceProperties(c10::DeviceIndex(device));
+    const auto* properties = at::cuda::getDeviceProperties(te_device(device));
     static_assert(sizeof(out->name) == sizeof(properties->name), "CUDA's names have 256 bytes");
     std::memcpy(out->name, properties->name, sizeof(out->name));
     out->major = properties->major;

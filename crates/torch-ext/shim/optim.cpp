@@ -34,14 +34,13 @@ at::Tensor safe_ratio(const at::Tensor& numerator, const at::Tensor& denominator
 
 extern "C" {
 
-// Tensors of one optimizer step: `count` of each. A list that a rule does not use is null.
+// Tensors of one optimizer step. A list that a rule does not use is empty; the others are as long as `params`.
 struct te_step {
-  at::Tensor* const* params;
-  at::Tensor* const* grads;
-  at::Tensor* const* first;   // momentum, or the mean of gradients
-  at::Tensor* const* second;  // the mean of squared gradients
-  at::Tensor* const* steps;   // steps taken before this one, as scalars of single precision
-  size_t count;
+  te_list params;
+  te_list grads;
+  te_list first;   // momentum, or the mean of gradients
+  te_list second;  // the mean of squared gradients
+  te_list steps;   // steps taken before this one, as scalars of single precision
   double lr;
   double weight_decay;
 };
@@ -50,17 +49,61 @@ struct te_step {
 
 namespace {
 
-// What Adam and its kin work on.
-struct Moments {
+// Whether both have the same shape and type, on the same device.
+bool same_kind(const at::Tensor& a, const at::Tensor& b) {
+  return te_dense(b) && a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type() && a.device() == b.device();
+}
+
+// Whether element i of two tensors of the same shape lies at the same place. Where a dimension has one element, its stride
+// means nothing.
+bool same_order(const at::Tensor& a, const at::Tensor& b) {
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) > 1 && a.stride(d) != b.stride(d)) return false;
+  }
+  return true;
+}
+
+// The tensors of a step. libtorch's fused kernels go through the memory of all lists side by side, as far as the parameters
+// reach, and on the CPU check nothing of it: so it is checked here.
+struct Tensors {
   std::vector<at::Tensor> params, grads, first, second, steps;
+
+  // `moments` of first and second are wanted.
+  Tensors(const te_step& step, int moments, bool counts)
+      : params(te_tensors(step.params)),
+        grads(te_tensors(step.grads, params.size(), "gradients")),
+        first(te_tensors(step.first, moments > 0 ? params.size() : 0, "first moments")),
+        second(te_tensors(step.second, moments > 1 ? params.size() : 0, "second moments")),
+        steps(te_tensors(step.steps, counts ? params.size() : 0, "counts of steps")) {
+    TORCH_CHECK(!params.empty(), "a step of no parameters");
+    for (size_t i = 0; i < params.size(); ++i) {
+      const auto& param = params[i];
+      TORCH_CHECK(te_dense(param) && param.is_non_overlapping_and_dense(), "parameter ", i, " of ", param.sizes(),
+                  " has gaps or overlaps in memory");
+      TORCH_CHECK(same_kind(param, grads[i]), "the gradient of parameter ", i, " is ", grads[i].toString(), " of ",
+                  grads[i].sizes(), ", the parameter ", param.toString(), " of ", param.sizes());
+      if (!same_order(param, grads[i])) grads[i] = at::empty_like(param).copy_(grads[i]);
+      for (auto* list : {&first, &second}) {
+        if (list->empty()) continue;
+        auto& moment = (*list)[i];
+        TORCH_CHECK(same_kind(param, moment) && moment.is_non_overlapping_and_dense(), "a moment of parameter ", i,
+                    " is ", moment.toString(), " of ", moment.sizes(), ", the parameter ", param.toString(), " of ",
+                    param.sizes());
+        TORCH_CHECK(same_order(param, moment), "parameter ", i, " of ", param.sizes(),
+                    " lies in another order than its moments: its memory format was changed after the first step");
+      }
+      TORCH_CHECK(!counts || (te_dense(steps[i]) && steps[i].numel() == 1 && steps[i].scalar_type() == at::kFloat &&
+                              steps[i].device() == param.device()),
+                  "the count of steps of parameter ", i, " is no single number of single precision beside it");
+    }
+  }
 };
 
-// The tensors of `step`, with this step counted.
-Moments next_moments(const te_step& step) {
-  auto list = [&](at::Tensor* const* handles) { return te_tensors(handles, step.count); };
-  Moments moments{list(step.params), list(step.grads), list(step.first), list(step.second), list(step.steps)};
-  at::_foreach_add_(moments.steps, 1);
-  return moments;
+// What Adam and its kin work on, with this step counted.
+Tensors next_moments(const te_step& step) {
+  Tensors tensors(step, /*moments=*/2, /*counts=*/true);
+  at::_foreach_add_(tensors.steps, 1);
+  return tensors;
 }
 
 }  // namespace
@@ -70,9 +113,7 @@ extern "C" {
 char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_step) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto params = te_tensors(step->params, step->count);
-    auto grads = te_tensors(step->grads, step->count);
-    auto buffers = step->first ? te_tensors(step->first, step->count) : std::vector<at::Tensor>();
+    auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/momentum == 0.0 ? 0 : 1, /*counts=*/false);
     at::_fused_sgd_(params, grads, buffers, step->weight_decay, momentum, step->lr, /*dampening=*/0.0, nesterov,
                     /*maximize=*/false, is_first_step);
   })
@@ -93,12 +134,11 @@ char* te_adam(const te_step* step, double beta1, double beta2, double eps, bool 
 char* te_lars(const te_step* step, double momentum, double trust, double eps) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto params = te_tensors(step->params, step->count);
-    auto buffers = te_tensors(step->first, step->count);
-    auto directions = at::_foreach_add(te_tensors(step->grads, step->count), params, step->weight_decay);
+    auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/1, /*counts=*/false);
+    auto directions = at::_foreach_add(grads, params, step->weight_decay);
     if (step->weight_decay != 0.0) {
       auto p = norms(params);
-      auto g = norms(te_tensors(step->grads, step->count));
+      auto g = norms(grads);
       auto ratio = safe_ratio(trust * p, g + step->weight_decay * p + eps, (p > 0).logical_and(g > 0));
       at::_foreach_mul_(directions, rows(ratio));
     }
@@ -136,20 +176,20 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
 }
 
 // Moves each of `targets` towards its counterpart in `sources` by `weight` of the way.
-char* te_lerp(at::Tensor* const* targets, at::Tensor* const* sources, size_t count, double weight) {
+char* te_lerp(te_list targets, te_list sources, double weight) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto tensors = te_tensors(targets, count);
-    at::_foreach_lerp_(tensors, te_tensors(sources, count), weight);
+    auto tensors = te_tensors(targets);
+    at::_foreach_lerp_(tensors, te_tensors(sources, tensors.size(), "tensors to move towards"), weight);
   })
 }
 
 // Scales `grads` so that their global norm is at most `max_norm`; `norm` becomes what it was, as a tensor, so that
 // nobody has to wait for the device.
-char* te_clip_grad_norm(at::Tensor* const* grads, size_t count, double max_norm, at::Tensor** norm) {
+char* te_clip_grad_norm(te_list grads, double max_norm, at::Tensor** norm) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto tensors = te_tensors(grads, count);
+    auto tensors = te_tensors(grads);
     auto total = norms(tensors).norm();
     at::_foreach_mul_(tensors, (max_norm / (total + 1e-6)).clamp_max(1.0));
     *norm = new at::Tensor(total);
@@ -157,12 +197,13 @@ char* te_clip_grad_norm(at::Tensor* const* grads, size_t count, double max_norm,
 }
 
 // Multiplies `grads` by 1/scale; `found_inf`, a single f32, becomes 1 where any of them was not finite.
-char* te_unscale(at::Tensor* const* grads, size_t count, double scale, at::Tensor* found_inf) {
+char* te_unscale(te_list grads, double scale, const at::Tensor* found_inf) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto tensors = te_tensors(grads, count);
-    auto inverse = at::full({}, 1.0 / scale, found_inf->options());
-    at::_amp_foreach_non_finite_check_and_unscale_(tensors, *found_inf, inverse);
+    auto tensors = te_tensors(grads);
+    at::Tensor found = te_tensor(found_inf);
+    auto inverse = at::full({}, 1.0 / scale, found.options());
+    at::_amp_foreach_non_finite_check_and_unscale_(tensors, found, inverse);
   })
 }
 

@@ -2,6 +2,8 @@
 
 #include "process_group.h"
 
+#include <ATen/MemoryOverlap.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
@@ -31,10 +33,15 @@ class HostWork : public c10d::Work {
         failure = std::current_exception();
       }
     }
-    if (failure) {
-      future_->setErrorIfNeeded(failure);
-    } else {
-      future_->markCompleted(c10::IValue(tensors_));
+    try {
+      if (failure) {
+        future_->setErrorIfNeeded(failure);
+      } else {
+        future_->markCompleted(c10::IValue(tensors_));
+      }
+    } catch (...) {
+      // What waits for the future runs in there. Whoever waits for the work must learn of it, not wait for ever.
+      failure = std::current_exception();
     }
     finish(failure);
   }
@@ -55,7 +62,8 @@ extern "C" {
 // The collectives that Rust implements; the numbers are those that `run` in src/host.rs knows.
 enum te_kind { TE_ALL_REDUCE = 0, TE_BROADCAST = 1, TE_ALL_GATHER = 2, TE_BARRIER = 3 };
 
-// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp.
+// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp. Elements lie one
+// after the other, in the order of their indices.
 struct te_collective {
   int32_t kind;
   int32_t scalar_type;
@@ -63,8 +71,8 @@ struct te_collective {
   int32_t root;
   void* data;
   void* output;
-  size_t numel;
   size_t bytes;
+  size_t output_bytes;
 };
 
 struct te_work {
@@ -98,13 +106,14 @@ class HostBackend : public c10d::Backend {
       op = c10d::ReduceOp::SUM;
       epilogue = [tensor, size = getSize()]() mutable { tensor.div_(size); };
     }
-    return submit(c10d::OpType::ALLREDUCE, TE_ALL_REDUCE, tensor, nullptr, op, 0, {tensor}, epilogue);
+    return submit(c10d::OpType::ALLREDUCE, TE_ALL_REDUCE, tensor, {}, op, 0, {tensor}, epilogue);
   }
 
   c10::intrusive_ptr<c10d::Work> broadcast(std::vector<at::Tensor>& tensors,
                                            const c10d::BroadcastOptions& options) override {
     auto& tensor = only(tensors, "broadcast");
-    return submit(c10d::OpType::BROADCAST, TE_BROADCAST, tensor, nullptr, 0, options.rootRank, {tensor}, {});
+    TORCH_CHECK(options.rootRank >= 0 && options.rootRank < getSize(), "broadcast: there is no rank ", options.rootRank);
+    return submit(c10d::OpType::BROADCAST, TE_BROADCAST, tensor, {}, 0, options.rootRank, {tensor}, {});
   }
 
   c10::intrusive_ptr<c10d::Work> allgather(std::vector<std::vector<at::Tensor>>& outputs,
@@ -112,6 +121,10 @@ class HostBackend : public c10d::Backend {
     auto& input = only(inputs, "allgather");
     TORCH_CHECK(outputs.size() == 1 && outputs[0].size() == size_t(getSize()),
                 "allgather wants one output for each of ", getSize(), " ranks");
+    for (auto& part : outputs[0]) {
+      TORCH_CHECK(te_dense(part) && part.numel() == input.numel(), "allgather: outputs for ", input.numel(),
+                  " elements of each rank are wanted");
+    }
     auto flat = at::empty({getSize(), input.numel()}, input.options());
     auto parts = outputs[0];
     auto epilogue = [flat, parts]() {
@@ -120,34 +133,41 @@ class HostBackend : public c10d::Backend {
         part.copy_(flat[int64_t(rank)].view_as(part));
       }
     };
-    return submit(c10d::OpType::ALLGATHER, TE_ALL_GATHER, input, flat.data_ptr(), 0, 0, parts, epilogue);
+    return submit(c10d::OpType::ALLGATHER, TE_ALL_GATHER, input, flat, 0, 0, parts, epilogue);
   }
 
   c10::intrusive_ptr<c10d::Work> barrier(const c10d::BarrierOptions&) override {
-    return submit(c10d::OpType::BARRIER, TE_BARRIER, at::empty({0}), nullptr, 0, 0, {}, {});
+    return submit(c10d::OpType::BARRIER, TE_BARRIER, at::empty({0}), {}, 0, 0, {}, {});
   }
 
  private:
-  // The one tensor of a collective, checked for what a raw pointer cannot carry.
+  // The one tensor of a collective, checked for what a raw pointer cannot carry. Contiguous: in another order, or with
+  // gaps, element i of one rank would meet element j of another.
   static at::Tensor& only(std::vector<at::Tensor>& tensors, const char* collective) {
     TORCH_CHECK(tensors.size() == 1, collective, " takes one tensor, got ", tensors.size());
     auto& tensor = tensors[0];
     TORCH_CHECK(tensor.defined(), collective, ": the tensor is undefined");
-    TORCH_CHECK(tensor.layout() == at::kStrided, collective, ": the tensor is not dense");
+    TORCH_CHECK(te_dense(tensor), collective, ": the tensor is not dense");
     TORCH_CHECK(tensor.device().is_cpu(), collective, ": the tensor is on ", tensor.device(), ", not in host memory");
-    TORCH_CHECK(tensor.is_non_overlapping_and_dense(), collective, ": the tensor is not contiguous in memory");
+    TORCH_CHECK(tensor.is_contiguous(), collective, ": the tensor is not contiguous in memory");
     return tensor;
   }
 
-  c10::intrusive_ptr<c10d::Work> submit(c10d::OpType type, te_kind kind, const at::Tensor& tensor, void* output,
-                                        int op, int64_t root, std::vector<at::Tensor> results,
-                                        std::function<void()> epilogue) {
+  c10::intrusive_ptr<c10d::Work> submit(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
+                                        const at::Tensor& output, int op, int64_t root,
+                                        std::vector<at::Tensor> results, std::function<void()> epilogue) {
     // The work keeps the tensors alive, the input of an all-gather by way of its epilogue.
     auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), [tensor, epilogue]() {
       if (epilogue) epilogue();
     });
-    te_collective collective{kind,   int32_t(tensor.scalar_type()), op,           int32_t(root), tensor.data_ptr(),
-                             output, size_t(tensor.numel()),        tensor.nbytes()};
+    te_collective collective{kind,
+                             int32_t(tensor.scalar_type()),
+                             op,
+                             int32_t(root),
+                             tensor.data_ptr(),
+                             output.defined() ? output.data_ptr() : nullptr,
+                             tensor.nbytes(),
+                             output.defined() ? output.nbytes() : 0};
     host_.submit(host_.context, &collective, new te_work{work});
     return work;
   }
@@ -187,34 +207,51 @@ void te_process_group_free(te_process_group* group) { delete group; }
 // Over NCCL, collectively: waits for what is under way, and lets go of the communicators. Over host memory: nothing.
 char* te_process_group_shutdown(te_process_group* group) { TE_CATCH(group->group->shutdown()) }
 
-// `op` counts as c10d::ReduceOp. Waits for the result.
-char* te_process_group_allreduce(te_process_group* group, at::Tensor* tensor, int op) {
+// Backends send memory as it lies, in whatever order that is on this rank; what travels is contiguous, so that ranks whose
+// tensors lie otherwise, channels last say, mean the same elements.
+
+// `op` counts as c10d::ReduceOp. Waits for the result, which is in place.
+char* te_process_group_allreduce(te_process_group* group, const at::Tensor* tensor, int op) {
   TE_CATCH({
-    auto tensors = te_tensors(&tensor, 1);
+    c10::AutoGradMode no_grad(false);
+    at::Tensor place = te_tensor(tensor);
+    TORCH_CHECK(te_dense(place), "the tensor is not dense");
+    at::assert_no_internal_overlap(place);
+    std::vector<at::Tensor> tensors{place.contiguous()};
     c10d::AllreduceOptions options;
     options.reduceOp = c10d::ReduceOp::RedOpType(op);
     group->group->allreduce(tensors, options)->wait();
+    if (!tensors[0].is_same(place)) place.copy_(tensors[0]);
   })
 }
 
 // `output` has one row for each rank.
-char* te_process_group_allgather(te_process_group* group, at::Tensor* output, at::Tensor* input) {
+char* te_process_group_allgather(te_process_group* group, const at::Tensor* output, const at::Tensor* input) {
   TE_CATCH({
-    auto inputs = te_tensors(&input, 1);
-    std::vector<std::vector<at::Tensor>> outputs{te_tensors(&output, 1)[0].unbind(0)};
+    c10::AutoGradMode no_grad(false);
+    TORCH_CHECK(te_dense(te_tensor(input)), "the tensor is not dense");
+    std::vector<at::Tensor> inputs{te_tensor(input).contiguous()};
+    std::vector<std::vector<at::Tensor>> outputs{te_tensor(output).unbind(0)};
     group->group->allgather(outputs, inputs)->wait();
   })
 }
 
 char* te_process_group_barrier(te_process_group* group) { TE_CATCH(group->group->barrier()->wait()) }
 
-char* te_verify_params_across_processes(te_process_group* group, at::Tensor* const* params, size_t count) {
-  TE_CATCH(c10d::verify_params_across_processes(group->group, te_tensors(params, count), std::nullopt))
+char* te_verify_params_across_processes(te_process_group* group, te_list params) {
+  TE_CATCH(c10d::verify_params_across_processes(group->group, te_tensors(params), std::nullopt))
 }
 
-char* te_broadcast_coalesced(te_process_group* group, at::Tensor* const* tensors, size_t count, size_t buffer_bytes,
-                             int root) {
-  TE_CATCH(c10d::broadcast_coalesced(group->group, te_tensors(tensors, count), buffer_bytes, root))
+char* te_broadcast_coalesced(te_process_group* group, te_list list, size_t buffer_bytes, int root) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto tensors = te_tensors(list);
+    for (auto& tensor : tensors) {
+      TORCH_CHECK(te_dense(tensor), "a tensor is not dense");
+      at::assert_no_internal_overlap(tensor);
+    }
+    c10d::broadcast_coalesced(group->group, tensors, buffer_bytes, root);
+  })
 }
 
 }  // extern "C"

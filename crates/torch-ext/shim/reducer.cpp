@@ -58,11 +58,11 @@ struct te_reducer_options {
   bool static_graph;
 };
 
-// `names` are null-terminated, one a parameter, in the same order.
-char* te_reducer_new(te_process_group* group, at::Tensor* const* params, const char* const* names, size_t count,
+// `names` are null-terminated, one a parameter, in the same order; there are `count`.
+char* te_reducer_new(te_process_group* group, te_list params, const char* const* names, size_t count,
                      const te_reducer_options* options, te_reducer** out) {
   TE_CATCH({
-    auto tensors = te_tensors(params, count);
+    auto tensors = te_tensors(params, count, "parameters");
     std::vector<bool> expect_sparse(count, false);
     // As DistributedDataParallel does: all in one bucket until the first step has shown the order in which gradients
     // become ready (rebuild_buckets), unless a search for unused parameters keeps the first assignment.
@@ -107,9 +107,9 @@ char* te_reducer_prepare_for_forward(te_reducer* reducer, bool* rebuilt) {
 }
 
 // `outputs` are those of the forward pass: `search` looks for the parameters that they do not depend on.
-char* te_reducer_prepare_for_backward(te_reducer* reducer, at::Tensor* const* outputs, size_t count, bool search) {
+char* te_reducer_prepare_for_backward(te_reducer* reducer, te_list outputs, bool search) {
   TE_CATCH({
-    auto tensors = te_tensors(outputs, count);
+    auto tensors = te_tensors(outputs);
     reducer->reducer->prepare_for_backward(search ? tensors : std::vector<at::Tensor>());
     if (!*reducer->first_exchange_is_due) return nullptr;
     // In its first pass a static graph only counts how often each gradient is added to. All-reduces start when the
@@ -127,9 +127,9 @@ char* te_reducer_prepare_for_backward(te_reducer* reducer, at::Tensor* const* ou
 }
 
 // Drops the gradients, so that backward need not add to zeros.
-char* te_drop_grads(at::Tensor* const* params, size_t count) {
+char* te_drop_grads(te_list params) {
   TE_CATCH({
-    for (auto& tensor : te_tensors(params, count)) {
+    for (auto& tensor : te_tensors(params)) {
       if (tensor.grad().defined()) tensor.mutable_grad() = at::Tensor();
     }
   })

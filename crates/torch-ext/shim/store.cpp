@@ -2,6 +2,8 @@
 
 #include "store.h"
 
+#include <algorithm>
+
 extern "C" {
 
 // With `is_server` opens the store on `port` (0: a free one), else connects to it.
@@ -22,12 +24,13 @@ char* te_store_set(te_store* store, const char* key, const uint8_t* value, size_
   TE_CATCH(store->store->set(key, std::vector<uint8_t>(value, value + length)))
 }
 
-// Waits for `key`; at most `capacity` bytes are written to `value`, and `length` becomes how many there are.
+// Waits for `key`; `length` becomes how many bytes its value has, and `capacity` must suffice for them.
 char* te_store_get(te_store* store, const char* key, uint8_t* value, size_t capacity, size_t* length) {
   TE_CATCH({
     auto bytes = store->store->get(key);
+    TORCH_CHECK(bytes.size() <= capacity, "the value of ", key, " has ", bytes.size(), " bytes, more than ", capacity);
     *length = bytes.size();
-    std::memcpy(value, bytes.data(), std::min(capacity, bytes.size()));
+    std::copy(bytes.begin(), bytes.end(), value);
   })
 }
 

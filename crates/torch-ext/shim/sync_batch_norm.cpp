@@ -124,13 +124,18 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
 extern "C" {
 
 // `out` becomes a new tensor; its graph keeps the group alive.
-char* te_sync_batch_norm(te_process_group* group, at::Tensor* const* input_weight_bias_mean_var, double momentum,
-                         double eps, at::Tensor** out) {
+char* te_sync_batch_norm(te_process_group* group, te_list input_weight_bias_mean_var, double momentum, double eps,
+                         at::Tensor** out) {
   TE_CATCH({
-    auto t = te_tensors(input_weight_bias_mean_var, 5);
+    auto t = te_tensors(input_weight_bias_mean_var, 5, "tensors of a BatchNorm");
     TORCH_CHECK(t[0].dim() >= 2, "synchronized BatchNorm wants N×C×…, got ", t[0].dim(), " dimensions");
-    TORCH_CHECK(t[1].numel() == t[0].size(1), "synchronized BatchNorm: ", t[0].size(1), " channels and ",
-                t[1].numel(), " weights");
+    // Before anything is sent: a rank that fails later leaves the others waiting.
+    TORCH_CHECK(t[0].size(1) > 0, "synchronized BatchNorm wants channels, got ", t[0].sizes());
+    for (int i = 1; i < 5; ++i) {
+      TORCH_CHECK(t[i].dim() == 1 && t[i].size(0) == t[0].size(1) && t[i].device() == t[0].device(),
+                  "synchronized BatchNorm: ", t[0].size(1), " channels on ", t[0].device(), ", and numbers of ",
+                  t[i].sizes(), " on ", t[i].device());
+    }
     *out = new at::Tensor(SyncBatchNorm::apply(t[0], t[1], t[2], t[3], t[4], momentum, eps, group->group));
   })
 }

@@ -6,7 +6,7 @@ use std::ptr;
 use tch::Tensor;
 
 use crate::Result;
-use crate::ffi::{self, AtTensor, new_tensor};
+use crate::ffi::{self, AtTensor, Handles, handles, new_tensor};
 
 /// A layer of batch normalization over C channels: `y = (x − E[x]) / √(Var[x] + ε) · weight + bias`, per channel.
 ///
@@ -63,18 +63,18 @@ impl BatchNorm<'_> {
     /// # Errors
     /// What [`fuses`](Self::fuses) refuses; parameters that do not fit the channels.
     pub fn forward_fused(&self, input: &Tensor, residual: Option<&Tensor>, bounds: Bounds) -> Result<Tensor> {
-        let (list, Bounds { lower, upper }) = (self.handles(input), bounds);
+        let (handles, Bounds { lower, upper }) = (self.handles(input), bounds);
         new_tensor("BatchNorm", |out| {
-            // SAFETY: the list has five handles of tensors that live during the call, and a residual may be null.
+            // SAFETY: the handles are of tensors that live during the call, and a residual may be null.
             unsafe {
-                ffi::te_batch_norm(list.as_ptr(), pointer(residual), self.momentum, self.epsilon, lower, upper, out)
+                ffi::te_batch_norm(handles.list(), pointer(residual), self.momentum, self.epsilon, lower, upper, out)
             }
         })
     }
 
     /// The handles of `input` and the layer's tensors, as the shim takes them.
-    pub(crate) fn handles(&self, input: &Tensor) -> [*const AtTensor; 5] {
-        [input, self.weight, self.bias, self.running_mean, self.running_var].map(Tensor::as_ptr)
+    pub(crate) fn handles<'a>(&'a self, input: &'a Tensor) -> Handles<'a> {
+        handles([input, self.weight, self.bias, self.running_mean, self.running_var])
     }
 }
 
@@ -234,6 +234,9 @@ mod tests {
         assert!(!fuses(&input.to_kind(Kind::Double)) && !fuses(&input.to_kind(Kind::BFloat16)));
         assert!(!fuses(&input.transpose(2, 3)) && !fuses(&input.narrow(0, 0, 0)) && !fuses(&weight));
         assert!(!BatchNorm::fuses(&input, Some(&residual.narrow(2, 0, 1))));
+        let sparse = input.detach().to_sparse(None, None::<i64>, None);
+        assert!(!fuses(&Tensor::new()) && !fuses(&sparse) && !fuses(&input.detach().to_mkldnn()));
+        assert!(!BatchNorm::fuses(&input, Some(&Tensor::new())) && !BatchNorm::fuses(&input, Some(&sparse)));
         let few = bias.narrow(0, 0, 2);
         let layer = layer([&weight, &few, &weight, &weight]);
         let refused = layer.forward_fused(&input, None, Bounds::NONE).unwrap_err();

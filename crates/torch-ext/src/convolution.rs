@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use crate::Result;
-use crate::ffi::{self, new_tensor};
+use crate::ffi::{self, handles, new_tensor};
 
 /// A convolution in two dimensions: `weight` is O×I/groups×k×k, `bias` has O numbers. As `torch.nn.Conv2d`.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +42,10 @@ impl Convolution<'_> {
 
     /// With our gradient of the weights, wherever it can be computed. Knows no bias and no groups.
     fn forward_with_kernel(&self, input: &Tensor) -> Result<Tensor> {
-        let list = [input, self.weight].map(Tensor::as_ptr);
+        let handles = handles([input, self.weight]);
         new_tensor("convolution", |out| {
-            // SAFETY: the list has two handles of tensors that live during the call.
-            unsafe { ffi::te_convolution(list.as_ptr(), self.stride, self.padding, out) }
+            // SAFETY: the handles are of tensors that live during the call.
+            unsafe { ffi::te_convolution(handles.list(), self.stride, self.padding, out) }
         })
     }
 }
@@ -169,6 +169,15 @@ mod tests {
                 .double_value(&[])
                 < 1e-5
         );
+        // No output channels, nothing at all, no elements at strides: no kernel may look at their memory.
+        let sparse = input.detach().to_sparse(None, None::<i64>, None);
+        for (input, weight) in
+            [(&input, &weight.narrow(0, 0, 0)), (&Tensor::new(), &weight), (&input, &Tensor::new()), (&sparse, &weight)]
+        {
+            assert!(layer(weight, 1, 1).forward_with_kernel(input).is_err());
+            // SAFETY: the tensors live during the call.
+            assert!(!unsafe { ffi::te_convolution_pays(input.as_ptr(), weight.as_ptr(), 1, 1) });
+        }
         let refused = layer(&few, 1, 1).forward_with_kernel(&input).unwrap_err();
         assert!(refused.to_string().contains("weights of [3, 16, 3, 3]"), "{refused}");
     }

@@ -36,7 +36,8 @@ pub fn properties(index: usize) -> Result<Properties> {
             uuid: [0; 16],
         };
         // SAFETY: `raw` lives during the call.
-        unsafe { ffi::te_device_properties_get(index as i32, &mut raw) }.check("the properties of a CUDA device")?;
+        unsafe { ffi::te_device_properties_get(ffi::cuda_index(index), &mut raw) }
+            .check("the properties of a CUDA device")?;
         let bytes: Vec<u8> = raw.name.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
         return Ok(Properties {
             name: String::from_utf8_lossy(&bytes).into_owned(),
@@ -78,7 +79,7 @@ pub struct MemoryStats {
 pub fn memory_stats(index: usize) -> Result<MemoryStats> {
     let mut raw = ffi::Memory::default();
     // SAFETY: `raw` lives during the call.
-    unsafe { ffi::te_memory_stats(index as i32, &mut raw) }.check("the memory of a CUDA device")?;
+    unsafe { ffi::te_memory_stats(ffi::cuda_index(index), &mut raw) }.check("the memory of a CUDA device")?;
     Ok(MemoryStats {
         allocated: raw.allocated as u64,
         allocated_peak: raw.allocated_peak as u64,
@@ -97,7 +98,7 @@ pub fn memory_stats(index: usize) -> Result<MemoryStats> {
 /// What libtorch threw: no such device, or no CUDA in libtorch.
 pub fn reset_peak_memory(index: usize) -> Result<()> {
     // SAFETY: takes a number.
-    unsafe { ffi::te_memory_reset_peak(index as i32) }.check("the memory of a CUDA device")
+    unsafe { ffi::te_memory_reset_peak(ffi::cuda_index(index)) }.check("the memory of a CUDA device")
 }
 
 #[cfg(test)]
@@ -112,6 +113,9 @@ mod tests {
             return;
         }
         assert!(memory_stats(0).is_err());
+        // 256 is no other name of 0.
+        let refused = memory_stats(256).unwrap_err();
+        assert!(refused.to_string().contains("there is no device 256"), "{refused}");
         assert!(reset_peak_memory(0).is_err());
         #[cfg(not(feature = "cuda"))]
         assert!(properties(0).unwrap_err().to_string().contains("built without CUDA"));

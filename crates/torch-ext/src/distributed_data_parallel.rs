@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::ffi::{self, handles};
 use crate::process_group::no_object;
 use crate::replicas::{self, Difference};
-use crate::{ProcessGroup, Result};
+use crate::{Error, ProcessGroup, Result};
 
 /// How gradients are put in buckets, and how they travel.
 #[derive(Clone, Debug)]
@@ -109,13 +109,17 @@ impl DistributedDataParallel {
     /// by rank 0's. Only parameters that require a gradient take part in the exchange.
     ///
     /// # Errors
-    /// A parameter that differs from rank 0's in shape or type, or what the communication reported.
+    /// A parameter that differs from rank 0's in shape or type, a `compression` that is no half precision, or what the
+    /// communication reported.
     pub fn new(
         parameters: &[(String, Tensor)],
         buffers: &[Tensor],
         group: &ProcessGroup,
         config: DdpConfig,
     ) -> Result<Self> {
+        if let Some(kind) = config.compression.filter(|kind| !matches!(kind, Kind::Half | Kind::BFloat16)) {
+            return Err(Error::State { what: format!("gradients can travel as Half or BFloat16, not as {kind:?}") });
+        }
         let trained: Vec<_> = parameters
             .iter()
             .filter(|(_, tensor)| tensor.requires_grad())
@@ -146,7 +150,7 @@ impl DistributedDataParallel {
         let handles = handles(&outputs);
         let search = find_unused_parameters && !static_graph;
         // SAFETY: a live Reducer; the handles are of tensors that live during the call.
-        unsafe { ffi::te_reducer_prepare_for_backward(reducer.raw(), handles.as_ptr(), handles.len(), search) }
+        unsafe { ffi::te_reducer_prepare_for_backward(reducer.raw(), handles.list(), search) }
             .check("preparing backward")?;
         Ok(output)
     }
@@ -170,9 +174,9 @@ impl DistributedDataParallel {
     /// # Errors
     /// What libtorch threw.
     pub fn zero_grad(&self) -> Result<()> {
-        let handles: Vec<_> = self.parameters.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let handles = handles(self.parameters.iter().map(|(_, tensor)| tensor));
         // SAFETY: the handles are of tensors that live during the call.
-        unsafe { ffi::te_drop_grads(handles.as_ptr(), handles.len()) }.check("dropping gradients")
+        unsafe { ffi::te_drop_grads(handles.list()) }.check("dropping gradients")
     }
 
     /// Compares all parameters across ranks by a hash of each: the first that differs, if any. It reads every parameter
@@ -194,7 +198,7 @@ impl Reducer {
         let texts: Vec<_> =
             parameters.iter().map(|(name, _)| CString::new(name.replace('\0', " ")).unwrap_or_default()).collect();
         let names: Vec<_> = texts.iter().map(|name| name.as_ptr()).collect();
-        let handles: Vec<_> = parameters.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let handles = handles(parameters.iter().map(|(_, tensor)| tensor));
         let options = ffi::ReducerOptions {
             first_bucket_bytes: config.first_bucket_bytes as i64,
             bucket_bytes: config.bucket_bytes as i64,
@@ -203,11 +207,10 @@ impl Reducer {
             static_graph: config.static_graph,
         };
         let mut raw = ptr::null_mut();
-        // SAFETY: the handles, names and options live during the call; the Reducer takes its own references.
-        unsafe {
-            ffi::te_reducer_new(group.raw(), handles.as_ptr(), names.as_ptr(), handles.len(), &options, &mut raw)
-        }
-        .check("Reducer")?;
+        // SAFETY: the handles, names and options live during the call, and there are `names.len()` names; the Reducer
+        // takes its own references.
+        unsafe { ffi::te_reducer_new(group.raw(), handles.list(), names.as_ptr(), names.len(), &options, &mut raw) }
+            .check("Reducer")?;
         NonNull::new(raw).map(Self).ok_or_else(|| no_object("Reducer"))
     }
 

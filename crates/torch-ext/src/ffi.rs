@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "declares the C functions and turns their messages into errors")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
 use std::ptr;
 
 use tch::{Device, Kind, Tensor};
@@ -11,8 +12,37 @@ use crate::{Error, Result};
 /// libtorch's `at::Tensor`, behind tch's handle.
 pub(crate) type AtTensor = torch_sys::C_tensor;
 
-/// Handles of tensors, as the shim takes lists of them.
-pub(crate) type Handles = *const *const AtTensor;
+/// Handles of tensors, for calls of the shim: the borrow keeps the tensors alive.
+pub(crate) struct Handles<'a> {
+    handles: Vec<*const AtTensor>,
+    _tensors: PhantomData<&'a Tensor>,
+}
+
+impl Handles<'_> {
+    /// As a call takes them.
+    pub(crate) fn list(&self) -> List<'_> {
+        List { handles: self.handles.as_ptr(), count: self.handles.len(), _handles: PhantomData }
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.handles.len()
+    }
+}
+
+/// The handles of `tensors`.
+pub(crate) fn handles<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Handles<'a> {
+    Handles { handles: tensors.into_iter().map(Tensor::as_ptr).collect(), _tensors: PhantomData }
+}
+
+/// `te_list`: a list's length travels with it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct List<'a> {
+    handles: *const *const AtTensor,
+    count: usize,
+    _handles: PhantomData<&'a [*const AtTensor]>,
+}
 
 macro_rules! opaque {
     ($($name:ident),*) => {
@@ -37,8 +67,8 @@ pub(crate) struct Collective {
     pub root: i32,
     pub data: *mut c_void,
     pub output: *mut c_void,
-    pub numel: usize,
     pub bytes: usize,
+    pub output_bytes: usize,
 }
 
 /// `te_host`.
@@ -60,15 +90,14 @@ pub(crate) struct ReducerOptions {
     pub static_graph: bool,
 }
 
-/// `te_step`: lists of `count` tensors; null where a rule has no use for one.
+/// `te_step`: lists of as many tensors as there are parameters; empty where a rule has no use for one.
 #[repr(C)]
-pub(crate) struct Step {
-    pub params: Handles,
-    pub grads: Handles,
-    pub first: Handles,
-    pub second: Handles,
-    pub steps: Handles,
-    pub count: usize,
+pub(crate) struct Step<'a> {
+    pub params: List<'a>,
+    pub grads: List<'a>,
+    pub first: List<'a>,
+    pub second: List<'a>,
+    pub steps: List<'a>,
     pub lr: f64,
     pub weight_decay: f64,
 }
@@ -128,11 +157,6 @@ impl Message {
     }
 }
 
-/// The handles of `tensors`, for one call: they must not outlive the borrow.
-pub(crate) fn handles(tensors: &[Tensor]) -> Vec<*const AtTensor> {
-    tensors.iter().map(Tensor::as_ptr).collect()
-}
-
 /// The tensor that `call` makes.
 pub(crate) fn new_tensor(name: &'static str, call: impl FnOnce(*mut *mut AtTensor) -> Message) -> Result<Tensor> {
     let mut raw = ptr::null_mut();
@@ -151,11 +175,17 @@ pub(crate) fn scalar_type(kind: Kind) -> i32 {
     }
 }
 
+/// The number that the shim knows a CUDA device by. One that is too large for it is none that is there.
+pub(crate) fn cuda_index(index: usize) -> c_int {
+    c_int::try_from(index).unwrap_or(c_int::MAX)
+}
+
 /// The number that the shim knows a device by: -1 is the CPU.
 pub(crate) fn device_index(device: Device) -> c_int {
     match device {
-        Device::Cuda(index) => index as c_int,
-        _ => -1,
+        Device::Cpu => -1,
+        Device::Cuda(index) => cuda_index(index),
+        _ => c_int::MAX, // the shim knows no others
     }
 }
 
@@ -174,12 +204,10 @@ unsafe extern "C" {
         input: *const AtTensor,
     ) -> Message;
     pub(crate) fn te_process_group_barrier(group: *mut ProcessGroup) -> Message;
-    pub(crate) fn te_verify_params_across_processes(group: *mut ProcessGroup, params: Handles, count: usize)
-    -> Message;
+    pub(crate) fn te_verify_params_across_processes(group: *mut ProcessGroup, params: List<'_>) -> Message;
     pub(crate) fn te_broadcast_coalesced(
         group: *mut ProcessGroup,
-        tensors: Handles,
-        count: usize,
+        tensors: List<'_>,
         buffer_bytes: usize,
         root: c_int,
     ) -> Message;
@@ -187,7 +215,7 @@ unsafe extern "C" {
     // reducer.cpp
     pub(crate) fn te_reducer_new(
         group: *mut ProcessGroup,
-        params: Handles,
+        params: List<'_>,
         names: *const *const c_char,
         count: usize,
         options: *const ReducerOptions,
@@ -195,18 +223,13 @@ unsafe extern "C" {
     ) -> Message;
     pub(crate) fn te_reducer_free(reducer: *mut Reducer);
     pub(crate) fn te_reducer_prepare_for_forward(reducer: *mut Reducer, rebuilt: *mut bool) -> Message;
-    pub(crate) fn te_reducer_prepare_for_backward(
-        reducer: *mut Reducer,
-        outputs: Handles,
-        count: usize,
-        search: bool,
-    ) -> Message;
-    pub(crate) fn te_drop_grads(params: Handles, count: usize) -> Message;
+    pub(crate) fn te_reducer_prepare_for_backward(reducer: *mut Reducer, outputs: List<'_>, search: bool) -> Message;
+    pub(crate) fn te_drop_grads(params: List<'_>) -> Message;
 
     // batch_norm.cpp
     pub(crate) fn te_batch_norm_takes(input: *const AtTensor, residual: *const AtTensor) -> bool;
     pub(crate) fn te_batch_norm(
-        input_weight_bias_mean_var: Handles,
+        input_weight_bias_mean_var: List<'_>,
         residual: *const AtTensor,
         momentum: f64,
         epsilon: f64,
@@ -222,25 +245,26 @@ unsafe extern "C" {
         stride: i64,
         padding: i64,
     ) -> bool;
-    pub(crate) fn te_convolution(input_weight: Handles, stride: i64, padding: i64, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_convolution(input_weight: List<'_>, stride: i64, padding: i64, out: *mut *mut AtTensor)
+    -> Message;
 
     // sync_batch_norm.cpp
     pub(crate) fn te_sync_batch_norm(
         group: *mut ProcessGroup,
-        input_weight_bias_mean_var: Handles,
+        input_weight_bias_mean_var: List<'_>,
         momentum: f64,
         epsilon: f64,
         out: *mut *mut AtTensor,
     ) -> Message;
 
     // optim.cpp
-    pub(crate) fn te_sgd(step: *const Step, momentum: f64, nesterov: bool, is_first_step: bool) -> Message;
-    pub(crate) fn te_adam(step: *const Step, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
-    pub(crate) fn te_lars(step: *const Step, momentum: f64, trust: f64, eps: f64) -> Message;
-    pub(crate) fn te_lamb(step: *const Step, beta1: f64, beta2: f64, eps: f64) -> Message;
-    pub(crate) fn te_lerp(targets: Handles, sources: Handles, count: usize, weight: f64) -> Message;
-    pub(crate) fn te_clip_grad_norm(grads: Handles, count: usize, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
-    pub(crate) fn te_unscale(grads: Handles, count: usize, scale: f64, found_inf: *const AtTensor) -> Message;
+    pub(crate) fn te_sgd(step: *const Step<'_>, momentum: f64, nesterov: bool, is_first_step: bool) -> Message;
+    pub(crate) fn te_adam(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
+    pub(crate) fn te_lars(step: *const Step<'_>, momentum: f64, trust: f64, eps: f64) -> Message;
+    pub(crate) fn te_lamb(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64) -> Message;
+    pub(crate) fn te_lerp(targets: List<'_>, sources: List<'_>, weight: f64) -> Message;
+    pub(crate) fn te_clip_grad_norm(grads: List<'_>, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_unscale(grads: List<'_>, scale: f64, found_inf: *const AtTensor) -> Message;
 
     // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
@@ -253,9 +277,9 @@ unsafe extern "C" {
     pub(crate) fn te_rng_set_state(device: c_int, state: *const AtTensor) -> Message;
     pub(crate) fn te_memory_stats(device: c_int, out: *mut Memory) -> Message;
     pub(crate) fn te_memory_reset_peak(device: c_int) -> Message;
-    pub(crate) fn te_set_channels_last(tensors: Handles, count: usize, channels_last: bool) -> Message;
+    pub(crate) fn te_set_channels_last(tensors: List<'_>, channels_last: bool) -> Message;
     pub(crate) fn te_to_channels_last(tensor: *const AtTensor, out: *mut *mut AtTensor) -> Message;
-    pub(crate) fn te_hash(tensors: Handles, count: usize, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_hash(tensors: List<'_>, out: *mut *mut AtTensor) -> Message;
 
     // store.cpp
     pub(crate) fn te_store_new(

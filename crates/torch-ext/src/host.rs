@@ -1,7 +1,9 @@
 //! Collectives over host memory, as c10d needs them: the trait, and the thread that runs it.
 #![expect(unsafe_code, reason = "makes slices of the memory that c10d hands over")]
 
+use std::any::Any;
 use std::ffi::{CString, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -73,7 +75,8 @@ impl HostElements<'_> {
 
 /// What connects the ranks through host memory. Every rank calls the same collectives in the same order; a call blocks
 /// until it is done on this rank, and must end in an error rather than wait for ever. An error's text should name the
-/// collective and the rank that is missing.
+/// collective and the rank that is missing. After a panic nothing is called any more, and every collective under way or
+/// to come fails with its message. `rank` and `size` are asked once.
 pub trait HostCollectives: Send {
     /// This rank, from 0.
     fn rank(&self) -> usize;
@@ -136,34 +139,74 @@ struct Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         drop(self.sender.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported by its hook; the works it left are failed by `run`.
-            let _ = thread.join();
+        // The thread itself may be the last to hold the group; it then ends by itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join(); // panics of the collectives are caught in it
         }
     }
 }
 
 /// Starts the communication thread and gives the C++ side its hold on it. `last` is kept up to date.
-pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitted) -> ffi::Host {
+pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitted) -> crate::Result<ffi::Host> {
     let (sender, receiver) = mpsc::channel::<Task>();
     let thread = std::thread::Builder::new()
         .name("communication".to_owned())
         .spawn(move || {
+            // Once they have panicked, nobody knows what state they are in, nor the ranks.
+            let mut panicked: Option<String> = None;
             for task in receiver {
-                let outcome = run(collectives.as_mut(), &task.collective);
+                let outcome = match &panicked {
+                    Some(panic) => Err(panic.clone()),
+                    None => {
+                        let run = AssertUnwindSafe(|| run(collectives.as_mut(), &task.collective));
+                        catch_unwind(run).unwrap_or_else(|payload| {
+                            let panic = format!(
+                                "the communication thread panicked in {}: {}",
+                                name(task.collective.kind),
+                                message(payload.as_ref())
+                            );
+                            // Dropping what was thrown may itself throw.
+                            std::mem::forget(payload);
+                            Err(panicked.insert(panic).clone())
+                        })
+                    }
+                };
                 let error = outcome.err().map(|text| CString::new(text.replace('\0', " ")).unwrap_or_default());
                 let error = error.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
                 // SAFETY: `work` came with the task and is completed once; `error` lives until after the call.
                 unsafe { ffi::te_work_complete(task.work, error) }
             }
         })
-        .expect("a thread can be started");
+        .map_err(|error| crate::Error::State { what: format!("the communication thread cannot start: {error}") })?;
     let queue = Box::new(Queue { last, sender: Some(sender), thread: Some(thread) });
-    ffi::Host { context: Box::into_raw(queue).cast(), submit, release }
+    Ok(ffi::Host { context: Box::into_raw(queue).cast(), submit, release })
 }
 
+/// What a panic says.
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}
+
+/// The collective numbered `kind`.
+fn name(kind: i32) -> &'static str {
+    match kind {
+        ALL_REDUCE => "all-reduce",
+        BROADCAST => "broadcast",
+        ALL_GATHER => "all-gather",
+        BARRIER => "barrier",
+        _ => "a collective",
+    }
+}
+
+/// Numbers of `te_kind`.
+const ALL_REDUCE: i32 = 0;
+const BROADCAST: i32 = 1;
+const ALL_GATHER: i32 = 2;
+const BARRIER: i32 = 3;
+
 unsafe extern "C" fn submit(context: *mut c_void, collective: *const ffi::Collective, work: *mut ffi::Work) {
-    // SAFETY: `context` is the queue of `start`, alive until `release`; `collective` lives during this call.
+    // SAFETY: `context` is the queue of `start`, alive until `release`, and `Sync`; `collective` lives during this call.
     let (queue, collective) = unsafe { (&*context.cast::<Queue>(), *collective) };
     queue.last.note();
     let sent = queue.sender.as_ref().is_some_and(|sender| sender.send(Task { collective, work }).is_ok());
@@ -190,38 +233,39 @@ mod scalar_type {
 }
 
 fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> Result<(), String> {
-    /// The `length` elements at `data`; an empty tensor's pointer may be null.
-    fn slice<'a, T>(data: *mut c_void, length: usize) -> &'a mut [T] {
-        if length == 0 {
-            return &mut [];
+    /// The elements in the `bytes` at `data`; an empty tensor's pointer may be null.
+    fn slice<'a, T>(data: *mut c_void, bytes: usize) -> Result<&'a mut [T], String> {
+        let data = data.cast::<T>();
+        if bytes == 0 {
+            return Ok(&mut []);
         }
-        // SAFETY: the shim checked that the tensor is dense, in host memory, and holds `length` elements of this type;
-        // the work keeps it alive and to ourselves until we complete it.
-        unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), length) }
+        if !data.is_aligned() || !bytes.is_multiple_of(size_of::<T>()) {
+            return Err(format!("a tensor of {bytes} bytes at {data:p} is no row of {}", std::any::type_name::<T>()));
+        }
+        // SAFETY: the shim checked that the tensor is contiguous, in host memory, and holds `bytes` of elements of this
+        // type; the work keeps it alive and to ourselves until we complete it.
+        Ok(unsafe { std::slice::from_raw_parts_mut(data, bytes / size_of::<T>()) })
     }
-    let ffi::Collective { data, output, numel, bytes, .. } = *collective;
+    let ffi::Collective { data, output, bytes, output_bytes, .. } = *collective;
     match collective.kind {
-        0 => {
+        ALL_REDUCE => {
             let op = ReduceOp::from_number(collective.op)
                 .ok_or_else(|| format!("all-reduce: no reduction numbered {} over host memory", collective.op))?;
             let elements = match collective.scalar_type {
-                scalar_type::U8 => HostElements::U8(slice(data, numel)),
-                scalar_type::I32 => HostElements::I32(slice(data, numel)),
-                scalar_type::I64 => HostElements::I64(slice(data, numel)),
-                scalar_type::F32 => HostElements::F32(slice(data, numel)),
-                scalar_type::F64 => HostElements::F64(slice(data, numel)),
-                scalar_type::F16 => HostElements::F16(slice(data, numel)),
-                scalar_type::BF16 => HostElements::BF16(slice(data, numel)),
+                scalar_type::U8 => HostElements::U8(slice(data, bytes)?),
+                scalar_type::I32 => HostElements::I32(slice(data, bytes)?),
+                scalar_type::I64 => HostElements::I64(slice(data, bytes)?),
+                scalar_type::F32 => HostElements::F32(slice(data, bytes)?),
+                scalar_type::F64 => HostElements::F64(slice(data, bytes)?),
+                scalar_type::F16 => HostElements::F16(slice(data, bytes)?),
+                scalar_type::BF16 => HostElements::BF16(slice(data, bytes)?),
                 other => return Err(format!("all-reduce: scalar type {other} cannot be reduced over host memory")),
             };
             collectives.all_reduce(elements, op)
         }
-        1 => collectives.broadcast(slice(data, bytes), collective.root as usize),
-        2 => {
-            let size = collectives.size();
-            collectives.all_gather(slice::<u8>(data, bytes), slice(output, bytes * size))
-        }
-        3 => collectives.barrier(),
+        BROADCAST => collectives.broadcast(slice(data, bytes)?, collective.root as usize),
+        ALL_GATHER => collectives.all_gather(slice::<u8>(data, bytes)?, slice(output, output_bytes)?),
+        BARRIER => collectives.barrier(),
         other => Err(format!("no collective numbered {other}")),
     }
 }

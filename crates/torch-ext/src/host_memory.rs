@@ -30,6 +30,9 @@ impl PinnedMemory {
 
 impl AsRef<[u8]> for PinnedMemory {
     fn as_ref(&self) -> &[u8] {
+        if self.bytes.numel() == 0 {
+            return &[]; // an empty tensor's pointer may be null
+        }
         // SAFETY: a dense tensor of bytes, which lives as long as the borrow, and which nobody writes to meanwhile.
         unsafe { std::slice::from_raw_parts(self.bytes.data_ptr().cast(), self.bytes.numel()) }
     }
@@ -37,6 +40,9 @@ impl AsRef<[u8]> for PinnedMemory {
 
 impl AsMut<[u8]> for PinnedMemory {
     fn as_mut(&mut self) -> &mut [u8] {
+        if self.bytes.numel() == 0 {
+            return &mut [];
+        }
         // SAFETY: as above, and nobody else holds the tensor.
         unsafe { std::slice::from_raw_parts_mut(self.bytes.data_ptr().cast(), self.bytes.numel()) }
     }
@@ -78,6 +84,9 @@ mod tests {
 
     #[test]
     fn pinned_memory_is_memory_or_there_is_a_reason() {
+        if let Ok(mut none) = PinnedMemory::new(0) {
+            assert!(none.as_ref().is_empty() && none.as_mut().is_empty());
+        }
         match PinnedMemory::new(100) {
             Ok(mut memory) => {
                 memory.as_mut()[99] = 7;

@@ -67,6 +67,14 @@ pub enum Error {
         /// What does not fit, and where.
         what: String,
     },
+    /// An optimizer's state, whole, but that of an optimizer which keeps something else.
+    #[error("the state is that of {saved}, the optimizer is {own}")]
+    OtherOptimizer {
+        /// Whose state it is: "SGD without momentum".
+        saved: &'static str,
+        /// The optimizer that it was given to: "AdamW".
+        own: &'static str,
+    },
 }
 
 /// The result of a call into libtorch.

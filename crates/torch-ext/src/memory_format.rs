@@ -22,9 +22,9 @@ pub enum MemoryFormat {
 /// # Errors
 /// What libtorch threw.
 pub fn set_memory_format(tensors: &[Tensor], format: MemoryFormat) -> Result<()> {
-    let list = handles(tensors);
+    let handles = handles(tensors);
     // SAFETY: the handles are of tensors that live during the call.
-    unsafe { ffi::te_set_channels_last(list.as_ptr(), list.len(), format == MemoryFormat::ChannelsLast) }
+    unsafe { ffi::te_set_channels_last(handles.list(), format == MemoryFormat::ChannelsLast) }
         .check("changing the memory format")
 }
 

@@ -35,11 +35,12 @@ impl ProcessGroup {
     /// What libtorch threw.
     pub fn host(collectives: Box<dyn HostCollectives>) -> Result<Self> {
         let (rank, size) = (collectives.rank(), collectives.size());
+        let (own, all) = numbers(rank, size)?;
         let last_submitted = LastSubmitted::default();
-        let host = host::start(collectives, last_submitted.clone());
+        let host = host::start(collectives, last_submitted.clone())?;
         // SAFETY: `out` is written before a null message comes back; the shim owns `host` from here on.
         Self::new(rank, size, Device::Cpu, last_submitted, |out| unsafe {
-            ffi::te_process_group_host(rank as i32, size as i32, host, out)
+            ffi::te_process_group_host(own, all, host, out)
         })
     }
 
@@ -51,11 +52,14 @@ impl ProcessGroup {
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "they are for the build with CUDA"))]
     pub fn nccl(store: &Store, rank: usize, size: usize, device: usize, timeout: Duration) -> Result<Self> {
         #[cfg(feature = "cuda")]
-        // SAFETY: the store lives during the call, and the group takes its own reference; `out` as in `host`.
-        return Self::new(rank, size, Device::Cuda(device), LastSubmitted::default(), |out| unsafe {
-            let timeout = timeout.as_millis() as i64;
-            ffi::te_process_group_nccl(store.raw(), rank as i32, size as i32, device as i32, timeout, out)
-        });
+        {
+            let (own, all) = numbers(rank, size)?;
+            // SAFETY: the store lives during the call, and the group takes its own reference; `out` as in `host`.
+            return Self::new(rank, size, Device::Cuda(device), LastSubmitted::default(), |out| unsafe {
+                let timeout = timeout.as_millis() as i64;
+                ffi::te_process_group_nccl(store.raw(), own, all, ffi::cuda_index(device), timeout, out)
+            });
+        }
         #[cfg(not(feature = "cuda"))]
         Err(Error::WithoutCuda { call: "NCCL" })
     }
@@ -95,20 +99,25 @@ impl ProcessGroup {
         self.0.last_submitted.get()
     }
 
-    /// Replaces every element of `tensor` by its reduction over all ranks, and waits for it.
+    /// Replaces every element of `tensor` by its reduction over all ranks, and waits for it. Elements meet by their
+    /// indices, however each rank's tensor lies in memory.
     ///
     /// # Errors
-    /// What the communication reported, or a tensor that is not dense on the group's device.
+    /// What the communication reported, or a tensor that is not dense, that overlaps itself, or that is elsewhere than
+    /// on the group's device.
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
         // SAFETY: both live during the call, which waits until the collective is done.
         unsafe { ffi::te_process_group_allreduce(self.raw(), tensor.as_ptr(), op.number()) }.check("all-reduce")
     }
 
-    /// The `tensor` of every rank, in rank order, as one of one dimension more: size × shape.
+    /// The `tensor` of every rank, in rank order, as one of one dimension more: size × shape, contiguous.
     ///
     /// # Errors
-    /// What the communication reported, or a tensor that is not dense on the group's device.
+    /// What the communication reported, or a tensor that is not dense, or elsewhere than on the group's device.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        if !tensor.defined() {
+            return Err(Error::Torch { call: "all-gather", message: "the tensor is undefined".to_owned() });
+        }
         let shape: Vec<_> = std::iter::once(self.size() as i64).chain(tensor.size()).collect();
         let gathered = Tensor::f_empty(shape, (tensor.kind(), tensor.device()))?;
         // SAFETY: all live during the call, which waits until the collective is done.
@@ -132,12 +141,15 @@ impl ProcessGroup {
     /// What the communication reported.
     pub fn broadcast(&self, tensors: &[Tensor], root: usize) -> Result<()> {
         const BUFFER_BYTES: usize = 250 << 20; // as DistributedDataParallel
+        if root >= self.size() {
+            return Err(Error::State { what: format!("there is no rank {root} of {} to broadcast", self.size()) });
+        }
         if tensors.is_empty() || self.size() == 1 {
             return Ok(());
         }
         let handles = handles(tensors);
         // SAFETY: the handles are of tensors that live during the call, which waits until all are received.
-        unsafe { ffi::te_broadcast_coalesced(self.raw(), handles.as_ptr(), handles.len(), BUFFER_BYTES, root as i32) }
+        unsafe { ffi::te_broadcast_coalesced(self.raw(), handles.list(), BUFFER_BYTES, root as i32) }
             .check("broadcasting tensors")
     }
 
@@ -147,12 +159,17 @@ impl ProcessGroup {
     /// # Errors
     /// What the communication reported.
     pub fn average(&self, tensors: &[Tensor]) -> Result<()> {
-        let floating = |tensor: &&Tensor| matches!(tensor.kind(), Kind::Float | Kind::Double);
+        let floating =
+            |tensor: &&Tensor| matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
         let tensors: Vec<_> = tensors.iter().filter(floating).map(Tensor::detach).collect();
         if tensors.is_empty() || self.size() == 1 {
             return Ok(());
         }
-        let flat: Vec<_> = tensors.iter().map(|tensor| tensor.reshape([-1])).collect();
+        // In single precision or better: half's sums would overflow, or lose what they are made of.
+        let is_double = tensors.iter().any(|tensor| tensor.kind() == Kind::Double);
+        let kind = if is_double { Kind::Double } else { Kind::Float };
+        let flat = |tensor: &Tensor| tensor.f_to_kind(kind)?.f_reshape([-1]);
+        let flat: Vec<_> = tensors.iter().map(flat).collect::<std::result::Result<_, _>>()?;
         let mut flat = Tensor::f_cat(&flat, 0)?;
         self.all_reduce(&flat, ReduceOp::Sum)?;
         let _ = flat.f_div_scalar_(self.size() as i64)?;
@@ -173,7 +190,7 @@ impl ProcessGroup {
     pub fn verify_parameters(&self, parameters: &[Tensor]) -> Result<()> {
         let handles = handles(parameters);
         // SAFETY: the handles are of tensors that live during the call.
-        let own = unsafe { ffi::te_verify_params_across_processes(self.raw(), handles.as_ptr(), handles.len()) }
+        let own = unsafe { ffi::te_verify_params_across_processes(self.raw(), handles.list()) }
             .check("verifying parameters across ranks");
         let failed = Tensor::f_full([1], i64::from(own.is_err()), (Kind::Int64, self.device()))?;
         self.all_reduce(&failed, ReduceOp::Max)?;
@@ -216,6 +233,14 @@ impl ProcessGroup {
     }
 }
 
+/// A rank and the number of ranks, as libtorch counts them.
+fn numbers(rank: usize, size: usize) -> Result<(i32, i32)> {
+    match (i32::try_from(rank), i32::try_from(size)) {
+        (Ok(own), Ok(all)) if rank < size => Ok((own, all)),
+        _ => Err(Error::State { what: format!("a process group has no rank {rank} of {size}") }),
+    }
+}
+
 pub(crate) fn no_object(call: &'static str) -> Error {
     Error::Torch { call, message: "libtorch gave no object".to_owned() }
 }
@@ -224,5 +249,206 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // SAFETY: `raw` came from the shim and is freed once. A Reducer holds its own reference.
         unsafe { ffi::te_process_group_free(self.raw.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::HostElements;
+    use crate::{MemoryFormat, set_memory_format};
+    use std::sync::{Arc, Barrier, Mutex};
+
+    type Desk = Arc<(Barrier, Mutex<[Vec<u8>; 2]>)>;
+
+    fn desk() -> Desk {
+        Arc::new((Barrier::new(2), Mutex::default()))
+    }
+
+    /// Two ranks, each a thread, which leave each other their bytes.
+    struct Pair {
+        rank: usize,
+        desk: Desk,
+        /// What panics.
+        broken: Option<&'static str>,
+    }
+
+    impl Pair {
+        /// The bytes of both ranks.
+        fn exchange(&self, own: &[u8]) -> [Vec<u8>; 2] {
+            let (barrier, bytes) = &*self.desk;
+            bytes.lock().unwrap()[self.rank] = own.to_vec();
+            barrier.wait();
+            let both = bytes.lock().unwrap().clone();
+            barrier.wait();
+            both
+        }
+    }
+
+    impl HostCollectives for Pair {
+        fn rank(&self) -> usize {
+            self.rank
+        }
+        fn size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&mut self, elements: HostElements<'_>, _: ReduceOp) -> std::result::Result<(), String> {
+            assert_ne!(self.broken, Some("all-reduce"), "no way to the others");
+            let HostElements::F32(elements) = elements else { return Err("only f32".to_owned()) };
+            let own: Vec<u8> = elements.iter().flat_map(|number| number.to_ne_bytes()).collect();
+            let theirs = self.exchange(&own).map(|bytes| {
+                bytes.chunks(4).map(|four| f32::from_ne_bytes(four.try_into().unwrap())).collect::<Vec<_>>()
+            });
+            elements.iter_mut().enumerate().for_each(|(at, number)| *number = theirs[0][at] + theirs[1][at]);
+            Ok(())
+        }
+        fn broadcast(&mut self, bytes: &mut [u8], root: usize) -> std::result::Result<(), String> {
+            bytes.copy_from_slice(&self.exchange(bytes)[root]);
+            Ok(())
+        }
+        fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> std::result::Result<(), String> {
+            output.copy_from_slice(&self.exchange(input).concat());
+            Ok(())
+        }
+        fn barrier(&mut self) -> std::result::Result<(), String> {
+            if self.broken == Some("barrier") {
+                std::panic::panic_any(7);
+            }
+            self.exchange(&[]);
+            Ok(())
+        }
+    }
+
+    /// Runs `test` on both ranks.
+    fn on_both(broken: Option<&'static str>, test: impl Fn(&ProcessGroup) + Sync) {
+        let desk = desk();
+        std::thread::scope(|scope| {
+            for rank in 0..2 {
+                let (desk, test) = (Arc::clone(&desk), &test);
+                scope.spawn(move || test(&ProcessGroup::host(Box::new(Pair { rank, desk, broken })).unwrap()));
+            }
+        });
+    }
+
+    /// Numbers that tell their place and rank, in several orders in memory: contiguous, channels last, transposed, with
+    /// gaps, at an offset, of one element, of none.
+    fn tensors(rank: usize, kind: Kind) -> Vec<(&'static str, Tensor)> {
+        let count = |shape: &[i64]| {
+            let all = shape.iter().product::<i64>();
+            (Tensor::arange(all, (Kind::Int64, Device::Cpu)) + 100 * rank as i64).to_kind(kind).view(shape)
+        };
+        let channels_last = count(&[2, 3, 2, 2]);
+        set_memory_format(&[channels_last.shallow_clone()], MemoryFormat::ChannelsLast).unwrap();
+        vec![
+            ("contiguous", count(&[2, 3])),
+            ("channels last", channels_last),
+            ("transposed", count(&[3, 4]).transpose(0, 1)),
+            ("with gaps", count(&[4, 6]).narrow(1, 1, 3)),
+            ("every second", count(&[8]).slice(0, 0, None, 2)),
+            ("at an offset", count(&[10]).narrow(0, 3, 4)),
+            ("one number", count(&[1]).view([0i64; 0])),
+            ("no number", count(&[0, 3])),
+        ]
+    }
+
+    #[test]
+    fn elements_meet_by_their_indices_however_they_lie_in_memory() {
+        for kind in [Kind::Float, Kind::Double, Kind::Int, Kind::Bool, Kind::BFloat16, Kind::Uint8] {
+            on_both(None, |group| {
+                let all = [0, 1].map(|rank| tensors(rank, kind));
+                for (place, (name, tensor)) in tensors(group.rank(), kind).into_iter().enumerate() {
+                    let gathered = group.all_gather(&tensor).unwrap();
+                    for (rank, of_rank) in all.iter().enumerate() {
+                        assert!(gathered.get(rank as i64).equal(&of_rank[place].1), "gathered {name} {kind:?}");
+                    }
+                    group.broadcast(&[tensor.shallow_clone()], 1).unwrap();
+                    assert!(tensor.equal(&all[1][place].1), "broadcast {name} {kind:?}");
+                }
+                let many: Vec<_> = tensors(group.rank(), kind).into_iter().map(|(_, tensor)| tensor).collect();
+                group.broadcast(&many, 0).unwrap();
+                assert!(many.iter().zip(&all[0]).all(|(got, (_, expected))| got.equal(expected)));
+            });
+        }
+        on_both(None, |group| {
+            let all = [0, 1].map(|rank| tensors(rank, Kind::Float));
+            for (place, (name, tensor)) in tensors(group.rank(), Kind::Float).into_iter().enumerate() {
+                let sum = &all[0][place].1 + &all[1][place].1;
+                group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
+                assert!(tensor.equal(&sum), "reduced {name}");
+            }
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let own: Vec<_> = tensors(group.rank(), kind).into_iter().map(|(_, tensor)| tensor).collect();
+                group.average(&own).unwrap();
+                let all = [0, 1].map(|rank| tensors(rank, kind));
+                for (place, own) in own.iter().enumerate() {
+                    let mean = (all[0][place].1.to_kind(Kind::Float) + all[1][place].1.to_kind(Kind::Float)) / 2.0;
+                    assert!(own.equal(&mean.to_kind(kind)), "average of {} {kind:?}", all[0][place].0);
+                }
+            }
+            // The two ranks need not even lie alike.
+            let tensor = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
+            let tensor = if group.rank() == 0 { tensor } else { tensor.transpose(0, 1).contiguous().transpose(0, 1) };
+            group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
+            assert!(tensor.equal(&(Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]) * 2.0)));
+        });
+    }
+
+    #[test]
+    fn what_cannot_travel_is_refused_before_anything_is_sent() {
+        let group = ProcessGroup::host(Box::new(Pair { rank: 0, desk: desk(), broken: None })).unwrap();
+        let one = Tensor::ones([1], (Kind::Float, Device::Cpu));
+        let sparse = Tensor::eye(3, (Kind::Float, Device::Cpu)).to_sparse(None, None::<i64>, None);
+        for (tensor, words) in [
+            (
+                one.expand([4], false),
+                "more than one element of the written-to tensor refers to a single memory location",
+            ),
+            (Tensor::new(), "undefined"),
+            (sparse, "not dense"),
+        ] {
+            let refused = group.all_reduce(&tensor, ReduceOp::Sum).unwrap_err();
+            assert!(refused.to_string().contains(words), "{refused}");
+            assert!(group.broadcast(&[tensor], 0).is_err());
+        }
+        assert!(group.all_gather(&Tensor::new()).unwrap_err().to_string().contains("undefined"));
+        assert!(group.broadcast(&[one], 2).unwrap_err().to_string().contains("no rank 2 of 2"));
+        let vector = |length: i64| Tensor::ones([length], (Kind::Float, Device::Cpu));
+        for (channels, numbers) in [(0, 0), (3, 2)] {
+            let (weight, few) = (vector(channels), vector(numbers));
+            let layer = crate::BatchNorm {
+                weight: &weight,
+                bias: &few,
+                running_mean: &few,
+                running_var: &few,
+                momentum: 0.1,
+                epsilon: 1e-5,
+            };
+            let input = Tensor::ones([2, channels, 2, 2], (Kind::Float, Device::Cpu));
+            let refused = crate::SyncBatchNorm::new(&group).forward(&layer, &input).unwrap_err();
+            assert!(refused.to_string().contains("channels"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_collectives_fails_what_is_under_way_and_all_that_follows() {
+        std::panic::set_hook(Box::new(|_| {}));
+        for (broken, words) in [
+            ("all-reduce", "the communication thread panicked in all-reduce: assertion `left != right` failed: no way"),
+            ("barrier", "the communication thread panicked in barrier: a panic without a message"),
+        ] {
+            on_both(Some(broken), |group| {
+                let tensor = Tensor::ones([3], (Kind::Float, Device::Cpu));
+                let first = match broken {
+                    "barrier" => group.barrier(),
+                    _ => group.all_reduce(&tensor, ReduceOp::Sum),
+                };
+                assert!(first.as_ref().unwrap_err().to_string().contains(words), "{first:?}");
+                let later = [group.barrier(), group.all_gather(&tensor).map(drop), group.broadcast(&[tensor], 0)];
+                for later in later {
+                    assert!(later.as_ref().unwrap_err().to_string().contains(words), "{later:?}");
+                }
+            });
+        }
+        let _ = std::panic::take_hook();
     }
 }

@@ -39,9 +39,9 @@ pub(crate) fn compare(parameters: &[(String, Tensor)], group: &ProcessGroup) -> 
         return Ok(None);
     }
     let tensors: Vec<_> = parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-    let list = handles(&tensors);
+    let handles = handles(&tensors);
     // SAFETY: the handles are of tensors that live during the call.
-    let hashes = new_tensor("hashing parameters", |out| unsafe { ffi::te_hash(list.as_ptr(), list.len(), out) })?;
+    let hashes = new_tensor("hashing parameters", |out| unsafe { ffi::te_hash(handles.list(), out) })?;
     // Smallest and largest at once: equal where all are equal. Only then is a table of all ranks asked for.
     let extremes = Tensor::f_cat(&[hashes.f_bitwise_not()?, hashes.shallow_clone()], 0)?;
     group.all_reduce(&extremes, ReduceOp::Max)?;

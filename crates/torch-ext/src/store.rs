@@ -70,7 +70,7 @@ impl Store {
     /// The value of `key`, once somebody has set it. For values of up to 64 KiB.
     ///
     /// # Errors
-    /// What libtorch threw: nobody has set it in time, say.
+    /// A longer value, or what libtorch threw: nobody has set it in time, say.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
         let key = text(key);
         let mut value = vec![0; 64 << 10];
@@ -101,6 +101,18 @@ impl Drop for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_arrives_whole_or_not_at_all() {
+        let store = Store::serve("localhost", Duration::from_secs(10)).unwrap();
+        for length in [0, 1, 64 << 10] {
+            store.set("value", &vec![7; length]).unwrap();
+            assert_eq!(store.get("value").unwrap(), vec![7; length]);
+        }
+        store.set("value", &vec![7; (64 << 10) + 1]).unwrap();
+        let error = store.get("value").unwrap_err();
+        assert!(error.to_string().contains("the value of value has 65537 bytes, more than 65536"), "{error}");
+    }
 
     #[test]
     fn nobody_home_is_an_error_in_time() {

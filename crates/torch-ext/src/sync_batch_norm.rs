@@ -27,10 +27,10 @@ impl SyncBatchNorm {
     /// # Errors
     /// Shapes that do not fit, or what the communication reported. The backward pass reports through libtorch.
     pub fn forward(&self, layer: &BatchNorm<'_>, input: &Tensor) -> Result<Tensor> {
-        let list = layer.handles(input);
+        let handles = layer.handles(input);
         new_tensor("synchronized BatchNorm", |out| {
-            // SAFETY: the list has five handles of tensors that live during the call; the graph holds the group.
-            unsafe { ffi::te_sync_batch_norm(self.group.raw(), list.as_ptr(), layer.momentum, layer.epsilon, out) }
+            // SAFETY: the handles are of tensors that live during the call; the graph holds the group.
+            unsafe { ffi::te_sync_batch_norm(self.group.raw(), handles.list(), layer.momentum, layer.epsilon, out) }
         })
     }
 }

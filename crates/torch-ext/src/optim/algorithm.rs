@@ -1,13 +1,11 @@
 //! The update rules.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use std::ptr;
-
 use tch::Tensor;
 
 use super::Slot;
-use crate::Result;
 use crate::ffi::{self, Handles, handles};
+use crate::{Error, Result};
 
 /// How gradients become steps. `g` is the gradient, `p` the parameter, `wd` its group's weight decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,15 +74,34 @@ impl Algorithm {
         self
     }
 
-    /// What it keeps of each parameter, by PyTorch's names; empty where it keeps less.
-    pub(super) fn state_names(&self) -> [&'static str; 2] {
+    /// What it keeps of each parameter besides the count of its steps, by PyTorch's names.
+    pub(super) fn moments(&self) -> &'static [&'static str] {
         match self {
-            Self::Sgd { momentum, .. } if *momentum == 0.0 => ["", ""],
-            Self::Sgd { .. } | Self::Lars { .. } => ["momentum_buffer", ""],
-            Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => ["exp_avg", "exp_avg_sq"],
+            Self::Sgd { momentum, .. } if *momentum == 0.0 => &[],
+            Self::Sgd { .. } | Self::Lars { .. } => &["momentum_buffer"],
+            Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => &["exp_avg", "exp_avg_sq"],
+        }
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd { momentum, .. } if *momentum == 0.0 => "SGD without momentum",
+            Self::Sgd { .. } => "SGD with momentum",
+            Self::Adam { .. } => "Adam",
+            Self::AdamW { .. } => "AdamW",
+            Self::Lars { .. } => "LARS",
+            Self::Lamb { .. } => "LAMB",
         }
     }
 }
+
+/// Whose state a set of moments is, as far as it shows.
+pub(super) const FAMILIES: [(&[&str], &str); 3] = [
+    (&[], "SGD without momentum"),
+    (&["momentum_buffer"], "SGD with momentum or LARS"),
+    (&["exp_avg", "exp_avg_sq"], "Adam, AdamW or LAMB"),
+];
 
 /// libtorch's kernel takes a momentum of zero for an optimizer that never had any, and refuses its buffers. Of any gradient
 /// this leaves every bit as it is.
@@ -114,21 +131,22 @@ impl Lists {
         if self.parameters.is_empty() {
             return Ok(());
         }
-        let [parameters, grads, first, second, steps] =
-            [&self.parameters, &self.grads, &self.first, &self.second, &self.steps].map(|list| handles(list));
-        let list = |list: &Vec<_>| -> Handles { if list.is_empty() { ptr::null() } else { list.as_ptr() } };
-        let step = ffi::Step {
-            params: list(&parameters),
-            grads: list(&grads),
-            first: list(&first),
-            second: list(&second),
-            steps: list(&steps),
-            count: parameters.len(),
-            lr,
-            weight_decay,
-        };
-        // SAFETY: all handles are of tensors that live during the call. Every parameter of a list has a gradient, and
-        // the state that `Algorithm::state_names` says, so the lists that the rule reads have `count` entries.
+        // Adam and its kin count on the device.
+        let counts = algorithm.moments().len() == 2;
+        let steps = if counts { &self.steps[..] } else { &[] };
+        let lists = [&self.parameters[..], &self.grads, &self.first, &self.second, steps].map(handles);
+        let all = self.parameters.len();
+        let moments = [0, 1].map(|index| if index < algorithm.moments().len() { all } else { 0 });
+        let wanted = [all, all, moments[0], moments[1], if counts { all } else { 0 }];
+        if lists.each_ref().map(Handles::len) != wanted {
+            let what =
+                format!("{} wants {wanted:?} tensors, got {:?}", algorithm.name(), lists.each_ref().map(Handles::len));
+            return Err(Error::State { what });
+        }
+        let [params, grads, first, second, steps] = lists.each_ref().map(Handles::list);
+        let step = ffi::Step { params, grads, first, second, steps, lr, weight_decay };
+        // SAFETY: all handles are of tensors that live during the call; each list carries its length, and the shim checks
+        // lengths, shapes, types and places before a kernel sees them.
         unsafe {
             match *algorithm {
                 Algorithm::Sgd { momentum, nesterov } => ffi::te_sgd(&step, momentum, nesterov, is_first_step),

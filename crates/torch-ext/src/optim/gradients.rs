@@ -21,10 +21,10 @@ pub fn clip_grad_norm(parameters: &[Tensor], max_norm: f64) -> Result<Tensor> {
     if grads.is_empty() {
         return Ok(Tensor::f_zeros([], (Kind::Float, Device::Cpu))?);
     }
-    let list = handles(&grads);
+    let handles = handles(&grads);
     new_tensor("clipping gradients", |norm| {
         // SAFETY: the handles are of tensors that live during the call.
-        unsafe { ffi::te_clip_grad_norm(list.as_ptr(), list.len(), max_norm, norm) }
+        unsafe { ffi::te_clip_grad_norm(handles.list(), max_norm, norm) }
     })
 }
 
@@ -35,10 +35,9 @@ pub(super) fn unscale(parameters: &[Tensor], scale: f64) -> Result<Tensor> {
     let device = grads.first().map_or(Device::Cpu, Tensor::device);
     let found_inf = Tensor::f_zeros([1], (Kind::Float, device))?;
     if !grads.is_empty() {
-        let list = handles(&grads);
+        let handles = handles(&grads);
         // SAFETY: the handles are of tensors that live during the call.
-        unsafe { ffi::te_unscale(list.as_ptr(), list.len(), scale, found_inf.as_ptr()) }
-            .check("unscaling gradients")?;
+        unsafe { ffi::te_unscale(handles.list(), scale, found_inf.as_ptr()) }.check("unscaling gradients")?;
     }
     Ok(found_inf)
 }

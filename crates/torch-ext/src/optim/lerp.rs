@@ -20,8 +20,8 @@ pub fn lerp(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
         return Ok(());
     }
     let (targets, sources) = (handles(targets), handles(sources));
-    // SAFETY: all handles are of tensors that live during the call, and both lists have `targets.len()` entries.
-    unsafe { ffi::te_lerp(targets.as_ptr(), sources.as_ptr(), targets.len(), weight) }.check("averaging weights")
+    // SAFETY: all handles are of tensors that live during the call.
+    unsafe { ffi::te_lerp(targets.list(), sources.list(), weight) }.check("averaging weights")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
 use crate::{Error, ProcessGroup, Result};
-use algorithm::Lists;
+use algorithm::{FAMILIES, Lists};
 use shards::Shards;
 
 pub use algorithm::Algorithm;
@@ -20,6 +20,9 @@ pub use grad_scaler::{GradScaler, GradScalerConfig};
 pub use gradients::clip_grad_norm;
 pub use groups::ParameterGroup;
 pub use lerp::lerp;
+
+/// The name of what counts a parameter's steps in a state, whatever the algorithm.
+const STEP: &str = "step";
 
 /// One parameter and what the optimizer keeps of it.
 #[derive(Debug)]
@@ -138,9 +141,8 @@ impl Optimizer {
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::new();
         for (index, slot) in self.slots().enumerate() {
-            let [first, second] = self.algorithm.state_names();
-            let own = [(first, &slot.first), (second, &slot.second), ("step", &slot.steps)];
-            for (kind, tensor) in own.into_iter().filter(|(kind, _)| !kind.is_empty()) {
+            let moments = self.algorithm.moments().iter().copied().zip([&slot.first, &slot.second]);
+            for (kind, tensor) in moments.chain([(STEP, &slot.steps)]) {
                 let tensor = match &self.shards {
                     None => tensor.as_ref().map(Tensor::shallow_clone),
                     Some(shards) => shards.gather(index, tensor.as_ref(), || slot.empty(kind))?,
@@ -152,41 +154,77 @@ impl Optimizer {
     }
 
     /// Takes over a state that [`state`](Self::state) gave, at any number of ranks. Parameters that it does not mention
-    /// start anew.
+    /// start anew: with an empty state, all.
     ///
     /// # Errors
-    /// A tensor of another shape, or one that belongs to no parameter or another algorithm; nothing has changed then.
+    /// [`Error::OtherOptimizer`] for the whole state of one that keeps something else. [`Error::State`] for what belongs to
+    /// no parameter, occurs twice, has another shape or type, counts no steps, and for a parameter of which only a part is
+    /// there. Nothing has changed then.
     pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let [first, second] = self.algorithm.state_names();
-        let mut known: HashMap<String, Vec<i64>> = HashMap::new();
-        for slot in self.slots() {
-            for kind in [first, second, "step"].into_iter().filter(|kind| !kind.is_empty()) {
-                known.insert(format!("{}.{kind}", slot.name), slot.empty(kind).size());
-            }
-        }
-        for (name, tensor) in state {
-            match known.get(name) {
-                None => return Err(Error::State { what: format!("the optimizer has no {name}") }),
-                Some(shape) if *shape != tensor.size() => {
-                    let what = format!("{name} of the optimizer is {shape:?}, in the state {:?}", tensor.size());
-                    return Err(Error::State { what });
-                }
-                Some(_) => {}
-            }
-        }
-        let given: HashMap<_, _> = state.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let given = self.by_parameter(state)?;
+        self.refuse_other_optimizers(&given)?;
         let shards = self.shards.as_ref();
-        for (index, slot) in self.groups.iter_mut().flat_map(|(_, _, slots)| slots).enumerate() {
+        let moments = self.algorithm.moments();
+        let mut loaded = Vec::new();
+        for (index, slot) in self.slots().enumerate() {
             let mine = shards.is_none_or(|shards| shards.is_mine(index));
-            let take = |kind: &str| {
-                let tensor = given.get(format!("{}.{kind}", slot.name).as_str()).filter(|_| mine)?;
-                let mut own = slot.empty(kind);
-                own.copy_(tensor);
-                Some(own)
+            // What another rank keeps is looked at all the same: every rank gives the same verdict.
+            let take = |kind: &str| match given[index].get(kind) {
+                Some(tensor) => slot.take(kind, tensor).map(|own| mine.then_some(own)),
+                None => Ok(None),
             };
-            (slot.first, slot.second, slot.steps) = (take(first), take(second), take("step"));
+            let moment = |index: usize| moments.get(index).map_or(Ok(None), |kind| take(kind));
+            loaded.push((moment(0)?, moment(1)?, take(STEP)?));
+        }
+        for (slot, state) in self.groups.iter_mut().flat_map(|(_, _, slots)| slots).zip(loaded) {
+            (slot.first, slot.second, slot.steps) = state;
         }
         Ok(())
+    }
+
+    /// What `state` has for each parameter, in their order, by kind.
+    fn by_parameter<'a>(&self, state: &'a [(String, Tensor)]) -> Result<Vec<HashMap<&'a str, &'a Tensor>>> {
+        let places: HashMap<_, _> = self.slots().enumerate().map(|(index, slot)| (slot.name.as_str(), index)).collect();
+        let mut given = vec![HashMap::new(); places.len()];
+        for (name, tensor) in state {
+            let place = name.rsplit_once('.').and_then(|(parameter, kind)| Some((*places.get(parameter)?, kind)));
+            let is_kind = |kind| kind == STEP || FAMILIES.iter().any(|(moments, _)| moments.contains(&kind));
+            let Some((place, kind)) = place.filter(|(_, kind)| is_kind(kind)) else {
+                return Err(Error::State { what: format!("the optimizer has no {name}") });
+            };
+            if given[place].insert(kind, tensor).is_some() {
+                return Err(Error::State { what: format!("{name} is in the optimizer's state twice") });
+            }
+        }
+        Ok(given)
+    }
+
+    /// Each parameter's state must be that of this algorithm, whole, or none.
+    fn refuse_other_optimizers(&self, given: &[HashMap<&str, &Tensor>]) -> Result<()> {
+        let own = self.algorithm.name();
+        let is_of = |moments: &[&str], given: &HashMap<&str, &Tensor>| {
+            let kinds = moments.iter().chain([&STEP]);
+            given.is_empty()
+                || given.len() == moments.len() + 1 && kinds.into_iter().all(|kind| given.contains_key(kind))
+        };
+        let moments = self.algorithm.moments();
+        let Some(index) = given.iter().position(|given| !is_of(moments, given)) else { return Ok(()) };
+        let other = FAMILIES.iter().find(|(moments, _)| given.iter().all(|given| is_of(moments, given)));
+        if let Some((_, saved)) = other {
+            return Err(Error::OtherOptimizer { saved, own });
+        }
+        let slot = self.slots().nth(index).map_or("", |slot| &slot.name);
+        let missing = moments.iter().chain([&STEP]).find(|kind| !given[index].contains_key(**kind));
+        let what = match missing {
+            Some(kind) => format!("the optimizer's state of {slot} is not whole: there is no {slot}.{kind}"),
+            None => {
+                let mut extra: Vec<_> =
+                    given[index].keys().filter(|&&kind| kind != STEP && !moments.contains(&kind)).collect();
+                extra.sort_unstable();
+                format!("{own} keeps no {slot}.{}, which is in its state", extra.first().map_or("", |kind| kind))
+            }
+        };
+        Err(Error::State { what })
     }
 
     /// Bytes of state on this rank.
@@ -208,17 +246,44 @@ impl Slot {
         if self.steps.is_some() {
             return Ok(());
         }
-        let [first, second] = algorithm.state_names().map(|kind| (!kind.is_empty()).then(|| self.empty(kind)));
-        (self.first, self.second, self.steps) = (first, second, Some(self.empty("step")));
+        let mut moments = algorithm.moments().iter().map(|kind| self.empty(kind));
+        let (first, second) = (moments.next().transpose()?, moments.next().transpose()?);
+        let steps = self.empty(STEP)?;
+        drop(moments);
+        (self.first, self.second, self.steps) = (first, second, Some(steps));
         Ok(())
     }
 
     /// Zeros of the shape that a kind of state has.
-    fn empty(&self, kind: &str) -> Tensor {
-        match kind {
-            "step" => Tensor::zeros([], (Kind::Float, self.parameter.device())),
-            _ => self.parameter.detach().zeros_like(),
+    fn empty(&self, kind: &str) -> Result<Tensor> {
+        Ok(match kind {
+            STEP => Tensor::f_zeros([], (Kind::Float, self.parameter.device()))?,
+            _ => self.parameter.f_detach()?.f_zeros_like()?,
+        })
+    }
+
+    /// `tensor` of a state as this parameter's own.
+    fn take(&self, kind: &str, tensor: &Tensor) -> Result<Tensor> {
+        let refuse = |what: String| Err(Error::State { what });
+        let name = format!("{}.{kind}", self.name);
+        if !tensor.defined() {
+            return refuse(format!("{name} is undefined in the state"));
         }
+        let mut own = self.empty(kind)?;
+        if own.size() != tensor.size() {
+            return refuse(format!("{name} of the optimizer is {:?}, in the state {:?}", own.size(), tensor.size()));
+        }
+        if own.kind() != tensor.kind() {
+            return refuse(format!("{name} of the optimizer is {:?}, in the state {:?}", own.kind(), tensor.kind()));
+        }
+        own.f_copy_(&tensor.f_detach()?)?;
+        if kind == STEP {
+            let steps = tensor.f_double_value(&[])?;
+            if !(steps >= 0.0 && steps.is_finite() && steps.fract() == 0.0) {
+                return refuse(format!("{name} is {steps} in the state, which is no number of steps"));
+            }
+        }
+        Ok(own)
     }
 }
 

@@ -42,14 +42,14 @@ impl Shards {
         &self,
         index: usize,
         own: Option<&Tensor>,
-        empty: impl FnOnce() -> Tensor,
+        empty: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Option<Tensor>> {
         let there = Tensor::f_full([1], i64::from(own.is_some()), (Kind::Int64, self.group.device()))?;
         self.group.all_reduce(&there, ReduceOp::Max)?;
         if there.f_int64_value(&[0])? == 0 {
             return Ok(None);
         }
-        let tensor = own.map_or_else(empty, Tensor::shallow_clone);
+        let tensor = own.map_or_else(empty, |own| Ok(own.shallow_clone()))?;
         self.group.broadcast(&[tensor.detach()], self.owners[index])?;
         Ok(Some(tensor))
     }

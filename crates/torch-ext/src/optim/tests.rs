@@ -154,19 +154,214 @@ fn a_state_that_is_saved_and_loaded_goes_on_bit_by_bit() {
 fn a_foreign_state_is_refused_whole() {
     let mut optimizer = Optimizer::new(ParameterGroup::all(parameters(), 0.0), Algorithm::ADAM).unwrap();
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let whole = || {
+        let state: [(&str, Vec<i64>); 3] = [("exp_avg", vec![7]), ("exp_avg_sq", vec![7]), ("step", vec![])];
+        state.map(|(kind, shape)| (format!("bias.{kind}"), zeros(&shape))).into_iter().collect::<Vec<_>>()
+    };
+    let with = |more: &[(&str, Tensor)]| {
+        let more = more.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone()));
+        whole().into_iter().chain(more).collect::<Vec<_>>()
+    };
+    let moments = || [("weight.exp_avg", zeros(&[6, 5])), ("weight.exp_avg_sq", zeros(&[6, 5]))];
+    let step = |value: f64| {
+        let [first, second] = moments();
+        [first, second, ("weight.step", zeros(&[]) + value)]
+    };
     let cases = [
-        ("weight.momentum_buffer", zeros(&[6, 5]), "the optimizer has no weight.momentum_buffer"),
-        ("weights.exp_avg", zeros(&[6, 5]), "the optimizer has no weights.exp_avg"),
-        ("weight.exp_avg", zeros(&[5, 6]), "weight.exp_avg of the optimizer is [6, 5], in the state [5, 6]"),
+        (with(&[("weights.exp_avg", zeros(&[6, 5]))]), "the optimizer has no weights.exp_avg"),
+        (with(&[("weight.velocity", zeros(&[6, 5]))]), "the optimizer has no weight.velocity"),
+        (with(&[("weight", zeros(&[6, 5]))]), "the optimizer has no weight"),
+        (with(&[("bias.step", zeros(&[]))]), "bias.step is in the optimizer's state twice"),
+        (with(&moments()), "the optimizer's state of weight is not whole: there is no weight.step"),
+        (
+            with(&[("weight.step", zeros(&[]))]),
+            "the optimizer's state of weight is not whole: there is no weight.exp_avg",
+        ),
+        (with(&[("bias.momentum_buffer", zeros(&[7]))]), "Adam keeps no bias.momentum_buffer, which is in its state"),
+        (with(&step(-1.0)), "weight.step is -1 in the state, which is no number of steps"),
+        (with(&step(f64::NAN)), "weight.step is NaN in the state, which is no number of steps"),
+        (with(&step(1.5)), "weight.step is 1.5 in the state, which is no number of steps"),
+        (
+            with(&[
+                ("weight.exp_avg", zeros(&[5, 6])),
+                ("weight.exp_avg_sq", zeros(&[6, 5])),
+                ("weight.step", zeros(&[])),
+            ]),
+            "weight.exp_avg of the optimizer is [6, 5], in the state [5, 6]",
+        ),
+        (
+            with(&[
+                ("weight.exp_avg", zeros(&[6, 5])),
+                ("weight.exp_avg_sq", zeros(&[6, 5]).to_kind(Kind::Int64)),
+                ("weight.step", zeros(&[])),
+            ]),
+            "weight.exp_avg_sq of the optimizer is Float, in the state Int64",
+        ),
+        (
+            with(&[
+                ("weight.exp_avg", zeros(&[6, 5])),
+                ("weight.exp_avg_sq", Tensor::new()),
+                ("weight.step", zeros(&[])),
+            ]),
+            "weight.exp_avg_sq is undefined in the state",
+        ),
     ];
-    for (name, tensor, words) in cases {
-        let good = ("bias.exp_avg".to_owned(), zeros(&[7]));
-        let error = optimizer.load_state(&[good, (name.to_owned(), tensor)]).unwrap_err();
+    for (state, words) in cases {
+        let error = optimizer.load_state(&state).unwrap_err();
         assert_eq!(error.to_string(), words);
+        assert!(matches!(error, Error::State { .. }));
         assert_eq!(optimizer.state_bytes(), 0);
     }
+    optimizer.load_state(&whole()).unwrap();
+    assert_eq!(optimizer.state_bytes(), 4 * (7 + 7 + 1));
     let twice = [parameters(), parameters()].concat_names();
     assert!(Optimizer::new(ParameterGroup::all(twice, 0.0), Algorithm::ADAM).is_err());
+}
+
+/// A state of each algorithm, after a step.
+fn states() -> Vec<(Algorithm, Vec<(String, Tensor)>)> {
+    let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: false };
+    let all = [sgd(0.0), sgd(0.9), Algorithm::LARS, Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LAMB];
+    let state = |algorithm| {
+        let all = parameters();
+        let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.1), algorithm).unwrap();
+        set_gradients(&all, 0, 1.0);
+        optimizer.step(0.1).unwrap();
+        (algorithm, optimizer.state().unwrap())
+    };
+    all.map(state).into_iter().collect()
+}
+
+#[test]
+fn a_state_of_another_algorithm_is_told_from_damage() {
+    for (saved, state) in states() {
+        for (own, _) in states() {
+            let all = parameters();
+            let groups = || ParameterGroup::all(parameters_of(&all), 0.1);
+            let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+            for mut optimizer in
+                [Optimizer::new(groups(), own).unwrap(), Optimizer::sharded(groups(), own, &group).unwrap()]
+            {
+                match optimizer.load_state(&state) {
+                    Ok(()) => assert_eq!(saved.moments(), own.moments()),
+                    Err(Error::OtherOptimizer { own: name, .. }) => {
+                        assert_eq!(name, own.name());
+                        assert_ne!(saved.moments(), own.moments());
+                    }
+                    Err(error) => panic!("{saved:?} into {own:?}: {error}"),
+                }
+                set_gradients(&all, 1, 1.0);
+                optimizer.step(0.1).unwrap();
+                // An empty state starts anew, whatever there was.
+                optimizer.load_state(&[]).unwrap();
+                assert_eq!(optimizer.state_bytes(), 0);
+                optimizer.step(0.1).unwrap();
+                assert!(all.iter().all(|(_, tensor)| tensor.isfinite().all().int64_value(&[]) == 1));
+            }
+        }
+    }
+    let sgd = Algorithm::Sgd { momentum: 0.0, nesterov: false };
+    let (_, state) = states().into_iter().find(|(algorithm, _)| *algorithm == sgd).unwrap();
+    let mut adamw = Optimizer::new(ParameterGroup::all(parameters(), 0.1), Algorithm::ADAMW).unwrap();
+    let error = adamw.load_state(&state).unwrap_err();
+    assert_eq!(error.to_string(), "the state is that of SGD without momentum, the optimizer is AdamW");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_state_crashes_or_is_half_loaded(
+        own in 0usize..6,
+        sharded in proptest::bool::ANY,
+        entries in proptest::collection::vec((0usize..4, 0usize..5, 0usize..6, 0usize..4), 0..9),
+    ) {
+        let all = parameters();
+        let (own, _) = states().swap_remove(own);
+        let groups = ParameterGroup::all(parameters_of(&all), 0.1);
+        let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+        let mut optimizer = match sharded {
+            true => Optimizer::sharded(groups, own, &group).unwrap(),
+            false => Optimizer::new(groups, own).unwrap(),
+        };
+        set_gradients(&all, 0, 1.0);
+        optimizer.step(0.1).unwrap();
+        let copy = |state: Vec<(String, Tensor)>| -> Vec<_> {
+            state.into_iter().map(|(name, tensor)| (name, tensor.copy())).collect()
+        };
+        let before = copy(optimizer.state().unwrap());
+
+        let state: Vec<_> = entries.iter().map(|&(parameter, kind, shape, element)| {
+            let parameter = ["weight", "bias", "bias", "other"][parameter];
+            let kind = ["momentum_buffer", "exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq"][kind];
+            // Most have the right shape.
+            let right: &[i64] = if kind == "step" { &[] } else if parameter == "bias" { &[7] } else { &[6, 5] };
+            let shape = [right, right, right, &[5, 6], &[], &[0]][shape];
+            let element = [Kind::Float, Kind::Float, Kind::Float, Kind::Double][element];
+            (format!("{parameter}.{kind}"), Tensor::ones(shape, (element, Device::Cpu)))
+        }).collect();
+        let loaded = optimizer.load_state(&state);
+
+        let after: HashMap<String, Tensor> = optimizer.state().unwrap().into_iter().collect();
+        let expected = if loaded.is_ok() { &state } else { &before };
+        proptest::prop_assert_eq!(after.len(), expected.len());
+        for (name, tensor) in expected {
+            proptest::prop_assert!(after[name].equal(tensor), "{}", name);
+        }
+        if loaded.is_ok() {
+            for name in ["weight", "bias"] {
+                let kinds = state.iter().filter(|(key, _)| key.starts_with(name)).count();
+                proptest::prop_assert!(kinds == 0 || kinds == own.moments().len() + 1);
+            }
+        }
+        set_gradients(&all, 1, 1.0);
+        optimizer.step(0.1).unwrap();
+    }
+}
+
+#[test]
+fn memory_that_lies_otherwise_is_not_mixed_up() {
+    for (algorithm, _) in states() {
+        let leaf = |tensor: Tensor| tensor.detach().set_requires_grad(true);
+        let values = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([2, 3, 2, 2]);
+        let stepped = |weight: &Tensor| {
+            let all = vec![("weight".to_owned(), weight.shallow_clone())];
+            let mut optimizer = Optimizer::new(ParameterGroup::all(all, 0.1), algorithm)?;
+            for _ in 0..3 {
+                (weight * &values).sum(Kind::Float).backward();
+                optimizer.step(0.01)?;
+            }
+            Result::Ok(weight.detach().contiguous())
+        };
+        let expected = stepped(&leaf(values.copy())).unwrap();
+
+        // A gradient that came before the weights changed their order.
+        let moved = leaf(values.copy());
+        (&moved * 0.0).sum(Kind::Float).backward();
+        crate::set_memory_format(&[moved.shallow_clone()], crate::MemoryFormat::ChannelsLast).unwrap();
+        assert!(stepped(&moved).unwrap().equal(&expected), "{algorithm:?}");
+
+        // Memory with gaps, and one number for all: a kernel would write past the end.
+        let wide = Tensor::zeros([2, 3, 2, 4], (Kind::Float, Device::Cpu));
+        for weight in [
+            leaf(wide.narrow(3, 0, 2)),
+            leaf(Tensor::ones([1], (Kind::Float, Device::Cpu)).expand([2, 3, 2, 2], false)),
+        ] {
+            let refused = stepped(&weight).unwrap_err();
+            assert!(refused.to_string().contains("parameter 0 of [2, 3, 2, 2] has gaps or overlaps"), "{refused}");
+        }
+
+        // Moments whose parameter changed its order.
+        let weight = leaf(values.copy());
+        let all = vec![("weight".to_owned(), weight.shallow_clone())];
+        let mut optimizer = Optimizer::new(ParameterGroup::all(all, 0.1), algorithm).unwrap();
+        (&weight * &values).sum(Kind::Float).backward();
+        optimizer.step(0.01).unwrap();
+        crate::set_memory_format(&[weight.shallow_clone()], crate::MemoryFormat::ChannelsLast).unwrap();
+        match optimizer.step(0.01) {
+            Ok(()) => assert!(algorithm.moments().is_empty()),
+            Err(refused) => assert!(refused.to_string().contains("changed after the first step"), "{refused}"),
+        }
+    }
 }
 
 trait ConcatNames {
