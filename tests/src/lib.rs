@@ -1,6 +1,8 @@
 //! Launches programs under `mpirun`, with a time-out, on one node or on several that are made up on this machine; and under
-//! Slurm ([`slurm`]).
+//! Slurm ([`slurm`]). Or by themselves, interrupted in the middle of what they do to files ([`interrupt`]).
 
+pub mod interrupt;
+pub mod run;
 pub mod slurm;
 
 use std::ffi::{OsStr, OsString};
@@ -12,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How a job ended.
 #[derive(Debug)]
@@ -140,7 +142,11 @@ pub struct Job {
 }
 
 impl Job {
-    fn start(mut command: Command, timeout: Duration) -> Self {
+    /// Starts `command` by itself, without a launcher.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(mut command: Command, timeout: Duration) -> Self {
         let [out, err] = [(); 2].map(|()| tempfile::NamedTempFile::new().expect("a temporary file"));
         command.process_group(0).stdin(Stdio::null());
         command.stdout(out.reopen().expect("the file is there")).stderr(err.reopen().expect("the file is there"));
@@ -152,6 +158,17 @@ impl Job {
     /// The launcher's process.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal to the launcher, or the program that was started without one.
+    pub fn signal(&self, signal: Signal) {
+        let process = Pid::from_raw(self.child.id() as i32).expect("a process has a number");
+        let _ = kill_process(process, signal); // it may have ended by itself
+    }
+
+    /// Whether it has not come to its end.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// What the job has written to stderr so far.
@@ -204,6 +221,30 @@ impl Drop for Job {
             let _ = self.child.wait();
         }
     }
+}
+
+/// One rank of rust-train by itself, without a launcher, which starts faster.
+pub fn one_rank() -> Command {
+    let mut command = Command::new(binary("rust-train"));
+    command.env("OMPI_MCA_ess_singleton_isolated", "1"); // Open MPI then starts no daemon for it
+    command.env("OMP_WAIT_POLICY", "passive"); // threads that wait leave the cores to other runs
+    command
+}
+
+/// Whether tests are to try out all that they can think of, however long it takes: `scripts/torture` asks for it.
+pub fn is_torture() -> bool {
+    std::env::var_os("TORTURE").is_some()
+}
+
+/// What a test draws at random follows from this number, which it prints: another one each time, or `SEED`.
+///
+/// # Panics
+/// If `SEED` is no number.
+pub fn seed() -> u64 {
+    let now = || std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| u64::from(elapsed.subsec_micros()));
+    let seed = std::env::var("SEED").map_or_else(|_| now(), |seed| seed.parse().expect("SEED is a number"));
+    eprintln!("SEED={seed}");
+    seed
 }
 
 /// Whether nodes can be made up here: it takes user namespaces, which some systems refuse. `scripts/test` says so when
