@@ -7,6 +7,7 @@ mod models;
 mod optimization;
 mod run;
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,13 +137,7 @@ pub struct StoreArgs {
     pub attempts: usize,
 
     /// Longest time in which no byte of a download arrives, in seconds
-    #[arg(
-        long,
-        default_value_t = 30.0,
-        value_name = "SECONDS",
-        allow_negative_numbers = true,
-        help_heading = "Fetching"
-    )]
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", help_heading = "Fetching")]
     pub stall_timeout: f64,
 }
 
@@ -360,6 +355,12 @@ fn model_help() -> String {
     format!("Network: {}", names.join(", "))
 }
 
+/// Whether a flag's value is a number.
+fn is_number(arg: &clap::Arg) -> bool {
+    let parsed = arg.get_value_parser().type_id();
+    [TypeId::of::<f64>(), TypeId::of::<usize>(), TypeId::of::<u64>()].iter().any(|number| parsed == *number)
+}
+
 /// The command line as clap knows it. Every switch of a run can be switched off again, `--sync-bn=false`, which is how the
 /// command line wins over a file.
 pub(crate) fn command() -> clap::Command {
@@ -373,10 +374,8 @@ pub(crate) fn command() -> clap::Command {
             .hide_default_value(true)
             .hide_possible_values(true)
             .value_name("BOOL"),
-        // A number below zero is a number: what is wrong with it is said by whoever knows the flag.
-        clap::ArgAction::Set if arg.get_num_args().is_none_or(|count| count.takes_values()) => {
-            arg.allow_negative_numbers(true)
-        }
+        // A number below zero is a number, -1e-4 too: what is wrong with it is said by whoever knows the flag.
+        clap::ArgAction::Set if is_number(&arg) => arg.allow_hyphen_values(true),
         _ => arg,
     };
     Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))

@@ -24,17 +24,11 @@ pub struct OptimizationArgs {
     pub schedule: ScheduleKind,
 
     /// Epochs of warm-up, in which the rate rises. Default: a quarter of all, at most 5; of one-cycle 0.3 of all
-    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, help_heading = "Optimization")]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Optimization")]
     pub warmup: Option<f64>,
 
     /// The rate at the end of cosine, linear and one-cycle; step and multistep never fall below it
-    #[arg(
-        long,
-        value_name = "LR",
-        default_value_t = 0.0,
-        allow_negative_numbers = true,
-        help_heading = "Optimization"
-    )]
+    #[arg(long, value_name = "LR", default_value_t = 0.0, help_heading = "Optimization")]
     pub min_lr: f64,
 
     /// Step: epochs after which the rate is multiplied by --lr-gamma, again and again
@@ -50,7 +44,7 @@ pub struct OptimizationArgs {
     pub lr_gamma: f64,
 
     /// One-cycle: let momentum go down to this while the rate rises, and back up while it falls. Default: it stays
-    #[arg(long, value_name = "MOMENTUM", allow_negative_numbers = true, help_heading = "Optimization")]
+    #[arg(long, value_name = "MOMENTUM", help_heading = "Optimization")]
     pub min_momentum: Option<f64>,
 
     /// How gradients become steps
@@ -62,8 +56,7 @@ pub struct OptimizationArgs {
     pub momentum: f64,
 
     /// Nesterov's form of SGD's momentum. Default: true where there is momentum
-    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = false, default_missing_value = "true")]
-    #[arg(value_name = "BOOL", help_heading = "Optimization")]
+    #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimization")]
     pub nesterov: Option<bool>,
 
     /// L2 penalty on the weights; of AdamW and LAMB the decay
@@ -75,7 +68,7 @@ pub struct OptimizationArgs {
     pub no_decay_on_vectors: bool,
 
     /// Everything but the head learns at this multiple of the learning rate
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     #[arg(help_heading = "Optimization")]
     pub backbone_lr_scale: f64,
 
@@ -84,7 +77,7 @@ pub struct OptimizationArgs {
     pub clip_norm: Option<f64>,
 
     /// Share of the target that is spread over all classes
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     #[arg(help_heading = "Optimization")]
     pub label_smoothing: f64,
 

@@ -39,7 +39,9 @@ pub(super) fn word(flag: &Arg, value: &DeValue<'_>) -> Result<Option<String>, St
         DeValue::Float(number) if is_number => number.as_str().to_owned(),
         DeValue::Boolean(true) if is_switch => "true".to_owned(),
         // False excludes nothing, as a flag on the command line would, even of the value false.
-        DeValue::Boolean(false) if is_switch && flag.get_default_values().iter().all(|value| value == "false") => {
+        DeValue::Boolean(false)
+            if is_switch && flag.get_default_values().first().is_some_and(|value| value == "false") =>
+        {
             return Ok(None);
         }
         DeValue::Boolean(false) if is_switch => "false".to_owned(),
