@@ -270,6 +270,7 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
     let cases = [
         ("nan:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
         ("nan:1:5", "--on-nan skip", Some(0), vec!["the loss of step 6 is no finite number on rank 1", "left out"]),
+        ("nan-input:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
         ("memory:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
         ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 pictures a rank"]),
         ("memory:1:5", "--batch auto:64", Some(0), vec!["out of memory on rank 1; from here on in 2 micro-batches"]),
@@ -372,4 +373,173 @@ fn a_full_disk_loses_nothing() {
     assert!(output.status.success() && out.contains("the same"), "{out}\n{err}");
     assert!(out.contains("survived"), "{out}\n{err}");
     assert!(out.contains("ended with 1") && err.contains("No space left on device"), "{out}\n{err}");
+}
+
+/// What the two lines of an epoch say, for each epoch.
+fn epochs(folder: &Path, run: &str) -> Vec<u64> {
+    lines(folder, run).iter().filter_map(|line| line.get("epoch")?.as_u64()).collect()
+}
+
+fn steps(folder: &Path, run: &str) -> Vec<u64> {
+    lines(folder, run).iter().filter_map(|line| line.get("step")?.as_u64()).collect()
+}
+
+#[test]
+fn another_batch_goes_on_at_the_same_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, faulty) = (binary("rust-train"), PathBuf::from(FAULTY));
+    let small = "--model lenet --batch 32 --epochs 2 --output";
+    let large = "--batch 64 --epochs 4 --resume auto --allow-changed-plan --output";
+    // At the end of an epoch: 45 steps of 32 in each of the first two, 22 of 64 in each of the others.
+    run(&program, 1, folder.path(), "", &format!("{small} up")).expect_success();
+    let up = run(&program, 1, folder.path(), "", &format!("--model lenet {large} up"));
+    up.expect_success();
+    assert!(up.stderr.contains("goes on after step 90, in epoch 3"), "{up:?}");
+    assert_eq!(epochs(folder.path(), "up"), [1, 2, 3, 4]);
+    assert_eq!(steps(folder.path(), "up"), (0..90 + 44).collect::<Vec<_>>());
+    let rates: Vec<_> = lines(folder.path(), "up").iter().filter_map(|line| line.get("lr")?.as_f64()).collect();
+    // A cosine over four epochs, the first of which warms up, is at a quarter of its way down after two.
+    assert!((rates[90] - 0.05 * (1.0 + (std::f64::consts::PI / 3.0).cos())).abs() < 1e-9, "{}", rates[90]);
+    // In the middle of one: 20 steps of 32 are 640 of 1442 samples, and 12 steps of 64 are left.
+    let stopped = run(&faulty, 1, folder.path(), "usr1:0:64", &"--batch 32 --epochs 2 --output middle");
+    assert_eq!(stopped.status, Some(75), "{stopped:?}");
+    run(&faulty, 1, folder.path(), "", &format!("{large} middle")).expect_success();
+    assert_eq!(epochs(folder.path(), "middle"), [1, 2, 3, 4]);
+    assert_eq!(steps(folder.path(), "middle"), (0..65 + 12 + 44).collect::<Vec<_>>());
+    // And down again.
+    run(&program, 1, folder.path(), "", "--model lenet --batch 64 --epochs 1 --output down").expect_success();
+    let down = "--model lenet --batch 32 --epochs 3 --resume auto --allow-changed-plan --output down";
+    run(&program, 1, folder.path(), "", down).expect_success();
+    assert_eq!((epochs(folder.path(), "down"), steps(folder.path(), "down").len()), (vec![1, 2, 3], 22 + 90));
+}
+
+#[test]
+fn without_a_folder_the_unfinished_run_of_the_same_plan_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let faulty = PathBuf::from(FAULTY);
+    let go =
+        |fault: &str, flags: &str| run(&faulty, 1, folder.path(), fault, &format!("--epochs 2 --resume auto {flags}"));
+    assert_eq!(go("usr1:0:25", "").status, Some(75));
+    // Another plan begins a run of its own, and says which.
+    let other = go("usr1:0:25", "--lr 0.05");
+    assert_eq!(other.status, Some(75), "{other:?}");
+    assert!(
+        other.stderr.contains("there is no unfinished run of this plan") && other.stderr.contains("--output"),
+        "{other:?}"
+    );
+    // One that was ended before its first checkpoint counts, too; one that another job holds does not.
+    let third = go("kill:0:3", "--lr 0.02");
+    assert!(third.status != Some(0) && folder.path().join("runs/digits-faulty-3/plan.toml").is_file(), "{third:?}");
+    let first = go("", "");
+    first.expect_success();
+    assert!(
+        first.stderr.contains("runs/digits-faulty is the newest unfinished run of this plan; --output"),
+        "{first:?}"
+    );
+    let held = fs::File::create(folder.path().join("runs/digits-faulty-2/.lock")).unwrap();
+    held.lock().unwrap();
+    go("", "--lr 0.05").expect_success();
+    drop(held);
+    go("", "--lr 0.05").expect_success();
+    go("", "--lr 0.02").expect_success();
+    let ended = |run: &str| {
+        (steps(folder.path(), &format!("runs/{run}")).len(), checkpoints(folder.path(), &format!("runs/{run}")).len())
+    };
+    for run in ["digits-faulty", "digits-faulty-2", "digits-faulty-3", "digits-faulty-4"] {
+        assert_eq!(ended(run), (44, 2), "{run}");
+    }
+    assert!(!folder.path().join("runs/digits-faulty-5").exists());
+}
+
+#[test]
+fn a_second_job_leaves_a_run_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = binary("rust-train");
+    let flags = "--model lenet --epochs 60 --output run --resume auto";
+    let mut first = Mpirun::new(1).directory(folder.path()).start(&program, flags.split_whitespace());
+    first.wait_until(|stderr| stderr.contains("epoch 2:"));
+    let second = run(&program, 1, folder.path(), "", flags);
+    assert_eq!((second.status, second.error_lines().len()), (Some(2), 1), "{second:?}");
+    assert!(second.stderr.contains("--output run: another job is training there"), "{second:?}");
+    first.wait().expect_success();
+    let after = || (fs::read(folder.path().join("run/last.safetensors")).unwrap(), steps(folder.path(), "run"));
+    let ended = after();
+    assert_eq!(ended.1.len(), 60 * 22);
+    run(&program, 1, folder.path(), "", flags).expect_success();
+    assert!(after() == ended, "a run that is over is left as it is");
+}
+
+#[test]
+fn a_record_that_is_gone_fails_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = binary("rust-train");
+    let spoil: [(&str, fn(&Path)); 3] = [
+        ("removed", |run| fs::remove_file(run.join("metrics.jsonl")).unwrap()),
+        ("emptied", |run| fs::write(run.join("metrics.jsonl"), "").unwrap()),
+        ("moved", |run| fs::rename(run, run.with_extension("elsewhere")).unwrap()),
+    ];
+    for (name, spoil) in spoil {
+        let flags = format!("--model lenet --epochs 40 --output {name}");
+        let mut job = Mpirun::new(1).directory(folder.path()).start(&program, flags.split_whitespace());
+        job.wait_until(|stderr| stderr.contains("epoch 2:"));
+        spoil(&folder.path().join(name));
+        let outcome = job.wait();
+        assert_eq!((outcome.status, outcome.error_lines().len()), (Some(1), 1), "{name}: {outcome:?}");
+        let said = outcome.stderr.matches("metrics.jsonl: was removed, moved or replaced").count();
+        assert!((1..=2).contains(&said) && outcome.stderr.contains("WARN"), "{name}: {outcome:?}");
+    }
+    assert!(!folder.path().join("moved").exists(), "nothing is made anew in its place");
+}
+
+#[test]
+fn another_optimizer_begins_anew_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = binary("rust-train");
+    let optimizers = ["--momentum 0", "--momentum 0.9", "--optimizer adamw --lr 0.001", "--optimizer lars", "--zero"];
+    run(&program, 2, folder.path(), "", "--model lenet --epochs 1 --output run --momentum 0").expect_success();
+    for (index, optimizer) in optimizers.into_iter().enumerate() {
+        let flags =
+            format!("--model lenet --epochs {} --output run --resume auto --allow-changed-plan {optimizer}", index + 2);
+        let outcome = run(&program, 2, folder.path(), "", &flags);
+        outcome.expect_success();
+        let begins_anew = outcome.stderr.contains("begins anew");
+        assert_eq!(begins_anew, index > 0, "{optimizer}: {outcome:?}");
+    }
+    assert_eq!(epochs(folder.path(), "run"), [1, 2, 3, 4, 5, 6]);
+    let refused = run(&program, 2, folder.path(), "", "--epochs 9 --output run --resume auto --allow-changed-plan");
+    assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
+    assert!(refused.stderr.contains("the run is of lenet, and the model is cifar_resnet20"), "{refused:?}");
+}
+
+#[test]
+fn a_time_limit_that_achieves_nothing_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let faulty = PathBuf::from(FAULTY);
+    let flags = "--epochs 1 --batch 14 --output run --resume auto --time-limit 13s";
+    // 26 batches of evaluation, 13 s.
+    let first = run(&faulty, 1, folder.path(), "slow-evaluation:0:500", flags);
+    assert_eq!(first.status, Some(75), "{first:?}");
+    let second = run(&faulty, 1, folder.path(), "slow-evaluation:0:500", flags);
+    assert_eq!((second.status, second.error_lines().len()), (Some(1), 1), "{second:?}");
+    assert!(second.stderr.contains("the time limit ended the evaluation of epoch 1 after "), "{second:?}");
+    let (_, enough) = second.stderr.split_once("give at least ").unwrap();
+    let enough: u64 = enough.split(' ').next().unwrap().parse().unwrap();
+    let third = format!("--epochs 1 --batch 14 --output run --resume auto --time-limit {enough}s");
+    run(&faulty, 1, folder.path(), "slow-evaluation:0:500", &third).expect_success();
+
+    let late = Mpirun::new(1).directory(folder.path()).variable("SLURM_JOB_END_TIME", "1700000000");
+    let stale = late.run(&faulty, "--epochs 1 --output stale".split_whitespace());
+    stale.expect_success();
+    assert!(stale.stderr.contains("SLURM_JOB_END_TIME is ") && stale.stderr.contains("is ignored"), "{stale:?}");
+}
+
+#[test]
+fn usr2_stops_as_usr1_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = Mpirun::new(2)
+        .directory(folder.path())
+        .start(&binary("rust-train"), "--epochs 400 --output run".split_whitespace());
+    let stderr = job.wait_until(|stderr| stderr.contains("epoch 1:"));
+    kill_process(announced_pid(1, &stderr).expect("every rank announces its process"), Signal::USR2).unwrap();
+    assert_eq!(job.wait().status, Some(75));
 }

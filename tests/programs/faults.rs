@@ -68,10 +68,20 @@ impl Faulty {
 
 impl Model for Faulty {
     fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
-        let logits = self.model.forward(pictures, train);
         let counter = if train { &self.passes } else { &self.evaluations };
         let pass = counter.replace(counter.get() + 1);
+        let is_spoilt = train && self.fault.as_ref().is_some_and(|(what, when)| what == "nan-input" && *when == pass);
+        let logits =
+            self.model.forward(&(if is_spoilt { pictures * f64::NAN } else { pictures.shallow_clone() }), train);
         match &self.fault {
+            Some((what, _)) if what == "nan-input" => logits,
+            // Not a pass but milliseconds for each.
+            Some((what, milliseconds)) if what == "slow-evaluation" => {
+                if !train {
+                    std::thread::sleep(Duration::from_millis(*milliseconds as u64));
+                }
+                logits
+            }
             // Not a pass but the number of pictures that are too many.
             Some((what, most)) if what == "memory-above" => {
                 if train && pictures.size()[0] > *most as i64 {

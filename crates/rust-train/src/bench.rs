@@ -56,7 +56,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> an
     let largest = plans.last().context("there is a number of ranks")?;
     let (device, cores) = train::set_up(world, largest)?;
 
-    let dataset = data::prepare(world, &largest.pictures, cores, largest.batch.global())?;
+    let (dataset, ()) = data::prepare(world, &largest.pictures, cores, largest.batch.global(), |_| Ok(()))?;
     let name = format!("bench-{}", largest.name());
     let output = run_directory::create_named(world, largest.output.as_deref(), &name)?;
     let setting = Setting { classes: dataset.classes.len(), image_size: largest.pictures.image_size, device };

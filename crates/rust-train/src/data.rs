@@ -3,29 +3,70 @@
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::{Dataset, ImageSet, Listing, digits, read_classes};
+use dataset::{Dataset, Listing, digits, read_classes};
+use serde::{Deserialize, Serialize};
 use world::{Failure, World};
 
 use crate::cache;
 use crate::failure::{agree, to_failure, usage};
 use crate::pictures::{Pictures, Source};
 
-/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training pictures.
-/// Collective.
-pub(crate) fn prepare(world: &World, pictures: &Pictures, cores: usize, least: usize) -> anyhow::Result<Dataset> {
-    let dataset = match (&pictures.source, pictures.spec()) {
-        (Source::Digits, _) => embedded(world, pictures.classes.as_deref())?,
-        (Source::Hdf5(path), _) => agree(world, Dataset::of_hdf5(path).map_err(Into::into))?,
-        (Source::Folder(root), None) => uncached(world, pictures, root)?,
-        (Source::Folder(root), Some(spec)) => cache::open_or_build(world, pictures, spec, root, cores)?.0,
-    };
-    agree(world, refuse_too_small(&dataset.train, least))?;
-    Ok(dataset)
+/// What is known of the data as soon as they are listed: before a cache is built.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub classes: usize,
+    /// Training pictures.
+    pub train: usize,
 }
 
-fn refuse_too_small(train: &ImageSet, least: usize) -> anyhow::Result<()> {
-    if train.len() < least {
-        let count = train.len();
+impl Listed {
+    fn of(dataset: &Dataset) -> Self {
+        Self { classes: dataset.classes.len(), train: dataset.train.len() }
+    }
+}
+
+/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training pictures. As soon as
+/// they are listed every rank calls `check`, which is collective too: what it refuses costs no cache. Collective.
+pub(crate) fn prepare<T>(
+    world: &World,
+    pictures: &Pictures,
+    cores: usize,
+    least: usize,
+    check: impl FnOnce(Listed) -> anyhow::Result<T>,
+) -> anyhow::Result<(Dataset, T)> {
+    let check = |listed: Listed| {
+        agree(world, refuse_too_small(listed.train, least))?;
+        check(listed)
+    };
+    let (dataset, checked) = match (&pictures.source, pictures.spec()) {
+        (Source::Digits, _) => {
+            let dataset = embedded(world, pictures.classes.as_deref())?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Hdf5(path), _) => {
+            let dataset = agree(world, Dataset::of_hdf5(path).map_err(Into::into))?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Folder(root), None) => {
+            let dataset = uncached(world, pictures, root)?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Folder(root), Some(spec)) => {
+            let mut checked = None;
+            let check = |listed| check(listed).map(|value| checked = Some(value));
+            let (dataset, _) = cache::open_or_build(world, pictures, spec, root, cores, check)?;
+            (dataset, checked.context("the data were listed")?)
+        }
+    };
+    agree(world, refuse_too_small(dataset.train.len(), least))?; // some may have been skipped
+    Ok((dataset, checked))
+}
+
+fn refuse_too_small(count: usize, least: usize) -> anyhow::Result<()> {
+    if count < least {
         return Err(usage(format!("--batch {least}: there are only {count} training pictures, less than one batch")));
     }
     Ok(())

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::failure::usage;
+
 /// What temporary names begin with.
 pub(crate) const TEMPORARY: &str = ".rust-train.";
 
@@ -16,6 +18,17 @@ pub(crate) fn remove_leftovers(folder: &Path) -> anyhow::Result<()> {
         if is_leftover && path.is_file() {
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a file, named by a flag, that could not be written when the work is done.
+pub(crate) fn refuse_unwritable(flag: &str, path: &Path) -> anyhow::Result<()> {
+    let is_new = !path.exists();
+    let tried = File::options().append(true).create(true).open(path);
+    tried.map_err(|error| usage(format!("{flag} {}: {error}", path.display())))?;
+    if is_new {
+        let _ = std::fs::remove_file(path); // it was only tried
     }
     Ok(())
 }

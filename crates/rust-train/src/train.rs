@@ -14,6 +14,7 @@ use world::{Signals, World};
 use crate::agreement::Agreement;
 use crate::checkpoint::{DatasetSize, Position, Writer};
 use crate::cli::TrainArgs;
+use crate::data::Listed;
 use crate::failure::{Ending, agree, usage};
 use crate::loss::Criterion;
 use crate::model::Normalize;
@@ -25,7 +26,7 @@ use crate::timeline::Timeline;
 use crate::trainable::{Model, OwnModel, Setting};
 use crate::trainer::{Course, Trainer};
 use crate::watchdog::Watchdog;
-use crate::{announce, cores, data, device, model, process_group, recipe, results, resume, seed};
+use crate::{announce, cores, data, device, files, model, process_group, recipe, results, resume, seed};
 
 /// Trains as the flags say, the model that they name or the caller's `own`. Every rank calls it; every rank gets the same
 /// result or the job ends.
@@ -34,6 +35,9 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
     let plan = agree(world, Plan::new(cli, world.size(), own))?;
     let limit = agree(world, TimeLimit::new(start, plan.run.time_limit))?;
+    if let Some(path) = &plan.trace {
+        agree(world, if world.rank() == 0 { files::refuse_unwritable("--trace", path) } else { Ok(()) })?;
+    }
     let beginning = resume::begin(world, &plan)?;
     let output = beginning.output;
     let _held = beginning.folder;
@@ -42,9 +46,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     }
     let (device, cores) = set_up(world, &plan)?;
 
-    let dataset = data::prepare(world, &plan.pictures, cores, plan.batch.global())?;
-    let setting = Setting { classes: dataset.classes.len(), image_size: plan.pictures.image_size, device };
-    let mut model = model::build(world, &plan, own, &setting)?;
+    let image_size = plan.pictures.image_size;
+    let build =
+        |listed: Listed| model::build(world, &plan, own, &Setting { classes: listed.classes, image_size, device });
+    let (dataset, mut model) = data::prepare(world, &plan.pictures, cores, plan.batch.global(), build)?;
     let timeline = Timeline::start(world, device, plan.trace.is_some())?;
     let group = process_group::connect(world, device, &timeline)?;
     if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {

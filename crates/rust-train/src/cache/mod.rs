@@ -18,7 +18,7 @@ use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
-use crate::data::list;
+use crate::data::{Listed, list};
 use crate::failure::{agree, to_failure};
 use crate::pictures::Pictures;
 use crate::progress::Progress;
@@ -34,6 +34,7 @@ struct Identity {
     fingerprint: String,
     /// Any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
     path: OsString,
+    listed: Listed,
 }
 
 /// What the leader has while the others write their shares.
@@ -46,13 +47,15 @@ struct Leading {
 /// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Gives its path
 /// too. Collective.
 ///
-/// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete.
+/// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete. Every rank
+/// calls `check` before anything is built.
 pub(crate) fn open_or_build(
     world: &World,
     pictures: &Pictures,
     spec: Spec,
     root: &Path,
     cores: usize,
+    check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
     let listing = OnceLock::new();
     let scan = || listing.get_or_init(|| list(pictures, root)).as_ref().map_err(to_failure);
@@ -60,10 +63,13 @@ pub(crate) fn open_or_build(
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the pictures", || {
         let fingerprint = spec.fingerprint(scan()?);
         let path = cache_path(root, pictures, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
-        serde_json::to_vec(&Identity { fingerprint, path }).map_err(Failure::new)
+        let listing = scan()?;
+        let listed = Listed { classes: listing.classes.len(), train: listing.train.len() };
+        serde_json::to_vec(&Identity { fingerprint, path, listed }).map_err(Failure::new)
     })?)?;
-    let Identity { fingerprint, path } = &identity;
+    let Identity { fingerprint, path, listed } = &identity;
     let path = Path::new(path);
+    check(*listed)?;
     let scope = match (pictures.cache_scope, path.parent()) {
         (Some(scope), _) => scope,
         (None, Some(folder)) => world.scope_of(folder)?,

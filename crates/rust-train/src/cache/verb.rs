@@ -29,7 +29,7 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     };
     let (pictures, spec, root) = agree(world, plan())?;
     if !(args.verify || args.explain || args.summary) {
-        let (dataset, path) = open_or_build(world, &pictures, spec, &root, cores::per_rank(world)?)?;
+        let (dataset, path) = open_or_build(world, &pictures, spec, &root, cores::per_rank(world)?, |_| Ok(()))?;
         if world.rank() == 0 {
             log::info!("{} holds {}", path.display(), sizes(&dataset));
         }
