@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::cli::{Cli, TrainArgs, command};
 use crate::failure::usage;
 use crate::files;
@@ -47,16 +49,25 @@ pub(crate) const PLAN_FILE: &str = "plan.toml";
 /// The flags as a table: what a recipe says. Flags without a value are not in it.
 ///
 /// # Errors
-/// A path that is not UTF-8, which is what TOML is.
+/// What TOML cannot hold: a number that is too large, or a path that is not UTF-8.
 pub(crate) fn table(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
-    toml::Table::try_from(flags).map_err(|error| {
-        let reason = error.to_string();
-        usage(format!(
-            "the flags of a run are kept in {PLAN_FILE}, and one of them cannot be written there: {}; give a link with \
-             another name",
-            reason.trim()
-        ))
-    })
+    toml::Table::try_from(flags).map_err(|error| unwritable(flags, &error))
+}
+
+/// Why the flags are no TOML.
+fn unwritable(flags: &TrainArgs, error: &toml::ser::Error) -> anyhow::Error {
+    let largest = i64::MAX.unsigned_abs();
+    let is_too_large = |value: &Value| value.as_u64().is_some_and(|number| number > largest);
+    let are_too_large = |value: &Value| value.as_array().is_some_and(|values| values.iter().any(is_too_large));
+    let flags = serde_json::to_value(flags).unwrap_or_default(); // fails on the path alone
+    let mut flags = flags.as_object().into_iter().flatten();
+    if let Some((key, value)) = flags.find(|(_, value)| is_too_large(value) || are_too_large(value)) {
+        return usage(format!("--{key} {value}: must be at most {largest}"));
+    }
+    usage(format!(
+        "the flags of a run are kept in {PLAN_FILE}, and one of them cannot be written there: {error}; give a link with \
+         another name"
+    ))
 }
 
 /// The flags that decide about the result: what a run that goes on must have again.

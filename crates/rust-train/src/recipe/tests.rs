@@ -1,3 +1,5 @@
+use std::os::unix::ffi::OsStringExt;
+
 use super::plan_file::{FREE_TO_CHANGE, OF_ONE_RUN, render, table};
 use super::*;
 use crate::cli::{Command as Verb, TrainArgs};
@@ -141,6 +143,23 @@ fn a_plan_file_reads_like_the_help() {
     let recipe = Recipe::parse("digits", recipes::SHIPPED[0].1).unwrap();
     let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap().train, 2, None).unwrap();
     insta::assert_snapshot!(render(&plan.flags).unwrap());
+}
+
+#[test]
+fn flags_that_are_no_toml_are_named() {
+    let refused = |arguments: Vec<OsString>| {
+        let error = Plan::new(&Cli::of(arguments).unwrap().train, 1, None).unwrap_err();
+        assert!(error.is::<crate::failure::Usage>(), "{error}");
+        error.to_string()
+    };
+    let largest = "must be at most 9223372036854775807";
+    let epochs = refused(words("--epochs 18446744073709551615"));
+    assert_eq!(epochs, format!("--epochs 18446744073709551615: {largest}"));
+    let milestones = refused(words("--schedule multistep --lr-milestones 1,9223372036854775808"));
+    assert_eq!(milestones, format!("--lr-milestones [1,9223372036854775808]: {largest}"));
+    let path = OsString::from_vec(b"--data=caf\xe9".to_vec());
+    let path = refused(words("--model lenet").into_iter().chain([path]).collect());
+    assert!(path.contains("UTF-8") && path.ends_with("give a link with another name"), "{path}");
 }
 
 #[test]
