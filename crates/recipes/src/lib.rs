@@ -1,6 +1,8 @@
 //! Recipes: the flags of a training run in a TOML file, as text and as lines. What a flag means, its program knows.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -34,18 +36,22 @@ pub struct Entry<'t> {
 pub fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == path);
-    let length = match (std::fs::metadata(path), shipped) {
+    match (std::fs::metadata(path), shipped) {
         (Err(_), Some((_, text))) => return Ok((*text).to_owned()),
         (Err(error), None) => {
             let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
             return Err(format!("{shown}: {error}; the recipes inside the program are {}", names.join(", ")));
         }
-        (Ok(file), _) => file.len(),
-    };
-    if length > LONGEST {
-        return Err(format!("{shown}: {length} bytes; that is no recipe"));
+        (Ok(_), _) => {}
     }
-    std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))
+    // What is read counts, not what the file says: a device or a pipe says that it is empty.
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut text));
+    read.map_err(|error| format!("{shown}: {error}"))?;
+    if text.len() as u64 > LONGEST {
+        return Err(format!("{shown}: more than {LONGEST} bytes; that is no recipe"));
+    }
+    String::from_utf8(text).map_err(|error| format!("{shown}: no UTF-8 ({error}); that is no recipe"))
 }
 
 /// The lines of `text`, the recipe that is called `name`, in their order.
@@ -53,8 +59,9 @@ pub fn read(path: &Path) -> Result<String, String> {
 /// # Errors
 /// In words, with name and line: what is no TOML.
 pub fn entries<'t>(name: &str, text: &'t str) -> Result<Vec<Entry<'t>>, String> {
-    let line =
-        |start: usize| text.as_bytes()[..start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    // Where lines end, found once: a recipe of a megabyte may have a line for every other byte.
+    let ends: Vec<_> = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(end, _)| end).collect();
+    let line = |start: usize| ends.partition_point(|&end| end < start) + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         format!("{name}:{}: {}", line(start), error.message().replace('\n', ", "))
@@ -80,8 +87,10 @@ mod tests {
         std::fs::write(path("bytes.toml"), [0xff, 0xfe]).unwrap();
         std::fs::write(path("good.toml"), "epochs = 1").unwrap();
         let error = |name: &str| read(&path(name)).unwrap_err();
-        assert!(error("long.toml").ends_with("1048577 bytes; that is no recipe"));
-        assert!(error("bytes.toml").contains("bytes.toml: stream did not contain valid UTF-8"));
+        assert!(error("long.toml").ends_with("more than 1048576 bytes; that is no recipe"));
+        assert!(error("bytes.toml").contains("bytes.toml: no UTF-8"));
+        // It says that it has no bytes, and has no end.
+        assert!(read(Path::new("/dev/zero")).unwrap_err().ends_with("more than 1048576 bytes; that is no recipe"));
         let names = "the recipes inside the program are digits, cifar10, finetune, imagenet-resnet50";
         assert!(error("none.toml").ends_with(names));
         assert_eq!(read(&path("good.toml")).unwrap(), "epochs = 1");
@@ -93,6 +102,33 @@ mod tests {
         let entries = entries("r", "# first\nlr = 0.1\n\nbatch = 64 # global\n").unwrap();
         let lines: Vec<_> = entries.iter().map(|entry| (entry.line, &*entry.key)).collect();
         assert_eq!(lines, [(2, "lr"), (4, "batch")]);
+    }
+
+    #[test]
+    fn a_megabyte_of_anything_is_read_or_refused_soon() {
+        let start = std::time::Instant::now();
+        let length = LONGEST as usize;
+        let numbered: String = (0..100_000).map(|number| format!("k{number}=1\n")).collect();
+        assert_eq!(entries("r", &numbered).unwrap().last().unwrap().line, 100_000);
+        for text in [
+            "[".repeat(length),
+            format!("a={}", "[".repeat(length)),
+            format!("a={}1{}", "[".repeat(length / 2), "]".repeat(length / 2)),
+            format!("a={}", "{a=".repeat(length / 3)),
+            format!("{}a=1", "a.".repeat(length / 2)),
+            format!("[{}a]", "a.".repeat(length / 2)),
+            "[[a]]\n".repeat(length / 6),
+            "[a.b]\n".repeat(length / 6),
+            "a=1\n".repeat(length / 4),
+            format!("a=\"\"\"{}", "\"\\".repeat(length / 2)),
+            (0..50_000).map(|number| format!("[k{number}]\n")).collect(),
+            (0..50_000).map(|number| format!("a.k{number}=1\n")).collect(),
+        ] {
+            if let Err(reason) = entries("r", &text) {
+                assert!(reason.starts_with("r:") && reason.len() < 1000 && !reason.contains('\n'), "{reason}");
+            }
+            assert!(start.elapsed() < std::time::Duration::from_secs(60), "{}", &text[..20]);
+        }
     }
 
     #[test]
