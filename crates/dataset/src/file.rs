@@ -1,22 +1,47 @@
-//! Reading a small file whose size is known: three system calls.
+//! Reading files: a picture whose size is known, in three system calls, and a list.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use crate::decode::declared_in_jpeg;
+use crate::limits::{JPEG_BYTES_PER_PIXEL, LONGEST_LINE, LONGEST_PICTURE_FILE, READ_AT_ONCE};
 use crate::{Error, Result};
 
-/// Reads a file of `size` bytes into `bytes`.
+/// Reads a picture file of `size` bytes into `bytes`. A large one stays on the disk, and is given open: its decoder reads of
+/// it what it needs.
 ///
 /// # Errors
-/// A file that cannot be read, or whose size is another: it was changed since it was listed.
-pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<()> {
+/// A file that cannot be read, or whose size is another: it was changed since it was listed. A
+/// [picture](Error::Picture) that cannot be one, because it is longer than any, or than its pixels need.
+pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option<File>> {
+    let refused = |reason| Error::Picture { path: path.to_owned(), reason };
+    if size > LONGEST_PICTURE_FILE {
+        return Err(refused(format!(
+            "it is {size} bytes long, and at most {LONGEST_PICTURE_FILE} are read; save it as a smaller file"
+        )));
+    }
     let mut file = File::open(path).map_err(Error::io(path, "opening the picture"))?;
+    let read = |file: &mut File, bytes: &mut [u8]| {
+        file.read_exact(bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => changed(path, size),
+            _ => Error::io(path, "reading the picture")(error),
+        })
+    };
+    let first = size.min(READ_AT_ONCE) as usize;
+    bytes.resize(first, 0);
+    read(&mut file, bytes)?;
+    if size <= READ_AT_ONCE {
+        return Ok(None);
+    }
+    let Some(pixels) = declared_in_jpeg(bytes) else { return Ok(Some(file)) };
+    let pixels = pixels.map_err(refused)?;
+    if size > READ_AT_ONCE + JPEG_BYTES_PER_PIXEL * pixels {
+        return Err(refused(format!("{size} bytes are too many for {pixels} pixels; save it as a smaller file")));
+    }
     bytes.resize(size as usize, 0);
-    file.read_exact(bytes).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => changed(path, size),
-        _ => Error::io(path, "reading the picture")(error),
-    })
+    read(&mut file, &mut bytes[first..])?;
+    Ok(None)
 }
 
 fn changed(path: &Path, size: u64) -> Error {
@@ -24,4 +49,46 @@ fn changed(path: &Path, size: u64) -> Error {
         "{}: was {size} bytes long when the pictures were listed, and is shorter now; start again",
         path.display()
     ))
+}
+
+/// The bytes of a list, of pictures or of classes: `what` it is stands in an error. No line is very long: a file that is no
+/// text is not read to its end.
+pub(crate) fn read_list(path: &Path, what: &str) -> Result<Vec<u8>> {
+    let cannot = |reason: String| Error::Input(format!("{}: cannot read the {what}: {reason}", path.display()));
+    let mut reader = BufReader::new(File::open(path).map_err(|error| cannot(error.to_string()))?);
+    let mut text = Vec::new();
+    for line in 1.. {
+        let limit = LONGEST_LINE as u64;
+        let length = reader.by_ref().take(limit).read_until(b'\n', &mut text);
+        match length.map_err(|error| cannot(error.to_string()))? {
+            0 => break,
+            LONGEST_LINE if !text.ends_with(b"\n") => {
+                return Err(cannot(format!("line {line} is longer than {LONGEST_LINE} bytes, so it is no list")));
+            }
+            _ => {}
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.tsv");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_list(&path, "list").map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"a.png\tant\nb.png\tb\xff").unwrap(), b"a.png\tant\nb.png\tb\xff");
+        assert_eq!(read(b"").unwrap(), b"");
+        let long = [&b"a\tb\n"[..], &[b'x'; LONGEST_LINE + 1]].concat();
+        assert!(read(&long).unwrap_err().contains("line 2 is longer than 65536 bytes"));
+        let sparse = File::create(&path).unwrap();
+        sparse.set_len(1 << 33).unwrap();
+        assert!(read_list(&path, "list").unwrap_err().to_string().contains("line 1 is longer"));
+    }
 }

@@ -61,9 +61,38 @@ pub(crate) fn text(location: &Location, name: &str) -> hdf5::Result<String> {
     Ok(location.attr(name)?.read_scalar::<VarLenUnicode>()?.to_string())
 }
 
+/// All texts of a dataset of a cache.
 pub(crate) fn texts(group: &Group, name: &str) -> hdf5::Result<Vec<String>> {
-    let texts: Vec<VarLenUnicode> = group.dataset(name)?.read_raw()?;
+    let dataset = group.dataset(name)?;
+    // Each takes 16 bytes in the file, before its letters.
+    refuse_more_than(&dataset, file_length(&dataset)? / 16)?;
+    let texts: Vec<VarLenUnicode> = dataset.read_raw()?;
     Ok(texts.iter().map(ToString::to_string).collect())
+}
+
+/// All texts of a dataset of somebody else's file, whose memory is counted: a hundred thousand of them can be one and the
+/// same megabyte in the file.
+pub(crate) fn texts_within(dataset: &Dataset, memory: &mut u64) -> Result<Vec<String>, String> {
+    /// What a text takes beside its letters: its place in two lists, and what the allocator adds twice.
+    const EACH: u64 = 128;
+    let words = |error: hdf5::Error| error.to_string();
+    let length = file_length(dataset).map_err(words)?;
+    if dataset.ndim() != 1 {
+        return Err(format!("it has the shape {:?}, and is no list", dataset.shape()));
+    }
+    let (count, mut texts) = (dataset.size() as u64, Vec::new());
+    let too_much = || format!("its {count} texts take more memory than 64 MB and 4 times the file");
+    *memory = memory.checked_sub(count.saturating_mul(EACH)).ok_or_else(too_much)?;
+    while (texts.len() as u64) < count {
+        // No text is longer than the file, so many at a time cannot take more than is left.
+        let start = texts.len();
+        let step = (*memory / (2 * length.max(1))).clamp(1, 1024).min(count - start as u64) as usize;
+        let part = dataset.read_slice_1d::<VarLenUnicode, _>(start..start + step).map_err(words)?;
+        let bytes: usize = part.iter().map(|text| text.as_bytes().len()).sum();
+        *memory = memory.checked_sub(bytes as u64).ok_or_else(too_much)?;
+        texts.extend(part.iter().map(ToString::to_string));
+    }
+    Ok(texts)
 }
 
 pub(crate) fn write_texts<'a>(group: &Group, name: &str, texts: impl Iterator<Item = &'a str>) -> hdf5::Result<()> {
@@ -122,7 +151,40 @@ pub(crate) fn values<T: H5Type>(group: &Group, name: &str, length: usize) -> hdf
     if dataset.shape() != [length] {
         return Err(hdf5::Error::from(format!("{name} is {:?}, and not {length}", dataset.shape())));
     }
+    refuse_more_than(&dataset, file_length(&dataset)? / size_of::<T>() as u64)?;
     dataset.read_raw()
+}
+
+/// All numbers of a dataset of a cache, which holds them as they are: there are no more than the file has room for.
+pub(crate) fn numbers<T: H5Type>(dataset: &Dataset) -> hdf5::Result<Vec<T>> {
+    refuse_more_than(dataset, file_length(dataset)? / size_of::<T>() as u64)?;
+    dataset.read_raw()
+}
+
+fn refuse_more_than(dataset: &Dataset, most: u64) -> hdf5::Result<()> {
+    let count = dataset.shape().iter().try_fold(1_u64, |product, &side| product.checked_mul(side as u64));
+    if count.is_none_or(|count| count > most) {
+        let (name, shape) = (dataset.name(), dataset.shape());
+        return Err(hdf5::Error::from(format!("{name} claims {shape:?} values, for which the file is too small")));
+    }
+    Ok(())
+}
+
+/// The file that a dataset lies in: another one, where a link led out of the file that was opened.
+pub(crate) fn file_of(location: &Location) -> PathBuf {
+    PathBuf::from(location.filename())
+}
+
+fn file_length(location: &Location) -> hdf5::Result<u64> {
+    let path = file_of(location);
+    let metadata = std::fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(metadata.len())
+}
+
+/// The largest piece of a dataset that HDF5 brings into memory at once, in bytes.
+pub(crate) fn chunk_bytes(dataset: &Dataset) -> Option<u64> {
+    let width = Container::dtype(dataset).ok()?.size() as u64;
+    dataset.chunk()?.iter().try_fold(width, |product, &side| product.checked_mul(side as u64))
 }
 
 /// Where the bytes of a dataset lie in its file; `None` where it is in pieces, compressed or empty.

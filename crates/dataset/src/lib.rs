@@ -20,6 +20,7 @@ mod error;
 mod file;
 mod h5;
 mod images;
+mod limits;
 mod loader;
 mod normalize;
 mod order;

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift};
-use crate::decode::{FINE, Size};
+use crate::decode::{FINE, Size, Source};
 use crate::images::{ImageSet, Stored};
 use crate::resize::{Resizer, Window};
 use crate::{Decoder, Decoding, Resample, Result};
@@ -75,11 +75,15 @@ impl Renderer {
                 self.resizer.resize(pixels, size, &window, side, out);
                 pad(crop, side, out, random, &mut self.scratch);
             }
-            (Stored::Encoded(decoding, bytes), _) => {
+            (stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)), _) => {
                 if decoding != self.decoding {
                     (self.decoder, self.decoding) = (Decoder::new(decoding), decoding);
                 }
-                let decoded = self.decoder.decode_window(bytes, detail, |size| choose(size, random), side, out);
+                let source = match &stored {
+                    Stored::OnDisk(_, file) => Source::Disk(file),
+                    Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) => Source::Memory(bytes),
+                };
+                let decoded = self.decoder.decode_window(source, detail, |size| choose(size, random), side, out);
                 decoded.map_err(|reason| images.broken(index, reason))?;
                 pad(crop, side, out, random, &mut self.scratch);
             }

@@ -48,8 +48,7 @@ impl Predictor {
     /// The picture in `file` as the network sees it, small; `None` where it cannot be read.
     pub(crate) fn thumbnail(&self, file: &Path) -> Option<String> {
         let mut pixels = vec![0; self.side * self.side * 3];
-        let bytes = std::fs::read(file).ok()?;
-        Decoder::new(Decoding::default()).center_crop(&bytes, self.resize, self.side, &mut pixels).ok()?;
+        Decoder::new(Decoding::default()).center_crop_file(file, self.resize, self.side, &mut pixels).ok()?;
         report::thumbnail(&pixels, self.side)
     }
 
@@ -61,8 +60,7 @@ impl Predictor {
         let decoder = || Decoder::new(Decoding::default());
         pixels.par_chunks_mut(size).zip(files).try_for_each_init(decoder, |decoder, (out, file)| {
             let path = file.as_ref();
-            let bytes = std::fs::read(path).map_err(|error| error.to_string());
-            let decoded = bytes.and_then(|bytes| decoder.center_crop(&bytes, resize, side, out));
+            let decoded = decoder.center_crop_file(path, resize, side, out);
             decoded.map_err(|reason| usage(format!("{}: {reason}", path.display())))
         })?;
         let labels = vec![0; files.len()];

@@ -17,8 +17,11 @@ use layout::Shard;
 use rayon::prelude::*;
 use tempfile::TempPath;
 
+use super::structure::stored_bytes;
 use super::{BadPicture, Contents, OnBadImage, Spec, structure, trailer};
-use crate::images::checksum;
+use crate::decode::Source;
+use crate::images::{Checksum, checksum};
+use crate::limits::READ_AT_ONCE;
 use crate::scan::Sample;
 use crate::{Decoder, Decoding, Error, Listing, Result, Split};
 
@@ -109,13 +112,6 @@ fn remove_abandoned(path: &Path) {
 fn bytes_of_pictures(listing: &Listing, contents: Contents) -> u64 {
     let samples = Split::ALL.into_iter().flat_map(|split| listing.split(split));
     samples.map(|sample| stored_bytes(sample, contents)).sum()
-}
-
-fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
-    match contents {
-        Contents::Pixels { side } => (side * side * 3) as u64,
-        Contents::Encoded => sample.size,
-    }
 }
 
 fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
@@ -243,33 +239,85 @@ impl<'a> Writer<'a> {
         let mut bad = Vec::new();
         let mut checksums = Vec::with_capacity(block.len() * 8);
         self.block.clear();
-        self.block.resize((part.offsets[block.end] - start) as usize, 0);
+        // A large file is alone in its block, and goes into the cache without being in memory as a whole.
+        let is_file = self.share.contents == Contents::Encoded;
+        let is_large = is_file && part.offsets[block.end] - start > READ_AT_ONCE;
+        if !is_large {
+            self.block.resize((part.offsets[block.end] - start) as usize, 0);
+        }
         for index in block.clone() {
             let sample = &part.samples[index];
-            let path = self.share.root.join(&sample.path);
-            crate::file::read(&path, sample.size, &mut self.encoded)?;
-            let range = (part.offsets[index] - start) as usize..(part.offsets[index + 1] - start) as usize;
-            let out = &mut self.block[range];
-            let decoded = match self.share.contents {
-                Contents::Pixels { side } => self.decoder.center_crop(&self.encoded, side, side, out),
-                Contents::Encoded => {
-                    out.copy_from_slice(&self.encoded);
-                    self.decoder.check(&self.encoded)
-                }
-            };
+            let range = part.offsets[index] - start..part.offsets[index + 1] - start;
+            let decoded = self.decode(part, index, range.start as usize..range.end as usize, is_large)?;
+            let is_bad = decoded.is_err();
             match (decoded, on_bad) {
                 (Ok(()), _) => {}
-                (Err(reason), OnBadImage::Fail) => return Err(Error::Picture { path, reason }),
+                (Err(reason), OnBadImage::Fail) => {
+                    return Err(Error::Picture { path: self.share.root.join(&sample.path), reason });
+                }
                 (Err(reason), OnBadImage::Skip) => {
-                    out.fill(0); // whatever a decoder left there
                     bad.push(BadPicture { split: part.split, index, path: sample.path.clone(), reason });
                 }
             }
-            checksums.extend(checksum(out).to_le_bytes());
+            let checksum = match is_large {
+                true if is_bad => Checksum::of_zeros(range.end - range.start), // as the file has them, where nothing is written
+                true => self.copy(&self.share.root.join(&sample.path), sample.size, part.place.data + start)?,
+                false => {
+                    let out = &mut self.block[range.start as usize..range.end as usize];
+                    if is_bad {
+                        out.fill(0); // whatever a decoder left there
+                    }
+                    checksum(out)
+                }
+            };
+            checksums.extend(checksum.to_le_bytes());
         }
         self.at(&self.block, part.place.data + start)?;
         self.at(&checksums, part.place.checksums + block.start as u64 * 8)?;
         Ok(bad)
+    }
+
+    /// Decodes a picture into its place in the block; or, where its file is to stay as it is, looks whether it can be
+    /// decoded, and puts it there unless it is large. Inside, the reason why it cannot be.
+    fn decode(
+        &mut self,
+        part: &Part,
+        index: usize,
+        range: Range<usize>,
+        is_large: bool,
+    ) -> Result<std::result::Result<(), String>> {
+        let sample = &part.samples[index];
+        let path = self.share.root.join(&sample.path);
+        let on_disk = match crate::file::read(&path, sample.size, &mut self.encoded) {
+            Ok(on_disk) => on_disk,
+            Err(Error::Picture { reason, .. }) => return Ok(Err(reason)),
+            Err(error) => return Err(error),
+        };
+        let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
+        Ok(match self.share.contents {
+            Contents::Pixels { side } => self.decoder.center_crop_of(source, side, side, &mut self.block[range]),
+            Contents::Encoded => {
+                if !is_large {
+                    self.block[range].copy_from_slice(&self.encoded);
+                }
+                self.decoder.check_source(source)
+            }
+        })
+    }
+
+    /// Copies a file of `size` bytes to its `place`, piece by piece; its checksum.
+    fn copy(&self, path: &Path, size: u64, place: u64) -> Result<u64> {
+        let file = File::open(path).map_err(Error::io(path, "opening the picture"))?;
+        let mut piece = vec![0; BYTES_PER_WRITE.min(size) as usize];
+        let (mut checksum, mut done) = (Checksum::new(), 0);
+        while done < size {
+            let length = (size - done).min(BYTES_PER_WRITE) as usize;
+            file.read_exact_at(&mut piece[..length], done).map_err(Error::io(path, "reading the picture"))?;
+            checksum.update(&piece[..length]);
+            self.at(&piece[..length], place + done)?;
+            done += length as u64;
+        }
+        Ok(checksum.finish())
     }
 
     fn at(&self, bytes: &[u8], place: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Why a cache is not current: what differs between the pictures it was built from and those that are there now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::{Spec, structure};
@@ -43,6 +43,7 @@ pub fn explain(path: &Path, listing: &Listing, spec: &Spec) -> Vec<String> {
 
 fn classes(then: &[String], now: &[String]) -> String {
     let missing = |from: &[String], of: &[String]| {
+        let of: HashSet<_> = of.iter().collect();
         let names: Vec<_> = from.iter().filter(|name| !of.contains(name)).cloned().collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };

@@ -10,6 +10,7 @@ use super::trailer::{self, VERSION};
 use super::{BadPicture, Contents, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{Bytes, Checks, Store};
+use crate::limits::LONGEST_PICTURE_FILE;
 use crate::scan::{Listing, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
 
@@ -55,7 +56,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         match spec.contents {
             Contents::Pixels { side } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
             Contents::Encoded => {
-                let offsets = offsets(samples.iter().map(|sample| sample.size));
+                let offsets = offsets(samples.iter().map(|sample| stored_bytes(sample, spec.contents)));
                 group.new_dataset_builder().with_data(&offsets).create("offsets")?;
                 reserve::<u8>(&group, "bytes", &[offsets.last().map_or(0, |&end| end as usize)])?;
             }
@@ -68,6 +69,15 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
 fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5::Result<()> {
     let dataset = group.new_dataset::<T>().shape(shape.to_vec());
     dataset.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never).create(name).map(drop)
+}
+
+/// Bytes that a picture takes in a cache. A file that is too long to be read takes none: it is refused, or skipped.
+pub(super) fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
+    match contents {
+        Contents::Pixels { side } => (side * side * 3) as u64,
+        Contents::Encoded if sample.size > LONGEST_PICTURE_FILE => 0,
+        Contents::Encoded => sample.size,
+    }
 }
 
 /// Where each of these many bytes begins when they lie one after the other, and where the last ends.
@@ -138,7 +148,7 @@ pub(super) fn complete(path: &Path, bad: &[BadPicture]) -> hdf5::Result<Option<(
             continue;
         }
         let dataset = group.dataset("labels")?;
-        let mut labels: Vec<i64> = dataset.read_raw()?;
+        let mut labels: Vec<i64> = h5::numbers(&dataset)?;
         for picture in &bad {
             labels[picture.index] = -1;
         }
@@ -216,7 +226,7 @@ fn read_split(
 ) -> Result<ImageSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
-    let labels: Vec<i64> = group.dataset("labels").and_then(|labels| labels.read_raw()).map_err(hdf5)?;
+    let labels: Vec<i64> = group.dataset("labels").and_then(|labels| h5::numbers(&labels)).map_err(hdf5)?;
     if labels.iter().any(|&label| label >= classes as i64 || label < -1) {
         return Err(broken("a label is no class"));
     }

@@ -16,9 +16,30 @@ fn product(a: u8, b: u8) -> u8 {
     (((product >> 8) + product) >> 8) as u8
 }
 
-/// Gray to RGB.
-pub(super) fn gray_to_rgb(gray: impl Iterator<Item = u8>) -> Vec<u8> {
-    gray.flat_map(|value| [value; 3]).collect()
+/// Makes RGB of pixels of `N` bytes each, no more than RGB has, in their place: the first `count` times `N` bytes become
+/// the first `count` times 3.
+pub(super) fn widen<const N: usize>(pixels: &mut [u8], count: usize, rgb: impl Fn(&[u8; N]) -> [u8; 3]) {
+    // From the end on, so that nothing is overwritten before it is read.
+    for index in (0..count).rev() {
+        if let Some(pixel) = pixels[index * N..].first_chunk().map(&rgb) {
+            pixels[index * 3..][..3].copy_from_slice(&pixel);
+        }
+    }
+}
+
+/// The same for pixels of more bytes than RGB has, all of them.
+pub(super) fn narrow<const N: usize>(pixels: &mut [u8], rgb: impl Fn(&[u8; N]) -> [u8; 3]) {
+    for index in 0..pixels.len() / N {
+        if let Some(pixel) = pixels[index * N..].first_chunk().map(&rgb) {
+            pixels[index * 3..][..3].copy_from_slice(&pixel);
+        }
+    }
+}
+
+/// A colour from 0 to 1; what is none counts as white, as in the image crate.
+pub(super) fn of_float(value: f32) -> u8 {
+    let value = if value.is_nan() { 1.0 } else { value.clamp(0.0, 1.0) };
+    (value * 255.0).round() as u8
 }
 
 /// The upper byte of a sample of 16 bits, which is what Pillow keeps of 16-bit colours.

@@ -9,11 +9,13 @@ use std::ptr::NonNull;
 
 use turbojpeg_sys as tj;
 
-use super::{MOST_PIXELS, Size, colour, markers};
+use super::{Size, colour, make_room, markers};
+use crate::limits::{
+    BYTES_PER_PIXEL, CMYK_BYTES_PER_PIXEL, DECODER, JPEG_BYTES_PER_PIXEL, MOST_PIXELS, MOST_PIXELS_OF_ALL_SCANS,
+    MOST_SCANS, READ_AT_ONCE,
+};
 use crate::resize::{Resample, Window};
 
-/// A progressive file with more scans takes long to decode and means no good.
-const MOST_SCANS: c_int = 500;
 /// A file can hold no more: each block of 64 pixels takes a bit at least, unless it is coded arithmetically. So a small
 /// file cannot make us allocate much.
 const MOST_PIXELS_PER_BYTE: u64 = 2048;
@@ -23,6 +25,16 @@ const HEADER: &str = "tj3DecompressHeader(): ";
 /// Whether the bytes begin as a JPEG file does.
 pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8])
+}
+
+/// The pixels that a JPEG file declares, of which these bytes are the start. `None` if it is none.
+pub(crate) fn declared(start: &[u8]) -> Option<Result<u64, String>> {
+    let size = || {
+        let not_there = || format!("its first {} bytes do not say how many pixels it has", start.len());
+        let (width, height) = markers::size(start).ok_or_else(not_there)?;
+        Ok(Size { width, height }.check()?.count())
+    };
+    is_jpeg(start).then(size)
 }
 
 /// What a picture is, before it is decoded.
@@ -123,7 +135,6 @@ impl Decompressor {
         // SAFETY: no argument but a constant.
         let handle = unsafe { tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as c_int) };
         let mut new = Self { handle: NonNull::new(handle).expect("memory for a decompressor"), cmyk: Vec::new() };
-        new.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MOST_SCANS);
         new.set(tj::TJPARAM_TJPARAM_MAXPIXELS, MOST_PIXELS as c_int);
         new.set(tj::TJPARAM_TJPARAM_SAVEMARKERS, 0); // we have no use for ICC profiles
         new
@@ -143,7 +154,7 @@ impl Decompressor {
         let get = |parameter| u32::try_from(self.get(parameter)).unwrap_or(0);
         let size =
             Size { width: get(tj::TJPARAM_TJPARAM_JPEGWIDTH), height: get(tj::TJPARAM_TJPARAM_JPEGHEIGHT) }.check()?;
-        if u64::from(size.width) * u64::from(size.height) > MOST_PIXELS_PER_BYTE * bytes.len() as u64 {
+        if size.count() > MOST_PIXELS_PER_BYTE * bytes.len() as u64 {
             return Err(format!("{} bytes are too few for {}×{} pixels", bytes.len(), size.width, size.height));
         }
         if get(tj::TJPARAM_TJPARAM_PRECISION) != 8 {
@@ -162,6 +173,16 @@ impl Decompressor {
             _ => None, // a mixture that TurboJPEG has no name for
         };
         let is_cmyk = matches!(colourspace, tj::TJCS_TJCS_CMYK | tj::TJCS_TJCS_YCCK);
+        let most = if is_cmyk { CMYK_BYTES_PER_PIXEL } else { JPEG_BYTES_PER_PIXEL };
+        if bytes.len() as u64 > READ_AT_ONCE + most * size.count() {
+            let (length, Size { width, height }) = (bytes.len(), size);
+            return Err(format!("{length} bytes are too many for {width}×{height} pixels; save it as a smaller file"));
+        }
+        let scans = (MOST_PIXELS_OF_ALL_SCANS / size.count()).min(MOST_SCANS);
+        self.set(tj::TJPARAM_TJPARAM_SCANLIMIT, scans as c_int);
+        // In megabytes: what a progressive picture takes before it is one, in a decoder's half of what it may take.
+        let memory = (DECODER + BYTES_PER_PIXEL / 2 * size.count()) >> 20;
+        self.set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as c_int);
         Ok(Header { bytes, size, exif: markers.exif, is_cmyk, unit_width })
     }
 
@@ -189,7 +210,7 @@ impl Decompressor {
         let (format, channels) = if header.is_cmyk { (tj::TJPF_TJPF_CMYK, 4) } else { (tj::TJPF_TJPF_RGB, 3) };
         let out = if header.is_cmyk { &mut self.cmyk } else { &mut *pixels };
         let pitch = width as usize * channels;
-        out.resize(height as usize * pitch, 0);
+        make_room(out, height as usize * pitch);
         // SAFETY: the input is a slice that outlives the call. The output has `height` rows of `pitch` bytes. TurboJPEG
         // reads the header again from the same bytes, so that it finds the size for which the region was made; a
         // region that does not fit into the picture is an error there.
@@ -205,7 +226,7 @@ impl Decompressor {
         };
         self.check(status)?;
         if header.is_cmyk {
-            pixels.resize(region.size.bytes(), 0);
+            make_room(pixels, region.size.bytes());
             colour::inverted_cmyk_to_rgb(&self.cmyk, pixels);
         }
         Ok(())

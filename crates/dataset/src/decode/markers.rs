@@ -14,6 +14,23 @@ pub(super) struct Markers<'a> {
     pub is_whole: bool,
 }
 
+/// Width and height, as the header of the frame has them, if that is among these bytes.
+pub(super) fn size(start: &[u8]) -> Option<(u32, u32)> {
+    let mut rest = start.get(2..)?;
+    loop {
+        let at = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
+        let marker = rest[at + 1];
+        rest = &rest[at + 2..];
+        let side = |at: usize| rest.get(at..at + 2).map(|side| u32::from(u16::from_be_bytes([side[0], side[1]])));
+        match marker {
+            0x01 | 0xd0..=0xd9 => {} // these stand alone
+            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return Some((side(5)?, side(3)?)),
+            START_OF_SCAN => return None,
+            _ => rest = rest.get(side(0)?.max(2) as usize..)?,
+        }
+    }
+}
+
 /// Reads the markers. What is no JPEG has none.
 pub(super) fn read(bytes: &[u8]) -> Markers<'_> {
     let mut markers = Markers { exif: None, is_whole: false };

@@ -18,13 +18,21 @@ mod jpeg;
 mod markers;
 mod orientation;
 mod other;
+mod webp;
+
+use std::fs::File;
+use std::io::{BufReader, Cursor};
+use std::path::Path;
 
 use image::metadata::Orientation;
 
+use crate::limits::MOST_PIXELS;
 use crate::resize::{Resample, Window};
 
-/// Pictures with more pixels are refused as decompression bombs, where Pillow refuses them too.
-const MOST_PIXELS: u64 = 178_956_970;
+pub(crate) use jpeg::declared as declared_in_jpeg;
+
+/// A buffer that is larger than this many bytes is not kept for the next picture, if that is much smaller.
+const KEPT: usize = 64 << 20;
 
 /// Decoded pixels for each pixel of a scaled picture, at least, where it must equal what all of the picture would give.
 pub(crate) const FINE: f64 = 2.0;
@@ -44,6 +52,11 @@ impl Size {
         self.width as usize * self.height as usize * 3
     }
 
+    /// Pixels of such a picture.
+    pub(crate) fn count(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
     fn turned(self, turned: bool) -> Self {
         if turned { Self { width: self.height, height: self.width } } else { self }
     }
@@ -53,9 +66,10 @@ impl Size {
         if width == 0 || height == 0 {
             return Err(format!("it has no pixels ({width}×{height})"));
         }
-        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        if self.count() > MOST_PIXELS {
             return Err(format!(
-                "{width}×{height} pixels are too many (a decompression bomb?); make the picture smaller"
+                "{width}×{height} pixels are too many (a decompression bomb?), at most {MOST_PIXELS} are decoded; make the \
+                 picture smaller"
             ));
         }
         Ok(self)
@@ -71,6 +85,24 @@ pub struct Decoding {
     pub resample: Resample,
 }
 
+/// Where a picture file is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// All of it in memory.
+    Memory(&'a [u8]),
+    /// On the disk, and no JPEG: it is large, and its decoder reads what it needs.
+    Disk(&'a File),
+}
+
+impl<'a> Source<'a> {
+    fn jpeg(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Memory(bytes) if jpeg::is_jpeg(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
 /// A decoder with its buffers, for one thread.
 #[derive(Debug)]
 pub struct Decoder {
@@ -81,6 +113,8 @@ pub struct Decoder {
     pixels: Vec<u8>,
     /// A picture before or after it is turned upright.
     turned: Vec<u8>,
+    /// The file of a picture that is decoded from its path.
+    file: Vec<u8>,
 }
 
 impl Decoder {
@@ -90,7 +124,8 @@ impl Decoder {
     /// If there is no memory for one.
     pub fn new(decoding: Decoding) -> Self {
         let resizer = crate::resize::Resizer::new(decoding.resample);
-        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels: Vec::new(), turned: Vec::new() }
+        let (pixels, turned, file) = (Vec::new(), Vec::new(), Vec::new());
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, file }
     }
 
     /// Decodes a whole picture: its size and its pixels, height×width×3 bytes.
@@ -103,14 +138,12 @@ impl Decoder {
             self.jpeg.decompress(&header, jpeg::Region::whole(&header), &mut self.pixels)?;
             (header.size, self.orientation_of(header.exif))
         } else {
-            let picture = other::decode(bytes)?;
-            self.pixels = picture.pixels;
-            (picture.size, if self.decoding.exif_orientation { picture.orientation } else { Orientation::NoTransforms })
+            self.decode_other(Source::Memory(bytes))?
         };
         if orientation == Orientation::NoTransforms {
             return Ok((size, &self.pixels));
         }
-        self.turned.resize(size.bytes(), 0);
+        make_room(&mut self.turned, size.bytes());
         let upright = orientation::apply(orientation, size, &self.pixels, &mut self.turned);
         Ok((upright, &self.turned))
     }
@@ -121,7 +154,35 @@ impl Decoder {
     /// # Errors
     /// Why the bytes are no picture, in one line without the file's name.
     pub fn center_crop(&mut self, bytes: &[u8], resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
-        self.decode_window(bytes, FINE, |size| Window::center(size, resize, side), side, out)
+        self.center_crop_of(Source::Memory(bytes), resize, side, out)
+    }
+
+    /// The same of the picture file at `path`.
+    ///
+    /// # Errors
+    /// Why it cannot be read or is no picture, in one line without the file's name.
+    pub fn center_crop_file(&mut self, path: &Path, resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
+        let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+        let mut bytes = std::mem::take(&mut self.file);
+        let decoded = match crate::file::read(path, size, &mut bytes) {
+            Ok(None) => self.center_crop(&bytes, resize, side, out),
+            Ok(Some(file)) => self.center_crop_of(Source::Disk(&file), resize, side, out),
+            Err(crate::Error::Picture { reason, .. } | crate::Error::Input(reason)) => Err(reason),
+            Err(crate::Error::Io { doing, source, .. }) => Err(format!("{doing}: {source}")),
+            Err(error) => Err(error.to_string()),
+        };
+        self.file = bytes;
+        decoded
+    }
+
+    pub(crate) fn center_crop_of(
+        &mut self,
+        source: Source<'_>,
+        resize: usize,
+        side: usize,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        self.decode_window(source, FINE, |size| Window::center(size, resize, side), side, out)
     }
 
     /// Decodes a picture for nothing but to see whether it can be decoded.
@@ -129,12 +190,28 @@ impl Decoder {
     /// # Errors
     /// Why not, in one line without the file's name.
     pub fn check(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if !jpeg::is_jpeg(bytes) {
-            return other::decode(bytes).map(drop);
-        }
+        self.check_source(Source::Memory(bytes))
+    }
+
+    pub(crate) fn check_source(&mut self, source: Source<'_>) -> Result<(), String> {
+        let Some(bytes) = source.jpeg() else { return self.decode_other(source).map(drop) };
         let header = self.jpeg.read_header(bytes)?;
         // All data are read, but few pixels are made of them.
         self.jpeg.decompress(&header, jpeg::Region::coarse(&header), &mut self.pixels)
+    }
+
+    /// Decodes all of a picture that is no JPEG; how it is to be turned.
+    fn decode_other(&mut self, source: Source<'_>) -> Result<(Size, Orientation), String> {
+        let wanted = self.decoding.exif_orientation;
+        match source {
+            Source::Memory(bytes) => other::decode(Cursor::new(bytes), bytes.len() as u64, &mut self.pixels, wanted),
+            Source::Disk(file) => {
+                let length = file.metadata().map_err(|error| error.to_string())?.len();
+                let mut reader = BufReader::new(file);
+                std::io::Seek::rewind(&mut reader).map_err(|error| error.to_string())?;
+                other::decode(reader, length, &mut self.pixels, wanted)
+            }
+        }
     }
 
     /// Decodes the window that `choose` picks for a picture of the size that it is given, scaled to `side`×`side`
@@ -145,14 +222,14 @@ impl Decoder {
     /// Why the bytes are no picture, in one line without the file's name.
     pub(crate) fn decode_window(
         &mut self,
-        bytes: &[u8],
+        source: Source<'_>,
         detail: f64,
         choose: impl FnOnce(Size) -> Window,
         side: usize,
         out: &mut [u8],
     ) -> Result<(), String> {
         let orientation;
-        if jpeg::is_jpeg(bytes) {
+        if let Some(bytes) = source.jpeg() {
             let header = self.jpeg.read_header(bytes)?;
             orientation = self.orientation_of(header.exif);
             let upright = header.size.turned(orientation::turns(orientation));
@@ -162,11 +239,11 @@ impl Decoder {
             let window = region.window(&window);
             self.resizer.resize(&self.pixels, region.size(), &window, side, out);
         } else {
-            let picture = other::decode(bytes)?;
-            orientation = if self.decoding.exif_orientation { picture.orientation } else { Orientation::NoTransforms };
-            let upright = picture.size.turned(orientation::turns(orientation));
+            let size;
+            (size, orientation) = self.decode_other(source)?;
+            let upright = size.turned(orientation::turns(orientation));
             let window = orientation::window_before(orientation, choose(upright), upright);
-            self.resizer.resize(&picture.pixels, picture.size, &window, side, out);
+            self.resizer.resize(&self.pixels, size, &window, side, out);
         }
         if orientation != Orientation::NoTransforms {
             self.turned.clear();
@@ -181,4 +258,13 @@ impl Decoder {
         let wanted = exif.filter(|_| self.decoding.exif_orientation);
         wanted.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
     }
+}
+
+/// Makes a buffer `length` bytes long. What a very large picture took is given back when smaller ones follow.
+fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.capacity() > KEPT && length < buffer.capacity() / 2 {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+    buffer.resize(length, 0);
 }

@@ -1,57 +1,127 @@
 //! Everything but JPEG: PNG, WebP, GIF (its first frame), BMP, TIFF and PNM, through the image crate.
 
-use std::io::Cursor;
+use std::io::{BufRead, Seek, SeekFrom};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{MOST_PIXELS, Size, colour};
+use super::{Size, colour, webp};
+use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE};
 
-/// A decoded picture, as it is stored.
-pub(super) struct Picture {
-    pub size: Size,
-    pub pixels: Vec<u8>,
-    pub orientation: Orientation,
-}
-
-/// Decodes all of a picture.
-pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
-    if bytes.is_empty() {
+/// Decodes all of a picture from a file of `length` bytes into `pixels`; its size, and how it is to be turned, if that is
+/// `wanted`.
+pub(super) fn decode(
+    mut reader: impl BufRead + Seek,
+    length: u64,
+    pixels: &mut Vec<u8>,
+    wanted: bool,
+) -> Result<(Size, Orientation), String> {
+    if length == 0 {
         return Err("the file is empty".to_owned());
     }
-    if bytes.get(4..8) == Some(b"ftyp") {
+    let start = reader.fill_buf().map_err(|error| error.to_string())?;
+    if start.get(4..8) == Some(b"ftyp") {
         return Err("it is an AVIF or HEIF picture, which is not supported; convert it to JPEG, PNG or WebP".to_owned());
     }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    if webp::is_webp(start) {
+        webp::check(&mut reader, length)?;
+        reader.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
+    }
+    let mut reader = ImageReader::new(reader).with_guessed_format().map_err(|error| error.to_string())?;
     if reader.format().is_none() {
         return Err("it is no picture of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
     }
+    // What stands before the pixels: a PNG's profile may inflate, and its texts are kept.
+    reader.limits(limits(READ_AT_ONCE));
     let mut decoder = reader.into_decoder().map_err(|error| one_line(&error))?;
     let (width, height) = decoder.dimensions();
     let size = Size { width, height }.check()?;
+    let colours = decoder.color_type();
+    // Decoded as the file has it, then made RGB in its place.
+    let decoded = size.count() as usize * usize::from(colours.bytes_per_pixel());
+    let room = decoded.max(size.bytes());
+    let most = DECODER + BYTES_PER_PIXEL * size.count();
+    decoder.set_limits(limits(most.saturating_sub(room as u64))).map_err(|error| one_line(&error))?;
+    let orientation = if wanted { decoder.orientation().ok() } else { None };
+    super::make_room(pixels, room);
+    decoder.read_image(&mut pixels[..decoded]).map_err(|error| one_line(&error))?;
+    to_rgb(colours, pixels, size)?;
+    Ok((size, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+fn limits(bytes: u64) -> Limits {
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MOST_PIXELS * 8); // four channels of 16 bits
-    decoder.set_limits(limits).map_err(|error| one_line(&error))?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let picture = DynamicImage::from_decoder(decoder).map_err(|error| one_line(&error))?;
-    Ok(Picture { size, pixels: to_rgb(picture), orientation })
+    limits.max_alloc = Some(bytes);
+    limits
 }
 
 /// RGB of 8 bits. Transparency is dropped, not blended, as Pillow's `convert("RGB")` does.
-fn to_rgb(picture: DynamicImage) -> Vec<u8> {
-    use colour::{gray_to_rgb, upper_byte};
-    match picture {
-        DynamicImage::ImageRgb8(picture) => picture.into_raw(),
-        DynamicImage::ImageLuma16(picture) => gray_to_rgb(picture.into_raw().into_iter().map(upper_byte)),
-        DynamicImage::ImageLumaA16(picture) => gray_to_rgb(picture.pixels().map(|pixel| upper_byte(pixel[0]))),
-        DynamicImage::ImageRgb16(picture) => picture.into_raw().into_iter().map(upper_byte).collect(),
-        DynamicImage::ImageRgba16(picture) => {
-            picture.pixels().flat_map(|pixel| [0, 1, 2].map(|channel| upper_byte(pixel[channel]))).collect()
-        }
-        other => other.into_rgb8().into_raw(),
+fn to_rgb(colours: ColorType, pixels: &mut Vec<u8>, size: Size) -> Result<(), String> {
+    use colour::{narrow, of_float, upper_byte, widen};
+    let of_16 =
+        |pixel: &[u8], channel: usize| upper_byte(u16::from_ne_bytes([pixel[2 * channel], pixel[2 * channel + 1]]));
+    let of_32 = |pixel: &[u8], channel: usize| {
+        of_float(pixel[4 * channel..].first_chunk().map_or(0.0, |bytes| f32::from_ne_bytes(*bytes)))
+    };
+    let rgb_of_16 = |pixel: &[u8]| [0, 1, 2].map(|channel| of_16(pixel, channel));
+    let rgb_of_32 = |pixel: &[u8]| [0, 1, 2].map(|channel| of_32(pixel, channel));
+    let count = size.count() as usize;
+    match colours {
+        ColorType::L8 => widen::<1>(pixels, count, |pixel| [pixel[0]; 3]),
+        ColorType::La8 => widen::<2>(pixels, count, |pixel| [pixel[0]; 3]),
+        ColorType::Rgb8 => {}
+        ColorType::Rgba8 => narrow::<4>(pixels, |pixel| [pixel[0], pixel[1], pixel[2]]),
+        ColorType::L16 => widen::<2>(pixels, count, |pixel| [of_16(pixel, 0); 3]),
+        ColorType::La16 => narrow::<4>(pixels, |pixel| [of_16(pixel, 0); 3]),
+        ColorType::Rgb16 => narrow::<6>(pixels, |pixel| rgb_of_16(pixel)),
+        ColorType::Rgba16 => narrow::<8>(pixels, |pixel| rgb_of_16(pixel)),
+        ColorType::Rgb32F => narrow::<12>(pixels, |pixel| rgb_of_32(pixel)),
+        ColorType::Rgba32F => narrow::<16>(pixels, |pixel| rgb_of_32(pixel)),
+        other => return Err(format!("its pixels are {other:?}, which is not supported; convert it to RGB")),
     }
+    pixels.truncate(size.bytes());
+    Ok(())
 }
 
-fn one_line(error: &image::ImageError) -> String {
+fn one_line(error: &ImageError) -> String {
+    if matches!(error, ImageError::Limits(_)) {
+        let most = "it would take more than 64 MB and 16 bytes a pixel";
+        return format!("{most} ({error}); save it with 8 or 16 bits a colour, and without what else is in it");
+    }
     error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{DynamicImage, ImageBuffer};
+
+    /// Every kind of pixel that a file can have is made RGB as the image crate makes it, or as Pillow where they differ.
+    #[test]
+    fn pixels_of_every_kind() {
+        let (width, height) = (5, 3);
+        let value = |x: u32, y: u32, channel: u32| (x * 51 + y * 80 + channel * 7) % 256;
+        let eight = |x, y, channel| value(x, y, channel) as u8;
+        let sixteen = |x, y, channel| (value(x, y, channel) * 257) as u16;
+        let float = |x, y, channel| value(x, y, channel) as f32 / 200.0 - 0.1;
+        let pictures: Vec<DynamicImage> = vec![
+            ImageBuffer::from_fn(width, height, |x, y| image::Luma([eight(x, y, 0)])).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::LumaA([0, 1].map(|c| eight(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|c| eight(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgba([0, 1, 2, 3].map(|c| eight(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Luma([sixteen(x, y, 0)])).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::LumaA([0, 1].map(|c| sixteen(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|c| sixteen(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgba([0, 1, 2, 3].map(|c| sixteen(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|c| float(x, y, c)))).into(),
+            ImageBuffer::from_fn(width, height, |x, y| image::Rgba([0, 1, 2, 3].map(|c| float(x, y, c)))).into(),
+        ];
+        for picture in pictures {
+            let colours = picture.color();
+            let mut pixels = picture.as_bytes().to_vec();
+            pixels.resize(pixels.len().max((width * height * 3) as usize), 0);
+            to_rgb(colours, &mut pixels, Size { width, height }).unwrap();
+            assert_eq!(pixels, picture.into_rgb8().into_raw(), "{colours:?}");
+        }
+    }
 }

@@ -7,7 +7,37 @@ use crate::{Error, Result, Split, h5};
 
 /// The checksum of a picture's bytes: the first eight of their BLAKE3 hash.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    let hash = blake3::hash(bytes);
+    first_eight(&blake3::hash(bytes))
+}
+
+/// The same of bytes that come one piece after the other.
+pub(crate) struct Checksum(blake3::Hasher);
+
+impl Checksum {
+    pub fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    /// The checksum of so many zeros.
+    pub fn of_zeros(count: u64) -> u64 {
+        let mut zeros = Self::new();
+        let piece = [0; 1 << 16];
+        for start in (0..count).step_by(piece.len()) {
+            zeros.update(&piece[..(count - start).min(piece.len() as u64) as usize]);
+        }
+        zeros.finish()
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(&self) -> u64 {
+        first_eight(&self.0.finalize())
+    }
+}
+
+fn first_eight(hash: &blake3::Hash) -> u64 {
     hash.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 

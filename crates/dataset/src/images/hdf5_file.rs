@@ -8,16 +8,23 @@
 //! ```
 //!
 //! Contiguous pictures are mapped; those in chunks, or compressed, come through HDF5 and its one lock.
+//!
+//! Somebody else's file is not trusted with memory: how many labels, names and bytes of a chunk it claims is compared with
+//! its size. What HDF5 itself makes of a structure that is damaged is not ours to check.
 
 use std::path::Path;
 
 use hdf5::{File, Group};
 
 use super::{Bytes, Dataset, ImageSet, Store};
-use crate::h5::{self, bytes_of, texts};
-use crate::{Error, Result, Size, Split};
+use crate::h5::{self, bytes_of, chunk_bytes, texts_within};
+use crate::{Error, Result, Size, Split, limits};
 
 const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
+/// Labels are below this.
+const MOST_CLASSES: i64 = 1 << 20;
+/// Members of a file that an error names.
+const NAMED: usize = 12;
 const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 
 impl Dataset {
@@ -28,35 +35,45 @@ impl Dataset {
     pub fn of_hdf5(path: &Path) -> Result<Self> {
         let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
         let file = h5::open(path).map_err(|error| input(format!("cannot be opened as HDF5: {error}")))?;
-        let set = |split: Split| {
+        let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
+        let mut memory = limits::of_hdf5(length);
+        let mut set = |split: Split| {
             let group = file.group(split.name());
             let group = group.map_err(|_| input(format!("no group /{}; it holds {}", split.name(), members(&file))))?;
-            read_set(&group, path).map_err(|reason| input(format!("/{}: {reason}", split.name())))
+            read_set(&group, &mut memory).map_err(|reason| input(format!("/{}: {reason}", split.name())))
         };
         let (train, val) = (set(Split::Train)?, set(Split::Val)?);
         let test = file.link_exists("test").then(|| set(Split::Test)).transpose()?;
         let sets = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten();
         let labels = sets.flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
-        let classes = match texts(&file, "classes") {
-            Ok(names) if names.len() < labels => {
-                return Err(input(format!(
-                    "/classes has {} names, and there are labels up to {}",
-                    names.len(),
-                    labels - 1
-                )));
-            }
-            Ok(names) => names,
-            Err(_) => (0..labels).map(|label| label.to_string()).collect(),
+        let classes = if file.link_exists("classes") {
+            let names = file.dataset("classes").map_err(|error| error.to_string());
+            let names = names.and_then(|names| texts_within(&names, &mut memory));
+            names.map_err(|reason| {
+                input(format!("/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"))
+            })?
+        } else {
+            (0..labels).map(|label| label.to_string()).collect()
         };
+        if classes.len() < labels {
+            let names = classes.len();
+            return Err(input(format!("/classes has {names} names, and there are labels up to {}", labels - 1)));
+        }
         Ok(Self { classes, train, val, test })
     }
 }
 
 fn members(file: &File) -> String {
-    file.member_names().unwrap_or_default().join(", ")
+    let mut names = file.member_names().unwrap_or_default();
+    if names.len() > NAMED {
+        names.truncate(NAMED);
+        names.push("…".to_owned());
+    }
+    names.join(", ").chars().flat_map(char::escape_debug).take(500).collect()
 }
 
-fn read_set(group: &Group, path: &Path) -> std::result::Result<ImageSet, String> {
+/// The pictures and labels of a group, which may take so much `memory`.
+fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, String> {
     let find = |names: &[&str], what: &str| {
         let found = names.iter().find_map(|name| group.dataset(name).ok());
         found.ok_or_else(|| format!("no {what} (looked for: {})", names.join(", ")))
@@ -71,14 +88,37 @@ fn read_set(group: &Group, path: &Path) -> std::result::Result<ImageSet, String>
     if labels.shape() != [count] {
         return Err(format!("{count} pictures, and labels of the shape {:?}", labels.shape()));
     }
+    let side =
+        |side: usize| u32::try_from(side).map_err(|_| format!("pictures of {width}×{height} pixels are too large"));
+    let size = Size { width: side(width)?, height: side(height)? }.check()?;
+    let mut take = |what: &str, bytes: Option<u64>| {
+        let left = bytes.and_then(|bytes| memory.checked_sub(bytes));
+        *memory = left.ok_or_else(|| {
+            let bytes = bytes.map_or("more than 2^64".to_owned(), |bytes| bytes.to_string());
+            format!("{what} would take {bytes} bytes, more than 64 MB and 4 times the file; is it damaged?")
+        })?;
+        Ok::<_, String>(())
+    };
+    // In the file as they are, as i64, and once more without those that are left out.
+    take(&format!("{count} labels"), (count as u64).checked_mul(8 * 3))?;
+    if let Some(bytes) = chunk_bytes(&labels) {
+        take("a chunk of the labels", Some(bytes))?;
+    }
     let labels: Vec<i64> = labels.read_raw().map_err(|error| format!("the labels cannot be read: {error}"))?;
-    if let Some(label) = labels.iter().find(|label| !(-1..1 << 20).contains(*label)) {
+    if let Some(label) = labels.iter().find(|label| !(-1..MOST_CLASSES).contains(*label)) {
         return Err(format!("{label} is no label"));
     }
-    let size = Size { width: width as u32, height: height as u32 }.check()?;
+    let path = h5::file_of(&images);
     let bytes = match bytes_of(&images) {
-        Some(place) if images.filters().is_empty() => Bytes::of_file(path, place).map_err(|error| error.to_string())?,
-        _ => Bytes::Rows { dataset: images, path: path.to_owned(), row_bytes: size.bytes() },
+        Some(place) if images.filters().is_empty() => {
+            Bytes::of_file(&path, place).map_err(|error| error.to_string())?
+        }
+        _ => {
+            // A chunk as it is stored, inflated, and the picture that is taken from it.
+            take("a chunk of the pictures", chunk_bytes(&images).unwrap_or(0).checked_mul(2))?;
+            take("a picture", Some(2 * size.bytes() as u64))?;
+            Bytes::Rows { dataset: images, path, row_bytes: size.bytes() }
+        }
     };
     Ok(ImageSet::of_store(Store::Pixels { bytes, size }, labels, None))
 }

@@ -4,10 +4,11 @@ mod bytes;
 mod checks;
 mod hdf5_file;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 pub(crate) use bytes::Bytes;
-pub(crate) use checks::{Checks, checksum};
+pub(crate) use checks::{Checks, Checksum, checksum};
 
 use crate::scan::Sample;
 use crate::{Decoding, Error, Listing, Result, Size, Split};
@@ -58,6 +59,8 @@ pub(crate) enum Store {
 pub(crate) enum Stored<'a> {
     Pixels(Size, &'a [u8]),
     Encoded(Decoding, &'a [u8]),
+    /// A large picture file, which stays on the disk.
+    OnDisk(Decoding, File),
 }
 
 impl ImageSet {
@@ -126,12 +129,13 @@ impl ImageSet {
             }
             Store::Files { root, files, decoding } => {
                 let (path, size) = &files[slot];
-                crate::file::read(&root.join(path), *size, scratch)?;
-                Stored::Encoded(*decoding, scratch)
+                match crate::file::read(&root.join(path), *size, scratch)? {
+                    None => Stored::Encoded(*decoding, scratch),
+                    Some(file) => Stored::OnDisk(*decoding, file),
+                }
             }
         };
-        if let Some(checks) = &self.checks {
-            let (Stored::Pixels(_, bytes) | Stored::Encoded(_, bytes)) = &stored;
+        if let (Some(checks), Stored::Pixels(_, bytes) | Stored::Encoded(_, bytes)) = (&self.checks, &stored) {
             checks.verify(slot, bytes)?;
         }
         Ok(stored)
@@ -142,7 +146,7 @@ impl ImageSet {
     pub(crate) fn pixels(&self, index: usize) -> Vec<u8> {
         match self.stored(index, &mut Vec::new()).unwrap() {
             Stored::Pixels(_, pixels) => pixels.to_vec(),
-            Stored::Encoded(..) => panic!("not decoded"),
+            Stored::Encoded(..) | Stored::OnDisk(..) => panic!("not decoded"),
         }
     }
 

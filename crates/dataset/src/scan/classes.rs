@@ -11,8 +11,10 @@ use crate::{Error, Result};
 /// # Errors
 /// An unreadable file, no name at all, or a name that stands there twice.
 pub fn read_classes(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::Input(format!("{}: cannot read the classes file: {error}", path.display())))?;
+    let bytes = crate::file::read_list(path, "classes file")?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Error::Input(format!("{}: cannot read the classes file: it is no UTF-8: {error}", path.display()))
+    })?;
     parse(&text).map_err(|reason| Error::Input(format!("{}{reason}", path.display())))
 }
 

@@ -16,8 +16,7 @@ pub(super) fn path(root: &Path, split: Split) -> PathBuf {
 
 /// Reads a list. Empty lines and lines that begin with `#` do not count.
 pub(super) fn read(list: &Path) -> Result<Part> {
-    let bytes = std::fs::read(list)
-        .map_err(|error| Error::Input(format!("{}: cannot read the list: {error}", list.display())))?;
+    let bytes = crate::file::read_list(list, "list")?;
     let (files, order) = parse(&bytes).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
     Ok(Part { place: list.to_owned(), files, order: Some(order) })
 }

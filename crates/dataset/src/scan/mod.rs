@@ -12,6 +12,7 @@ mod folder;
 mod list;
 mod wire;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -166,7 +167,8 @@ impl Part {
 
     /// The samples, with size and time. `names` are the classes of this part.
     fn samples(self, root: &Path, names: &[String]) -> Result<Vec<Sample>> {
-        let label = |name: &String| names.iter().position(|other| other == name).unwrap_or(0);
+        let labels: HashMap<_, _> = names.iter().enumerate().map(|(label, name)| (name, label)).collect();
+        let label = |name: &String| labels.get(name).copied().unwrap_or(0);
         let mut classes: Vec<(usize, Vec<PathBuf>)> =
             self.files.into_iter().map(|(name, files)| (label(&name), files)).collect();
         let files: Vec<(usize, PathBuf)> = match self.order {
@@ -216,8 +218,9 @@ fn text(name: &[u8]) -> String {
 
 /// Refuses `found` classes that are not exactly the `wanted` ones.
 fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str) -> Result<()> {
-    let missing = wanted.iter().find(|class| !found.contains(class));
-    let extra = found.iter().find(|class| !wanted.contains(class));
+    let (known, listed): (HashSet<_>, HashSet<_>) = (wanted.iter().collect(), found.iter().collect());
+    let missing = wanted.iter().find(|class| !listed.contains(class));
+    let extra = found.iter().find(|class| !known.contains(class));
     let what = if place.is_dir() { "has no folder here" } else { "has no picture in this list" };
     match (missing, extra) {
         (Some(class), _) => Err(Error::Input(format!("{}: class '{class}' of {source} {what}", place.display()))),
