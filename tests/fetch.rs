@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,9 +122,26 @@ fn arguments(url: &str, store: &Path) -> Vec<String> {
     flags.map(str::to_owned).to_vec()
 }
 
+/// Where the file of `url` lies in `store`: its name has the key of its address before it.
+fn place(store: &Path, url: &str) -> PathBuf {
+    store.join(format!("{}-weights.bin", key(url)))
+}
+
+fn key(url: &str) -> String {
+    sha256(url.as_bytes())[..16].to_owned()
+}
+
+/// What lies in `folder`, without keys.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let without_key = |name: String| match name.split_once('-') {
+        Some((key, rest)) if key.trim_start_matches('.').len() == 16 => {
+            format!("{}{rest}", if key.starts_with('.') { "." } else { "" })
+        }
+        _ => name,
+    };
+    let mut names: Vec<_> =
+        entries.map(|entry| without_key(entry.unwrap().file_name().into_string().unwrap())).collect();
     names.sort();
     names
 }
@@ -140,7 +158,7 @@ fn eight_ranks_on_two_nodes_make_one_request() {
     let store = folder.path();
     // Every rank verifies the copy on its own node, which goes with the job.
     let script =
-        format!("\"$0\" \"$@\" && cd '{}' && sha256sum --quiet -c weights.bin.sha256 && ls -A", store.display());
+        format!("\"$0\" \"$@\" && cd '{}' && sha256sum --quiet -c *weights.bin.sha256 && ls -A", store.display());
     let mut command = vec!["-c".to_owned(), script, binary("rust-train").to_str().unwrap().to_owned()];
     command.extend(arguments(&server.url("ok"), store));
     let launcher = Mpirun::new(8).nodes(2).node_local(store, "64m");
@@ -185,7 +203,7 @@ fn servers_that_fail() {
         match expected {
             Ok(()) => {
                 assert_eq!(outcome.status, Some(0), "{case}");
-                assert_eq!(fs::read(folder.path().join("weights.bin")).unwrap(), content(), "{case}");
+                assert_eq!(fs::read(place(folder.path(), &server.url(behaviour))).unwrap(), content(), "{case}");
                 assert_eq!(names(folder.path()), WHOLE, "{case}");
             }
             Err((status, words)) => {
@@ -225,7 +243,9 @@ fn disks_that_fail() {
     offline.push("--offline".to_owned());
     let outcome = Mpirun::new(2).run(&binary("rust-train"), offline);
     assert_eq!(outcome.status, Some(2), "{outcome:?}");
-    assert!(outcome.error_lines()[0].contains("empty/weights.bin is not there: download http://"), "{outcome:?}");
+    let place = place(&folder.path().join("empty"), &server.url("ok"));
+    let words = format!("{} is not there: download http://", place.display());
+    assert!(outcome.error_lines()[0].contains(&words), "{outcome:?}");
 }
 
 #[test]
@@ -233,13 +253,14 @@ fn what_others_left_does_no_harm() {
     let server = Server::start(content());
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path();
-    fs::write(store.join(".weights.bin.lock"), "a process that is no more").unwrap();
-    fs::write(store.join(".weights.bin.part"), "not the beginning of this file").unwrap();
-    fs::write(store.join("weights.bin"), "a corrupt file").unwrap();
+    let (place, key) = (place(store, &server.url("ok")), key(&server.url("ok")));
+    fs::write(store.join(format!(".{key}-weights.bin.lock")), "a process that is no more").unwrap();
+    fs::write(store.join(format!(".{key}-weights.bin.part")), "not the beginning of this file").unwrap();
+    fs::write(&place, "a corrupt file").unwrap();
     let outcome = Mpirun::new(2).run(&binary("rust-train"), arguments(&server.url("ok"), store));
     outcome.expect_success();
     assert!(outcome.stderr.contains("wrong content") && outcome.stderr.contains("fetched again"), "{outcome:?}");
-    assert_eq!(fs::read(store.join("weights.bin")).unwrap(), content());
+    assert_eq!(fs::read(&place).unwrap(), content());
     assert_eq!(names(store), WHOLE);
 }
 
@@ -275,8 +296,9 @@ fn a_killed_leader_or_follower_ends_the_job_and_the_next_goes_on() {
     let server = Server::start(content());
     for who in [0, 1] {
         let folder = tempfile::tempdir().unwrap();
-        let part = folder.path().join(".weights.bin.part");
         let url = server.url("slow");
+        let place = place(folder.path(), &url);
+        let part = folder.path().join(format!(".{}-weights.bin.part", key(&url)));
         let arguments = arguments(&url, folder.path());
         let job = Mpirun::new(2).timeout(Duration::from_secs(30)).start(&binary("rust-train"), &arguments);
         while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 500_000 {
@@ -289,14 +311,51 @@ fn a_killed_leader_or_follower_ends_the_job_and_the_next_goes_on() {
         let outcome: Outcome = job.wait();
         assert!(killed.elapsed() < Duration::from_secs(10) && outcome.status != Some(0), "{outcome:?}");
         assert!(outcome.stderr.contains(&format!("process rank {who} with PID")), "{outcome:?}");
-        assert!(!folder.path().join("weights.bin").exists());
+        assert!(!place.exists());
 
         // The next job goes on where that one was cut.
         let there = fs::metadata(&part).unwrap().len();
         assert!(there >= 500_000);
         let outcome = Mpirun::new(2).run(&binary("rust-train"), &arguments);
         outcome.expect_success();
-        assert_eq!(fs::read(folder.path().join("weights.bin")).unwrap(), content());
+        assert_eq!(fs::read(&place).unwrap(), content());
         assert_eq!(names(folder.path()), WHOLE);
+    }
+}
+
+/// The library that makes nodes remember that a file was not there, for `LD_PRELOAD`.
+fn stale_names(folder: &Path) -> PathBuf {
+    let library = folder.join("stale-names.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("stale-names.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl").status();
+    assert!(compiled.expect("cc is installed: scripts/setup").success());
+    library
+}
+
+#[test]
+fn nodes_that_do_not_see_a_shared_file_yet_wait_for_nobody() {
+    if !can_make_nodes() {
+        return;
+    }
+    let server = Server::start(content());
+    let folder = tempfile::tempdir().unwrap();
+    let library = stale_names(folder.path());
+    // As NFS does it after a look in vain; and where somebody on these nodes had looked before the job began.
+    for from in ["look", "start"] {
+        let store = folder.path().join(from);
+        let url = server.url(from);
+        let mut command = vec![
+            format!("LD_PRELOAD={}", library.display()),
+            "STALE_NAME=weights.bin".to_owned(),
+            "STALE_HOSTS=n2,n3".to_owned(),
+            "STALE_SECONDS=600".to_owned(),
+            format!("STALE_FROM={from}"),
+            binary("rust-train").to_str().unwrap().to_owned(),
+        ];
+        command.extend(arguments(&url, &store));
+        let outcome = Mpirun::new(4).nodes(4).timeout(Duration::from_secs(60)).run(Path::new("env"), command);
+        outcome.expect_success();
+        assert_eq!((server.requests(from), names(&store)), (1, WHOLE.map(str::to_owned).to_vec()), "{outcome:?}");
+        assert_eq!(fs::read(place(&store, &url)).unwrap(), content());
     }
 }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+use crate::{Error, Result};
+
 /// A SHA-256, whole or only its first digits, as torchvision has them in its file names (`resnet18-f37072fd.pth`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checksum(String);
@@ -15,7 +17,7 @@ pub struct Checksum(String);
 impl FromStr for Checksum {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let lower = text.trim().to_ascii_lowercase();
         if (8..=64).contains(&lower.len()) && lower.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             Ok(Self(lower))
@@ -41,26 +43,45 @@ impl Checksum {
         if is_hash { digits.parse().ok() } else { None }
     }
 
+    /// Whether it says at least what `other` says.
+    pub(crate) fn implies(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     /// Whether the whole hash `hex` is this one.
     pub fn matches(&self, hex: &str) -> bool {
         hex.starts_with(&self.0)
     }
 }
 
-/// The SHA-256 of a file, as 64 hexadecimal digits.
-pub(crate) fn of_file(path: &Path) -> io::Result<String> {
+/// The SHA-256 of a file, as 64 hexadecimal digits. `progress` is told how many bytes have been read.
+pub(crate) fn of_file(path: &Path, progress: &dyn Fn(u64) -> Result<()>) -> Result<String> {
     let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
+    let mut file = File::open(path).map_err(Error::io(path, "reading the file"))?;
     let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
     loop {
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                done += count as u64;
+                progress(done)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(Error::io(path, "reading the file")(error)),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(in_digits(&hasher.finalize()))
+}
+
+/// The SHA-256 of a text, as 64 hexadecimal digits.
+pub(crate) fn of_text(text: &str) -> String {
+    in_digits(&Sha256::digest(text))
+}
+
+fn in_digits(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -87,7 +108,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2
-        assert_eq!(of_file(file.path()).unwrap(), expected);
+        assert_eq!(of_file(file.path(), &|_| Ok(())).unwrap(), expected);
         assert!("ba7816bf".parse::<Checksum>().unwrap().matches(expected));
         assert!(!"ba7816b0".parse::<Checksum>().unwrap().matches(expected));
         assert!("xyz".parse::<Checksum>().is_err());

@@ -1,65 +1,69 @@
 //! A file by HTTP: resumed where it was cut, tried again where that may help.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use attohttpc::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
-
 use crate::backoff::Backoff;
+use crate::http::io_words;
+use crate::part::{Part, Version};
+use crate::progress::{Doing, TICK, Watched};
 use crate::store::Limits;
 use crate::{Error, Result};
 
-/// What a server answered to a request for the bytes from some offset on.
+/// What a server is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub url: String,
+    /// It as messages have it.
+    pub shown: String,
+    /// The first byte that is wanted.
+    pub from: u64,
+    /// If the file is this version still; else the whole of the new one is wanted.
+    pub version: Option<String>,
+}
+
+/// What a server answered.
 pub(crate) struct Reply {
     pub status: u16,
     /// The offset of the first byte of `body`.
     pub start: u64,
     /// The size of the whole file, where the server says it.
     pub total: Option<u64>,
+    /// Whether the end of `body` shows: a connection that breaks is no end.
+    pub has_end: bool,
+    /// What the server calls this version of the file, if it has a name that no other version has.
+    pub version: Option<String>,
     /// How long the server wants to be left alone.
     pub retry_after: Option<Duration>,
     pub body: Box<dyn Read>,
 }
 
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Another attempt may do better.
+    Passing(String),
+    /// It will be the same the next time.
+    Lasting(Error),
+}
+
 /// The way to a server; tests put a model in its place.
-pub(crate) trait Transport {
-    /// Asks for the bytes of `url` from offset `from` on.
-    fn get(&self, url: &str, from: u64) -> std::result::Result<Reply, String>;
+pub(crate) trait Transport: Send + Sync + 'static {
+    /// Asks a server. Takes its time, and may be left alone with it.
+    fn get(&self, ask: &Ask) -> std::result::Result<Reply, Failure>;
 }
 
-/// HTTP/1.1 over TCP, through the proxy of the environment if it names one.
-pub(crate) struct Http {
-    pub limits: Limits,
-}
-
-impl Transport for Http {
-    fn get(&self, url: &str, from: u64) -> std::result::Result<Reply, String> {
-        let mut request =
-            attohttpc::get(url).connect_timeout(self.limits.connect_timeout).read_timeout(self.limits.stall_timeout);
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
-        }
-        let (status, headers, body) = request.send().map_err(|error| error.to_string())?.split();
-        let (start, total) = match content_range(&headers) {
-            Some((start, total)) if status.as_u16() == 206 => (start, total),
-            Some((_, total)) => (0, total),
-            None => (0, header(&headers, CONTENT_LENGTH).and_then(|text| text.parse().ok())),
-        };
-        let retry_after = header(&headers, RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        Ok(Reply { status: status.as_u16(), start, total, retry_after, body: Box::new(body) })
-    }
-}
-
-fn header(headers: &HeaderMap, name: attohttpc::header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
-}
-
-/// `bytes 5-9/10`, `bytes 5-9/*`, `bytes */10`: the first byte and the size of the whole.
-fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let (range, total) = header(headers, CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
-    let start = range.split('-').next().and_then(|first| first.parse().ok()).unwrap_or(0);
-    Some((start, total.parse().ok()))
+/// What a download is about.
+pub(crate) struct Wanted<'a> {
+    pub url: &'a str,
+    /// The address as messages have it.
+    pub shown: &'a str,
+    /// The address without its secrets: what versions are remembered for.
+    pub origin: &'a str,
+    /// Whether a checksum will show at the end that the bytes are right.
+    pub is_verified: bool,
 }
 
 /// How one attempt ended.
@@ -72,83 +76,172 @@ enum Attempt {
     },
 }
 
-/// Downloads `url` into `file`, which may hold a beginning of it already. `progress` is called with the bytes there
-/// are and the bytes there will be.
+/// Downloads what is `wanted` into `part`, which may hold a beginning of it already.
 pub(crate) fn download(
-    url: &str,
-    file: &mut File,
-    transport: &dyn Transport,
+    wanted: &Wanted<'_>,
+    part: &mut Part,
+    transport: &Arc<dyn Transport>,
     limits: &Limits,
-    progress: &dyn Fn(u64, Option<u64>),
+    watched: Watched<'_>,
 ) -> Result<()> {
     let backoff = Backoff { first: limits.first_pause, longest: limits.longest_pause };
     let mut reason = String::new();
     for attempt in 0..limits.attempts {
-        match try_once(url, file, transport, progress)? {
+        match try_once(wanted, part, transport, limits, watched)? {
             Attempt::Complete => return Ok(()),
             Attempt::Again { reason: why, retry_after } => {
                 if attempt + 1 < limits.attempts {
                     let pause = backoff.pause(attempt, retry_after);
-                    log::warn!("{url}: {why}; trying again in {:.1} s", pause.as_secs_f64());
-                    std::thread::sleep(pause);
+                    log::warn!("{}: {why}; trying again in {:.1} s", wanted.shown, pause.as_secs_f64());
+                    watched.sleep(pause, part.end()?, None)?;
                 }
                 reason = why;
             }
         }
     }
-    Err(Error::Transfer { url: url.to_owned(), attempts: limits.attempts, reason })
+    Err(Error::Transfer { url: wanted.shown.to_owned(), attempts: limits.attempts, reason })
 }
 
 fn try_once(
-    url: &str,
-    file: &mut File,
-    transport: &dyn Transport,
-    progress: &dyn Fn(u64, Option<u64>),
+    wanted: &Wanted<'_>,
+    part: &mut Part,
+    transport: &Arc<dyn Transport>,
+    limits: &Limits,
+    watched: Watched<'_>,
 ) -> Result<Attempt> {
-    let local = |doing| move |source| Error::Io { path: url.into(), doing, source };
-    let have = file.seek(SeekFrom::End(0)).map_err(local("measuring what is there"))?;
     let again = |reason: String, retry_after| Ok(Attempt::Again { reason, retry_after });
-    let mut reply = match transport.get(url, have) {
-        Ok(reply) => reply,
-        Err(reason) => return again(reason, None),
+    let mut have = part.end()?;
+    // What the beginning is of, if that can be asked for at this address.
+    let known = part.version().filter(|version| have > 0 && version.origin == wanted.origin).cloned();
+    let goes_on = have > 0 && (known.is_some() || wanted.is_verified);
+    let ask = Ask {
+        url: wanted.url.to_owned(),
+        shown: wanted.shown.to_owned(),
+        from: if goes_on { have } else { 0 },
+        version: known.as_ref().map(|version| version.name.clone()),
     };
-    match reply.status {
-        // The server may ignore the range and send all, or another part: only what fits is kept.
-        200 | 206 if reply.start == have => {}
-        200 => {
-            file.set_len(0).and_then(|()| file.rewind()).map_err(local("starting over"))?;
+    let events = start(Arc::clone(transport), ask, limits.clone())?;
+    let head = match next(&events, watched, have, None)? {
+        Event::Head(Ok(head)) => head,
+        Event::Head(Err(Failure::Lasting(error))) => return Err(error),
+        Event::Head(Err(Failure::Passing(reason))) | Event::Broken(reason) => return again(reason, None),
+        Event::Bytes(_) | Event::End => return again("the answer has no head".to_owned(), None),
+    };
+    // A server that cares nothing for versions sends the rest of another one. A name it must repeat, a date it need not
+    // (RFC 9110, 15.3.7).
+    let is_other = known.as_ref().is_some_and(|known| {
+        let is_renamed = match &head.version {
+            Some(name) => *name != known.name,
+            None => known.name.starts_with('"') && !wanted.is_verified,
+        };
+        is_renamed || known.total.zip(head.total).is_some_and(|(known, total)| known != total)
+    });
+    let was_whole = known.as_ref().is_some_and(|known| known.total == Some(have));
+    let shows_end = head.has_end || head.total.is_some();
+    match head.status {
+        200 | 206 if !shows_end && !wanted.is_verified => return Err(Error::NoEnd { url: wanted.shown.to_owned() }),
+        206 if goes_on && head.start == have && !is_other => {}
+        200 | 206 if head.start == 0 && (head.status == 200 || !goes_on) => {
+            let version = head.version.clone();
+            let version = version.map(|name| Version { origin: wanted.origin.to_owned(), name, total: head.total });
+            part.start_over(version)?;
+            have = 0;
         }
         // Nothing after what is there: complete, if the sizes say so; else it is not a beginning of this file.
-        416 if reply.total == Some(have) => return Ok(Attempt::Complete),
+        416 if goes_on && head.total == Some(have) && (was_whole || wanted.is_verified) => {
+            return Ok(Attempt::Complete);
+        }
         206 | 416 => {
-            file.set_len(0).map_err(local("starting over"))?;
+            part.start_over(None)?;
             return again("the server sent another part than the one asked for".to_owned(), None);
         }
         408 | 425 | 429 | 500..=599 => {
-            return again(format!("the server answered {}", reply.status), reply.retry_after);
+            return again(format!("the server answered {}", head.status), head.retry_after);
         }
-        status => return Err(Error::Refused { url: url.to_owned(), status }),
+        status => return Err(Error::Refused { url: wanted.shown.to_owned(), status }),
     }
-    let mut have = file.stream_position().map_err(local("measuring what is there"))?;
-    let mut buffer = vec![0; 256 << 10];
     loop {
-        let count = match reply.body.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return again(format!("the connection broke after {have} bytes: {error}"), None),
-        };
-        file.write_all(&buffer[..count]).map_err(local("writing the download"))?;
-        have += count as u64;
-        progress(have, reply.total);
+        match next(&events, watched, have, head.total)? {
+            Event::Bytes(bytes) => {
+                part.write(&bytes)?;
+                have += bytes.len() as u64;
+                watched.tell(Doing::Receiving, have, head.total)?;
+            }
+            Event::Broken(reason) => return again(format!("the connection broke after {have} bytes: {reason}"), None),
+            Event::Head(_) | Event::End => break,
+        }
     }
-    match reply.total {
+    match head.total {
         Some(total) if have < total => again(format!("the connection ended after {have} of {total} bytes"), None),
         Some(total) if have > total => {
-            file.set_len(0).map_err(local("starting over"))?;
+            part.start_over(None)?;
             again(format!("the server sent {have} bytes and had promised {total}"), None)
         }
         _ => Ok(Attempt::Complete),
+    }
+}
+
+/// A reply without its body.
+struct Head {
+    status: u16,
+    start: u64,
+    total: Option<u64>,
+    has_end: bool,
+    version: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// What comes from a server.
+enum Event {
+    Head(std::result::Result<Head, Failure>),
+    Bytes(Vec<u8>),
+    End,
+    Broken(String),
+}
+
+/// Asks a server on a thread of its own: finding its address, connecting and reading block for longer than whoever waits
+/// may be silent, or may take to stop. A thread that is left alone ends when its socket has waited for long enough.
+fn start(transport: Arc<dyn Transport>, ask: Ask, limits: Limits) -> Result<Receiver<Event>> {
+    let (sender, events) = sync_channel(4);
+    let from = ask.url.clone();
+    let thread = std::thread::Builder::new().name("download".to_owned());
+    let started = thread.spawn(move || receive(&*transport, &ask, &limits, &sender));
+    started.map_err(Error::io(from, "starting a thread for the download"))?;
+    Ok(events)
+}
+
+/// Hands on what comes, until nobody wants it.
+fn receive(transport: &dyn Transport, ask: &Ask, limits: &Limits, events: &SyncSender<Event>) {
+    let reply = match transport.get(ask) {
+        Ok(reply) => reply,
+        Err(failure) => {
+            let _ = events.send(Event::Head(Err(failure))); // whoever asked may have stopped
+            return;
+        }
+    };
+    let Reply { status, start, total, has_end, version, retry_after, mut body } = reply;
+    let mut wanted = events.send(Event::Head(Ok(Head { status, start, total, has_end, version, retry_after }))).is_ok();
+    let mut buffer = vec![0; 256 << 10];
+    while wanted {
+        let event = match body.read(&mut buffer) {
+            Ok(0) => Event::End,
+            Ok(count) => Event::Bytes(buffer[..count].to_vec()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Event::Broken(io_words(&error, limits)),
+        };
+        let is_last = !matches!(event, Event::Bytes(_));
+        wanted = events.send(event).is_ok() && !is_last;
+    }
+}
+
+/// Waits for what comes next, and says meanwhile that nothing has.
+fn next(events: &Receiver<Event>, watched: Watched<'_>, have: u64, total: Option<u64>) -> Result<Event> {
+    loop {
+        match events.recv_timeout(TICK) {
+            Ok(event) => return Ok(event),
+            Err(RecvTimeoutError::Timeout) => watched.tell(Doing::Receiving, have, total)?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Event::Broken("its thread ended".to_owned())),
+        }
     }
 }
 
@@ -156,7 +249,12 @@ fn try_once(
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::cell::RefCell;
+    use std::ops::ControlFlow;
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use crate::progress::{Progress, unwatched};
 
     /// What the model of a server does with one request.
     #[derive(Clone, Debug)]
@@ -171,11 +269,50 @@ mod tests {
         NoConnection,
         /// Breaks off with an error after this many bytes.
         Break(usize),
+        /// From here on the file is another one; then as `Break`.
+        Change(usize),
     }
 
+    /// How a server tells its versions apart.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Names {
+        /// Not at all: whoever asks for a range gets it.
+        None,
+        /// It names them, and goes by `If-Range`.
+        Heeded,
+        /// It names them, and goes by nothing.
+        Careless,
+    }
+
+    #[derive(Clone, Debug)]
     struct Model {
-        content: Vec<u8>,
-        acts: RefCell<Vec<Act>>,
+        versions: Vec<Vec<u8>>,
+        names: Names,
+        state: Arc<Mutex<State>>,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        acts: Vec<Act>,
+        version: usize,
+        sent: usize,
+    }
+
+    impl Model {
+        fn new(versions: Vec<Vec<u8>>, names: Names, acts: Vec<Act>) -> Self {
+            Self { versions, names, state: Arc::new(Mutex::new(State { acts, ..State::default() })) }
+        }
+
+        fn download(&self, part: &mut Part, is_verified: bool, attempts: usize) -> Result<()> {
+            let wanted = Wanted { url: "model", shown: "model", origin: "model", is_verified };
+            let transport: Arc<dyn Transport> = Arc::new(self.clone());
+            let watched = Watched { watch: &unwatched, from: "model" };
+            download(&wanted, part, &transport, &limits(attempts), watched)
+        }
+
+        fn acts_left(&self) -> usize {
+            self.state.lock().unwrap().acts.len()
+        }
     }
 
     /// Bytes, then an error.
@@ -191,29 +328,37 @@ mod tests {
     }
 
     impl Transport for Model {
-        fn get(&self, _: &str, from: u64) -> std::result::Result<Reply, String> {
-            let act = self.acts.borrow_mut().pop().unwrap_or(Act::Part(usize::MAX));
-            let total = Some(self.content.len() as u64);
+        fn get(&self, ask: &Ask) -> std::result::Result<Reply, Failure> {
+            let mut state = self.state.lock().unwrap();
+            let act = state.acts.pop().unwrap_or(Act::Part(usize::MAX));
+            if let Act::Change(_) = act {
+                state.version = (state.version + 1).min(self.versions.len() - 1);
+            }
+            let content = &self.versions[state.version];
+            let name = format!("\"{}\"", state.version);
+            let is_same = ask.version.is_none() || ask.version.as_ref() == Some(&name) || self.names == Names::Careless;
+            let from = if is_same { ask.from } else { 0 };
+            let total = Some(content.len() as u64);
             let bytes = |start: u64, most: usize| {
-                let rest = self.content.get(start as usize..).unwrap_or_default();
+                let rest = content.get(start as usize..).unwrap_or_default();
                 rest[..rest.len().min(most)].to_vec()
             };
-            let reply = |status, start, body: Vec<u8>| {
-                let body = Box::new(io::Cursor::new(body));
-                Ok(Reply { status, start, total, retry_after: None, body })
+            let version = (self.names != Names::None).then(|| name.clone());
+            let mut reply = |status, start, body: Vec<u8>, breaks| {
+                state.sent += body.len();
+                let body = io::Cursor::new(body);
+                let body: Box<dyn Read> = if breaks { Box::new(Broken(body)) } else { Box::new(body) };
+                Ok(Reply { status, start, total, has_end: true, version: version.clone(), retry_after: None, body })
             };
+            let status = if from == 0 { 200 } else { 206 };
             match act {
-                Act::NoConnection => Err("no connection".to_owned()),
-                Act::Status(status) => reply(status, 0, b"sorry".to_vec()),
-                Act::Whole(most) => reply(200, 0, bytes(0, most)),
-                Act::Elsewhere(start) => reply(206, start, bytes(start, usize::MAX)),
-                _ if from > 0 && from >= self.content.len() as u64 => reply(416, 0, Vec::new()),
-                Act::Part(most) => reply(if from == 0 { 200 } else { 206 }, from, bytes(from, most)),
-                Act::Break(most) => {
-                    let body = Box::new(Broken(io::Cursor::new(bytes(from, most))));
-                    let status = if from == 0 { 200 } else { 206 };
-                    Ok(Reply { status, start: from, total, retry_after: None, body })
-                }
+                Act::NoConnection => Err(Failure::Passing("no connection".to_owned())),
+                Act::Status(status) => reply(status, 0, b"sorry".to_vec(), false),
+                Act::Whole(most) => reply(200, 0, bytes(0, most), false),
+                Act::Elsewhere(start) => reply(206, start, bytes(start, usize::MAX), false),
+                _ if from > 0 && from >= content.len() as u64 => reply(416, 0, Vec::new(), false),
+                Act::Part(most) => reply(status, from, bytes(from, most), false),
+                Act::Break(most) | Act::Change(most) => reply(status, from, bytes(from, most), true),
             }
         }
     }
@@ -229,15 +374,20 @@ mod tests {
         ]
     }
 
+    fn names() -> impl Strategy<Value = Names> {
+        prop_oneof![Just(Names::None), Just(Names::Heeded), Just(Names::Careless)]
+    }
+
     fn limits(attempts: usize) -> Limits {
         Limits { attempts, first_pause: Duration::ZERO, longest_pause: Duration::ZERO, ..Limits::default() }
     }
 
-    fn content_of(file: &mut File) -> Vec<u8> {
-        let mut got = Vec::new();
-        file.rewind().unwrap();
-        file.read_to_end(&mut got).unwrap();
-        got
+    fn part_in(folder: &Path) -> Part {
+        Part::open(folder, "file").unwrap()
+    }
+
+    fn content_of(part: &Part) -> Vec<u8> {
+        std::fs::read(part.path()).unwrap()
     }
 
     proptest! {
@@ -248,32 +398,121 @@ mod tests {
             content in proptest::collection::vec(any::<u8>(), 0..150),
             acts in proptest::collection::vec(act(), 0..8),
             there in 0usize..150,
+            names in names(),
+            is_verified in any::<bool>(),
         ) {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&content[..there.min(content.len())]).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let mut part = part_in(folder.path());
+            part.write(&content[..there.min(content.len())]).unwrap();
             let attempts = acts.len() + 2;
-            let model = Model { content: content.clone(), acts: RefCell::new(acts) };
-            download("model", &mut file, &model, &limits(attempts), &|_, _| {}).unwrap();
-            prop_assert_eq!(content_of(&mut file), content);
+            let model = Model::new(vec![content.clone()], names, acts);
+            model.download(&mut part, is_verified, attempts).unwrap();
+            prop_assert_eq!(content_of(&part), content);
+        }
+
+        /// A file that changes while it is fetched, by one process after another: what is complete is one of its versions,
+        /// though no checksum shows it.
+        #[test]
+        fn versions_are_never_joined(
+            versions in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 1..5),
+            acts in proptest::collection::vec(prop_oneof![act(), (0usize..60).prop_map(Act::Change)], 0..20),
+            names in names(),
+            attempts in 1usize..4,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let model = Model::new(versions.clone(), names, acts);
+            loop {
+                // As after a process that was killed: only what is in the folder is left.
+                let mut part = part_in(folder.path());
+                match model.download(&mut part, false, attempts) {
+                    Ok(()) => {
+                        prop_assert!(versions.contains(&content_of(&part)), "{:?}", content_of(&part));
+                        break;
+                    }
+                    Err(error) => prop_assert!(matches!(error, Error::Transfer { .. }), "{}", error),
+                }
+            }
         }
 
         #[test]
         fn what_will_not_change_is_not_tried_again(status in prop_oneof![Just(400), Just(401), Just(403), Just(404), Just(410)]) {
-            let model = Model { content: vec![1; 9], acts: RefCell::new(vec![Act::Status(status), Act::Status(status)]) };
-            let error = download("model", &mut tempfile::tempfile().unwrap(), &model, &limits(9), &|_, _| {}).unwrap_err();
+            let folder = tempfile::tempdir().unwrap();
+            let model = Model::new(vec![vec![1; 9]], Names::None, vec![Act::Status(status), Act::Status(status)]);
+            let error = model.download(&mut part_in(folder.path()), false, 9).unwrap_err();
             let refused = matches!(error, Error::Refused { status: got, .. } if got == status);
             prop_assert!(refused);
-            prop_assert_eq!(model.acts.borrow().len(), 1);
+            prop_assert_eq!(model.acts_left(), 1);
         }
     }
 
     #[test]
     fn attempts_end_and_what_came_stays() {
-        let model =
-            Model { content: vec![7; 100], acts: RefCell::new(vec![Act::Break(0), Act::Break(20), Act::Part(30)]) };
-        let mut file = tempfile::tempfile().unwrap();
-        let error = download("model", &mut file, &model, &limits(3), &|_, _| {}).unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let acts = vec![Act::Break(0), Act::Break(20), Act::Part(30)];
+        let model = Model::new(vec![vec![7; 100]], Names::Heeded, acts);
+        let mut part = part_in(folder.path());
+        let error = model.download(&mut part, false, 3).unwrap_err();
         assert!(error.to_string().contains("gave up after 3 attempts: the connection broke after 50 bytes"), "{error}");
-        assert_eq!(content_of(&mut file), vec![7; 50]);
+        assert_eq!(content_of(&part), vec![7; 50]);
+        drop(part);
+
+        // The next process asks for the rest only.
+        let mut part = part_in(folder.path());
+        model.download(&mut part, false, 1).unwrap();
+        assert_eq!((content_of(&part), model.state.lock().unwrap().sent), (vec![7; 100], 100));
+    }
+
+    #[test]
+    fn without_a_name_for_its_version_a_file_comes_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let versions = vec![vec![7; 100], vec![8; 100]];
+        let model = Model::new(versions, Names::None, vec![Act::Change(60), Act::Break(60)]);
+        let mut part = part_in(folder.path());
+        model.download(&mut part, false, 3).unwrap();
+        assert_eq!((content_of(&part), model.state.lock().unwrap().sent), (vec![8; 100], 220));
+    }
+
+    /// A server that says nothing, or nothing more.
+    struct Silent;
+
+    impl Transport for Silent {
+        fn get(&self, _: &Ask) -> std::result::Result<Reply, Failure> {
+            std::thread::sleep(Duration::from_secs(20));
+            Err(Failure::Passing("too late".to_owned()))
+        }
+    }
+
+    #[test]
+    fn whoever_watches_stops_it_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Instant::now();
+        let told = Mutex::new(0);
+        let watch = |_: Progress| {
+            *told.lock().unwrap() += 1;
+            if start.elapsed() > Duration::from_millis(500) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let wanted = Wanted { url: "silent", shown: "silent", origin: "silent", is_verified: false };
+        let transport: Arc<dyn Transport> = Arc::new(Silent);
+        let mut part = part_in(folder.path());
+        let watched = Watched { watch: &watch, from: "silent" };
+        let error = download(&wanted, &mut part, &transport, &limits(3), watched).unwrap_err();
+        assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(5) && told.into_inner().unwrap() > 2);
+
+        // Also in a pause between attempts.
+        let model: Arc<dyn Transport> = Arc::new(Model::new(vec![vec![1; 9]], Names::None, vec![Act::Status(503); 9]));
+        let start = Instant::now();
+        let patient =
+            Limits { first_pause: Duration::from_secs(60), longest_pause: Duration::from_secs(60), ..limits(3) };
+        let watch = |_: Progress| {
+            if start.elapsed().as_millis() > 300 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let watched = Watched { watch: &watch, from: "model" };
+        let error = download(&wanted, &mut part, &model, &patient, watched).unwrap_err();
+        assert!(matches!(error, Error::Interrupted { .. }) && start.elapsed() < Duration::from_secs(5), "{error}");
     }
 }

@@ -26,6 +26,51 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
+    /// The way to the file ends before it, and would end there again: a redirect, a proxy.
+    #[error("{url}: {reason}")]
+    Unusable {
+        /// Where.
+        url: String,
+        /// Why it leads nowhere.
+        reason: String,
+    },
+    /// The server of an https address is not known to be the one that it should be, and nothing was read from it.
+    #[error("{url}: the server cannot be trusted: {reason}")]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// What is wrong with its certificate.
+        reason: String,
+    },
+    /// An https address, and no authority that could vouch for its server.
+    #[error(
+        "https needs the certificates of authorities, and {reason}: install the package ca-certificates, or name a file \
+         of such certificates in SSL_CERT_FILE"
+    )]
+    NoAuthorities {
+        /// What was found instead.
+        reason: String,
+    },
+    /// A variable of the environment names no proxy. Its value may hold a password, and is not shown.
+    #[error("the environment variable {variable}: {reason}")]
+    Proxy {
+        /// The variable.
+        variable: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Nothing would show that a file is whole.
+    #[error("{url}: the server does not say where the file ends, so a cut one would look whole: give its SHA-256")]
+    NoEnd {
+        /// Where.
+        url: String,
+    },
+    /// Whoever watches wanted it to stop. What has come is kept, if it is of use.
+    #[error("{from}: stopped before it was whole")]
+    Interrupted {
+        /// Where it came from.
+        from: String,
+    },
     /// The transfer failed as often as it may.
     #[error("{url}: gave up after {attempts} attempts: {reason}")]
     Transfer {
@@ -57,14 +102,14 @@ pub enum Error {
         got: u64,
     },
     /// Nothing may be downloaded, and the file is not there.
-    #[error("offline, and {place} is not there: download {from} elsewhere and put it there{hash}", place = place.display())]
+    #[error("offline, and {place} is not there: download {from} elsewhere and put it there{hint}", place = place.display())]
     Offline {
         /// Where the file is looked for.
         place: PathBuf,
         /// Where it could be had.
         from: String,
-        /// Its hash, as words.
-        hash: String,
+        /// Its hash, and what else may help, as words.
+        hint: String,
     },
     /// Another process holds the file for too long.
     #[error("{path}: another process has been fetching it for {} s; is it stuck?", waited.as_secs(), path = path.display())]
@@ -90,7 +135,14 @@ impl Error {
     /// Whether the user has to change something (exit status 2) rather than the machine or the network.
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Self::Source { .. } | Self::Refused { .. } | Self::Offline { .. } => true,
+            Self::Source { .. }
+            | Self::Refused { .. }
+            | Self::Unusable { .. }
+            | Self::Untrusted { .. }
+            | Self::NoAuthorities { .. }
+            | Self::Proxy { .. }
+            | Self::NoEnd { .. }
+            | Self::Offline { .. } => true,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
             _ => false,
         }

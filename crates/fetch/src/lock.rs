@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::own::{Opened, open_to_lock};
 use crate::{Error, Result};
 
 /// Between two looks at a lock that another holds.
@@ -23,13 +24,25 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock at `path`, for at most `patience`. `None` where the file system has no locks.
-    pub(crate) fn acquire(path: &Path, patience: Duration) -> Result<Option<Self>> {
+    /// Waits for the lock at `path`, for at most `patience`, and calls `waiting` meanwhile. `None` where there can be none:
+    /// on a file system without locks, or where another user has put something there that cannot be opened.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to, a wait that was too long, or what `waiting` says.
+    pub(crate) fn acquire(path: &Path, patience: Duration, waiting: &dyn Fn() -> Result<()>) -> Result<Option<Self>> {
         let start = Instant::now();
         let mut said = false;
         loop {
-            let file = File::options().create(true).truncate(false).write(true).open(path);
-            let file = file.map_err(Error::io(path, "making the lock"))?;
+            let (file, is_new) = match open_to_lock(path).map_err(Error::io(path, "making the lock"))? {
+                Opened::File { file, is_new } => (file, is_new),
+                Opened::Foreign => {
+                    log::debug!(
+                        "{}: cannot be locked: it is a link, or another user's; going on without",
+                        path.display()
+                    );
+                    return Ok(None);
+                }
+            };
             match file.try_lock() {
                 // Whoever held it before has removed its file; a lock on a file without a name locks nobody out.
                 Ok(()) if !is_still(path, &file) => continue,
@@ -37,7 +50,9 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
                     log::debug!("{}: no locks on this file system: {error}", path.display());
-                    let _ = fs::remove_file(path); // it was only made to be locked
+                    if is_new {
+                        let _ = fs::remove_file(path); // it was only made to be locked
+                    }
                     return Ok(None);
                 }
             }
@@ -49,6 +64,7 @@ impl Lock {
                 log::info!("{}: waiting for another process that fetches the same file", path.display());
                 said = true;
             }
+            waiting()?;
             std::thread::sleep(NAP);
         }
     }
@@ -56,7 +72,7 @@ impl Lock {
 
 fn is_still(path: &Path, file: &File) -> bool {
     let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    match (fs::metadata(path), file.metadata()) {
+    match (fs::symlink_metadata(path), file.metadata()) {
         (Ok(named), Ok(open)) => identity(named) == identity(open),
         _ => false,
     }
@@ -84,7 +100,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..20 {
-                        let lock = Lock::acquire(&path, Duration::from_secs(60)).unwrap().unwrap();
+                        let lock = Lock::acquire(&path, Duration::from_secs(60), &|| Ok(())).unwrap().unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "somebody else is inside");
                         turns.fetch_add(1, Ordering::SeqCst);
                         std::thread::yield_now();
@@ -102,8 +118,25 @@ mod tests {
     fn patience_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
-        let _held = Lock::acquire(&path, Duration::ZERO).unwrap().unwrap();
-        let error = Lock::acquire(&path, Duration::from_millis(60)).unwrap_err();
+        let _held = Lock::acquire(&path, Duration::ZERO, &|| Ok(())).unwrap().unwrap();
+        let error = Lock::acquire(&path, Duration::from_millis(60), &|| Ok(())).unwrap_err();
         assert!(matches!(error, Error::Locked { .. }), "{error}");
+        // Or somebody ends it.
+        let stop = || Err(Error::Interrupted { from: "file".to_owned() });
+        let error = Lock::acquire(&path, Duration::from_secs(60), &stop).unwrap_err();
+        assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("precious"), "kept").unwrap();
+        std::os::unix::fs::symlink(path("precious"), path("link")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        for name in ["link", "folder"] {
+            assert!(Lock::acquire(&path(name), Duration::from_secs(60), &|| Ok(())).unwrap().is_none());
+            assert!(path(name).exists() && path("precious").exists());
+        }
     }
 }

@@ -2,14 +2,18 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checksum::{self, Checksum};
-use crate::download::{Http, download};
+use crate::download::{Transport, Wanted, download};
+use crate::http::Http;
 use crate::lock::Lock;
-use crate::{Error, Result, Source};
+use crate::part::Part;
+use crate::progress::{Doing, Watch, Watched};
+use crate::{Error, Result, Source, own};
 
 /// The environment variable that names a mirror: a folder, or an address that file names are appended to.
 const MIRROR: &str = "RUST_TRAIN_MIRROR";
@@ -88,122 +92,212 @@ impl Store {
         Ok(Self { folder: folder.map_or_else(user_cache::folder, Path::to_owned), mirror, offline, limits })
     }
 
-    /// Where the file of `request` lies, or will lie.
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether nothing may be downloaded.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// Where the file of `request` lies, or will lie: under its name alone if that has the file's hash in it, as
+    /// torchvision's have; else with a key of its address before it, for a name is not enough: every second network's
+    /// weights are called `model.safetensors`.
     pub fn path(&self, request: &Request) -> PathBuf {
-        self.folder.join(request.source.file_name())
+        let name = request.source.file_name();
+        let says_hash = match (Checksum::in_file_name(&name), &request.checksum) {
+            (Some(in_name), Some(checksum)) => checksum.implies(&in_name),
+            _ => false,
+        };
+        self.folder.join(if says_hash { name } else { keyed(&request.source) })
     }
 
     /// The file of `request` on this machine, verified: at its source if that is a local file, else in the store. A
     /// file in the store that is not what it should be counts as missing.
     ///
     /// # Errors
-    /// A local source with the wrong content, or a file that cannot be read.
-    pub fn find(&self, request: &Request) -> Result<Option<PathBuf>> {
+    /// A local source with the wrong content, a file that cannot be read, or `watch`, which stopped it.
+    pub fn find(&self, request: &Request, watch: &Watch<'_>) -> Result<Option<PathBuf>> {
         if let Source::File(path) = &request.source
             && path.is_file()
         {
-            verify(path, request, &path.display().to_string())?;
+            verify(path, request, &path.display().to_string(), watch)?;
             return Ok(Some(path.clone()));
         }
         let path = self.path(request);
-        if !path.is_file() {
+        if path.is_file() {
+            let known = Known::of(&path);
+            let is_other = |origin: &String| *origin != request.source.origin();
+            if let Some(origin) = known.origin.as_ref().filter(|origin| request.checksum.is_none() && is_other(origin))
+            {
+                log::warn!(
+                    "{} came from {origin}, not from {}; it will be fetched again",
+                    path.display(),
+                    request.source
+                );
+                return Ok(None);
+            }
+            let request = Request { checksum: request.checksum.clone().or(known.checksum), ..request.clone() };
+            return match verify(&path, &request, &path.display().to_string(), watch) {
+                Ok(_) => Ok(Some(path)),
+                Err(error @ (Error::Checksum { .. } | Error::Size { .. })) => {
+                    log::warn!("{error}; it will be fetched again");
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            };
+        }
+        // Earlier versions of this program named a file by its name alone; whose it is then shows by its hash only.
+        let by_name = self.folder.join(request.source.file_name());
+        if request.checksum.is_none() || by_name == path || !by_name.is_file() {
             return Ok(None);
         }
-        let known = fs::read_to_string(sidecar(&path)).ok().and_then(|text| text.split(' ').next()?.parse().ok());
-        let request = Request { checksum: request.checksum.clone().or(known), ..request.clone() };
-        match verify(&path, &request, &path.display().to_string()) {
-            Ok(_) => Ok(Some(path)),
-            Err(error @ (Error::Checksum { .. } | Error::Size { .. })) => {
-                log::warn!("{error}; it will be fetched again");
-                Ok(None)
-            }
+        match verify(&by_name, request, &by_name.display().to_string(), watch) {
+            Ok(_) => Ok(Some(by_name)),
+            Err(Error::Checksum { .. } | Error::Size { .. }) => Ok(None), // another file with the same name
             Err(error) => Err(error),
         }
     }
 
-    /// Gets the file of `request` in place, from where it lies or from elsewhere. `progress` is called with the bytes
-    /// there are and the bytes there will be.
+    /// Gets the file of `request` in place, from where it lies or from elsewhere. `watch` is told how far it is.
     ///
     /// # Errors
     /// Whatever keeps the file from being whole and right; then nothing lies under its name.
-    pub fn fetch(&self, request: &Request, progress: &dyn Fn(u64, Option<u64>)) -> Result<PathBuf> {
-        if let Some(path) = self.find(request)? {
+    pub fn fetch(&self, request: &Request, watch: &Watch<'_>) -> Result<PathBuf> {
+        if let Some(path) = self.find(request, watch)? {
             return Ok(path);
         }
-        let url = match &request.source {
+        match &request.source {
             Source::File(path) => {
                 let missing = io::Error::from(io::ErrorKind::NotFound);
                 return Err(Error::io(path, "looking for the file")(missing));
             }
-            Source::Url(url) => url,
-        };
-        if self.offline {
-            let hash = request.checksum.as_ref().map_or_else(String::new, |sum| format!(" (SHA-256 {sum})"));
-            return Err(Error::Offline { place: self.path(request), from: url.clone(), hash });
+            Source::Url(_) if self.offline => return Err(self.missing(request)),
+            Source::Url(_) => {}
         }
-        let mut incoming = self.receive(request)?;
+        let mut incoming = self.begin(request, watch)?;
         // Whoever held the lock before may have fetched it.
-        if let Some(path) = self.find(request)? {
+        if let Some(path) = self.find(request, watch)? {
             return Ok(path);
         }
         if let Some(mirrored) = self.mirrored(request) {
-            match incoming.take_from(&mirrored, &self.limits, progress) {
-                Ok(()) => return incoming.finish(),
+            match incoming.take_from(&mirrored, &self.limits, watch) {
+                Ok(()) => {
+                    if request.checksum.is_none() {
+                        let name = request.source.file_name();
+                        log::warn!(
+                            "{name} is taken from the mirror by its name alone; a SHA-256 would show that it is right"
+                        );
+                    }
+                    incoming.through = Some(mirrored.origin());
+                    return incoming.finish(watch);
+                }
+                Err(error @ Error::Interrupted { .. }) => return Err(error),
                 Err(error) => log::warn!("the mirror does not have it: {error}"),
             }
-            incoming.start_over()?;
+            // What the mirror gave is no beginning to go on with elsewhere.
+            if incoming.has_from(&mirrored)? {
+                incoming.start_over()?;
+            }
         }
-        let resumed = incoming.length()? > 0;
-        incoming.take_from(&request.source, &self.limits, progress)?;
+        let resumed = incoming.part.end()? > 0;
+        incoming.take_from(&request.source, &self.limits, watch)?;
         // What was there from an earlier attempt may have been no beginning of this file.
-        if resumed && matches!(incoming.verify(), Err(Error::Checksum { .. } | Error::Size { .. })) {
+        if resumed && matches!(incoming.verify(watch), Err(Error::Checksum { .. } | Error::Size { .. })) {
             incoming.start_over()?;
-            incoming.take_from(&request.source, &self.limits, progress)?;
+            incoming.take_from(&request.source, &self.limits, watch)?;
         }
-        incoming.finish()
+        incoming.finish(watch)
     }
 
-    /// Begins to write the file of `request`, whose bytes come some other way: [`Incoming`] takes them.
+    /// Begins to write the file of `request`, whose bytes come some other way: [`Incoming`] takes them. Waits for nobody,
+    /// so that processes that are in step with each other can do so together, on one folder or on several.
     ///
     /// # Errors
-    /// A folder that cannot be written to, or another process that holds the file.
+    /// A folder that cannot be written to.
     pub fn receive(&self, request: &Request) -> Result<Incoming> {
-        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder, "making the folder for fetched files"))?;
-        let name = request.source.file_name();
-        let hidden = |suffix: String| self.folder.join(format!(".{name}.{suffix}"));
-        let lock = Lock::acquire(&hidden("lock".to_owned()), self.limits.lock_timeout)?;
-        // Under the lock the part has one name, so that a later process can go on with it. Without one it has a name
-        // of its own.
-        let own = || format!("{}-{:08x}.part", std::process::id(), rand::random::<u32>());
-        let part = hidden(if lock.is_some() { "part".to_owned() } else { own() });
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&part);
-        let file = file.map_err(Error::io(&part, "making the file"))?;
-        let incoming =
-            Incoming { file, part, path: self.path(request), request: request.clone(), keep: false, _lock: lock };
-        // What cannot be verified cannot be trusted to go on with.
-        if request.checksum.is_none() {
-            incoming.start_over()?;
+        self.make_folder()?;
+        let part = Part::fresh(&self.folder, &self.name(request))?;
+        Ok(self.incoming(request, part, None))
+    }
+
+    /// Begins to download the file of `request`, when no other process does.
+    fn begin(&self, request: &Request, watch: &Watch<'_>) -> Result<Incoming> {
+        self.make_folder()?;
+        let name = self.name(request);
+        let from = request.source.to_string();
+        let watched = Watched { watch, from: &from };
+        let waiting = || watched.tell(Doing::Waiting, Part::length_elsewhere(&self.folder, &name), None);
+        let lock = Lock::acquire(&self.folder.join(format!(".{name}.lock")), self.limits.lock_timeout, &waiting)?;
+        Part::forget_old(&self.folder, &name);
+        // Under the lock the part has one name, so that a later process can go on with it.
+        let part = if lock.is_some() { Part::open(&self.folder, &name) } else { Part::fresh(&self.folder, &name) };
+        Ok(self.incoming(request, part?, lock))
+    }
+
+    fn incoming(&self, request: &Request, part: Part, lock: Option<Lock>) -> Incoming {
+        let is_found_again = lock.is_some();
+        let (path, request) = (self.path(request), request.clone());
+        Incoming { part, path, request, through: None, is_found_again, is_done: false, keep: false, _lock: lock }
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder, "making the folder for fetched files"))
+    }
+
+    fn name(&self, request: &Request) -> String {
+        self.path(request).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Nothing may be downloaded: what to put where.
+    fn missing(&self, request: &Request) -> Error {
+        let mut hint = request.checksum.as_ref().map_or_else(String::new, |sum| format!(" (SHA-256 {sum})"));
+        let place = self.path(request);
+        let by_name = self.folder.join(request.source.file_name());
+        if by_name != place && by_name.is_file() {
+            let by_name = by_name.display();
+            hint += &match request.checksum {
+                Some(_) => format!("; {by_name} has that name and another content"),
+                None => {
+                    format!("; {by_name} has that name, but nothing says that it came from there: rename it if it did")
+                }
+            };
         }
-        Ok(incoming)
+        Error::Offline { place, from: request.source.to_string(), hint }
     }
 
     fn mirrored(&self, request: &Request) -> Option<Source> {
         let name = request.source.file_name();
         Some(match self.mirror.as_ref()? {
-            Source::File(path) => Source::File(path.with_file_name(name)),
+            // A store serves as a mirror, too.
+            Source::File(path) => {
+                let with_key = path.with_file_name(keyed(&request.source));
+                Source::File(if with_key.is_file() { with_key } else { path.with_file_name(name) })
+            }
             Source::Url(url) => Source::Url(url.strip_suffix('_').unwrap_or(url).to_owned() + &name),
         })
     }
 }
 
+/// The name of a file with the key of its address.
+fn keyed(source: &Source) -> String {
+    format!("{}-{}", source.key(), source.file_name())
+}
+
 /// A file on its way into a store, under a hidden name. Dropped without [`finish`](Self::finish) it goes, but for the
-/// beginning of a download that can be verified when it goes on.
+/// beginning of a download that can go on later.
 #[derive(Debug)]
 pub struct Incoming {
-    file: File,
-    part: PathBuf,
+    part: Part,
     path: PathBuf,
     request: Request,
+    /// The mirror that it came from.
+    through: Option<String>,
+    /// Whether a later process finds the part.
+    is_found_again: bool,
+    is_done: bool,
     keep: bool,
     _lock: Option<Lock>,
 }
@@ -214,30 +308,26 @@ impl Incoming {
     /// # Errors
     /// A full disk, say.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io(&self.part, "writing the file"))
+        self.part.write(bytes)
     }
 
-    /// Forgets the bytes there are.
-    ///
-    /// # Errors
-    /// A file that cannot be cut.
-    pub fn start_over(&self) -> Result<()> {
-        self.file.set_len(0).and_then(|()| (&self.file).rewind_start()).map_err(Error::io(&self.part, "starting over"))
-    }
-
-    /// Verifies the bytes, puts them on the disk, and gives the file its name.
+    /// Verifies the bytes, puts them on the disk, and gives the file its name. `watch` is told how far it is.
     ///
     /// # Errors
     /// Wrong content, or a disk that does not take it; then nothing lies under the name.
-    pub fn finish(mut self) -> Result<PathBuf> {
-        let hash = self.verify()?;
-        self.file.sync_all().map_err(Error::io(&self.part, "writing the file to disk"))?;
+    pub fn finish(mut self, watch: &Watch<'_>) -> Result<PathBuf> {
+        // What has come whole need not come again because somebody stops it now.
+        self.keep = self.is_resumable();
+        let hash = self.verify(watch).inspect_err(|error| self.keep &= matches!(error, Error::Interrupted { .. }))?;
+        self.keep = false;
+        self.part.sync()?;
         // First the hash, then the file: a file without its hash could not be verified later.
-        let name = self.request.source.file_name();
         let sums = sidecar(&self.path);
-        fs::write(&sums, format!("{hash}  {name}\n")).map_err(Error::io(&sums, "writing the hash"))?;
-        fs::rename(&self.part, &self.path).map_err(Error::io(&self.path, "giving the file its name"))?;
-        self.keep = true;
+        let known = Known::text(&hash, &self.path, &self.request.source, self.through.as_deref());
+        own::write_whole(&sums, &known).map_err(Error::io(&sums, "writing the hash"))?;
+        self.part.publish(&self.path, &hash)?;
+        self.part.remove();
+        self.is_done = true;
         if let Some(folder) = self.path.parent() {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(Error::io(folder, "writing the folder to disk"))?;
@@ -245,81 +335,126 @@ impl Incoming {
         Ok(self.path.clone())
     }
 
-    fn length(&self) -> Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len()).map_err(Error::io(&self.part, "measuring what is there"))
+    /// Forgets the bytes there are.
+    fn start_over(&mut self) -> Result<()> {
+        self.part.start_over(None)
     }
 
-    fn verify(&self) -> Result<String> {
-        verify(&self.part, &self.request, &self.request.source.to_string())
+    /// Whether there are bytes that `source` gave.
+    fn has_from(&mut self, source: &Source) -> Result<bool> {
+        let is_from = self.part.version().is_none_or(|version| version.origin == source.origin());
+        Ok(is_from && self.part.end()? > 0)
     }
 
-    fn take_from(&mut self, source: &Source, limits: &Limits, progress: &dyn Fn(u64, Option<u64>)) -> Result<()> {
+    /// Whether a later process can go on with what is there.
+    fn is_resumable(&self) -> bool {
+        self.is_found_again && (self.request.checksum.is_some() || self.part.version().is_some())
+    }
+
+    fn verify(&self, watch: &Watch<'_>) -> Result<String> {
+        verify(self.part.path(), &self.request, &self.request.source.to_string(), watch)
+    }
+
+    fn take_from(&mut self, source: &Source, limits: &Limits, watch: &Watch<'_>) -> Result<()> {
+        let (from, origin) = (source.to_string(), source.origin());
+        let watched = Watched { watch, from: &from };
+        // From here on a process that is killed leaves what it has.
         let taken = match source {
-            Source::File(path) => {
-                let copied = File::open(path).and_then(|mut from| io::copy(&mut from, &mut self.file));
-                copied.map(|_| ()).map_err(Error::io(path, "copying the file"))
-            }
+            Source::File(path) => self.copy(path, watched),
             Source::Url(url) => {
-                let transport = Http { limits: limits.clone() };
-                download(url, &mut self.file, &transport, limits, progress)
+                let transport: Arc<dyn Transport> = Arc::new(Http::new(limits.clone()));
+                let wanted =
+                    Wanted { url, shown: &from, origin: &origin, is_verified: self.request.checksum.is_some() };
+                download(&wanted, &mut self.part, &transport, limits, watched)
             }
         };
-        // A cut download can go on later, if its end will show whether it is right.
-        self.keep = matches!(taken, Err(Error::Transfer { .. })) && self.request.checksum.is_some();
-        match taken {
-            Err(Error::Io { doing, source, .. }) => Err(Error::Io { path: self.path.clone(), doing, source }),
-            other => other,
+        // A cut download can go on later, if it will show that it is right.
+        let is_cut = matches!(taken, Err(Error::Transfer { .. } | Error::Interrupted { .. }));
+        self.keep = is_cut && self.is_resumable();
+        taken
+    }
+
+    fn copy(&mut self, path: &Path, watched: Watched<'_>) -> Result<()> {
+        let local = |error| Error::io(path, "copying the file")(error);
+        let mut file = File::open(path).map_err(local)?;
+        let total = file.metadata().map_err(local)?.len();
+        self.part.start_over(None)?;
+        let (mut buffer, mut done) = (vec![0; 1 << 20], 0);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    self.part.write(&buffer[..count])?;
+                    done += count as u64;
+                    watched.tell(Doing::Receiving, done, Some(total))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(local(error)),
+            }
         }
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.keep {
-            let _ = fs::remove_file(&self.part); // nobody trusts it by its name
+        if !self.keep && !self.is_done {
+            self.part.remove();
         }
-    }
-}
-
-/// Rewinding through a shared reference, which `Seek` has for `&File`.
-trait RewindStart {
-    fn rewind_start(&mut self) -> io::Result<()>;
-}
-
-impl RewindStart for &File {
-    fn rewind_start(&mut self) -> io::Result<()> {
-        io::Seek::rewind(self)
     }
 }
 
 /// Checks size and content; gives the hash.
-fn verify(path: &Path, request: &Request, from: &str) -> Result<String> {
-    let from = || from.to_owned();
-    if let Some(expected) = request.size {
-        let got = fs::metadata(path).map_err(Error::io(path, "measuring the file"))?.len();
-        if got != expected {
-            return Err(Error::Size { from: from(), expected, got });
-        }
+fn verify(path: &Path, request: &Request, from: &str, watch: &Watch<'_>) -> Result<String> {
+    let got = fs::metadata(path).map_err(Error::io(path, "measuring the file"))?.len();
+    if let Some(expected) = request.size.filter(|expected| *expected != got) {
+        return Err(Error::Size { from: from.to_owned(), expected, got });
     }
-    let got = checksum::of_file(path).map_err(Error::io(path, "reading the file"))?;
+    let watched = Watched { watch, from };
+    let hash = checksum::of_file(path, &|done| watched.tell(Doing::Verifying, done, Some(got)))?;
     match &request.checksum {
-        Some(expected) if !expected.matches(&got) => {
-            Err(Error::Checksum { from: from(), expected: expected.to_string(), got })
+        Some(expected) if !expected.matches(&hash) => {
+            Err(Error::Checksum { from: from.to_owned(), expected: expected.to_string(), got: hash })
         }
-        _ => Ok(got),
+        _ => Ok(hash),
     }
 }
 
-/// Where the hash of a fetched file lies, in the form of `sha256sum`.
+/// Where the hash of a fetched file lies, in the form of `sha256sum`, and where the file came from.
 fn sidecar(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".sha256");
     name.into()
 }
 
+/// What is known of a file in the store. Files that people put there have nothing of it.
+#[derive(Debug, Default)]
+struct Known {
+    checksum: Option<Checksum>,
+    origin: Option<String>,
+}
+
+impl Known {
+    /// What `sha256sum --check` takes for a comment.
+    const ORIGIN: &str = "# from ";
+
+    fn of(path: &Path) -> Self {
+        let text = fs::read_to_string(sidecar(path)).unwrap_or_default();
+        let checksum = text.split(' ').next().and_then(|digits| digits.parse().ok());
+        Self { checksum, origin: text.lines().find_map(|line| line.strip_prefix(Self::ORIGIN)).map(str::to_owned) }
+    }
+
+    fn text(hash: &str, path: &Path, source: &Source, through: Option<&str>) -> String {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let through = through.map(|mirror| format!("# through the mirror {mirror}\n")).unwrap_or_default();
+        format!("{hash}  {name}\n{}{}\n{through}", Self::ORIGIN, source.origin())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::progress::unwatched;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -339,6 +474,10 @@ mod tests {
         names
     }
 
+    fn find(store: &Store, request: &Request) -> Option<PathBuf> {
+        store.find(request, &unwatched).unwrap()
+    }
+
     #[test]
     fn bytes_become_a_file_when_they_are_right() {
         let folder = tempfile::tempdir().unwrap();
@@ -346,15 +485,19 @@ mod tests {
         let mut incoming = store.receive(&request(Some(ABC))).unwrap();
         incoming.write(b"ab").unwrap();
         incoming.write(b"c").unwrap();
-        assert!(store.find(&request(None)).unwrap().is_none());
-        let path = incoming.finish().unwrap();
+        assert!(find(&store, &request(None)).is_none());
+        let path = incoming.finish(&unwatched).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc");
-        assert_eq!(names(folder.path()), ["file.bin", "file.bin.sha256"]);
-        assert_eq!(store.find(&request(Some(ABC))).unwrap(), Some(path.clone()));
+        let name = keyed(&request(None).source);
+        assert_eq!(names(folder.path()), [name.clone(), format!("{name}.sha256")]);
+        assert_eq!(find(&store, &request(Some(ABC))), Some(path.clone()));
+        assert_eq!(find(&store, &request(None)), Some(path.clone()));
+        let known = fs::read_to_string(sidecar(&path)).unwrap();
+        assert_eq!(known, format!("{ABC}  {name}\n# from http://host/file.bin\n"));
 
         // A flipped byte is noticed, also by a request that does not know the hash.
         fs::write(&path, b"abd").unwrap();
-        assert!(store.find(&request(None)).unwrap().is_none());
+        assert!(find(&store, &request(None)).is_none());
     }
 
     #[test]
@@ -363,7 +506,7 @@ mod tests {
         let store = store(folder.path());
         let mut incoming = store.receive(&request(Some(ABC))).unwrap();
         incoming.write(b"abd").unwrap();
-        assert!(matches!(incoming.finish(), Err(Error::Checksum { .. })));
+        assert!(matches!(incoming.finish(&unwatched), Err(Error::Checksum { .. })));
         let mut incoming = store.receive(&request(None)).unwrap();
         incoming.write(b"ab").unwrap();
         drop(incoming);
@@ -371,13 +514,70 @@ mod tests {
     }
 
     #[test]
+    fn files_of_one_name_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store { offline: false, ..store(folder.path()) };
+        let of = |url: &str| Request::new(url.parse().unwrap());
+        let put = |url: &str, bytes: &[u8]| {
+            let mut incoming = store.receive(&of(url)).unwrap();
+            incoming.write(bytes).unwrap();
+            incoming.finish(&unwatched).unwrap()
+        };
+        let (a, b) = ("https://hub/orgA/model.safetensors", "https://hub/orgB/model.safetensors");
+        let first = put(a, b"abc");
+        assert!(find(&store, &of(b)).is_none());
+        let second = put(b, b"abd");
+        assert_ne!(first, second);
+        for (url, bytes) in [(a, b"abc"), (b, b"abd")] {
+            assert_eq!(fs::read(find(&store, &of(url)).unwrap()).unwrap(), bytes);
+        }
+        // Another signature is no other file; another fragment neither.
+        assert_eq!(find(&store, &of(&format!("{a}?Expires=9&Signature=8&Key-Pair-Id=7#there"))), Some(first.clone()));
+        assert_eq!(find(&store, &of(&format!("{a}?revision=2"))), None);
+
+        // Where the name says the hash, the name is enough.
+        let hashed = put("https://one/model-ba7816bf.bin", b"abc");
+        assert_eq!(hashed, folder.path().join("model-ba7816bf.bin"));
+        assert_eq!(find(&store, &of("https://other/model-ba7816bf.bin")), Some(hashed.clone()));
+        let mut contradicts = of("https://other/model-ba7816bf.bin");
+        contradicts.checksum = Some("0".repeat(64).parse().unwrap());
+        assert_eq!(find(&store, &contradicts), None);
+        assert_ne!(store.path(&contradicts), hashed);
+
+        // A file that was moved by hand, with what is known of it, is not taken for another one.
+        fs::rename(&first, &second).unwrap();
+        fs::rename(sidecar(&first), sidecar(&second)).unwrap();
+        assert!(find(&store, &of(b)).is_none());
+    }
+
+    #[test]
+    fn what_earlier_versions_fetched_is_found_where_its_hash_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let old = folder.path().join("file.bin");
+        fs::write(&old, b"abc").unwrap();
+        fs::write(sidecar(&old), format!("{ABC}  file.bin\n")).unwrap();
+        assert_eq!(find(&store, &request(Some(ABC))), Some(old.clone()));
+        assert_eq!(find(&store, &request(Some(&"0".repeat(64)))), None);
+        // Whose it is without one, nobody knows; whoever put it there may.
+        assert_eq!(find(&store, &request(None)), None);
+        let text = store.fetch(&request(None), &unwatched).unwrap_err().to_string();
+        assert!(text.contains(&format!("; {} has that name, but nothing says", old.display())), "{text}");
+        fs::rename(&old, store.path(&request(None))).unwrap();
+        assert_eq!(find(&store, &request(None)), Some(store.path(&request(None))));
+    }
+
+    #[test]
     fn offline_says_what_to_put_where() {
         let folder = tempfile::tempdir().unwrap();
-        let error = store(folder.path()).fetch(&request(Some(ABC)), &|_, _| {}).unwrap_err();
+        let store = store(folder.path());
+        let error = store.fetch(&request(Some(ABC)), &unwatched).unwrap_err();
         let text = error.to_string();
         assert!(error.is_bad_input());
-        assert!(text.contains(&format!("{} is not there", folder.path().join("file.bin").display())), "{text}");
+        assert!(text.contains(&format!("{} is not there", store.path(&request(None)).display())), "{text}");
         assert!(text.contains("download http://host/file.bin elsewhere") && text.contains(ABC), "{text}");
+        fs::write(store.path(&request(None)), b"abc").unwrap();
+        store.fetch(&request(Some(ABC)), &unwatched).unwrap();
     }
 
     #[test]
@@ -387,9 +587,52 @@ mod tests {
         fs::write(folder.path().join("mirror/file.bin"), b"abc").unwrap();
         let mirror = Some(Source::File(folder.path().join("mirror/_")));
         let store = Store { mirror, offline: false, ..store(&folder.path().join("store")) };
-        let path = store.fetch(&request(Some(ABC)), &|_, _| {}).unwrap();
-        assert_eq!(fs::read(path).unwrap(), b"abc");
+        let path = store.fetch(&request(None), &unwatched).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+        let known = fs::read_to_string(sidecar(&path)).unwrap();
+        assert!(known.contains("# from http://host/file.bin\n# through the mirror /"), "{known}");
+        // Another store is a mirror that knows more than names.
+        fs::write(folder.path().join("mirror").join(keyed(&request(None).source)), b"of this address").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(sidecar(&path)).unwrap();
+        assert_eq!(fs::read(store.fetch(&request(None), &unwatched).unwrap()).unwrap(), b"of this address");
         let url = Store { mirror: Some(Source::Url("http://mirror/x/_".to_owned())), ..store };
         assert_eq!(url.mirrored(&request(None)).unwrap().to_string(), "http://mirror/x/file.bin");
+    }
+
+    #[test]
+    fn what_others_planted_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "kept").unwrap();
+        let origin = folder.path().join("origin");
+        fs::create_dir(&origin).unwrap();
+        fs::write(origin.join("file.bin"), b"abc").unwrap();
+        let mirror = Some(Source::File(origin.join("_")));
+        let store = Store { mirror, offline: false, ..store(&folder.path().join("store")) };
+        fs::create_dir(store.folder()).unwrap();
+        let name = store.name(&request(None));
+        let hidden = [".lock", ".part", ".part.from"].map(|suffix| format!(".{name}{suffix}"));
+        for planted in hidden.into_iter().chain([format!("{name}.sha256"), name]) {
+            std::os::unix::fs::symlink(&precious, store.folder().join(planted)).unwrap();
+        }
+        let path = store.fetch(&request(Some(ABC)), &unwatched).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+        assert_eq!(find(&store, &request(None)), Some(path));
+    }
+
+    #[test]
+    fn those_that_write_together_wait_for_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let begun: Vec<_> = (0..3).map(|_| store.receive(&request(Some(ABC))).unwrap()).collect();
+        for mut incoming in begun {
+            incoming.write(b"abc").unwrap();
+            let path = incoming.finish(&unwatched).unwrap();
+            assert_eq!(fs::read(path).unwrap(), b"abc");
+        }
+        assert_eq!(names(folder.path()).len(), 2);
     }
 }

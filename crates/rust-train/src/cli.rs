@@ -439,7 +439,8 @@ Examples:
   rust-train fetch https://example.org/resnet18-f37072fd.safetensors      on a login node with internet
   srun rust-train fetch --store /local/weights https://example.org/w.bin  one download, a copy on every node
 
-Mirror: RUST_TRAIN_MIRROR names a folder, or an address that file names are appended to; it is asked first.";
+Mirror: RUST_TRAIN_MIRROR names a folder, or an address that file names are appended to; it is asked first.
+Proxy: https_proxy, http_proxy, all_proxy, no_proxy. A site's own certificate authority: SSL_CERT_FILE, SSL_CERT_DIR.";
 
 const CACHE_EXAMPLES: &str = "\
 Examples:

@@ -1,13 +1,14 @@
 //! Files from elsewhere for the whole job: one download, then MPI.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use fetch::{Checksum, Incoming, Limits, Request, Source, Store};
-use world::{Failure, World};
+use fetch::{Checksum, Incoming, Limits, Request, Source, Store, unwatched};
+use world::{Failure, Scope, World};
 
 use crate::cli::{FetchArgs, StoreArgs};
 use crate::failure::{agree, to_failure, usage};
@@ -64,26 +65,50 @@ pub(crate) fn store(args: &StoreArgs) -> anyhow::Result<Store> {
 ///
 /// At most one rank of the job downloads, and only if no node has the file; the others get the bytes by MPI, and each
 /// node that lacks the file writes a copy of its own. Where nodes share the store, one copy serves all.
+///
+/// No rank waits for a lock here but rank 0, while all others wait for it: two that wait for each other, one for a lock
+/// and one in a collective, would wait for ever.
 pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> anyhow::Result<PathBuf> {
+    let looks = |this_one: bool| -> anyhow::Result<Option<PathBuf>> {
+        let found = if this_one { store.find(request, &unwatched).map_err(Into::into) } else { Ok(None) };
+        agree(world, found)
+    };
     let is_leader = world.local_rank() == 0;
-    let look = || if is_leader { store.find(request) } else { Ok(None) };
-    let mut found = agree(world, look().map_err(Into::into))?;
-    let mut source = first_node_with(world, found.is_some())?;
-    if source.is_none() {
+    let first = looks(world.rank() == 0)?;
+    let scope = match any(world, first.is_some())? {
+        // A file system that is shared remembers for a while that a file was not there: it is not asked before it is.
+        false if matches!(request.source, Source::Url(_)) && !store.is_offline() => world.scope_of(store.folder())?,
+        _ => Scope::Node,
+    };
+    let mut found = match scope {
+        Scope::World => first,
+        Scope::Node => looks(is_leader && world.rank() != 0)?.or(first),
+    };
+    if first_node_with(world, found.is_some())?.is_none() {
         world.from_rank_zero(&format!("downloading {}", request.source), || {
             let progress = Progress::new(world, &request.source.file_name(), "bytes", 0);
-            let fetched = store.fetch(request, &|done, total| {
-                progress.update_of(done, total.unwrap_or(0), || "bytes".to_owned());
+            let fetched = store.fetch(request, &|fetched| {
+                progress.update_of(fetched.bytes, fetched.total.unwrap_or(0), || "bytes".to_owned());
+                ControlFlow::Continue(())
             });
             progress.finish();
             fetched.map(|_| Vec::new()).map_err(|error| to_failure(&error.into()))
         })?;
-        source = Some(0);
-        found = agree(world, look().map_err(Into::into))?;
+        found = looks(is_leader)?;
+    }
+    // What a node still does not see of a store that it shares, it sees after reading the folder: on NFS at least.
+    let is_blind = is_leader && found.is_none();
+    if is_blind {
+        let _ = fs::read_dir(store.folder()).map(Iterator::count); // it need not be there
+    }
+    if any(world, is_blind)? {
+        found = found.or(looks(is_blind)?);
     }
     let lacking = is_leader && found.is_none();
     if any(world, lacking)? {
-        let received = spread(world, source.unwrap_or(0), store, request, found.clone(), lacking)?;
+        let from = first_node_with(world, found.is_some())?;
+        let from = agree(world, from.ok_or_else(|| anyhow!("{}: it went as soon as it was there", request.source)))?;
+        let received = spread(world, from, store, request, found.clone(), lacking)?;
         found = found.or(received);
     }
     // The leader's word counts for its node: it knows whether the file is at its source or in the store.
@@ -124,18 +149,14 @@ fn spread(
         }
         let incoming = match &mut incoming {
             Some(incoming) => incoming,
-            none => {
-                let fresh = store.receive(request).map_err(to_failure)?;
-                fresh.start_over().map_err(to_failure)?;
-                none.insert(fresh)
-            }
+            none => none.insert(store.receive(request).map_err(to_failure)?),
         };
         incoming.write(piece).map_err(to_failure)
     };
     world.spread(from, &mut read, &mut write)?;
     let finished = match incoming {
-        Some(incoming) => incoming.finish().map(Some),
-        None if lacking => store.receive(request).and_then(Incoming::finish).map(Some), // an empty file
+        Some(incoming) => incoming.finish(&unwatched).map(Some),
+        None if lacking => store.receive(request).and_then(|empty| empty.finish(&unwatched)).map(Some),
         None => Ok(None),
     };
     agree(world, finished.map_err(Into::into))
