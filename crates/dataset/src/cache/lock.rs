@@ -2,9 +2,11 @@
 //! ends. It saves work; what keeps caches whole is renaming.
 
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::{Error, Result};
 
@@ -21,8 +23,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits until no other job builds the cache at `path`. `None` where the file system has no locks, or the folder
-    /// cannot be written to. Look again for the cache after this: the other job may have built it.
+    /// Waits until no other job builds the cache at `path`. `None` where the file system has no locks, the folder
+    /// cannot be written to, or another user has put a link or a pipe in the lock's place. Look again for the cache after this: the other job may have built it.
     ///
     /// # Errors
     /// Another job that is still at it after `patience`.
@@ -34,7 +36,11 @@ impl Lock {
         }
         let start = Instant::now();
         let mut said = false;
-        while let Ok(file) = File::options().create(true).truncate(false).write(true).open(&lock) {
+        // Others may be able to write to the folder: nothing is made or waited for where a link or a pipe leads to.
+        let wary = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).custom_flags(wary);
+        while let Ok(file) = options.open(&lock) {
             match file.try_lock() {
                 // Whoever held it before may have removed the file that we opened.
                 Ok(()) if !has_name(&file, &lock) => continue,
@@ -64,11 +70,36 @@ impl Lock {
 
 fn has_name(file: &File, path: &Path) -> bool {
     let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((&file.metadata(), &fs::metadata(path)), (Ok(open), Ok(named)) if identity(open) == identity(named))
+    matches!((&file.metadata(), &fs::symlink_metadata(path)), (Ok(open), Ok(named)) if identity(open) == identity(named))
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path); // while it is still locked; one that stays does no harm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_planted_is_not_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (target, lock) in [("nothing", ".a.h5.lock"), ("precious", ".b.h5.lock")] {
+            std::os::unix::fs::symlink(path(target), path(lock)).unwrap();
+        }
+        fs::write(path("precious"), "kept").unwrap();
+        for cache in ["a.h5", "b.h5"] {
+            assert!(Lock::acquire(&path(cache), Duration::ZERO).unwrap().is_none(), "{cache}");
+        }
+        assert!(!path("nothing").exists());
+        let pipe = path(".c.h5.lock");
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(Lock::acquire(&path("c.h5"), Duration::ZERO).unwrap().is_none());
+        let held = Lock::acquire(&path("d.h5"), Duration::ZERO).unwrap();
+        assert!(held.is_some() && Lock::acquire(&path("d.h5"), Duration::ZERO).is_err());
     }
 }
