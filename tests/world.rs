@@ -87,6 +87,63 @@ fn waiting_ends_and_names_the_leader() {
 }
 
 #[test]
+fn who_makes_progress_is_left_alone() {
+    let mut cases = vec![
+        ("progress", 3, 1),
+        ("progress", 9, 1), // more than the leader's own neighbours
+        ("progress-rank-zero", 3, 1),
+        ("progress-shares", 3, 1),
+        ("progress-part", 4, 1),
+    ];
+    if can_make_nodes() {
+        cases.extend([("progress-node", 4, 2), ("progress", 4, 2), ("progress-part", 6, 3)]);
+    }
+    for (case, ranks, nodes) in cases {
+        let outcome = zero_first(case, ranks, nodes);
+        outcome.expect_success();
+        assert!(outcome.elapsed.as_secs() >= 4, "{case}: {outcome:?}");
+        assert!(lines(&outcome).iter().all(|line| line.contains(": ok ")), "{case}: {outcome:?}");
+        assert_eq!(lines(&outcome).len(), ranks, "{case}: {outcome:?}");
+    }
+}
+
+#[test]
+fn who_stands_still_is_named_even_after_progress() {
+    for (case, who) in [("progress-ends", 0), ("progress-freezes", 0), ("progress-other-stalls", 1)] {
+        let outcome = zero_first(case, 3, 1);
+        assert!(outcome.status.is_some_and(|status| status != 0), "{case}: {outcome:?}");
+        assert!((3..10).contains(&outcome.elapsed.as_secs()), "{case}: {outcome:?}");
+        let named = format!("alone gave up after 1 s in making the file: waiting for rank {who} on ");
+        assert!(lines(&outcome).iter().any(|line| line.contains(&named)), "{case}: {outcome:?}");
+        let word = ", last heard of at ";
+        assert_eq!(outcome.stdout.contains(word), who == 0, "{case}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_follower_that_dies_ends_the_job_while_the_leader_works() {
+    let outcome = zero_first("progress-follower-dies", 3, 1);
+    assert_ne!(outcome.status, Some(0), "{outcome:?}");
+    assert!(outcome.elapsed.as_secs() < 10, "{outcome:?}");
+    assert!(outcome.stderr.contains("process rank 2 with PID"), "{outcome:?}");
+}
+
+#[test]
+fn whoever_waits_passes_on_that_it_was_asked_to_stop() {
+    for ranks in [1, 2, 6] {
+        let outcome = zero_first("stop", ranks, 1);
+        outcome.expect_success();
+        assert!(outcome.elapsed.as_secs() < 6, "{outcome:?}");
+        for (rank, line) in lines(&outcome).iter().enumerate() {
+            let who = if ranks == 1 { String::new() } else { "rank 0 on ".to_owned() };
+            assert!(line.starts_with(&format!("rank {rank} ran 0: agreed 75 {who}")), "{outcome:?}");
+            assert!(line.ends_with("stopped"), "{outcome:?}");
+        }
+        assert_eq!(lines(&outcome).len(), ranks);
+    }
+}
+
+#[test]
 fn zero_first_on_finished_work_is_quick() {
     let outcome = zero_first("cached", 8, 1);
     outcome.expect_success();

@@ -5,15 +5,29 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use world::{Error, Failure, Scope, Turn, World, WorldConfig};
+use rustix::process::{Signal, getpid, kill_process};
+use world::{Error, Failure, Scope, Signals, Turn, World, WorldConfig};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let (case, folder) = (arguments[1].as_str(), Path::new(&arguments[2]));
-    let timeout = if case == "leader-too-slow" { 1.0 } else { 60.0 };
+    let is_short = case == "leader-too-slow" || case.starts_with("progress");
+    let timeout = if is_short { 1.0 } else { 60.0 };
     let world = World::init(WorldConfig { timeout: Duration::from_secs_f64(timeout) }).unwrap();
+    Signals::install().unwrap();
     let node = folder.join(format!("node-{}", world.node()));
     let runs = Cell::new(0);
+    let signal = match case {
+        "stop" => Some(Signal::TERM),
+        "progress-follower-dies" => Some(Signal::KILL),
+        _ => None,
+    };
+    if let Some(signal) = signal.filter(|_| world.rank() + 1 == world.size()) {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1));
+            kill_process(getpid(), signal).unwrap();
+        });
+    }
 
     let cpu_before = cpu_time();
     let result = match case {
@@ -37,6 +51,75 @@ fn main() {
                 std::thread::sleep(Duration::from_secs(5));
             }
             Ok("made".to_owned())
+        }),
+        // Four times the time-out, but never in silence. The work is done on threads of its own.
+        "progress" => world.zero_first(Scope::World, "making the file", |turn| {
+            if turn == Turn::First {
+                std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(|| work(4.0)))));
+            }
+            make(&folder.join("file"), turn, &runs)
+        }),
+        // The leader of the last node: all other ranks wait for it, on other channels than its followers.
+        "progress-node" => world.zero_first(Scope::Node, "making the file", |turn| {
+            if turn == Turn::First && world.node() + 1 == world.nodes() {
+                work(4.0);
+            }
+            make(&node, turn, &runs)
+        }),
+        "progress-rank-zero" => world
+            .from_rank_zero("making the file", || {
+                work(4.0);
+                Ok(b"made".to_vec())
+            })
+            .map(|bytes| String::from_utf8(bytes).unwrap()),
+        // Every rank has its share, and they take it differently.
+        "progress-shares" => {
+            work(1.0 + 1.5 * world.rank() as f64);
+            world.agree_after("making the file", Ok("made".to_owned()))
+        }
+        // Part of the ranks are a world of their own; the others wait for it in theirs.
+        "progress-part" => {
+            let part = world.first(2).unwrap();
+            let made = part.map(|part| {
+                part.zero_first(Scope::World, "making the file", |turn| {
+                    if turn == Turn::First {
+                        work(4.0);
+                    }
+                    Ok(())
+                })
+            });
+            made.transpose().unwrap();
+            world.agree(Ok("made".to_owned()))
+        }
+        // Progress for twice the time-out, and then none: asleep, or stopped from outside.
+        "progress-ends" | "progress-freezes" => world.zero_first(Scope::World, "making the file", |turn| {
+            if turn == Turn::First {
+                work(2.0);
+                if case == "progress-freezes" {
+                    kill_process(getpid(), Signal::STOP).unwrap();
+                }
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            Ok("made".to_owned())
+        }),
+        // One that makes progress does not hide one that stands still.
+        "progress-other-stalls" => {
+            if world.rank() == 1 {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            work(2.0);
+            world.agree_after("making the file", Ok("made".to_owned()))
+        }
+        "progress-follower-dies" => world.zero_first(Scope::World, "making the file", |turn| {
+            if turn == Turn::First {
+                work(30.0);
+            }
+            Ok("made".to_owned())
+        }),
+        // The last rank, which waits, is asked to stop: the leader hears of it.
+        "stop" => world.zero_first(Scope::World, "making the file", |turn| match turn {
+            Turn::First if work(30.0) => Err(Failure { message: "stopped".to_owned(), exit_code: 75 }),
+            _ => Ok("made".to_owned()),
         }),
         // How long it takes when there is nothing to do.
         "cached" => {
@@ -64,11 +147,24 @@ fn main() {
         Err(error) => format!("alone {error}"),
     };
     println!("rank {} ran {}: {text}", world.rank(), runs.get());
-    if matches!(result, Err(Error::TimedOut { .. })) {
+    if matches!(result, Err(Error::TimedOut { .. } | Error::Broken { .. })) {
         // The others are on their way: without agreement, only ending the job is left.
         std::thread::sleep(Duration::from_secs(1));
         world.abort("gave up", 1);
     }
+}
+
+/// Works for so many seconds, and says so; whether it was asked to stop.
+fn work(seconds: f64) -> bool {
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < seconds {
+        let done = start.elapsed().as_millis() as u64;
+        if world::report(done, (seconds * 1000.0) as u64, "files").is_break() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }
 
 /// Makes the file on the first turn; finds it on the others.

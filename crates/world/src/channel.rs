@@ -14,9 +14,9 @@ use mpi::traits::Communicator;
 use crate::call::{Call, Element, Kind};
 use crate::error::{Error, Result};
 use crate::roll_call::RollCall;
-use crate::stop;
 use crate::wait::{Patience, wait};
 use crate::watchdog::{lock, watch};
+use crate::{progress, stop};
 
 unsafe extern "C" {
     /// `MPI_IN_PLACE` of the MPI that this program is built with.
@@ -102,6 +102,10 @@ const HALF_PIECE: usize = 4 << 20;
 /// MPI counts in C's `int`: longer messages go in pieces of at most this many elements.
 const LARGEST_COUNT: usize = 1 << 30;
 
+/// Broadcasts go in pieces of at most this many elements, each with a time-out of its own: a checkpoint of gigabytes may
+/// take a slow network longer than one.
+const BROADCAST_PIECE: usize = 64 << 20;
+
 /// All-reduces from this size on run as MPI's blocking call, whose algorithms are up to twice as fast as those of the
 /// non-blocking one (Open MPI 4.1). It may block, because all ranks have met before and a watchdog looks after it.
 const BLOCKING_BYTES: usize = 64 << 10;
@@ -162,6 +166,11 @@ impl Channel {
         &self.communicator
     }
 
+    /// From here on whoever waits in this channel hears what this rank [`report`](crate::report)s.
+    pub(crate) fn hear_reports(&self) {
+        progress::listen(&self.roll_call, self.timeout);
+    }
+
     /// Names the ranks once their hosts are known.
     pub(crate) fn relabel(&self, labels: Vec<String>) {
         lock(&self.roll_call).relabel(labels);
@@ -177,7 +186,7 @@ impl Channel {
         self.size
     }
 
-    /// How long a collective waits for other ranks before it gives up.
+    /// How long a collective waits for other ranks that say nothing before it gives up.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -187,6 +196,16 @@ impl Channel {
     /// # Errors
     /// A rank that did not come in time, or what MPI reported.
     pub fn all_reduce<T: Reducible>(&self, elements: &mut [T], reduction: Reduction) -> Result<()> {
+        self.all_reduce_patiently(elements, reduction, None)
+    }
+
+    /// As [`all_reduce`](Self::all_reduce), after work: `patience` says what the others wait for.
+    pub(crate) fn all_reduce_patiently<T: Reducible>(
+        &self,
+        elements: &mut [T],
+        reduction: Reduction,
+        patience: Option<&Patience<'_>>,
+    ) -> Result<()> {
         // SAFETY: constants of the rsmpi shim.
         let op = unsafe {
             match reduction {
@@ -214,7 +233,7 @@ impl Channel {
                 })?;
                 continue;
             }
-            self.run(call, "MPI_Iallreduce", |request| {
+            self.run_patiently(call, "MPI_Iallreduce", patience, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
                     ffi::MPI_Iallreduce(
@@ -262,7 +281,7 @@ impl Channel {
         root: usize,
         patience: Option<&Patience<'_>>,
     ) -> Result<()> {
-        for chunk in elements.chunks_mut(LARGEST_COUNT) {
+        for chunk in elements.chunks_mut(BROADCAST_PIECE) {
             let call = Call { kind: Kind::Broadcast { root }, element: T::ELEMENT, count: chunk.len() };
             self.run_patiently(call, "MPI_Ibcast", patience, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.

@@ -1,7 +1,8 @@
 //! Who am I, who goes first, how we agree, how we stop: everything that knows MPI.
 //!
 //! Ranks, local ranks and nodes come from communicators, never from environment variables. Whatever waits for another
-//! rank has a time-out and names whom it waits for. What fails on one rank is known to all.
+//! rank has a time-out, which counts from the last progress that the other [`report`]ed, and names whom it waits for. What
+//! fails on one rank is known to all.
 //!
 //! Nothing here knows torch or images. The only file it ever touches is the probe of [`World::scope_of`].
 
@@ -13,6 +14,7 @@ mod finalize;
 mod frugal;
 mod launch;
 mod probe;
+mod progress;
 mod roll_call;
 mod signals;
 mod spread;
@@ -30,6 +32,7 @@ use mpi::traits::Communicator;
 pub use channel::{Channel, HalfFloat, Reducible, Reduction};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::{LaunchError, Launcher, idle_tasks};
+pub use progress::{asked_to_stop, report};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
@@ -45,7 +48,7 @@ pub fn mpi_library() -> String {
 /// How long ranks wait for each other.
 #[derive(Clone, Debug)]
 pub struct WorldConfig {
-    /// The longest wait for another rank before it counts as lost.
+    /// The longest wait for another rank that says nothing ([`report`]) before it counts as lost.
     pub timeout: Duration,
 }
 
@@ -139,6 +142,8 @@ impl World {
         if let Some(channel) = &leaders_channel {
             channel.relabel(leaders.iter().map(|&rank| label(rank as usize)).collect());
         }
+        let channels = [Some(&control), Some(&node_channel), leaders_channel.as_ref()];
+        channels.into_iter().flatten().for_each(Channel::hear_reports);
         let node = leaders.binary_search(&leader[0]).unwrap_or(0);
         Ok(Self {
             control,

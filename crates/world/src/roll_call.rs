@@ -4,7 +4,8 @@
 //!
 //! Meeting costs log₂(ranks) small messages (a dissemination barrier that carries the smallest and the largest call).
 //! Only when somebody has waited for long do the ranks gossip: each tells its neighbours at distances 1, 2, 4, … which
-//! ranks it has heard of, and in which collective, until all that are there know the same.
+//! ranks it has heard of, and in which collective, until all that are there know the same. A rank that works while others
+//! wait for it says so by the same letters ([`crate::report`]), and so does one that was asked to stop.
 #![expect(unsafe_code, reason = "sends and receives through MPI's C interface")]
 
 use std::ffi::c_int;
@@ -17,18 +18,67 @@ use mpi::topology::SimpleCommunicator;
 use crate::call::{Call, Code};
 use crate::channel::check;
 use crate::error::{Error, Result};
+use crate::progress;
 use crate::wait::{Patience, wait};
 
 const MEETING_TAG: c_int = 1;
 const GOSSIP_TAG: c_int = 2;
 /// The longest that ranks which found out that they disagree wait to learn who called what.
 const DISPUTE: Duration = Duration::from_secs(2);
-/// Gossip that may be on its way at a time: a rank that never reads it must not fill our memory.
-const MOST_LETTERS: usize = 256;
+/// Letters to one rank that may be on their way at a time: a rank that never reads them must neither fill our memory nor
+/// keep others from being told.
+const MOST_LETTERS: usize = 16;
 
-/// What one rank has last been heard to do: its turn (twice the number of the collective; one more once it has met the
-/// others) and the code of the call. Zero where nothing was heard.
-type Entry = [u64; 4];
+/// What one rank has last been heard to do. Zero where nothing was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+struct Entry {
+    /// Twice the number of the collective; one more once it has met the others.
+    turn: u64,
+    call: Code,
+    /// What it last said of the work that others wait for.
+    word: Word,
+    /// 1 once somebody has asked it to stop.
+    is_asked_to_stop: u64,
+}
+
+/// How far a rank is with what it does outside of any collective.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+struct Word {
+    /// How many words it has said before: a later one is news.
+    number: u64,
+    done: u64,
+    /// 0 where nobody knows.
+    total: u64,
+    /// Of what, in UTF-8, cut off or filled up with zeros.
+    unit: [u64; 2],
+}
+
+impl Word {
+    fn unit(name: &str) -> [u64; 2] {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(name.bytes()).for_each(|(byte, of_name)| *byte = of_name);
+        let (first, second) = bytes.split_at(8);
+        [first, second].map(|half| half.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+}
+
+/// "12300 of 50000 pictures", "12300 files".
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.unit.map(u64::to_le_bytes).concat();
+        let unit = String::from_utf8_lossy(&bytes);
+        let unit = unit.trim_end_matches('\0');
+        match self.total {
+            0 => write!(f, "{} {unit}", self.done),
+            total => write!(f, "{} of {total} {unit}", self.done),
+        }
+    }
+}
+
+/// An entry travels as so many numbers.
+const NUMBERS: usize = size_of::<Entry>() / size_of::<u64>();
 
 /// The ranks of a channel as one of them knows them.
 pub(crate) struct RollCall {
@@ -40,10 +90,17 @@ pub(crate) struct RollCall {
     entries: Vec<Entry>,
     /// Whether `entries` hold news that the neighbours have not been sent.
     has_news: bool,
+    /// The same of words, which are not so urgent.
+    has_words: bool,
+    /// When the neighbours were last told.
+    told: Instant,
+    /// When a rank that has not come as far as this one was last heard to make progress, and which.
+    heard: Option<(Instant, usize)>,
     /// Messages of a meeting, in memory that stays where it is while MPI uses it.
     outgoing: Box<[u64; 8]>,
     incoming: Box<[u64; 8]>,
-    letters: Vec<(Box<[Entry]>, ffi::MPI_Request)>,
+    /// To whom, what, and MPI's request.
+    letters: Vec<(usize, Box<[Entry]>, ffi::MPI_Request)>,
     inbox: Box<[Entry]>,
 }
 
@@ -58,12 +115,15 @@ impl RollCall {
             communicator,
             labels,
             rank,
-            entries: vec![[0; 4]; size],
+            entries: vec![Entry::default(); size],
             has_news: false,
+            has_words: false,
+            told: Instant::now(),
+            heard: None,
             outgoing: Box::new([0; 8]),
             incoming: Box::new([0; 8]),
             letters: Vec::new(),
-            inbox: vec![[0; 4]; size].into(),
+            inbox: vec![Entry::default(); size].into(),
         }
     }
 
@@ -82,9 +142,8 @@ impl RollCall {
     /// A rank that did not come in time, one that calls another collective, or what MPI reported.
     pub(crate) fn meet(&mut self, call: Call, patience: &Patience<'_>) -> Result<()> {
         let (rank, size) = (self.rank, self.labels.len());
-        let turn = (self.entries[rank][0] / 2 + 1) * 2;
-        let [head, detail, count] = call.code();
-        self.entries[rank] = [turn, head, detail, count];
+        let turn = (self.entries[rank].turn / 2 + 1) * 2;
+        (self.entries[rank].turn, self.entries[rank].call) = (turn, call.code());
         self.has_news = true;
         let (mut least, mut most) = (call.code(), call.code());
         let mut distance = 1;
@@ -114,15 +173,15 @@ impl RollCall {
         if least != most {
             return Err(self.dispute());
         }
-        self.entries[rank][0] = turn + 1;
+        self.entries[rank].turn = turn + 1;
         Ok(())
     }
 
     /// Whose call differs. Every rank of the channel knows that there is a dispute, and tells the others its side.
     fn dispute(&mut self) -> Error {
         let start = Instant::now();
-        let turn = self.entries[self.rank][0];
-        while self.entries.iter().any(|entry| entry[0] < turn) && start.elapsed() < DISPUTE {
+        let turn = self.entries[self.rank].turn;
+        while self.entries.iter().any(|entry| entry.turn < turn) && start.elapsed() < DISPUTE {
             self.gossip();
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -138,25 +197,58 @@ impl RollCall {
     /// Reads what other ranks say, and answers if it is news. To be called now and then while waiting: a rank that
     /// gives up asks those that have come later.
     pub(crate) fn listen(&mut self) {
-        if self.read_letters() {
+        if self.read_letters() || self.passes_words_on() {
             self.write_letters();
         }
     }
 
     /// Tells the neighbours what this rank knows, if that is news.
     pub(crate) fn gossip(&mut self) {
-        if self.read_letters() || self.has_news {
+        if self.read_letters() || self.has_news || self.passes_words_on() {
             self.write_letters();
         }
     }
 
+    /// Tells the others, whoever waits for this rank, how far it is; and hears what they say.
+    pub(crate) fn say(&mut self, done: u64, total: u64, unit: &str) {
+        self.read_letters();
+        let number = self.entries[self.rank].word.number + 1;
+        self.entries[self.rank].word = Word { number, done, total, unit: Word::unit(unit) };
+        self.write_letters();
+    }
+
+    /// This rank was asked to stop: whoever works while it waits should know.
+    pub(crate) fn say_stop(&mut self) {
+        if self.entries[self.rank].is_asked_to_stop == 0 {
+            self.entries[self.rank].is_asked_to_stop = 1;
+            self.has_news = true;
+        }
+    }
+
+    /// When a rank that others wait for was last heard to make progress.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.heard.map(|(when, _)| when)
+    }
+
+    /// What it said, "12300 of 50000 pictures", if it has not come meanwhile.
+    pub(crate) fn last_word(&self) -> Option<String> {
+        let turn = self.entries[self.rank].turn;
+        let speaker = self.heard.map(|(_, rank)| &self.entries[rank]).filter(|speaker| speaker.turn < turn);
+        speaker.map(|speaker| speaker.word.to_string())
+    }
+
     /// The ranks that have not come as far as this one: "rank 2 on n1". Empty where all have.
     pub(crate) fn missing(&self) -> String {
-        let turn = self.entries[self.rank][0];
+        let turn = self.entries[self.rank].turn;
         describe_missing(&self.entries, &self.labels, turn)
     }
 
-    /// Whether any letter had something new in it.
+    /// Words are passed on now and then, not one by one: all ranks may speak at once.
+    fn passes_words_on(&self) -> bool {
+        self.has_words && self.told.elapsed() >= progress::period()
+    }
+
+    /// Whether any letter had something new in it, other than words.
     fn read_letters(&mut self) -> bool {
         let mut news = false;
         loop {
@@ -169,35 +261,51 @@ impl RollCall {
             if code != 0 || arrived == 0 {
                 return news; // an error of MPI comes to light in the collective itself
             }
-            // SAFETY: a letter has arrived, and all letters of a channel have one entry for each rank; nobody else
-            // receives on this communicator, since `self` is borrowed mutably.
+            // SAFETY: a letter has arrived, and all letters of a channel have one entry of `NUMBERS` numbers for each rank;
+            // nobody else receives on this communicator, since `self` is borrowed mutably.
             let code = unsafe {
                 let (comm, any) = (self.communicator.as_raw(), ffi::RSMPI_ANY_SOURCE);
-                let count = (self.inbox.len() * 4) as c_int;
+                let count = (self.inbox.len() * NUMBERS) as c_int;
                 let inbox = self.inbox.as_mut_ptr().cast();
                 ffi::MPI_Recv(inbox, count, ffi::RSMPI_UINT64_T, any, GOSSIP_TAG, comm, ffi::RSMPI_STATUS_IGNORE)
             };
             if code != 0 {
                 return news;
             }
+            let own_turn = self.entries[self.rank].turn;
             for (rank, (known, told)) in self.entries.iter_mut().zip(&self.inbox[..]).enumerate() {
-                if rank != self.rank && told[0] > known[0] {
-                    *known = *told;
+                if rank == self.rank {
+                    continue;
+                }
+                if told.turn > known.turn {
+                    (known.turn, known.call) = (told.turn, told.call);
                     news = true;
+                }
+                if told.is_asked_to_stop > known.is_asked_to_stop {
+                    known.is_asked_to_stop = told.is_asked_to_stop;
+                    progress::hear_stop();
+                    news = true;
+                }
+                if told.word.number > known.word.number {
+                    known.word = told.word;
+                    self.has_words = true;
+                    if known.turn < own_turn {
+                        self.heard = Some((Instant::now(), rank));
+                    }
                 }
             }
         }
     }
 
     fn write_letters(&mut self) {
-        self.has_news = false;
+        (self.has_news, self.has_words, self.told) = (false, false, Instant::now());
         self.post();
         let size = self.labels.len();
         let mut distance = 1;
         while distance < size {
             for to in [(self.rank + distance) % size, (self.rank + size - distance) % size] {
-                if self.letters.len() == MOST_LETTERS {
-                    return;
+                if self.letters.iter().filter(|(other, ..)| *other == to).count() >= MOST_LETTERS {
+                    continue;
                 }
                 let letter: Box<[Entry]> = self.entries.clone().into();
                 // SAFETY: a constant of the rsmpi shim.
@@ -205,11 +313,11 @@ impl RollCall {
                 // SAFETY: the letter is boxed and kept in `letters` until the request is done.
                 let code = unsafe {
                     let (comm, u64s) = (self.communicator.as_raw(), ffi::RSMPI_UINT64_T);
-                    let count = (letter.len() * 4) as c_int;
+                    let count = (letter.len() * NUMBERS) as c_int;
                     ffi::MPI_Isend(letter.as_ptr().cast(), count, u64s, to as c_int, GOSSIP_TAG, comm, &mut request)
                 };
                 if code == 0 {
-                    self.letters.push((letter, request));
+                    self.letters.push((to, letter, request));
                 }
             }
             distance *= 2;
@@ -218,7 +326,7 @@ impl RollCall {
 
     /// Lets go of the letters that have left.
     fn post(&mut self) {
-        self.letters.retain_mut(|(_, request)| {
+        self.letters.retain_mut(|(_, _, request)| {
             let mut left = 0;
             // SAFETY: the request came from MPI_Isend and has not completed.
             let code = unsafe { ffi::MPI_Test(request, &mut left, ffi::RSMPI_STATUS_IGNORE) };
@@ -232,7 +340,7 @@ impl Drop for RollCall {
         // What was said in a stall that ended well is still on its way: nothing may be left when MPI is finalized.
         self.read_letters();
         self.post();
-        std::mem::take(&mut self.letters).into_iter().for_each(|(letter, _)| std::mem::forget(letter));
+        std::mem::take(&mut self.letters).into_iter().for_each(|(_, letter, _)| std::mem::forget(letter));
     }
 }
 
@@ -248,14 +356,13 @@ fn list(labels: &[&str]) -> String {
 }
 
 fn describe_missing(entries: &[Entry], labels: &[String], turn: u64) -> String {
-    let missing: Vec<_> = entries.iter().zip(labels).filter(|(entry, _)| entry[0] < turn).collect();
+    let missing: Vec<_> = entries.iter().zip(labels).filter(|(entry, _)| entry.turn < turn).collect();
     list(&missing.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>())
 }
 
 fn describe_dispute(entries: &[Entry], labels: &[String]) -> String {
     let mut sides: Vec<(Code, Vec<&str>)> = Vec::new();
-    for (&[turn, head, detail, count], label) in entries.iter().zip(labels) {
-        let code = [head, detail, count];
+    for (&Entry { turn, call: code, .. }, label) in entries.iter().zip(labels) {
         if turn == 0 {
             continue; // said nothing in time
         }
@@ -284,8 +391,7 @@ mod tests {
     use crate::channel::Reduction;
 
     fn entry(turn: u64, call: Call) -> Entry {
-        let [head, detail, count] = call.code();
-        [turn, head, detail, count]
+        Entry { turn, call: call.code(), ..Entry::default() }
     }
 
     fn labels(size: usize) -> Vec<String> {
@@ -306,6 +412,15 @@ mod tests {
             let entries: Vec<_> = turns.iter().map(|&turn| entry(turn, call)).collect();
             assert_eq!(describe_missing(&entries, &labels(turns.len()), 4), text);
         }
+    }
+
+    #[test]
+    fn words_are_short_and_survive_the_journey() {
+        let word = |done, total, unit| Word { number: 1, done, total, unit: Word::unit(unit) }.to_string();
+        assert_eq!(word(12_300, 50_000, "pictures"), "12300 of 50000 pictures");
+        assert_eq!(word(7, 0, "files"), "7 files");
+        assert_eq!(word(7, 0, "a unit of more than sixteen bytes"), "7 a unit of more t");
+        assert_eq!(NUMBERS, 10);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
+
+use crate::watchdog::lock;
 
 /// What somebody wants of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,27 +26,40 @@ pub enum Signal {
 const SIGNALS: [(i32, Signal); 4] =
     [(SIGTERM, Signal::Terminate), (SIGINT, Signal::Interrupt), (SIGUSR1, Signal::User1), (SIGUSR2, Signal::User2)];
 
+/// The flags of this process, once they are set by signals.
+static INSTALLED: Mutex<Option<Signals>> = Mutex::new(None);
+/// Some signal has arrived.
+static ASKED_TO_STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// TERM has arrived: whoever launched the job may end it within a second.
 static ASKED_TO_END: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+pub(crate) fn asked_to_stop() -> bool {
+    ASKED_TO_STOP.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
 
 pub(crate) fn asked_to_end() -> bool {
     ASKED_TO_END.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// The flags of this process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Signals {
     flags: Vec<(Signal, Arc<AtomicBool>)>,
 }
 
 impl Signals {
-    /// From here on TERM, INT, USR1 and USR2 only set flags. A second INT ends the process at once, and with it the
-    /// job.
+    /// From here on TERM, INT, USR1 and USR2 only set flags, also those that [`asked_to_stop`](crate::asked_to_stop) reads.
+    /// A second INT ends the process at once, and with it the job. Called again, it gives the same flags.
     ///
     /// # Errors
     /// A signal that the system does not let us catch.
     pub fn install() -> io::Result<Self> {
+        let mut installed = lock(&INSTALLED);
+        if let Some(signals) = &*installed {
+            return Ok(signals.clone());
+        }
         let mut flags = Vec::new();
+        let any = ASKED_TO_STOP.get_or_init(Arc::default);
         for (number, signal) in SIGNALS {
             let arrived = Arc::new(AtomicBool::new(false));
             if signal == Signal::Interrupt {
@@ -52,12 +67,13 @@ impl Signals {
                 flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&arrived))?;
             }
             flag::register(number, Arc::clone(&arrived))?;
+            flag::register(number, Arc::clone(any))?;
             if signal == Signal::Terminate {
-                let _ = ASKED_TO_END.set(Arc::clone(&arrived)); // the flag of whoever came first sees every signal
+                let _ = ASKED_TO_END.set(Arc::clone(&arrived)); // nobody else sets it
             }
             flags.push((signal, arrived));
         }
-        Ok(Self { flags })
+        Ok(installed.insert(Self { flags }).clone())
     }
 
     /// Whether `signal` has arrived on this rank since the start.

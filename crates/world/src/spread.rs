@@ -1,7 +1,7 @@
 //! One rank's bytes for one rank of each node: a download that the whole job shares.
 
-use crate::World;
 use crate::error::{Failure, Result};
+use crate::{World, report};
 
 /// Bytes that travel in one message: large enough for the network, small enough for memory.
 const PIECE_BYTES: usize = 8 << 20;
@@ -26,6 +26,7 @@ impl World {
         let mut outcome = Ok(());
         if let Some(leaders) = &self.leaders_channel {
             let mut piece = vec![0; PIECE_BYTES];
+            let mut sent = 0;
             loop {
                 let mut length = [0];
                 if leaders.rank() == from {
@@ -43,11 +44,15 @@ impl World {
                 }
                 let bytes = &mut piece[..length[0] as usize];
                 leaders.broadcast(bytes, from)?;
+                sent += bytes.len() as u64;
                 if leaders.rank() != from && outcome.is_ok() {
                     outcome = write(bytes);
                 }
+                // The other ranks of each node wait. What was begun comes to its end: nodes that stop alone leave the
+                // others waiting.
+                let _ = report(sent, 0, "bytes");
             }
         }
-        self.agree(outcome)
+        self.agree_after("sending a file to all nodes", outcome)
     }
 }

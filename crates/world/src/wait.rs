@@ -9,16 +9,26 @@ use mpi::ffi;
 use crate::channel::check;
 use crate::error::{Error, Result};
 use crate::roll_call::RollCall;
-use crate::{signals, stop};
+use crate::{progress, signals, stop};
 
 /// What is being waited for, and how.
 pub(crate) struct Patience<'a> {
     /// The collective or the task: "all-reduce (sum of 10 f32)", "building the dataset cache".
     pub what: &'a dyn Fn() -> String,
-    /// Gives up after this.
+    /// Gives up after this time without a word of those that are waited for.
     pub timeout: Duration,
     /// The longest nap between two looks. Short where a bucket of gradients is on its way, long where a download is.
     pub longest_nap: Duration,
+}
+
+impl<'a> Patience<'a> {
+    /// The longest nap of a rank that waits for another's work: long enough to cost nothing, short against the work.
+    const WORK_NAP: Duration = Duration::from_millis(20);
+
+    /// For what a rank does while the others wait.
+    pub(crate) fn for_work(what: &'a dyn Fn() -> String, timeout: Duration) -> Self {
+        Self { what, timeout, longest_nap: Self::WORK_NAP }
+    }
 }
 
 /// Looks this often without a pause: most small messages arrive in this time.
@@ -26,9 +36,12 @@ const EAGER_LOOKS: u32 = 200;
 /// Then gives the core away between looks, for this long.
 const YIELDING: Duration = Duration::from_micros(200);
 
-/// How a wait for other ranks is taken, as it grows: the roll is called, something is said, it ends.
+/// How a wait for other ranks is taken, as it grows: the roll is called, something is said, it ends. What makes progress
+/// is left alone: the time-out counts from the last word of a rank that is waited for.
 pub(crate) struct Stall {
     start: Instant,
+    /// The last sign of life.
+    heard: Instant,
     timeout: Duration,
     next_word: Duration,
     /// When this rank first saw that a signal asks for the end.
@@ -44,10 +57,12 @@ impl Stall {
     /// A launcher that ends a job because one rank is gone sends TERM, and KILL a second later: what this rank knows
     /// must be out before.
     const LAST_WORD: Duration = Duration::from_millis(300);
+    /// A rank that has spoken within this time is not the one that is gone.
+    const ALIVE: Duration = Duration::from_secs(3);
 
     pub(crate) fn new(timeout: Duration) -> Self {
         let (start, next_word) = (Instant::now(), Self::FIRST_WORD);
-        Self { start, timeout, next_word, asked_to_end: None, said_last_word: false }
+        Self { start, heard: start, timeout, next_word, asked_to_end: None, said_last_word: false }
     }
 
     /// One look at the clock, between two looks at the request.
@@ -58,27 +73,40 @@ impl Stall {
         let waited = self.start.elapsed();
         let (hurried, is_over) = stop::hurry();
         let asked_to_end = signals::asked_to_end();
+        if progress::asked_to_stop() {
+            roll_call.say_stop();
+        }
         if hurried || asked_to_end || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
             roll_call.gossip();
         } else {
             roll_call.listen();
         }
-        let whom = |roll_call: &RollCall| match roll_call.missing() {
+        // A word that was heard before this wait began is of earlier work.
+        let is_news = roll_call.heard().is_some_and(|heard| heard > self.start);
+        self.heard = self.heard.max(roll_call.heard().unwrap_or(self.start));
+        let silent = self.heard.elapsed();
+        let last_word = || roll_call.last_word().filter(|_| is_news);
+        let whom = || match roll_call.missing() {
             none if none.is_empty() => "data: all ranks have come, and one of them has stopped".to_owned(),
             missing => missing,
         };
-        if waited >= self.timeout + Self::GRACE || is_over {
+        if silent >= self.timeout + Self::GRACE || is_over {
             stop::mark_broken();
-            return Err(Error::TimedOut { what: what(), whom: whom(roll_call), waited: waited.min(self.timeout) });
+            let last_word = last_word().map_or(String::new(), |word| format!(", last heard of at {word}"));
+            let whom = whom() + &last_word;
+            return Err(Error::TimedOut { what: what(), whom, waited: silent.min(self.timeout) });
         }
         if waited >= self.next_word {
-            log::warn!("waiting for {} ({}, {} s so far)", whom(roll_call), what(), waited.as_secs());
+            let last_word = last_word().map_or(String::new(), |word| format!(": {word}"));
+            log::warn!("waiting for {} ({}{last_word}, {} s so far)", whom(), what(), waited.as_secs());
             self.next_word *= 2;
         }
         if asked_to_end {
             let since = *self.asked_to_end.get_or_insert_with(Instant::now);
-            if since.elapsed() >= Self::LAST_WORD && !self.said_last_word {
-                log::error!("asked to end while waiting in {} for {}", what(), whom(roll_call));
+            // Who speaks is there, and will stop by itself.
+            let is_alive = is_news && silent < Self::ALIVE.min(self.timeout);
+            if since.elapsed() >= Self::LAST_WORD && !self.said_last_word && !is_alive {
+                log::error!("asked to end while waiting in {} for {}", what(), whom());
                 self.said_last_word = true;
             }
         }

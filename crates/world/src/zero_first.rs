@@ -1,7 +1,5 @@
 //! Zero-first: one rank does the work, the others wait, and everybody learns how it went.
 
-use std::time::Duration;
-
 use crate::World;
 use crate::error::{Failure, Result};
 use crate::stop::catch_panic;
@@ -25,12 +23,11 @@ pub enum Turn {
     After,
 }
 
-/// The longest nap of a rank that waits for a leader's work: long enough to cost nothing, short against the work.
-const LEADER_NAP: Duration = Duration::from_millis(20);
-
 impl World {
     /// The leader of `scope` runs `task` while the others wait; then the others run it and find its result in place.
     /// Collective. `doing` says what the task does, for whoever waits: "downloading the weights".
+    ///
+    /// The others wait for as long as the leader [`report`](crate::report)s progress, and the time-out after its last word.
     ///
     /// An error or a panic of any rank is known to all: either every rank gets its `Ok`, or every rank gets the same
     /// [`Error::Agreed`](crate::Error::Agreed). Where the leader failed, the others do not run the task at all.
@@ -62,8 +59,8 @@ impl World {
         };
         // A follower whose leader failed has nothing of its own to report: the leader reports for both.
         match result {
-            Some(result) => self.agree(result.map(Some)),
-            None => self.agree(Ok(None)),
+            Some(result) => self.agree_after(doing, result.map(Some)),
+            None => self.agree_after(doing, Ok(None)),
         }
         .map(|value| value.expect("whoever did not run the task got the leader's failure"))
     }
@@ -98,7 +95,7 @@ impl World {
             Scope::World => self.control(),
         };
         let what = || doing.to_owned();
-        let patience = Patience { what: &what, timeout: channel.timeout(), longest_nap: LEADER_NAP };
+        let patience = Patience::for_work(&what, channel.timeout());
         let mut word = [u8::from(ok)];
         channel.broadcast_patiently(&mut word, 0, Some(&patience))?;
         Ok(word[0] == 1)

@@ -1,0 +1,72 @@
+//! The word of a rank that works while others wait: they count their time-out from it. It is said by whoever does the work,
+//! on whatever thread; what stops saying it is what stands still.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use crate::roll_call::RollCall;
+use crate::signals;
+use crate::watchdog::lock;
+
+/// The channels of this process on which somebody may wait for it.
+static CHANNELS: Mutex<Vec<Weak<Mutex<RollCall>>>> = Mutex::new(Vec::new());
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When the next word is due, in milliseconds since `START`.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+/// The longest time between two words, in milliseconds.
+static PERIOD: AtomicU64 = AtomicU64::new(LONGEST_PERIOD);
+const LONGEST_PERIOD: u64 = 1000;
+/// Another rank was asked to stop.
+static HEARD_STOP: AtomicBool = AtomicBool::new(false);
+
+/// From here on `roll_call` is told what this rank [`report`]s. Words come several times in a `timeout`.
+pub(crate) fn listen(roll_call: &Arc<Mutex<RollCall>>, timeout: Duration) {
+    let period = (timeout.as_millis() as u64 / 10).clamp(10, LONGEST_PERIOD);
+    PERIOD.fetch_min(period, Ordering::Relaxed);
+    let mut channels = lock(&CHANNELS);
+    channels.retain(|channel| channel.strong_count() > 0);
+    channels.push(Arc::downgrade(roll_call));
+}
+
+/// The time between two words.
+pub(crate) fn period() -> Duration {
+    Duration::from_millis(PERIOD.load(Ordering::Relaxed))
+}
+
+/// Says that this rank's work gets on: `done` of `total` (0 where nobody knows) `unit`s, "pictures" say. Ranks that wait for
+/// this one, in [`zero_first`](crate::World::zero_first), [`from_rank_zero`](crate::World::from_rank_zero),
+/// [`agree`](crate::World::agree) or any other collective, count their time-out from it.
+///
+/// Cheap: to be called for each small piece of work, from any thread; it travels about once a second. To be called only
+/// where something got done: a rank that stands still must not speak.
+///
+/// Gives [`ControlFlow::Break`] where the work should stop, because this rank or one that waits was asked to.
+pub fn report(done: u64, total: u64, unit: &str) -> ControlFlow<()> {
+    let now = START.elapsed().as_millis() as u64;
+    let next = NEXT.load(Ordering::Relaxed);
+    let due = now >= next;
+    let then = now + period().as_millis() as u64;
+    if due && NEXT.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let channels: Vec<_> = lock(&CHANNELS).iter().filter_map(Weak::upgrade).collect();
+        for channel in channels {
+            // Where this rank is in a collective, nobody waits for its work.
+            if let Ok(mut roll_call) = channel.try_lock() {
+                roll_call.say(done, total, unit);
+            }
+        }
+    }
+    if asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Whether somebody has asked this rank to stop, by TERM, INT, USR1 or USR2, or another rank that has said so while it
+/// waited. For long work on any thread; where the ranks decide together they agree on it themselves.
+pub fn asked_to_stop() -> bool {
+    HEARD_STOP.load(Ordering::Relaxed) || signals::asked_to_stop()
+}
+
+/// Another rank has said that it was asked to stop.
+pub(crate) fn hear_stop() {
+    HEARD_STOP.store(true, Ordering::Relaxed);
+}
