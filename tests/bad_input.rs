@@ -45,7 +45,7 @@ fn every_fault_is_said_once() {
         ("--data nine.txt", "nine.txt: cannot be opened as HDF5"),
         ("--data no-classes", "no-classes/train: no class in it"),
         ("--data empty", "empty/train/ant: no readable picture in it"),
-        ("--data broken", "broken/train/ant/2.png: not a readable picture"),
+        ("--data broken --batch 2", "broken/train/ant/2.png: not a readable picture"),
         ("--data unseen", "unseen/val: class 'bee' of train has no folder here"),
         ("--data good --batch 4", "--batch 4: there are only 1 training pictures"),
         ("--data good --classes twice.txt", "twice.txt:2: class 'ant' stands here a second time"),

@@ -238,3 +238,33 @@ fn a_step_that_is_left_out_leaves_nothing_behind() {
         );
     }
 }
+
+#[test]
+fn training_needs_no_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    for (index, class) in ["ant", "bee"].iter().cycle().take(16).enumerate() {
+        let path = folder.path().join(format!("data/train/{class}/{index}.png"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::from_pixel(32, 32, image::Rgb([index as u8 * 9, 90, 200])).save(path).unwrap();
+    }
+    for format in ["pixels", "encoded", "none"] {
+        let flags = format!("--data data --cache-format {format} --batch 4 --epochs 2 --output {format}");
+        let outcome = rust_train(2, folder.path(), &flags);
+        assert_eq!(outcome.stderr.matches("no validation pictures").count(), 1, "{outcome:?}");
+        assert!(outcome.stderr.contains("done: nothing to validate on") && !outcome.stderr.contains("NaN"), "{outcome:?}");
+        let run = folder.path().join(format);
+        assert_eq!((metric(folder.path(), format, "epoch").len(), metric(folder.path(), format, "top1").len()), (2, 0));
+        assert!(run.join("last.safetensors").is_file() && !run.join("best.safetensors").exists());
+        let page = fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(page.contains("Training loss") && !page.contains("NaN"), "{page}");
+        // It is over, and knows it.
+        let again = rust_train(2, folder.path(), &format!("{flags} --resume auto"));
+        assert!(again.stderr.contains("goes on after step 8"), "{again:?}");
+    }
+    let weights = "--weights pixels/last.safetensors";
+    for arguments in [format!("--data data --batch 4 --eval-only {weights}"), format!("eval --data data {weights}")] {
+        let launcher = Mpirun::new(1).directory(folder.path());
+        let refused = launcher.run(&binary("rust-train"), arguments.split_whitespace());
+        assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
+    }
+}

@@ -105,9 +105,10 @@ impl Metrics {
         whole as f64 + (steps - begin) as f64 / length.max(1) as f64
     }
 
-    /// The epoch with the highest top-1; the first of several.
+    /// The epoch with the highest top-1, the first of several; none where nothing was validated.
     pub fn best(&self) -> Option<&EpochLine> {
-        self.epochs.iter().map(|(line, _)| line).reduce(|best, line| if line.top1 > best.top1 { line } else { best })
+        let scored = self.epochs.iter().map(|(line, _)| line).filter(|line| !line.top1.is_nan());
+        scored.reduce(|best, line| if line.top1 > best.top1 { line } else { best })
     }
 }
 

@@ -69,6 +69,7 @@ fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tal
         results::write_evaluation(folder, &tally.evaluation(None, &pictures.classes, with_pictures))?;
     }
     let Scores { loss, top1, top5, samples } = tally.scores();
+    anyhow::ensure!(loss.is_finite(), "the loss is {loss}: what the model makes of some image is not finite");
     let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
     let words = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
     let json = || serde_json::to_string(&tally.evaluation(None, &pictures.classes, without_pictures));
@@ -79,6 +80,9 @@ fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tal
 /// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
     let listing = Listing::scan(data, None)?;
+    if listing.val.is_empty() {
+        return Err(usage(format!("--data {}: has no pictures to evaluate on: DIR/val/<class>/*", data.display())));
+    }
     let files =
         listing.val.iter().map(|sample| (listing.root.join(&sample.path).into(), sample.class as i64)).collect();
     Ok(Pictures { classes: listing.classes, files })

@@ -28,6 +28,11 @@ pub(crate) struct Scores {
     pub samples: usize,
 }
 
+impl Scores {
+    /// Nothing was scored.
+    pub(crate) const NONE: Self = Self { loss: f64::NAN, top1: f64::NAN, top5: f64::NAN, samples: 0 };
+}
+
 /// A sample and how wrong the model is about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Miss {

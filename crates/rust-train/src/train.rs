@@ -177,5 +177,11 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Da
         plan.batch.per_rank(),
         plan.batch.global(),
     );
+    if dataset.val.is_empty() {
+        log::warn!(
+            "the data have no validation pictures (neither DIR/val nor DIR/val.tsv): no epoch is scored, and there is no \
+             best.safetensors"
+        );
+    }
     log::info!("{}; every flag is in {}", recipe::summary(&plan.flags), output.join(recipe::PLAN_FILE).display());
 }

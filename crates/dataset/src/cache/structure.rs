@@ -211,8 +211,9 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
         let group = file.group(split.name()).map_err(hdf5)?;
         read_split(&group, path, split, contents, decoding, classes.len())
     };
-    let (train, val) = (set(Split::Train)?, set(Split::Val)?);
-    let test = file.link_exists("test").then(|| set(Split::Test)).transpose()?;
+    let optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
+    let (train, val, test) = (set(Split::Train)?, optional(Split::Val)?, optional(Split::Test)?);
+    let val = val.unwrap_or_else(ImageSet::empty);
     Ok(Read::Complete(Box::new(Dataset { classes, train, val, test })))
 }
 

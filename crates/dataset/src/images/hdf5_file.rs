@@ -1,7 +1,7 @@
 //! Somebody else's HDF5 file with pictures and labels, used as it is.
 //!
 //! ```text
-//! /train, /val, and /test if there is one:
+//! /train, and /val and /test if there are any:
 //!     images  (or pixels, data, x)     u8 N×H×W×3
 //!     labels  (or label, targets, y)   integers N
 //! /classes                             names, optional
@@ -42,8 +42,9 @@ impl Dataset {
             let group = group.map_err(|_| input(format!("no group /{}; it holds {}", split.name(), members(&file))))?;
             read_set(&group, &mut memory).map_err(|reason| input(format!("/{}: {reason}", split.name())))
         };
-        let (train, val) = (set(Split::Train)?, set(Split::Val)?);
-        let test = file.link_exists("test").then(|| set(Split::Test)).transpose()?;
+        let train = set(Split::Train)?;
+        let mut optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
+        let (val, test) = (optional(Split::Val)?.unwrap_or_else(ImageSet::empty), optional(Split::Test)?);
         let sets = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten();
         let labels = sets.flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
         let classes = if file.link_exists("classes") {
@@ -108,6 +109,9 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
     if let Some(label) = labels.iter().find(|label| !(-1..MOST_CLASSES).contains(*label)) {
         return Err(format!("{label} is no label"));
     }
+    if count > 0 && labels.iter().all(|&label| label < 0) {
+        return Err(format!("all of its {count} pictures are left out: their labels are -1"));
+    }
     let path = h5::file_of(&images);
     let bytes = match bytes_of(&images) {
         Some(place) if images.filters().is_empty() => {
@@ -157,6 +161,20 @@ mod tests {
                 assert_eq!(dataset.val.pixels(index), expected);
             }
         }
+    }
+
+    #[test]
+    fn validation_may_be_none_but_not_all_left_out() {
+        let file = file("data", &[3, 0, 1, 2, 0]);
+        let hdf5 = h5::open_to_write(file.path()).unwrap();
+        hdf5.group("val").unwrap().unlink("y").unwrap();
+        hdf5.group("val").unwrap().new_dataset_builder().with_data(&[-1i64, -1]).create("y").unwrap();
+        drop(hdf5);
+        let error = Dataset::of_hdf5(file.path()).unwrap_err().to_string();
+        assert!(error.ends_with("/val: all of its 2 pictures are left out: their labels are -1"), "{error}");
+        h5::open_to_write(file.path()).unwrap().unlink("val").unwrap();
+        let dataset = Dataset::of_hdf5(file.path()).unwrap();
+        assert_eq!((dataset.train.len(), dataset.val.len()), (5, 0));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The pictures to train on.
     pub train: ImageSet,
-    /// The pictures to validate on.
+    /// The pictures to validate on; there may be none.
     pub val: ImageSet,
     /// The pictures for the end, where there are any.
     pub test: Option<ImageSet>,
@@ -64,6 +64,11 @@ pub(crate) enum Stored<'a> {
 }
 
 impl ImageSet {
+    /// No pictures.
+    pub fn empty() -> Self {
+        Self::from_memory(Vec::new(), Vec::new(), 1)
+    }
+
     /// Decoded pictures in memory, `side`×`side`×3 bytes each.
     ///
     /// # Panics

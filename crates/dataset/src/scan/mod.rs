@@ -73,7 +73,7 @@ pub struct Listing {
     pub classes: Vec<String>,
     /// The pictures to train on.
     pub train: Vec<Sample>,
-    /// The pictures to validate on.
+    /// The pictures to validate on: none where there is neither `DIR/val` nor `DIR/val.tsv`.
     pub val: Vec<Sample>,
     /// The pictures for the end: none where there is neither `DIR/test` nor `DIR/test.tsv`.
     pub test: Vec<Sample>,
@@ -94,8 +94,8 @@ impl Listing {
             return Err(Error::Input(format!("{}: no such folder; --data wants DIR/train/<class>/*", root.display())));
         }
         let train = Part::find(root, Split::Train)?;
-        let val = Part::find(root, Split::Val)?;
-        let test = if Part::is_there(root, Split::Test) { Some(Part::find(root, Split::Test)?) } else { None };
+        let find = |split| if Part::is_there(root, split) { Part::find(root, split).map(Some) } else { Ok(None) };
+        let (val, test) = (find(Split::Val)?, find(Split::Test)?);
         let names = match classes {
             None => train.classes(),
             Some(listed) => {
@@ -103,12 +103,13 @@ impl Listing {
                 listed.to_vec()
             }
         };
-        for part in [Some(&val), test.as_ref()].into_iter().flatten() {
+        for part in [&val, &test].into_iter().flatten() {
             same_classes(&part.classes(), &names, &part.place, "train")?;
         }
         let samples = |part: Part| part.samples(root, &names);
-        let (train, val) = (samples(train)?, samples(val)?);
-        let test = test.map(samples).transpose()?.unwrap_or_default();
+        let train = samples(train)?;
+        let [val, test] = [val, test].map(|part| part.map(samples).transpose());
+        let (val, test) = (val?.unwrap_or_default(), test?.unwrap_or_default());
         Ok(Self { root: root.to_owned(), classes: names, train, val, test })
     }
 
@@ -318,7 +319,6 @@ pub(crate) mod tests {
         let cases: &[(&[&str], Option<&[&str]>, &str)] = &[
             (&[], None, "train: no such folder; --data wants DIR/train/<class>/*"),
             (&["train/", "val/"], None, "train: no class in it"),
-            (&["train/ant/1.png"], None, "val: no such folder"),
             (&["train/ant/", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
             (&["train/ant/1.txt", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
             (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png"], None, "val: class 'bee' of train has no folder"),

@@ -27,7 +27,12 @@ pub(super) fn header(run: &Run) -> Markup {
                     (tile("Best top-1", &percent(best.top1), &format!("after epoch {}", best.epoch)))
                 }
                 @if let Some(last) = last {
-                    (tile("Validation loss", &format!("{:.4}", last.val_loss), &format!("after epoch {}", last.epoch)))
+                    @let after = format!("after epoch {}", last.epoch);
+                    @if last.top1.is_nan() {
+                        (tile("Training loss", &format!("{:.4}", last.train_loss), &after))
+                    } @else {
+                        (tile("Validation loss", &format!("{:.4}", last.val_loss), &after))
+                    }
                     @let speeds: Vec<_> = epochs.iter().map(|(line, _)| line.images_per_second).collect();
                     (tile("Images per second", &chart::number(median(speeds), 1.0), "median of the epochs"))
                     (tile("Time", &duration(last.elapsed_seconds), "to the end of the last epoch"))

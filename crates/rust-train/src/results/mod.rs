@@ -89,13 +89,13 @@ impl Results {
         }
     }
 
-    /// Writes down an epoch, which has ended after `steps` steps of the run, and what its evaluation on `val` found; of the
+    /// Writes down an epoch, which has ended after `steps` steps of the run, and what its evaluation on `val` found, if there was one; of the
     /// run's last epoch all of it at once, before its last checkpoint says that nothing is left to do.
     pub(crate) fn write_epoch(
         &mut self,
         line: EpochLine,
         steps: usize,
-        tally: Tally,
+        tally: Option<Tally>,
         val: &Loader,
         is_last: bool,
     ) -> anyhow::Result<()> {
@@ -108,8 +108,9 @@ impl Results {
             ("speed/data_wait", line.data_wait),
             ("speed/communication_wait", line.communication_wait),
         ];
-        self.write_scalars(scalars.map(|(tag, value)| (steps, tag, value)));
-        self.unwritten = Some((line.epoch, tally));
+        let known = scalars.into_iter().filter(|(_, value)| !value.is_nan()); // there may be no validation
+        self.write_scalars(known.map(|(tag, value)| (steps, tag, value)));
+        self.unwritten = tally.map(|tally| (line.epoch, tally));
         if is_last || Instant::now() >= self.next_refresh {
             self.refresh(val);
         }
@@ -230,7 +231,7 @@ mod tests {
         };
         let mut tally = Tally::default();
         tally.add(&Tensor::from_slice2(&[[2.0f32, 0.0], [1.0, 0.0]]), &[0, 1], 0).unwrap();
-        results.write_epoch(line, epoch * 2, tally, &loader(), epoch == 2).unwrap();
+        results.write_epoch(line, epoch * 2, Some(tally), &loader(), epoch == 2).unwrap();
     }
 
     fn classes() -> Vec<String> {

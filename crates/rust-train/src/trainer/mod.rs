@@ -256,15 +256,23 @@ impl Trainer<'_> {
     /// Scores the model after an epoch, and writes that down. Gives whether it is the best so far; or why the run is to
     /// stop before the scores are known.
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<Result<bool, Stop>> {
-        let tally = match self.evaluate()? {
-            Ok(tally) => tally,
-            Err(stop) => return Ok(Err(stop)),
+        let tally = if self.sizes.val == 0 {
+            // Nobody says how good it is; what is saved is the same on all ranks all the same.
+            model::distribute_buffers(self.stepper.model, self.stepper.group, self.plan.training.distribute_bn)?;
+            None
+        } else {
+            match self.evaluate()? {
+                Ok(tally) => Some(tally),
+                Err(stop) => return Ok(Err(stop)),
+            }
         };
-        let Scores { loss, top1, .. } = tally.scores();
-        let is_finite = self.refuse_nan_scores(loss)?;
-        let is_best = is_finite && self.position.best.is_none_or(|best| top1 > best);
-        if is_best {
-            self.position.best = Some(top1);
+        let mut is_best = false;
+        if let Some(Scores { loss, top1, .. }) = tally.as_ref().map(Tally::scores) {
+            let is_finite = self.refuse_nan_scores(loss)?;
+            is_best = is_finite && self.position.best.is_none_or(|best| top1 > best);
+            if is_best {
+                self.position.best = Some(top1);
+            }
         }
         self.record(tally, pace)?;
         self.course.score(&mut self.position);
@@ -374,8 +382,8 @@ impl Trainer<'_> {
     }
 
     /// Rank 0 writes down what an epoch brought; all ranks learn whether it could.
-    fn record(&mut self, tally: Tally, pace: Pace) -> anyhow::Result<()> {
-        let scores = tally.scores();
+    fn record(&mut self, tally: Option<Tally>, pace: Pace) -> anyhow::Result<()> {
+        let scores = tally.as_ref().map_or(Scores::NONE, Tally::scores);
         let line = EpochLine {
             epoch: self.position.epoch + 1,
             train_loss: self.position.loss_sum / self.position.losses as f64,
@@ -392,14 +400,16 @@ impl Trainer<'_> {
         let is_last = self.course.is_over(&after);
         let Self { results, val, position, .. } = self;
         let written = results.as_mut().map_or(Ok(()), |results| {
-            log::info!(
-                "epoch {}: train loss {:.4}, val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %, {pace}",
-                line.epoch,
-                line.train_loss,
-                line.val_loss,
-                line.top1 * 100.0,
-                line.top5 * 100.0,
-            );
+            let validation = match &tally {
+                None => String::new(),
+                Some(_) => format!(
+                    " val loss {:.4}, top-1 {:.2} %, top-5 {:.2} %,",
+                    line.val_loss,
+                    line.top1 * 100.0,
+                    line.top5 * 100.0
+                ),
+            };
+            log::info!("epoch {}: train loss {:.4},{validation} {pace}", line.epoch, line.train_loss);
             results.write_epoch(line, position.step, tally, val, is_last)
         });
         agree(self.world, written)

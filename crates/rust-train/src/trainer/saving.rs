@@ -76,13 +76,12 @@ impl Trainer<'_> {
         }
         agree(self.world, self.results.as_mut().map_or(Ok(()), Results::settle))?;
         if self.world.rank() == 0 {
-            log::info!(
-                "done: top-1 {:.2} % at best, on {} held-out pictures, in {:.1} s; results in {}",
-                self.position.best.unwrap_or(0.0) * 100.0,
-                self.sizes.val,
-                self.elapsed(),
-                self.output.display(),
-            );
+            let best = match (self.position.best, self.sizes.val) {
+                (_, 0) => "nothing to validate on".to_owned(),
+                (None, _) => "no validation loss was finite".to_owned(),
+                (Some(best), held_out) => format!("top-1 {:.2} % at best, on {held_out} held-out pictures", best * 100.0),
+            };
+            log::info!("done: {best}, in {:.1} s; results in {}", self.elapsed(), self.output.display());
         }
         Ok(())
     }
@@ -269,10 +268,17 @@ impl Trainer<'_> {
     /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
+        if self.sizes.val == 0 {
+            return agree(self.world, Err(usage("--eval-only: the data have no validation pictures")));
+        }
         let tally = match self.evaluate()? {
             Ok(tally) => tally,
             Err(stop) => return agree(self.world, Err(anyhow!("{}", stop.words()))),
         };
+        let loss = tally.scores().loss;
+        if !loss.is_finite() {
+            return agree(self.world, Err(anyhow!("the validation loss is {loss}: what the model makes of some image is not finite")));
+        }
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.scored_epochs()).filter(|&epoch| epoch > 0);
             let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
