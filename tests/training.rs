@@ -251,7 +251,10 @@ fn training_needs_no_validation() {
         let flags = format!("--data data --cache-format {format} --batch 4 --epochs 2 --output {format}");
         let outcome = rust_train(2, folder.path(), &flags);
         assert_eq!(outcome.stderr.matches("no validation pictures").count(), 1, "{outcome:?}");
-        assert!(outcome.stderr.contains("done: nothing to validate on") && !outcome.stderr.contains("NaN"), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("done: nothing to validate on") && !outcome.stderr.contains("NaN"),
+            "{outcome:?}"
+        );
         let run = folder.path().join(format);
         assert_eq!((metric(folder.path(), format, "epoch").len(), metric(folder.path(), format, "top1").len()), (2, 0));
         assert!(run.join("last.safetensors").is_file() && !run.join("best.safetensors").exists());

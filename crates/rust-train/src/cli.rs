@@ -279,7 +279,7 @@ pub struct TrainArgs {
     #[serde(flatten)]
     pub store: StoreArgs,
 
-    /// Folder for the results, which must not exist yet. Default: a new one below ./runs
+    /// Folder for the results, in which no run has begun yet. Default: a new one below ./runs
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
 

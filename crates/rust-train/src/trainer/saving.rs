@@ -79,7 +79,9 @@ impl Trainer<'_> {
             let best = match (self.position.best, self.sizes.val) {
                 (_, 0) => "nothing to validate on".to_owned(),
                 (None, _) => "no validation loss was finite".to_owned(),
-                (Some(best), held_out) => format!("top-1 {:.2} % at best, on {held_out} held-out pictures", best * 100.0),
+                (Some(best), held_out) => {
+                    format!("top-1 {:.2} % at best, on {held_out} held-out pictures", best * 100.0)
+                }
             };
             log::info!("done: {best}, in {:.1} s; results in {}", self.elapsed(), self.output.display());
         }
@@ -277,7 +279,10 @@ impl Trainer<'_> {
         };
         let loss = tally.scores().loss;
         if !loss.is_finite() {
-            return agree(self.world, Err(anyhow!("the validation loss is {loss}: what the model makes of some image is not finite")));
+            return agree(
+                self.world,
+                Err(anyhow!("the validation loss is {loss}: what the model makes of some image is not finite")),
+            );
         }
         let tell = || -> anyhow::Result<()> {
             let epoch = Some(self.position.scored_epochs()).filter(|&epoch| epoch > 0);
