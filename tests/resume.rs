@@ -455,7 +455,7 @@ fn without_a_folder_the_unfinished_run_of_the_same_plan_goes_on() {
 fn a_second_job_leaves_a_run_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let program = binary("rust-train");
-    let flags = "--model lenet --epochs 60 --output run --resume auto";
+    let flags = "--model lenet --epochs 12 --output run --resume auto";
     let mut first = Mpirun::new(1).directory(folder.path()).start(&program, flags.split_whitespace());
     first.wait_until(|stderr| stderr.contains("epoch 2:"));
     let second = run(&program, 1, folder.path(), "", flags);
@@ -464,7 +464,7 @@ fn a_second_job_leaves_a_run_as_it_is() {
     first.wait().expect_success();
     let after = || (fs::read(folder.path().join("run/last.safetensors")).unwrap(), steps(folder.path(), "run"));
     let ended = after();
-    assert_eq!(ended.1.len(), 60 * 22);
+    assert_eq!(ended.1.len(), 12 * 22);
     run(&program, 1, folder.path(), "", flags).expect_success();
     assert!(after() == ended, "a run that is over is left as it is");
 }
@@ -479,7 +479,7 @@ fn a_record_that_is_gone_fails_the_run() {
         ("moved", |run| fs::rename(run, run.with_extension("elsewhere")).unwrap()),
     ];
     for (name, spoil) in spoil {
-        let flags = format!("--model lenet --epochs 40 --output {name}");
+        let flags = format!("--model lenet --epochs 8 --output {name}");
         let mut job = Mpirun::new(1).directory(folder.path()).start(&program, flags.split_whitespace());
         job.wait_until(|stderr| stderr.contains("epoch 2:"));
         spoil(&folder.path().join(name));
