@@ -179,7 +179,7 @@ fn explicit(path: &Path, output: Option<&Path>) -> anyhow::Result<Taken> {
 }
 
 /// Refuses a plan that is another than the one that the run began with, field by field.
-pub(crate) fn compare(plan: &Plan, began: &toml::Table) -> anyhow::Result<()> {
+pub(crate) fn compare(world: &World, plan: &Plan, began: &toml::Table) -> anyhow::Result<()> {
     let changes = changes(began, &plan.fields);
     if changes.is_empty() {
         return Ok(());
@@ -195,7 +195,9 @@ pub(crate) fn compare(plan: &Plan, began: &toml::Table) -> anyhow::Result<()> {
     }
     let list = changes.join("\n  ");
     if plan.run.allow_changed_plan {
-        log::warn!("the plan is another than the one that the run began with:\n  {list}");
+        if world.rank() == 0 {
+            log::warn!("the plan is another than the one that the run began with:\n  {list}");
+        }
         return Ok(());
     }
     Err(usage(format!(

@@ -120,14 +120,11 @@ impl<'a> Stepper<'a> {
             Some(_) => Pass::BadLoss,
         };
         let agreed = timeline.span(Work::Meeting, || agreement.meet(pass))?;
-        if agreed.pass != Pass::Good {
-            // BatchNorm has taken the pictures in already: one NaN in its running statistics would stay for ever, and reach
-            // the other ranks with the next average.
-            for (before, buffer) in &buffers {
-                buffer.detach().f_copy_(before)?;
-            }
-        }
+        // BatchNorm has taken the pictures in already: one NaN in its running statistics would stay for ever, and reach the
+        // other ranks with the next average.
+        let undo = || buffers.iter().try_for_each(|(before, buffer)| buffer.detach().f_copy_(before).map(drop));
         let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
+            undo()?;
             return Ok(Step { loss: f64::NAN, agreed });
         };
         // The exchange has been prepared for on all ranks, so all go through it, whatever the loss is.
@@ -138,6 +135,8 @@ impl<'a> Stepper<'a> {
         }
         if agreed.pass == Pass::Good {
             timeline.span(Work::Optimizer, || self.update(number, rate))?;
+        } else {
+            undo()?; // not earlier: the backward pass wants to find them as the forward pass left them
         }
         Ok(Step { loss, agreed })
     }

@@ -19,6 +19,7 @@ use crate::failure::{Ending, agree, usage};
 use crate::loss::Criterion;
 use crate::model::Normalize;
 use crate::plan::Plan;
+use crate::progress::left_words;
 use crate::schedule::Schedule;
 use crate::step::Stepper;
 use crate::time_limit::TimeLimit;
@@ -42,7 +43,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     let output = beginning.output;
     let _held = beginning.folder;
     if let Some(checkpoint) = &beginning.checkpoint {
-        agree(world, resume::compare(&plan, &checkpoint.state.plan))?;
+        agree(world, resume::compare(world, &plan, &checkpoint.state.plan))?;
     }
     let (device, cores) = set_up(world, &plan)?;
 
@@ -77,7 +78,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     // Rank 0's clock counts.
     let limit = if world.rank() == 0 { limit } else { TimeLimit::NONE };
     if let Some(left) = limit.left(Instant::now()) {
-        log::info!("saves and ends in time for the end of the job in {} min", left.as_secs() / 60);
+        log::info!("saves and ends in time for the end of the job: {}", left_words(left.as_secs_f64()));
     }
     let criterion = Criterion::new(&plan.training, dataset.train.labels(), dataset.classes.len(), device);
     let sizes = DatasetSize { train: dataset.train.len(), val: dataset.val.len(), classes: dataset.classes };

@@ -188,8 +188,17 @@ impl Trainer<'_> {
                 }
             }
             let optimizer = if keeps_optimizer { checkpoint::tensors(&optimizer) } else { Vec::new() };
-            self.stepper.load_state(&optimizer, state.scaler)?;
-            Ok(())
+            match self.stepper.load_state(&optimizer, state.scaler) {
+                Err(torch_ext::Error::OtherOptimizer { saved, own }) => {
+                    if self.world.rank() == 0 {
+                        log::warn!(
+                            "the optimizer is {own}, and was {saved}: what it remembers of earlier steps begins anew"
+                        );
+                    }
+                    Ok(self.stepper.load_state(&[], state.scaler)?)
+                }
+                loaded => Ok(loaded?),
+            }
         };
         let restored = restore();
         agree(self.world, restored)?;
