@@ -176,10 +176,14 @@ mod tests {
                 found.sort_unstable();
                 prop_assert_eq!(found, in_a_row);
             }
-            let mut draws: Vec<_> = (0..length).map(|position| order.at(position)).map(|draw| (draw.sample, draw.earlier)).collect();
+            let draws = (0..length).map(|position| order.at(position));
+            let mut draws: Vec<_> = draws.map(|draw| (draw.sample, draw.earlier)).collect();
             draws.sort_unstable();
             // Each sample's draws are counted from 0, without a gap.
-            prop_assert!(draws.windows(2).all(|pair| pair[1] == (pair[0].0, pair[0].1 + 1) || pair[1].0 > pair[0].0 && pair[1].1 == 0));
+            let follows = |one: (u32, u32), next: (u32, u32)| {
+                if next.0 == one.0 { next.1 == one.1 + 1 } else { next.1 == 0 }
+            };
+            prop_assert!(draws.windows(2).all(|pair| follows(pair[0], pair[1])));
             prop_assert_eq!(draws[0].1, 0);
         }
     }
