@@ -32,8 +32,10 @@ pub struct EpochLine {
     #[serde(with = "null_is_nan")]
     pub val_loss: f64,
     /// Share of validation samples whose class has the highest logit, 0–1.
+    #[serde(with = "null_is_nan")]
     pub top1: f64,
     /// Share of validation samples whose class is among the five highest, 0–1.
+    #[serde(with = "null_is_nan")]
     pub top5: f64,
     /// Training samples per second over all ranks, evaluation not counted.
     #[serde(with = "null_is_nan")]
