@@ -111,6 +111,27 @@ fn tiff(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     file
 }
 
+/// A picture of colours of 16 bits in one strip, up to that strip.
+fn start_of_16_bits(width: u32, height: u32) -> Vec<u8> {
+    let entries =
+        [(256, 4, width), (257, 4, height), (258, 3, 122), (259, 3, 1), (262, 3, 2), (273, 4, 128), (277, 3, 3)];
+    let mut file = tiff(&[&entries[..], &[(278, 4, height), (279, 4, width * height * 6)]].concat());
+    file[8 + 2 + 2 * 12 + 4] = 3; // three numbers of bits, behind the directory
+    file.extend([16, 0, 16, 0, 16, 0]);
+    file
+}
+
+/// A directory that says it has seven million strips, with room for them.
+fn many_strips() -> Vec<u8> {
+    let mut file =
+        tiff(&[(256, 4, 4), (257, 4, 4), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 3, 100), (279, 3, 100)]);
+    for entry in [5, 6] {
+        file[8 + 2 + entry * 12 + 4..][..4].copy_from_slice(&7_000_000_u32.to_le_bytes());
+    }
+    file.resize(15 << 20, 0);
+    file
+}
+
 fn shipped(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
 }
@@ -171,6 +192,7 @@ fn pictures_that_claim_to_be_large() {
         ("65535.tiff", sides(65535, 65535, &[(273, 4, 8), (278, 4, 65535), (279, 4, 8)]), 0, "pixels are too many"),
         ("strip.tiff", sides(4, 4, &[(273, 4, 8), (278, 4, 4), (279, 4, u32::MAX)]), 16, ""),
         ("tile.tiff", sides(4, 4, &[(322, 4, u32::MAX), (323, 4, u32::MAX), (324, 4, 8), (325, 4, 8)]), 16, ""),
+        ("strips.tiff", many_strips(), 16, "its tag 279 has 7000000 values, too many for 4×4 pixels"),
         (
             "exif.webp",
             webp(&[(b"VP8X", 10, &[&[8][..], &canvas[1..]].concat()), (b"EXIF", u32::MAX, b"II")]),
@@ -205,6 +227,12 @@ fn sparse_files_are_not_read_to_their_end() {
         ("start.jpg", b"\xff\xd8\xff\xe0", 1 << 30, "its first 16777216 bytes do not say how many pixels it has"),
         ("gigabyte.tiff", &shipped("rgb.tiff"), 1 << 30, ""),
         ("start.tiff", b"II*\0", 1 << 30, ""),
+        (
+            "many.tiff",
+            b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0\xff\xff\xff\xff",
+            1 << 30,
+            "its directory has 4294967295 entries",
+        ),
         ("start.ppm", b"P6\n", 1 << 30, ""),
         ("start.webp", b"RIFF\xff\xff\xff\xffWEBP", 1 << 30, "chunks"),
         ("start.gif", b"GIF89a", 1 << 30, ""),
@@ -221,6 +249,25 @@ fn sparse_files_are_not_read_to_their_end() {
         let (reason, peak) = read(&path);
         assert!(reason.contains(words), "{name}: {reason}");
         assert!(peak <= FREE + 16 * 7000, "{name}: {} MB ({reason})", peak >> 20);
+    }
+}
+
+#[test]
+fn large_pictures_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, width, height) in [("24.tiff", 6000_u32, 4000_u32), ("45.tiff", 8200, 5500)] {
+        let path = folder.path().join(name);
+        let start = start_of_16_bits(width, height);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&start).unwrap();
+        let pixels = u64::from(width) * u64::from(height);
+        if let Err(error) = file.set_len(128 + 6 * pixels) {
+            eprintln!("SKIPPED: a sparse {name}, because {} holds none: {error}", folder.path().display());
+            continue;
+        }
+        let (reason, peak) = read(&path);
+        assert_eq!(reason, "", "{name}");
+        assert!(peak <= FREE + 16 * pixels, "{name}: {} MB", peak >> 20);
     }
 }
 

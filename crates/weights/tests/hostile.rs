@@ -237,9 +237,8 @@ fn with_wide_end(mut zip: Vec<u8>) -> Vec<u8> {
     wide.extend(b"PK\x06\x07\0\0\0\0");
     wide.extend((end as u64).to_le_bytes());
     wide.extend(1_u32.to_le_bytes());
-    wide.extend(b"PK\x05\x06");
-    wide.extend([0xff; 16]);
-    wide.extend([0, 0]);
+    // The last one keeps its numbers, which fit: from them a reader may reckon that something stands before the file.
+    wide.extend(&zip[end..]);
     zip.truncate(end);
     zip.extend(wide);
     zip

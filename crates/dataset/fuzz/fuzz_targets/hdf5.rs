@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dataset::{Dataset, Loader, LoaderConfig};
 use dataset_fuzz::{FREE, check_words, folder, within};
 use hdf5::types::VarLenUnicode;
-use hdf5::{Group, H5Type};
+use hdf5::{Group, H5Type, SimpleExtents};
 use layout::Shard;
 use libfuzzer_sys::fuzz_target;
 
@@ -97,17 +97,20 @@ fn of_type<T: H5Type>(
         shape[3] = 3;
     }
     let count = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side)).unwrap_or(usize::MAX);
-    let builder = group.new_dataset::<T>().shape(shape.clone());
     let is_small = count <= 4096;
-    // What is large is only claimed: in chunks that are never written.
-    let builder = if is_small && bytes.is(128) {
-        builder
+    let dataset = if is_small && bytes.is(128) {
+        group.new_dataset::<T>().shape(shape.clone()).create(name)?
     } else {
-        let chunk: Vec<usize> = shape.iter().map(|&side| side.min(bytes.side().max(1)).max(1)).collect();
-        let builder = builder.chunk(chunk);
-        if bytes.is(60) { builder.deflate(1) } else { builder }
+        // What is large is only claimed: in chunks that are never written. It grows to its shape, because the library
+        // multiplies the sides of one that is created.
+        let chunk: Vec<usize> = shape.iter().map(|_| bytes.side().clamp(1, 1 << 20)).collect();
+        let first = SimpleExtents::resizable(vec![1; shape.len()]);
+        let builder = group.new_dataset::<T>().shape(first).chunk(chunk);
+        let builder = if bytes.is(60) { builder.deflate(1) } else { builder };
+        let dataset = builder.create(name)?;
+        dataset.resize(shape)?;
+        dataset
     };
-    let dataset = builder.create(name)?;
     if is_small && bytes.is(200) {
         let values: Vec<T> = (0..count).map(|_| value(bytes.byte())).collect();
         dataset.write_raw(&values)?;

@@ -202,8 +202,11 @@ fn a_cache_of_something_else_is_not_used() {
     let mut of_the_future = fs::read(&path).unwrap();
     let digit = of_the_future.len() - 2;
     of_the_future[digit] = b'7';
-    fs::write(&path, of_the_future).unwrap();
+    fs::write(&path, &of_the_future).unwrap();
     assert_eq!(stale(&path, &listing, &SMALL), "it is of version 7, and this program writes version 2");
+    of_the_future[digit - 1..].copy_from_slice(b"1\n2");
+    fs::write(&path, of_the_future).unwrap();
+    assert!(!stale(&path, &listing, &SMALL).contains('\n'), "a message is one line");
     build_at(&path, &listing, &SMALL);
     current(&path, &listing, &SMALL);
 }

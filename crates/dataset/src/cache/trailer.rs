@@ -66,7 +66,7 @@ fn check_file(file: &File) -> io::Result<std::result::Result<(), String>> {
     let (fields, magic) = rest.split_at(FIELDS);
     if magic != MAGIC {
         return Ok(Err(if magic.starts_with(FAMILY) {
-            let version = String::from_utf8_lossy(&magic[FAMILY.len()..]).trim().to_owned();
+            let version = String::from_utf8_lossy(&magic[FAMILY.len()..]).trim().escape_debug().to_string();
             format!("it is of version {version}, and this program writes version {VERSION}")
         } else {
             "it was never completed, is cut off, or is of a version without a seal".to_owned()

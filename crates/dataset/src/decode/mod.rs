@@ -18,6 +18,7 @@ mod jpeg;
 mod markers;
 mod orientation;
 mod other;
+mod tiff;
 mod webp;
 
 use std::fs::File;

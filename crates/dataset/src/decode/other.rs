@@ -5,8 +5,12 @@ use std::io::{BufRead, Seek, SeekFrom};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{Size, colour, webp};
+use super::{Size, colour, tiff, webp};
 use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE};
+
+/// What a picture is refused with whose decoder wants too much memory.
+const TOO_MUCH: &str = "it would take more than 64 MB and 16 bytes a pixel; save it with 8 or 16 bits a colour, and without \
+                        what else is in it";
 
 /// Decodes all of a picture from a file of `length` bytes into `pixels`; its size, and how it is to be turned, if that is
 /// `wanted`.
@@ -23,10 +27,12 @@ pub(super) fn decode(
     if start.get(4..8) == Some(b"ftyp") {
         return Err("it is an AVIF or HEIF picture, which is not supported; convert it to JPEG, PNG or WebP".to_owned());
     }
-    if webp::is_webp(start) {
+    let (is_webp, is_tiff) = (webp::is_webp(start), tiff::is_tiff(start));
+    if is_webp {
         webp::check(&mut reader, length)?;
-        reader.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
     }
+    let is_streamed = is_tiff && tiff::check(&mut reader, length)?;
+    reader.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
     let mut reader = ImageReader::new(reader).with_guessed_format().map_err(|error| error.to_string())?;
     if reader.format().is_none() {
         return Err("it is no picture of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
@@ -40,8 +46,14 @@ pub(super) fn decode(
     // Decoded as the file has it, then made RGB in its place.
     let decoded = size.count() as usize * usize::from(colours.bytes_per_pixel());
     let room = decoded.max(size.bytes());
-    let most = DECODER + BYTES_PER_PIXEL * size.count();
-    decoder.set_limits(limits(most.saturating_sub(room as u64))).map_err(|error| one_line(&error))?;
+    // TIFF's decoder makes a copy, with all the colours that the file has.
+    let bits = u64::from(decoder.original_color_type().bits_per_pixel());
+    let copy = if is_tiff { size.count() * bits.div_ceil(8) } else { 0 };
+    let most = (DECODER + BYTES_PER_PIXEL * size.count()).checked_sub(room as u64);
+    let most = most.filter(|most| copy <= *most).ok_or(TOO_MUCH)?;
+    // It also compares the length of a strip in the file, although it takes no memory for one that it reads as it comes.
+    let compared = if is_streamed { copy + length } else { 0 };
+    decoder.set_limits(limits(most + compared)).map_err(|error| one_line(&error))?;
     let orientation = if wanted { decoder.orientation().ok() } else { None };
     super::make_room(pixels, room);
     decoder.read_image(&mut pixels[..decoded]).map_err(|error| one_line(&error))?;
@@ -85,8 +97,7 @@ fn to_rgb(colours: ColorType, pixels: &mut Vec<u8>, size: Size) -> Result<(), St
 
 fn one_line(error: &ImageError) -> String {
     if matches!(error, ImageError::Limits(_)) {
-        let most = "it would take more than 64 MB and 16 bytes a pixel";
-        return format!("{most} ({error}); save it with 8 or 16 bits a colour, and without what else is in it");
+        return TOO_MUCH.to_owned();
     }
     error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
