@@ -401,7 +401,7 @@ fn another_batch_goes_on_at_the_same_place() {
     // A cosine over four epochs, the first of which warms up, is at a quarter of its way down after two.
     assert!((rates[90] - 0.05 * (1.0 + (std::f64::consts::PI / 3.0).cos())).abs() < 1e-9, "{}", rates[90]);
     // In the middle of one: 20 steps of 32 are 640 of 1442 samples, and 12 steps of 64 are left.
-    let stopped = run(&faulty, 1, folder.path(), "usr1:0:64", &"--batch 32 --epochs 2 --output middle");
+    let stopped = run(&faulty, 1, folder.path(), "usr1:0:64", "--batch 32 --epochs 2 --output middle");
     assert_eq!(stopped.status, Some(75), "{stopped:?}");
     run(&faulty, 1, folder.path(), "", &format!("{large} middle")).expect_success();
     assert_eq!(epochs(folder.path(), "middle"), [1, 2, 3, 4]);
