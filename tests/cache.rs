@@ -1,12 +1,12 @@
 //! The dataset cache of a job, and what can befall it: nothing half-built is ever used, nobody hangs.
 
 use std::ffi::OsString;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use multi_rank_tests::{Mpirun, Outcome, announced_pid, binary, can_make_nodes};
 use rustix::process::{Signal, geteuid, kill_process};
@@ -89,6 +89,119 @@ fn a_killed_build_leaves_nothing_that_is_trusted() {
     assert_whole(root.path(), 24);
 }
 
+/// Nothing of a build is left, and the next one works.
+fn assert_stopped_clean(outcome: &Outcome, folder: &Path, words: &str, pictures: usize) {
+    assert_eq!(outcome.status, Some(75), "{outcome:?}");
+    let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("stopped by a signal while")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(words), "{outcome:?}");
+    assert!(outcome.error_lines().is_empty(), "{outcome:?}");
+    let left = fs::read_dir(folder.join("pictures/.rust-train")).into_iter().flatten().count();
+    assert_eq!(left, 0, "{outcome:?}");
+    run(2, folder, &format!("cache {FLAGS}")).expect_success();
+    assert_whole(folder, pictures);
+}
+
+#[test]
+fn a_signal_ends_a_build_within_seconds_and_leaves_nothing() {
+    for (ranks, who, signal) in [(1, 0, Signal::TERM), (2, 0, Signal::USR2), (2, 1, Signal::INT), (3, 2, Signal::USR1)]
+    {
+        // Each takes less than a second, all of them many.
+        let root = pictures(1500, 20);
+        let mut job = launcher(ranks, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
+        let stderr = job.wait_until(|stderr| stderr.contains("building the dataset cache"));
+        let start = Instant::now();
+        kill_process(announced_pid(who, &stderr).unwrap(), signal).unwrap();
+        let outcome = job.wait();
+        assert!(start.elapsed() < Duration::from_secs(5), "{signal:?} to rank {who} of {ranks}: {outcome:?}");
+        assert_stopped_clean(&outcome, root.path(), "building the dataset cache; nothing is half-built", 44);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_listing_within_seconds() {
+    let root = pictures(8, 2);
+    let list = |split: &str, lines: usize| {
+        let text: String = (0..lines).map(|line| format!("../{0}.png\t{0}\n", ["ant", "bee"][line % 2])).collect();
+        fs::remove_dir_all(root.path().join("pictures").join(split)).unwrap();
+        fs::write(root.path().join("pictures").join(format!("{split}.tsv")), text).unwrap();
+    };
+    list("train", 300_000);
+    list("val", 2);
+    for who in [0, 1] {
+        let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
+        let stderr = job.wait_until(|stderr| announced_pid(1, stderr).is_some());
+        let start = Instant::now();
+        kill_process(announced_pid(who, &stderr).unwrap(), Signal::TERM).unwrap();
+        let outcome = job.wait();
+        assert!(start.elapsed() < Duration::from_secs(5), "{outcome:?}");
+        assert_eq!(outcome.status, Some(75), "{outcome:?}");
+        assert!(outcome.stderr.contains("stopped by a signal while listing the pictures"), "{outcome:?}");
+        assert!(!root.path().join(CACHE).exists() && !root.path().join("out").exists());
+    }
+}
+
+/// Holds the cache's lock as another job would.
+fn another_job(folder: &Path) -> File {
+    let lock = folder.join(CACHE).with_file_name(".pixels-16-bilinear-as-stored.h5.lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let file = File::create(&lock).unwrap();
+    file.lock().unwrap();
+    fs::write(&lock, "process 7 on n9").unwrap();
+    file
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_another_job() {
+    for who in [0, 1] {
+        let root = pictures(8, 20);
+        let other = another_job(root.path());
+        let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
+        let stderr = job.wait_until(|stderr| stderr.contains("waiting for another job (process 7 on n9)"));
+        let start = Instant::now();
+        kill_process(announced_pid(who, &stderr).unwrap(), Signal::TERM).unwrap();
+        let outcome = job.wait();
+        assert!(start.elapsed() < Duration::from_secs(5), "{outcome:?}");
+        drop(other);
+        fs::remove_file(root.path().join(CACHE).with_file_name(".pixels-16-bilinear-as-stored.h5.lock")).unwrap();
+        assert_stopped_clean(&outcome, root.path(), "waiting for another job that builds the dataset cache", 44);
+    }
+}
+
+#[test]
+fn another_job_is_waited_for_as_long_as_it_gets_on() {
+    let root = pictures(8, 20);
+    let other = another_job(root.path());
+    let part = root.path().join(CACHE).with_file_name(".pixels-16-bilinear-as-stored.h5.abc.part");
+    let (start, flags) = (Instant::now(), format!("{TRAIN} --timeout 3"));
+    let mut job = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
+    job.wait_until(|stderr| announced_pid(1, stderr).is_some());
+    while start.elapsed() < Duration::from_secs(9) {
+        fs::write(&part, format!("{:?}", start.elapsed())).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let outcome = job.wait();
+    assert!((11..20).contains(&start.elapsed().as_secs()), "{outcome:?}");
+    assert_eq!((outcome.status, outcome.error_lines().len()), (Some(1), 1), "{outcome:?}");
+    let words = "another job (process 7 on n9) has been building it, and has not got on for";
+    assert!(outcome.error_lines()[0].contains(words), "{outcome:?}");
+    drop(other);
+}
+
+#[test]
+fn a_share_that_takes_longer_than_the_timeout_is_waited_for() {
+    // The first rank's pictures are large, the second's small.
+    let root = pictures(1500, 16);
+    let small = root.path().join("small.png");
+    image::RgbImage::from_pixel(8, 8, image::Rgb([9, 9, 9])).save(&small).unwrap();
+    for number in 0..16 {
+        fs::copy(&small, root.path().join(format!("pictures/train/bee/{number:03}.png"))).unwrap();
+    }
+    let outcome = run(2, root.path(), &format!("cache {FLAGS} --timeout 2"));
+    outcome.expect_success();
+    assert!(outcome.elapsed > Duration::from_secs(4), "the build must take longer than the time-out: {outcome:?}");
+    assert_whole(root.path(), 36);
+}
+
 #[test]
 fn two_jobs_at_once_build_it_once() {
     let root = slow_pictures();
@@ -133,7 +246,7 @@ fn a_damaged_cache_is_found_and_said() {
     let whole = fs::read(&cache).unwrap();
     // The pixels of a bee: one of them changes.
     let place = whole.windows(48).position(|bytes| bytes == [200, 90, 30].repeat(16)).unwrap() as u64;
-    fs::File::options().write(true).open(&cache).unwrap().write_all_at(&[7], place + 5).unwrap();
+    File::options().write(true).open(&cache).unwrap().write_all_at(&[7], place + 5).unwrap();
     let train = run(2, root.path(), TRAIN);
     assert_eq!(train.status, Some(1), "{train:?}");
     assert!(train.stderr.contains("do not match their checksum"), "{train:?}");

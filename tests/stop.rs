@@ -71,6 +71,29 @@ fn a_killed_trainer_ends_the_job() {
 }
 
 #[test]
+fn ranks_that_take_no_part_in_a_measurement_wait_for_it_and_hear_signals() {
+    let folder = tempfile::tempdir().unwrap();
+    let launcher = Mpirun::new(2).directory(folder.path());
+    let measured = launcher.run(&binary("rust-train"), ["bench", "--window", "2", "--windows", "2", "--timeout", "2"]);
+    measured.expect_success();
+
+    for who in [0, 1] {
+        let output = format!("bench-{who}");
+        let flags = ["bench", "--window", "100", "--output", &output];
+        let mut job = launcher.start(&binary("rust-train"), flags);
+        let stderr = job.wait_until(|stderr| announced_pid(1, stderr).is_some());
+        std::thread::sleep(Duration::from_secs(3));
+        let start = std::time::Instant::now();
+        kill_process(announced_pid(who, &stderr).expect("every rank announces its process"), Signal::TERM).unwrap();
+        let outcome = job.wait();
+        assert!(start.elapsed() < Duration::from_secs(5), "{outcome:?}");
+        assert_eq!(outcome.status, Some(75), "{outcome:?}");
+        assert!(outcome.stderr.contains("stopped by a signal while measuring; no results are written"), "{outcome:?}");
+        assert!(!folder.path().join(output).join("scaling.json").exists());
+    }
+}
+
+#[test]
 fn a_signal_to_one_rank_stops_all_in_good_order() {
     let folder = tempfile::tempdir().unwrap();
     for (who, signal) in [(1, Signal::TERM), (0, Signal::USR1), (1, Signal::INT)] {

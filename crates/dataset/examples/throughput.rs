@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use dataset::{
     Augmentation, Contents, Crop, Dataset, Decoder, Decoding, Listing, Loader, LoaderConfig, OnBadImage, Spec, cache,
-    normalize,
+    normalize, unwatched,
 };
 use layout::Shard;
 
@@ -51,7 +51,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     } else {
         let spec = Spec { contents: contents(source, resize), decoding: Decoding::default() };
         let path = temporary.path().join("cache.h5");
-        cache::build(&listing, &spec, &path, OnBadImage::Fail, &|_| {})?;
+        cache::build(&listing, &spec, &path, OnBadImage::Fail, &unwatched)?;
         match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
             cache::Found::Current(dataset) => *dataset,
             other => return Err(format!("{other:?}").into()),
@@ -105,7 +105,7 @@ fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usi
                 scope.spawn(move || {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
                     let share = cache::Share::open(draft.temporary(), &listing.root)?;
-                    pool.install(|| share.write(Shard::new(rank, builders), OnBadImage::Fail, &|_| {}))
+                    pool.install(|| share.write(Shard::new(rank, builders), OnBadImage::Fail, &unwatched))
                 })
             })
             .collect();

@@ -38,6 +38,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its watch broke the work off. Nothing half-done is left.
+    #[error("interrupted")]
+    Interrupted,
     /// HDF5 refused.
     #[error("{path}: HDF5 refused", path = path.display())]
     Hdf5 {

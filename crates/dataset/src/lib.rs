@@ -28,6 +28,7 @@ mod render;
 mod resize;
 mod scan;
 mod summary;
+mod watch;
 
 pub use augment::{Augmentation, ColorJitter, Crop, Mix, Mixed, Policy};
 pub use cache::{BadPicture, Contents, OnBadImage, Spec};
@@ -40,3 +41,4 @@ pub use order::Sampling;
 pub use resize::{Resample, Window};
 pub use scan::{Listing, Sample, Split, is_picture, read_classes};
 pub use summary::{class_counts, class_weights};
+pub use watch::{Watch, unwatched};

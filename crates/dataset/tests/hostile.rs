@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dataset::{Contents, Decoder, Decoding, Listing, OnBadImage, Spec, cache};
+use dataset::{Contents, Decoder, Decoding, Listing, OnBadImage, Spec, cache, unwatched};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -123,7 +123,7 @@ fn small_cache(contents: Contents) -> (tempfile::TempDir, Listing, Spec, PathBuf
     let listing = Listing::scan(root.path(), None).unwrap();
     let spec = Spec { contents, decoding: Decoding::default() };
     let path = root.path().join("cache.h5");
-    cache::build(&listing, &spec, &path, OnBadImage::Fail, &|_| {}).unwrap();
+    cache::build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
     let bytes = fs::read(&path).unwrap();
     (root, listing, spec, path, bytes)
 }
@@ -145,7 +145,7 @@ fn damaged_caches() {
                 fs::write(&path, &bytes).unwrap();
                 // Whatever these say, they say it: nothing panics, and a wrong picture is never right.
                 let _ = cache::explain(&path, &listing, &spec);
-                let verified = cache::verify(&path, &|_| {}).unwrap();
+                let verified = cache::verify(&path, &unwatched).unwrap();
                 let opened = cache::open(&path, &spec.fingerprint(&listing), spec.decoding).unwrap();
                 prop_assert_eq!(bytes == whole, verified.damaged.is_empty());
                 if let cache::Found::Current(dataset) = opened {

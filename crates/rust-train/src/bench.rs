@@ -17,7 +17,7 @@ use world::{Signals, World};
 
 use crate::agreement::{Agreement, Pass};
 use crate::cli::BenchArgs;
-use crate::failure::{Ending, agree, to_failure, usage};
+use crate::failure::{Ending, agree, interrupted, to_failure, usage};
 use crate::loss::Criterion;
 use crate::model::Normalize;
 use crate::output::print;
@@ -246,8 +246,10 @@ impl Runner<'_> {
             let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
             let step = self.stepper.step(&pictures, &loss, self.step, self.rate, &mut self.agreement)?;
             self.step += 1;
+            // Ranks that take no part wait; what they hear of signals, the next step's agreement reads.
+            let _ = world::report(self.step as u64, 0, "steps");
             match step.agreed {
-                agreed if agreed.stop.is_some() => bail!("stopped before everything was measured"),
+                agreed if agreed.stop.is_some() => return Err(interrupted("measuring; no results are written")),
                 agreed if agreed.pass == Pass::OutOfMemory => {
                     bail!("out of memory: --accumulate computes in smaller parts")
                 }

@@ -92,7 +92,7 @@ pub struct CacheArgs {
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub model: String,
 
-    /// Longest wait for another rank, or for another job that builds the same cache, in seconds
+    /// Longest wait for another rank, or another job that builds the same cache, that makes no progress, in seconds
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
     pub timeout: f64,
 }
@@ -115,7 +115,7 @@ pub struct FetchArgs {
     #[command(flatten)]
     pub store: StoreArgs,
 
-    /// Longest wait for another rank before the job gives up, in seconds
+    /// Longest wait for another rank that makes no progress before the job gives up, in seconds
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
     pub timeout: f64,
 }
@@ -265,7 +265,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub loader_threads: Option<usize>,
 
-    /// Longest wait for another rank before the job gives up, in seconds
+    /// Longest wait for another rank that makes no progress before the job gives up, in seconds
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
     pub timeout: f64,
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use world::{Failure, World};
 
 use crate::cache;
-use crate::failure::{agree, to_failure, usage};
+use crate::failure::{agree, name_interruption, to_failure, usage};
 use crate::pictures::{Pictures, Source};
 
 /// What is known of the data as soon as they are listed: before a cache is built.
@@ -100,5 +100,11 @@ fn uncached(world: &World, pictures: &Pictures, root: &Path) -> anyhow::Result<D
 /// Lists the pictures below `root`.
 pub(crate) fn list(pictures: &Pictures, root: &Path) -> anyhow::Result<Listing> {
     let classes = pictures.classes.as_deref().map(read_classes).transpose()?;
-    Ok(Listing::scan(root, classes.as_deref())?)
+    scan(root, classes.as_deref())
+}
+
+/// Lists the pictures below `root`, and tells whoever waits how far it is.
+pub(crate) fn scan(root: &Path, classes: Option<&[String]>) -> anyhow::Result<Listing> {
+    let listing = Listing::scan_watched(root, classes, &|done| world::report(done as u64, 0, "files"));
+    name_interruption("listing the pictures", listing)
 }

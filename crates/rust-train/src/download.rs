@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,8 +87,9 @@ pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> any
         world.from_rank_zero(&format!("downloading {}", request.source), || {
             let progress = Progress::new(world, &request.source.file_name(), "bytes", 0);
             let fetched = store.fetch(request, &|fetched| {
-                progress.update_of(fetched.bytes, fetched.total.unwrap_or(0), || "bytes".to_owned());
-                ControlFlow::Continue(())
+                let total = fetched.total.unwrap_or(0);
+                progress.update_of(fetched.bytes, total, || "bytes".to_owned());
+                world::report(fetched.bytes, total, "bytes")
             });
             progress.finish();
             fetched.map(|_| Vec::new()).map_err(|error| to_failure(&error.into()))

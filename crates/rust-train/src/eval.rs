@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use dataset::Listing;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -11,11 +10,11 @@ use world::World;
 
 use crate::cli::EvalArgs;
 use crate::evaluate::{Scores, Tally, text};
-use crate::failure::{agree, usage};
+use crate::failure::{agree, agree_after, go_on, usage};
 use crate::files::write_whole;
 use crate::inference::{Predictor, list, one_rank};
 use crate::output::print;
-use crate::results;
+use crate::{data, results};
 
 /// The pictures and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,10 +33,12 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let pictures: Pictures = list(world, || scan(&args.data))?;
     agree(world, same_classes(&pictures, &predictor, args))?;
     let own = Shard::new(world.rank(), world.size()).of(0..pictures.files.len());
-    let mut index = own.start;
+    let (first, all) = (own.start, own.len());
+    let mut index = first;
     let mut tally = Tally::default();
     let mut lines = Vec::new();
     let evaluated = pictures.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
+        go_on("evaluating", index - first, all, "pictures")?;
         let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
         let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
         let logits = predictor.logits(&files)?;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         }
         Ok(())
     });
-    agree(world, evaluated)?;
+    agree_after(world, "evaluating", evaluated)?;
     let tally = tally.gather(world.control())?;
     if let Some(path) = &args.logits {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
@@ -79,7 +80,7 @@ fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tal
 
 /// The pictures of `data/val`.
 fn scan(data: &Path) -> anyhow::Result<Pictures> {
-    let listing = Listing::scan(data, None)?;
+    let listing = data::scan(data, None)?;
     if listing.val.is_empty() {
         return Err(usage(format!("--data {}: has no pictures to evaluate on: DIR/val/<class>/*", data.display())));
     }

@@ -1,5 +1,7 @@
 //! How errors leave the program: what all ranks know ends in good order, what one rank knows ends the job at once.
 
+use std::ops::ControlFlow;
+
 use anyhow::Error;
 use world::{Failure, World};
 
@@ -16,6 +18,48 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Exit status of a job that was asked to stop and can be started again: EX_TEMPFAIL of sysexits.h, try again later.
+pub(crate) const STOPPED: u8 = 75;
+
+/// Work that ended because somebody asked this rank to stop, or another that waited for it.
+#[derive(Debug)]
+pub(crate) struct Interrupted(String);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stopped by a signal while {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Work that was asked to stop. `doing` ends "stopped by a signal while …".
+pub(crate) fn interrupted(doing: impl std::fmt::Display) -> Error {
+    Error::new(Interrupted(doing.to_string()))
+}
+
+/// How long work went; where it was asked to stop, in one line that says while `doing` what.
+pub(crate) fn name_interruption<T>(
+    doing: impl std::fmt::Display,
+    result: Result<T, impl Into<Error>>,
+) -> anyhow::Result<T> {
+    result.map_err(Into::into).map_err(|error| if is_interruption(&error) { interrupted(doing) } else { error })
+}
+
+/// Says that `doing` gets on, for whoever waits, and ends it where somebody asked for that.
+pub(crate) fn go_on(doing: &str, done: usize, total: usize, unit: &str) -> anyhow::Result<()> {
+    match world::report(done as u64, total as u64, unit) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(interrupted(doing)),
+    }
+}
+
+fn is_interruption(error: &Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(dataset::Error::Interrupted)))
+}
 
 /// An error that says what the user has to change.
 pub(crate) fn usage(message: impl std::fmt::Display) -> Error {
@@ -35,7 +79,7 @@ impl Ending {
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Complete => 0,
-            Self::Stopped(_) => 75, // EX_TEMPFAIL of sysexits.h: try again later
+            Self::Stopped(_) => STOPPED,
         }
     }
 }
@@ -65,18 +109,35 @@ pub(crate) fn to_failure(error: &Error) -> Failure {
             || cause.downcast_ref::<report::Error>().is_some_and(report::Error::is_bad_input)
             || cause.is::<onnx::Error>()
     });
-    Failure { message: format!("{error:#}"), exit_code: if is_bad_input { 2 } else { 1 } }
+    let exit_code = match (is_interruption(error), is_bad_input) {
+        (true, _) => STOPPED,
+        (false, true) => 2,
+        (false, false) => 1,
+    };
+    Failure { message: format!("{error:#}"), exit_code }
 }
 
 /// Turns a fallible step of this rank into one that all ranks pass or fail together. Collective.
 pub(crate) fn agree<T>(world: &World, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    agree_by(result, |result| world.agree(result))
+}
+
+/// As [`agree`], after work that takes some ranks longer than others: `doing`, for whoever waits.
+pub(crate) fn agree_after<T>(world: &World, doing: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    agree_by(result, |result| world.agree_after(doing, result))
+}
+
+fn agree_by<T>(
+    result: anyhow::Result<T>,
+    agree: impl FnOnce(Result<T, Failure>) -> world::Result<T>,
+) -> anyhow::Result<T> {
     // Ranks that have lost each other cannot agree; ranks that have agreed need not do so again.
     if let Err(error) = &result
         && error.is::<world::Error>()
     {
         return result;
     }
-    Ok(world.agree(result.map_err(|error| to_failure(&error)))?)
+    Ok(agree(result.map_err(|error| to_failure(&error)))?)
 }
 
 /// What the result of a run means for this rank.
@@ -86,7 +147,10 @@ pub(crate) fn settle(world: &World, result: anyhow::Result<Ending>) -> Outcome {
         Err(error) => error,
     };
     if let Some(world::Error::Agreed(verdict)) = error.downcast_ref() {
-        return Outcome::Agreed { message: verdict.to_string(), exit_code: verdict.failure.exit_code };
+        let exit_code = verdict.failure.exit_code;
+        // Whichever rank came first to know of a signal, it is the job that was asked to stop.
+        let message = if exit_code == STOPPED { verdict.failure.message.clone() } else { verdict.to_string() };
+        return Outcome::Agreed { message, exit_code };
     }
     let Failure { message, exit_code } = to_failure(&error);
     if world.size() == 1 { Outcome::Agreed { message, exit_code } } else { Outcome::Alone { message, exit_code } }
@@ -104,5 +168,15 @@ mod tests {
         let error = Error::new(dataset::Error::Input("no class".to_owned()));
         assert_eq!(to_failure(&error).exit_code, 2);
         assert_eq!(to_failure(&anyhow::anyhow!("disk full")).exit_code, 1);
+    }
+
+    #[test]
+    fn work_that_was_stopped_says_so_in_one_line() {
+        let listed = Err::<(), _>(dataset::Error::Interrupted).context("reading");
+        let error = name_interruption("listing the pictures", listed).unwrap_err();
+        let message = "stopped by a signal while listing the pictures".to_owned();
+        assert_eq!(to_failure(&error), Failure { message, exit_code: STOPPED });
+        let other = name_interruption("listing the pictures", Err::<(), _>(usage("no such folder"))).unwrap_err();
+        assert_eq!(to_failure(&other), Failure::usage("no such folder"));
     }
 }

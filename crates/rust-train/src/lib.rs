@@ -59,7 +59,8 @@ mod weights;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use world::{Launcher, World, WorldConfig};
+use anyhow::Context;
+use world::{Launcher, Signals, World, WorldConfig};
 
 pub use trainable::{Build, Model, Module, OwnModel, Setting};
 
@@ -123,12 +124,16 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     };
     logging::init(&world);
     cores::limit_shared_threads(&world);
-    let result = run(&cli, &arguments, &world, own.as_ref());
+    // Before anything that takes long: from here on a signal ends what is under way in good order.
+    let signals = Signals::install().map(drop).context("installing signal handlers");
+    let result = failure::agree(&world, signals).and_then(|()| run(&cli, &arguments, &world, own.as_ref()));
     match failure::settle(&world, result) {
         Outcome::Done(ending) => world.finalize(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
             if world.rank() == 0 {
-                eprintln!("error: {message}");
+                // What was asked to stop has not failed.
+                let kind = if exit_code == failure::STOPPED { "" } else { "error: " };
+                eprintln!("{kind}{message}");
             }
             world.finalize(exit_code)
         }

@@ -9,7 +9,7 @@ use world::World;
 
 use crate::cli::PredictArgs;
 use crate::evaluate::text;
-use crate::failure::usage;
+use crate::failure::{go_on, usage};
 use crate::inference::{Predictor, list, one_rank};
 use crate::output::print;
 
@@ -38,7 +38,8 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     }
     let files: Vec<_> = list(world, || files(&args.images))?;
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
-    for batch in files.chunks(predictor.batch) {
+    for (index, batch) in files.chunks(predictor.batch).enumerate() {
+        go_on("predicting", index * predictor.batch, files.len(), "pictures")?;
         let logits = predictor.logits(batch)?;
         let mut text = String::new();
         for prediction in predictions(&logits, batch, &predictor.classes, args.top)? {
@@ -64,6 +65,7 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<OsString>> {
         let before = files.len();
         for entry in walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true) {
             let entry = entry.map_err(|error| unreadable(&error))?;
+            go_on("listing the pictures", files.len(), 0, "files")?;
             if entry.file_type().is_file() && dataset::is_picture(entry.path()) {
                 files.push(entry.into_path().into());
             }

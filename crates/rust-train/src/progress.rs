@@ -1,6 +1,7 @@
 //! Progress of long work on rank 0: a bar where a person watches, a line now and then where a log file does.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,11 @@ pub(crate) fn left_words(seconds: f64) -> String {
 
 /// Shows how far a long piece of work is. Silent on all ranks but rank 0.
 #[derive(Debug)]
-pub(crate) struct Progress(Kind);
+pub(crate) struct Progress {
+    kind: Kind,
+    units: &'static str,
+    total: u64,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -78,28 +83,20 @@ enum Kind {
 impl Progress {
     /// Begins `what`, which has `total` `units` ("pictures").
     pub(crate) fn new(world: &World, what: &str, units: &'static str, total: u64) -> Self {
-        if world.rank() != 0 {
-            return Self(Kind::Silent);
-        }
-        Self(match terminal::draw_target() {
-            Some(target) => {
-                let bar = ProgressBar::with_draw_target(Some(total), target);
-                let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {units} {{msg}} {{eta}} left");
-                if let Ok(style) = ProgressStyle::with_template(&template) {
-                    bar.set_style(style);
-                }
-                Kind::Bar(bar.with_prefix(what.to_owned()))
-            }
-            None => {
-                let what = what.to_owned();
-                Kind::Lines { what, total, start: Instant::now(), next: Mutex::new(LINE_INTERVAL) }
-            }
-        })
+        let kind = if world.rank() == 0 { Kind::of_rank_zero(what, units, total) } else { Kind::Silent };
+        Self { kind, units, total }
+    }
+
+    /// As [`update`](Self::update), and as word to whoever waits for this rank that it gets on. Breaks off where somebody
+    /// asked for that.
+    pub(crate) fn watch(&self, done: u64, detail: impl FnOnce() -> String) -> ControlFlow<()> {
+        self.update(done, detail);
+        world::report(done, self.total, self.units)
     }
 
     /// `done` of all are done. `detail` is asked for only when it is shown.
     pub(crate) fn update(&self, done: u64, detail: impl FnOnce() -> String) {
-        match &self.0 {
+        match &self.kind {
             Kind::Silent => {}
             Kind::Bar(bar) => {
                 bar.set_message(detail());
@@ -124,7 +121,7 @@ impl Progress {
 
     /// `done` of `total` are done, where the total becomes known only on the way; 0 where it is not.
     pub(crate) fn update_of(&self, done: u64, total: u64, detail: impl FnOnce() -> String) {
-        if let Kind::Bar(bar) = &self.0 {
+        if let Kind::Bar(bar) = &self.kind {
             bar.set_length(total);
         }
         self.update(done, detail);
@@ -132,8 +129,27 @@ impl Progress {
 
     /// The work is over: the bar goes.
     pub(crate) fn finish(self) {
-        if let Kind::Bar(bar) = self.0 {
+        if let Kind::Bar(bar) = self.kind {
             bar.finish_and_clear();
+        }
+    }
+}
+
+impl Kind {
+    fn of_rank_zero(what: &str, units: &str, total: u64) -> Self {
+        match terminal::draw_target() {
+            Some(target) => {
+                let bar = ProgressBar::with_draw_target(Some(total), target);
+                let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {units} {{msg}} {{eta}} left");
+                if let Ok(style) = ProgressStyle::with_template(&template) {
+                    bar.set_style(style);
+                }
+                Kind::Bar(bar.with_prefix(what.to_owned()))
+            }
+            None => {
+                let what = what.to_owned();
+                Kind::Lines { what, total, start: Instant::now(), next: Mutex::new(LINE_INTERVAL) }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! on whatever thread; what stops saying it is what stands still.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,12 @@ use crate::watchdog::lock;
 /// The channels of this process on which somebody may wait for it.
 static CHANNELS: Mutex<Vec<Weak<Mutex<RollCall>>>> = Mutex::new(Vec::new());
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// When the next word is due, in milliseconds since `START`.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// When the next word is due, and the next look for those of others, in milliseconds since `START`.
+static NEXT_WORD: AtomicU64 = AtomicU64::new(0);
+static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 /// The longest time between two words, in milliseconds.
 static PERIOD: AtomicU64 = AtomicU64::new(LONGEST_PERIOD);
 const LONGEST_PERIOD: u64 = 1000;
-/// Another rank was asked to stop.
-static HEARD_STOP: AtomicBool = AtomicBool::new(false);
 
 /// From here on `roll_call` is told what this rank [`report`]s. Words come several times in a `timeout`.
 pub(crate) fn listen(roll_call: &Arc<Mutex<RollCall>>, timeout: Duration) {
@@ -44,29 +43,35 @@ pub(crate) fn period() -> Duration {
 ///
 /// Gives [`ControlFlow::Break`] where the work should stop, because this rank or one that waits was asked to.
 pub fn report(done: u64, total: u64, unit: &str) -> ControlFlow<()> {
-    let now = START.elapsed().as_millis() as u64;
-    let next = NEXT.load(Ordering::Relaxed);
-    let due = now >= next;
-    let then = now + period().as_millis() as u64;
-    if due && NEXT.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-        let channels: Vec<_> = lock(&CHANNELS).iter().filter_map(Weak::upgrade).collect();
-        for channel in channels {
-            // Where this rank is in a collective, nobody waits for its work.
-            if let Ok(mut roll_call) = channel.try_lock() {
-                roll_call.say(done, total, unit);
-            }
-        }
+    if is_due(&NEXT_WORD) {
+        on_each_channel(|roll_call| roll_call.say(done, total, unit));
     }
     if asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// Whether somebody has asked this rank to stop, by TERM, INT, USR1 or USR2, or another rank that has said so while it
-/// waited. For long work on any thread; where the ranks decide together they agree on it themselves.
-pub fn asked_to_stop() -> bool {
-    HEARD_STOP.load(Ordering::Relaxed) || signals::asked_to_stop()
+/// Whether a period has passed; then the next begins.
+fn is_due(next: &AtomicU64) -> bool {
+    let now = START.elapsed().as_millis() as u64;
+    let due = next.load(Ordering::Relaxed);
+    let then = now + period().as_millis() as u64;
+    now >= due && next.compare_exchange(due, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-/// Another rank has said that it was asked to stop.
-pub(crate) fn hear_stop() {
-    HEARD_STOP.store(true, Ordering::Relaxed);
+fn on_each_channel(mut act: impl FnMut(&mut RollCall)) {
+    let channels: Vec<_> = lock(&CHANNELS).iter().filter_map(Weak::upgrade).collect();
+    for channel in channels {
+        // Where this rank is in a collective, nobody waits for its work, and that listens itself.
+        if let Ok(mut roll_call) = channel.try_lock() {
+            act(&mut roll_call);
+        }
+    }
+}
+
+/// Whether somebody has asked this rank to stop, by TERM, INT, USR1 or USR2, or another rank that has said so while it
+/// waited. Cheap, for long work on any thread; where the ranks decide together they agree on it themselves.
+pub fn asked_to_stop() -> bool {
+    if is_due(&NEXT_LOOK) {
+        on_each_channel(RollCall::listen);
+    }
+    signals::asked_to_stop()
 }

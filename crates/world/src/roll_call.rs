@@ -18,8 +18,8 @@ use mpi::topology::SimpleCommunicator;
 use crate::call::{Call, Code};
 use crate::channel::check;
 use crate::error::{Error, Result};
-use crate::progress;
 use crate::wait::{Patience, wait};
+use crate::{progress, signals};
 
 const MEETING_TAG: c_int = 1;
 const GOSSIP_TAG: c_int = 2;
@@ -283,7 +283,7 @@ impl RollCall {
                 }
                 if told.is_asked_to_stop > known.is_asked_to_stop {
                     known.is_asked_to_stop = told.is_asked_to_stop;
-                    progress::hear_stop();
+                    signals::arrived_elsewhere();
                     news = true;
                 }
                 if told.word.number > known.word.number {

@@ -28,13 +28,22 @@ const SIGNALS: [(i32, Signal); 4] =
 
 /// The flags of this process, once they are set by signals.
 static INSTALLED: Mutex<Option<Signals>> = Mutex::new(None);
-/// Some signal has arrived.
+/// Some signal has arrived, here or at a rank that has said so.
 static ASKED_TO_STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// TERM has arrived: whoever launched the job may end it within a second.
 static ASKED_TO_END: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 pub(crate) fn asked_to_stop() -> bool {
     ASKED_TO_STOP.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+/// Another rank has said that it was asked to stop: counts as USR1 to this one.
+pub(crate) fn arrived_elsewhere() {
+    ASKED_TO_STOP.get_or_init(Arc::default).store(true, Ordering::Relaxed);
+    if let Some(signals) = &*lock(&INSTALLED) {
+        let early = signals.flags.iter().filter(|(signal, _)| *signal == Signal::User1);
+        early.for_each(|(_, flag)| flag.store(true, Ordering::Relaxed));
+    }
 }
 
 pub(crate) fn asked_to_end() -> bool {
@@ -76,7 +85,8 @@ impl Signals {
         Ok(installed.insert(Self { flags }).clone())
     }
 
-    /// Whether `signal` has arrived on this rank since the start.
+    /// Whether `signal` has arrived on this rank since the start. Of a rank that waited while this one worked, any has
+    /// arrived here as [`Signal::User1`].
     pub fn arrived(&self, signal: Signal) -> bool {
         self.flags.iter().any(|(known, flag)| *known == signal && flag.load(Ordering::Relaxed))
     }

@@ -5,13 +5,12 @@
 //! - an error: the temporary file is removed when the draft is dropped;
 //! - the process is killed: the temporary file stays, and the next build of this cache removes it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use layout::Shard;
 use rayon::prelude::*;
@@ -23,10 +22,13 @@ use crate::decode::Source;
 use crate::images::{Checksum, checksum};
 use crate::limits::READ_AT_ONCE;
 use crate::scan::Sample;
-use crate::{Decoder, Decoding, Error, Listing, Result, Split};
+use crate::watch::Counter;
+use crate::{Decoder, Decoding, Error, Listing, Result, Split, Watch};
 
 /// Bytes that a thread gathers before it writes them in one call.
 const BYTES_PER_WRITE: u64 = 8 << 20;
+/// A block may take long to fill: the file's time of change says all this while that somebody is at it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// A temporary file to which nobody has written for so long was left by a build that was killed.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -90,19 +92,27 @@ fn temporary_prefix(path: &Path) -> String {
     format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
+/// The temporary files of builds of the cache at `path`: of those that run, and of those that were killed.
+pub(super) fn temporaries(path: &Path) -> Vec<DirEntry> {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return Vec::new() };
+    let prefix = temporary_prefix(path);
+    let is_one = |entry: &DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX)
+    };
+    entries.flatten().filter(is_one).collect()
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Removes what builds of this cache left that were killed. A build that runs writes all the time.
 fn remove_abandoned(path: &Path) {
-    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
-    let prefix = temporary_prefix(path);
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for entry in temporaries(path) {
         let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
         let age = written.and_then(|time| time.elapsed().ok()).unwrap_or_default();
-        if name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX) && age >= ABANDONED {
+        if age >= ABANDONED {
             log::info!("{}: removing what a build left that was killed", entry.path().display());
             let _ = fs::remove_file(entry.path()); // it only takes up space
         }
@@ -171,18 +181,19 @@ impl Share {
         self.parts.iter().map(|part| shard.of(0..part.samples.len()).len()).sum()
     }
 
-    /// Writes the pictures of `shard`, on the current rayon pool, and brings them to the disk. `progress` is called with
-    /// the number of this share's pictures done. Gives the pictures that cannot be decoded, if those are skipped.
+    /// Writes the pictures of `shard`, on the current rayon pool, and brings them to the disk. `watch` is called for each
+    /// with the number of this share's pictures done. Gives the pictures that cannot be decoded, if those are skipped.
     ///
     /// # Errors
-    /// A picture that cannot be decoded or has changed since it was listed, or a file that cannot be written.
-    pub fn write(
-        &self,
-        shard: Shard,
-        on_bad: OnBadImage,
-        progress: &(dyn Fn(usize) + Sync),
-    ) -> Result<Vec<BadPicture>> {
-        let done = AtomicUsize::new(0);
+    /// A picture that cannot be decoded or has changed since it was listed, or a file that cannot be written;
+    /// [`Error::Interrupted`].
+    pub fn write(&self, shard: Shard, on_bad: OnBadImage, watch: &Watch<'_>) -> Result<Vec<BadPicture>> {
+        let touched = Mutex::new(Instant::now());
+        let watch = |done: usize| {
+            self.touch(&touched);
+            watch(done)
+        };
+        let counter = Counter::new(&watch);
         let bad = Mutex::new(Vec::new());
         let blocks: Vec<_> = self
             .parts
@@ -192,10 +203,8 @@ impl Share {
         blocks.into_par_iter().try_for_each_init(
             || Writer::new(self),
             |writer, (part, block)| {
-                let pictures = block.len();
-                let skipped = writer.write(part, block, on_bad)?;
+                let skipped = writer.write(part, block, on_bad, &counter)?;
                 bad.lock().expect("no thread panics while it holds this").extend(skipped);
-                progress(done.fetch_add(pictures, Ordering::Relaxed) + pictures);
                 Ok::<_, Error>(())
             },
         )?;
@@ -203,6 +212,15 @@ impl Share {
         let mut bad = bad.into_inner().expect("all threads have ended");
         bad.sort_unstable_by_key(|picture: &BadPicture| (picture.split.name(), picture.index));
         Ok(bad)
+    }
+
+    /// Shows other jobs, now and then, that the file is being worked on.
+    fn touch(&self, touched: &Mutex<Instant>) {
+        let Ok(mut touched) = touched.try_lock() else { return };
+        if touched.elapsed() >= SIGN_OF_LIFE {
+            *touched = Instant::now();
+            let _ = self.file.set_modified(SystemTime::now()); // blocks that are written show it, too
+        }
     }
 }
 
@@ -234,7 +252,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the pictures of a block and their checksums.
-    fn write(&mut self, part: &Part, block: Range<usize>, on_bad: OnBadImage) -> Result<Vec<BadPicture>> {
+    fn write(
+        &mut self,
+        part: &Part,
+        block: Range<usize>,
+        on_bad: OnBadImage,
+        counter: &Counter<'_>,
+    ) -> Result<Vec<BadPicture>> {
         let start = part.offsets[block.start];
         let mut bad = Vec::new();
         let mut checksums = Vec::with_capacity(block.len() * 8);
@@ -271,6 +295,7 @@ impl<'a> Writer<'a> {
                 }
             };
             checksums.extend(checksum.to_le_bytes());
+            counter.one()?;
         }
         self.at(&self.block, part.place.data + start)?;
         self.at(&checksums, part.place.checksums + block.start as u64 * 8)?;

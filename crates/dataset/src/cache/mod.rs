@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 
 use layout::Shard;
 
-use crate::{Dataset, Decoding, Error, Listing, Resample, Result, Split};
+use crate::{Dataset, Decoding, Error, Listing, Resample, Result, Split, Watch};
 
 pub use draft::{Draft, Share};
 pub use explain::explain;
@@ -172,19 +172,20 @@ pub fn open(path: &Path, fingerprint: &str, decoding: Decoding) -> Result<Found>
 }
 
 /// Builds the cache of `listing` at `path`, alone: complete, or not at all. Decodes on the current rayon pool.
-/// `progress` is called with the number of pictures done. Gives what was skipped.
+/// `watch` is called with the number of pictures done. Gives what was skipped.
 ///
 /// # Errors
-/// A picture that cannot be decoded (unless those are skipped), a full disk, or a file that cannot be written.
+/// A picture that cannot be decoded (unless those are skipped), a full disk, or a file that cannot be written;
+/// [`Error::Interrupted`].
 pub fn build(
     listing: &Listing,
     spec: &Spec,
     path: &Path,
     on_bad: OnBadImage,
-    progress: &(dyn Fn(usize) + Sync),
+    watch: &Watch<'_>,
 ) -> Result<Vec<BadPicture>> {
     let draft = Draft::create(listing, spec, path)?;
-    let bad = Share::open(draft.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, progress)?;
+    let bad = Share::open(draft.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
     draft.seal(&bad)?;
     Ok(bad)
 }

@@ -1,10 +1,12 @@
 use super::*;
 use crate::images::ImageSet;
+use crate::unwatched;
 use std::ffi::OsString;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const SMALL: Spec = Spec {
     contents: Contents::Pixels { side: 4 },
@@ -30,7 +32,7 @@ fn folder() -> (tempfile::TempDir, Listing) {
 }
 
 fn build_at(path: &Path, listing: &Listing, spec: &Spec) {
-    build(listing, spec, path, OnBadImage::Fail, &|_| {}).unwrap();
+    build(listing, spec, path, OnBadImage::Fail, &unwatched).unwrap();
 }
 
 fn current(path: &Path, listing: &Listing, spec: &Spec) -> Dataset {
@@ -63,6 +65,7 @@ fn what_is_built_is_opened() {
     let done = AtomicUsize::new(0);
     build(&listing, &SMALL, &path, OnBadImage::Fail, &|count| {
         done.fetch_max(count, Ordering::Relaxed);
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert_eq!(done.into_inner(), 148);
@@ -79,7 +82,7 @@ fn what_is_built_is_opened() {
     }
     let left: Vec<_> = fs::read_dir(root.path().join("cache")).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing but the cache is left: {left:?}");
-    assert_eq!(verify(&path, &|_| {}).unwrap(), Verified { pictures: 148, damaged: Vec::new() });
+    assert_eq!(verify(&path, &unwatched).unwrap(), Verified { pictures: 148, damaged: Vec::new() });
     assert!(explain(&path, &listing, &SMALL).is_empty());
 }
 
@@ -101,7 +104,7 @@ fn names_may_be_any_bytes() {
     let listing = Listing::scan(&whole, None).unwrap();
     for (spec, name) in [(SMALL, "pixels?.h5"), (ENCODED, "encoded?.h5")] {
         let path = whole.join(odd(name));
-        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &|_| {}).unwrap();
+        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &unwatched).unwrap();
         assert_eq!(bad.len(), 1);
         let dataset = current(&path, &listing, &spec);
         assert_eq!(dataset.classes, ["ant", r"b\xe9"]);
@@ -116,9 +119,9 @@ fn names_may_be_any_bytes() {
         assert_eq!(dataset.test.unwrap().names(&[1]), [PathBuf::from(odd("test/b?/000.png"))]);
         assert_eq!(skipped(&path).unwrap()[0].0, "val/ant/2\u{fffd}.png");
         assert!(explain(&path, &listing, &spec).is_empty());
-        assert!(verify(&path, &|_| {}).unwrap().damaged.is_empty());
-        let lock = Lock::acquire(&path, Duration::ZERO).unwrap();
-        assert!(lock.is_some() && Lock::acquire(&path, Duration::ZERO).is_err());
+        assert!(verify(&path, &unwatched).unwrap().damaged.is_empty());
+        let lock = Lock::acquire(&path, Duration::ZERO, &|_| ControlFlow::Continue(())).unwrap();
+        assert!(lock.is_some() && Lock::acquire(&path, Duration::ZERO, &|_| ControlFlow::Continue(())).is_err());
     }
     let files = Dataset::of_files(&listing, Decoding::default());
     reads_all(&files.train).unwrap();
@@ -152,7 +155,7 @@ fn shares_make_the_same_file_as_one_builder() {
         let draft = Draft::create(&listing, &spec, &together).unwrap();
         for rank in [2, 0, 1] {
             let share = Share::open(draft.temporary(), &listing.root).unwrap();
-            share.write(Shard::new(rank, 3), OnBadImage::Fail, &|_| {}).unwrap();
+            share.write(Shard::new(rank, 3), OnBadImage::Fail, &unwatched).unwrap();
         }
         assert!(!together.exists(), "no reader sees a draft");
         draft.seal(&[]).unwrap();
@@ -166,15 +169,34 @@ fn shares_make_the_same_file_as_one_builder() {
 }
 
 #[test]
+fn a_build_that_is_broken_off_ends_at_the_next_picture_and_leaves_nothing() {
+    let (root, listing) = folder();
+    let path = root.path().join("cache/pixels.h5");
+    for limit in [1, 3, 148] {
+        let most = AtomicUsize::new(0);
+        let watch = |done: usize| {
+            most.fetch_max(done, Ordering::SeqCst);
+            if done < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let error = threads.install(|| build(&listing, &SMALL, &path, OnBadImage::Fail, &watch)).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+        assert!((limit..=limit + 1).contains(&most.load(Ordering::SeqCst)), "of two threads, each ends its picture");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+    build_at(&path, &listing, &SMALL);
+}
+
+#[test]
 fn a_draft_whose_share_is_missing_is_no_cache() {
     // Sealed without one of its shares: the checksums of the missing pictures tell.
     let (root, listing) = folder();
     let path = root.path().join("pixels.h5");
     let draft = Draft::create(&listing, &SMALL, &path).unwrap();
     let share = Share::open(draft.temporary(), &listing.root).unwrap();
-    share.write(Shard::new(0, 2), OnBadImage::Fail, &|_| {}).unwrap();
+    share.write(Shard::new(0, 2), OnBadImage::Fail, &unwatched).unwrap();
     draft.seal(&[]).unwrap();
-    let damaged = verify(&path, &|_| {}).unwrap().damaged;
+    let damaged = verify(&path, &unwatched).unwrap().damaged;
     assert!(!damaged.is_empty());
     assert!(reads_all(&current(&path, &listing, &SMALL).train).is_err());
 }
@@ -255,7 +277,7 @@ fn every_flipped_byte_is_found() {
         flipped(place(&path, spec.contents.dataset(), 3, if spec == SMALL { 48 } else { 60 }));
         let error = reads_all(&current(&path, &listing, &spec).train).unwrap_err().to_string();
         assert!(error.contains("do not match their checksum") && error.contains("train/ant/"), "{error}");
-        let damaged = verify(&path, &|_| {}).unwrap().damaged;
+        let damaged = verify(&path, &unwatched).unwrap().damaged;
         assert_eq!(damaged.len(), 1, "{damaged:?}");
         for dataset in ["labels", "checksums", "sizes"] {
             flipped(place(&path, dataset, 9, 8));
@@ -274,7 +296,7 @@ fn a_file_cut_off_anywhere_is_stale_or_says_so() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, &whole[..whole.len() * share / 1000]).unwrap();
         stale(&path, &listing, &SMALL);
-        assert!(!verify(&path, &|_| {}).unwrap().damaged.is_empty(), "{share}");
+        assert!(!verify(&path, &unwatched).unwrap().damaged.is_empty(), "{share}");
         assert_eq!(explain(&path, &listing, &SMALL).len(), 1);
     }
 }
@@ -287,7 +309,7 @@ fn a_broken_picture_is_named_and_leaves_no_cache() {
     let length = fs::read(&broken).unwrap().len();
     fs::write(&broken, vec![b'x'; length]).unwrap();
     for spec in [SMALL, ENCODED] {
-        let error = build(&listing, &spec, &path, OnBadImage::Fail, &|_| {}).unwrap_err();
+        let error = build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap_err();
         assert!(error.is_bad_input());
         assert!(error.to_string().contains("val/bee/001.png: not a readable picture"), "{error}");
         nothing_left(path.parent().unwrap());
@@ -303,7 +325,7 @@ fn broken_pictures_can_be_skipped() {
         fs::write(root.path().join(name), vec![b'x'; length]).unwrap();
     }
     for spec in [SMALL, ENCODED] {
-        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &|_| {}).unwrap();
+        let bad = build(&listing, &spec, &path, OnBadImage::Skip, &unwatched).unwrap();
         let paths: Vec<_> = bad.iter().map(|picture| picture.path.to_str().unwrap()).collect();
         assert_eq!(paths, ["train/ant/007.png", "train/bee/000.png"]);
         let dataset = current(&path, &listing, &spec);
@@ -332,7 +354,7 @@ fn broken_pictures_can_be_skipped() {
 fn a_picture_that_changed_since_it_was_listed() {
     let (root, listing) = folder();
     fs::write(root.path().join("train/ant/003.png"), b"short").unwrap();
-    let error = build(&listing, &SMALL, &root.path().join("c.h5"), OnBadImage::Skip, &|_| {}).unwrap_err();
+    let error = build(&listing, &SMALL, &root.path().join("c.h5"), OnBadImage::Skip, &unwatched).unwrap_err();
     assert!(error.to_string().contains("train/ant/003.png: was"), "{error}");
 }
 
@@ -397,15 +419,39 @@ fn what_a_killed_build_left_is_removed_by_the_next_but_one() {
 fn one_job_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pixels.h5");
-    let lock = Lock::acquire(&path, Duration::ZERO).unwrap().unwrap();
-    let error = Lock::acquire(&path, Duration::from_millis(120)).unwrap_err();
-    assert!(error.to_string().contains("another job has been building it"), "{error}");
+    let acquire = |patience| Lock::acquire(&path, patience, &|_| ControlFlow::Continue(()));
+    let lock = acquire(Duration::ZERO).unwrap().unwrap();
+    let error = acquire(Duration::from_millis(120)).unwrap_err();
+    let words = format!("another job (process {} on ", std::process::id());
+    assert!(error.to_string().contains(&words) && error.to_string().contains("has not got on for"), "{error}");
+    let error = Lock::acquire(&path, Duration::from_secs(20), &|_| ControlFlow::Break(())).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+
+    // As long as somebody writes to what is built, it is waited for.
+    let (part, start) = (path.with_file_name(".pixels.h5.abc.part"), Instant::now());
+    fs::write(&part, "").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while start.elapsed() < Duration::from_secs(2) {
+                fs::File::options().write(true).open(&part).unwrap().set_modified(SystemTime::now()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let told = AtomicUsize::new(0);
+        let error = Lock::acquire(&path, Duration::from_millis(600), &|progressed| {
+            told.fetch_add(usize::from(progressed), Ordering::SeqCst);
+            ControlFlow::Continue(())
+        });
+        assert!(error.is_err() && start.elapsed() > Duration::from_millis(2400), "{error:?}");
+        assert!((3..30).contains(&told.load(Ordering::SeqCst)), "{told:?}");
+    });
+    fs::remove_file(&part).unwrap();
     let inside = AtomicUsize::new(0);
     drop(lock);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let _lock = Lock::acquire(&path, Duration::from_secs(20)).unwrap().unwrap();
+                let _lock = acquire(Duration::from_secs(20)).unwrap().unwrap();
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                 std::thread::sleep(Duration::from_millis(5));
                 inside.fetch_sub(1, Ordering::SeqCst);

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
 use super::structure;
-use crate::{Error, Result};
+use crate::watch::Counter;
+use crate::{Error, Result, Watch};
 
 /// What [`verify`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub struct Verified {
     pub damaged: Vec<String>,
 }
 
-/// Reads all of the cache at `path` and compares every checksum, on the current rayon pool. `progress` is called with
-/// the number of pictures compared.
+/// Reads all of the cache at `path` and compares every checksum, on the current rayon pool. `watch` is called with the
+/// number of pictures compared.
 ///
 /// # Errors
-/// No file, or one that cannot be read.
-pub fn verify(path: &Path, progress: &(dyn Fn(usize) + Sync)) -> Result<Verified> {
+/// No file, or one that cannot be read; [`Error::Interrupted`].
+pub fn verify(path: &Path, watch: &Watch<'_>) -> Result<Verified> {
     if !path.is_file() {
         return Err(Error::Input(format!("{}: no such cache", path.display())));
     }
@@ -31,7 +31,7 @@ pub fn verify(path: &Path, progress: &(dyn Fn(usize) + Sync)) -> Result<Verified
         structure::Read::Complete(dataset) => dataset,
         structure::Read::Unusable(reason) => return Ok(Verified { pictures: 0, damaged: vec![reason] }),
     };
-    let done = AtomicUsize::new(0);
+    let counter = Counter::new(watch);
     let damaged = Mutex::new(Vec::new());
     for set in [Some(&dataset.train), Some(&dataset.val), dataset.test.as_ref()].into_iter().flatten() {
         (0..set.len()).into_par_iter().try_for_each_init(Vec::new, |scratch, index| {
@@ -42,11 +42,10 @@ pub fn verify(path: &Path, progress: &(dyn Fn(usize) + Sync)) -> Result<Verified
                 }
                 Err(error) => return Err(error),
             }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(())
+            counter.one()
         })?;
     }
     let mut damaged = damaged.into_inner().expect("all threads have ended");
     damaged.sort_unstable();
-    Ok(Verified { pictures: done.into_inner(), damaged })
+    Ok(Verified { pictures: counter.done(), damaged })
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{ColorJitter, Contents, Crop, Listing, Mix, Policy, Spec, cache};
+use crate::{ColorJitter, Contents, Crop, Listing, Mix, Policy, Spec, cache, unwatched};
 use proptest::prelude::*;
 
 /// Twenty pictures of 4×4 pixels, each filled with its own number.
@@ -272,7 +272,7 @@ fn files_and_both_kinds_of_cache_give_the_same_pictures() {
     let open = |contents| {
         let spec = Spec { contents, decoding: crate::Decoding::default() };
         let path = root.path().join(contents.name());
-        cache::build(&listing, &spec, &path, cache::OnBadImage::Fail, &|_| {}).unwrap();
+        cache::build(&listing, &spec, &path, cache::OnBadImage::Fail, &unwatched).unwrap();
         match cache::open(&path, &spec.fingerprint(&listing), spec.decoding).unwrap() {
             cache::Found::Current(dataset) => *dataset,
             other => panic!("{other:?}"),

@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{EXTENSIONS, Part, Split, text};
+use crate::watch::Counter;
 use crate::{Error, Result};
 
 /// The pictures of each class folder.
-pub(super) fn list(root: &Path, split: Split) -> Result<Part> {
+pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Part> {
     let place = root.join(split.name());
     if !place.is_dir() {
         return Err(Error::Input(format!(
@@ -18,13 +19,13 @@ pub(super) fn list(root: &Path, split: Split) -> Result<Part> {
         )));
     }
     let mut files = Vec::new();
-    for entry in entries(&place)? {
+    for entry in entries(&place, counter)? {
         // A link to a folder is a class too; a hidden folder is not.
         if is_hidden(&entry) || !is_folder(&entry)? {
             continue;
         }
         let name = text(entry.file_name().as_bytes());
-        let pictures = pictures(root, Path::new(split.name()).join(entry.file_name()))?;
+        let pictures = pictures(root, Path::new(split.name()).join(entry.file_name()), counter)?;
         if pictures.is_empty() {
             return Err(Error::Input(format!(
                 "{}: no readable picture in it (known: {})",
@@ -45,21 +46,26 @@ pub(super) fn list(root: &Path, split: Split) -> Result<Part> {
 
 /// The pictures of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
 /// by their own.
-fn pictures(root: &Path, folder: PathBuf) -> Result<Vec<PathBuf>> {
+fn pictures(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
-    collect(root, folder, &mut folders)?;
+    collect(root, folder, &mut folders, counter)?;
     folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components
     Ok(folders.into_iter().flat_map(|(folder, names)| names.into_iter().map(move |name| folder.join(name))).collect())
 }
 
 /// The names of the pictures in each folder. The kind of an entry comes with its name: there is no call for each file.
-fn collect(root: &Path, folder: PathBuf, folders: &mut Vec<(PathBuf, Vec<OsString>)>) -> Result<()> {
+fn collect(
+    root: &Path,
+    folder: PathBuf,
+    folders: &mut Vec<(PathBuf, Vec<OsString>)>,
+    counter: &Counter<'_>,
+) -> Result<()> {
     let whole = root.join(&folder);
     let mut names = Vec::new();
-    for entry in entries(&whole)? {
+    for entry in entries(&whole, counter)? {
         if is_folder(&entry)? {
             refuse_loop(&entry, &whole)?;
-            collect(root, folder.join(entry.file_name()), folders)?;
+            collect(root, folder.join(entry.file_name()), folders, counter)?;
         } else if !is_hidden(&entry) && is_picture(&entry.path()) {
             names.push(entry.file_name());
         }
@@ -69,8 +75,14 @@ fn collect(root: &Path, folder: PathBuf, folders: &mut Vec<(PathBuf, Vec<OsStrin
     Ok(())
 }
 
-fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
-    std::fs::read_dir(folder).and_then(Iterator::collect).map_err(Error::io(folder, "listing the pictures"))
+fn entries(folder: &Path, counter: &Counter<'_>) -> Result<Vec<DirEntry>> {
+    let unreadable = || Error::io(folder, "listing the pictures");
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable())? {
+        entries.push(entry.map_err(unreadable())?);
+        counter.one()?;
+    }
+    Ok(entries)
 }
 
 fn is_folder(entry: &DirEntry) -> Result<bool> {

@@ -18,7 +18,8 @@ use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
-use crate::{Error, Result};
+use crate::watch::Counter;
+use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
 pub use folder::is_picture;
@@ -90,11 +91,23 @@ impl Listing {
     /// A missing folder, no classes, a class without pictures, classes that differ between splits and the list, or a
     /// list that is not as it must be.
     pub fn scan(root: &Path, classes: Option<&[String]>) -> Result<Self> {
+        Self::scan_watched(root, classes, &unwatched)
+    }
+
+    /// As [`scan`](Self::scan); `watch` is called for each entry of a folder, and again for each picture whose size is
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan), and [`Error::Interrupted`].
+    pub fn scan_watched(root: &Path, classes: Option<&[String]>, watch: &Watch<'_>) -> Result<Self> {
+        let counter = Counter::new(watch);
         if !root.is_dir() {
             return Err(Error::Input(format!("{}: no such folder; --data wants DIR/train/<class>/*", root.display())));
         }
-        let train = Part::find(root, Split::Train)?;
-        let find = |split| if Part::is_there(root, split) { Part::find(root, split).map(Some) } else { Ok(None) };
+        let train = Part::find(root, Split::Train, &counter)?;
+        let find = |split| {
+            if Part::is_there(root, split) { Part::find(root, split, &counter).map(Some) } else { Ok(None) }
+        };
         let (val, test) = (find(Split::Val)?, find(Split::Test)?);
         let names = match classes {
             None => train.classes(),
@@ -106,7 +119,7 @@ impl Listing {
         for part in [&val, &test].into_iter().flatten() {
             same_classes(&part.classes(), &names, &part.place, "train")?;
         }
-        let samples = |part: Part| part.samples(root, &names);
+        let samples = |part: Part| part.samples(root, &names, &counter);
         let train = samples(train)?;
         let [val, test] = [val, test].map(|part| part.map(samples).transpose());
         let (val, test) = (val?.unwrap_or_default(), test?.unwrap_or_default());
@@ -146,10 +159,10 @@ impl Part {
         root.join(split.name()).is_dir() || list::path(root, split).is_file()
     }
 
-    fn find(root: &Path, split: Split) -> Result<Self> {
+    fn find(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Self> {
         let list = list::path(root, split);
         let is_list = !root.join(split.name()).is_dir() && list.is_file();
-        let part = if is_list { list::read(&list)? } else { folder::list(root, split)? };
+        let part = if is_list { list::read(&list)? } else { folder::list(root, split, counter)? };
         if let Some(pair) = part.classes().windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::Input(format!(
                 "{}: two classes are the same text, '{}', because the name of one is not UTF-8; rename one",
@@ -167,7 +180,7 @@ impl Part {
     }
 
     /// The samples, with size and time. `names` are the classes of this part.
-    fn samples(self, root: &Path, names: &[String]) -> Result<Vec<Sample>> {
+    fn samples(self, root: &Path, names: &[String], counter: &Counter<'_>) -> Result<Vec<Sample>> {
         let labels: HashMap<_, _> = names.iter().enumerate().map(|(label, name)| (name, label)).collect();
         let label = |name: &String| labels.get(name).copied().unwrap_or(0);
         let mut classes: Vec<(usize, Vec<PathBuf>)> =
@@ -186,7 +199,11 @@ impl Part {
                 .collect(),
         };
         // On a file system across a network each call waits for an answer: ask many questions at a time.
-        files.into_par_iter().map(|(class, path)| Sample::look_up(root, path, class)).collect()
+        let look_up = |(class, path)| {
+            counter.one()?;
+            Sample::look_up(root, path, class)
+        };
+        files.into_par_iter().map(look_up).collect()
     }
 }
 
@@ -365,6 +382,26 @@ pub(crate) mod tests {
         std::os::unix::fs::symlink(root.path().join("train"), root.path().join("train/ant/again")).unwrap();
         let error = Listing::scan(root.path(), None).unwrap_err();
         assert!(error.to_string().contains("train/ant/again: links to a folder that it lies in"), "{error}");
+    }
+
+    #[test]
+    fn a_watch_sees_every_file_and_may_break_off() {
+        let root = tree(&["train/ant/1.png", "train/ant/deep/2.png", "val/ant/1.png"]);
+        let most = std::sync::atomic::AtomicUsize::new(0);
+        let until = |limit: usize| {
+            let watch = |done: usize| {
+                most.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
+                if done < limit { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+            };
+            Listing::scan_watched(root.path(), None, &watch)
+        };
+        assert_eq!(until(100).unwrap(), Listing::scan(root.path(), None).unwrap());
+        // Two class folders, four entries in them, and three sizes.
+        let all = most.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(all, 2 + 4 + 3);
+        for limit in 1..=all {
+            assert!(matches!(until(limit), Err(Error::Interrupted)), "{limit}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ mod verb;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::cache::{self, Draft, Found, Lock, Share};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
 use crate::data::{Listed, list};
-use crate::failure::{agree, to_failure};
+use crate::failure::{agree_after, name_interruption, to_failure};
 use crate::pictures::Pictures;
 use crate::progress::Progress;
 
@@ -90,9 +91,7 @@ pub(crate) fn open_or_build(
                 }
                 return Ok(None);
             }
-            // The others wait for us no longer than this.
-            let patience = channel.timeout().mul_f64(0.9);
-            let lock = Lock::acquire(path, patience).map_err(|error| to_failure(&error.into()))?;
+            let lock = wait_for_lock(path, channel.timeout()).map_err(|error| to_failure(&error))?;
             match open()? {
                 Found::Current(_) => return Ok(None), // another job has just built it
                 Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
@@ -114,7 +113,8 @@ pub(crate) fn open_or_build(
     } else {
         write_share(world, channel, &bytes_path(temporary), root, pictures.on_bad_image, cores)
     };
-    let bad = gather(channel, &agree(world, bad)?)?;
+    let bad = name_interruption("building the dataset cache; nothing is half-built", bad);
+    let bad = gather(channel, &agree_after(world, "building the dataset cache", bad)?)?;
     let dataset = world.zero_first(scope, "completing the dataset cache", |turn| {
         if let Some(leading) = leading.take() {
             leading.draft.seal(&bad).map_err(|error| to_failure(&error.into()))?;
@@ -135,6 +135,20 @@ pub(crate) fn open_or_build(
     Ok((dataset, path.to_owned()))
 }
 
+/// Waits until no other job builds the cache at `path`, for as long as that gets on visibly.
+fn wait_for_lock(path: &Path, timeout: Duration) -> anyhow::Result<Option<Lock>> {
+    let start = Instant::now();
+    let watch = |has_progressed| match has_progressed {
+        // Our own ranks wait as long as we do.
+        true => world::report(start.elapsed().as_secs(), 0, "s for its lock"),
+        false if world::asked_to_stop() => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    // The others, who wait for us, give up a little later.
+    let lock = Lock::acquire(path, timeout.mul_f64(0.9), &watch);
+    name_interruption("waiting for another job that builds the dataset cache", lock)
+}
+
 /// Writes this rank's share of the pictures.
 fn write_share(
     world: &World,
@@ -151,7 +165,7 @@ fn write_share(
     let progress = Progress::new(world, "cache", "pictures", share.pictures(shard) as u64);
     let start = Instant::now();
     let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
-    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.update(done as u64, || rate(done))));
+    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.watch(done as u64, || rate(done))));
     progress.finish();
     Ok(written?)
 }

@@ -12,7 +12,7 @@ use super::{cache_path, open_or_build};
 use crate::cli::CacheArgs;
 use crate::cores;
 use crate::data::list;
-use crate::failure::{agree, to_failure, usage};
+use crate::failure::{agree, name_interruption, to_failure, usage};
 use crate::pictures::{Pictures, Source};
 use crate::progress::Progress;
 
@@ -51,8 +51,9 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
 
 fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
     let progress = Progress::new(world, "verifying", "pictures", 0);
-    let verified = cache::verify(path, &|done| progress.update(done as u64, || "pictures".to_owned()))?;
+    let verified = cache::verify(path, &|done| progress.watch(done as u64, || "pictures".to_owned()));
     progress.finish();
+    let verified = name_interruption("verifying the dataset cache", verified)?;
     for line in &verified.damaged {
         println!("{line}");
     }

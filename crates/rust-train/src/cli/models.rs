@@ -33,7 +33,7 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub store: StoreArgs,
 
-    /// Longest wait for another rank before the job gives up, in seconds
+    /// Longest wait for another rank that makes no progress before the job gives up, in seconds
     #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
     pub timeout: f64,
 }
