@@ -34,13 +34,14 @@ impl fmt::Display for Checksum {
 }
 
 impl Checksum {
-    /// The digits in a name like `resnet18-f37072fd.pth`, if there are at least eight between the last dash and a dot.
+    /// The digits in a name like `resnet18-f37072fd.pth`, if there are at least eight between the last dash and a dot, and
+    /// they are no date.
     pub fn in_file_name(name: &str) -> Option<Self> {
         let (_, tail) = name.rsplit_once('-')?;
         let (digits, _) = tail.split_once('.')?;
         // torch writes them in lower case; anything else is a word that happens to be hexadecimal.
         let is_hash = digits.len() >= 8 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if is_hash { digits.parse().ok() } else { None }
+        if is_hash && !is_date(digits) { digits.parse().ok() } else { None }
     }
 
     /// Whether it says at least what `other` says.
@@ -52,6 +53,13 @@ impl Checksum {
     pub fn matches(&self, hex: &str) -> bool {
         hex.starts_with(&self.0)
     }
+}
+
+/// Whether digits are a day of this century or the last: `20261126`.
+fn is_date(digits: &str) -> bool {
+    let number = |range| digits.get(range).and_then(|part: &str| part.parse::<u32>().ok()).unwrap_or_default();
+    let (year, month, day) = (number(0..4), number(4..6), number(6..8));
+    digits.len() == 8 && (1900..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
 }
 
 /// The SHA-256 of a file, as 64 hexadecimal digits. `progress` is told how many bytes have been read.
@@ -97,6 +105,9 @@ mod tests {
             ("resnet18-f37072f.pth", None),
             ("resnet18.pth", None),
             ("model-facade.bin", None),
+            ("model-20240131.bin", None),
+            ("model-20241331.bin", Some("20241331")),
+            ("model-20240131ab.bin", Some("20240131ab")),
         ];
         for (name, expected) in cases {
             assert_eq!(Checksum::in_file_name(name).map(|sum| sum.to_string()).as_deref(), expected, "{name}");

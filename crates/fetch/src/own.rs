@@ -74,6 +74,13 @@ pub(crate) fn read_own(path: &Path, longest: u64) -> Option<String> {
     (is_own(&metadata) && metadata.len() <= longest).then(|| io::read_to_string(file).ok()).flatten()
 }
 
+/// The text of the plain file at `path`, whose ever it is, of at most `longest` bytes.
+pub(crate) fn read_plain(path: &Path, longest: u64) -> Option<String> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    (metadata.is_file() && metadata.len() <= longest).then(|| io::read_to_string(file).ok()).flatten()
+}
+
 /// Whether a file is a plain one of this user, with no other name.
 pub(crate) fn is_own(metadata: &fs::Metadata) -> bool {
     metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1
@@ -128,6 +135,8 @@ mod tests {
         for name in ["link", "dangling", "second-name", "folder", "pipe"] {
             assert!(open_own(&path(name)).unwrap().is_none(), "{name}");
             assert!(read_own(&path(name), 1 << 20).is_none(), "{name}");
+            assert_eq!(read_plain(&path(name), 4).is_some(), ["link", "second-name"].contains(&name), "{name}");
+            assert_eq!(read_plain(&path(name), 3), None);
         }
         for name in ["link", "dangling", "folder", "pipe"] {
             assert!(matches!(open_to_lock(&path(name)).unwrap(), Opened::Foreign), "{name}");

@@ -5,11 +5,11 @@
 //! the same still.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::{Error, Result, own};
+use crate::{Error, Result, checksum, own};
 
 /// What is behind the name of a part in the name of its version's file.
 const VERSION_SUFFIX: &str = ".from";
@@ -160,16 +160,23 @@ impl Part {
     pub(crate) fn publish(&self, path: &Path, hash: &str) -> Result<()> {
         let named = match fs::hard_link(&self.path, path) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                match crate::checksum::of_file(path, &|_| Ok(())) {
-                    Ok(there) if there == hash => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // What lies there may also be a pipe, which is not read.
+                match path.is_file().then(|| checksum::of_file(path, &|_| Ok(()))) {
+                    Some(Ok(there)) if there == hash => Ok(()),
                     // Something else; or a file that this machine does not see yet, which it must.
                     _ => fs::rename(&self.path, path),
                 }
             }
             Err(_) => fs::rename(&self.path, path), // not every file system has hard links
         };
-        named.map_err(Error::io(path, "giving the file its name"))
+        named.map_err(|error| {
+            let doing = match error.kind() {
+                ErrorKind::PermissionDenied => "giving the file its name (if another user's lies there, use another folder)",
+                _ => "giving the file its name",
+            };
+            Error::io(path, doing)(error)
+        })
     }
 
     /// Removes what is hidden.

@@ -436,9 +436,11 @@ struct Known {
 impl Known {
     /// What `sha256sum --check` takes for a comment.
     const ORIGIN: &str = "# from ";
+    /// The longest text of this kind that is read.
+    const LONGEST: u64 = 64 << 10;
 
     fn of(path: &Path) -> Self {
-        let text = fs::read_to_string(sidecar(path)).unwrap_or_default();
+        let text = own::read_plain(&sidecar(path), Self::LONGEST).unwrap_or_default();
         let checksum = text.split(' ').next().and_then(|digits| digits.parse().ok());
         Self { checksum, origin: text.lines().find_map(|line| line.strip_prefix(Self::ORIGIN)).map(str::to_owned) }
     }
