@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use multi_rank_tests::interrupt::{self, operations};
 use multi_rank_tests::run::{checkpoints, record, result, results, state};
 use multi_rank_tests::{Job, is_torture, one_rank, seed};
 use rand::{Rng, RngExt, SeedableRng};
@@ -30,10 +32,14 @@ fn flags(plan: usize) -> String {
     )
 }
 
-fn start(directory: &Path, flags: &str) -> Job {
+fn train(directory: &Path, flags: &str) -> Command {
     let mut command = one_rank();
     command.current_dir(directory).args(flags.split_whitespace());
-    Job::start(command, Duration::from_secs(120))
+    command
+}
+
+fn start(directory: &Path, flags: &str) -> Job {
+    Job::start(train(directory, flags), Duration::from_secs(120))
 }
 
 /// In which places the jobs of a history write.
@@ -117,11 +123,11 @@ impl<'a> History<'a> {
                 player.is_paused = false;
             }
             Some(player) => {
-                let signal = match random.random_range(0..8) {
+                let signal = match random.random_range(0..10) {
                     0 => Signal::TERM,
                     1 => Signal::USR1,
-                    2..4 => Signal::KILL,
-                    4 => Signal::STOP,
+                    2 => Signal::KILL,
+                    3 => Signal::STOP,
                     _ => return, // it is left alone
                 };
                 self.log.push(format!("job {number} gets {signal:?}"));
@@ -291,18 +297,21 @@ fn contents(run: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
 #[test]
 fn two_jobs_lose_nothing_whatever_happens_to_them() {
     let folder = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
     let references = [0, 1].map(|plan| {
         start(folder.path(), &format!("{} --output plan-{plan}", flags(plan))).wait().expect_success();
         folder.path().join(format!("plan-{plan}"))
     });
+    // Events come at the pace at which runs train here.
+    let whole_run = begin.elapsed().as_millis() as u64 / 2;
     let mut random = ChaCha8Rng::seed_from_u64(seed());
     let histories = if is_torture() { 20 } else { 3 };
     let places = [Place::OneFolder, Place::OneDirectory, Place::TwoPlans];
     for place in places.into_iter().cycle().take(histories) {
         let mut history = History::new(place, &references);
-        for _ in 0..random.random_range(10..30) {
+        for _ in 0..random.random_range(20..40) {
             history.event(&mut random);
-            std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
+            std::thread::sleep(Duration::from_millis(random.random_range(0..whole_run / 2)));
             history.look();
         }
         history.finish();
@@ -310,28 +319,45 @@ fn two_jobs_lose_nothing_whatever_happens_to_them() {
     }
 }
 
-/// The newest checkpoint is one job's affair as long as it trains: a job that comes meanwhile, and only gets to work when
-/// the first is done, finds the run done.
+/// A job that comes while another one trains, and gets to work only when that one is done, finds a run that is done: what
+/// it saw before does not count.
 #[test]
 fn a_job_that_comes_while_another_trains_does_not_go_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let flags = format!("{} --output run", flags(0));
-    let run = folder.path().join("run");
-    // The second is stopped at each of many moments of its start, until the first is done.
-    for moment in 0..if is_torture() { 40 } else { 6 } {
-        let _ = fs::remove_dir_all(&run);
-        let mut first = start(folder.path(), &flags);
-        first.wait_until(|stderr| stderr.contains("epoch 2:"));
-        let second = start(folder.path(), &flags);
-        std::thread::sleep(Duration::from_millis(if is_torture() { 10 * moment } else { 60 * moment }));
-        second.signal(Signal::STOP);
-        first.wait().expect_success();
-        let (before, names) = (contents(&run), checkpoints(&run));
-        second.signal(Signal::CONT);
-        let outcome = second.wait();
-        let is_refused = outcome.status == Some(2) && outcome.stderr.contains("another job is training there");
-        assert!(is_refused || outcome.status == Some(0), "{outcome:?}");
-        assert!(before == contents(&run), "a run that was done has changed (moment {moment}): {outcome:?}");
-        assert_eq!(names, checkpoints(&run), "moment {moment}: {outcome:?}");
+    // Where both write, and what the first one says when the second comes: before it has saved anything, and after.
+    for (output, runs) in [("--output run", "run"), ("", "runs")] {
+        for moment in ["every flag is in", "epoch 2:"] {
+            let held = (1..=3).filter(|number| comes_in_between(output, runs, moment, *number)).count();
+            assert!(held > 0, "no second job {output} was held, at '{moment}'");
+        }
     }
+}
+
+/// The second job is held before its operation `number` on files in the place of runs, until the first one is done. False
+/// where it does not come so far.
+fn comes_in_between(output: &str, runs: &str, moment: &str, number: usize) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let case = format!("{output}, at '{moment}', operation {number}");
+    let flags = format!("{} {output}", flags(0));
+    let mut first = start(folder.path(), &flags);
+    let said = first.wait_until(|stderr| stderr.contains(moment) && stderr.contains("/plan.toml\n"));
+    let run = said.split_once("every flag is in ").unwrap().1.split_once("/plan.toml").unwrap().0;
+    let run = folder.path().join(run);
+
+    let list = folder.path().join("list");
+    let hold = format!("hold:{number}");
+    let mut second = interrupt::start(&train(folder.path(), &flags), &folder.path().join(runs), &list, &hold);
+    let is_held = || list.exists() && operations(&list).len() == number;
+    while second.is_running() && !is_held() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let is_held = second.is_running();
+    first.wait().expect_success();
+    let (before, names) = (contents(&run), checkpoints(&run));
+    fs::write(folder.path().join("list.go"), "").unwrap();
+    let outcome = second.wait();
+    let is_refused = outcome.status == Some(2) && outcome.stderr.contains("another job is training there");
+    assert!(is_refused || outcome.status == Some(0), "{case}: {outcome:?}");
+    assert!(before == contents(&run), "{case}: a run that was done has changed: {outcome:?}");
+    assert_eq!(names, checkpoints(&run), "{case}: {outcome:?}");
+    is_held
 }

@@ -9,6 +9,7 @@
  *   kill-before:N   kills the program before operation N        fail:N      operation N alone fails: no space is left
  *   kill-after:N    kills it when operation N is done           full:N      so does all from N on that takes space
  *   kill-within:N   kills it when half of a write is done      free:N      from N on there is space again
+ *   hold:N          waits before operation N until there is a file LIST.go
  *
  * It watches system calls (ptrace), not a library's functions: some crates call the kernel themselves. So that a run does
  * the same operations in the same order each time, the program's first thread waits with its next one until what a thread
@@ -78,6 +79,7 @@ static const struct call {
 enum { CALLS = sizeof calls / sizeof *calls };
 
 static const char *folder, *actions;
+static char go[PATH_MAX];
 static FILE *list;
 static pid_t program;
 static unsigned long operations;
@@ -200,6 +202,11 @@ static int meet(pid_t thread) {
 
   operations++;
   fprintf(list, "%lu\t%s\t%s\t%s\t", operations, call->name, name ? name : path, new_name ? new_name : "");
+  fflush(list);
+  if (is_asked_for("hold", operations)) {
+    while (access(go, F_OK)) usleep(1000);
+    fputs("held", list);
+  }
   static int is_full;
   is_full = is_asked_for("full", operations) || (is_full && !is_asked_for("free", operations));
   int takes_space = (call->what & TAKES_SPACE) || ((flags & O_CREAT) && access(path, F_OK)), how = PTRACE_CONT;
@@ -230,6 +237,7 @@ int main(int count, char **arguments) {
   actions = padded;
   if (snprintf(padded, sizeof padded, ",%s,", arguments[3]) >= (int)sizeof padded) die("actions");
   if (!(list = fopen(arguments[2], "we"))) die(arguments[2]);
+  snprintf(go, sizeof go, "%s.go", arguments[2]);
   int ready[2];
   if (pipe2(ready, O_CLOEXEC) || (program = fork()) < 0) die("fork");
   if (!program) {

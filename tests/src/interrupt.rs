@@ -18,7 +18,7 @@ pub struct Operation {
     pub place: String,
     /// Whether it takes space on the disk.
     pub is_write: bool,
-    /// `failed`, `killed before` or `killed after`; nothing where it was left alone.
+    /// `failed`, `held`, `killed before` or `killed after`; nothing where it was left alone.
     pub fate: String,
 }
 
@@ -64,6 +64,9 @@ pub fn start(command: &Command, folder: &Path, list: &Path, actions: &str) -> Jo
     interrupted.args([folder.as_os_str(), list.as_os_str(), actions.as_ref(), command.get_program()]);
     interrupted.args(command.get_args());
     interrupted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        interrupted.current_dir(directory);
+    }
     Job::start(interrupted, Duration::from_secs(120))
 }
 
@@ -191,6 +194,24 @@ mod tests {
         assert_eq!((fates, left), (vec!["", "failed", "failed", "", ""], vec!["three 3".to_owned()]));
         let (status, _, left) = shell("fail:3,kill-before:4");
         assert_eq!((status, left), (Some(1), vec!["one ".to_owned()]));
+    }
+
+    #[test]
+    fn it_holds_where_it_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let [one, list] = ["one", "list"].map(|name| place.path().join(name));
+        let mut command = Command::new("sh");
+        command.current_dir(place.path()).args(["-c", "mkdir two; mkdir one"]);
+        let mut job = start(&command, &one, &list, "hold:1");
+        while !place.path().join("two").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(job.is_running() && !one.exists());
+        fs::write(place.path().join("list.go"), "").unwrap();
+        assert_eq!(job.wait().status, Some(0));
+        assert!(one.exists());
+        assert_eq!(operations(&list)[0].fate, "held");
     }
 
     #[test]
