@@ -295,14 +295,14 @@ fn a_bomb_is_one_skipped_picture() {
     let path = root.path().join("cache.h5");
     for contents in [Contents::Pixels { side: 8 }, Contents::Encoded] {
         let spec = Spec { contents, decoding: Decoding::default() };
-        let error = cache::build(&listing, &spec, &path, OnBadImage::Fail, &|_| {}).unwrap_err();
+        let error = cache::build(&listing, &spec, &path, OnBadImage::Fail, &dataset::unwatched).unwrap_err();
         assert!(error.is_bad_input(), "{error}");
-        let bad = cache::build(&listing, &spec, &path, OnBadImage::Skip, &|_| {}).unwrap();
+        let bad = cache::build(&listing, &spec, &path, OnBadImage::Skip, &dataset::unwatched).unwrap();
         let names: Vec<_> = bad.iter().map(|picture| picture.path.display().to_string()).collect();
         assert_eq!(names, ["train/ant/b.png", "train/ant/c.png", "train/ant/d.jpg", "val/ant/b.png"]);
         assert!(bad[1].reason.contains("at most 2147483648 are read"), "{}", bad[1].reason);
         assert!(bad[2].reason.contains("67108864 bytes are too many"), "{}", bad[2].reason);
-        let verified = cache::verify(&path, &|_| {}).unwrap();
+        let verified = cache::verify(&path, &dataset::unwatched).unwrap();
         assert_eq!((verified.pictures, verified.damaged), (3, Vec::<String>::new()));
         assert!(fs::metadata(&path).unwrap().len() < 1 << 28);
     }

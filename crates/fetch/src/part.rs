@@ -172,7 +172,9 @@ impl Part {
         };
         named.map_err(|error| {
             let doing = match error.kind() {
-                ErrorKind::PermissionDenied => "giving the file its name (if another user's lies there, use another folder)",
+                ErrorKind::PermissionDenied => {
+                    "giving the file its name (if another user's lies there, use another folder)"
+                }
                 _ => "giving the file its name",
             };
             Error::io(path, doing)(error)
