@@ -29,7 +29,7 @@ fn ours() -> &'static Ours {
         let listing = Listing::scan(&root, None).expect("what was just written");
         let spec = Spec { contents: Contents::Encoded, decoding: Decoding::default() };
         let path = folder().join("cache.h5");
-        cache::build(&listing, &spec, &path, OnBadImage::Fail, &|_| {}).expect("a cache of it");
+        cache::build(&listing, &spec, &path, OnBadImage::Fail, &dataset::unwatched).expect("a cache of it");
         let bytes = std::fs::read(&path).expect("what was just written");
         Ours { listing, spec, path, bytes }
     })
@@ -57,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     std::fs::write(path, &file).expect("a file in memory");
     within(FREE + 4 * file.len(), || {
-        let verified = cache::verify(path, &|_| {}).expect("a file that can be read");
+        let verified = cache::verify(path, &dataset::unwatched).expect("a file that can be read");
         assert_eq!(verified.damaged.is_empty(), file == *whole, "a cache that was changed is refused");
         verified.damaged.iter().for_each(|reason| check_words(reason));
         let _ = cache::open(path, &spec.fingerprint(listing), spec.decoding).expect("a file that can be read");
