@@ -92,11 +92,12 @@ fn serve(stream: &TcpStream, counts: &Mutex<HashMap<String, usize>>, content: &[
             std::thread::sleep(Duration::from_secs(30));
             Ok(())
         }
-        "slow" => {
+        "slow" | "slower" => {
             head(status, total - from, range)?;
+            let pause = Duration::from_millis(if behaviour == "slow" { 100 } else { 400 });
             for piece in content[from..].chunks(total / 20) {
                 out.write_all(piece)?;
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(pause);
             }
             Ok(())
         }
@@ -358,4 +359,42 @@ fn nodes_that_do_not_see_a_shared_file_yet_wait_for_nobody() {
         assert_eq!((server.requests(from), names(&store)), (1, WHOLE.map(str::to_owned).to_vec()), "{outcome:?}");
         assert_eq!(fs::read(place(&store, &url)).unwrap(), content());
     }
+}
+
+/// Eight seconds of a download, where a rank that is not heard of for four is given up.
+#[test]
+fn a_download_that_makes_progress_is_waited_for() {
+    let server = Server::start(content());
+    let store = tempfile::tempdir().unwrap();
+    let mut arguments = arguments(&server.url("slower"), store.path());
+    *arguments.last_mut().unwrap() = "4".to_owned(); // --timeout
+    Mpirun::new(2).run(&binary("rust-train"), &arguments).expect_success();
+    assert_eq!(fs::read(place(store.path(), &server.url("slower"))).unwrap(), content());
+}
+
+#[test]
+fn a_signal_ends_a_download_and_the_next_call_goes_on() {
+    let server = Server::start(content());
+    let store = tempfile::tempdir().unwrap();
+    let url = server.url("slower");
+    let arguments = arguments(&url, store.path());
+    let program = binary("rust-train");
+    for rank in [0, 1] {
+        let job = Mpirun::new(2).start(&program, &arguments);
+        while server.requests("slower") <= rank {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(600));
+        let ranks = processes("rust-train", store.path().to_str().unwrap());
+        assert_eq!(ranks.len(), 2, "{ranks:?}");
+        let begun = std::time::Instant::now();
+        kill_process(ranks[rank], Signal::TERM).unwrap();
+        let outcome = job.wait();
+        assert_eq!(outcome.status, Some(75), "{outcome:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{outcome:?}");
+        assert_eq!(outcome.stderr.matches("stopped by a signal while downloading").count(), 1, "{outcome:?}");
+        assert!(!place(store.path(), &url).exists());
+    }
+    Mpirun::new(2).run(&program, &arguments).expect_success();
+    assert_eq!(fs::read(place(store.path(), &url)).unwrap(), content());
 }

@@ -10,7 +10,7 @@ use fetch::{Checksum, Incoming, Limits, Request, Source, Store, unwatched};
 use world::{Failure, Scope, World};
 
 use crate::cli::{FetchArgs, StoreArgs};
-use crate::failure::{agree, to_failure, usage};
+use crate::failure::{agree, name_interruption, to_failure, usage};
 use crate::progress::Progress;
 
 /// The verb `fetch`: brings files to every node of the job. Collective.
@@ -92,7 +92,8 @@ pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> any
                 world::report(fetched.bytes, total, "bytes")
             });
             progress.finish();
-            fetched.map(|_| Vec::new()).map_err(|error| to_failure(&error.into()))
+            let doing = format!("downloading {}; what has come is kept where it can be continued", request.source);
+            name_interruption(doing, fetched).map(|_| Vec::new()).map_err(|error| to_failure(&error))
         })?;
         found = looks(is_leader)?;
     }

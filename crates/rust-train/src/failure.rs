@@ -56,9 +56,11 @@ pub(crate) fn go_on(doing: &str, done: usize, total: usize, unit: &str) -> anyho
 }
 
 fn is_interruption(error: &Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(dataset::Error::Interrupted)))
+    error.chain().any(|cause| {
+        cause.is::<Interrupted>()
+            || matches!(cause.downcast_ref(), Some(dataset::Error::Interrupted))
+            || matches!(cause.downcast_ref(), Some(fetch::Error::Interrupted { .. }))
+    })
 }
 
 /// An error that says what the user has to change.
