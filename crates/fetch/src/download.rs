@@ -136,7 +136,6 @@ fn try_once(
         };
         is_renamed || known.total.zip(head.total).is_some_and(|(known, total)| known != total)
     });
-    let is_other = false && is_other;
     let was_whole = known.as_ref().is_some_and(|known| known.total == Some(have));
     let shows_end = head.has_end || head.total.is_some();
     match head.status {
