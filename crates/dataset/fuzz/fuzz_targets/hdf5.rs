@@ -103,7 +103,15 @@ fn of_type<T: H5Type>(
     } else {
         // What is large is only claimed: in chunks that are never written. It grows to its shape, because the library
         // multiplies the sides of one that is created.
-        let chunk: Vec<usize> = shape.iter().map(|_| bytes.side().clamp(1, 1 << 20)).collect();
+        let mut room = 1 << 34;
+        let chunk: Vec<usize> = shape
+            .iter()
+            .map(|_| {
+                let side = bytes.side().clamp(1, 1 << 20).min(room);
+                room /= side;
+                side
+            })
+            .collect();
         let first = SimpleExtents::resizable(vec![1; shape.len()]);
         let builder = group.new_dataset::<T>().shape(first).chunk(chunk);
         let builder = if bytes.is(60) { builder.deflate(1) } else { builder };
