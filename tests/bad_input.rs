@@ -21,7 +21,13 @@ fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
 fn every_fault_is_said_once() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path();
-    for name in ["good/train/ant/1.png", "good/val/ant/1.png", "unseen/train/ant/1.png", "unseen/train/bee/1.png"] {
+    for name in [
+        "good/train/ant/1.png",
+        "good/train/ant/2.png",
+        "good/val/ant/1.png",
+        "unseen/train/ant/1.png",
+        "unseen/train/bee/1.png",
+    ] {
         picture(&folder.join(name));
     }
     picture(&folder.join("unseen/val/ant/1.png"));
@@ -47,7 +53,7 @@ fn every_fault_is_said_once() {
         ("--data empty", "empty/train/ant: no readable picture in it"),
         ("--data broken --batch 2", "broken/train/ant/2.png: not a readable picture"),
         ("--data unseen", "unseen/val: class 'bee' of train has no folder here"),
-        ("--data good --batch 4", "--batch 4: there are only 1 training pictures"),
+        ("--data good --batch 4", "--batch 4: there are only 2 training pictures"),
         ("--data good --classes twice.txt", "twice.txt:2: class 'ant' stands here a second time"),
         ("--classes nine.txt", "nine.txt: 9 classes, and the digits are 10"),
         ("--classes no-such.txt", "no-such.txt: cannot read the classes file"),

@@ -111,7 +111,7 @@ impl<'a> History<'a> {
             None => {
                 let plan = if self.place == Place::TwoPlans { number } else { 0 };
                 let output = if self.place == Place::OneFolder { "--output run" } else { "" };
-                let limit = if random.random_range(0..4) == 0 { "--time-limit 11s" } else { "" }; // 10 s are its margin
+                let limit = if random.random_range(0..4) == 0 { "--time-limit 12s" } else { "" }; // 10 s are its margin
                 let flags = format!("{} {output} {limit}", flags(plan));
                 self.log.push(format!("job {number} starts {output} {limit}"));
                 let job = start(self.folder.path(), &flags);

@@ -41,7 +41,10 @@ fn by_text(path: &Path, options: &OpenOptions, open: impl FnOnce(&Path) -> hdf5:
         return open(path);
     }
     let file = options.open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+    let opened = open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())));
+    // By this name HDF5 knows the file from here on, and whoever asks it: it must stay one.
+    std::mem::forget(file);
+    opened
 }
 
 /// A string for HDF5, which ends strings at a zero byte: no class and no path can hold one.

@@ -29,8 +29,9 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    /// Whether it was made for this run.
+    /// Whether it was made for this run; and whether the folder around it was.
     is_new: bool,
+    is_parent_new: bool,
     /// `None` where the file system has no locks.
     lock: Option<Lock>,
 }
@@ -43,7 +44,9 @@ impl RunFolder {
     /// Makes the folder `path` for a new run, or takes one in which no run has begun.
     pub(crate) fn begin(path: &Path) -> anyhow::Result<Self> {
         let flag = format!("--output {}", path.display());
-        if let Some(parent) = path.parent() {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is_parent_new = parent.is_some_and(|parent| !parent.exists());
+        if let Some(parent) = parent {
             fs::create_dir_all(parent).map_err(|error| usage(format!("{flag}: {error}")))?;
         }
         let is_new = match fs::create_dir(path) {
@@ -51,7 +54,7 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => false,
             Err(error) => return Err(usage(format!("{flag}: {error}"))),
         };
-        let folder = Self { path: path.to_owned(), is_new, lock: Lock::acquire(path)? };
+        let folder = Self { path: path.to_owned(), is_new, is_parent_new, lock: Lock::acquire(path)? };
         // Looked at under the lock: whoever held it before may have written there.
         let names = names(path)?;
         if has_run(&names) {
@@ -68,12 +71,17 @@ impl RunFolder {
     /// Makes the first of NAME, NAME-2, NAME-3… below `parent` that is not there yet. Making it is the test, so that two
     /// runs never share one.
     pub(crate) fn begin_numbered(parent: &Path, name: &str) -> anyhow::Result<Self> {
-        fs::create_dir_all(parent).map_err(|error| usage(format!("{}: {error}", parent.display())))?;
+        let is_parent_new = !parent.exists();
+        let make_parent =
+            || fs::create_dir_all(parent).map_err(|error| usage(format!("{}: {error}", parent.display())));
+        make_parent()?;
         for number in 1.. {
             let path = parent.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { lock: Lock::acquire(&path)?, path, is_new: true }),
+                Ok(()) => return Ok(Self { lock: Lock::acquire(&path)?, path, is_new: true, is_parent_new }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // Another job of which nothing has come has just taken it away.
+                Err(error) if error.kind() == ErrorKind::NotFound => make_parent()?,
                 Err(error) => return Err(usage(format!("{}: {error}", path.display()))),
             }
         }
@@ -85,7 +93,7 @@ impl RunFolder {
     /// # Errors
     /// Another job works in it.
     pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self { path: path.to_owned(), is_new: false, lock: Lock::acquire(path)? })
+        Ok(Self { path: path.to_owned(), is_new: false, is_parent_new: false, lock: Lock::acquire(path)? })
     }
 }
 
@@ -96,6 +104,9 @@ impl Drop for RunFolder {
         drop(self.lock.take());
         if untouched {
             let _ = fs::remove_dir(&self.path); // it only works while it is empty
+            if let Some(parent) = self.path.parent().filter(|_| self.is_parent_new) {
+                let _ = fs::remove_dir(parent);
+            }
         }
     }
 }

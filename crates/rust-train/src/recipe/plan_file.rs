@@ -109,7 +109,8 @@ pub(crate) fn save(flags: &TrainArgs, folder: &Path) -> anyhow::Result<()> {
 /// What is not as it would be without any flag, in one line: "lr 0.4, schedule one-cycle".
 pub(crate) fn summary(flags: &TrainArgs) -> String {
     let said = |flags: &TrainArgs| table(flags).unwrap_or_default();
-    let usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
+    let mut usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
+    usual.insert("nesterov".to_owned(), true.into()); // what follows from the usual momentum
     let flags = said(flags);
     let words = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let unusual =
