@@ -125,7 +125,7 @@ fn a_signal_ends_a_listing_within_seconds() {
         fs::remove_dir_all(root.path().join("pictures").join(split)).unwrap();
         fs::write(root.path().join("pictures").join(format!("{split}.tsv")), text).unwrap();
     };
-    list("train", 300_000);
+    list("train", 1_500_000);
     list("val", 2);
     for who in [0, 1] {
         let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));

@@ -259,7 +259,11 @@ impl<'a> History<'a> {
     /// Whether a run that is done came to the same as one that was left alone.
     fn compare(&self, run: &Path, plan: usize) {
         let expected = &self.references[plan];
-        self.demand(results(run) == results(expected), || format!("{}: other records", run.display()));
+        let (got, wanted) = (results(run), results(expected));
+        self.demand(got == wanted, || {
+            let other = got.iter().zip(&wanted).find(|(got, wanted)| got != wanted);
+            format!("{}: other records, {} where {} are wanted: {other:?}", run.display(), got.len(), wanted.len())
+        });
         for name in ["last.safetensors", "best.safetensors", "evaluation.json"] {
             let [expected, found] = [expected, run].map(|run| fs::read(run.join(name)).ok());
             self.demand(found == expected, || format!("{}: {name} differs", run.display()));

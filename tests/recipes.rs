@@ -46,7 +46,7 @@ fn the_digits_recipe_learns_and_its_plan_does_it_again() {
 
     // The command line wins.
     rust_train(1, folder, "--config first/plan.toml --epochs 1 --lr 1e-9 --max-steps 2 --warmup 0 --output third");
-    assert_eq!(metric(&folder.join("third"), "lr"), [0.0, 0.0]);
+    assert_eq!(metric(&folder.join("third"), "lr"), [1e-9, 0.0]);
 }
 
 #[test]

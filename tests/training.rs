@@ -103,7 +103,7 @@ fn synchronized_batch_norm_trains_as_one_rank_would() {
     let together = losses(3, folder.path(), "together", &format!("{flags} --sync-bn"));
     let apart = losses(3, folder.path(), "apart", flags);
     let difference =
-        |other: &[f64]| alone.iter().zip(other).take(6).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
+        |other: &[f64]| alone.iter().zip(other).take(3).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
     // Rounding takes other ways through ReLU; what each rank makes of its own part's statistics is far from that.
     assert!(difference(&together) < difference(&apart) / 5.0, "{alone:?}, {together:?}, {apart:?}");
 }
@@ -259,7 +259,8 @@ fn training_needs_no_validation() {
         assert_eq!((metric(folder.path(), format, "epoch").len(), metric(folder.path(), format, "top1").len()), (2, 0));
         assert!(run.join("last.safetensors").is_file() && !run.join("best.safetensors").exists());
         let page = fs::read_to_string(run.join("report.html")).unwrap();
-        assert!(page.contains("Training loss") && !page.contains("NaN"), "{page}");
+        let numbers_that_are_none = page.matches("NaN").count() - page.matches("isNaN").count(); // which its script asks
+        assert!(page.contains("Training loss") && numbers_that_are_none == 0, "{page}");
         // It is over, and knows it.
         let again = rust_train(2, folder.path(), &format!("{flags} --resume auto"));
         assert!(again.stderr.contains("goes on after step 8"), "{again:?}");
