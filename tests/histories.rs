@@ -300,6 +300,10 @@ fn contents(run: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
 
 #[test]
 fn two_jobs_lose_nothing_whatever_happens_to_them() {
+    if !is_torture() {
+        eprintln!("SKIPPED: histories of two jobs take minutes; scripts/torture runs them");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let begin = Instant::now();
     let references = [0, 1].map(|plan| {
@@ -309,7 +313,7 @@ fn two_jobs_lose_nothing_whatever_happens_to_them() {
     // Events come at the pace at which runs train here.
     let whole_run = begin.elapsed().as_millis() as u64 / 2;
     let mut random = ChaCha8Rng::seed_from_u64(seed());
-    let histories = if is_torture() { 20 } else { 3 };
+    let histories = 20;
     let places = [Place::OneFolder, Place::OneDirectory, Place::TwoPlans];
     for place in places.into_iter().cycle().take(histories) {
         let mut history = History::new(place, &references);
