@@ -17,6 +17,7 @@ use multi_rank_tests::{Job, Outcome, is_torture, one_rank, seed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// Checkpoints that a run keeps.
 const KEEP: usize = 2;
@@ -116,8 +117,11 @@ fn compare(expected: &Path, run: &Path, may_lack: impl Fn(&str) -> bool) -> Resu
     }
     let [all, found] = [expected, run].map(results);
     if found != all {
-        let lost = all.iter().filter(|line| !found.contains(line)).map(ToString::to_string).collect::<Vec<_>>();
-        wrong.push(format!("{} records for {}, without {lost:?}", found.len(), all.len()));
+        let only = |these: &[Value], others: &[Value]| {
+            these.iter().filter(|line| !others.contains(line)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let (lost, new) = (only(&all, &found), only(&found, &all));
+        wrong.push(format!("{} records for {}, without {lost}, but with {new}", found.len(), all.len()));
     }
     // Which steps the kept checkpoints are of depends on which could be saved.
     let [all, found] = [expected, run].map(|run| -> BTreeSet<String> {
@@ -186,7 +190,7 @@ impl Case {
             self.judge(&outcome)?;
             let next = start(&reference.flags, &run).wait();
             if next.status != Some(0) {
-                return Err(format!("does not go on: {:?}: {}", next.status, next.error_lines().join(" | ")));
+                return Err(format!("does not go on: {:?}: {}", next.status, next.stderr));
             }
             let without = |name: &str| {
                 let said =

@@ -290,6 +290,13 @@ pub fn binary(name: &str) -> PathBuf {
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
+        // What Cargo tells a test of its package makes build scripts that look at such variables run anew.
+        for (name, _) in std::env::vars_os() {
+            let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if name.to_str().is_some_and(is_of_package) {
+                cargo.env_remove(name);
+            }
+        }
         assert!(cargo.status().expect("cargo runs").success(), "the binaries do not build");
     });
     let test = std::env::current_exe().expect("a test knows itself"); // target/PROFILE/deps/TEST

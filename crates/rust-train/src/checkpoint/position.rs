@@ -67,6 +67,19 @@ pub(super) fn of_steps(state: &State) -> anyhow::Result<Position> {
 mod tests {
     use super::super::tests::checkpoint;
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A last bit that is lost is found in the record of the epoch.
+        #[test]
+        fn no_bit_of_a_number_is_lost(loss_sum in 0.0f64..1e4, best in 0.0f64..1.0, elapsed in 0.0f64..1e7) {
+            let mut state = checkpoint(7).state;
+            state.position = Position { loss_sum, elapsed, best: Some(best), ..state.position };
+            state.plan.insert("lr".to_owned(), best.into());
+            let read = State::parse(&serde_json::to_vec_pretty(&state).unwrap()).unwrap();
+            prop_assert_eq!((&read.position, &read.plan), (&state.position, &state.plan));
+        }
+    }
 
     #[test]
     fn steps_of_form_1_become_epochs_and_samples() {
