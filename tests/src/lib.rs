@@ -227,6 +227,8 @@ impl Drop for Job {
 pub fn one_rank() -> Command {
     let mut command = Command::new(binary("rust-train"));
     command.env("OMPI_MCA_ess_singleton_isolated", "1"); // Open MPI then starts no daemon for it
+    // Such processes would share one directory, and each removes it when it ends, under the hands of one that starts.
+    command.env("OMPI_MCA_orte_create_session_dirs", "0");
     command.env("OMP_WAIT_POLICY", "passive"); // threads that wait leave the cores to other runs
     command
 }

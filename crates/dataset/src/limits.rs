@@ -4,6 +4,8 @@
 //! bytes for each pixel that it declares, of which there may be so many and no more; somebody's HDF5 file takes at most 64
 //! MB and 4 times its size; a list is read a block at a time, and no further than it is text.
 
+use std::fmt::{self, Write as _};
+
 /// Most pixels of a picture. Pillow refuses more as a decompression bomb. The largest cameras have 151 million; what is
 /// larger, as slides of tissue and maps from satellites, is cut into tiles before it is learned from.
 pub(crate) const MOST_PIXELS: u64 = 178_956_970;
@@ -36,6 +38,66 @@ pub(crate) fn of_hdf5(length: u64) -> u64 {
     length.saturating_mul(HDF5_TIMES_THE_FILE).saturating_add(HDF5_FREE)
 }
 
+/// Most characters of a file's own words, or of a decoder's about them, that an error repeats.
+const LONGEST_QUOTE: usize = 120;
+
+/// Words as an error may repeat them: on one line, and not all of a megabyte, of which no copy is made.
+pub(crate) fn quote(words: impl fmt::Display) -> String {
+    let mut quote = Quote::default();
+    match write!(quote, "{words}") {
+        Ok(()) => quote.shown,
+        Err(fmt::Error) => quote.shown + "…",
+    }
+}
+
+/// What takes so many characters and then no more.
+#[derive(Default)]
+struct Quote {
+    shown: String,
+    characters: usize,
+    /// Whether a line has ended, and none has begun after it.
+    is_between: bool,
+}
+
+impl fmt::Write for Quote {
+    fn write_str(&mut self, words: &str) -> fmt::Result {
+        for letter in words.chars() {
+            if letter == '\n' || letter == '\r' {
+                self.is_between = true;
+                continue;
+            }
+            if self.is_between && letter.is_whitespace() {
+                continue; // a line that is set in
+            }
+            if std::mem::take(&mut self.is_between) && !self.shown.is_empty() {
+                self.shown.push_str("; ");
+            }
+            if self.characters == LONGEST_QUOTE {
+                return Err(fmt::Error);
+            }
+            self.characters += 1;
+            match letter.is_control() {
+                true => self.shown.extend(letter.escape_default()),
+                false => self.shown.push(letter),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Longest line of a list of pictures or of classes, in bytes: no system's paths are as long. What has a longer one is no
 /// list, but perhaps a sparse file of a terabyte.
 pub(crate) const LONGEST_LINE: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_short_and_on_one_line() {
+        assert_eq!(quote("Format error\n  decoding Pnm: \"é\"\r\n"), "Format error; decoding Pnm: \"é\"");
+        assert_eq!(quote(format_args!("{}{}", "\na", "\n\nb\n")), "a; b");
+        assert_eq!(quote("\0\u{1b}[2J"), "\\u{0}\\u{1b}[2J");
+        assert_eq!(quote("x".repeat(121)), format!("{}…", "x".repeat(120)));
+    }
+}

@@ -260,7 +260,7 @@ impl Decompressor {
         }
         // SAFETY: the string belongs to the instance, ends with a zero byte, and is copied before the next call.
         let words = unsafe { CStr::from_ptr(tj::tj3GetErrorStr(self.handle.as_ptr())) };
-        let words = words.to_string_lossy().replace('\n', " ");
+        let words = crate::limits::quote(words.to_string_lossy());
         Err(words.strip_prefix(HEADER).unwrap_or(&words).to_owned())
     }
 }

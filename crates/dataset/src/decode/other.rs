@@ -6,7 +6,7 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
 use super::{Size, colour, tiff, webp};
-use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE};
+use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE, quote};
 
 /// What a picture is refused with whose decoder wants too much memory.
 const TOO_MUCH: &str = "it would take more than 64 MB and 16 bytes a pixel; save it with 8 or 16 bits a colour, and without \
@@ -99,7 +99,7 @@ fn one_line(error: &ImageError) -> String {
     if matches!(error, ImageError::Limits(_)) {
         return TOO_MUCH.to_owned();
     }
-    error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ")
+    quote(error)
 }
 
 #[cfg(test)]

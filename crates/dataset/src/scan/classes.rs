@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::limits::quote;
 use crate::{Error, Result};
 
 /// Reads a classes file: one name a line, in the order of the labels. Empty lines and lines that begin with `#` do not
@@ -28,7 +29,7 @@ fn parse(text: &str) -> std::result::Result<Vec<String>, String> {
             continue;
         }
         if !seen.insert(name) {
-            return Err(format!(":{}: class '{name}' stands here a second time; remove one", index + 1));
+            return Err(format!(":{}: class '{}' stands here a second time; remove one", index + 1, quote(name)));
         }
         names.push(name.to_owned());
     }

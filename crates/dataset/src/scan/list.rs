@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::{Part, Split, text};
+use crate::limits::quote;
 use crate::{Error, Result};
 
 /// Where the list of a split lies.
@@ -42,7 +43,7 @@ fn parse(list: &[u8]) -> std::result::Result<Parsed, String> {
             return Err(format!(
                 ":{}: {tabs} in '{}'; write a path, a tab and a class",
                 index + 1,
-                String::from_utf8_lossy(line)
+                quote(String::from_utf8_lossy(line))
             ));
         };
         let class = *classes.entry(class).or_insert_with_key(|class| {

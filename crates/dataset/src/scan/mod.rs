@@ -18,6 +18,7 @@ use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
+use crate::limits::quote;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch, unwatched};
 
@@ -241,8 +242,12 @@ fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str)
     let extra = found.iter().find(|class| !known.contains(class));
     let what = if place.is_dir() { "has no folder here" } else { "has no picture in this list" };
     match (missing, extra) {
-        (Some(class), _) => Err(Error::Input(format!("{}: class '{class}' of {source} {what}", place.display()))),
-        (_, Some(class)) => Err(Error::Input(format!("{}: class '{class}' is not in {source}", place.display()))),
+        (Some(class), _) => {
+            Err(Error::Input(format!("{}: class '{}' of {source} {what}", place.display(), quote(class))))
+        }
+        (_, Some(class)) => {
+            Err(Error::Input(format!("{}: class '{}' is not in {source}", place.display(), quote(class))))
+        }
         (None, None) => Ok(()),
     }
 }
