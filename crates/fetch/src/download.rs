@@ -374,6 +374,14 @@ mod tests {
         ]
     }
 
+    /// Versions of a file, which mostly do not differ in their length.
+    fn versions() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let of_any_length = proptest::collection::vec(any::<u8>(), 0..60);
+        let of_one_length = (1usize..60)
+            .prop_flat_map(|length| proptest::collection::vec(proptest::collection::vec(any::<u8>(), length), 2..5));
+        prop_oneof![1 => proptest::collection::vec(of_any_length, 1..5), 3 => of_one_length]
+    }
+
     fn names() -> impl Strategy<Value = Names> {
         prop_oneof![Just(Names::None), Just(Names::Heeded), Just(Names::Careless)]
     }
@@ -414,7 +422,7 @@ mod tests {
         /// though no checksum shows it.
         #[test]
         fn versions_are_never_joined(
-            versions in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 1..5),
+            versions in versions(),
             acts in proptest::collection::vec(prop_oneof![act(), (0usize..60).prop_map(Act::Change)], 0..20),
             names in names(),
             attempts in 1usize..4,
@@ -470,6 +478,31 @@ mod tests {
         let mut part = part_in(folder.path());
         model.download(&mut part, false, 3).unwrap();
         assert_eq!((content_of(&part), model.state.lock().unwrap().sent), (vec![8; 100], 220));
+    }
+
+    /// `If-Range` is a wish. Who is not asked again for what is there, when the rest was of another version, has joined
+    /// the two.
+    #[test]
+    fn a_server_that_ignores_if_range_gives_no_mixture() {
+        for is_verified in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let versions = vec![vec![7; 100], vec![8; 100]];
+            let model = Model::new(versions, Names::Careless, vec![Act::Change(100), Act::Break(60)]);
+            let mut part = part_in(folder.path());
+            model.download(&mut part, is_verified, 3).unwrap();
+            assert_eq!(content_of(&part), vec![8; 100]);
+        }
+        // Nor one whose version is another length, and says no more.
+        let folder = tempfile::tempdir().unwrap();
+        let model = Model::new(vec![vec![7; 100], vec![8; 120]], Names::Heeded, vec![Act::Break(60)]);
+        let mut part = part_in(folder.path());
+        assert!(model.download(&mut part, false, 1).is_err());
+        drop(part);
+        let nameless = Model { names: Names::None, ..model };
+        nameless.state.lock().unwrap().version = 1;
+        let mut part = part_in(folder.path());
+        nameless.download(&mut part, false, 3).unwrap();
+        assert_eq!(content_of(&part), vec![8; 120]);
     }
 
     /// A server that says nothing, or nothing more.

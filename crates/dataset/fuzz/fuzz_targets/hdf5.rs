@@ -98,12 +98,14 @@ fn of_type<T: H5Type>(
     }
     let count = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side)).unwrap_or(usize::MAX);
     let is_small = count <= 4096;
+    let is_written = is_small && bytes.is(200);
     let dataset = if is_small && bytes.is(128) {
         group.new_dataset::<T>().shape(shape.clone()).create(name)?
     } else {
         // What is large is only claimed: in chunks that are never written. It grows to its shape, because the library
         // multiplies the sides of one that is created.
-        let mut room = 1 << 34;
+        // A chunk of what is written stands in the file as a whole.
+        let mut room = if is_written { 1 << 18 } else { 1 << 34 };
         let chunk: Vec<usize> = shape
             .iter()
             .map(|_| {
@@ -119,7 +121,7 @@ fn of_type<T: H5Type>(
         dataset.resize(shape)?;
         dataset
     };
-    if is_small && bytes.is(200) {
+    if is_written {
         let values: Vec<T> = (0..count).map(|_| value(bytes.byte())).collect();
         dataset.write_raw(&values)?;
     }
