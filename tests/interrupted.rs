@@ -243,7 +243,8 @@ fn try_out(cases: Vec<Case>) {
     assert!(wrong.is_empty(), "{} of {total} interruptions did harm:\n{lines}", wrong.len());
 }
 
-/// Of the operations at each place the one nearest to where the best epoch is published; or all of them.
+/// All operations before it trains, and of those at each place the one nearest to where the best epoch is published; or all
+/// of them.
 fn chosen(operations: &[Operation]) -> Vec<&Operation> {
     if is_torture() {
         return operations.iter().collect();
@@ -257,7 +258,10 @@ fn chosen(operations: &[Operation]) -> Vec<&Operation> {
             *nearest = operation;
         }
     }
-    places.into_values().collect()
+    let mut chosen: BTreeMap<usize, &Operation> =
+        beginning(operations).iter().map(|operation| (operation.number, operation)).collect();
+    chosen.extend(places.into_values().map(|operation| (operation.number, operation)));
+    chosen.into_values().collect()
 }
 
 /// What a run does before it trains: until it has something to write down.

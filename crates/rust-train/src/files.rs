@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::failure::usage;
+use crate::errors::usage;
 
 /// What temporary names begin with.
 pub(crate) const TEMPORARY: &str = ".rust-train.";

@@ -8,53 +8,19 @@
 //!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> train (the loop) ─> evaluate ─> checkpoint, metrics
 //! ```
 
-mod activity;
-mod agreement;
-mod announce;
-mod bench;
-mod cache;
-mod checkpoint;
-pub mod cli;
-pub mod collectives;
-mod cores;
+mod commands;
+mod config;
 mod data;
-pub mod device;
-mod download;
-mod ema;
-mod eval;
-mod evaluate;
-mod export;
-mod failure;
+mod distributed;
+mod errors;
 mod files;
-mod inference;
-mod logging;
-mod loss;
+mod machine;
 mod model;
-mod output;
-mod pictures;
-mod plan;
-mod predict;
-mod process_group;
-mod profile;
-mod progress;
-mod progressive;
-mod recipe;
-mod results;
-mod resume;
-mod run_directory;
-mod schedule;
-mod seed;
-mod spent;
-mod step;
-mod terminal;
-mod time;
-mod time_limit;
-mod timeline;
-mod train;
-mod trainable;
+mod observe;
+mod optim;
+mod run;
+mod task;
 mod trainer;
-mod watchdog;
-mod weights;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,11 +28,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 use world::{Launcher, Signals, World, WorldConfig};
 
-pub use trainable::{Build, Model, Module, OwnModel, Setting};
+pub use config::args as cli;
+pub use distributed::collectives;
+pub use machine::device;
+pub use model::{Build, Model, Module, OwnModel, Setting};
 
-use cli::{Cli, Command};
-use failure::{Ending, Outcome};
-use recipe::Recipe;
+use config::args::Cli;
+use config::recipe::Recipe;
+use errors::{Ending, Outcome};
+use machine::cores;
+use observe::logging;
 
 /// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
@@ -108,10 +79,8 @@ fn program(own: Option<OwnModel>) -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
-    match &cli.command {
-        Some(Command::Profile(args)) => return alone(profile::run(args)),
-        Some(Command::Report(args)) => return alone(args.runs.iter().try_for_each(|run| results::render_again(run))),
-        _ => {}
+    if let Some(done) = commands::run_alone(&cli) {
+        return alone(done);
     }
     let world = match World::init(WorldConfig { timeout: cli.timeout() }) {
         Ok(world) => world,
@@ -126,13 +95,13 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     cores::limit_shared_threads(&world);
     // Before anything that takes long: from here on a signal ends what is under way in good order.
     let signals = Signals::install().map(drop).context("installing signal handlers");
-    let result = failure::agree(&world, signals).and_then(|()| run(&cli, &arguments, &world, own.as_ref()));
-    match failure::settle(&world, result) {
+    let result = errors::agree(&world, signals).and_then(|()| complete_and_run(&cli, &arguments, &world, own.as_ref()));
+    match errors::settle(&world, result) {
         Outcome::Done(ending) => world.finalize(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
             if world.rank() == 0 {
                 // What was asked to stop has not failed.
-                let kind = if exit_code == failure::STOPPED { "" } else { "error: " };
+                let kind = if exit_code == errors::STOPPED { "" } else { "error: " };
                 eprintln!("{kind}{message}");
             }
             world.finalize(exit_code)
@@ -142,30 +111,22 @@ fn program(own: Option<OwnModel>) -> ExitCode {
 }
 
 /// Does what the command line says, and the recipe that it names.
-fn run(cli: &Cli, arguments: &[OsString], world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
-    let Some(path) = cli.recipe() else { return run_verb(cli, world, own) };
+fn complete_and_run(
+    cli: &Cli,
+    arguments: &[OsString],
+    world: &World,
+    own: Option<&OwnModel>,
+) -> anyhow::Result<Ending> {
+    let Some(path) = cli.recipe() else { return commands::run(cli, world, own) };
     let recipe = Recipe::fetch(world, path)?;
-    let cli = failure::agree(world, recipe.complete(arguments))?;
-    run_verb(&cli, world, own).map_err(|error| recipe.locate(error, arguments))
-}
-
-fn run_verb(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
-    match &cli.command {
-        None => train::run(&cli.train, world, own),
-        Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Fetch(args)) => download::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
-        Some(Command::Bench(args)) => bench::run(args, world, own),
-        Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),
-    }
+    let cli = errors::agree(world, recipe.complete(arguments))?;
+    commands::run(&cli, world, own).map_err(|error| recipe.locate(error, arguments))
 }
 
 /// The exit status of what needs no other rank.
 fn alone(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let failure = failure::to_failure(&error);
+    let failure = errors::to_failure(&error);
     eprintln!("error: {}", failure.message);
     ExitCode::from(failure.exit_code)
 }

@@ -1,7 +1,7 @@
 //! How a run is divided into epochs and phases.
 
-use crate::checkpoint::Position;
-use crate::plan::Plan;
+use crate::config::plan::Plan;
+use crate::run::checkpoint::Position;
 
 /// The way of a run through its epochs. A step belongs to one epoch, and all epochs have equally many samples.
 #[derive(Clone, Debug)]

@@ -1,7 +1,10 @@
 //! The loop: epochs of steps, each epoch evaluated, recorded and saved, until the end or until all ranks agree to stop.
 
+mod buffers;
 mod course;
+pub(crate) mod evaluate;
 mod saving;
+pub(crate) mod step;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,21 +15,24 @@ use report::{EpochLine, StepLine};
 use tch::{Device, Tensor};
 use world::{Reduction, World};
 
-use crate::agreement::{Agreement, Pass, Stop};
-use crate::checkpoint::{DatasetSize, Position, Writer};
-use crate::evaluate::{Scores, Tally, evaluate};
-use crate::failure::{Ending, agree, usage};
-use crate::loss::Criterion;
-use crate::model::{self, Normalize};
-use crate::plan::{OnNan, Plan};
-use crate::progress::{Pace, Progress, left_words};
-use crate::results::Results;
-use crate::schedule::Schedule;
-use crate::spent::Work;
-use crate::step::{Step, Stepper};
-use crate::time;
+use crate::config::plan::{OnNan, Plan};
+use crate::data::normalize::Normalize;
+use crate::distributed::synchronization::{Agreement, Pass};
+use crate::errors::{Ending, Stop, agree, usage};
+use crate::observe::clock;
+use crate::observe::progress::{Pace, Progress, left_words};
+use crate::observe::timers::Work;
+use crate::optim::schedule::Schedule;
+use crate::run::checkpoint::{DatasetSize, Position, Writer};
+use crate::run::results::Results;
+use crate::task::loss::Criterion;
+use crate::task::loss::Targets;
+use crate::task::metrics::{Scores, Tally};
+use crate::trainer::step::{Step, Stepper};
 
+use buffers::distribute_buffers;
 pub(crate) use course::Course;
+use evaluate::evaluate;
 
 /// Steps in a row without a finite loss after which a run that leaves them out ends all the same.
 const MOST_SKIPPED: usize = 100;
@@ -94,7 +100,7 @@ impl Trainer<'_> {
         let of_epoch = self.course.steps_per_epoch.max(steps);
         let title = format!("epoch {}/{}", epoch + 1, self.course.epochs);
         let progress = Progress::new(self.world, &title, "steps", of_epoch as u64);
-        let begin = time::synchronized(self.device);
+        let begin = clock::synchronized(self.device);
         let timeline = self.stepper.timeline;
         let spent = timeline.spent();
         let pace = |steps: usize, seconds: f64| {
@@ -122,7 +128,7 @@ impl Trainer<'_> {
                 self.save(false)?;
             }
         }
-        let seconds = (time::synchronized(self.device) - begin).as_secs_f64();
+        let seconds = (clock::synchronized(self.device) - begin).as_secs_f64();
         progress.finish();
         self.position.trained = self.course.steps_left(&self.position) == 0;
         self.write_losses()?;
@@ -142,7 +148,7 @@ impl Trainer<'_> {
         let start = Instant::now();
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
-        let (pictures, targets) = (self.normalize.pictures(batch)?, self.normalize.targets(batch));
+        let (pictures, targets) = (self.normalize.pictures(batch)?, Targets::of(batch, self.device));
         let rate = self.schedule.at(self.course.progress(&self.position));
         let Step { loss, agreed } = loop {
             let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
@@ -258,7 +264,7 @@ impl Trainer<'_> {
     fn evaluate_epoch(&mut self, pace: Pace) -> anyhow::Result<Result<bool, Stop>> {
         let tally = if self.sizes.val == 0 {
             // Nobody says how good it is; what is saved is the same on all ranks all the same.
-            model::distribute_buffers(self.stepper.model, self.stepper.group, self.plan.training.distribute_bn)?;
+            distribute_buffers(self.stepper.model, self.stepper.group, self.plan.training.distribute_bn)?;
             None
         } else {
             match self.evaluate()? {
@@ -311,12 +317,12 @@ impl Trainer<'_> {
     fn evaluate(&mut self) -> anyhow::Result<Result<Tally, Stop>> {
         let distribute = self.plan.training.distribute_bn;
         let before: Vec<_> = self.stepper.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
-        model::distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
+        distribute_buffers(self.stepper.model, self.stepper.group, distribute)?;
         let Self { stepper, agreement, val, normalize, world, .. } = self;
         let (mut stop, begin, mut done) = (None, Instant::now(), 0);
         let tally = stepper.with_average(|stepper| {
             if stepper.ema.is_some() {
-                model::distribute_buffers(stepper.model, stepper.group, distribute)?;
+                distribute_buffers(stepper.model, stepper.group, distribute)?;
             }
             evaluate(stepper, val, normalize, world.control(), || {
                 stop = agreement.meet(Pass::Good)?.stop;

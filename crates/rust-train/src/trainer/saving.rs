@@ -8,13 +8,13 @@ use tch::{Kind, Tensor};
 use world::Reduction;
 
 use super::Trainer;
-use crate::agreement::Stop;
-use crate::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Tensors, Writer};
-use crate::evaluate::{Scores, show};
-use crate::failure::{Ending, agree, usage};
+use crate::errors::{Ending, Stop, agree, usage};
 use crate::files;
-use crate::results::{self, Results};
-use crate::step::AVERAGE;
+use crate::model::tensors::{Tensors, copies, restore, tensors};
+use crate::run::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Writer};
+use crate::run::results::{self, Results};
+use crate::task::metrics::{Scores, show};
+use crate::trainer::step::AVERAGE;
 
 impl Trainer<'_> {
     /// Begins to save where the run stands; training goes on meanwhile. A disk that is full now may not be later: the
@@ -112,8 +112,8 @@ impl Trainer<'_> {
             return Ok(None);
         }
         let position = Position { elapsed: self.elapsed(), ..position.clone() };
-        let mut model = checkpoint::copies(&model);
-        let mut ema = self.stepper.ema.as_ref().map_or_else(Vec::new, |ema| checkpoint::copies(&ema.state()));
+        let mut model = copies(&model);
+        let mut ema = self.stepper.ema.as_ref().map_or_else(Vec::new, |ema| copies(&ema.state()));
         for (name, mean) in means(&buffers) {
             let (tensors, name) = match name.strip_prefix(AVERAGE) {
                 Some(averaged) => (&mut ema, averaged),
@@ -141,8 +141,8 @@ impl Trainer<'_> {
                 files: BTreeMap::new(),
             },
             model,
-            optimizer: checkpoint::copies(&optimizer),
-            ranks: checkpoint::copies(&ranks.collect::<Vec<_>>()),
+            optimizer: copies(&optimizer),
+            ranks: copies(&ranks.collect::<Vec<_>>()),
             ema,
         }))
     }
@@ -170,11 +170,11 @@ impl Trainer<'_> {
         }
         let keeps_optimizer = self.keeps_optimizer(&state);
         let mut restore = || -> anyhow::Result<()> {
-            checkpoint::restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
+            restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
             if let Some(average) = &mut self.stepper.ema {
                 match ema.is_empty() {
                     true => average.restart()?, // the run began without
-                    false => checkpoint::restore(&average.state(), &ema).context("the averages of the checkpoint")?,
+                    false => restore(&average.state(), &ema).context("the averages of the checkpoint")?,
                 }
             }
             if state.ranks == self.world.size() {
@@ -184,10 +184,10 @@ impl Trainer<'_> {
                     .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor.clone())));
                 let own: Tensors = own.collect();
                 if !own.is_empty() {
-                    checkpoint::restore(&self.stepper.buffers(), &own).context("this rank's buffers")?;
+                    restore(&self.stepper.buffers(), &own).context("this rank's buffers")?;
                 }
             }
-            let optimizer = if keeps_optimizer { checkpoint::tensors(&optimizer) } else { Vec::new() };
+            let optimizer = if keeps_optimizer { tensors(&optimizer) } else { Vec::new() };
             match self.stepper.load_state(&optimizer, state.scaler) {
                 Err(torch_ext::Error::OtherOptimizer { saved, own }) => {
                     if self.world.rank() == 0 {
@@ -256,8 +256,9 @@ impl Trainer<'_> {
                 let checkpoints = Checkpoints::of_run(self.output);
                 checkpoints.cut_back(step)?;
                 checkpoints.prune(self.plan.run.keep_checkpoints)?;
-                files::remove_leftovers(self.output)?;
             }
+            // Also where a run begins: one before may have been killed before it had anything to go on with.
+            files::remove_leftovers(self.output)?;
             Results::open(self.output, goes_on.then_some((step, epochs)), sitting, self.sizes.classes.clone())
         };
         let opened = (self.world.rank() == 0).then(open).transpose();

@@ -1,0 +1,28 @@
+//! The verb `fetch`: files from elsewhere, on every node of the job.
+
+use fetch::{Request, Store};
+use world::World;
+
+use crate::config::args::FetchArgs;
+use crate::config::weights::{request, store};
+use crate::distributed::download::fetch_once;
+use crate::errors::{agree, usage};
+
+/// Brings files to every node of the job. Collective.
+pub(crate) fn run(args: &FetchArgs, world: &World) -> anyhow::Result<()> {
+    let plan = || -> anyhow::Result<(Vec<Request>, Store)> {
+        if args.sha256.is_some() && args.sources.len() > 1 {
+            return Err(usage("--sha256: names one file, and several are to be fetched"));
+        }
+        let requests = args.sources.iter().map(|source| request(source, args.sha256.as_deref()));
+        Ok((requests.collect::<Result<_, _>>()?, store(&args.store)?))
+    };
+    let (requests, store) = agree(world, plan())?;
+    for request in &requests {
+        let path = fetch_once(world, &store, request)?;
+        if world.local_rank() == 0 {
+            log::info!("{} is at {}", request.source, path.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! What the program can do: one file a verb.
+
+pub(crate) mod bench;
+pub(crate) mod cache;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod fetch;
+pub(crate) mod inference;
+pub(crate) mod predict;
+pub(crate) mod profile;
+pub(crate) mod train;
+
+use world::World;
+
+use crate::config::args::{Cli, Command};
+use crate::errors::Ending;
+use crate::model::OwnModel;
+use crate::run::results;
+
+/// Does what needs no MPI; `None` where that is something else.
+pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
+    match &cli.command {
+        Some(Command::Profile(args)) => Some(profile::run(args)),
+        Some(Command::Report(args)) => Some(args.runs.iter().try_for_each(|run| results::render_again(run))),
+        _ => None,
+    }
+}
+
+/// Does what the command line says, on every rank of the job. Collective.
+pub(crate) fn run(cli: &Cli, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+    match &cli.command {
+        None => train::run(&cli.train, world, own),
+        Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Bench(args)) => bench::run(args, world, own),
+        Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),
+    }
+}

@@ -1,0 +1,146 @@
+//! The flags about pictures as validated values: which, of what size, and what is kept of them.
+
+use std::path::PathBuf;
+
+use architectures::Architecture;
+use dataset::{Contents, Crop, Decoding, OnBadImage, Resample, Spec, digits};
+use world::Scope;
+
+use crate::config::args::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
+use crate::errors::usage;
+
+/// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
+const LARGEST_PADDED_SIZE: usize = 64;
+
+/// Which pictures, of what size, and what is kept of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Pictures {
+    pub source: Source,
+    pub classes: Option<PathBuf>,
+    /// Side of the pictures that the network sees, in pixels.
+    pub image_size: usize,
+    /// What the shorter side is scaled to before the middle is cut out: larger than what the network sees where random
+    /// parts are scaled (256 for 224).
+    pub resize: usize,
+    pub crop: Crop,
+    pub decoding: Decoding,
+    /// What the cache keeps; `None` for no cache.
+    pub contents: Option<Contents>,
+    /// The folder of the cache, if the user named one.
+    pub cache: Option<PathBuf>,
+    /// Who builds it. Without a scope the job finds out whether its nodes share the folder.
+    pub cache_scope: Option<Scope>,
+    pub on_bad_image: OnBadImage,
+}
+
+/// Where the pictures come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// The digits inside the program.
+    Digits,
+    /// A folder of picture files.
+    Folder(PathBuf),
+    /// Somebody's HDF5 file.
+    Hdf5(PathBuf),
+}
+
+impl Source {
+    /// A short name of what is trained on.
+    pub(crate) fn name(&self) -> String {
+        let path = match self {
+            Self::Digits => return "digits".to_owned(),
+            Self::Folder(path) | Self::Hdf5(path) => path,
+        };
+        let whole = path.canonicalize().ok();
+        let name = whole.as_ref().and_then(|path| path.file_stem());
+        name.map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+impl Pictures {
+    /// Validates the flags for a network.
+    pub(crate) fn new(args: &DataArgs, architecture: &Architecture) -> anyhow::Result<Self> {
+        let pictures = Self::of_size(args, architecture.image_size)?;
+        let size = pictures.image_size;
+        architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        Ok(pictures)
+    }
+
+    /// Validates the flags for a network that was made for pictures of `made_for` × `made_for` pixels.
+    pub(crate) fn of_size(args: &DataArgs, made_for: usize) -> anyhow::Result<Self> {
+        let source = match &args.data {
+            None => Source::Digits,
+            Some(path) if path.is_file() => Source::Hdf5(path.clone()),
+            Some(path) => Source::Folder(path.clone()),
+        };
+        let image_size = image_size(args.image_size, &source, made_for)?;
+        let crop = crop(args.crop_padding, image_size)?;
+        let resize = if crop == Crop::Resized { image_size * 8 / 7 } else { image_size };
+        let contents = match args.cache_format {
+            CacheFormat::Pixels => Some(Contents::Pixels { side: resize }),
+            CacheFormat::Encoded => Some(Contents::Encoded),
+            CacheFormat::None => None,
+        };
+        let on_bad_image = match args.on_bad_image {
+            BadImage::Fail => OnBadImage::Fail,
+            BadImage::Skip => OnBadImage::Skip,
+        };
+        if contents.is_none() && args.cache.is_some() {
+            return Err(usage("--cache: there is none with --cache-format none"));
+        }
+        if contents.is_none() && on_bad_image == OnBadImage::Skip {
+            return Err(usage(
+                "--on-bad-image skip: needs a cache, which says what is left; use --cache-format encoded or pixels",
+            ));
+        }
+        let resample = match args.resample {
+            ResampleKind::Bilinear => Resample::Bilinear,
+            ResampleKind::Bicubic => Resample::Bicubic,
+        };
+        Ok(Self {
+            source,
+            classes: args.classes.clone(),
+            image_size,
+            resize,
+            crop,
+            decoding: Decoding { exif_orientation: args.exif_orientation, resample },
+            contents,
+            cache: args.cache.clone(),
+            cache_scope: match args.cache_scope {
+                CacheScope::Auto => None,
+                CacheScope::World => Some(Scope::World),
+                CacheScope::Node => Some(Scope::Node),
+            },
+            on_bad_image,
+        })
+    }
+
+    /// What the cache is to be; `None` for no cache.
+    pub(crate) fn spec(&self) -> Option<Spec> {
+        self.contents.map(|contents| Spec { contents, decoding: self.decoding })
+    }
+}
+
+fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow::Result<usize> {
+    let side = digits::SIDE;
+    Ok(match (wanted, source) {
+        (Some(size), Source::Digits) if size != side => {
+            return Err(usage(format!("--image-size {size}: the digits are {side}×{side} pixels")));
+        }
+        (_, Source::Digits) => side,
+        (size, Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(made_for),
+    })
+}
+
+fn crop(padding: Option<usize>, image_size: usize) -> anyhow::Result<Crop> {
+    Ok(match padding {
+        Some(padding) if padding >= image_size => {
+            return Err(usage(format!(
+                "--crop-padding {padding}: must be less than the pictures' {image_size} pixels"
+            )));
+        }
+        Some(padding) => Crop::Padded { padding },
+        None if image_size <= LARGEST_PADDED_SIZE => Crop::Padded { padding: image_size / 8 },
+        None => Crop::Resized,
+    })
+}

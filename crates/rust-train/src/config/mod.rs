@@ -1,0 +1,10 @@
+//! What is wanted: flags as they are typed, a recipe that completes them, and the validated plan of a run. Plain values,
+//! which know nothing of what they are for.
+
+pub mod args;
+pub(crate) mod images;
+pub(crate) mod learning_rate;
+pub(crate) mod plan;
+pub(crate) mod progressive_resize;
+pub(crate) mod recipe;
+pub(crate) mod weights;

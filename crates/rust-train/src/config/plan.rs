@@ -1,0 +1,629 @@
+//! Flags become validated values before any work starts. What is refused here costs nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use architectures::{Architecture, architecture};
+use backbones::Matching;
+use dataset::{Augmentation, ColorJitter, Crop, Mix, Policy, Sampling};
+use layout::{BatchLayout, DeviceRequest};
+use torch_ext::{DdpConfig, MemoryFormat, Precision};
+
+use crate::config::args::{
+    AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
+    PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
+};
+use crate::config::images::{Pictures, Source};
+use crate::config::learning_rate::{LearningRate, Shape};
+use crate::config::progressive_resize::Growth;
+use crate::config::recipe;
+use crate::config::weights;
+use crate::errors::usage;
+
+pub(crate) use crate::config::args::{OnNan, OptimizerKind};
+
+/// Everything that a run does, decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The flags, with a value for each one whose default follows from others.
+    pub flags: TrainArgs,
+    pub pictures: Pictures,
+    /// The network; `None` for a model of the caller's own.
+    pub architecture: Option<Architecture>,
+    /// Its name.
+    pub model: String,
+    /// The weights to start from, and where fetched files are kept.
+    pub weights: Option<(fetch::Request, fetch::Store)>,
+    /// How much of the network they must match.
+    pub matching: Matching,
+    /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
+    pub frozen_epochs: usize,
+    pub augmentation: Augmentation,
+    /// How pictures grow, where they do.
+    pub growth: Option<Growth>,
+    pub sampling: Sampling,
+    /// How often each picture comes in its batch.
+    pub repeats: usize,
+    pub batch: BatchLayout,
+    /// Whether a step is computed in as many parts as the memory asks for.
+    pub fit_memory: bool,
+    /// The fewest pictures that may be computed together on one rank: two where BatchNorm has nothing else to take a
+    /// variance of.
+    pub least_micro_batch: usize,
+    pub training: Training,
+    pub ddp: DdpConfig,
+    /// Steps between two comparisons of the ranks' parameters.
+    pub compare_replicas: Option<usize>,
+    pub device: DeviceRequest,
+    pub loader_threads: Option<usize>,
+    pub run: Run,
+    pub output: Option<PathBuf>,
+    /// Whether the model is scored, and nothing trained.
+    pub eval_only: bool,
+    pub trace: Option<PathBuf>,
+    /// Every flag that decides about the result, as it was given: what a run that goes on must have again.
+    pub fields: toml::Table,
+}
+
+/// What is known of a model of the caller's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnNetwork {
+    pub name: String,
+    /// Height and width of the pictures that it is made for, in pixels.
+    pub image_size: usize,
+}
+
+/// How the run begins, goes on, and ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub resume: Option<Resume>,
+    pub allow_changed_plan: bool,
+    pub checkpoint_steps: Option<usize>,
+    pub keep_checkpoints: usize,
+    pub time_limit: Option<Duration>,
+    pub on_nan: OnNan,
+    pub watchdog: Option<Duration>,
+}
+
+/// What a run goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Whatever there is.
+    Auto,
+    /// This run, or this checkpoint of one.
+    From(PathBuf),
+}
+
+/// The numbers of the recipe.
+#[derive(Clone, Debug)]
+pub(crate) struct Training {
+    pub epochs: usize,
+    pub max_steps: Option<usize>,
+    pub learning_rate: LearningRate,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub optimizer: OptimizerKind,
+    pub weight_decay: f64,
+    pub decay_vectors: bool,
+    /// The share of the learning rate that everything but the head gets.
+    pub backbone_lr_scale: f64,
+    pub clip_norm: Option<f64>,
+    /// Share of the target that is spread over all classes, 0–1.
+    pub label_smoothing: f64,
+    pub class_weights: ClassWeights,
+    /// The decay of the moving average of the weights.
+    pub ema: Option<f64>,
+    pub precision: Precision,
+    pub sync_bn: bool,
+    pub distribute_bn: DistributeBn,
+    pub memory_format: MemoryFormat,
+    pub zero: bool,
+    pub tf32: bool,
+    pub seed: u64,
+    pub deterministic: bool,
+}
+
+impl Plan {
+    /// Validates the flags for a job of `ranks`, which trains the model of the flags or the caller's `own`.
+    pub(crate) fn new(cli: &TrainArgs, ranks: usize, own: Option<&OwnNetwork>) -> anyhow::Result<Self> {
+        let architecture = match own {
+            None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
+            Some(_) => None,
+        };
+        let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
+        if cli.batch.pictures > MOST || cli.accumulate > MOST {
+            return Err(usage(format!(
+                "--batch {}, --accumulate {}: must be at most {MOST}",
+                cli.batch, cli.accumulate
+            )));
+        }
+        let batch = BatchLayout::of_global(cli.batch.pictures, ranks, cli.accumulate)
+            .map_err(|error| usage(format!("--batch: {error}")))?;
+        let pictures = match (&architecture, own) {
+            (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
+            (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
+        };
+        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
+        let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
+            (Freeze::None, None | Some(0)) => 0,
+            (Freeze::None, Some(epochs)) => {
+                return Err(usage(format!("--freeze-epochs {epochs}: nothing is frozen without --freeze backbone")));
+            }
+            (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
+        };
+        let matching = match cli.weights_match {
+            None if cli.pretrained => Matching::Head,
+            None | Some(WeightsMatch::Strict) => Matching::Strict,
+            Some(WeightsMatch::Head) => Matching::Head,
+            Some(WeightsMatch::Partial) => Matching::Partial,
+        };
+        let training = training(cli)?;
+        let least_micro_batch = match (&architecture, frozen_epochs) {
+            (Some(architecture), ..usize::MAX) => {
+                let sides = [Some(pictures.image_size), growth.map(|growth| growth.first)];
+                least_micro_batch(architecture, sides, &batch, training.sync_bn, cli.batch.fit_memory)?
+            }
+            _ => 1, // unknown, or BatchNorm computes as in evaluation
+        };
+        let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
+        Ok(Self {
+            fields: recipe::mathematics(&flags)?,
+            flags,
+            augmentation: augmentation(&cli.augmentation, &pictures)?,
+            growth,
+            sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
+            repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
+            pictures,
+            weights: weights(cli, architecture.as_ref())?,
+            architecture,
+            model,
+            matching,
+            frozen_epochs,
+            batch,
+            fit_memory: cli.batch.fit_memory,
+            least_micro_batch,
+            training,
+            ddp: ddp(cli)?,
+            compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
+            device,
+            loader_threads: cli.loader_threads,
+            run: run(&cli.run)?,
+            output: cli.output.clone(),
+            eval_only: eval_only(cli)?,
+            trace: cli.trace.clone(),
+        })
+    }
+
+    /// A short name of what is trained on what.
+    pub(crate) fn name(&self) -> String {
+        format!("{}-{}", self.pictures.source.name(), self.model)
+    }
+}
+
+/// Refuses batches in which a BatchNorm would see one value a channel, which has no variance.
+fn least_micro_batch(
+    architecture: &Architecture,
+    sides: [Option<usize>; 2],
+    batch: &BatchLayout,
+    is_synchronized: bool,
+    fit_memory: bool,
+) -> anyhow::Result<usize> {
+    let network = architecture.network(1);
+    for side in sides.into_iter().flatten() {
+        let norm = network.single_value_norm(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
+        let Some(norm) = norm else { continue };
+        let together = if is_synchronized { batch.ranks() } else { 1 };
+        let least = 2usize.div_ceil(together);
+        // What is to be found out may be found to be larger.
+        let micro = if fit_memory { batch.per_rank() } else { batch.micro() };
+        if micro < least {
+            return Err(usage(format!(
+                "--batch {}: leaves BatchNorm one value a channel in training, whose variance is NaN: {norm} of {} sees one \
+                 pixel of each of {micro} pictures of {side}×{side} pixels; use a larger batch, fewer ranks or a smaller \
+                 --accumulate, or a larger --image-size",
+                batch.global(),
+                architecture.name
+            )));
+        }
+        return Ok(least);
+    }
+    Ok(1)
+}
+
+fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
+    if cli.eval_only && cli.weights.is_none() && !cli.pretrained && cli.run.resume.is_none() {
+        return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
+    }
+    Ok(cli.eval_only)
+}
+
+fn run(cli: &RunArgs) -> anyhow::Result<Run> {
+    let watchdog = Duration::try_from_secs_f64(cli.watchdog).ok();
+    let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is no number of seconds", cli.watchdog)))?;
+    if let Some(0) = cli.checkpoint_steps {
+        return Err(usage("--checkpoint-steps: must be at least 1"));
+    }
+    Ok(Run {
+        resume: cli
+            .resume
+            .clone()
+            .map(|path| if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) }),
+        allow_changed_plan: cli.allow_changed_plan,
+        checkpoint_steps: cli.checkpoint_steps,
+        keep_checkpoints: at_least_one("--keep-checkpoints", cli.keep_checkpoints)?,
+        time_limit: cli.time_limit,
+        on_nan: cli.on_nan,
+        watchdog: (!watchdog.is_zero()).then_some(watchdog),
+    })
+}
+
+fn weights(
+    cli: &TrainArgs,
+    architecture: Option<&Architecture>,
+) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
+    weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
+}
+
+fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<Augmentation> {
+    let within = |flag: &str, value: f64, most: f64| {
+        if (0.0..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(usage(format!("{flag} {value}: must be a number between 0 and {most}")))
+        }
+    };
+    let jitter = within("--color-jitter", cli.color_jitter, 10.0)?;
+    if cli.magnitude > 30 {
+        return Err(usage(format!("--magnitude {}: must be between 0 and 30", cli.magnitude)));
+    }
+    Ok(Augmentation {
+        crop: pictures.crop,
+        // A mirrored digit is another character.
+        flip: !cli.no_flip && pictures.source != Source::Digits,
+        jitter: (jitter > 0.0).then(|| ColorJitter::of(jitter)),
+        policy: match cli.auto_augment {
+            AutoAugment::None => None,
+            AutoAugment::Rand => Some(Policy::RandAugment { operations: 2, magnitude: cli.magnitude }),
+            AutoAugment::Trivial => Some(Policy::TrivialAugmentWide),
+        },
+        erase: within("--random-erasing", cli.random_erasing, 1.0)?,
+        mix: Mix { mixup: within("--mixup", cli.mixup, 100.0)?, cutmix: within("--cutmix", cli.cutmix, 100.0)? },
+    })
+}
+
+/// The most epochs, pictures or steps that anybody means: products of two of them do not overflow.
+const MOST: usize = u32::MAX as usize;
+
+fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
+    if value == 0 {
+        return Err(usage(format!("{flag}: must be at least 1")));
+    }
+    Ok(value)
+}
+
+fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
+    if !(1..=4096).contains(&cli.bucket_mb) {
+        return Err(usage(format!("--bucket-mb {}: must be between 1 and 4096", cli.bucket_mb)));
+    }
+    let compression = match cli.compress_gradients {
+        Compression::None => None,
+        Compression::Bf16 => Some(tch::Kind::BFloat16),
+        Compression::Fp16 => Some(tch::Kind::Half),
+    };
+    Ok(DdpConfig { bucket_bytes: cli.bucket_mb << 20, compression, ..DdpConfig::default() })
+}
+
+fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
+    let args = &cli.optimization;
+    below_one("--momentum", args.momentum)?;
+    let nesterov = nesterov(args)?;
+    at_least("--weight-decay", args.weight_decay, 0.0)?;
+    at_least("--backbone-lr-scale", args.backbone_lr_scale, 0.0)?;
+    at_least("--timeout", cli.timeout, 0.1)?;
+    if let Some(norm) = args.clip_norm
+        && !(norm.is_finite() && norm > 0.0)
+    {
+        return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
+    }
+    at_least_one("--epochs", cli.epochs)?;
+    at_least_one("--max-steps", cli.max_steps.unwrap_or(1))?;
+    if cli.epochs > MOST {
+        return Err(usage(format!("--epochs {}: must be at most {MOST}", cli.epochs)));
+    }
+    at_least_one("--loader-threads", cli.loader_threads.unwrap_or(1))?;
+    Ok(Training {
+        epochs: cli.epochs,
+        max_steps: cli.max_steps,
+        learning_rate: learning_rate(args, cli.epochs, cli.batch.pictures)?,
+        momentum: args.momentum,
+        nesterov,
+        optimizer: args.optimizer,
+        weight_decay: args.weight_decay,
+        decay_vectors: !args.no_decay_on_vectors,
+        backbone_lr_scale: args.backbone_lr_scale,
+        clip_norm: args.clip_norm,
+        label_smoothing: below_one("--label-smoothing", args.label_smoothing)?,
+        class_weights: args.class_weights,
+        ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
+        precision: match cli.precision {
+            PrecisionKind::Single => Precision::Single,
+            PrecisionKind::Bf16 => Precision::BFloat16,
+            PrecisionKind::Fp16 => Precision::Half,
+        },
+        sync_bn: cli.sync_bn,
+        distribute_bn: cli.distribute_bn,
+        memory_format: if cli.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
+        zero: cli.zero,
+        tf32: cli.tf32,
+        seed: cli.seed,
+        deterministic: cli.deterministic,
+    })
+}
+
+/// Whether momentum looks ahead: by default where the optimizer knows that and there is momentum. Where it was asked for
+/// and cannot be had, this says so.
+fn nesterov(args: &OptimizationArgs) -> anyhow::Result<bool> {
+    let why_not = match args.optimizer {
+        OptimizerKind::Sgd if args.momentum > 0.0 => return Ok(args.nesterov.unwrap_or(true)),
+        OptimizerKind::Sgd => "without momentum there is nothing to look ahead along",
+        OptimizerKind::Lars => "LARS has no such form",
+        OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Lamb => "only SGD has this form of momentum",
+    };
+    match args.nesterov {
+        Some(true) => Err(usage(format!("--nesterov true: {why_not}; leave it out"))),
+        _ => Ok(false),
+    }
+}
+
+/// How the learning rate goes in a run of so many `epochs` with this global `batch`.
+fn learning_rate(args: &OptimizationArgs, epochs: usize, batch: usize) -> anyhow::Result<LearningRate> {
+    if !(args.lr.is_finite() && args.lr > 0.0) {
+        let hint = if args.lr == 0.0 { "; --eval-only scores a model and trains nothing" } else { "" };
+        return Err(usage(format!("--lr {}: must be a number above 0{hint}", args.lr)));
+    }
+    at_least("--min-lr", args.min_lr, 0.0)?;
+    at_least("--lr-gamma", args.lr_gamma, 0.0)?;
+    at_least_one("--lr-step", args.lr_step)?;
+    let batches = batch as f64 / at_least_one("--lr-reference-batch", args.lr_reference_batch)? as f64;
+    let peak = args.lr
+        * match args.lr_scaling {
+            LrScaling::None => 1.0,
+            LrScaling::Linear => batches,
+            LrScaling::Sqrt => batches.sqrt(),
+        };
+    if args.min_lr > peak {
+        return Err(usage(format!("--min-lr {}: is more than the highest rate, {peak}", args.min_lr)));
+    }
+    let warmup_epochs = args.warmup.unwrap_or_else(|| match args.schedule {
+        ScheduleKind::OneCycle => 0.3 * epochs as f64,
+        _ => (epochs as f64 / 4.0).min(5.0),
+    });
+    at_least("--warmup", warmup_epochs, 0.0)?;
+    if args.schedule == ScheduleKind::OneCycle && warmup_epochs > epochs as f64 {
+        return Err(usage(format!(
+            "--warmup {warmup_epochs}: one-cycle has to come down again within {epochs} epochs"
+        )));
+    }
+    let shape = match args.schedule {
+        ScheduleKind::Cosine => Shape::Cosine,
+        ScheduleKind::Linear => Shape::Linear,
+        ScheduleKind::Step => Shape::Step { every: args.lr_step, gamma: args.lr_gamma },
+        ScheduleKind::MultiStep if args.lr_milestones.is_empty() => {
+            return Err(usage("--schedule multistep: needs its epochs, as in --lr-milestones 100,150"));
+        }
+        ScheduleKind::MultiStep => Shape::MultiStep { milestones: args.lr_milestones.clone(), gamma: args.lr_gamma },
+        ScheduleKind::OneCycle => Shape::OneCycle,
+        ScheduleKind::Constant => Shape::Constant,
+    };
+    let momentum = match args.min_momentum {
+        None => None,
+        Some(_) if args.schedule != ScheduleKind::OneCycle => {
+            return Err(usage("--min-momentum: only --schedule one-cycle changes the momentum"));
+        }
+        Some(least) if (0.0..=args.momentum).contains(&least) && least > 0.0 => Some((least, args.momentum)),
+        Some(least) => {
+            return Err(usage(format!(
+                "--min-momentum {least}: must be above 0 and at most --momentum {}",
+                args.momentum
+            )));
+        }
+    };
+    Ok(LearningRate { shape, peak, floor: args.min_lr, warmup_epochs, momentum })
+}
+
+fn at_least(flag: &str, value: f64, least: f64) -> anyhow::Result<()> {
+    if value.is_finite() && value >= least {
+        Ok(())
+    } else {
+        Err(usage(format!("{flag} {value}: must be a number of at least {least}")))
+    }
+}
+
+fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
+    if (0.0..1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(usage(format!("{flag} {value}: must be a number of at least 0 and below 1")))
+    }
+}
+
+/// The flags with a value for each one whose default follows from others.
+fn resolved(
+    cli: &TrainArgs,
+    model: &str,
+    pictures: &Pictures,
+    training: &Training,
+    growth: Option<&Growth>,
+) -> TrainArgs {
+    let mut flags = cli.clone();
+    flags.model = model.to_owned();
+    flags.data.image_size = Some(pictures.image_size);
+    if let Crop::Padded { padding } = pictures.crop {
+        flags.data.crop_padding = Some(padding);
+    }
+    flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
+    if training.optimizer == OptimizerKind::Sgd && training.momentum > 0.0 {
+        flags.optimization.nesterov = Some(training.nesterov);
+    }
+    flags.augmentation.progressive_epochs = growth.map(|growth| growth.epochs);
+    flags.weights_match = flags.weights_match.or(cli.pretrained.then_some(WeightsMatch::Head));
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::args::Cli;
+
+    fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
+        let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
+        Plan::new(&Cli::of(arguments).unwrap().train, ranks, None)
+    }
+
+    #[test]
+    fn sizes_follow_from_model_and_data() {
+        let digits = plan("", 2).unwrap();
+        let sizes = |plan: &Plan| (plan.pictures.image_size, plan.pictures.resize);
+        assert_eq!((sizes(&digits), digits.augmentation.flip), ((8, 8), false));
+        assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
+        let cifar = plan("--data d", 1).unwrap();
+        assert_eq!(sizes(&cifar), (32, 32));
+        let padded = Augmentation { crop: Crop::Padded { padding: 4 }, flip: true, ..Augmentation::NONE };
+        assert_eq!(cifar.augmentation, padded);
+        let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
+        assert_eq!(sizes(&photos), (224, 256));
+        assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, ..Augmentation::NONE });
+    }
+
+    #[test]
+    fn the_learning_rate_follows_the_batch() {
+        let peak = |flags: &str| plan(flags, 1).unwrap().training.learning_rate.peak;
+        assert_eq!(peak("--lr 0.5 --batch 1024"), 0.5);
+        assert_eq!(peak("--lr 0.5 --batch 1024 --lr-scaling linear"), 2.0);
+        assert_eq!(peak("--lr 0.5 --batch 64 --lr-scaling linear --lr-reference-batch 128"), 0.25);
+        assert_eq!(peak("--lr 0.001 --batch 1024 --lr-scaling sqrt"), 0.002);
+    }
+
+    #[test]
+    fn defaults_that_follow_from_others_are_in_the_flags() {
+        let flags =
+            plan("--data d --model resnet50 --pretrained --progressive-resize 128 --epochs 10", 1).unwrap().flags;
+        assert_eq!((flags.data.image_size, flags.data.crop_padding), (Some(224), None));
+        assert_eq!((flags.optimization.warmup, flags.weights_match), (Some(2.5), Some(WeightsMatch::Head)));
+        assert_eq!(flags.augmentation.progressive_epochs, Some(8));
+        let digits = plan("--schedule one-cycle", 1).unwrap().flags;
+        assert_eq!((digits.data.image_size, digits.data.crop_padding), (Some(8), Some(1)));
+        assert_eq!(digits.optimization.warmup, Some(6.0));
+    }
+
+    #[test]
+    fn published_weights_are_found_by_the_networks_name() {
+        let published = plan("--data d --model shufflenet_v2_x0_5 --pretrained --freeze backbone", 1).unwrap();
+        let (request, _) = published.weights.unwrap();
+        assert_eq!(request.source.to_string(), "https://download.pytorch.org/models/shufflenetv2_x0.5-f707e7126e.pth");
+        assert_eq!((published.matching, published.frozen_epochs), (Matching::Head, usize::MAX));
+        let own = plan("--data d --weights w.pth --freeze backbone --freeze-epochs 3", 1).unwrap();
+        assert_eq!((own.matching, own.frozen_epochs), (Matching::Strict, 3));
+        let partial = plan("--data d --weights w.pth --weights-match partial", 1).unwrap();
+        assert_eq!((partial.matching, partial.frozen_epochs), (Matching::Partial, 0));
+    }
+
+    #[test]
+    fn bad_flags_are_refused_in_one_line() {
+        let cases = [
+            ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
+            ("--model resnet19", 1, "--model: no model is called 'resnet19'; there are: resnet18"),
+            ("--device gpu", 1, "--device: 'gpu' in device 'gpu' is no device"),
+            ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take pictures of 2×2 pixels"),
+            ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),
+            ("--crop-padding 8", 1, "--crop-padding 8: must be less than the pictures' 8 pixels"),
+            ("--epochs 0", 1, "--epochs: must be at least 1"),
+            ("--epochs 18446744073709551615", 1, "--epochs 18446744073709551615: must be at most 4294967295"),
+            ("--max-steps 0", 1, "--max-steps: must be at least 1"),
+            ("--lr nan", 1, "--lr NaN: must be a number above 0"),
+            ("--lr -0.1", 1, "--lr -0.1: must be a number above 0"),
+            ("--lr 0", 1, "--lr 0: must be a number above 0; --eval-only scores a model and trains nothing"),
+            ("--momentum 1.5", 1, "--momentum 1.5: must be a number of at least 0 and below 1"),
+            ("--weight-decay -1e-4", 1, "--weight-decay -0.0001: must be a number of at least 0"),
+            ("--clip-norm -1", 1, "--clip-norm -1: must be a number above 0"),
+            ("--optimizer lars --nesterov true", 1, "--nesterov true: LARS has no such form; leave it out"),
+            (
+                "--optimizer adamw --nesterov true",
+                1,
+                "--nesterov true: only SGD has this form of momentum; leave it out",
+            ),
+            (
+                "--momentum 0 --nesterov true",
+                1,
+                "--nesterov true: without momentum there is nothing to look ahead along",
+            ),
+            (
+                "--data d --model resnet18 --image-size 32 --batch 4 --accumulate 4",
+                1,
+                "--batch 4: leaves BatchNorm one value a channel in training, whose variance is NaN: layer4.0.bn1 of resnet18 \
+                 sees one pixel of each of 1 pictures of 32×32 pixels",
+            ),
+            (
+                "--data d --model resnet18 --image-size 32 --batch auto:1",
+                1,
+                "--batch 1: leaves BatchNorm one value a channel",
+            ),
+            (
+                "--data d --model resnet18 --progressive-resize 32 --image-size 224 --batch 2",
+                2,
+                "--batch 2: leaves BatchNorm one value a channel",
+            ),
+            ("--warmup -1", 1, "--warmup -1: must be a number of at least 0"),
+            ("--min-lr 0.2", 1, "--min-lr 0.2: is more than the highest rate, 0.1"),
+            ("--lr-step 0", 1, "--lr-step: must be at least 1"),
+            ("--lr-reference-batch 0", 1, "--lr-reference-batch: must be at least 1"),
+            ("--schedule multistep", 1, "--schedule multistep: needs its epochs, as in --lr-milestones 100,150"),
+            ("--schedule one-cycle --warmup 21", 1, "--warmup 21: one-cycle has to come down again within 20 epochs"),
+            ("--min-momentum 0.8", 1, "--min-momentum: only --schedule one-cycle changes the momentum"),
+            (
+                "--schedule one-cycle --min-momentum 0.95",
+                1,
+                "--min-momentum 0.95: must be above 0 and at most --momentum 0.9",
+            ),
+            ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
+            ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
+            ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
+            ("--ema nan", 1, "--ema NaN: must be a number of at least 0 and below 1"),
+            ("--backbone-lr-scale -1", 1, "--backbone-lr-scale -1: must be a number of at least 0"),
+            (
+                "--data d --progressive-resize 64",
+                1,
+                "--progressive-resize 64: must be smaller than the pictures' 32 pixels",
+            ),
+            (
+                "--data d --progressive-resize 16 --progressive-epochs 21",
+                1,
+                "--progressive-epochs 21: must be between 1 and 20",
+            ),
+            ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
+            ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
+            ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),
+            ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
+            ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
+            ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
+            ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
+            ("--clip-norm 0", 1, "--clip-norm 0: must be a number above 0"),
+            ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),
+            ("--random-erasing 1.5", 1, "--random-erasing 1.5: must be a number between 0 and 1"),
+            ("--auto-augment rand --magnitude 31", 1, "--magnitude 31: must be between 0 and 30"),
+            ("--mixup nan", 1, "--mixup NaN: must be a number between 0 and 100"),
+            ("--repeats 0", 1, "--repeats: must be at least 1"),
+            ("--data d --cache-format none --cache c", 1, "--cache: there is none with --cache-format none"),
+            ("--data d --cache-format none --on-bad-image skip", 1, "--on-bad-image skip: needs a cache"),
+            ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
+            ("--eval-only", 1, "--eval-only: of which model?"),
+        ];
+        for (flags, ranks, words) in cases {
+            let error = plan(flags, ranks).unwrap_err();
+            assert!(error.is::<crate::errors::Usage>(), "{flags}");
+            let text = error.to_string();
+            assert!(text.starts_with(words) && !text.contains('\n'), "{flags}: {text}");
+        }
+    }
+}

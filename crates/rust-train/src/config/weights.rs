@@ -1,0 +1,68 @@
+//! Which weights the flags ask for.
+
+use std::time::Duration;
+
+use architectures::Architecture;
+use fetch::{Checksum, Limits, Request, Source, Store};
+
+use crate::config::args::{ModelArgs, StoreArgs};
+use crate::errors::usage;
+
+/// The file that the flags name, and the store that it is kept in.
+pub(crate) fn of_model(architecture: &Architecture, args: &ModelArgs) -> anyhow::Result<Option<(Request, Store)>> {
+    of_flags(Some(architecture), args.weights.as_deref(), args.weights_sha256.as_deref(), args.pretrained, &args.store)
+}
+
+/// The same, from flags one by one.
+pub(crate) fn of_flags(
+    architecture: Option<&Architecture>,
+    weights: Option<&str>,
+    sha256: Option<&str>,
+    pretrained: bool,
+    kept: &StoreArgs,
+) -> anyhow::Result<Option<(Request, Store)>> {
+    let source = match (weights, pretrained) {
+        (Some(source), _) => source.to_owned(),
+        (None, true) => published(architecture)?,
+        (None, false) => return Ok(None),
+    };
+    let request = request(&source, sha256).map_err(|error| usage(format!("--weights: {error:#}")))?;
+    Ok(Some((request, store(kept)?)))
+}
+
+fn published(architecture: Option<&Architecture>) -> anyhow::Result<String> {
+    let architecture = architecture.ok_or_else(|| usage("--pretrained: nobody publishes weights of your own model"))?;
+    let published = architecture.published.ok_or_else(|| {
+        let name = architecture.name;
+        usage(format!("--pretrained: nobody publishes weights of {name} at a known address; use --weights"))
+    })?;
+    Ok(published.url())
+}
+
+/// What `source` and `sha256` on the command line ask for.
+pub(crate) fn request(source: &str, sha256: Option<&str>) -> anyhow::Result<Request> {
+    let mut request = Request::new(source.parse::<Source>().map_err(usage)?);
+    if let Some(text) = sha256 {
+        request.checksum = Some(text.parse::<Checksum>().map_err(usage)?);
+    }
+    Ok(request)
+}
+
+/// The store that the flags describe.
+pub(crate) fn store(args: &StoreArgs) -> anyhow::Result<Store> {
+    let stall = args.stall_timeout;
+    let stall_timeout = Duration::try_from_secs_f64(stall).ok().filter(|time| time.as_secs_f64() >= 0.1);
+    let stall_timeout =
+        stall_timeout.ok_or_else(|| usage(format!("--stall-timeout {stall}: must be a number of at least 0.1")))?;
+    if args.attempts == 0 {
+        return Err(usage("--attempts: must be at least 1"));
+    }
+    let limits = Limits {
+        attempts: args.attempts,
+        stall_timeout,
+        connect_timeout: stall_timeout.min(Limits::default().connect_timeout),
+        ..Limits::default()
+    };
+    Store::open(args.store.as_deref(), args.offline, limits)
+        .map_err(|error| usage(format!("RUST_TRAIN_MIRROR: {error}")))
+}

@@ -1,0 +1,284 @@
+//! The dataset cache of a job: found, or built by all ranks that reach it together.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use dataset::cache::{self, Draft, Found, Lock, Share};
+use dataset::{BadPicture, Dataset, OnBadImage, Spec, Split};
+use layout::Shard;
+use serde::{Deserialize, Serialize};
+use world::{Channel, Failure, Scope, Turn, World};
+
+use super::listing::{Listed, list};
+use crate::config::images::Pictures;
+use crate::errors::{agree_after, name_interruption, to_failure};
+use crate::observe::progress::Progress;
+
+/// Skipped pictures that are named in the log.
+const NAMED: usize = 10;
+
+/// What rank 0 finds out about a folder and all ranks need to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    fingerprint: String,
+    /// Any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
+    path: OsString,
+    listed: Listed,
+}
+
+/// What the leader has while the others write their shares.
+struct Leading {
+    draft: Draft,
+    _lock: Option<Lock>,
+}
+
+/// Opens the cache of the pictures below `root`, on every rank. Where it is not current, the ranks that reach it build
+/// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Gives its path
+/// too. Collective.
+///
+/// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete. Every rank
+/// calls `check` before anything is built.
+pub(crate) fn open_or_build(
+    world: &World,
+    pictures: &Pictures,
+    spec: Spec,
+    root: &Path,
+    cores: usize,
+    check: impl FnOnce(Listed) -> anyhow::Result<()>,
+) -> anyhow::Result<(Dataset, PathBuf)> {
+    let listing = OnceLock::new();
+    let scan = || listing.get_or_init(|| list(pictures, root)).as_ref().map_err(to_failure);
+    // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
+    let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the pictures", || {
+        let fingerprint = spec.fingerprint(scan()?);
+        let path = cache_path(root, pictures, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
+        let listing = scan()?;
+        let listed = Listed { classes: listing.classes.len(), train: listing.train.len() };
+        serde_json::to_vec(&Identity { fingerprint, path, listed }).map_err(Failure::new)
+    })?)?;
+    let Identity { fingerprint, path, listed } = &identity;
+    let path = Path::new(path);
+    check(*listed)?;
+    let scope = match (pictures.cache_scope, path.parent()) {
+        (Some(scope), _) => scope,
+        (None, Some(folder)) => world.scope_of(folder)?,
+        (None, None) => Scope::World,
+    };
+    let channel = match scope {
+        Scope::World => world.control(),
+        Scope::Node => world.node_channel(),
+    };
+    let open = || cache::open(path, fingerprint, spec.decoding).map_err(|error| to_failure(&error.into()));
+
+    let mut leading = world.zero_first(scope, "looking for the dataset cache", |turn| match turn {
+        Turn::After => Ok(None),
+        Turn::First => {
+            if let Found::Current(_) = open()? {
+                if world.rank() == 0 {
+                    log::info!("reusing the dataset cache {}", path.display());
+                }
+                return Ok(None);
+            }
+            let lock = wait_for_lock(path, channel.timeout()).map_err(|error| to_failure(&error))?;
+            match open()? {
+                Found::Current(_) => return Ok(None), // another job has just built it
+                Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
+                Found::Nothing => {}
+            }
+            let draft = Draft::create(scan()?, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            Ok(Some(Leading { draft, _lock: lock }))
+        }
+    })?;
+    let mut temporary = leading.as_ref().map_or(Vec::new(), |leading| path_bytes(leading.draft.temporary()));
+    channel.broadcast_bytes(&mut temporary, 0)?;
+
+    if leading.is_some() {
+        let ranks = channel.size();
+        log::info!("building the dataset cache {} ({}) with {ranks} ranks", path.display(), spec.settings());
+    }
+    let bad = if temporary.is_empty() {
+        Ok(Vec::new())
+    } else {
+        write_share(world, channel, &bytes_path(temporary), root, pictures.on_bad_image, cores)
+    };
+    let bad = name_interruption("building the dataset cache; nothing is half-built", bad);
+    let bad = gather(channel, &agree_after(world, "building the dataset cache", bad)?)?;
+    let dataset = world.zero_first(scope, "completing the dataset cache", |turn| {
+        if let Some(leading) = leading.take() {
+            leading.draft.seal(&bad).map_err(|error| to_failure(&error.into()))?;
+        }
+        match open()? {
+            Found::Current(dataset) => Ok(*dataset),
+            Found::Nothing | Found::Stale(_) if turn == Turn::After => Err(Failure::usage(format!(
+                "{}: the cache that another rank has just built cannot be used here; is the folder shared by all \
+                 nodes? If not, use --cache-scope node or auto",
+                path.display()
+            ))),
+            other => Err(Failure::new(format!("{}: not usable right after it was built: {other:?}", path.display()))),
+        }
+    })?;
+    if world.rank() == 0 {
+        report_skipped(path);
+    }
+    Ok((dataset, path.to_owned()))
+}
+
+/// Waits until no other job builds the cache at `path`, for as long as that gets on visibly.
+fn wait_for_lock(path: &Path, timeout: Duration) -> anyhow::Result<Option<Lock>> {
+    let start = Instant::now();
+    let watch = |has_progressed| match has_progressed {
+        // Our own ranks wait as long as we do.
+        true => world::report(start.elapsed().as_secs(), 0, "s for its lock"),
+        false if world::asked_to_stop() => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    // The others, who wait for us, give up a little later.
+    let lock = Lock::acquire(path, timeout.mul_f64(0.9), &watch);
+    name_interruption("waiting for another job that builds the dataset cache", lock)
+}
+
+/// Writes this rank's share of the pictures.
+fn write_share(
+    world: &World,
+    channel: &Channel,
+    temporary: &Path,
+    root: &Path,
+    on_bad: OnBadImage,
+    cores: usize,
+) -> anyhow::Result<Vec<BadPicture>> {
+    let share = Share::open(temporary, root)
+        .context("this rank cannot take part in building the cache; is its folder shared by all nodes?")?;
+    let shard = Shard::new(channel.rank(), channel.size());
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
+    let progress = Progress::new(world, "cache", "pictures", share.pictures(shard) as u64);
+    let start = Instant::now();
+    let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
+    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.watch(done as u64, || rate(done))));
+    progress.finish();
+    Ok(written?)
+}
+
+/// The pictures that any rank had to skip, on every rank.
+fn gather(channel: &Channel, bad: &[BadPicture]) -> anyhow::Result<Vec<BadPicture>> {
+    let row = |bad: &BadPicture| (bad.split.name(), bad.index, bad.path.clone().into_os_string(), bad.reason.clone());
+    let rows: Vec<_> = bad.iter().map(row).collect();
+    let mut all = Vec::new();
+    for text in channel.all_gather_text(&serde_json::to_string(&rows)?)? {
+        for (split, index, path, reason) in serde_json::from_str::<Vec<(String, usize, OsString, String)>>(&text)? {
+            let split = Split::ALL.into_iter().find(|other| other.name() == split).context("an unknown split")?;
+            all.push(BadPicture { split, index, path: path.into(), reason });
+        }
+    }
+    Ok(all)
+}
+
+fn report_skipped(path: &Path) {
+    let skipped = cache::skipped(path).unwrap_or_default();
+    if skipped.is_empty() {
+        return;
+    }
+    log::warn!(
+        "{} pictures cannot be decoded and are left out (rust-train cache --summary lists them):",
+        skipped.len()
+    );
+    for (path, reason) in skipped.iter().take(NAMED) {
+        log::warn!("  {path}: {reason}");
+    }
+}
+
+/// Where the cache of the folder `root` lies: in the folder that the user named, beside the pictures, or where there is
+/// neither a current one nor could this user put one, in the user's own cache folder. `fingerprint` is asked for only
+/// where it matters whether the one beside the pictures is current.
+pub(crate) fn cache_path<E>(
+    root: &Path,
+    pictures: &Pictures,
+    spec: &Spec,
+    fingerprint: impl FnOnce() -> Result<String, E>,
+) -> Result<PathBuf, E> {
+    let file = format!("{}.h5", spec.settings().replace(' ', "-"));
+    let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
+    // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
+    let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
+    let elsewhere = format!("{name}-{hash:016x}-{file}");
+    if let Some(folder) = &pictures.cache {
+        return Ok(folder.join(elsewhere));
+    }
+    let beside = whole.join(".rust-train");
+    let path = beside.join(&file);
+    if whole.is_dir() && can_replace(&beside, &path) {
+        return Ok(path);
+    }
+    let mut unusable = String::new();
+    if path.exists() {
+        let reason = match cache::open(&path, &fingerprint()?, spec.decoding) {
+            Ok(Found::Current(_)) => return Ok(path),
+            Ok(Found::Stale(reason)) => reason,
+            Ok(Found::Nothing) => "it is gone".to_owned(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        };
+        unusable = format!("the dataset cache {} cannot be used: {reason}; ", path.display());
+    }
+    let user = user_cache::folder();
+    log::info!("{unusable}{} cannot be written to; the cache goes to {}", whole.display(), user.display());
+    Ok(user.join(elsewhere))
+}
+
+/// Whether this user can put a file at `path` in `folder`, in the place of one that is perhaps there, and see what is
+/// there now.
+fn can_replace(folder: &Path, path: &Path) -> bool {
+    let is_hidden = || File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    std::fs::create_dir_all(folder).is_ok()
+        && tempfile::tempfile_in(folder).is_ok()
+        && !is_hidden()
+        && !is_kept(folder, path, rustix::process::geteuid().as_raw())
+}
+
+/// Whether the file at `path` can be replaced by its owner and by the folder's alone, and the `user` is neither: the
+/// sticky bit, as `/tmp` has it.
+fn is_kept(folder: &Path, path: &Path, user: u32) -> bool {
+    let (Ok(folder), Ok(file)) = (folder.metadata(), path.symlink_metadata()) else { return false };
+    folder.mode() & 0o1000 != 0 && user != 0 && folder.uid() != user && file.uid() != user
+}
+
+/// FNV-1a, 64 bits: a stable short name for a path.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_encoded_bytes().to_vec()
+}
+
+fn bytes_path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn in_a_sticky_folder_a_file_is_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.h5");
+        let mode = |mode| std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+        let (owner, other) = (folder.path().metadata().unwrap().uid(), 4_000_000_000);
+        mode(0o1777);
+        assert!(!is_kept(folder.path(), &path, other), "there is no file");
+        std::fs::write(&path, "").unwrap();
+        assert!(is_kept(folder.path(), &path, other));
+        assert!(!is_kept(folder.path(), &path, owner) && !is_kept(folder.path(), &path, 0));
+        mode(0o777);
+        assert!(!is_kept(folder.path(), &path, other));
+    }
+}

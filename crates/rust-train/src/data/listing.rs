@@ -1,0 +1,35 @@
+//! Which images there are, found out by one rank, which tells whoever waits how far it is.
+
+use std::path::Path;
+
+use dataset::{Dataset, Listing, read_classes};
+use serde::{Deserialize, Serialize};
+
+use crate::config::images::Pictures;
+use crate::errors::name_interruption;
+
+/// What is known of the data as soon as they are listed: before a cache is built.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub classes: usize,
+    /// Training pictures.
+    pub train: usize,
+}
+
+impl Listed {
+    pub(super) fn of(dataset: &Dataset) -> Self {
+        Self { classes: dataset.classes.len(), train: dataset.train.len() }
+    }
+}
+
+/// Lists the pictures below `root`.
+pub(crate) fn list(pictures: &Pictures, root: &Path) -> anyhow::Result<Listing> {
+    let classes = pictures.classes.as_deref().map(read_classes).transpose()?;
+    scan(root, classes.as_deref())
+}
+
+/// Lists the pictures below `root`, and tells whoever waits how far it is.
+pub(crate) fn scan(root: &Path, classes: Option<&[String]>) -> anyhow::Result<Listing> {
+    let listing = Listing::scan_watched(root, classes, &|done| world::report(done as u64, 0, "files"));
+    name_interruption("listing the pictures", listing)
+}

@@ -1,0 +1,89 @@
+//! The data of a run: the digits, somebody's HDF5 file, or a folder of pictures with a cache or without.
+
+pub(crate) mod cache;
+pub(crate) mod listing;
+pub(crate) mod normalize;
+
+use std::path::Path;
+
+use anyhow::Context;
+use dataset::{Dataset, Listing, digits, read_classes};
+use world::{Failure, World};
+
+use cache::open_or_build;
+use listing::{Listed, list};
+
+use crate::config::images::{Pictures, Source};
+use crate::errors::{agree, to_failure, usage};
+
+/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training pictures. As soon as
+/// they are listed every rank calls `check`, which is collective too: what it refuses costs no cache. Collective.
+pub(crate) fn prepare<T>(
+    world: &World,
+    pictures: &Pictures,
+    cores: usize,
+    least: usize,
+    check: impl FnOnce(Listed) -> anyhow::Result<T>,
+) -> anyhow::Result<(Dataset, T)> {
+    let check = |listed: Listed| {
+        agree(world, refuse_too_small(listed.train, least))?;
+        check(listed)
+    };
+    let (dataset, checked) = match (&pictures.source, pictures.spec()) {
+        (Source::Digits, _) => {
+            let dataset = embedded(world, pictures.classes.as_deref())?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Hdf5(path), _) => {
+            let dataset = agree(world, Dataset::of_hdf5(path).map_err(Into::into))?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Folder(root), None) => {
+            let dataset = uncached(world, pictures, root)?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Folder(root), Some(spec)) => {
+            let mut checked = None;
+            let check = |listed| check(listed).map(|value| checked = Some(value));
+            let (dataset, _) = open_or_build(world, pictures, spec, root, cores, check)?;
+            (dataset, checked.context("the data were listed")?)
+        }
+    };
+    agree(world, refuse_too_small(dataset.train.len(), least))?; // some may have been skipped
+    Ok((dataset, checked))
+}
+
+fn refuse_too_small(count: usize, least: usize) -> anyhow::Result<()> {
+    if count < least {
+        return Err(usage(format!("--batch {least}: there are only {count} training pictures, less than one batch")));
+    }
+    Ok(())
+}
+
+fn embedded(world: &World, classes: Option<&Path>) -> anyhow::Result<Dataset> {
+    let mut dataset = digits::load();
+    let Some(path) = classes else { return Ok(dataset) };
+    dataset.classes = serde_json::from_slice(&world.from_rank_zero("reading the classes file", || {
+        let names = read_classes(path).map_err(|error| to_failure(&error.into()))?;
+        if names.len() != dataset.classes.len() {
+            let count = names.len();
+            return Err(Failure::usage(format!("{}: {count} classes, and the digits are 10", path.display())));
+        }
+        serde_json::to_vec(&names).map_err(Failure::new)
+    })?)?;
+    Ok(dataset)
+}
+
+/// Picture files without a cache. One rank lists the folder: a thousand that each list a million files would bring a
+/// shared file system down.
+fn uncached(world: &World, pictures: &Pictures, root: &Path) -> anyhow::Result<Dataset> {
+    let bytes = world.from_rank_zero("listing the pictures", || {
+        let listing = list(pictures, root).map_err(|error| to_failure(&error))?;
+        Ok(listing.to_bytes())
+    })?;
+    let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
+    Ok(Dataset::of_files(&listing, pictures.decoding))
+}

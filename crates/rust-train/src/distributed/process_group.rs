@@ -1,0 +1,57 @@
+//! How gradients travel: over MPI in host memory on the CPU, over NCCL on CUDA.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tch::Device;
+use torch_ext::{ProcessGroup, Store};
+use world::{Failure, World};
+
+use crate::distributed::collectives::MpiCollectives;
+use crate::errors::{agree, usage};
+use crate::observe::timeline::Timeline;
+
+/// Connects all ranks for gradients on `device`. Collective.
+pub(crate) fn connect(world: &World, device: Device, timeline: &Timeline) -> anyhow::Result<ProcessGroup> {
+    match device {
+        Device::Cuda(index) => {
+            if !cfg!(feature = "cuda") {
+                let words = "this program was built without CUDA; build it with `--features cuda`, or use --device cpu";
+                return agree(world, Err(usage(format!("--device: {words}"))));
+            }
+            over_nccl(world, index)
+        }
+        _ => {
+            let collectives = MpiCollectives(world.channel("gradients")?);
+            let group = ProcessGroup::host(timeline.of_collectives(collectives)).map_err(anyhow::Error::from);
+            agree(world, group)
+        }
+    }
+}
+
+/// Lets go of what connected the ranks, when all is done. What goes wrong now takes nothing back. Collective.
+pub(crate) fn disconnect(group: &ProcessGroup) {
+    if let Err(error) = group.shutdown() {
+        log::warn!("{error}");
+    }
+}
+
+/// Rank 0 opens c10d's store on a free port, and MPI carries the address: no MASTER_ADDR, no port in a script.
+fn over_nccl(world: &World, device: usize) -> anyhow::Result<ProcessGroup> {
+    let timeout: Duration = world.control().timeout();
+    let mut served = None;
+    let port = world.from_rank_zero("opening the store for NCCL", || {
+        let store = Store::serve(world.host(), timeout).map_err(Failure::new)?;
+        let port = store.port().to_be_bytes().to_vec();
+        served = Some(store);
+        Ok(port)
+    })?;
+    let port = u16::from_be_bytes(port.try_into().ok().context("a port has two bytes")?);
+    let store = match served {
+        Some(store) => Ok(store),
+        None => Store::connect(world.host_of(0), port, timeout),
+    };
+    let store = agree(world, store.with_context(|| format!("the store for NCCL on {}", world.host_of(0))))?;
+    let group = ProcessGroup::nccl(&store, world.rank(), world.size(), device, timeout);
+    agree(world, group.context("setting up NCCL"))
+}

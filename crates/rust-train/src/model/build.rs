@@ -1,0 +1,74 @@
+//! The model of a run: built, its weights in place, its gradients connected.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use architectures::Architecture;
+use backbones::{Backbone, Matching, WeightsError};
+use world::World;
+
+use crate::config::plan::Plan;
+use crate::distributed::download::fetch_once;
+use crate::errors::{agree, usage};
+use crate::model::tensors::restore;
+use crate::model::{Model, OwnModel, Setting};
+
+/// Builds the model of the plan, or the caller's `own`, and loads its weights, if some are named. Collective.
+pub(crate) fn build(
+    world: &World,
+    plan: &Plan,
+    own: Option<&OwnModel>,
+    setting: &Setting,
+) -> anyhow::Result<Box<dyn Model>> {
+    let path = match &plan.weights {
+        Some((request, store)) => Some(fetch_once(world, store, request)?),
+        None => None,
+    };
+    if let (Some(path), 0) = (&path, world.rank()) {
+        log::info!("weights from {}", path.display());
+    }
+    let model = match (&plan.architecture, own) {
+        (Some(architecture), _) => {
+            of_catalogue(architecture, setting, path.as_deref(), plan.matching, world.rank() == 0)
+        }
+        (None, Some(own)) => build_own(own, setting, path.as_deref()),
+        (None, None) => Err(anyhow!("there is no model")),
+    };
+    agree(world, model)
+}
+
+fn of_catalogue(
+    architecture: &Architecture,
+    setting: &Setting,
+    weights: Option<&Path>,
+    matching: Matching,
+    speaks: bool,
+) -> anyhow::Result<Box<dyn Model>> {
+    let backbone = Backbone::new(architecture.network(setting.classes), setting.device);
+    if let Some(path) = weights {
+        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
+        if speaks && !differences.is_empty() {
+            log::info!("drawn anew, because the weights do not fit:\n{differences}");
+        }
+    }
+    Ok(Box::new(backbone))
+}
+
+fn build_own(own: &OwnModel, setting: &Setting, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
+    let model = (own.build)(setting).with_context(|| format!("building {}", own.network.name))?;
+    if let Some(path) = weights {
+        let found = weights::read(path).map_err(|error| usage(format!("--weights: {error}")))?;
+        let restored = restore(&model.state(), &found.into_entries());
+        restored.map_err(|error| usage(format!("--weights {}: {error:#}", path.display())))?;
+    }
+    Ok(model)
+}
+
+/// What is wrong with weights, and what to do if it is only the head.
+fn refused(error: &WeightsError) -> String {
+    let hint = match error {
+        WeightsError::Misfit { is_head_alone: true, .. } => "\nfor another number of classes: --weights-match head",
+        _ => "",
+    };
+    format!("--weights: {error:#}{hint}")
+}

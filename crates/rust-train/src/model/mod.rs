@@ -1,0 +1,196 @@
+//! What can be trained: the networks of `backbones`, or a module of somebody's own.
+
+pub(crate) mod build;
+pub(crate) mod tensors;
+
+use backbones::Backbone;
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
+use torch_ext::ProcessGroup;
+
+use crate::config::plan::OwnNetwork;
+
+/// A model that the trainer can train. All methods are called on every rank, in the same order.
+pub trait Model {
+    /// The logits, N×classes, of pictures N×3×H×W in single precision, normalized; in training (`train`) or evaluation.
+    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor;
+
+    /// The logits of pictures in evaluation, with the parameters and buffers as they are now: as of
+    /// [`forward`](Self::forward), but for rounding, and perhaps faster. Made anew for each evaluation.
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+        Box::new(|pictures| self.forward(pictures, false))
+    }
+
+    /// All parameters that are ever trained, by name; those that are frozen at present require no gradient.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// What changes in training but not by gradients, by name: BatchNorm's running statistics.
+    fn buffers(&self) -> Vec<(String, Tensor)>;
+
+    /// Everything that is saved, by name: parameters and buffers, unless there is more.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state = self.parameters();
+        state.extend(self.buffers());
+        state
+    }
+
+    /// The names of the head's parameters; none where the model does not know what its head is.
+    fn head(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Freezes all but the head, or trains everything again. Gives whether the model knows what its head is.
+    fn set_backbone_frozen(&self, frozen: bool) -> bool {
+        let _ = frozen;
+        false
+    }
+
+    /// Makes BatchNorm use the statistics of all ranks of `group`. Gives whether the model can do that.
+    fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
+        let _ = group;
+        false
+    }
+
+    /// Makes BatchNorm use this rank's statistics alone for a while, `paused`, or those of all ranks again: for a pass that
+    /// other ranks may not come through. Models that [synchronize](Self::synchronize_batch_norm) must do that, too.
+    fn pause_batch_norm_synchronization(&self, paused: bool) {
+        let _ = paused;
+    }
+}
+
+impl Model for Backbone {
+    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
+        Self::forward(self, pictures, train)
+    }
+
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+        let folded = self.folded();
+        Box::new(move |pictures| folded.forward(pictures, false))
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.trainable()
+    }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        Self::buffers(self)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        Self::state(self)
+    }
+
+    fn head(&self) -> Vec<String> {
+        Self::head(self)
+    }
+
+    fn set_backbone_frozen(&self, frozen: bool) -> bool {
+        if frozen {
+            self.freeze_all_but_head();
+        } else {
+            self.unfreeze();
+        }
+        true
+    }
+
+    fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
+        Self::synchronize_batch_norm(self, group);
+        true
+    }
+
+    fn pause_batch_norm_synchronization(&self, paused: bool) {
+        Self::pause_batch_norm_synchronization(self, paused);
+    }
+}
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Classes to tell apart: as many logits.
+    pub classes: usize,
+    /// Height and width of the pictures, in pixels.
+    pub image_size: usize,
+    /// Where its parameters must be.
+    pub device: Device,
+}
+
+/// Builds a model. libtorch's generator has been seeded: what is drawn from it is the same on every rank and in every
+/// run of the same seed.
+pub type Build = dyn Fn(&Setting) -> anyhow::Result<Box<dyn Model>>;
+
+/// A model of the caller's own, for [`main_with`](crate::main_with).
+pub struct OwnModel {
+    pub(crate) network: OwnNetwork,
+    pub(crate) build: Box<Build>,
+}
+
+impl OwnModel {
+    /// A model called `name`, made for pictures of `image_size` × `image_size` pixels, which `build` builds.
+    pub fn new(
+        name: &str,
+        image_size: usize,
+        build: impl Fn(&Setting) -> anyhow::Result<Box<dyn Model>> + 'static,
+    ) -> Self {
+        Self { network: OwnNetwork { name: name.to_owned(), image_size }, build: Box::new(build) }
+    }
+}
+
+impl std::fmt::Debug for OwnModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnModel({})", self.network.name)
+    }
+}
+
+/// A module of tch with the store of its variables.
+///
+/// ```
+/// use rust_train::{Model, Module};
+/// use tch::{Device, nn};
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let linear = nn::linear(vs.root() / "linear", 12, 10, Default::default());
+/// let module = nn::seq_t().add_fn(|pictures| pictures.flatten(1, -1)).add(linear);
+/// let model = Module::new(vs, module);
+/// assert_eq!(model.parameters().len(), 2);
+/// ```
+#[derive(Debug)]
+pub struct Module<M> {
+    module: M,
+    parameters: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
+    _store: VarStore,
+}
+
+impl<M: ModuleT> Module<M> {
+    /// `module`, whose variables are those of `store`.
+    pub fn new(store: VarStore, module: M) -> Self {
+        // A store has no order, and all ranks must agree on one.
+        let mut variables: Vec<_> = store.variables().into_iter().collect();
+        variables.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let (parameters, buffers) = variables.into_iter().partition(|(_, tensor)| tensor.requires_grad());
+        Self { module, parameters, buffers, _store: store }
+    }
+}
+
+fn shallow(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+impl<M: ModuleT> Model for Module<M> {
+    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
+        self.module.forward_t(pictures, train)
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        shallow(&self.parameters)
+    }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        shallow(&self.buffers)
+    }
+}
+
+/// The parameters of `model` that are trained at present.
+pub(crate) fn trained(model: &dyn Model) -> Vec<(String, Tensor)> {
+    model.parameters().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect()
+}

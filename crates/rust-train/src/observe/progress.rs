@@ -1,0 +1,169 @@
+//! Progress of long work on rank 0: a bar where a person watches, a line now and then where a log file does.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use world::World;
+
+use crate::observe::terminal;
+use crate::observe::timers::{Spent, Work};
+
+/// Between two lines in a log.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How fast training goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// Over all ranks.
+    pub images_per_second: f64,
+    /// Share of the time that this rank waited for data, 0–1.
+    pub data_wait: f64,
+    /// Share of the time that this rank waited for the others, and for what travels between them, 0–1. What travels while
+    /// gradients are computed costs nobody time, and is not in it.
+    pub communication_wait: f64,
+    pub seconds_per_step: f64,
+}
+
+impl Pace {
+    /// The pace of `steps` steps with so many `images` in so many `seconds`, of which this rank `spent` those.
+    pub(crate) fn new(spent: Spent, steps: usize, images: usize, seconds: f64) -> Self {
+        Self {
+            images_per_second: images as f64 / seconds,
+            data_wait: spent.on(Work::Data).as_secs_f64() / seconds,
+            communication_wait: spent.communication().as_secs_f64() / seconds,
+            seconds_per_step: seconds / steps as f64,
+        }
+    }
+}
+
+impl Pace {
+    /// For a line that must be short.
+    pub(crate) fn brief(&self) -> String {
+        let Self { images_per_second, data_wait, communication_wait, .. } = self;
+        let (data, ranks) = (data_wait * 100.0, communication_wait * 100.0);
+        format!("{images_per_second:.0} images/s, waits: data {data:.0} %, ranks {ranks:.0} %")
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { images_per_second, data_wait, communication_wait, .. } = self;
+        let (data, ranks) = (data_wait * 100.0, communication_wait * 100.0);
+        write!(f, "{images_per_second:.0} images/s, waiting {data:.0} % for data, {ranks:.0} % for ranks")
+    }
+}
+
+/// So many seconds that are left, in words.
+pub(crate) fn left_words(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        whole @ ..120 => format!("{whole} s left"),
+        whole @ ..7200 => format!("{} min left", whole / 60),
+        whole => format!("{} h {:02} min left", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Shows how far a long piece of work is. Silent on all ranks but rank 0.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    kind: Kind,
+    units: &'static str,
+    total: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Silent,
+    Bar(ProgressBar),
+    Lines { what: String, total: u64, start: Instant, next: Mutex<Duration> },
+}
+
+impl Progress {
+    /// Begins `what`, which has `total` `units` ("pictures").
+    pub(crate) fn new(world: &World, what: &str, units: &'static str, total: u64) -> Self {
+        let kind = if world.rank() == 0 { Kind::of_rank_zero(what, units, total) } else { Kind::Silent };
+        Self { kind, units, total }
+    }
+
+    /// As [`update`](Self::update), and as word to whoever waits for this rank that it gets on. Breaks off where somebody
+    /// asked for that.
+    pub(crate) fn watch(&self, done: u64, detail: impl FnOnce() -> String) -> ControlFlow<()> {
+        self.update(done, detail);
+        world::report(done, self.total, self.units)
+    }
+
+    /// `done` of all are done. `detail` is asked for only when it is shown.
+    pub(crate) fn update(&self, done: u64, detail: impl FnOnce() -> String) {
+        match &self.kind {
+            Kind::Silent => {}
+            Kind::Bar(bar) => {
+                bar.set_message(detail());
+                bar.set_position(done);
+            }
+            Kind::Lines { what, total, start, next } => {
+                let elapsed = start.elapsed();
+                let Ok(mut next) = next.lock() else { return };
+                if elapsed < *next || done == 0 {
+                    return;
+                }
+                *next = elapsed + LINE_INTERVAL;
+                if *total == 0 {
+                    log::info!("{what}: {done} {}", detail());
+                    return;
+                }
+                let left = elapsed.as_secs_f64() * (*total as f64 / done as f64 - 1.0);
+                log::info!("{what}: {done} of {total} {}, {left:.0} s left", detail());
+            }
+        }
+    }
+
+    /// `done` of `total` are done, where the total becomes known only on the way; 0 where it is not.
+    pub(crate) fn update_of(&self, done: u64, total: u64, detail: impl FnOnce() -> String) {
+        if let Kind::Bar(bar) = &self.kind {
+            bar.set_length(total);
+        }
+        self.update(done, detail);
+    }
+
+    /// The work is over: the bar goes.
+    pub(crate) fn finish(self) {
+        if let Kind::Bar(bar) = self.kind {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Kind {
+    fn of_rank_zero(what: &str, units: &str, total: u64) -> Self {
+        match terminal::draw_target() {
+            Some(target) => {
+                let bar = ProgressBar::with_draw_target(Some(total), target);
+                let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {units} {{msg}} {{eta}} left");
+                if let Ok(style) = ProgressStyle::with_template(&template) {
+                    bar.set_style(style);
+                }
+                Kind::Bar(bar.with_prefix(what.to_owned()))
+            }
+            None => {
+                let what = what.to_owned();
+                Kind::Lines { what, total, start: Instant::now(), next: Mutex::new(LINE_INTERVAL) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_in_words() {
+        let pace = Pace { images_per_second: 3600.4, data_wait: 0.021, communication_wait: 0.1, seconds_per_step: 0.1 };
+        assert_eq!(pace.to_string(), "3600 images/s, waiting 2 % for data, 10 % for ranks");
+        assert_eq!(pace.brief(), "3600 images/s, waits: data 2 %, ranks 10 %");
+        let left = [0.4, 119.4, 121.0, 7321.0].map(left_words);
+        assert_eq!(left, ["0 s left", "119 s left", "2 min left", "2 h 02 min left"]);
+    }
+}

@@ -1,0 +1,145 @@
+//! A moving average of the weights, which is what is evaluated and saved: it generalizes better than the weights of any
+//! one step (Polyak and Juditsky, 1992).
+//!
+//! ```text
+//! average ← d·average + (1 − d)·weights after every step,  d = min(decay, (1 + steps) / (10 + steps))
+//! ```
+//!
+//! The decay grows so that the first weights, which are random, are soon forgotten (as TensorFlow's
+//! ExponentialMovingAverage does with `num_updates`). BatchNorm's running statistics are averaged with the same decay. The
+//! decay follows from the number of the step, so that the averages are all there is to save.
+
+use tch::{Tensor, no_grad};
+use torch_ext::optim::lerp;
+
+use crate::model::Model;
+
+/// The average of a model's weights.
+#[derive(Debug)]
+pub(crate) struct Ema {
+    /// The names of what the model saves, in its order.
+    names: Vec<String>,
+    live: Vec<Tensor>,
+    /// One for each; counters, which measure nothing, are copies.
+    averages: Vec<Tensor>,
+    decay: f64,
+}
+
+impl Ema {
+    /// An average of the weights of `model` that begins with what they are now.
+    pub(crate) fn new(model: &dyn Model, decay: f64) -> Self {
+        // Not detached: the data of a parameter may be exchanged, and this must see it.
+        let (names, live): (Vec<_>, Vec<_>) = model.state().into_iter().unzip();
+        let averages = no_grad(|| live.iter().map(Tensor::copy).collect());
+        Self { names, live, averages, decay }
+    }
+
+    /// Takes in the weights as they are after step `number` of the run, counted from 0.
+    pub(crate) fn update(&mut self, number: usize) -> torch_ext::Result<()> {
+        let decay = self.decay.min((1 + number) as f64 / (10 + number) as f64);
+        let (mut averages, mut live) = (Vec::new(), Vec::new());
+        for (average, weight) in self.averages.iter_mut().zip(&self.live) {
+            if weight.is_floating_point() {
+                averages.push(average.shallow_clone());
+                live.push(weight.shallow_clone());
+            } else {
+                average.f_copy_(weight)?;
+            }
+        }
+        lerp(&averages, &live, 1.0 - decay)
+    }
+
+    /// Exchanges the model's weights and their averages: twice, and everything is where it was.
+    pub(crate) fn swap(&mut self) -> torch_ext::Result<()> {
+        no_grad(|| {
+            for (average, weight) in self.averages.iter_mut().zip(&mut self.live) {
+                let kept = weight.copy();
+                weight.f_copy_(average)?;
+                average.f_copy_(&kept)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Begins again with what the weights are now.
+    pub(crate) fn restart(&mut self) -> torch_ext::Result<()> {
+        let mut pairs = self.averages.iter_mut().zip(&self.live);
+        no_grad(|| pairs.try_for_each(|(average, weight)| Ok(average.f_copy_(weight)?)))
+    }
+
+    /// The averages, by the names of what is averaged.
+    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
+        self.names.iter().cloned().zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backbones::Backbone;
+    use tch::Device;
+
+    fn backbone() -> Backbone {
+        tch::manual_seed(1);
+        Backbone::new(architectures::architecture("cifar_resnet20").unwrap().network(3), Device::Cpu)
+    }
+
+    /// Moves every parameter and statistic of `backbone` by `value`.
+    fn add(backbone: &Backbone, value: f64) {
+        no_grad(|| {
+            let all = backbone.trained().into_iter().chain(backbone.buffers());
+            for (_, mut tensor) in all.filter(|(_, tensor)| tensor.is_floating_point()) {
+                let _ = tensor.g_add_scalar_(value);
+            }
+        });
+    }
+
+    fn get(state: &[(String, Tensor)], name: &str) -> f64 {
+        let tensor = &state.iter().find(|(other, _)| other == name).unwrap().1;
+        tensor.detach().flatten(0, -1).double_value(&[0])
+    }
+
+    #[test]
+    fn the_average_is_the_formulas() {
+        let live = backbone();
+        let mut ema = Ema::new(&live, 0.3);
+        let names = ["conv1.weight", "linear.bias", "bn1.running_mean", "bn1.running_var"];
+        let mut expected = names.map(|name| get(&live.state(), name));
+        for step in 0..6 {
+            add(&live, 1.0 + step as f64);
+            ema.update(step).unwrap();
+            let decay = 0.3f64.min((1.0 + step as f64) / (10.0 + step as f64));
+            for (expected, name) in expected.iter_mut().zip(names) {
+                *expected = decay * *expected + (1.0 - decay) * get(&live.state(), name);
+                let got = get(&ema.state(), name);
+                assert!((got - *expected).abs() < 1e-5, "step {step}, {name}: {got}, not {expected}");
+            }
+            let count = "bn1.num_batches_tracked";
+            assert_eq!(get(&ema.state(), count), get(&live.state(), count));
+        }
+    }
+
+    #[test]
+    fn weights_and_averages_change_places() {
+        let live = backbone();
+        let mut ema = Ema::new(&live, 0.9);
+        add(&live, 1.0);
+        ema.update(100).unwrap();
+        let values =
+            |state: Vec<(String, Tensor)>| state.into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
+        let (weights, averages) = (values(live.state()), values(ema.state()));
+        assert!(weights.iter().zip(&averages).any(|(weight, average)| !weight.equal(average)));
+        ema.swap().unwrap();
+        assert!(live.state().iter().zip(&averages).all(|((_, weight), average)| weight.equal(average)));
+        ema.swap().unwrap();
+        assert!(
+            live.state()
+                .iter()
+                .zip(&weights)
+                .all(|((_, now), before)| now.equal(before) && now.requires_grad() == before.requires_grad())
+        );
+        assert!(ema.state().iter().zip(&averages).all(|((_, now), before)| now.equal(before)));
+        ema.restart().unwrap();
+        assert!(ema.state().iter().zip(&weights).all(|((_, average), weight)| average.equal(weight)));
+    }
+}

@@ -1,0 +1,6 @@
+//! What a run leaves behind: its folder, its checkpoints, its record; and how it goes on from them.
+
+pub(crate) mod checkpoint;
+pub(crate) mod directory;
+pub(crate) mod results;
+pub(crate) mod resume;

@@ -1,0 +1,155 @@
+//! What is minimized: the cross-entropy of the logits with what the pictures are, or are mixed of.
+
+use dataset::Batch;
+use tch::{Device, Reduction, Tensor};
+
+use crate::config::args::ClassWeights;
+use crate::config::plan::Training;
+
+/// What a batch is to be recognized as.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    /// The class of each picture.
+    pub labels: Tensor,
+    /// The classes of the pictures that were mixed in, and the share of the first ones.
+    pub mixed: Option<(Tensor, f64)>,
+}
+
+impl Targets {
+    /// Those of a batch, on a device.
+    pub(crate) fn of(batch: &Batch, device: Device) -> Self {
+        let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device(device);
+        let mixed = batch.mixed.as_ref().map(|mixed| (labels(&mixed.labels), mixed.share));
+        Self { labels: labels(&batch.labels), mixed }
+    }
+}
+
+/// How far logits are from their targets.
+#[derive(Debug)]
+pub(crate) struct Criterion {
+    /// Share of the target that is spread over all classes, 0–1.
+    label_smoothing: f64,
+    /// How much a picture of each class counts. Over the training pictures their mean is 1.
+    class_weights: Option<Tensor>,
+}
+
+impl Criterion {
+    /// The loss of a run whose training pictures have these `labels`, of so many `classes`.
+    pub(crate) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
+        let class_weights = match training.class_weights {
+            ClassWeights::Equal => None,
+            ClassWeights::Balanced => Some(Tensor::from_slice(&balanced(labels, classes)).to_device(device)),
+        };
+        Self { label_smoothing: training.label_smoothing, class_weights }
+    }
+
+    /// Mean loss of `logits`, N×classes, those of the pictures from number `start` on.
+    ///
+    /// With class weights each picture's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
+    /// batch, and so would depend on which pictures are on which rank.
+    pub(crate) fn loss(&self, logits: &Tensor, targets: &Targets, start: i64) -> Tensor {
+        let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
+        let loss = self.cross_entropy(logits, &part(&targets.labels));
+        match &targets.mixed {
+            None => loss,
+            Some((labels, share)) => loss * *share + self.cross_entropy(logits, &part(labels)) * (1.0 - share),
+        }
+    }
+
+    fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
+        let of = |weights: Option<&Tensor>, reduction| {
+            logits.cross_entropy_loss(labels, weights, reduction, -100, self.label_smoothing)
+        };
+        match &self.class_weights {
+            None => of(None, Reduction::Mean),
+            // What is spread over all classes is weighted class by class, too.
+            weights => of(weights.as_ref(), Reduction::None).mean(logits.kind()),
+        }
+    }
+}
+
+/// Weights by which every class counts as much as any other.
+fn balanced(labels: &[i64], classes: usize) -> Vec<f32> {
+    let mut counts = vec![0usize; classes];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    let seen = counts.iter().filter(|&&count| count > 0).count();
+    let weight = |count: usize| if count == 0 { 0.0 } else { labels.len() as f64 / (seen * count) as f64 };
+    counts.into_iter().map(|count| weight(count) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tch::Kind;
+
+    const LOGITS: [f32; 6] = [2.0, 0.0, -1.0, 0.5, 1.0, 0.0];
+
+    fn loss(criterion: &Criterion, labels: &[i64], mixed: Option<(&[i64], f64)>) -> f64 {
+        let targets = Targets {
+            labels: Tensor::from_slice(labels),
+            mixed: mixed.map(|(labels, share)| (Tensor::from_slice(labels), share)),
+        };
+        criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets, 0).double_value(&[])
+    }
+
+    const PLAIN: Criterion = Criterion { label_smoothing: 0.0, class_weights: None };
+
+    #[test]
+    fn a_mixed_batch_has_two_losses() {
+        let (first, second) = (loss(&PLAIN, &[0, 1], None), loss(&PLAIN, &[1, 2], None));
+        let mixed = loss(&PLAIN, &[0, 1], Some((&[1, 2], 0.3)));
+        assert!((mixed - (0.3 * first + 0.7 * second)).abs() < 1e-6);
+    }
+
+    /// torch 2.11: `cross_entropy(logits, labels, label_smoothing=0.1)` with class indices, and with the probabilities
+    /// 0.3 for 0, 1 and 0.7 for 1, 2.
+    #[test]
+    fn smoothed_losses_are_pytorchs() {
+        let smooth = Criterion { label_smoothing: 0.1, class_weights: None };
+        let mixed = loss(&smooth, &[0, 1], Some((&[1, 2], 0.3)));
+        let cases = [(loss(&smooth, &[0, 1], None), 0.533_391_178), (mixed, 1.478_391_178)];
+        for (got, expected) in cases {
+            assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+        }
+    }
+
+    /// `cross_entropy(logits, labels, weight=weights, label_smoothing=0.1, reduction="none").mean()`, written out.
+    #[test]
+    fn smoothed_and_weighted_losses_are_pytorchs() {
+        let weights = Some(Tensor::from_slice(&[4.0f32 / 6.0, 2.0, 0.5]));
+        let both = Criterion { label_smoothing: 0.1, class_weights: weights };
+        let smoothed = |row: [f64; 3], label: usize| {
+            let weights = [4.0 / 6.0, 2.0, 0.5];
+            let sum = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+            let logs = row.map(|logit| sum - logit);
+            let spread: f64 = logs.iter().zip(weights).map(|(log, weight)| log * weight).sum();
+            0.9 * weights[label] * logs[label] + 0.1 / 3.0 * spread
+        };
+        let expected = (smoothed([2.0, 0.0, -1.0], 0) + smoothed([0.5, 1.0, 0.0], 1)) / 2.0;
+        let got = loss(&both, &[0, 1], None);
+        assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+    }
+
+    #[test]
+    fn rare_classes_count_more() {
+        let weights = balanced(&[0, 0, 0, 1], 3);
+        assert_eq!(weights, [4.0 / 6.0, 2.0, 0.0]);
+        let weighted = Criterion { label_smoothing: 0.0, class_weights: Some(Tensor::from_slice(&weights)) };
+        let [first, second] = [0, 1].map(|row| {
+            let logits = Tensor::from_slice(&LOGITS).view([2, 3]).narrow(0, row, 1);
+            -logits.log_softmax(1, Kind::Double).double_value(&[0, row])
+        });
+        let expected = (first * 4.0 / 6.0 + second * 2.0) / 2.0;
+        assert!((loss(&weighted, &[0, 1], None) - expected).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn weights_are_one_in_the_mean(labels in prop::collection::vec(0i64..7, 1..60)) {
+            let weights = balanced(&labels, 9);
+            let mean = labels.iter().map(|&label| f64::from(weights[label as usize])).sum::<f64>() / labels.len() as f64;
+            prop_assert!((mean - 1.0).abs() < 1e-5, "{}", mean);
+        }
+    }
+}
