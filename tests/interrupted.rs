@@ -243,8 +243,8 @@ fn try_out(cases: Vec<Case>) {
     assert!(wrong.is_empty(), "{} of {total} interruptions did harm:\n{lines}", wrong.len());
 }
 
-/// All operations before it trains, and of those at each place the one nearest to where the best epoch is published; or all
-/// of them.
+/// Of the operations at each place the first, if that comes before it trains, and the one nearest to where the best epoch is
+/// published; or all of them.
 fn chosen(operations: &[Operation]) -> Vec<&Operation> {
     if is_torture() {
         return operations.iter().collect();
@@ -258,10 +258,10 @@ fn chosen(operations: &[Operation]) -> Vec<&Operation> {
             *nearest = operation;
         }
     }
-    let mut chosen: BTreeMap<usize, &Operation> =
-        beginning(operations).iter().map(|operation| (operation.number, operation)).collect();
-    chosen.extend(places.into_values().map(|operation| (operation.number, operation)));
-    chosen.into_values().collect()
+    let mut known = BTreeSet::new();
+    let first = beginning(operations).iter().filter(|operation| known.insert(operation.place.as_str()));
+    let numbered = first.chain(places.into_values()).map(|operation| (operation.number, operation));
+    numbered.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 /// What a run does before it trains: until it has something to write down.
