@@ -104,12 +104,13 @@ fn of_type<T: H5Type>(
     } else {
         // What is large is only claimed: in chunks that are never written. It grows to its shape, because the library
         // multiplies the sides of one that is created.
-        // A chunk of what is written stands in the file as a whole.
-        let mut room = if is_written { 1 << 18 } else { 1 << 34 };
+        let mut room = 1 << 34;
         let chunk: Vec<usize> = shape
             .iter()
-            .map(|_| {
-                let side = bytes.side().clamp(1, 1 << 20).min(room);
+            .map(|&of_shape| {
+                // Chunks of what is written stand in the file as a whole.
+                let most = if is_written { 2 * of_shape.max(1) } else { 1 << 20 };
+                let side = bytes.side().clamp(1, most).min(room);
                 room /= side;
                 side
             })
