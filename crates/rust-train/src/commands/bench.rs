@@ -218,7 +218,7 @@ impl Bench<'_> {
         };
         let mut machine = vec![fact("device", device)];
         machine.extend(results::versions());
-        machine.push(fact("command", std::env::args().collect::<Vec<_>>().join(" ")));
+        machine.push(fact("command", command_line()));
         Scaling {
             mode: self.mode,
             subject: format!("{} at {side}×{side} pixels", plan.model),
@@ -227,6 +227,11 @@ impl Bench<'_> {
             points,
         }
     }
+}
+
+/// The command line, as far as it is text.
+fn command_line() -> String {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Makes steps, one after the other, over as many epochs as it takes.

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 use world::World;
 
 use crate::config::args::{InferenceArgs, ModelArgs};
+use crate::config::plan::MOST;
 use crate::config::weights;
 use crate::data::normalize::Normalize;
 use crate::distributed::download::fetch_once;
@@ -94,8 +95,8 @@ impl Plan {
         if resize < side {
             return Err(usage(format!("--resize {resize}: must be at least the {side} pixels that the network sees")));
         }
-        if inference.batch == 0 {
-            return Err(usage("--batch: must be at least 1"));
+        if !(1..=MOST).contains(&inference.batch) {
+            return Err(usage(format!("--batch {}: must be between 1 and {MOST}", inference.batch)));
         }
         let device = inference.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         Ok(Self { architecture, weights, side, resize, device })

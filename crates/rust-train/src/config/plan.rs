@@ -173,7 +173,7 @@ impl Plan {
             augmentation: augmentation(&cli.augmentation, &pictures)?,
             growth,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
-            repeats: at_least_one("--repeats", cli.augmentation.repeats)?,
+            repeats: repeats(cli.augmentation.repeats, &batch)?,
             pictures,
             weights: weights(cli, architecture.as_ref())?,
             architecture,
@@ -292,8 +292,15 @@ fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<A
     })
 }
 
+fn repeats(count: usize, batch: &BatchLayout) -> anyhow::Result<usize> {
+    if count > batch.global() {
+        return Err(usage(format!("--repeats {count}: must be at most --batch, {}", batch.global())));
+    }
+    at_least_one("--repeats", count)
+}
+
 /// The most epochs, pictures or steps that anybody means: products of two of them do not overflow.
-const MOST: usize = u32::MAX as usize;
+pub(crate) const MOST: usize = u32::MAX as usize;
 
 fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
     if value == 0 {
@@ -614,6 +621,7 @@ mod tests {
             ("--auto-augment rand --magnitude 31", 1, "--magnitude 31: must be between 0 and 30"),
             ("--mixup nan", 1, "--mixup NaN: must be a number between 0 and 100"),
             ("--repeats 0", 1, "--repeats: must be at least 1"),
+            ("--batch 16 --repeats 17", 1, "--repeats 17: must be at most --batch, 16"),
             ("--data d --cache-format none --cache c", 1, "--cache: there is none with --cache-format none"),
             ("--data d --cache-format none --on-bad-image skip", 1, "--on-bad-image skip: needs a cache"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
