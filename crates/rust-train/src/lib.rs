@@ -1,11 +1,11 @@
 //! Data-parallel training of image models under `mpirun` and `srun`.
 //!
-//! One run, as data flows:
+//! One run, as data flows; `ARCHITECTURE.md` says what is in which room:
 //!
 //! ```text
-//! cli (flags) ─> World (who am I) ─> plan (validated values)
+//! config::args (flags) ─> World (who am I) ─> config::plan (validated values)
 //!   ─> data  (zero-first: the cache)   ─> dataset::Loader ──┐
-//!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> train (the loop) ─> evaluate ─> checkpoint, metrics
+//!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> trainer (the loop) ─> task::metrics ─> run (checkpoint, results)
 //! ```
 
 mod commands;
