@@ -109,7 +109,7 @@ fn of_type<T: H5Type>(
             .iter()
             .map(|&of_shape| {
                 // Chunks of what is written stand in the file as a whole.
-                let most = if is_written { 2 * of_shape.max(1) } else { 1 << 20 };
+                let most = if is_written { of_shape.max(1).saturating_mul(2) } else { usize::MAX }.min(1 << 20);
                 let side = bytes.side().clamp(1, most).min(room);
                 room /= side;
                 side
