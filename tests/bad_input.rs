@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use multi_rank_tests::{Mpirun, Outcome, binary};
 
-fn picture(path: &Path) {
+fn image(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     image::RgbImage::from_pixel(32, 32, image::Rgb([9, 90, 200])).save(path).unwrap();
 }
@@ -28,15 +28,15 @@ fn every_fault_is_said_once() {
         "unseen/train/ant/1.png",
         "unseen/train/bee/1.png",
     ] {
-        picture(&folder.join(name));
+        image(&folder.join(name));
     }
-    picture(&folder.join("unseen/val/ant/1.png"));
+    image(&folder.join("unseen/val/ant/1.png"));
     for name in ["no-classes/train", "no-classes/val", "empty/train/ant", "empty/val/ant"] {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
-    picture(&folder.join("broken/train/ant/1.png"));
-    picture(&folder.join("broken/val/ant/1.png"));
-    fs::write(folder.join("broken/train/ant/2.png"), "no picture").unwrap();
+    image(&folder.join("broken/train/ant/1.png"));
+    image(&folder.join("broken/val/ant/1.png"));
+    fs::write(folder.join("broken/train/ant/2.png"), "no image").unwrap();
     fs::write(folder.join("nine.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\n").unwrap();
     fs::write(folder.join("twice.txt"), "ant\nant\n").unwrap();
     fs::create_dir(folder.join("old-run")).unwrap();
@@ -47,13 +47,13 @@ fn every_fault_is_said_once() {
         ("--data no-such-folder", "no-such-folder: no such folder"),
         ("cache --data no-such-folder", "no-such-folder: no such folder"),
         ("cache --summary --data no-such-folder", "no-such-folder: no such folder"),
-        ("cache", "--data: name a folder of pictures"),
+        ("cache", "--data: name a folder of images"),
         ("--data nine.txt", "nine.txt: cannot be opened as HDF5"),
         ("--data no-classes", "no-classes/train: no class in it"),
-        ("--data empty", "empty/train/ant: no readable picture in it"),
-        ("--data broken --batch 2", "broken/train/ant/2.png: not a readable picture"),
+        ("--data empty", "empty/train/ant: no readable image in it"),
+        ("--data broken --batch 2", "broken/train/ant/2.png: not a readable image"),
         ("--data unseen", "unseen/val: class 'bee' of train has no folder here"),
-        ("--data good --batch 4", "--batch 4: there are only 2 training pictures"),
+        ("--data good --batch 4", "--batch 4: there are only 2 training images"),
         ("--data good --classes twice.txt", "twice.txt:2: class 'ant' stands here a second time"),
         ("--classes nine.txt", "nine.txt: 9 classes, and the digits are 10"),
         ("--classes no-such.txt", "no-such.txt: cannot read the classes file"),

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use multi_rank_tests::{Mpirun, Outcome, announced_pid, binary, can_make_nodes};
 use rustix::process::{Signal, geteuid, kill_process};
 
-const CACHE: &str = "pictures/.rust-train/pixels-16-bilinear-as-stored.h5";
-const FLAGS: &str = "--data pictures --image-size 16";
-const TRAIN: &str = "--data pictures --image-size 16 --batch 12 --epochs 1 --output out";
+const CACHE: &str = "images/.rust-train/pixels-16-bilinear-as-stored.h5";
+const FLAGS: &str = "--data images --image-size 16";
+const TRAIN: &str = "--data images --image-size 16 --batch 12 --epochs 1 --output out";
 
 fn run(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
     launcher(ranks, folder).run(&binary("rust-train"), arguments.split_whitespace())
@@ -23,47 +23,47 @@ fn launcher(ranks: usize, folder: &Path) -> Mpirun {
     Mpirun::new(ranks).directory(folder).timeout(Duration::from_secs(60))
 }
 
-/// Two classes, with so many training pictures of `side`×`side` pixels each, and two to validate on.
-fn pictures(side: u32, count: usize) -> tempfile::TempDir {
+/// Two classes, with so many training images of `side`×`side` pixels each, and two to validate on.
+fn images(side: u32, count: usize) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (class, colour) in [("ant", 20), ("bee", 200)] {
-        let picture = root.path().join(format!("{class}.png"));
-        image::RgbImage::from_pixel(side, side, image::Rgb([colour, 90, 30])).save(&picture).unwrap();
+        let image = root.path().join(format!("{class}.png"));
+        image::RgbImage::from_pixel(side, side, image::Rgb([colour, 90, 30])).save(&image).unwrap();
         for (split, count) in [("train", count), ("val", 2)] {
-            let folder = root.path().join("pictures").join(split).join(class);
+            let folder = root.path().join("images").join(split).join(class);
             fs::create_dir_all(&folder).unwrap();
             for number in 0..count {
-                fs::copy(&picture, folder.join(format!("{number:03}.png"))).unwrap();
+                fs::copy(&image, folder.join(format!("{number:03}.png"))).unwrap();
             }
         }
     }
     root
 }
 
-/// Large pictures, which take seconds to decode.
-fn slow_pictures() -> tempfile::TempDir {
-    pictures(4000, 10)
+/// Large images, which take seconds to decode.
+fn slow_images() -> tempfile::TempDir {
+    images(4000, 10)
 }
 
 fn parts_left(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("pictures/.rust-train")).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder.join("images/.rust-train")).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "part")).collect()
 }
 
-fn assert_whole(folder: &Path, pictures: usize) {
+fn assert_whole(folder: &Path, images: usize) {
     let outcome = run(1, folder, &format!("cache --verify {FLAGS}"));
     outcome.expect_success();
-    assert!(outcome.stdout.contains(&format!("{pictures} pictures, all as they were written")), "{outcome:?}");
+    assert!(outcome.stdout.contains(&format!("{images} images, all as they were written")), "{outcome:?}");
     assert!(run(1, folder, &format!("cache --explain {FLAGS}")).expect_success().stdout.contains(": current"));
 }
 
 #[test]
 fn ranks_build_it_together() {
-    let root = pictures(40, 30);
+    let root = images(40, 30);
     let outcome = run(3, root.path(), &format!("cache {FLAGS}"));
     outcome.expect_success();
     assert!(outcome.stderr.contains("with 3 ranks"), "{outcome:?}");
-    assert!(outcome.stderr.contains("holds 60 training and 4 validation pictures of 2 classes"), "{outcome:?}");
+    assert!(outcome.stderr.contains("holds 60 training and 4 validation images of 2 classes"), "{outcome:?}");
     assert_whole(root.path(), 64);
     assert!(parts_left(root.path()).is_empty());
     let summary = run(2, root.path(), &format!("cache --summary {FLAGS}"));
@@ -75,7 +75,7 @@ fn ranks_build_it_together() {
 
 #[test]
 fn a_killed_build_leaves_nothing_that_is_trusted() {
-    let root = slow_pictures();
+    let root = slow_images();
     let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
     let stderr = job.wait_until(|stderr| stderr.contains("building the dataset cache"));
     for rank in [0, 1] {
@@ -90,15 +90,15 @@ fn a_killed_build_leaves_nothing_that_is_trusted() {
 }
 
 /// Nothing of a build is left, and the next one works.
-fn assert_stopped_clean(outcome: &Outcome, folder: &Path, words: &str, pictures: usize) {
+fn assert_stopped_clean(outcome: &Outcome, folder: &Path, words: &str, images: usize) {
     assert_eq!(outcome.status, Some(75), "{outcome:?}");
     let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("stopped by a signal while")).collect();
     assert!(lines.len() == 1 && lines[0].contains(words), "{outcome:?}");
     assert!(outcome.error_lines().is_empty(), "{outcome:?}");
-    let left = fs::read_dir(folder.join("pictures/.rust-train")).into_iter().flatten().count();
+    let left = fs::read_dir(folder.join("images/.rust-train")).into_iter().flatten().count();
     assert_eq!(left, 0, "{outcome:?}");
     run(2, folder, &format!("cache {FLAGS}")).expect_success();
-    assert_whole(folder, pictures);
+    assert_whole(folder, images);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_signal_ends_a_build_within_seconds_and_leaves_nothing() {
     for (ranks, who, signal) in [(1, 0, Signal::TERM), (2, 0, Signal::USR2), (2, 1, Signal::INT), (3, 2, Signal::USR1)]
     {
         // Each takes less than a second, all of them many.
-        let root = pictures(1500, 20);
+        let root = images(1500, 20);
         let mut job = launcher(ranks, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
         let stderr = job.wait_until(|stderr| stderr.contains("building the dataset cache"));
         let start = Instant::now();
@@ -119,11 +119,11 @@ fn a_signal_ends_a_build_within_seconds_and_leaves_nothing() {
 
 #[test]
 fn a_signal_ends_a_listing_within_seconds() {
-    let root = pictures(8, 2);
+    let root = images(8, 2);
     let list = |split: &str, lines: usize| {
         let text: String = (0..lines).map(|line| format!("../{0}.png\t{0}\n", ["ant", "bee"][line % 2])).collect();
-        fs::remove_dir_all(root.path().join("pictures").join(split)).unwrap();
-        fs::write(root.path().join("pictures").join(format!("{split}.tsv")), text).unwrap();
+        fs::remove_dir_all(root.path().join("images").join(split)).unwrap();
+        fs::write(root.path().join("images").join(format!("{split}.tsv")), text).unwrap();
     };
     list("train", 1_500_000);
     list("val", 2);
@@ -135,7 +135,7 @@ fn a_signal_ends_a_listing_within_seconds() {
         let outcome = job.wait();
         assert!(start.elapsed() < Duration::from_secs(5), "{outcome:?}");
         assert_eq!(outcome.status, Some(75), "{outcome:?}");
-        assert!(outcome.stderr.contains("stopped by a signal while listing the pictures"), "{outcome:?}");
+        assert!(outcome.stderr.contains("stopped by a signal while listing the images"), "{outcome:?}");
         assert!(!root.path().join(CACHE).exists() && !root.path().join("out").exists());
     }
 }
@@ -153,7 +153,7 @@ fn another_job(folder: &Path) -> File {
 #[test]
 fn a_signal_ends_the_wait_for_another_job() {
     for who in [0, 1] {
-        let root = pictures(8, 20);
+        let root = images(8, 20);
         let other = another_job(root.path());
         let mut job = launcher(2, root.path()).start(&binary("rust-train"), TRAIN.split(' '));
         let stderr = job.wait_until(|stderr| stderr.contains("waiting for another job (process 7 on n9)"));
@@ -169,7 +169,7 @@ fn a_signal_ends_the_wait_for_another_job() {
 
 #[test]
 fn another_job_is_waited_for_as_long_as_it_gets_on() {
-    let root = pictures(8, 20);
+    let root = images(8, 20);
     let other = another_job(root.path());
     let part = root.path().join(CACHE).with_file_name(".pixels-16-bilinear-as-stored.h5.abc.part");
     let (start, flags) = (Instant::now(), format!("{TRAIN} --timeout 3"));
@@ -189,12 +189,12 @@ fn another_job_is_waited_for_as_long_as_it_gets_on() {
 
 #[test]
 fn a_share_that_takes_longer_than_the_timeout_is_waited_for() {
-    // The first rank's pictures are large, the second's small.
-    let root = pictures(1500, 48);
+    // The first rank's images are large, the second's small.
+    let root = images(1500, 48);
     let small = root.path().join("small.png");
     image::RgbImage::from_pixel(8, 8, image::Rgb([9, 9, 9])).save(&small).unwrap();
     for number in 0..48 {
-        fs::copy(&small, root.path().join(format!("pictures/train/bee/{number:03}.png"))).unwrap();
+        fs::copy(&small, root.path().join(format!("images/train/bee/{number:03}.png"))).unwrap();
     }
     let outcome = run(2, root.path(), &format!("cache {FLAGS} --timeout 2"));
     outcome.expect_success();
@@ -204,7 +204,7 @@ fn a_share_that_takes_longer_than_the_timeout_is_waited_for() {
 
 #[test]
 fn two_jobs_at_once_build_it_once() {
-    let root = slow_pictures();
+    let root = slow_images();
     let flags = format!("cache {FLAGS}");
     let mut first = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
     first.wait_until(|stderr| stderr.contains("building the dataset cache"));
@@ -216,23 +216,23 @@ fn two_jobs_at_once_build_it_once() {
 }
 
 #[test]
-fn a_broken_picture_on_any_rank_ends_all_or_is_left_out() {
-    let root = pictures(40, 30);
-    let path = root.path().join("pictures/train/bee/029.png"); // the last rank's
+fn a_broken_image_on_any_rank_ends_all_or_is_left_out() {
+    let root = images(40, 30);
+    let path = root.path().join("images/train/bee/029.png"); // the last rank's
     let length = fs::metadata(&path).unwrap().len() as usize;
     fs::write(&path, vec![b'x'; length]).unwrap();
     let fails = run(3, root.path(), &format!("cache {FLAGS}"));
     assert_eq!(fails.status, Some(2), "{fails:?}");
     assert_eq!(fails.error_lines().len(), 1, "{fails:?}");
-    assert!(fails.error_lines()[0].contains("train/bee/029.png: not a readable picture"), "{fails:?}");
+    assert!(fails.error_lines()[0].contains("train/bee/029.png: not a readable image"), "{fails:?}");
     assert!(parts_left(root.path()).is_empty() && !root.path().join(CACHE).exists());
 
     for format in ["pixels", "encoded"] {
         let flags = format!("{TRAIN}-{format} --on-bad-image skip --cache-format {format}");
         let skips = run(3, root.path(), &flags);
         skips.expect_success();
-        assert!(skips.stderr.contains("1 pictures cannot be decoded and are left out"), "{skips:?}");
-        assert!(skips.stderr.contains("59 training and 4 validation pictures"), "{skips:?}");
+        assert!(skips.stderr.contains("1 images cannot be decoded and are left out"), "{skips:?}");
+        assert!(skips.stderr.contains("59 training and 4 validation images"), "{skips:?}");
     }
     let summary = run(1, root.path(), &format!("cache --summary {FLAGS}"));
     assert!(summary.stdout.contains("skipped: train/bee/029.png: "), "{summary:?}");
@@ -240,7 +240,7 @@ fn a_broken_picture_on_any_rank_ends_all_or_is_left_out() {
 
 #[test]
 fn a_damaged_cache_is_found_and_said() {
-    let root = pictures(40, 30);
+    let root = images(40, 30);
     run(1, root.path(), &format!("cache {FLAGS}")).expect_success();
     let cache = root.path().join(CACHE);
     let whole = fs::read(&cache).unwrap();
@@ -266,30 +266,30 @@ fn a_damaged_cache_is_found_and_said() {
 
 #[test]
 fn a_cache_may_go_while_a_job_uses_it() {
-    let root = pictures(40, 60);
+    let root = images(40, 60);
     let flags = format!("{TRAIN} --epochs 40").replace("--epochs 1 ", "");
     let mut job = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
     job.wait_until(|stderr| stderr.contains("epoch 1:"));
-    fs::remove_dir_all(root.path().join("pictures")).unwrap();
+    fs::remove_dir_all(root.path().join("images")).unwrap();
     let outcome = job.wait();
     outcome.expect_success();
     assert!(outcome.stderr.contains("epoch 40:"), "{outcome:?}");
 }
 
 #[test]
-fn pictures_straight_from_their_files() {
-    let root = pictures(40, 30);
+fn images_straight_from_their_files() {
+    let root = images(40, 30);
     let outcome = run(2, root.path(), &format!("{TRAIN} --cache-format none"));
     outcome.expect_success();
-    assert!(!root.path().join("pictures/.rust-train").exists());
+    assert!(!root.path().join("images/.rust-train").exists());
     // A file that goes while the job runs ends it, with its name.
     let flags = format!("{TRAIN}2 --cache-format none --epochs 1000").replace("--epochs 1 ", "");
     let mut job = launcher(2, root.path()).start(&binary("rust-train"), flags.split(' '));
     job.wait_until(|stderr| stderr.contains("epoch 1:"));
-    fs::remove_file(root.path().join("pictures/train/ant/007.png")).unwrap();
+    fs::remove_file(root.path().join("images/train/ant/007.png")).unwrap();
     let outcome = job.wait();
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
-    assert!(outcome.stderr.contains("pictures/train/ant/007.png: opening the picture"), "{outcome:?}");
+    assert!(outcome.stderr.contains("images/train/ant/007.png: opening the image"), "{outcome:?}");
 }
 
 /// Runs `rust-train cache` where `prepare` has changed the file systems, in a namespace of its own.
@@ -306,12 +306,12 @@ fn in_namespace(folder: &Path, prepare: &str, arguments: &str) -> (Option<i32>, 
 }
 
 #[test]
-fn pictures_that_lie_where_nobody_may_write() {
+fn images_that_lie_where_nobody_may_write() {
     if !can_make_nodes() {
         return;
     }
-    let root = pictures(40, 10);
-    let read_only = "mount --bind pictures pictures; mount -o remount,bind,ro pictures";
+    let root = images(40, 10);
+    let read_only = "mount --bind images images; mount -o remount,bind,ro images";
     let (status, stderr) = in_namespace(root.path(), read_only, &format!("cache {FLAGS}"));
     assert_eq!(status, Some(0), "{stderr}");
     assert!(stderr.contains("cannot be written to; the cache goes to"), "{stderr}");
@@ -338,12 +338,12 @@ fn as_somebody(folder: &Path, cache_home: Option<&str>, arguments: &str) -> Outp
 
 #[test]
 fn a_stale_cache_in_somebody_elses_folder() {
-    let root = pictures(40, 10);
+    let root = images(40, 10);
     let folder = root.path();
     run(1, folder, &format!("cache {FLAGS}")).expect_success();
     let mode = |path: &str, mode| fs::set_permissions(folder.join(path), Permissions::from_mode(mode)).unwrap();
     fs::create_dir(folder.join("home")).unwrap();
-    for (path, bits) in [(".", 0o755), ("home", 0o777), ("pictures", 0o555), ("pictures/.rust-train", 0o555)] {
+    for (path, bits) in [(".", 0o755), ("home", 0o777), ("images", 0o555), ("images/.rust-train", 0o555)] {
         mode(path, bits);
     }
     let flags = format!("cache {FLAGS}");
@@ -361,13 +361,13 @@ fn a_stale_cache_in_somebody_elses_folder() {
 
     // A stale one is left, and the user's own takes its place.
     let before = fs::read(folder.join(CACHE)).unwrap();
-    fs::write(folder.join("pictures/train/ant/000.png"), fs::read(folder.join("bee.png")).unwrap()).unwrap();
+    fs::write(folder.join("images/train/ant/000.png"), fs::read(folder.join("bee.png")).unwrap()).unwrap();
     for cache_home in [None, Some(""), Some(".")] {
         let stderr = said(&as_somebody(folder, cache_home, &flags));
         let lines: Vec<_> = stderr.lines().filter(|line| line.contains("; the cache goes to ")).collect();
         assert!(matches!(lines[..], [line] if line.contains(CACHE) && line.contains("have changed since")), "{stderr}");
         let how = if cache_home.is_none() { "building the dataset cache" } else { "reusing the dataset cache" };
-        assert!(stderr.contains(how) && stderr.contains("home/.cache/rust-train/pictures-"), "{stderr}");
+        assert!(stderr.contains(how) && stderr.contains("home/.cache/rust-train/images-"), "{stderr}");
     }
     let explain = as_somebody(folder, None, &format!("{flags} --explain"));
     assert_eq!(explain.status.code(), Some(0), "{explain:?}");
@@ -378,12 +378,12 @@ fn a_stale_cache_in_somebody_elses_folder() {
     fs::remove_dir_all(&own).unwrap();
     mode(CACHE, 0o000);
     for bits in [0o555, 0o777] {
-        mode("pictures/.rust-train", bits);
+        mode("images/.rust-train", bits);
         let stderr = said(&as_somebody(folder, None, &flags));
-        assert!(stderr.contains("home/.cache/rust-train/pictures-"), "{stderr}");
+        assert!(stderr.contains("home/.cache/rust-train/images-"), "{stderr}");
     }
-    mode("pictures", 0o755); // so that it can be removed
-    mode("pictures/.rust-train", 0o755);
+    mode("images", 0o755); // so that it can be removed
+    mode("images/.rust-train", 0o755);
 }
 
 /// `text` with a byte that is not UTF-8 for each `?`.
@@ -393,31 +393,31 @@ fn odd(text: &str) -> OsString {
 
 #[test]
 fn names_may_be_any_bytes() {
-    let root = pictures(40, 30);
-    let place = |path: &str| root.path().join("pictures").join(odd(path));
+    let root = images(40, 30);
+    let place = |path: &str| root.path().join("images").join(odd(path));
     fs::rename(place("train/ant/000.png"), place("train/ant/caf?.png")).unwrap();
     fs::rename(place("val/ant/001.png"), place("val/ant/caf?.png")).unwrap();
     fs::rename(place("train/bee"), place("train/b?e")).unwrap();
     fs::rename(place("val/bee"), place("val/b?e")).unwrap();
-    fs::write(place("train/ant/no?.png"), "no picture").unwrap();
+    fs::write(place("train/ant/no?.png"), "no image").unwrap();
     for format in ["pixels", "encoded"] {
         let outcome =
             run(3, root.path(), &format!("{TRAIN}-{format} --cache-format {format} --on-bad-image skip --model lenet"));
         outcome.expect_success();
         assert!(outcome.stderr.contains("train/ant/no\u{fffd}.png: "), "{outcome:?}");
-        assert!(outcome.stderr.contains("60 training and 4 validation pictures of 2 classes"), "{outcome:?}");
+        assert!(outcome.stderr.contains("60 training and 4 validation images of 2 classes"), "{outcome:?}");
     }
     fs::remove_file(place("train/ant/no?.png")).unwrap();
     run(2, root.path(), &format!("{TRAIN} --cache-format none --model lenet")).expect_success();
 
     let model = "--model lenet --image-size 16 --weights out/last.safetensors";
-    let eval = run(2, root.path(), &format!("eval --data pictures {model} --output scores --json"));
+    let eval = run(2, root.path(), &format!("eval --data images {model} --output scores --json"));
     eval.expect_success();
     assert!(eval.stdout.contains(r"b\\xe9e"), "the class, in JSON: {eval:?}");
-    run(1, root.path(), &format!("eval --data pictures {model} --logits logits")).expect_success();
+    run(1, root.path(), &format!("eval --data images {model} --logits logits")).expect_success();
     assert!(fs::read_to_string(root.path().join("logits")).unwrap().contains("val/ant/caf\u{fffd}.png"));
     for json in ["", " --json"] {
-        let predict = run(1, root.path(), &format!("predict pictures/val {model}{json}"));
+        let predict = run(1, root.path(), &format!("predict images/val {model}{json}"));
         predict.expect_success();
         assert!(predict.stdout.contains("val/ant/caf\u{fffd}.png"), "{predict:?}");
         assert!(predict.stdout.contains("val/b\u{fffd}e/000.png"), "{predict:?}");
@@ -425,7 +425,7 @@ fn names_may_be_any_bytes() {
 
     // The folder itself: its cache can be built; a run's flags are text, and a link has another name.
     let folder = odd("pictur?s");
-    fs::rename(root.path().join("pictures"), root.path().join(&folder)).unwrap();
+    fs::rename(root.path().join("images"), root.path().join(&folder)).unwrap();
     let with = |arguments: &str| {
         let words = arguments.split(' ').map(|word| if word == "FOLDER" { folder.clone() } else { word.into() });
         launcher(2, root.path()).run(&binary("rust-train"), words)
@@ -435,10 +435,10 @@ fn names_may_be_any_bytes() {
         with(&flags).expect_success();
         with(&flags).expect_success();
     }
-    let refused = with(&TRAIN.replace("pictures", "FOLDER"));
+    let refused = with(&TRAIN.replace("images", "FOLDER"));
     assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
     assert!(refused.error_lines()[0].contains("give a link with another name"), "{refused:?}");
-    std::os::unix::fs::symlink(&folder, root.path().join("pictures")).unwrap();
+    std::os::unix::fs::symlink(&folder, root.path().join("images")).unwrap();
     let outcome = run(2, root.path(), &format!("{TRAIN}-link --model lenet"));
     assert!(outcome.expect_success().stderr.contains("reusing the dataset cache"), "{outcome:?}");
 }
@@ -448,16 +448,16 @@ fn a_disk_that_is_or_gets_full() {
     if !can_make_nodes() {
         return;
     }
-    let root = pictures(40, 200);
+    let root = images(40, 200);
     fs::create_dir(root.path().join("disk")).unwrap();
     let arguments = format!("cache {FLAGS} --cache disk");
-    // 404 pictures of 768 bytes: 303 KiB.
+    // 404 images of 768 bytes: 303 KiB.
     let small = "mount -t tmpfs -o size=128k tmpfs disk";
     let (status, stderr) = in_namespace(root.path(), small, &arguments);
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.contains("are free; name another folder with --cache"), "{stderr}");
 
-    // There is room for the pictures, but not for the rest: what was written is removed again.
+    // There is room for the images, but not for the rest: what was written is removed again.
     let list = "ls -A disk >list";
     let narrow = "mount -t tmpfs -o size=308k tmpfs disk";
     let script = format!("{narrow}; \"$0\" {arguments} || status=$?; {list}; (exit ${{status:-0}})");

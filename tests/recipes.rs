@@ -59,7 +59,7 @@ fn a_bad_recipe_is_one_line_however_many_ranks_there_are() {
         ("optimizer = 'sdg'", "", "r.toml:1: invalid value 'sdg' for '--optimizer <OPTIMIZER>'"),
         ("\nbatch = 63", "", "r.toml:2: --batch: a global batch of 63 cannot be shared evenly by 2 ranks"),
         ("batch = 64", "--batch 63", "error: --batch: a global batch of 63 cannot be shared evenly by 2 ranks"),
-        ("batch = 1500", "", "r.toml:1: --batch 1500: there are only 1442 training pictures"),
+        ("batch = 1500", "", "r.toml:1: --batch 1500: there are only 1442 training images"),
         ("lr = ", "", "r.toml:1: "),
         ("", "--config no-such.toml", "--config no-such.toml: No such file or directory"),
         ("model = 'lenet'\nbackbone-lr-scale = -1", "", "r.toml:2: --backbone-lr-scale -1: must be"),

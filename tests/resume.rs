@@ -272,7 +272,7 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
         ("nan:1:5", "--on-nan skip", Some(0), vec!["the loss of step 6 is no finite number on rank 1", "left out"]),
         ("nan-input:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
         ("memory:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
-        ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 pictures a rank"]),
+        ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 images a rank"]),
         ("memory:1:5", "--batch auto:64", Some(0), vec!["out of memory on rank 1; from here on in 2 micro-batches"]),
         ("memory-above:1:0", "--batch auto", Some(2), vec!["--batch auto: the memory does not suffice"]),
         (

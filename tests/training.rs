@@ -142,8 +142,8 @@ fn coloured_folder(root: &Path) {
             for number in 0..count {
                 let mut pixel = [40 + number; 3];
                 pixel[channel] = 200;
-                let picture = image::RgbImage::from_pixel(40, 30, image::Rgb(pixel));
-                picture.save(folder.join(format!("{number}.png"))).unwrap();
+                let image = image::RgbImage::from_pixel(40, 30, image::Rgb(pixel));
+                image.save(folder.join(format!("{number}.png"))).unwrap();
             }
         }
     }
@@ -166,7 +166,7 @@ fn a_folder_is_cached_once() {
     assert!(second.stderr.contains("reusing the dataset cache"), "{second:?}");
     assert_eq!(fs::metadata(&cache).unwrap().modified().unwrap(), built);
 
-    // One picture more, and the cache is not the folder's any more.
+    // One image more, and the cache is not the folder's any more.
     fs::copy(folder.path().join("colours/val/red/1.png"), folder.path().join("colours/train/red/new.png")).unwrap();
     let third = rust_train(2, folder.path(), &format!("{flags} --output third --max-steps 1"));
     assert!(third.stderr.contains("have changed since"), "{third:?}");
@@ -250,7 +250,7 @@ fn training_needs_no_validation() {
     for format in ["pixels", "encoded", "none"] {
         let flags = format!("--data data --cache-format {format} --batch 4 --epochs 2 --output {format}");
         let outcome = rust_train(2, folder.path(), &flags);
-        assert_eq!(outcome.stderr.matches("no validation pictures").count(), 1, "{outcome:?}");
+        assert_eq!(outcome.stderr.matches("no validation images").count(), 1, "{outcome:?}");
         assert!(
             outcome.stderr.contains("done: nothing to validate on") && !outcome.stderr.contains("NaN"),
             "{outcome:?}"

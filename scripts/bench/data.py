@@ -58,8 +58,8 @@ def compare(folder, crops):
         difference = numpy.abs(theirs - crop)
         means.append(difference.mean())
         most = max(most, difference.max())
-    print(f"{len(paths)} pictures: mean absolute difference {numpy.mean(means):.4f} levels, "
-          f"{max(means):.4f} for the worst picture; largest difference of a value {most}")
+    print(f"{len(paths)} images: mean absolute difference {numpy.mean(means):.4f} levels, "
+          f"{max(means):.4f} for the worst image; largest difference of a value {most}")
 
 
 verb, *arguments = sys.argv[1:]

@@ -1,6 +1,6 @@
 """PyTorch's side of scripts/bench-ddp: DistributedDataParallel over gloo on the CPU, started by torchrun.
 
-Trains ResNet-18 of torchvision on random pictures and prints, on rank 0, the median images per second of all ranks.
+Trains ResNet-18 of torchvision on random images and prints, on rank 0, the median images per second of all ranks.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=12)
 parser.add_argument("--warmup", type=int, default=3)
-parser.add_argument("--batch", type=int, default=64, help="pictures per rank")
-parser.add_argument("--size", type=int, default=32, help="side of the pictures")
+parser.add_argument("--batch", type=int, default=64, help="images per rank")
+parser.add_argument("--size", type=int, default=32, help="side of the images")
 parser.add_argument("--model", default="resnet18")
 parser.add_argument("--channels-last", action="store_true")
 parser.add_argument("--bucket-view", action="store_true")
@@ -30,7 +30,7 @@ layout = torch.channels_last if options.channels_last else torch.contiguous_form
 network = torchvision.models.get_model(options.model, num_classes=10).to(memory_format=layout)
 ddp = DistributedDataParallel(network, gradient_as_bucket_view=options.bucket_view)
 optimizer = torch.optim.SGD(ddp.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
-pictures = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=layout)
+images = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=layout)
 labels = torch.randint(10, (options.batch,))
 
 seconds = []
@@ -38,7 +38,7 @@ for step in range(options.warmup + options.steps):
     dist.barrier()
     start = time.perf_counter()
     optimizer.zero_grad()
-    torch.nn.functional.cross_entropy(ddp(pictures), labels).backward()
+    torch.nn.functional.cross_entropy(ddp(images), labels).backward()
     optimizer.step()
     if step >= options.warmup:
         seconds.append(time.perf_counter() - start)

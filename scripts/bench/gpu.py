@@ -32,8 +32,8 @@ ddp = DistributedDataParallel(network, device_ids=[0], gradient_as_bucket_view=T
 if options.compile:
     ddp = torch.compile(ddp)
 optimizer = torch.optim.SGD(ddp.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
-pictures = torch.randn(options.batch, 3, options.size, options.size, device=device)
-pictures = pictures.to(memory_format=torch.channels_last)
+images = torch.randn(options.batch, 3, options.size, options.size, device=device)
+images = images.to(memory_format=torch.channels_last)
 labels = torch.randint(1000, (options.batch,), device=device)
 
 seconds = []
@@ -41,7 +41,7 @@ for step in range(options.warmup + options.steps):
     start = time.perf_counter()
     optimizer.zero_grad()
     with torch.autocast("cuda", torch.bfloat16):
-        logits = ddp(pictures)
+        logits = ddp(images)
     torch.nn.functional.cross_entropy(logits.float(), labels).backward()
     optimizer.step()
     torch.cuda.synchronize()

@@ -2,7 +2,7 @@
 it with torchrun, DistributedDataParallel and torchvision.
 
 ImageFolder and DataLoader with workers that live for the whole run, random crop and flip, CIFAR ResNet-20, fused SGD with
-momentum, a linear warm-up and a half cosine or steps; after each epoch the evaluation of every held-out picture, and the
+momentum, a linear warm-up and a half cosine or steps; after each epoch the evaluation of every held-out image, and the
 weights saved, last and best. On the GPU, where there is one. Prints `first step` when the first optimizer step is done, and
 a line for each epoch.
 """
@@ -29,7 +29,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--data", required=True)
 parser.add_argument("--output", required=True, help="folder for the weights")
 parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--batch", type=int, default=128, help="pictures per step over all ranks")
+parser.add_argument("--batch", type=int, default=128, help="images per step over all ranks")
 parser.add_argument("--lr", type=float, default=0.1)
 parser.add_argument("--warmup", type=float, default=0.75, help="epochs")
 parser.add_argument("--weight-decay", type=float, default=5e-4)
@@ -85,16 +85,16 @@ def learning_rate(step):
 
 
 def on_device(batch):
-    pictures, labels = batch
-    return pictures.to(device, memory_format=layout, non_blocking=True), labels.to(device, non_blocking=True)
+    images, labels = batch
+    return images.to(device, memory_format=layout, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 @torch.no_grad()
 def evaluate():
     network.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for pictures, labels in map(on_device, val_loader):
-        logits = network(pictures)
+    for images, labels in map(on_device, val_loader):
+        logits = network(images)
         hits = logits.topk(5, 1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums += torch.stack([loss, hits[:, 0].sum(), hits.sum()])
@@ -114,11 +114,11 @@ begin, best, step = time.perf_counter(), -1.0, 0
 for epoch in range(options.epochs):
     sampler.set_epoch(epoch)
     start, losses = time.perf_counter(), []
-    for pictures, labels in map(on_device, train_loader):
+    for images, labels in map(on_device, train_loader):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         optimizer.zero_grad()
-        loss = F.cross_entropy(forward(pictures), labels)
+        loss = F.cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())

@@ -41,7 +41,7 @@ def compare(folder, name):
     model.load_state_dict(load(f"{folder}/{name}.weights.safetensors"), strict=True)
     outputs = load(f"{folder}/{name}.outputs.safetensors")
     model.eval()
-    logits = model(outputs["pictures"])
+    logits = model(outputs["images"])
     difference = (logits - outputs["logits"]).abs().max().item() / logits.abs().max().item()
     loss = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)))
     loss.backward()

@@ -32,11 +32,11 @@ def main():
     for name in sys.argv[1:]:
         model = peer(name, classes_of(name)).eval()
         side = image_size(name)
-        picture = torch.zeros(1, 3, side, side)
+        image = torch.zeros(1, 3, side, side)
         with FlopCounterMode(display=False) as counter:  # with gradients: without, ViT runs one fused operator
-            model(picture)
+            model(image)
         own = counter.get_total_flops() / 2e9
-        analysis = FlopCountAnalysis(model, picture).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         by_operator = analysis.by_operator()
         fvcore = sum(count for operator, count in by_operator.items() if operator in COUNTED) / 1e9
         fused = any("attention" in operator for operator in analysis.unsupported_ops())

@@ -21,7 +21,7 @@ CLASSES = 10
 def main():
     folder, name = sys.argv[1:]
     outputs = load(f"{folder}/{name}.outputs.safetensors")
-    pictures, expected = outputs["pictures"], outputs["logits"]
+    images, expected = outputs["images"], outputs["logits"]
     path = lambda format: f"{folder}/{name}.export.{format}"
 
     def of_weights(state):
@@ -32,7 +32,7 @@ def main():
     def of_onnx():
         onnx.checker.check_model(path("onnx"))
         session = onnxruntime.InferenceSession(path("onnx"), providers=["CPUExecutionProvider"])
-        return lambda x: torch.from_numpy(session.run(None, {"pictures": x.numpy()})[0])
+        return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
 
     models = {
         "pth": lambda: of_weights(torch.load(path("pth"), weights_only=True)),
@@ -46,7 +46,7 @@ def main():
             model = make()
             scale = expected.abs().max().item()
             worst = max(
-                (model(pictures[:batch].clone()) - expected[:batch]).abs().max().item() / scale for batch in (2, 1)
+                (model(images[:batch].clone()) - expected[:batch]).abs().max().item() / scale for batch in (2, 1)
             )
             good &= worst <= 1e-4
             cells.append(f"{format} {worst:.1e}")

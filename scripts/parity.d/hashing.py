@@ -1,4 +1,4 @@
-"""Numbers that both sides can compute: a hash of text, and weights and pictures by a formula."""
+"""Numbers that both sides can compute: a hash of text, and weights and images by a formula."""
 
 import numpy
 import torch
@@ -21,7 +21,7 @@ def noise(seed, count):
     return torch.from_numpy((high / 2**23 - 1).astype(numpy.float32))
 
 
-GAIN = 7  # so large that deep networks neither forget their pictures nor overflow
+GAIN = 7  # so large that deep networks neither forget their images nor overflow
 
 
 def formula_weights(state):

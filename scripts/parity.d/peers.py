@@ -15,7 +15,7 @@ NAMES = """
     convnext_tiny convnext_small convnext_base vit_b_16 vit_b_32 swin_t swin_s swin_b
 """.split()
 
-# A small network of each family, and pictures that are small but not too small for it.
+# A small network of each family, and images that are small but not too small for it.
 SMALLEST = [
     ("resnet18", 64),
     ("resnext50_32x4d", 64),
@@ -39,7 +39,7 @@ def classes_of(name):
 
 
 def image_size(name):
-    """The side of the pictures that the network was made for."""
+    """The side of the images that the network was made for."""
     return 32 if name.startswith("cifar") else get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
 
 

@@ -2,7 +2,7 @@
 
 crates/architectures/tests/torchvision.tsv   keys, shapes, trained values and published GMACs of every network
 crates/backbones/tests/logits.tsv            logits and gradients of a small network of each family, with the weights and
-                                             pictures of hashing.py
+                                             images of hashing.py
 """
 
 import torch
@@ -33,13 +33,13 @@ def keys():
 
 def logits():
     with open("crates/backbones/tests/logits.tsv", "w") as file:
-        print("# network, side, logits of two pictures, norm of the gradient of the first and of the last parameter; "
+        print("# network, side, logits of two images, norm of the gradient of the first and of the last parameter; "
               "torchvision 0.26, see scripts/parity", file=file)
         for name, side in SMALLEST:
             model = peer(name, 5).eval()
             model.load_state_dict(formula_weights(model.state_dict()), strict=True)
-            pictures = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
-            output = model(pictures)
+            images = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
+            output = model(images)
             torch.nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()
             gradients = [parameter.grad.norm().item() for parameter in model.parameters()]
             numbers = [f"{value:.6g}" for value in [*output.flatten().tolist(), gradients[0], gradients[-1]]]

@@ -62,11 +62,11 @@ fn optimizer(backbone: &Backbone) -> Optimizer {
     Optimizer::new(ParameterGroup::all(backbone.trained(), 5e-4), SGD).unwrap()
 }
 
-/// The pictures and labels of the global batch `step`: the same on every rank.
+/// The images and labels of the global batch `step`: the same on every rank.
 fn batch(step: usize, count: i64) -> (Tensor, Tensor) {
     tch::manual_seed(step as i64);
-    let pictures = Tensor::randn([count, 3, 16, 16], (Kind::Float, Device::Cpu));
-    (pictures, Tensor::randint(10, [count], (Kind::Int64, Device::Cpu)))
+    let images = Tensor::randn([count, 3, 16, 16], (Kind::Float, Device::Cpu));
+    (images, Tensor::randint(10, [count], (Kind::Int64, Device::Cpu)))
 }
 
 /// This rank's part of a batch of `sizes.sum()` samples.
@@ -75,8 +75,8 @@ fn part(whole: &Tensor, sizes: &[i64], rank: usize) -> Tensor {
 }
 
 /// A loss whose mean over ranks is the mean over all samples, however many each rank has.
-fn loss(backbone: &Backbone, pictures: &Tensor, labels: &Tensor, share: f64) -> Tensor {
-    let logits = backbone.forward(pictures, true);
+fn loss(backbone: &Backbone, images: &Tensor, labels: &Tensor, share: f64) -> Tensor {
+    let logits = backbone.forward(images, true);
     logits.cross_entropy_loss::<Tensor>(labels, None, tch::Reduction::Sum, -100, 0.0) * share
 }
 
@@ -269,10 +269,10 @@ fn equal_replicas(group: &ProcessGroup) {
         let mut optimizer = optimizer(&backbone);
         let before = flat(&backbone);
         for step in 0..50 {
-            // Other pictures on every rank.
-            let (pictures, labels) = batch(step * group.size() + group.rank(), 4);
+            // Other images on every rank.
+            let (images, labels) = batch(step * group.size() + group.rank(), 4);
             ddp.zero_grad().unwrap();
-            ddp.forward(|| loss(&backbone, &pictures, &labels, 0.25)).unwrap().backward();
+            ddp.forward(|| loss(&backbone, &images, &labels, 0.25)).unwrap().backward();
             optimizer.step(0.02).unwrap();
         }
         let parameters =
@@ -417,16 +417,16 @@ fn accumulate(group: &ProcessGroup) {
         copy(&pieces, &whole);
         let (mut optimizer_pieces, mut optimizer_whole) = (optimizer(&pieces), optimizer(&whole));
         for step in 0..5 {
-            let (pictures, labels) = trial.batch(step * group.size() + group.rank());
+            let (images, labels) = trial.batch(step * group.size() + group.rank());
             in_pieces.zero_grad().unwrap();
             for micro in 0..3 {
-                let (pictures, labels) = (pictures.narrow(0, micro * 2, 2), labels.narrow(0, micro * 2, 2));
-                let pass = || loss(&pieces, &pictures, &labels, 1.0 / 6.0);
+                let (images, labels) = (images.narrow(0, micro * 2, 2), labels.narrow(0, micro * 2, 2));
+                let pass = || loss(&pieces, &images, &labels, 1.0 / 6.0);
                 if micro < 2 { in_pieces.no_sync(pass) } else { in_pieces.forward(pass).unwrap() }.backward();
             }
             optimizer_pieces.step(0.05).unwrap();
             at_once.zero_grad().unwrap();
-            at_once.forward(|| loss(&whole, &pictures, &labels, 1.0 / 6.0)).unwrap().backward();
+            at_once.forward(|| loss(&whole, &images, &labels, 1.0 / 6.0)).unwrap().backward();
             optimizer_whole.step(0.05).unwrap();
         }
         // In double precision rounding is far below whatever a lost or doubled part would be.
@@ -471,8 +471,8 @@ fn zero(group: &ProcessGroup) {
         for step in 0..6 {
             for backbone in [&sharded, &plain] {
                 zero_grads(backbone);
-                let (pictures, labels) = batch(step, 4);
-                loss(backbone, &pictures, &labels, 0.25).backward();
+                let (images, labels) = batch(step, 4);
+                loss(backbone, &images, &labels, 0.25).backward();
             }
             optimizer_sharded.step(0.01).unwrap();
             optimizer_plain.step(0.01).unwrap();
@@ -568,10 +568,10 @@ fn store(world: &World) {
 fn lost(case: &str, group: &ProcessGroup, world: &World) {
     let backbone = network("lenet");
     let ddp = data_parallel(&backbone, group, small_buckets());
-    let (pictures, labels) = batch(0, 4);
+    let (images, labels) = batch(0, 4);
     for step in 0..3 {
         ddp.zero_grad().unwrap();
-        let loss = ddp.forward(|| loss(&backbone, &pictures, &labels, 0.25)).unwrap();
+        let loss = ddp.forward(|| loss(&backbone, &images, &labels, 0.25)).unwrap();
         let error = if step < 2 || world.rank() != 1 {
             loss.f_backward().err().map(|error| error.to_string())
         } else if case == "lost-backward" {

@@ -31,8 +31,8 @@ impl Net {
 }
 
 impl ModuleT for Net {
-    fn forward_t(&self, pictures: &Tensor, train: bool) -> Tensor {
-        let mut values = pictures.shallow_clone();
+    fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
+        let mut values = images.shallow_clone();
         for (layer, norm) in self.layers.iter().zip(&self.norms) {
             values = layer.forward(&values).apply_t(norm, train).relu();
         }
@@ -67,12 +67,11 @@ impl Faulty {
 }
 
 impl Model for Faulty {
-    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
         let counter = if train { &self.passes } else { &self.evaluations };
         let pass = counter.replace(counter.get() + 1);
         let is_spoilt = train && self.fault.as_ref().is_some_and(|(what, when)| what == "nan-input" && *when == pass);
-        let logits =
-            self.model.forward(&(if is_spoilt { pictures * f64::NAN } else { pictures.shallow_clone() }), train);
+        let logits = self.model.forward(&(if is_spoilt { images * f64::NAN } else { images.shallow_clone() }), train);
         match &self.fault {
             Some((what, _)) if what == "nan-input" => logits,
             // Not a pass but milliseconds for each.
@@ -82,9 +81,9 @@ impl Model for Faulty {
                 }
                 logits
             }
-            // Not a pass but the number of pictures that are too many.
+            // Not a pass but the number of images that are too many.
             Some((what, most)) if what == "memory-above" => {
-                if train && pictures.size()[0] > *most as i64 {
+                if train && images.size()[0] > *most as i64 {
                     self.fail("memory", logits)
                 } else {
                     logits

@@ -19,10 +19,10 @@ struct Options {
     /// Network whose training speed is measured
     #[arg(long, default_value = "resnet50")]
     model: String,
-    /// Pictures per step
+    /// Images per step
     #[arg(long, default_value_t = 256)]
     batch: i64,
-    /// Side of the pictures
+    /// Side of the images
     #[arg(long, default_value_t = 224)]
     size: i64,
     /// Steps that count
@@ -139,7 +139,7 @@ fn ddp_against_cpu(group: &ProcessGroup) -> String {
         let mut optimizers = [optimizer(&twins[0]).unwrap(), optimizer(&twins[1]).unwrap()];
         for step in 0..10 {
             tch::manual_seed(step);
-            let pictures = Tensor::randn([8, 3, 16, 16], (Kind::Double, Device::Cpu));
+            let images = Tensor::randn([8, 3, 16, 16], (Kind::Double, Device::Cpu));
             let labels = Tensor::randint(10, [8], (Kind::Int64, Device::Cpu));
             for (_, parameter) in twins[0].trained() {
                 let mut grad = parameter.grad();
@@ -147,10 +147,10 @@ fn ddp_against_cpu(group: &ProcessGroup) -> String {
                     let _ = grad.zero_();
                 }
             }
-            cross_entropy(&twins[0].forward(&pictures, true), &labels).backward();
+            cross_entropy(&twins[0].forward(&images, true), &labels).backward();
             ddp.zero_grad().unwrap();
-            let (pictures, labels) = (pictures.to_device(GPU), labels.to_device(GPU));
-            let pass = || cross_entropy(&twins[1].forward(&pictures, true), &labels);
+            let (images, labels) = (images.to_device(GPU), labels.to_device(GPU));
+            let pass = || cross_entropy(&twins[1].forward(&images, true), &labels);
             ddp.forward(pass).unwrap().backward();
             optimizers.iter_mut().for_each(|optimizer| optimizer.step(0.01).unwrap());
         }
@@ -249,14 +249,14 @@ fn half_training(group: &ProcessGroup) -> String {
     let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, DdpConfig::default()).unwrap();
     let mut optimizer = Optimizer::new(ParameterGroup::all(backbone.trained(), 0.0), Algorithm::ADAM).unwrap();
     let mut scaler = GradScaler::new(GradScalerConfig::default());
-    let pictures = Tensor::randn([32, 3, 32, 32], (Kind::Float, GPU));
+    let images = Tensor::randn([32, 3, 32, 32], (Kind::Float, GPU));
     let labels = Tensor::randint(10, [32], (Kind::Int64, GPU));
     let (mut first, mut last, mut skipped) = (f64::NAN, f64::NAN, 0);
     for step in 0..60 {
         ddp.zero_grad().unwrap();
         let loss = ddp.forward(|| {
             let _autocast = Autocast::enter(GPU, Precision::Half).unwrap();
-            backbone.forward(&pictures, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
+            backbone.forward(&images, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
         });
         let loss = loss.unwrap();
         let factor = if step == 20 { f64::INFINITY } else { 1.0 };
@@ -300,8 +300,8 @@ fn speed(options: &Options, group: &ProcessGroup) {
     let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, DdpConfig::default()).unwrap();
     let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: true };
     let mut optimizer = Optimizer::new(ParameterGroup::all(backbone.trained(), 1e-4), sgd).unwrap();
-    let pictures = Tensor::randn([options.batch, 3, options.size, options.size], (Kind::Float, GPU));
-    let pictures = to_channels_last(&pictures).unwrap();
+    let images = Tensor::randn([options.batch, 3, options.size, options.size], (Kind::Float, GPU));
+    let images = to_channels_last(&images).unwrap();
     let labels = Tensor::randint(1000, [options.batch], (Kind::Int64, GPU));
     let mut seconds = Vec::new();
     for step in 0..options.warmup + options.steps {
@@ -309,7 +309,7 @@ fn speed(options: &Options, group: &ProcessGroup) {
         ddp.zero_grad().unwrap();
         let loss = ddp.forward(|| {
             let _autocast = Autocast::enter(GPU, Precision::BFloat16).unwrap();
-            backbone.forward(&pictures, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
+            backbone.forward(&images, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
         });
         loss.unwrap().backward();
         optimizer.step(0.01).unwrap();

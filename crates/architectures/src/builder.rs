@@ -66,7 +66,7 @@ impl Builder {
         self.network
     }
 
-    /// Channels of a picture, a grid or tokens; values of a row.
+    /// Channels of an image, a grid or tokens; values of a row.
     pub fn width(&self, x: NodeId) -> usize {
         self.widths[x.0]
     }
@@ -84,7 +84,7 @@ impl Builder {
         self.push_drawn(name, op, inputs, width, zero)
     }
 
-    /// The pictures.
+    /// The images.
     pub fn input(&mut self, channels: usize) -> NodeId {
         self.push("", Op::Input { channels }, &[], channels)
     }
@@ -133,7 +133,7 @@ impl Builder {
         self.push(name, Op::LayerNorm { features, epsilon }, &[x], features)
     }
 
-    /// torchvision's `LayerNorm2d`: LayerNorm over the channels of a picture.
+    /// torchvision's `LayerNorm2d`: LayerNorm over the channels of an image.
     pub fn layer_norm_2d(&mut self, name: &str, x: NodeId, epsilon: f64) -> NodeId {
         let x = self.channels_last(x);
         let x = self.layer_norm(name, x, epsilon);
@@ -187,7 +187,7 @@ impl Builder {
         self.flatten(x)
     }
 
-    /// One row per sample, of a pooled picture or of one token.
+    /// One row per sample, of a pooled image or of one token.
     pub fn flatten(&mut self, x: NodeId) -> NodeId {
         let side = match self.network.nodes[x.0].op {
             Op::AdaptiveAvgPool2d { output } => output,
@@ -224,7 +224,7 @@ impl Builder {
         self.mul(x, s)
     }
 
-    /// Pictures with the channels of all.
+    /// Images with the channels of all.
     pub fn concat_channels(&mut self, parts: &[NodeId]) -> NodeId {
         let width = parts.iter().map(|&part| self.width(part)).sum();
         self.push("", Op::Concat, parts, width)
@@ -235,7 +235,7 @@ impl Builder {
         self.push("", Op::Concat, parts, self.width(parts[0]))
     }
 
-    /// Some channels of a picture.
+    /// Some channels of an image.
     pub fn slice_channels(&mut self, x: NodeId, start: usize, end: usize) -> NodeId {
         self.push("", Op::Slice { start, end }, &[x], end - start)
     }

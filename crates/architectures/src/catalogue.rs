@@ -20,7 +20,7 @@ use crate::network::Network;
 pub struct Architecture {
     /// The name on the command line.
     pub name: &'static str,
-    /// The side of the pictures it was made for, in pixels.
+    /// The side of the images it was made for, in pixels.
     pub image_size: usize,
     /// The published weights, if there are any: a head of 1000 classes, trained on ImageNet.
     pub published: Option<Published>,
@@ -33,7 +33,7 @@ pub struct Architecture {
 pub struct Published {
     /// Its name; the digits after the last hyphen are the first of its SHA-256.
     pub file: &'static str,
-    /// The side to which the shorter side of a picture is scaled before `image_size` is cut out, in pixels.
+    /// The side to which the shorter side of an image is scaled before `image_size` is cut out, in pixels.
     pub resize: usize,
 }
 
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let error = architecture("lenet").unwrap().network(10).shapes(2, 2).unwrap_err();
-        assert!(error.to_string().starts_with("lenet cannot take pictures of 2×2 pixels"), "{error}");
+        assert!(error.to_string().starts_with("lenet cannot take images of 2×2 pixels"), "{error}");
         let error = architecture("vit_b_16").unwrap().network(10).shapes(256, 256).unwrap_err();
         assert!(error.to_string().contains("256×256 pixels: inputs of shape 257×768 and 197×768"), "{error}");
         let error = architecture("resnet19").unwrap_err();

@@ -4,27 +4,27 @@ use crate::network::Network;
 use crate::op::Op;
 use crate::shape::{Shape, ShapeError};
 
-/// What a forward pass of one picture costs.
+/// What a forward pass of one image costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Trained values.
     pub parameters: usize,
-    /// Multiply-accumulate operations of convolutions, linear layers and attention, per picture.
+    /// Multiply-accumulate operations of convolutions, linear layers and attention, per image.
     pub macs: usize,
 }
 
 impl Cost {
-    /// Floating-point operations per picture: two for each MAC.
+    /// Floating-point operations per image: two for each MAC.
     pub fn flops(&self) -> usize {
         2 * self.macs
     }
 }
 
 impl Network {
-    /// What a forward pass of one picture of `height`×`width` pixels costs.
+    /// What a forward pass of one image of `height`×`width` pixels costs.
     ///
     /// # Errors
-    /// A picture that the network cannot take.
+    /// An image that the network cannot take.
     pub fn cost(&self, height: usize, width: usize) -> Result<Cost, ShapeError> {
         let layers = self.layer_costs(height, width)?;
         let sum = |value: fn(&Cost) -> usize| layers.iter().map(value).sum();
@@ -34,7 +34,7 @@ impl Network {
     /// The same for each node.
     ///
     /// # Errors
-    /// A picture that the network cannot take.
+    /// An image that the network cannot take.
     pub fn layer_costs(&self, height: usize, width: usize) -> Result<Vec<Cost>, ShapeError> {
         let shapes = self.shapes(height, width)?;
         let layers = self.nodes().iter().zip(&shapes).map(|(node, shape)| {

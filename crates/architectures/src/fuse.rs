@@ -54,13 +54,13 @@ mod tests {
     #[test]
     fn a_block_with_a_projection_is_four_steps() {
         let mut net = Builder::new("block", Scheme::PYTORCH);
-        let picture = net.input(3);
-        let y = net.conv("conv1", picture, Conv2d::to(3, 3));
+        let image = net.input(3);
+        let y = net.conv("conv1", image, Conv2d::to(3, 3));
         let y = net.batch_norm("bn1", y);
         let y = net.relu(y);
         let y = net.conv("conv2", y, Conv2d::to(3, 3));
         let y = net.batch_norm("bn2", y);
-        let shortcut = net.conv("downsample", picture, Conv2d::to(3, 1));
+        let shortcut = net.conv("downsample", image, Conv2d::to(3, 1));
         let shortcut = net.batch_norm("bn3", shortcut);
         let sum = net.add(y, shortcut);
         net.relu(sum);
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn a_value_that_is_taken_twice_ends_its_group() {
         let mut net = Builder::new("twice", Scheme::PYTORCH);
-        let picture = net.input(3);
-        let normalized = net.batch_norm("bn", picture);
+        let image = net.input(3);
+        let normalized = net.batch_norm("bn", image);
         let rectified = net.relu(normalized);
         net.add(normalized, rectified);
         assert_eq!(words(&net.finish()), ["input", "batch norm", "relu", "add"]);

@@ -33,8 +33,8 @@ mod tests {
     #[test]
     fn a_residual_block_writes_over_what_nobody_keeps() {
         let mut net = Builder::new("block", Scheme::PYTORCH);
-        let picture = net.input(3);
-        let x = net.relu(picture); // the caller's
+        let image = net.input(3);
+        let x = net.relu(image); // the caller's
         let y = net.conv("conv1", x, Conv2d::to(3, 3));
         let y = net.relu(y);
         let y = net.conv("conv2", y, Conv2d::to(3, 3));

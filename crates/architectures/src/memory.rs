@@ -3,7 +3,7 @@
 //!
 //! The rules are those of PyTorch's autograd: which operation keeps its input for the backward pass, which its output,
 //! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and what the loader
-//! of pictures keeps.
+//! of images keeps.
 
 use crate::in_place::overwritten;
 use crate::network::{Network, Node};
@@ -13,7 +13,7 @@ use crate::shape::{Shape, ShapeError};
 /// What a network is run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Pictures at a time, per device.
+    /// Images at a time, per device.
     pub batch: usize,
     /// Bytes of one activation: 4 in single precision, 2 in half precision.
     pub activation_bytes: usize,
@@ -67,10 +67,10 @@ impl Memory {
 }
 
 impl Network {
-    /// The memory that `workload` takes with pictures of `height`×`width` pixels.
+    /// The memory that `workload` takes with images of `height`×`width` pixels.
     ///
     /// # Errors
-    /// A picture that the network cannot take.
+    /// An image that the network cannot take.
     pub fn memory(&self, height: usize, width: usize, workload: Workload) -> Result<Memory, ShapeError> {
         let shapes = self.shapes(height, width)?;
         let state = self.parameters();
@@ -97,10 +97,10 @@ impl Network {
         })
     }
 
-    /// Bytes of activations for one picture: those that the backward pass needs, and the most alive in inference.
+    /// Bytes of activations for one image: those that the backward pass needs, and the most alive in inference.
     ///
     /// # Errors
-    /// A picture that the network cannot take.
+    /// An image that the network cannot take.
     pub fn activation_bytes(&self, height: usize, width: usize, value_bytes: usize) -> Result<[usize; 2], ShapeError> {
         let of = |training| {
             let workload = Workload { batch: 1, activation_bytes: value_bytes, training };
@@ -296,7 +296,7 @@ mod tests {
         let x = net.global_avg_pool(x);
         net.linear("fc", x, 10);
         let network = net.finish();
-        // The convolution keeps the picture, BatchNorm its input, ReLU its output, which lies where BatchNorm's was, the
+        // The convolution keeps the image, BatchNorm its input, ReLU its output, which lies where BatchNorm's was, the
         // linear layer its row; and the logits are there.
         let memory = network.memory(4, 4, TRAINING).unwrap();
         assert_eq!(memory.activations, 4 * (3 * 16 + 8 * 16 + 8 * 16 + 8 + 10));
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn activations_are_those_that_are_known() {
-        // ResNet-50 at 224×224 keeps about 110 MB a picture in single precision.
+        // ResNet-50 at 224×224 keeps about 110 MB an image in single precision.
         let [training, inference] =
             architecture("resnet50").unwrap().network(1000).activation_bytes(224, 224, 4).unwrap();
         assert!((80e6..125e6).contains(&(training as f64)), "{training}");

@@ -72,12 +72,12 @@ pub enum Activation {
 
 /// What a node computes. Shapes are those of one sample; every value has the batch N before them.
 ///
-/// Pictures are C×H×W, grids (pictures with channels last) H×W×C, tokens L×C, rows F.
+/// Images are C×H×W, grids (images with channels last) H×W×C, tokens L×C, rows F.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// The network's input: `channels`×H×W.
     Input {
-        /// Channels of the pictures.
+        /// Channels of the images.
         channels: usize,
     },
     /// A value that is learned, the same for every sample: a class token, a position embedding, a layer's scale.
@@ -95,9 +95,9 @@ pub enum Op {
         /// Attention heads.
         heads: usize,
     },
-    /// A convolution of a picture.
+    /// A convolution of an image.
     Conv2d(Conv2d),
-    /// Normalization of a picture over the batch, one mean and variance a channel.
+    /// Normalization of an image over the batch, one mean and variance a channel.
     BatchNorm2d {
         /// Channels.
         features: usize,
@@ -131,7 +131,7 @@ pub enum Op {
         /// Side of the window, in pixels.
         kernel: usize,
     },
-    /// The mean over as many equal regions as make an `output`×`output` picture.
+    /// The mean over as many equal regions as make an `output`×`output` image.
     AdaptiveAvgPool2d {
         /// Side of the output, in pixels.
         output: usize,
@@ -151,9 +151,9 @@ pub enum Op {
     Add,
     /// The product of two values; one may have ones in its shape.
     Mul,
-    /// Values one after the other along the first axis: channels of pictures, or tokens.
+    /// Values one after the other along the first axis: channels of images, or tokens.
     Concat,
-    /// Part of the first axis: some channels of a picture, or some tokens.
+    /// Part of the first axis: some channels of an image, or some tokens.
     Slice {
         /// First index.
         start: usize,
@@ -170,7 +170,7 @@ pub enum Op {
         /// The axes of the input.
         order: [usize; 3],
     },
-    /// A picture C×H×W to its pixels as tokens, (H·W)×C.
+    /// An image C×H×W to its pixels as tokens, (H·W)×C.
     PixelsToTokens,
     /// A grid H×W×C to (H/2)×(W/2)×4C, four neighbours in one (padded where a side is odd).
     MergeNeighbours,

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::network::{Network, NodeId};
 use crate::op::Op;
 
-/// The shape of one sample's value, without the batch: C×H×W for a picture, L×C for tokens, F for a row.
+/// The shape of one sample's value, without the batch: C×H×W for an image, L×C for tokens, F for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape(Vec<usize>);
 
@@ -34,9 +34,9 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A picture size that a network cannot take.
+/// An image size that a network cannot take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{network} cannot take pictures of {height}×{width} pixels: {reason} at {node}")]
+#[error("{network} cannot take images of {height}×{width} pixels: {reason} at {node}")]
 pub struct ShapeError {
     network: String,
     height: usize,
@@ -46,10 +46,10 @@ pub struct ShapeError {
 }
 
 impl Network {
-    /// The shape of every node's value for pictures of `height`×`width` pixels.
+    /// The shape of every node's value for images of `height`×`width` pixels.
     ///
     /// # Errors
-    /// A picture too small for the network, or a network whose layers do not fit together.
+    /// An image too small for the network, or a network whose layers do not fit together.
     pub fn shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, ShapeError> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes().len());
         for node in self.nodes() {
@@ -66,8 +66,8 @@ impl Network {
         Ok(shapes)
     }
 
-    /// The name of a BatchNorm that sees only one value of each channel in a picture of `height`×`width` pixels, if there
-    /// is one: in training it needs two pictures at least, since one value has no variance.
+    /// The name of a BatchNorm that sees only one value of each channel in an image of `height`×`width` pixels, if there
+    /// is one: in training it needs two images at least, since one value has no variance.
     ///
     /// # Errors
     /// As [`shapes`](Self::shapes).
@@ -85,7 +85,7 @@ fn slide(side: usize, kernel: usize, stride: usize, padding: usize, ceil: bool) 
     let room = (side + 2 * padding).checked_sub(kernel);
     let room = room.ok_or_else(|| format!("a window of {kernel} does not fit into {side}"))?;
     let windows = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
-    // A window that would begin beyond the picture is left out, as in PyTorch.
+    // A window that would begin beyond the image is left out, as in PyTorch.
     Ok(if ceil && (windows - 1) * stride >= side + padding { windows - 1 } else { windows })
 }
 

@@ -28,9 +28,9 @@ fn main() {
     tch::set_num_threads(2);
     let step = |backbone: &Backbone, momentum: &mut [Tensor], side: usize, batch: usize| {
         let shape = [batch as i64, 3, side as i64, side as i64];
-        let pictures = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let images = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         let labels = Tensor::zeros([batch as i64], (Kind::Int64, Device::Cpu));
-        let logits = backbone.forward(&pictures, true);
+        let logits = backbone.forward(&images, true);
         logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
         drop(logits);
         tch::no_grad(|| {

@@ -4,7 +4,7 @@
 //!
 //! For each NAME, safetensors files: `NAME.drawn`, the state dict as it is drawn before training; `NAME.weights`, the same
 //! with noise on what begins as zeros and ones, so that every tensor counts; and what the network computes with the latter:
-//! `NAME.outputs`, with `pictures`, `logits` (in evaluation), `loss`, and `grad:KEY`, the gradients of the cross-entropy for
+//! `NAME.outputs`, with `images`, `logits` (in evaluation), `loss`, and `grad:KEY`, the gradients of the cross-entropy for
 //! the labels 0, 1, ….
 
 use std::path::Path;
@@ -31,13 +31,13 @@ fn main() {
         }
         backbone.save(&path("weights")).expect("the weights are written");
         let side = architecture.image_size as i64;
-        let pictures = Tensor::randn([BATCH, 3, side, side], (Kind::Float, Device::Cpu));
+        let images = Tensor::randn([BATCH, 3, side, side], (Kind::Float, Device::Cpu));
         let labels = Tensor::arange(BATCH, (Kind::Int64, Device::Cpu));
-        let logits = backbone.forward(&pictures, false);
+        let logits = backbone.forward(&images, false);
         let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
         loss.backward();
         let mut outputs = vec![
-            ("pictures".to_owned(), pictures),
+            ("images".to_owned(), images),
             ("logits".to_owned(), logits.detach()),
             ("loss".to_owned(), loss.detach()),
         ];

@@ -171,20 +171,20 @@ impl Backbone {
         both.map(|(parameter, tensor)| (parameter.name.clone(), tensor.shallow_clone())).collect()
     }
 
-    /// The logits, N×classes, of pictures N×3×H×W. In training (`train`) BatchNorm uses the batch's statistics and
+    /// The logits, N×classes, of images N×3×H×W. In training (`train`) BatchNorm uses the batch's statistics and
     /// updates its running ones; else it uses the running ones.
     ///
     /// # Panics
-    /// If `pictures` do not have the shape that the network takes, or are on another device; if BatchNorm in training sees
+    /// If `images` do not have the shape that the network takes, or are on another device; if BatchNorm in training sees
     /// one value a channel; if synchronized BatchNorm loses a rank.
-    pub fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
+    pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
         let mut values: Vec<Option<Tensor>> = self.network.nodes().iter().map(|_| None).collect();
         for Step { nodes, freed } in &self.steps {
             match self.compute_fused(nodes, &values, train) {
                 Some(value) => values[nodes[nodes.len() - 1].index()] = Some(value),
                 None => {
                     for &node in nodes {
-                        values[node.index()] = Some(self.compute(node, &values, pictures, train));
+                        values[node.index()] = Some(self.compute(node, &values, images, train));
                     }
                 }
             }
@@ -196,11 +196,11 @@ impl Backbone {
     }
 
     /// The value of `node`, given those before it.
-    fn compute(&self, node: NodeId, values: &[Option<Tensor>], pictures: &Tensor, train: bool) -> Tensor {
+    fn compute(&self, node: NodeId, values: &[Option<Tensor>], images: &Tensor, train: bool) -> Tensor {
         let Node { op, inputs, .. } = &self.network.nodes()[node.index()];
         let inputs: Vec<&Tensor> = inputs.iter().map(|&input| value_of(values, input)).collect();
         match (op, self.overwritten[node.index()]) {
-            (Op::Input { .. }, _) => pictures.shallow_clone(),
+            (Op::Input { .. }, _) => images.shallow_clone(),
             (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
             (op, None) => forward::compute(op, &inputs, self.state_of(node), self.mode(node, train), &self.masks),
         }
@@ -249,7 +249,7 @@ pub(crate) fn kind_of(parameter: &Parameter) -> Kind {
 mod tests {
     use super::*;
 
-    /// The smallest network of each family, and pictures as small as it takes them.
+    /// The smallest network of each family, and images as small as it takes them.
     const SMALLEST: &[(&str, i64)] = &[
         ("resnet18", 64),
         ("cifar_resnet20", 32),
@@ -271,8 +271,8 @@ mod tests {
         tch::manual_seed(1);
         for &(name, side) in SMALLEST {
             let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
-            let pictures = Tensor::randn([2, 3, side, side], (Kind::Float, Device::Cpu));
-            let logits = backbone.forward(&pictures, true);
+            let images = Tensor::randn([2, 3, side, side], (Kind::Float, Device::Cpu));
+            let logits = backbone.forward(&images, true);
             assert_eq!(logits.size(), [2, 5], "{name}");
             logits.sum(Kind::Float).backward();
             for (key, parameter) in backbone.trained() {
@@ -300,9 +300,9 @@ mod tests {
                     let one = |node: NodeId| Step { nodes: vec![node], freed: Vec::new() };
                     backbone.steps = backbone.steps.iter().flat_map(|step| step.nodes.clone()).map(one).collect();
                 }
-                let pictures =
+                let images =
                     Tensor::arange(4 * 3 * side * side, (Kind::Float, Device::Cpu)).sin().view([4, 3, side, side]);
-                let logits = backbone.forward(&pictures, true);
+                let logits = backbone.forward(&images, true);
                 logits.square().sum(Kind::Float).backward();
                 let gradients = backbone.trained().into_iter().map(|(_, tensor)| tensor.grad());
                 let buffers = backbone.buffers().into_iter().map(|(_, tensor)| tensor);
@@ -324,13 +324,13 @@ mod tests {
         assert_eq!(names, ["linear.weight", "linear.bias"]);
         assert_eq!(names, backbone.head());
         let before: Vec<_> = backbone.state().iter().map(|(_, tensor)| tensor.copy()).collect();
-        let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
-        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        let images = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu));
+        backbone.forward(&images, true).sum(Kind::Float).backward();
         assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
         assert!(before.iter().zip(backbone.state()).all(|(left, (_, right))| left.equal(&right)), "statistics moved");
         backbone.unfreeze();
         assert_eq!(backbone.trained().len(), backbone.trainable().len());
-        backbone.forward(&pictures, true).sum(Kind::Float).backward();
+        backbone.forward(&images, true).sum(Kind::Float).backward();
         assert!(backbone.trained().iter().all(|(_, tensor)| tensor.grad().defined()));
     }
 
@@ -339,11 +339,11 @@ mod tests {
         tch::manual_seed(1);
         let network = architectures::architecture("cifar_resnet20").unwrap().network(10);
         let backbone = Backbone::new(network, Device::Cpu);
-        let pictures = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu)) + 3.0;
+        let images = Tensor::randn([4, 3, 16, 16], (Kind::Float, Device::Cpu)) + 3.0;
         for _ in 0..3 {
-            let _ = backbone.forward(&pictures, true);
+            let _ = backbone.forward(&images, true);
         }
-        let _ = backbone.forward(&pictures, false);
+        let _ = backbone.forward(&images, false);
         let state = backbone.state();
         let get = |key: &str| state.iter().find(|(name, _)| name == key).unwrap().1.shallow_clone();
         assert_eq!(get("bn1.num_batches_tracked").int64_value(&[]), 3);

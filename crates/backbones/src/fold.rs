@@ -47,10 +47,10 @@ mod tests {
         tch::manual_seed(1);
         for name in ["cifar_resnet20", "vgg11_bn", "mobilenet_v3_small", "densenet121"] {
             let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
-            let pictures = Tensor::randn([4, 3, 64, 64], (Kind::Float, Device::Cpu));
+            let images = Tensor::randn([4, 3, 64, 64], (Kind::Float, Device::Cpu));
             tch::no_grad(|| {
-                let _ = backbone.forward(&pictures, true); // running statistics that are not 0 and 1
-                let (expected, got) = (backbone.forward(&pictures, false), backbone.folded().forward(&pictures, false));
+                let _ = backbone.forward(&images, true); // running statistics that are not 0 and 1
+                let (expected, got) = (backbone.forward(&images, false), backbone.folded().forward(&images, false));
                 let scale = expected.abs().max().double_value(&[]).max(1.0);
                 let difference = (expected - got).abs().max().double_value(&[]);
                 assert!(difference < 1e-4 * scale, "{name}: {difference} of {scale}");

@@ -111,8 +111,8 @@ fn refuse_single_values(input: &Tensor) {
     let values = input.numel() / input.size()[1].max(1) as usize;
     assert!(
         values > 1,
-        "BatchNorm in training needs more than one value a channel, and sees pictures of {:?}: use a larger batch, fewer \
-         micro-batches, or larger pictures",
+        "BatchNorm in training needs more than one value a channel, and sees images of {:?}: use a larger batch, fewer \
+         micro-batches, or larger images",
         input.size()
     );
 }
@@ -297,7 +297,7 @@ fn stochastic_depth(x: &Tensor, probability: f64, train: bool) -> Tensor {
 }
 
 /// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after. The pixels are taken as means over
-/// one pixel: unlike a slice's, the gradient has channels last where the picture has.
+/// one pixel: unlike a slice's, the gradient has channels last where the image has.
 fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
     let missing = out_channels as i64 - x.size()[1];
     let (before, stride) = (missing / 2, stride as i64);

@@ -4,22 +4,22 @@ use tch::{CModule, Kind, TchError, Tensor};
 
 use crate::Backbone;
 
-/// Pictures in the batch that the trace is made with; the program takes any number.
+/// Images in the batch that the trace is made with; the program takes any number.
 const BATCH: i64 = 2;
 
 impl Backbone {
-    /// The network for evaluation as a TorchScript program, its weights inside: `forward` takes pictures
+    /// The network for evaluation as a TorchScript program, its weights inside: `forward` takes images
     /// N×3×`side`×`side`. BatchNorm is folded.
     ///
     /// # Errors
     /// What libtorch reports.
     pub fn trace(&self, side: usize) -> Result<CModule, TchError> {
         let folded = self.folded();
-        let pictures = Tensor::zeros([BATCH, 3, side as i64, side as i64], (Kind::Float, self.device()));
+        let images = Tensor::zeros([BATCH, 3, side as i64, side as i64], (Kind::Float, self.device()));
         let mut forward = |inputs: &[Tensor]| vec![folded.forward(&inputs[0], false)];
         // What a first pass makes and keeps (masks of windows) is a constant of the trace.
-        let _ = tch::no_grad(|| folded.forward(&pictures, false));
-        tch::no_grad(|| CModule::create_by_tracing(self.network().name(), "forward", &[pictures], &mut forward))
+        let _ = tch::no_grad(|| folded.forward(&images, false));
+        tch::no_grad(|| CModule::create_by_tracing(self.network().name(), "forward", &[images], &mut forward))
     }
 }
 
@@ -35,9 +35,9 @@ mod tests {
             let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
             let program = backbone.trace(side).unwrap();
             for batch in [1, 3] {
-                let pictures = Tensor::randn([batch, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
-                let expected = tch::no_grad(|| backbone.forward(&pictures, false));
-                let got = program.forward_ts(&[pictures]).unwrap();
+                let images = Tensor::randn([batch, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
+                let expected = tch::no_grad(|| backbone.forward(&images, false));
+                let got = program.forward_ts(&[images]).unwrap();
                 let difference = (&expected - got).abs().max().double_value(&[]);
                 assert!(difference < 1e-4 * expected.abs().max().double_value(&[]).max(1.0), "{name}: {difference}");
             }

@@ -1,6 +1,6 @@
 //! Logits and gradients of a small network of each family, compared with torchvision's.
 //!
-//! Weights and pictures come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv`
+//! Weights and images come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv`
 //! with it, and `scripts/parity` compares all networks, with random weights.
 
 use backbones::Backbone;
@@ -51,8 +51,8 @@ fn logits_and_gradients_are_torchvisions() {
         let (logits, gradients) = numbers.split_at(10);
         let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
         fill(&backbone);
-        let pictures = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);
-        let output = backbone.forward(&pictures, false);
+        let images = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);
+        let output = backbone.forward(&images, false);
         let scale = logits.iter().fold(1.0_f64, |largest, logit| largest.max(logit.abs()));
         let got = Vec::<f32>::try_from(output.contiguous().view(-1)).unwrap();
         for (got, expected) in got.iter().zip(logits) {

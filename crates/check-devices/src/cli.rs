@@ -45,11 +45,11 @@ pub(crate) struct JudgeArgs {
     #[arg(last = true, value_name = "SBATCH OPTIONS")]
     pub(crate) sbatch: Vec<String>,
 
-    /// Pictures per step over all ranks. Default: what the script's rust-train is given
+    /// Images per step over all ranks. Default: what the script's rust-train is given
     #[arg(long, value_name = "N", help_heading = "Layout", allow_negative_numbers = true)]
     pub(crate) batch: Option<i64>,
 
-    /// Pictures per forward pass on one rank. Default: batch / ranks / accumulation
+    /// Images per forward pass on one rank. Default: batch / ranks / accumulation
     #[arg(long, value_name = "N", help_heading = "Layout")]
     pub(crate) micro_batch: Option<usize>,
 
@@ -169,7 +169,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "NAME", help_heading = "Training")]
     pub(crate) model: Option<String>,
 
-    /// Side of the pictures, in pixels. Default: what the model was made for
+    /// Side of the images, in pixels. Default: what the model was made for
     #[arg(long, value_name = "PIXELS", help_heading = "Training")]
     pub(crate) image_size: Option<usize>,
 
@@ -193,7 +193,7 @@ pub(crate) struct TrainingArgs {
 /// The flags of `plan`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PlanArgs {
-    /// Pictures per step over all ranks
+    /// Images per step over all ranks
     #[arg(long, value_name = "N")]
     pub(crate) batch: usize,
 
@@ -300,6 +300,6 @@ Examples:
   check-devices plan --batch 4096 --gpus 8..512 --model resnet50 --gpu a100-40 --amp bf16
   check-devices plan --batch 1024 --gpus 4,8,16 --gpus-per-node 8
 
-Scaling: a step computes 6 FLOPs for each MAC and picture at --speed, then all-reduces the gradients in a ring:
+Scaling: a step computes 6 FLOPs for each MAC and image at --speed, then all-reduces the gradients in a ring:
 2·(n−1)/n · bytes / bandwidth + 2·(n−1)·latency over n nodes, of which what backward (two thirds of the computing)
 cannot hide is lost.";

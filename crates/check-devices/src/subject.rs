@@ -108,7 +108,7 @@ pub(crate) enum Recipe {
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathUse {
-    /// Pictures.
+    /// Images.
     Data,
     /// The HDF5 cache.
     Cache,

@@ -1,10 +1,10 @@
-//! How many pictures a second: this side of `scripts/bench-data`. Prints one line, `images/s N`, and on stderr how much
+//! How many images a second: this side of `scripts/bench-data`. Prints one line, `images/s N`, and on stderr how much
 //! memory is resident as an epoch goes on.
 //!
 //! ```text
 //! throughput load files|encoded|pixels DIR SIDE RESIZE THREADS IMAGES   batches from DIR, normalized, shuffled
 //! throughput build pixels|encoded DIR RESIZE THREADS BUILDERS           a cache of DIR
-//! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every picture
+//! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every image
 //! ```
 
 use std::error::Error;
@@ -87,7 +87,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
             }
         }
     }
-    eprintln!("resident MiB, as pictures go by: {}", resident.join(" "));
+    eprintln!("resident MiB, as images go by: {}", resident.join(" "));
     Ok(())
 }
 
@@ -112,8 +112,8 @@ fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usi
         shares.into_iter().try_for_each(|share| share.join().expect("no panic").map(drop))
     })?;
     draft.seal(&[])?;
-    let pictures = listing.train.len() + listing.val.len();
-    println!("images/s {:.1}", pictures as f64 / start.elapsed().as_secs_f64());
+    let images = listing.train.len() + listing.val.len();
+    println!("images/s {:.1}", images as f64 / start.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -12,9 +12,9 @@ pub enum Error {
     /// The data are not as they must be: the user has to change something.
     #[error("{0}")]
     Input(String),
-    /// A picture cannot be decoded.
-    #[error("{path}: not a readable picture: {reason}", path = path.display())]
-    Picture {
+    /// An image cannot be decoded.
+    #[error("{path}: not a readable image: {reason}", path = path.display())]
+    Image {
         /// The file.
         path: PathBuf,
         /// The decoder's reason.
@@ -54,7 +54,7 @@ pub enum Error {
 impl Error {
     /// Whether the user's input is at fault (exit status 2) rather than the machine (1).
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Input(_) | Self::Picture { .. })
+        matches!(self, Self::Input(_) | Self::Image { .. })
     }
 
     pub(crate) fn cache(path: impl Into<PathBuf>, reason: String) -> Self {

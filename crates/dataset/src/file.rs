@@ -1,31 +1,31 @@
-//! Reading files: a picture whose size is known, in three system calls, and a list.
+//! Reading files: an image whose size is known, in three system calls, and a list.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::decode::declared_in_jpeg;
-use crate::limits::{JPEG_BYTES_PER_PIXEL, LONGEST_LINE, LONGEST_PICTURE_FILE, READ_AT_ONCE};
+use crate::limits::{JPEG_BYTES_PER_PIXEL, LONGEST_IMAGE_FILE, LONGEST_LINE, READ_AT_ONCE};
 use crate::{Error, Result};
 
-/// Reads a picture file of `size` bytes into `bytes`. A large one stays on the disk, and is given open: its decoder reads of
+/// Reads an image file of `size` bytes into `bytes`. A large one stays on the disk, and is given open: its decoder reads of
 /// it what it needs.
 ///
 /// # Errors
 /// A file that cannot be read, or whose size is another: it was changed since it was listed. A
-/// [picture](Error::Picture) that cannot be one, because it is longer than any, or than its pixels need.
+/// [image](Error::Image) that cannot be one, because it is longer than any, or than its pixels need.
 pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option<File>> {
-    let refused = |reason| Error::Picture { path: path.to_owned(), reason };
-    if size > LONGEST_PICTURE_FILE {
+    let refused = |reason| Error::Image { path: path.to_owned(), reason };
+    if size > LONGEST_IMAGE_FILE {
         return Err(refused(format!(
-            "it is {size} bytes long, and at most {LONGEST_PICTURE_FILE} are read; save it as a smaller file"
+            "it is {size} bytes long, and at most {LONGEST_IMAGE_FILE} are read; save it as a smaller file"
         )));
     }
-    let mut file = File::open(path).map_err(Error::io(path, "opening the picture"))?;
+    let mut file = File::open(path).map_err(Error::io(path, "opening the image"))?;
     let read = |file: &mut File, bytes: &mut [u8]| {
         file.read_exact(bytes).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => changed(path, size),
-            _ => Error::io(path, "reading the picture")(error),
+            _ => Error::io(path, "reading the image")(error),
         })
     };
     let first = size.min(READ_AT_ONCE) as usize;
@@ -46,12 +46,12 @@ pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option
 
 fn changed(path: &Path, size: u64) -> Error {
     Error::Input(format!(
-        "{}: was {size} bytes long when the pictures were listed, and is shorter now; start again",
+        "{}: was {size} bytes long when the images were listed, and is shorter now; start again",
         path.display()
     ))
 }
 
-/// The bytes of a list, of pictures or of classes: `what` it is stands in an error. No line is very long: a file that is no
+/// The bytes of a list, of images or of classes: `what` it is stands in an error. No line is very long: a file that is no
 /// text is not read to its end.
 pub(crate) fn read_list(path: &Path, what: &str) -> Result<Vec<u8>> {
     let cannot = |reason: String| Error::Input(format!("{}: cannot read the {what}: {reason}", path.display()));

@@ -1,4 +1,4 @@
-//! Picture files to batches in host memory.
+//! Image files to batches in host memory.
 //!
 //! ```text
 //! scan ──> Listing ──> cache ──> ImageSet ──> Loader ──> Batch
@@ -31,7 +31,7 @@ mod summary;
 mod watch;
 
 pub use augment::{Augmentation, ColorJitter, Crop, Mix, Mixed, Policy};
-pub use cache::{BadPicture, Contents, OnBadImage, Spec};
+pub use cache::{BadImage, Contents, OnBadImage, Spec};
 pub use decode::{Decoder, Decoding, Size};
 pub use error::{Error, Result};
 pub use images::{Dataset, ImageSet};
@@ -39,6 +39,6 @@ pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader
 pub use normalize::normalize;
 pub use order::Sampling;
 pub use resize::{Resample, Window};
-pub use scan::{Listing, Sample, Split, is_picture, read_classes};
+pub use scan::{Listing, Sample, Split, is_image, read_classes};
 pub use summary::{class_counts, class_weights};
 pub use watch::{Watch, unwatched};

@@ -1,31 +1,31 @@
-//! How much files of pictures may ask for, all in one place.
+//! How much files of images may ask for, all in one place.
 //!
-//! What a file claims is checked against the file before memory is taken for it. So a picture takes at most 64 MB and 16
+//! What a file claims is checked against the file before memory is taken for it. So an image takes at most 64 MB and 16
 //! bytes for each pixel that it declares, of which there may be so many and no more; somebody's HDF5 file takes at most 64
 //! MB and 4 times its size; a list is read a block at a time, and no further than it is text.
 
 use std::fmt::{self, Write as _};
 
-/// Most pixels of a picture. Pillow refuses more as a decompression bomb. The largest cameras have 151 million; what is
+/// Most pixels of an image. Pillow refuses more as a decompression bomb. The largest cameras have 151 million; what is
 /// larger, as slides of tissue and maps from satellites, is cut into tiles before it is learned from.
 pub(crate) const MOST_PIXELS: u64 = 178_956_970;
 /// Memory for each of them: four channels of 16 bits, and the same once more in a decoder.
 pub(crate) const BYTES_PER_PIXEL: u64 = 16;
 /// What a decoder may take beyond that: tables, metadata, rows. With the file and what is not counted it makes 64 MB.
 pub(crate) const DECODER: u64 = 32 << 20;
-/// A picture file up to this size is read as it is. Of a longer one the pixels are declared in this part, or it is refused.
+/// An image file up to this size is read as it is. Of a longer one the pixels are declared in this part, or it is refused.
 pub(crate) const READ_AT_ONCE: u64 = 16 << 20;
 /// A longer JPEG file is read into memory too, if it has no more bytes for each pixel. Files of the other kinds stay on the
 /// disk. Of cameras' files the largest have 3 bytes a pixel.
 pub(crate) const JPEG_BYTES_PER_PIXEL: u64 = 4;
 /// As four inks take a third more, so many here.
 pub(crate) const CMYK_BYTES_PER_PIXEL: u64 = 1;
-/// No picture file is longer: all pixels that there may be, with four channels of 16 bits, take 1.4 GB.
-pub(crate) const LONGEST_PICTURE_FILE: u64 = 2 << 30;
+/// No image file is longer: all pixels that there may be, with four channels of 16 bits, take 1.4 GB.
+pub(crate) const LONGEST_IMAGE_FILE: u64 = 2 << 30;
 /// A JPEG decodes each pixel anew for each of its scans. Files of cameras and of programs have at most 12 or so; this many
 /// pixels take some seconds.
 pub(crate) const MOST_PIXELS_OF_ALL_SCANS: u64 = 1 << 34;
-/// Most scans, however small the picture is.
+/// Most scans, however small the image is.
 pub(crate) const MOST_SCANS: u64 = 500;
 
 /// Memory that any HDF5 file of somebody else may take, in bytes. The rest of the 64 MB is for what HDF5 takes itself.
@@ -85,7 +85,7 @@ impl fmt::Write for Quote {
     }
 }
 
-/// Longest line of a list of pictures or of classes, in bytes: no system's paths are as long. What has a longer one is no
+/// Longest line of a list of images or of classes, in bytes: no system's paths are as long. What has a longer one is no
 /// list, but perhaps a sparse file of a terabyte.
 pub(crate) const LONGEST_LINE: usize = 1 << 16;
 

@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-/// Writes pictures as planes of floats: N×H×W×3 bytes become N×3×H×W values, (byte / 255 − mean) / deviation for each
+/// Writes images as planes of floats: N×H×W×3 bytes become N×3×H×W values, (byte / 255 − mean) / deviation for each
 /// channel. Works on the current rayon pool.
 ///
 /// # Panics
-/// If the buffers differ in length, or do not hold pictures of `side`×`side` pixels.
+/// If the buffers differ in length, or do not hold images of `side`×`side` pixels.
 pub fn normalize(pixels: &[u8], side: usize, mean: [f32; 3], deviation: [f32; 3], out: &mut [f32]) {
     assert_eq!(pixels.len(), out.len(), "a value for each byte");
     let plane = side * side;
-    assert_eq!(pixels.len() % (plane * 3), 0, "whole pictures");
+    assert_eq!(pixels.len() % (plane * 3), 0, "whole images");
     let scale = deviation.map(|deviation| 1.0 / (255.0 * deviation));
     let offset: [f32; 3] = std::array::from_fn(|channel| -mean[channel] / deviation[channel]);
     out.par_chunks_mut(plane * 3).zip(pixels.par_chunks(plane * 3)).for_each(|(out, pixels)| {

@@ -115,7 +115,7 @@ fn balanced(labels: &[i64], seed: u64, epoch: u64) -> Vec<u32> {
         of_class.resize(of_class.len().max(class + 1), Vec::new());
         of_class[class].push(u32::try_from(sample).expect("fewer than 2^32 samples"));
     }
-    of_class.retain(|samples| !samples.is_empty()); // skipped pictures may have been all of a class
+    of_class.retain(|samples| !samples.is_empty()); // skipped images may have been all of a class
     let mut random = stream(Stream::Order, seed, epoch, 0);
     let mut below = |limit: usize| random.random_range(0..limit as u64) as usize;
     (0..labels.len())

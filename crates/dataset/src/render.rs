@@ -1,4 +1,4 @@
-//! One stored picture into its place in a batch: decode, crop, scale, augment. The work of one thread.
+//! One stored image into its place in a batch: decode, crop, scale, augment. The work of one thread.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -12,7 +12,7 @@ use crate::{Decoder, Decoding, Resample, Result};
 /// where the part is at least twice as large as what becomes of it: the filter then sees means of 2×2 pixels.
 const COARSE: f64 = 1.0;
 
-/// What pictures become.
+/// What images become.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     /// Height and width, in pixels.
@@ -44,7 +44,7 @@ impl Renderer {
         }
     }
 
-    /// Writes picture `index` of `images` into `out` (side²×3 bytes).
+    /// Writes image `index` of `images` into `out` (side²×3 bytes).
     pub fn render(
         &mut self,
         images: &ImageSet,
@@ -66,7 +66,7 @@ impl Renderer {
         };
         let stored = images.stored(index, &mut self.stored)?;
         match (stored, crop) {
-            // The common case of small pictures: shifted right out of the cache.
+            // The common case of small images: shifted right out of the cache.
             (Stored::Pixels(size, pixels), Crop::Padded { padding }) if is_square(size, side) => {
                 shift(pixels, side, padding, out, random);
             }

@@ -1,16 +1,16 @@
-//! Scaling a part of a picture to a square, as Pillow and torchvision scale: anti-aliased, SIMD inside.
+//! Scaling a part of an image to a square, as Pillow and torchvision scale: anti-aliased, SIMD inside.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
 
 use crate::decode::Size;
 
-/// A part of a picture, in its pixels. Windows may begin and end between pixels.
+/// A part of an image, in its pixels. Windows may begin and end between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
-    /// From the picture's left edge.
+    /// From the image's left edge.
     pub left: f64,
-    /// From the picture's upper edge.
+    /// From the image's upper edge.
     pub top: f64,
     /// To the right.
     pub width: f64,
@@ -19,15 +19,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// All of a picture.
+    /// All of an image.
     pub fn whole(size: Size) -> Self {
         Self { left: 0.0, top: 0.0, width: size.width.into(), height: size.height.into() }
     }
 
-    /// What torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of a picture: the shorter side is
+    /// What torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of an image: the shorter side is
     /// scaled to `resize` pixels, and of that the middle `side`×`side` stay. `side` is at most `resize`.
     ///
-    /// Exactly that, because Pillow's filter gives a pixel of a scaled window the same weights as in the scaled picture.
+    /// Exactly that, because Pillow's filter gives a pixel of a scaled window the same weights as in the scaled image.
     pub fn center(size: Size, resize: usize, side: usize) -> Self {
         let (width, height) = (f64::from(size.width), f64::from(size.height));
         let (shorter, longer) = (size.width.min(size.height) as usize, size.width.max(size.height) as usize);
@@ -46,7 +46,7 @@ impl Window {
     }
 }
 
-/// The filter that scales. Both are anti-aliased: when a picture shrinks, every pixel of it counts.
+/// The filter that scales. Both are anti-aliased: when an image shrinks, every pixel of it counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resample {
     /// torchvision's default.
@@ -74,7 +74,7 @@ impl Resample {
     }
 }
 
-/// Scales, and keeps its buffers for the next picture.
+/// Scales, and keeps its buffers for the next image.
 #[derive(Debug)]
 pub(crate) struct Resizer {
     resizer: fast_image_resize::Resizer,
@@ -86,10 +86,10 @@ impl Resizer {
         Self { resizer: fast_image_resize::Resizer::new(), resample }
     }
 
-    /// Scales `window` of a picture to `side`×`side` pixels.
+    /// Scales `window` of an image to `side`×`side` pixels.
     ///
     /// # Panics
-    /// If a buffer does not have its picture's size. A window that reaches past an edge by less than a pixel, as
+    /// If a buffer does not have its image's size. A window that reaches past an edge by less than a pixel, as
     /// arithmetic can make it, is moved inside.
     pub fn resize(&mut self, pixels: &[u8], size: Size, window: &Window, side: usize, out: &mut [u8]) {
         let (width, height) = (f64::from(size.width), f64::from(size.height));
@@ -105,10 +105,10 @@ impl Resizer {
             window.width.min(width - left),
             window.height.min(height - top),
         );
-        let source = ImageRef::new(size.width, size.height, pixels, PixelType::U8x3).expect("a picture's pixels");
+        let source = ImageRef::new(size.width, size.height, pixels, PixelType::U8x3).expect("an image's pixels");
         let mut target =
             Image::from_slice_u8(side as u32, side as u32, out, PixelType::U8x3).expect("a square's pixels");
-        self.resizer.resize(&source, &mut target, &options).expect("the window lies inside the picture");
+        self.resizer.resize(&source, &mut target, &options).expect("the window lies inside the image");
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn evaluation_windows_are_torchvisions() {
-        // (size, resize, side, width of the scaled picture, torchvision's offsets in it)
+        // (size, resize, side, width of the scaled image, torchvision's offsets in it)
         let cases = [
             (size(500, 375), 256, 224, (341.0, 256.0), (58.0, 16.0)), // 58.5 rounds to even
             (size(375, 500), 256, 224, (256.0, 341.0), (16.0, 58.0)),
@@ -163,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn a_scaled_window_is_a_part_of_the_scaled_picture(
+        fn a_scaled_window_is_a_part_of_the_scaled_image(
             width in 9u32..60, height in 9u32..60, side in 2usize..9, seed: u64,
         ) {
             let pixels: Vec<u8> =

@@ -1,8 +1,8 @@
-//! How many pictures each class has, and what follows from it.
+//! How many images each class has, and what follows from it.
 
 use crate::ImageSet;
 
-/// The number of pictures of each of so many classes.
+/// The number of images of each of so many classes.
 pub fn class_counts(images: &ImageSet, classes: usize) -> Vec<usize> {
     let mut counts = vec![0; classes];
     for &label in images.labels() {
@@ -12,7 +12,7 @@ pub fn class_counts(images: &ImageSet, classes: usize) -> Vec<usize> {
 }
 
 /// A weight for each class, for the loss of a set whose classes differ in size: the inverse of its share, so that the
-/// mean over all pictures is 1. A class without pictures has weight 0.
+/// mean over all images is 1. A class without images has weight 0.
 ///
 /// ```
 /// assert_eq!(dataset::class_weights(&[30, 10]), [40.0 / 60.0, 40.0 / 20.0]);
@@ -31,7 +31,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_mean_weight_of_a_picture_is_one(counts in proptest::collection::vec(0usize..1000, 1..20)) {
+        fn the_mean_weight_of_an_image_is_one(counts in proptest::collection::vec(0usize..1000, 1..20)) {
             let total: usize = counts.iter().sum();
             let sum: f64 = counts.iter().zip(class_weights(&counts)).map(|(&count, weight)| count as f64 * weight).sum();
             prop_assert!((sum - total as f64).abs() < 1e-6 * total.max(1) as f64);

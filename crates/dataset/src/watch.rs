@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{Error, Result};
 
-/// Is called with the number of files or pictures done, often and on any thread. Where it breaks off, the work ends soon
+/// Is called with the number of files or images done, often and on any thread. Where it breaks off, the work ends soon
 /// with [`Error::Interrupted`].
 pub type Watch<'a> = dyn Fn(usize) -> ControlFlow<()> + Sync + 'a;
 

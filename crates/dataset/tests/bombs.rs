@@ -111,7 +111,7 @@ fn tiff(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     file
 }
 
-/// A picture of colours of 16 bits in one strip, up to that strip.
+/// An image of colours of 16 bits in one strip, up to that strip.
 fn start_of_16_bits(width: u32, height: u32) -> Vec<u8> {
     let entries =
         [(256, 4, width), (257, 4, height), (258, 3, 122), (259, 3, 1), (262, 3, 2), (273, 4, 128), (277, 3, 3)];
@@ -136,7 +136,7 @@ fn shipped(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
 }
 
-/// A JPEG of this size whose one scan is that of a small picture.
+/// A JPEG of this size whose one scan is that of a small image.
 fn jpeg(name: &str, width: u16, height: u16) -> Vec<u8> {
     let mut file = shipped(name);
     let frame = file.windows(2).position(|pair| matches!(pair, [0xff, 0xc0 | 0xc2])).unwrap();
@@ -153,7 +153,7 @@ fn many_scans() -> Vec<u8> {
 }
 
 #[test]
-fn pictures_that_claim_to_be_large() {
+fn images_that_claim_to_be_large() {
     let folder = tempfile::tempdir().unwrap();
     let profile = [b"icc\0\0".to_vec(), zeros(1 << 30)].concat();
     let text = [b"text\0\0".to_vec(), zeros(1 << 30)].concat();
@@ -171,7 +171,7 @@ fn pictures_that_claim_to_be_large() {
         let first = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1)];
         tiff(&[&first[..], more].concat())
     };
-    // (name, bytes, pixels that it declares, words of the reason; none where it is a picture)
+    // (name, bytes, pixels that it declares, words of the reason; none where it is an image)
     let cases: Vec<(&str, Vec<u8>, u64, &str)> = vec![
         ("65535.png", png(65535, 65535, &[pixel()]), 0, "65535×65535 pixels are too many"),
         ("2147483647.png", png(i32::MAX as u32, i32::MAX as u32, &[pixel()]), 0, "more than 64 MB"),
@@ -221,8 +221,8 @@ fn sparse_files_are_not_read_to_their_end() {
     let start = png(8, 8, &[(b"IDAT", zeros(8 * 25))]);
     for (name, start, length, words) in [
         ("terabyte.png", &start[..], 1 << 40, "it is 1099511627776 bytes long, and at most 2147483648 are read"),
-        ("gigabyte.png", &start, 1 << 30, ""), // it is a picture, with something behind its end
-        ("empty.png", b"", 1 << 30, "no picture of a known format"),
+        ("gigabyte.png", &start, 1 << 30, ""), // it is an image, with something behind its end
+        ("empty.png", b"", 1 << 30, "no image of a known format"),
         ("start.png", &start[..8], 1 << 30, ""),
         ("gigabyte.jpg", &shipped("420.jpg"), 1 << 30, "1073741824 bytes are too many for 7000 pixels"),
         ("start.jpg", b"\xff\xd8\xff\xe0", 1 << 30, "its first 16777216 bytes do not say how many pixels it has"),
@@ -254,7 +254,7 @@ fn sparse_files_are_not_read_to_their_end() {
 }
 
 #[test]
-fn large_pictures_are_read() {
+fn large_images_are_read() {
     let folder = tempfile::tempdir().unwrap();
     for (name, width, height) in [("24.tiff", 6000_u32, 4000_u32), ("45.tiff", 8200, 5500)] {
         let path = folder.path().join(name);
@@ -273,7 +273,7 @@ fn large_pictures_are_read() {
 }
 
 #[test]
-fn a_bomb_is_one_skipped_picture() {
+fn a_bomb_is_one_skipped_image() {
     let root = tempfile::tempdir().unwrap();
     for split in ["train", "val"] {
         let folder = root.path().join(split).join("ant");
@@ -287,10 +287,10 @@ fn a_bomb_is_one_skipped_picture() {
         file.set_len(length).is_ok()
     };
     if !sparse("c.png", &[], 1 << 40) || !sparse("d.jpg", &shipped("420.jpg"), 1 << 26) {
-        eprintln!("SKIPPED: sparse pictures, because {} holds none", root.path().display());
+        eprintln!("SKIPPED: sparse images, because {} holds none", root.path().display());
         return;
     }
-    // A picture with much behind its end is one, and stays as it is.
+    // An image with much behind its end is one, and stays as it is.
     assert!(sparse("e.png", &shipped("rgb.png"), 1 << 25));
     let listing = Listing::scan(root.path(), None).unwrap();
     let path = root.path().join("cache.h5");
@@ -299,17 +299,17 @@ fn a_bomb_is_one_skipped_picture() {
         let error = cache::build(&listing, &spec, &path, OnBadImage::Fail, &dataset::unwatched).unwrap_err();
         assert!(error.is_bad_input(), "{error}");
         let bad = cache::build(&listing, &spec, &path, OnBadImage::Skip, &dataset::unwatched).unwrap();
-        let names: Vec<_> = bad.iter().map(|picture| picture.path.display().to_string()).collect();
+        let names: Vec<_> = bad.iter().map(|image| image.path.display().to_string()).collect();
         assert_eq!(names, ["train/ant/b.png", "train/ant/c.png", "train/ant/d.jpg", "val/ant/b.png"]);
         assert!(bad[1].reason.contains("at most 2147483648 are read"), "{}", bad[1].reason);
         assert!(bad[2].reason.contains("67108864 bytes are too many"), "{}", bad[2].reason);
         let verified = cache::verify(&path, &dataset::unwatched).unwrap();
-        assert_eq!((verified.pictures, verified.damaged), (3, Vec::<String>::new()));
+        assert_eq!((verified.images, verified.damaged), (3, Vec::<String>::new()));
         assert!(fs::metadata(&path).unwrap().len() < 1 << 28);
     }
 }
 
-/// A file of `count` pictures and labels of a group each that are claimed, and were never written.
+/// A file of `count` images and labels of a group each that are claimed, and were never written.
 fn hdf5(path: &Path, shape: [usize; 4], chunk: [usize; 4], labels: usize) -> hdf5::File {
     let file = hdf5::File::with_options().with_fapl(|access| access.libver_v18()).create(path).unwrap();
     for split in ["train", "val"] {
@@ -327,7 +327,7 @@ fn hdf5_files_that_claim_to_be_large() {
     let many = 1 << 36;
     hdf5(&path("labels.h5"), [many, 1, 1, 3], [1, 1, 1, 3], many);
     hdf5(&path("chunk.h5"), [2, 10_000, 10_000, 3], [2, 10_000, 10_000, 3], 2);
-    hdf5(&path("picture.h5"), [2, 70_000, 70_000, 3], [1, 1, 1, 3], 2);
+    hdf5(&path("image.h5"), [2, 70_000, 70_000, 3], [1, 1, 1, 3], 2);
     hdf5(&path("wide.h5"), [2, 2, (1 << 32) + 3, 3], [1, 1, 3, 3], 2);
     let small = |name: &str| hdf5(&path(name), [2, 2, 2, 3], [1, 2, 2, 3], 2);
     small("classes.h5").new_dataset::<VarLenUnicode>().shape([many]).chunk([64]).create("classes").unwrap();
@@ -351,9 +351,9 @@ fn hdf5_files_that_claim_to_be_large() {
             "labels.h5",
             "/train: 68719476736 labels would take 1649267441664 bytes, more than 64 MB and 4 times the file",
         ),
-        ("chunk.h5", "/train: a chunk of the pictures would take 1200000000 bytes"),
-        ("picture.h5", "70000×70000 pixels are too many"),
-        ("wide.h5", "pictures of 4294967299×2 pixels are too large"),
+        ("chunk.h5", "/train: a chunk of the images would take 1200000000 bytes"),
+        ("image.h5", "70000×70000 pixels are too many"),
+        ("wide.h5", "images of 4294967299×2 pixels are too large"),
         ("classes.h5", "/classes cannot be read: its 68719476736 texts take more memory"),
         ("plane.h5", "/classes cannot be read: it has the shape [2, 1]"),
         ("numbers.h5", "/classes cannot be read"),

@@ -32,10 +32,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The pictures are a few kilobytes; a PNG's or a BMP's header may ask for what a picture of this format can have.
+/// The images are a few kilobytes; a PNG's or a BMP's header may ask for what an image of this format can have.
 const MOST_BYTES: usize = 1 << 30;
 
-fn pictures() -> Vec<(String, Vec<u8>)> {
+fn images() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension != "md"));
@@ -88,9 +88,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn damaged_pictures(picture in select(pictures()), damage in damage(), upright: bool) {
+    fn damaged_images(image in select(images()), damage in damage(), upright: bool) {
         let mut decoder = Decoder::new(Decoding { exif_orientation: upright, ..Decoding::default() });
-        let (name, mut bytes) = picture;
+        let (name, mut bytes) = image;
         decode_in_every_way(&mut decoder, &bytes);
         prop_assert!(decoder.decode(&bytes).is_ok(), "{}", name);
         let whole = bytes.clone();
@@ -115,7 +115,7 @@ fn small_cache(contents: Contents) -> (tempfile::TempDir, Listing, Spec, PathBuf
         for class in ["ant", "bee"] {
             let folder = root.path().join(split).join(class);
             fs::create_dir_all(&folder).unwrap();
-            for (name, bytes) in pictures() {
+            for (name, bytes) in images() {
                 fs::write(folder.join(name), bytes).unwrap();
             }
         }
@@ -143,7 +143,7 @@ fn damaged_caches() {
                 apply(&damage, &mut bytes);
                 fs::remove_file(&path).unwrap();
                 fs::write(&path, &bytes).unwrap();
-                // Whatever these say, they say it: nothing panics, and a wrong picture is never right.
+                // Whatever these say, they say it: nothing panics, and a wrong image is never right.
                 let _ = cache::explain(&path, &listing, &spec);
                 let verified = cache::verify(&path, &unwatched).unwrap();
                 let opened = cache::open(&path, &spec.fingerprint(&listing), spec.decoding).unwrap();

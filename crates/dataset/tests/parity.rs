@@ -1,4 +1,4 @@
-//! What comes out of a picture file is what Pillow makes of it.
+//! What comes out of an image file is what Pillow makes of it.
 //!
 //! Wants the photographs and the odd images of `../shared/data`, beside the repository; says so where they are absent.
 
@@ -90,7 +90,7 @@ fn photographs() {
 
 /// What we make of an odd image, where it is not what Pillow makes of it, and why.
 const BETTER: &[(&str, &str)] = &[
-    ("pillow__png_decompression_dos.png", "the picture is one pixel, and its text chunk is never inflated"),
+    ("pillow__png_decompression_dos.png", "the image is one pixel, and its text chunk is never inflated"),
     ("pillow__hopper.avif", "AVIF is refused, with a word on what to do"),
     ("pillow__unknown_compression_method.png", "only its colour profile is broken, and we do not read that"),
     ("image__basi0g16.png", "gray of 16 bits is scaled; Pillow cuts it off at 255"),
@@ -147,7 +147,7 @@ fn better_than_pillow() {
 }
 
 #[test]
-fn upright_pictures() {
+fn upright_images() {
     let Some(images) = shared("odd-images") else { return };
     let upright = Decoding { exif_orientation: true, ..Decoding::default() };
     let mut decoder = Decoder::new(upright);

@@ -27,7 +27,7 @@ const IR_VERSION: i64 = 8;
 /// Why a network cannot be written as an ONNX model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The network cannot take pictures of this size.
+    /// The network cannot take images of this size.
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// A tensor of the network is not among the weights, or has another shape.
@@ -43,14 +43,14 @@ pub enum Error {
     Operator {
         /// The network's name.
         network: String,
-        /// The side of the pictures, in pixels.
+        /// The side of the images, in pixels.
         side: usize,
         /// Why not.
         reason: String,
     },
 }
 
-/// The bytes of an ONNX model of `network` with `weights`, for pictures of `side`×`side` pixels: the input `pictures`
+/// The bytes of an ONNX model of `network` with `weights`, for images of `side`×`side` pixels: the input `images`
 /// N×3×side×side to the output `logits` N×classes.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ mod tests {
             let graph = model.graph.unwrap();
             // Every value is made before it is used, and once.
             let mut made: Vec<_> = graph.initializer.iter().map(|constant| constant.name.as_str()).collect();
-            made.push("pictures");
+            made.push("images");
             for node in &graph.node {
                 for input in &node.input {
                     assert!(made.contains(&input.as_str()), "{}: {input} of {}", known.name, node.name);

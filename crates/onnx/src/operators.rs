@@ -48,7 +48,7 @@ impl<'a> Translation<'a> {
         let last = self.values[nodes.len() - 1].clone();
         self.graph.node_called("logits", "Identity", &[&last], &[]);
         let [input, output] = [0, nodes.len() - 1].map(|node| self.shapes[node].sides().to_vec());
-        Ok(self.graph.finish(self.network.name(), ("pictures", &input), ("logits", &output)))
+        Ok(self.graph.finish(self.network.name(), ("images", &input), ("logits", &output)))
     }
 
     fn shape(&self, node: NodeId) -> Vec<usize> {
@@ -69,7 +69,7 @@ impl<'a> Translation<'a> {
         let shape = self.shapes[index].sides().to_vec();
         let in_shape = node.inputs.first().map(|&input| self.shape(input)).unwrap_or_default();
         Ok(match node.op {
-            Op::Input { .. } => "pictures".to_owned(),
+            Op::Input { .. } => "images".to_owned(),
             Op::Learned { .. } => {
                 let key = self.keys[&index][0].clone();
                 let values = single_precision(self.weights[key.as_str()]);

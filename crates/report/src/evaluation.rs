@@ -45,7 +45,7 @@ pub struct WorstSample {
     /// Its cross-entropy.
     #[serde(with = "crate::metrics::null_is_nan")]
     pub loss: f64,
-    /// The picture as the network saw it, as a `data:` URI.
+    /// The image as the network saw it, as a `data:` URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
 }

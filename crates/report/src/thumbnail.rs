@@ -1,4 +1,4 @@
-//! Small pictures inside a page.
+//! Small images inside a page.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,21 +6,21 @@ use image::codecs::png::PngEncoder;
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
-/// Larger pictures are scaled down to this side, in pixels.
+/// Larger images are scaled down to this side, in pixels.
 const LARGEST_SIDE: u32 = 96;
 
-/// A square picture of `side`×`side`×3 bytes, RGB, as a `data:` URI with a PNG. `None` where `pixels` are not as many.
+/// A square image of `side`×`side`×3 bytes, RGB, as a `data:` URI with a PNG. `None` where `pixels` are not as many.
 pub fn thumbnail(pixels: &[u8], side: usize) -> Option<String> {
     if pixels.len() != side * side * 3 {
         return None;
     }
-    let mut picture = RgbImage::from_raw(side as u32, side as u32, pixels.to_vec())?;
+    let mut image = RgbImage::from_raw(side as u32, side as u32, pixels.to_vec())?;
     if side as u32 > LARGEST_SIDE {
-        picture = resize(&picture, LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle);
+        image = resize(&image, LARGEST_SIDE, LARGEST_SIDE, FilterType::Triangle);
     }
-    let (width, height) = picture.dimensions();
+    let (width, height) = image.dimensions();
     let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(&picture, width, height, ExtendedColorType::Rgb8).ok()?;
+    PngEncoder::new(&mut png).write_image(&image, width, height, ExtendedColorType::Rgb8).ok()?;
     Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
 }
 

@@ -28,8 +28,8 @@ impl Net {
 }
 
 impl ModuleT for Net {
-    fn forward_t(&self, pictures: &Tensor, train: bool) -> Tensor {
-        let stem = self.stem.forward(pictures).apply_t(&self.norm, train).relu();
+    fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
+        let stem = self.stem.forward(images).apply_t(&self.norm, train).relu();
         let block = (self.block.forward(&stem) + stem).relu();
         let pooled = block.adaptive_avg_pool2d([1, 1]).flatten(1, -1);
         self.head.forward(&pooled.dropout(0.1, train))

@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn work_that_was_stopped_says_so_in_one_line() {
         let listed = Err::<(), _>(dataset::Error::Interrupted).context("reading");
-        let error = name_interruption("listing the pictures", listed).unwrap_err();
-        let message = "stopped by a signal while listing the pictures".to_owned();
+        let error = name_interruption("listing the images", listed).unwrap_err();
+        let message = "stopped by a signal while listing the images".to_owned();
         assert_eq!(to_failure(&error), Failure { message, exit_code: STOPPED });
-        let other = name_interruption("listing the pictures", Err::<(), _>(usage("no such folder"))).unwrap_err();
+        let other = name_interruption("listing the images", Err::<(), _>(usage("no such folder"))).unwrap_err();
         assert_eq!(to_failure(&other), Failure::usage("no such folder"));
     }
 }

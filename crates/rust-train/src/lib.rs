@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
 ///     let vs = nn::VarStore::new(setting.device);
 ///     let (pixels, classes) = (3 * setting.image_size * setting.image_size, setting.classes);
 ///     let layer = nn::linear(vs.root() / "layer", pixels as i64, classes as i64, Default::default());
-///     let module = nn::seq_t().add_fn(|pictures| pictures.flatten(1, -1)).add(layer);
+///     let module = nn::seq_t().add_fn(|images| images.flatten(1, -1)).add(layer);
 ///     Ok(Box::new(Module::new(vs, module)))
 /// });
 /// # let _ =

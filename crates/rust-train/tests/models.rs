@@ -82,12 +82,12 @@ fn bad_weights_are_refused_before_any_work() {
         assert!(error.starts_with("error: ") && error.contains(words), "{error}");
         assert!(!output.exists());
     }
-    let (status, _, error) = rust_train(&["predict", "--model", "lenet", "no-such-picture.png"]);
+    let (status, _, error) = rust_train(&["predict", "--model", "lenet", "no-such-image.png"]);
     assert_eq!(status, 2, "{error}");
-    assert!(error.contains("no-such-picture.png"), "{error}");
+    assert!(error.contains("no-such-image.png"), "{error}");
 }
 
-/// The weights and pictures beside the repository: akamaster's ResNet-20 gets 464 of the 500 pictures right, and its
+/// The weights and images beside the repository: akamaster's ResNet-20 gets 464 of the 500 images right, and its
 /// logits are those that NumPy computed.
 #[test]
 fn real_weights_recognize_what_they_should() {

@@ -1,5 +1,5 @@
 // BatchNorm in training on the CPU, in one with the sum and the bounded activation that often follow it: as few passes over
-// memory as can be. libtorch computes each by itself, and with small pictures that is a sixth of a step.
+// memory as can be. libtorch computes each by itself, and with small images that is a sixth of a step.
 
 #include "batch_norm_kernels.h"
 #include "cpu.h"

@@ -23,7 +23,7 @@ using te_kernels::Convolution3x3;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-bool dense_pictures(const at::Tensor& x) {
+bool dense_images(const at::Tensor& x) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.dim() == 4 && x.numel() > 0 &&
          x.is_contiguous(at::MemoryFormat::ChannelsLast);
 }
@@ -94,12 +94,12 @@ at::Tensor weight_gradient(const at::Tensor& x, const at::Tensor& dy, const at::
   return gradient;
 }
 
-// More than any picture has pixels in a row: sums of sizes stay far from overflowing.
+// More than any image has pixels in a row: sums of sizes stay far from overflowing.
 constexpr int64_t LARGEST_PADDING = 1 << 20;
 
 // Whether weight_gradient takes these.
 bool takes(const at::Tensor& x, const at::Tensor& weight, int64_t padding) {
-  return te_has_avx2() && te_dense(x) && te_dense(weight) && dense_pictures(x) && weight.is_cpu() &&
+  return te_has_avx2() && te_dense(x) && te_dense(weight) && dense_images(x) && weight.is_cpu() &&
          weight.scalar_type() == at::kFloat && weight.dim() == 4 && weight.numel() > 0 &&
          weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) % 4 == 0 &&
          weight.size(1) % 8 == 0 && padding < LARGEST_PADDING && x.size(2) + 2 * padding >= 3 &&
@@ -147,7 +147,7 @@ char* te_convolution(te_list input_weight, int64_t stride, int64_t padding, at::
   TE_CATCH({
     auto t = te_tensors(input_weight, 2, "tensors of a convolution");
     TORCH_CHECK(stride > 0 && padding >= 0 && takes(t[0], t[1], padding),
-                "a convolution of 3×3 wants pictures in dense single precision with channels last on a CPU with AVX2, 8 "
+                "a convolution of 3×3 wants images in dense single precision with channels last on a CPU with AVX2, 8 "
                 "input channels or a multiple and 4 output channels or a multiple; got ", t[0].toString(), " of ",
                 t[0].sizes(), " and weights of ", t[1].sizes());
     *out = new at::Tensor(Convolution::apply(t[0], t[1], stride, padding));

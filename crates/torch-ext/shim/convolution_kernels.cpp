@@ -39,7 +39,7 @@ struct Rows {
   }
 };
 
-// A row of x for eight channels, zeros where it is outside of the picture.
+// A row of x for eight channels, zeros where it is outside of the image.
 void pack_x(Convolution3x3 of, int64_t width, const float* row, float* to) {
   for (int64_t column = 0; column < width; ++column, to += X_CHANNELS) {
     const int64_t from = column - of.padding;
@@ -86,7 +86,7 @@ void add_weight_gradient(Convolution3x3 of, Block block, int64_t samples, const 
   const int64_t x_tiles = block.in_count / X_CHANNELS, dy_tiles = block.out_count / DY_CHANNELS;
   float* const packed_dy = scratch + x_tiles * rows.x_size;
   for (int64_t sample = 0; sample < samples; ++sample) {
-    const float* const picture = x + sample * of.height * of.width * of.in_channels + block.in_start;
+    const float* const image = x + sample * of.height * of.width * of.in_channels + block.in_start;
     const float* const gradient = dy + sample * of.out_height * of.out_width * of.out_channels + block.out_start;
     for (int64_t start = 0; start < of.out_height; start += rows.count) {
       const int64_t count = smaller(rows.count, of.out_height - start), x_rows = (count - 1) * of.stride + TAPS;
@@ -94,7 +94,7 @@ void add_weight_gradient(Convolution3x3 of, Block block, int64_t samples, const 
         for (int64_t row = 0; row < x_rows; ++row) {
           const int64_t from = start * of.stride + row - of.padding;
           const bool inside = from >= 0 && from < of.height;
-          const float* line = inside ? picture + from * of.width * of.in_channels + i * X_CHANNELS : nullptr;
+          const float* line = inside ? image + from * of.width * of.in_channels + i * X_CHANNELS : nullptr;
           pack_x(of, rows.x_width, line, scratch + i * rows.x_size + row * rows.x_width * X_CHANNELS);
         }
       }

@@ -5,7 +5,7 @@
 
 namespace te_kernels {
 
-// A convolution of 3×3 over pictures with channels last; sizes of one picture.
+// A convolution of 3×3 over images with channels last; sizes of one image.
 struct Convolution3x3 {
   int64_t height, width, in_channels;
   int64_t out_height, out_width, out_channels;
@@ -17,7 +17,7 @@ struct Block {
   int64_t in_start, in_count, out_start, out_count;
 };
 
-// Adds to the gradient of a block's weights what `samples` pictures x and the gradients dy of their outputs give. `sums` is
+// Adds to the gradient of a block's weights what `samples` images x and the gradients dy of their outputs give. `sums` is
 // in_count/8 × 3 rows × out_count × 3 columns × 8; `scratch` has room for scratch_size.
 void add_weight_gradient(Convolution3x3 of, Block block, int64_t samples, const float* x, const float* dy, float* scratch,
                          float* sums);

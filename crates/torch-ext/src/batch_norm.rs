@@ -115,8 +115,8 @@ mod tests {
         let (weight, bias) = (numbers(&shape[1..2], 0.3) + 1.5, numbers(&shape[1..2], 0.4) * 0.5 + 0.2);
         [input, residual, weight, bias].map(|tensor| {
             let tensor = tensor.to_kind(kind);
-            let pictures = tensor.dim() == 4 && format == MemoryFormat::ChannelsLast;
-            let tensor = if pictures { to_channels_last(&tensor).unwrap() } else { tensor };
+            let images = tensor.dim() == 4 && format == MemoryFormat::ChannelsLast;
+            let tensor = if images { to_channels_last(&tensor).unwrap() } else { tensor };
             tensor.set_requires_grad(true)
         })
     }

@@ -15,7 +15,7 @@ pub struct Convolution<'a> {
     pub bias: Option<&'a Tensor>,
     /// How many pixels lie between the centres of two outputs, in both directions.
     pub stride: i64,
-    /// Zeros around the picture.
+    /// Zeros around the image.
     pub padding: i64,
     /// Groups of channels that know nothing of each other.
     pub groups: i64,
@@ -63,10 +63,10 @@ mod tests {
         (Tensor::arange(count, (Kind::Double, Device::Cpu)) * (12.9898 + seed) + seed).sin().view(shape)
     }
 
-    /// Pictures and weights.
-    fn leaves(pictures: [i64; 4], out_channels: i64, kind: Kind) -> [Tensor; 2] {
-        let weight = [out_channels, pictures[1], 3, 3];
-        [numbers(&pictures, 0.1), numbers(&weight, 0.3)]
+    /// Images and weights.
+    fn leaves(images: [i64; 4], out_channels: i64, kind: Kind) -> [Tensor; 2] {
+        let weight = [out_channels, images[1], 3, 3];
+        [numbers(&images, 0.1), numbers(&weight, 0.3)]
             .map(|tensor| to_channels_last(&tensor.to_kind(kind)).unwrap().set_requires_grad(true))
     }
 
@@ -74,7 +74,7 @@ mod tests {
         Convolution { weight, bias: None, stride, padding, groups: 1 }
     }
 
-    /// The output, and the gradients of pictures and weights.
+    /// The output, and the gradients of images and weights.
     fn pass(leaves: &[Tensor; 2], compute: impl Fn(&Tensor, &Tensor) -> Tensor) -> [Tensor; 3] {
         let output = compute(&leaves[0], &leaves[1]);
         (&output * numbers(&output.size(), 0.5).to_kind(output.kind())).sum(output.kind()).backward();
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn gradients_are_those_in_double_precision() {
-        // Channels of one tile, of several, of more than a block; pictures of one pixel, of more rows than a scratch holds.
-        for (pictures, out_channels) in [
+        // Channels of one tile, of several, of more than a block; images of one pixel, of more rows than a scratch holds.
+        for (images, out_channels) in [
             ([1, 8, 1, 1], 4),
             ([2, 8, 5, 7], 12),
             ([3, 16, 32, 32], 16),
@@ -94,15 +94,15 @@ mod tests {
         ] {
             for stride in [1, 2, 3] {
                 for padding in [0, 1, 2] {
-                    let [_, _, height, width] = pictures;
+                    let [_, _, height, width] = images;
                     if height.min(width) + 2 * padding < 3 {
                         continue;
                     }
-                    let case = format!("{pictures:?} to {out_channels}, stride {stride}, padding {padding}");
-                    let expected = pass(&leaves(pictures, out_channels, Kind::Double), |input, weight| {
+                    let case = format!("{images:?} to {out_channels}, stride {stride}, padding {padding}");
+                    let expected = pass(&leaves(images, out_channels, Kind::Double), |input, weight| {
                         layer(weight, stride, padding).forward(input)
                     });
-                    let got = pass(&leaves(pictures, out_channels, Kind::Float), |input, weight| {
+                    let got = pass(&leaves(images, out_channels, Kind::Float), |input, weight| {
                         layer(weight, stride, padding).forward_with_kernel(input).unwrap()
                     });
                     for (place, (expected, got)) in expected.iter().zip(&got).enumerate() {

@@ -1,4 +1,4 @@
-//! How the four dimensions of pictures and convolution weights lie in memory.
+//! How the four dimensions of images and convolution weights lie in memory.
 #![expect(unsafe_code, reason = "calls the shim")]
 
 use tch::Tensor;

@@ -34,7 +34,7 @@ pub(crate) fn period() -> Duration {
     Duration::from_millis(PERIOD.load(Ordering::Relaxed))
 }
 
-/// Says that this rank's work gets on: `done` of `total` (0 where nobody knows) `unit`s, "pictures" say. Ranks that wait for
+/// Says that this rank's work gets on: `done` of `total` (0 where nobody knows) `unit`s, "images" say. Ranks that wait for
 /// this one, in [`zero_first`](crate::World::zero_first), [`from_rank_zero`](crate::World::from_rank_zero),
 /// [`agree`](crate::World::agree) or any other collective, count their time-out from it.
 ///

@@ -64,7 +64,7 @@ impl Word {
     }
 }
 
-/// "12300 of 50000 pictures", "12300 files".
+/// "12300 of 50000 images", "12300 files".
 impl std::fmt::Display for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = self.unit.map(u64::to_le_bytes).concat();
@@ -230,7 +230,7 @@ impl RollCall {
         self.heard.map(|(when, _)| when)
     }
 
-    /// What it said, "12300 of 50000 pictures", if it has not come meanwhile.
+    /// What it said, "12300 of 50000 images", if it has not come meanwhile.
     pub(crate) fn last_word(&self) -> Option<String> {
         let turn = self.entries[self.rank].turn;
         let speaker = self.heard.map(|(_, rank)| &self.entries[rank]).filter(|speaker| speaker.turn < turn);
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn words_are_short_and_survive_the_journey() {
         let word = |done, total, unit| Word { number: 1, done, total, unit: Word::unit(unit) }.to_string();
-        assert_eq!(word(12_300, 50_000, "pictures"), "12300 of 50000 pictures");
+        assert_eq!(word(12_300, 50_000, "images"), "12300 of 50000 images");
         assert_eq!(word(7, 0, "files"), "7 files");
         assert_eq!(word(7, 0, "a unit of more than sixteen bytes"), "7 a unit of more t");
         assert_eq!(NUMBERS, 10);

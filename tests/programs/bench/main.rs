@@ -15,7 +15,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Images per second of training steps on random pictures
+    /// Images per second of training steps on random images
     Ddp(replica::Options),
     /// Bandwidth of the host group against a bare MPI_Allreduce, and how much of it hides behind backward
     Allreduce(replica::Options),

@@ -1,4 +1,4 @@
-//! A network under training on random pictures: the same that `scripts/bench/ddp.py` trains.
+//! A network under training on random images: the same that `scripts/bench/ddp.py` trains.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
@@ -25,10 +25,10 @@ pub struct Options {
     /// Steps before them
     #[arg(long, default_value_t = 3)]
     pub warmup: usize,
-    /// Pictures per rank
+    /// Images per rank
     #[arg(long, default_value_t = 64)]
     pub batch: i64,
-    /// Side of the pictures
+    /// Side of the images
     #[arg(long, default_value_t = 32)]
     pub size: i64,
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct Replica<'a> {
     backbone: Backbone,
     ddp: DistributedDataParallel,
     optimizer: RefCell<Optimizer>,
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     pub log: Log,
 }
@@ -74,13 +74,13 @@ impl<'a> Replica<'a> {
         let groups = ParameterGroup::all(backbone.trained(), 5e-4);
         let optimizer = Optimizer::new(groups, Algorithm::Sgd { momentum: 0.9, nesterov: true }).unwrap();
 
-        let mut pictures = Tensor::randn([options.batch, 3, options.size, options.size], (Kind::Float, Device::Cpu));
+        let mut images = Tensor::randn([options.batch, 3, options.size, options.size], (Kind::Float, Device::Cpu));
         if options.channels_last {
-            pictures = to_channels_last(&pictures).unwrap();
+            images = to_channels_last(&images).unwrap();
         }
         let labels = Tensor::randint(10, [options.batch], (Kind::Int64, Device::Cpu));
         let optimizer = RefCell::new(optimizer);
-        Self { world, group, backbone, ddp, optimizer, pictures, labels, log }
+        Self { world, group, backbone, ddp, optimizer, images, labels, log }
     }
 
     /// One step, all ranks starting together; without `exchange` the gradients stay where they are.
@@ -89,7 +89,7 @@ impl<'a> Replica<'a> {
         self.world.control().barrier().unwrap();
         let start = Instant::now();
         self.ddp.zero_grad().unwrap();
-        let pass = || self.backbone.forward(&self.pictures, true).cross_entropy_for_logits(&self.labels);
+        let pass = || self.backbone.forward(&self.images, true).cross_entropy_for_logits(&self.labels);
         let loss = if exchange { self.ddp.forward(pass).unwrap() } else { self.ddp.no_sync(pass) };
         let forward = start.elapsed();
         loss.f_backward().unwrap();

@@ -1,5 +1,5 @@
 //! EfficientNet (Tan and Le, 2019, arXiv:1905.11946): MobileNet's blocks with squeeze-and-excitation and SiLU, scaled
-//! together in width, depth and picture size.
+//! together in width, depth and image size.
 
 use super::round_channels;
 use crate::builder::{Builder, Scheme};

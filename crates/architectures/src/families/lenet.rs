@@ -1,4 +1,4 @@
-//! LeNet (LeCun et al., 1998) for pictures of any size: padded convolutions, ReLU, and a pooled head. The one network
+//! LeNet (LeCun et al., 1998) for images of any size: padded convolutions, ReLU, and a pooled head. The one network
 //! without BatchNorm that is small enough for a digit of 8×8 pixels.
 
 use crate::builder::{Builder, Scheme};

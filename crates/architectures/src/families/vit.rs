@@ -15,14 +15,14 @@ const ZERO: Draw = Draw::Constant(0.0);
 /// The two linear layers between attentions.
 const MLP: Draws = Draws { weight: Draw::XavierUniform, bias: Draw::Normal(1e-6) };
 
-/// Patches of `patch`×`patch` pixels. The position embedding is for pictures of 224×224 pixels.
+/// Patches of `patch`×`patch` pixels. The position embedding is for images of 224×224 pixels.
 pub(crate) fn vit_base(name: &str, patch: usize, classes: usize) -> Network {
     let mut net = Builder::new(name, Scheme::of(ZERO, ZERO));
-    let pictures = net.input(3);
+    let images = net.input(3);
     let class_token = net.learned("class_token", [1, FEATURES], 1, ZERO);
     let draws = Draws { weight: Draw::LecunNormal, bias: ZERO };
     let conv = Conv2d::to(FEATURES, patch).stride(patch).padding(0).bias();
-    let x = net.conv_drawn("conv_proj", pictures, conv, draws);
+    let x = net.conv_drawn("conv_proj", images, conv, draws);
     let x = net.pixels_to_tokens(x);
     let x = net.concat_tokens(&[class_token, x]);
     let tokens = (IMAGE_SIZE / patch).pow(2) + 1;

@@ -219,7 +219,7 @@ pub(crate) const M06: Check = Check {
         };
         Outcome::of([finding
             .note(format!(
-                "largest micro-batch: {safe} surely, {optimistic} at best; activations {} a picture",
+                "largest micro-batch: {safe} surely, {optimistic} at best; activations {} an image",
                 fit.estimate.activations
             ))
             .note(fit.assumptions)])

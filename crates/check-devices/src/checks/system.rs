@@ -90,7 +90,7 @@ pub(crate) const O05: Check = Check {
             subject.training.paths.iter().filter(|(purpose, _)| matches!(purpose, PathUse::Data | PathUse::Cache));
         let hdf5: Vec<_> = hdf5.collect();
         if hdf5.is_empty() {
-            return Outcome::skip("the script names no folder of pictures or of their cache");
+            return Outcome::skip("the script names no folder of images or of their cache");
         }
         Outcome::of(
             hdf5.into_iter()

@@ -4,13 +4,13 @@ use architectures::{Network, ShapeError};
 
 use super::estimate::Range;
 
-/// The elements kept for one picture of `size`×`size` pixels.
+/// The elements kept for one image of `size`×`size` pixels.
 ///
 /// Low: the inputs of all layers with parameters, each counted once, because that is what their backward needs.
 /// High: the value of every node, as if nothing were freed or done in place.
 ///
 /// # Errors
-/// A picture that the network cannot take.
+/// An image that the network cannot take.
 pub(super) fn kept_elements(network: &Network, size: usize) -> Result<Range, ShapeError> {
     let shapes = network.shapes(size, size)?;
     let mut is_needed = vec![false; shapes.len()];

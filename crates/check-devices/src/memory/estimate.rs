@@ -49,7 +49,7 @@ pub(crate) struct Range {
 /// What a rank needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Estimate {
-    /// Side of the pictures, in pixels.
+    /// Side of the images, in pixels.
     pub(crate) image_size: usize,
     /// Trained values.
     pub(crate) parameters: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Estimate {
 /// 0.55 GiB: a context with the kernels of cuDNN and cuBLAS, and NCCL's buffers.
 const OVERHEAD_BYTES: u64 = 590_558_003;
 
-/// What training `model` on pictures of `size`×`size` pixels needs on each rank.
+/// What training `model` on images of `size`×`size` pixels needs on each rank.
 ///
 /// # Errors
 /// An unknown model, or a size that it cannot take.
@@ -161,8 +161,8 @@ mod tests {
         }
     }
 
-    /// ResNet-50 at 224 pixels keeps between 80 and 180 MiB a picture in single precision: practice fits about 250
-    /// pictures into 24 GB, 90 MB each.
+    /// ResNet-50 at 224 pixels keeps between 80 and 180 MiB an image in single precision: practice fits about 250
+    /// images into 24 GB, 90 MB each.
     #[test]
     fn activations_are_in_the_range_that_practice_knows() {
         let got = estimate("resnet50", Some(224), None, Optimizer::Sgd, Precision::Fp32).unwrap();

@@ -72,7 +72,7 @@ pub(super) fn write(
         let memory = accelerator.map(|accelerator| format!(" of {}'s {}", accelerator.name, Bytes(accelerator.bytes)));
         writeln!(
             out,
-            "\nmemory: {} for states and overhead, {} for each picture{}",
+            "\nmemory: {} for states and overhead, {} for each image{}",
             Bytes(estimate.states + estimate.overhead),
             estimate.activations,
             memory.unwrap_or_default(),

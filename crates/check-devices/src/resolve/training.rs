@@ -99,11 +99,11 @@ pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'
 /// The global batch of `--batch auto:256`, which is computed in parts that fit in the memory.
 fn in_fitting_parts(trainer: &Trainer<'_>) -> Option<Sourced<usize>> {
     let text = trainer.text(&["batch"])?;
-    let pictures = match text.value.as_str() {
+    let images = match text.value.as_str() {
         "auto" => 64,
         text => text.strip_prefix("auto:")?.parse().ok()?,
     };
-    Some(Sourced::new(pictures, text.origin))
+    Some(Sourced::new(images, text.origin))
 }
 
 /// A word that is one of a few.

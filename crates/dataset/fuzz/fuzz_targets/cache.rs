@@ -20,7 +20,7 @@ struct Ours {
 fn ours() -> &'static Ours {
     static OURS: OnceLock<Ours> = OnceLock::new();
     OURS.get_or_init(|| {
-        let root = folder().join("pictures");
+        let root = folder().join("images");
         for name in ["train/ant/a.ppm", "train/bee/b.ppm", "val/ant/a.ppm", "val/bee/b.ppm"] {
             let path = root.join(name);
             std::fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a folder in memory");

@@ -129,7 +129,7 @@ fn of_type<T: H5Type>(
     Ok(())
 }
 
-/// Reads the first pictures of each set, as an evaluation does.
+/// Reads the first images of each set, as an evaluation does.
 fn read(dataset: Dataset) {
     let classes = dataset.classes.len() as i64;
     for images in [Some(dataset.train), Some(dataset.val), dataset.test].into_iter().flatten() {

@@ -1,7 +1,7 @@
-//! Any bytes are a picture or are refused, decoded as training, evaluation and a cache decode them: no panic, no memory
+//! Any bytes are an image or are refused, decoded as training, evaluation and a cache decode them: no panic, no memory
 //! beyond 64 MB and 16 bytes for each pixel that they declare.
 //!
-//! Pictures that declare more than four million pixels are left out: they take longer, and no other way.
+//! Images that declare more than four million pixels are left out: they take longer, and no other way.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes are a list of pictures, or of classes, or are refused: no panic, no memory beyond 64 MB and 64 times their size.
+//! Any bytes are a list of images, or of classes, or are refused: no panic, no memory beyond 64 MB and 64 times their size.
 
 #![no_main]
 

@@ -34,12 +34,12 @@ fn table(of: impl Fn(u8) -> u8) -> Table {
     std::array::from_fn(|value| of(value as u8))
 }
 
-/// Brighter or darker: 0 is black, 1 the picture.
+/// Brighter or darker: 0 is black, 1 the image.
 pub(super) fn brightness(pixels: &mut [u8], factor: f32) {
     map(pixels, &table(|value| blend(0, value, factor)));
 }
 
-/// More or less contrast: 0 is gray, 1 the picture.
+/// More or less contrast: 0 is gray, 1 the image.
 pub(super) fn contrast(pixels: &mut [u8], factor: f32) {
     let count = (pixels.len() / 3) as f64;
     let sum: u64 = pixels.as_chunks::<3>().0.iter().map(|&pixel| u64::from(luma(pixel))).sum();
@@ -47,7 +47,7 @@ pub(super) fn contrast(pixels: &mut [u8], factor: f32) {
     map(pixels, &table(|value| blend(mean, value, factor)));
 }
 
-/// More or less colour: 0 is gray, 1 the picture.
+/// More or less colour: 0 is gray, 1 the image.
 pub(super) fn saturation(pixels: &mut [u8], factor: f32) {
     for pixel in rgb(pixels) {
         let gray = luma(*pixel);
@@ -156,7 +156,7 @@ pub(super) fn equalize(pixels: &mut [u8]) {
     map_channels(pixels, &tables);
 }
 
-/// Sharper or smoother: 0 is smoothed, 1 the picture. Pixels at the edge stay.
+/// Sharper or smoother: 0 is smoothed, 1 the image. Pixels at the edge stay.
 pub(super) fn sharpness(pixels: &mut [u8], side: usize, factor: f32, scratch: &mut Vec<u8>) {
     if side < 3 {
         return;
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     /// 4×4 pixels of all kinds.
-    fn picture() -> Vec<u8> {
+    fn image() -> Vec<u8> {
         (0..48u32).map(|index| (index * index * 5 + index * 37 + 11) as u8).collect()
     }
 
@@ -206,12 +206,12 @@ mod tests {
             ("sharpness 0.2", |pixels| sharpness(pixels, 4, 0.2, &mut Vec::new())),
             ("sharpness 1.8", |pixels| sharpness(pixels, 4, 1.8, &mut Vec::new())),
         ];
-        // What Pillow 13.0 makes of the picture: a name and 48 bytes a line.
+        // What Pillow 13.0 makes of the image: a name and 48 bytes a line.
         let expected = include_str!("pillow.csv");
         assert_eq!(expected.lines().count(), changes.len());
         for (line, (name, change)) in expected.lines().zip(changes) {
             let expected: Vec<_> = line.split(',').map(str::to_owned).collect();
-            let mut pixels = picture();
+            let mut pixels = image();
             change(&mut pixels);
             let found: Vec<_> = std::iter::once((*name).to_owned()).chain(pixels.iter().map(u8::to_string)).collect();
             assert_eq!(found, expected, "{name}");
@@ -225,7 +225,7 @@ mod tests {
         equalize(&mut pixels);
         assert_eq!(pixels[..12], [3, 16, 35, 53, 77, 107, 136, 171, 208, 248, 255, 255]);
         let sum: u64 = pixels.iter().zip(1..).map(|(&value, place)| u64::from(value) * place).sum();
-        assert_eq!(sum, 746_936_448, "Pillow's picture, each byte weighted with its place");
+        assert_eq!(sum, 746_936_448, "Pillow's image, each byte weighted with its place");
     }
 
     #[test]
@@ -239,9 +239,9 @@ mod tests {
             |pixels| sharpness(pixels, 4, 1.0, &mut Vec::new()),
         ];
         for change in same {
-            let mut pixels = picture();
+            let mut pixels = image();
             change(&mut pixels);
-            assert_eq!(pixels, picture());
+            assert_eq!(pixels, image());
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Which part of a picture is taken.
+//! Which part of an image is taken.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{Size, Window};
 
-/// Which part of a picture is taken.
+/// Which part of an image is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Crop {
     /// The middle.
     Center,
-    /// A random window of the picture with this many black pixels around it (torchvision's `RandomCrop`).
+    /// A random window of the image with this many black pixels around it (torchvision's `RandomCrop`).
     Padded {
         /// Pixels a side.
         padding: usize,
@@ -25,7 +25,7 @@ const SCALE: std::ops::RangeInclusive<f64> = 0.08..=1.0;
 /// Width over height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// The part that torchvision's `RandomResizedCrop` takes of a picture.
+/// The part that torchvision's `RandomResizedCrop` takes of an image.
 pub(crate) fn random_part(size: Size, random: &mut ChaCha8Rng) -> Window {
     let (width, height) = (f64::from(size.width), f64::from(size.height));
     let window =
@@ -40,14 +40,14 @@ pub(crate) fn random_part(size: Size, random: &mut ChaCha8Rng) -> Window {
             return window(left, top, part_width, part_height);
         }
     }
-    // A picture too long for any part: as much of its middle as the ratios allow.
+    // An image too long for any part: as much of its middle as the ratios allow.
     let part_width = width.min((height * RATIO.1).round()).max(1.0);
     let part_height = height.min((width / RATIO.0).round()).max(1.0);
     let offset = |length: f64, part: f64| ((length - part) / 2.0) as u32;
     window(offset(width, part_width), offset(height, part_height), part_width, part_height)
 }
 
-/// Copies a random window of `side`×`side` pixels of a picture of that size with `padding` black pixels around it.
+/// Copies a random window of `side`×`side` pixels of an image of that size with `padding` black pixels around it.
 pub(crate) fn shift(source: &[u8], side: usize, padding: usize, out: &mut [u8], random: &mut ChaCha8Rng) {
     let mut offset = || random.random_range(0..=2 * padding as u32) as isize - padding as isize;
     let (top, left) = (offset(), offset());
@@ -79,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_shifted_picture_is_a_window_of_the_padded_one(index: u64, padding in 0usize..10, side in 1usize..9) {
+        fn a_shifted_image_is_a_window_of_the_padded_one(index: u64, padding in 0usize..10, side in 1usize..9) {
             // Pixels that say where they were: (x, y, 255).
             let source: Vec<u8> =
                 (0..side * side).flat_map(|index| [(index % side) as u8, (index / side) as u8, 255]).collect();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_picture_gives_its_middle() {
+    fn a_very_long_image_gives_its_middle() {
         let part = random_part(Size { width: 1000, height: 10 }, &mut random(0));
         assert_eq!(part, Window { left: 493.0, top: 0.0, width: 13.0, height: 10.0 });
     }

@@ -1,4 +1,4 @@
-//! Random erasing (Zhong et al., 2017): a rectangle of the picture is lost.
+//! Random erasing (Zhong et al., 2017): a rectangle of the image is lost.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

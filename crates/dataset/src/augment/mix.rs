@@ -1,6 +1,6 @@
-//! Mixing pictures: mixup (Zhang et al., 2017) and cutmix (Yun et al., 2019).
+//! Mixing images: mixup (Zhang et al., 2017) and cutmix (Yun et al., 2019).
 //!
-//! The picture at each place of a global batch is mixed with the one at the next place (torchvision's roll by one) that
+//! The image at each place of a global batch is mixed with the one at the next place (torchvision's roll by one) that
 //! is of another sample, by one random share for the whole batch: so the mixture depends on the batch, and not on which
 //! rank has which part.
 
@@ -10,7 +10,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
 
-/// Whether pictures are mixed. Where both are asked for, each batch gets one of the two.
+/// Whether images are mixed. Where both are asked for, each batch gets one of the two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
     /// The parameter of mixup's Beta distribution; 0 for no mixup.
@@ -24,20 +24,20 @@ impl Mix {
     pub const NONE: Self = Self { mixup: 0.0, cutmix: 0.0 };
 }
 
-/// The second labels of a batch of mixed pictures. The loss is `share` of that with the first labels, and the rest of
+/// The second labels of a batch of mixed images. The loss is `share` of that with the first labels, and the rest of
 /// that with these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixed {
-    /// The label of the picture that was mixed in, for each picture.
+    /// The label of the image that was mixed in, for each image.
     pub labels: Vec<i64>,
     /// The share of the first label, 0–1.
     pub share: f64,
 }
 
-/// How the pictures of one batch are mixed.
+/// How the images of one batch are mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mixture {
-    /// This many 256ths of the first picture, and the rest of the second.
+    /// This many 256ths of the first image, and the rest of the second.
     Blend { parts: u16 },
     /// A rectangle of the second in the first, in pixels.
     Paste { left: usize, top: usize, width: usize, height: usize },
@@ -61,7 +61,7 @@ pub(crate) fn draw(mix: Mix, side: usize, random: &mut ChaCha8Rng) -> Option<Mix
     Some(Mixture::Paste { left, top, width, height })
 }
 
-/// The place whose picture is mixed into that of each place of `part`, a part of the global `batch`: the next one round
+/// The place whose image is mixed into that of each place of `part`, a part of the global `batch`: the next one round
 /// the batch that holds another sample, or if there is none, the next one.
 pub(crate) fn partners(part: Range<usize>, batch: &Range<usize>, sample_at: impl Fn(usize) -> usize) -> Vec<usize> {
     let next = |place: usize| if place + 1 == batch.end { batch.start } else { place + 1 };
@@ -87,7 +87,7 @@ pub(crate) fn partners(part: Range<usize>, batch: &Range<usize>, sample_at: impl
 }
 
 impl Mixture {
-    /// The share of the first picture, 0–1.
+    /// The share of the first image, 0–1.
     pub fn share(self, side: usize) -> f64 {
         match self {
             Self::Blend { parts } => f64::from(parts) / 256.0,

@@ -1,10 +1,10 @@
-//! Random changes to training pictures, on bytes, before anything becomes a float.
+//! Random changes to training images, on bytes, before anything becomes a float.
 //!
 //! ```text
-//! crop (window, scale) ─> flip ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase ─> mix (two pictures)
+//! crop (window, scale) ─> flip ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase ─> mix (two images)
 //! ```
 //!
-//! Each picture's randomness follows from seed, epoch, sample and draw (the how-many-eth time that the sample comes in
+//! Each image's randomness follows from seed, epoch, sample and draw (the how-many-eth time that the sample comes in
 //! the epoch), and a mixture's from seed, epoch and step: what comes out is the same at any number of ranks and threads.
 //! The arithmetic is Pillow's, so that a recipe tuned with torchvision keeps its meaning.
 
@@ -26,20 +26,20 @@ pub use mix::{Mix, Mixed};
 pub(crate) use mix::{Mixture, draw as draw_mixture, partners};
 pub use policy::Policy;
 
-/// What happens to a training picture on its way into a batch.
+/// What happens to a training image on its way into a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
     /// Which part is taken.
     pub crop: Crop,
-    /// Whether half of the pictures are mirrored.
+    /// Whether half of the images are mirrored.
     pub flip: bool,
     /// Random brightness, contrast, saturation and hue.
     pub jitter: Option<ColorJitter>,
     /// A random choice of operations.
     pub policy: Option<Policy>,
-    /// The share of pictures that lose a random rectangle, 0–1 (torchvision's `RandomErasing`).
+    /// The share of images that lose a random rectangle, 0–1 (torchvision's `RandomErasing`).
     pub erase: f64,
-    /// Whether pictures are mixed with each other.
+    /// Whether images are mixed with each other.
     pub mix: Mix,
 }
 
@@ -48,7 +48,7 @@ impl Augmentation {
     pub const NONE: Self =
         Self { crop: Crop::Center, flip: false, jitter: None, policy: None, erase: 0.0, mix: Mix::NONE };
 
-    /// Changes a cropped picture of `side`×`side` pixels in place, by everything but the crop and the mix.
+    /// Changes a cropped image of `side`×`side` pixels in place, by everything but the crop and the mix.
     pub(crate) fn apply(&self, pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng, scratch: &mut Vec<u8>) {
         if self.flip && random.random_bool(0.5) {
             pixels.chunks_exact_mut(side * 3).for_each(mirror);
@@ -76,7 +76,7 @@ mod tests {
     use crate::order::{Stream, stream};
 
     #[test]
-    fn flips_mirror_about_half_of_the_pictures() {
+    fn flips_mirror_about_half_of_the_images() {
         let source: Vec<u8> = (0..48).collect();
         let augmentation = Augmentation { flip: true, ..Augmentation::NONE };
         let mut mirrored = 0;

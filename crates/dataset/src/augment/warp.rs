@@ -12,19 +12,19 @@ pub(super) fn shear_y(level: f64) -> Affine {
     [1.0, 0.0, 0.0, level, 1.0, 0.0]
 }
 
-/// Moves the picture by so many pixels to the right and down.
+/// Moves the image by so many pixels to the right and down.
 pub(super) fn translation(right: f64, down: f64) -> Affine {
     [1.0, 0.0, -right, 0.0, 1.0, -down]
 }
 
-/// Turns the picture about its centre, counter-clockwise.
+/// Turns the image about its centre, counter-clockwise.
 pub(super) fn rotation(degrees: f64, side: usize) -> Affine {
     let (sin, cos) = (-degrees.to_radians()).sin_cos();
     let center = side as f64 / 2.0;
     [cos, sin, center - cos * center - sin * center, -sin, cos, center + sin * center - cos * center]
 }
 
-/// Moves the pixels of a picture of `side`×`side` pixels in place.
+/// Moves the pixels of an image of `side`×`side` pixels in place.
 pub(super) fn apply([a, b, c, d, e, f]: Affine, pixels: &mut [u8], side: usize, scratch: &mut Vec<u8>) {
     scratch.clear();
     scratch.extend_from_slice(pixels);
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn pillow_agrees() {
-        // The sums of Pillow's pictures, each byte weighted with its place.
+        // The sums of Pillow's images, each byte weighted with its place.
         let cases = [
             ("shear x", shear_x(0.3), 238_493_666),
             ("shear y", shear_y(-0.2), 296_867_220),

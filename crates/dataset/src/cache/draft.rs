@@ -1,4 +1,4 @@
-//! Building: the leader lays the file out, everybody writes a share of the pictures, the leader seals it.
+//! Building: the leader lays the file out, everybody writes a share of the images, the leader seals it.
 //!
 //! Until then the file has a name that no reader looks for. What becomes of it when a build fails:
 //!
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use tempfile::TempPath;
 
 use super::structure::stored_bytes;
-use super::{BadPicture, Contents, OnBadImage, Spec, structure, trailer};
+use super::{BadImage, Contents, OnBadImage, Spec, structure, trailer};
 use crate::decode::Source;
 use crate::images::{Checksum, checksum};
 use crate::limits::READ_AT_ONCE;
@@ -48,7 +48,7 @@ impl Draft {
         let parent = folder_of(path);
         fs::create_dir_all(parent).map_err(Error::io(parent, "making the folder of the cache"))?;
         remove_abandoned(path);
-        refuse_full_disk(parent, bytes_of_pictures(listing, spec.contents))?;
+        refuse_full_disk(parent, bytes_of_images(listing, spec.contents))?;
         let temporary = tempfile::Builder::new()
             .prefix(&temporary_prefix(path))
             .suffix(TEMPORARY_SUFFIX)
@@ -66,20 +66,20 @@ impl Draft {
         &self.temporary
     }
 
-    /// Completes the file, when every share is written, and gives it its name. `bad` are the pictures that any share
+    /// Completes the file, when every share is written, and gives it its name. `bad` are the images that any share
     /// had to skip.
     ///
     /// # Errors
     /// A file that cannot be written, or a split of which nothing is left.
-    pub fn seal(self, bad: &[BadPicture]) -> Result<()> {
+    pub fn seal(self, bad: &[BadImage]) -> Result<()> {
         let Self { temporary, path } = self;
         let empty =
             structure::complete(&temporary, bad).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
         if let Some((split, count)) = empty {
-            return Err(Error::Input(format!("{}: none of its {count} pictures can be decoded", split.name())));
+            return Err(Error::Input(format!("{}: none of its {count} images can be decoded", split.name())));
         }
-        let pictures = structure::places(&temporary).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
-        trailer::write(&temporary, &pictures).map_err(Error::io(&path, "writing the cache to disk"))?;
+        let images = structure::places(&temporary).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+        trailer::write(&temporary, &images).map_err(Error::io(&path, "writing the cache to disk"))?;
         temporary.persist(&path).map_err(|error| Error::io(&path, "giving the cache its name")(error.error))?;
         let parent = folder_of(&path);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io(parent, "writing the folder to disk"))
@@ -119,7 +119,7 @@ fn remove_abandoned(path: &Path) {
     }
 }
 
-fn bytes_of_pictures(listing: &Listing, contents: Contents) -> u64 {
+fn bytes_of_images(listing: &Listing, contents: Contents) -> u64 {
     let samples = Split::ALL.into_iter().flat_map(|split| listing.split(split));
     samples.map(|sample| stored_bytes(sample, contents)).sum()
 }
@@ -153,12 +153,12 @@ struct Part {
     split: Split,
     samples: Vec<Sample>,
     place: structure::Place,
-    /// Where each picture begins, from the first.
+    /// Where each image begins, from the first.
     offsets: Vec<u64>,
 }
 
 impl Share {
-    /// Opens the draft at `temporary`, of pictures below `root`. What there is to do stands in the file: nobody lists
+    /// Opens the draft at `temporary`, of images below `root`. What there is to do stands in the file: nobody lists
     /// the folder again.
     ///
     /// # Errors
@@ -176,18 +176,18 @@ impl Share {
         Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), contents, decoding, parts })
     }
 
-    /// The number of pictures of a shard.
-    pub fn pictures(&self, shard: Shard) -> usize {
+    /// The number of images of a shard.
+    pub fn images(&self, shard: Shard) -> usize {
         self.parts.iter().map(|part| shard.of(0..part.samples.len()).len()).sum()
     }
 
-    /// Writes the pictures of `shard`, on the current rayon pool, and brings them to the disk. `watch` is called for each
-    /// with the number of this share's pictures done. Gives the pictures that cannot be decoded, if those are skipped.
+    /// Writes the images of `shard`, on the current rayon pool, and brings them to the disk. `watch` is called for each
+    /// with the number of this share's images done. Gives the images that cannot be decoded, if those are skipped.
     ///
     /// # Errors
-    /// A picture that cannot be decoded or has changed since it was listed, or a file that cannot be written;
+    /// An image that cannot be decoded or has changed since it was listed, or a file that cannot be written;
     /// [`Error::Interrupted`].
-    pub fn write(&self, shard: Shard, on_bad: OnBadImage, watch: &Watch<'_>) -> Result<Vec<BadPicture>> {
+    pub fn write(&self, shard: Shard, on_bad: OnBadImage, watch: &Watch<'_>) -> Result<Vec<BadImage>> {
         let touched = Mutex::new(Instant::now());
         let watch = |done: usize| {
             self.touch(&touched);
@@ -210,7 +210,7 @@ impl Share {
         )?;
         self.file.sync_all().map_err(Error::io(&self.path, "writing the cache to disk"))?;
         let mut bad = bad.into_inner().expect("all threads have ended");
-        bad.sort_unstable_by_key(|picture: &BadPicture| (picture.split.name(), picture.index));
+        bad.sort_unstable_by_key(|image: &BadImage| (image.split.name(), image.index));
         Ok(bad)
     }
 
@@ -251,14 +251,14 @@ impl<'a> Writer<'a> {
         Self { share, decoder: Decoder::new(share.decoding), encoded: Vec::new(), block: Vec::new() }
     }
 
-    /// Writes the pictures of a block and their checksums.
+    /// Writes the images of a block and their checksums.
     fn write(
         &mut self,
         part: &Part,
         block: Range<usize>,
         on_bad: OnBadImage,
         counter: &Counter<'_>,
-    ) -> Result<Vec<BadPicture>> {
+    ) -> Result<Vec<BadImage>> {
         let start = part.offsets[block.start];
         let mut bad = Vec::new();
         let mut checksums = Vec::with_capacity(block.len() * 8);
@@ -277,10 +277,10 @@ impl<'a> Writer<'a> {
             match (decoded, on_bad) {
                 (Ok(()), _) => {}
                 (Err(reason), OnBadImage::Fail) => {
-                    return Err(Error::Picture { path: self.share.root.join(&sample.path), reason });
+                    return Err(Error::Image { path: self.share.root.join(&sample.path), reason });
                 }
                 (Err(reason), OnBadImage::Skip) => {
-                    bad.push(BadPicture { split: part.split, index, path: sample.path.clone(), reason });
+                    bad.push(BadImage { split: part.split, index, path: sample.path.clone(), reason });
                 }
             }
             let checksum = match is_large {
@@ -302,7 +302,7 @@ impl<'a> Writer<'a> {
         Ok(bad)
     }
 
-    /// Decodes a picture into its place in the block; or, where its file is to stay as it is, looks whether it can be
+    /// Decodes an image into its place in the block; or, where its file is to stay as it is, looks whether it can be
     /// decoded, and puts it there unless it is large. Inside, the reason why it cannot be.
     fn decode(
         &mut self,
@@ -315,7 +315,7 @@ impl<'a> Writer<'a> {
         let path = self.share.root.join(&sample.path);
         let on_disk = match crate::file::read(&path, sample.size, &mut self.encoded) {
             Ok(on_disk) => on_disk,
-            Err(Error::Picture { reason, .. }) => return Ok(Err(reason)),
+            Err(Error::Image { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),
         };
         let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
@@ -332,12 +332,12 @@ impl<'a> Writer<'a> {
 
     /// Copies a file of `size` bytes to its `place`, piece by piece; its checksum.
     fn copy(&self, path: &Path, size: u64, place: u64) -> Result<u64> {
-        let file = File::open(path).map_err(Error::io(path, "opening the picture"))?;
+        let file = File::open(path).map_err(Error::io(path, "opening the image"))?;
         let mut piece = vec![0; BYTES_PER_WRITE.min(size) as usize];
         let (mut checksum, mut done) = (Checksum::new(), 0);
         while done < size {
             let length = (size - done).min(BYTES_PER_WRITE) as usize;
-            file.read_exact_at(&mut piece[..length], done).map_err(Error::io(path, "reading the picture"))?;
+            file.read_exact_at(&mut piece[..length], done).map_err(Error::io(path, "reading the image"))?;
             checksum.update(&piece[..length]);
             self.at(&piece[..length], place + done)?;
             done += length as u64;

@@ -1,4 +1,4 @@
-//! Why a cache is not current: what differs between the pictures it was built from and those that are there now.
+//! Why a cache is not current: what differs between the images it was built from and those that are there now.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -73,10 +73,10 @@ fn compare(split: Split, then: &[Sample], now: &[Sample], lines: &mut Vec<String
         if samples.len() > NAMED {
             names.push("…".to_owned());
         }
-        lines.push(format!("{}: {} pictures {what}: {}", split.name(), samples.len(), names.join(", ")));
+        lines.push(format!("{}: {} images {what}: {}", split.name(), samples.len(), names.join(", ")));
     }
     let is_same = |(a, b): (&Sample, &Sample)| a.path == b.path;
     if then.len() == now.len() && lines.is_empty() && !then.iter().zip(now).all(is_same) {
-        lines.push(format!("{}: the order of the pictures is another", split.name()));
+        lines.push(format!("{}: the order of the images is another", split.name()));
     }
 }

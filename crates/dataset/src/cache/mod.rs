@@ -1,22 +1,22 @@
-//! The cache: the pictures of a listing in one HDF5 file that any HDF5 tool opens.
+//! The cache: the images of a listing in one HDF5 file that any HDF5 tool opens.
 //!
 //! ```text
 //! /                       attributes: format, version, contents, settings, fingerprint
 //! /classes                names, in label order
-//! /train, /val, /test     labels     i64 N, −1 for a picture that was skipped
+//! /train, /val, /test     labels     i64 N, −1 for an image that was skipped
 //!                         paths      N, below the folder, as text
 //!                         path_bytes N, the same as their bytes: only if some are not UTF-8
-//!                         sizes      u64 N, bytes of the picture files
+//!                         sizes      u64 N, bytes of the image files
 //!                         modified   u64 N, when they were last written, in nanoseconds since 1970
-//!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each picture below
+//!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each image below
 //!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB
-//!   contents `encoded`:   bytes      u8, the picture files one after the other
+//!   contents `encoded`:   bytes      u8, the image files one after the other
 //!                         offsets    u64 N+1, where each begins
 //!   if any were skipped:  skipped, skipped_reasons
 //! behind the end          the seal of a complete cache (`trailer`)
 //! ```
 //!
-//! HDF5 writes and reads the structure. The pictures lie contiguous in the file, so they are written and mapped at
+//! HDF5 writes and reads the structure. The images lie contiguous in the file, so they are written and mapped at
 //! their offset by many threads and many ranks at once, past the library's one lock.
 //!
 //! ```text
@@ -42,7 +42,7 @@ pub use explain::explain;
 pub use lock::Lock;
 pub use verify::{Verified, verify};
 
-/// What a cache holds of each picture.
+/// What a cache holds of each image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// Its pixels: the shorter side scaled to `side`, and of that the middle square.
@@ -63,7 +63,7 @@ impl Contents {
         }
     }
 
-    /// The dataset with the pictures.
+    /// The dataset with the images.
     fn dataset(self) -> &'static str {
         match self {
             Self::Pixels { .. } => "pixels",
@@ -75,14 +75,14 @@ impl Contents {
 /// What a cache is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// What it holds of each picture.
+    /// What it holds of each image.
     pub contents: Contents,
-    /// How pictures are decoded: for `pixels` when the cache is built, for `encoded` when it is read.
+    /// How images are decoded: for `pixels` when the cache is built, for `encoded` when it is read.
     pub decoding: Decoding,
 }
 
 impl Spec {
-    /// Everything but the pictures that decides what the cache holds, as a line for people and for the fingerprint.
+    /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
         let resample = match self.decoding.resample {
             Resample::Bilinear => "bilinear",
@@ -114,13 +114,13 @@ impl Spec {
         }
     }
 
-    /// Says whether a cache is the one of these pictures in this form.
+    /// Says whether a cache is the one of these images in this form.
     pub fn fingerprint(&self, listing: &Listing) -> String {
         listing.fingerprint(&format!("{} {} {}", structure::FORMAT, trailer::VERSION, self.settings()))
     }
 }
 
-/// What to do with a picture that cannot be decoded.
+/// What to do with an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadImage {
     /// Give up, and name it.
@@ -130,9 +130,9 @@ pub enum OnBadImage {
     Skip,
 }
 
-/// A picture that cannot be decoded.
+/// An image that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadPicture {
+pub struct BadImage {
     /// Its split.
     pub split: Split,
     /// Its place in the split's listing.
@@ -146,15 +146,15 @@ pub struct BadPicture {
 /// What [`open`] found.
 #[derive(Debug)]
 pub enum Found {
-    /// A cache of exactly these pictures.
+    /// A cache of exactly these images.
     Current(Box<Dataset>),
     /// No file.
     Nothing,
-    /// A file that is no cache of these pictures, and why.
+    /// A file that is no cache of these images, and why.
     Stale(String),
 }
 
-/// Opens the cache at `path` if it is the one with this `fingerprint`. Pictures are mapped, not read; the checksum of
+/// Opens the cache at `path` if it is the one with this `fingerprint`. Images are mapped, not read; the checksum of
 /// each is compared when it is first asked for.
 ///
 /// # Errors
@@ -172,10 +172,10 @@ pub fn open(path: &Path, fingerprint: &str, decoding: Decoding) -> Result<Found>
 }
 
 /// Builds the cache of `listing` at `path`, alone: complete, or not at all. Decodes on the current rayon pool.
-/// `watch` is called with the number of pictures done. Gives what was skipped.
+/// `watch` is called with the number of images done. Gives what was skipped.
 ///
 /// # Errors
-/// A picture that cannot be decoded (unless those are skipped), a full disk, or a file that cannot be written;
+/// An image that cannot be decoded (unless those are skipped), a full disk, or a file that cannot be written;
 /// [`Error::Interrupted`].
 pub fn build(
     listing: &Listing,
@@ -183,14 +183,14 @@ pub fn build(
     path: &Path,
     on_bad: OnBadImage,
     watch: &Watch<'_>,
-) -> Result<Vec<BadPicture>> {
+) -> Result<Vec<BadImage>> {
     let draft = Draft::create(listing, spec, path)?;
     let bad = Share::open(draft.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
     draft.seal(&bad)?;
     Ok(bad)
 }
 
-/// The pictures that were skipped when the cache at `path` was built, with the reasons.
+/// The images that were skipped when the cache at `path` was built, with the reasons.
 ///
 /// # Errors
 /// A file that is no cache.

@@ -1,4 +1,4 @@
-//! The structure of a cache file, written and read through HDF5. Pictures are not touched here.
+//! The structure of a cache file, written and read through HDF5. Images are not touched here.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use hdf5::dataset::{AllocTime, FillTime};
 use hdf5::{File, Group, Location};
 
 use super::trailer::{self, VERSION};
-use super::{BadPicture, Contents, Spec};
+use super::{BadImage, Contents, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{Bytes, Checks, Store};
-use crate::limits::LONGEST_PICTURE_FILE;
+use crate::limits::LONGEST_IMAGE_FILE;
 use crate::scan::{Listing, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
 
 pub(super) const FORMAT: &str = "rust-train cache";
 
-/// Where a split's pictures and checksums lie in the file, in bytes.
+/// Where a split's images and checksums lie in the file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub data: u64,
@@ -28,7 +28,7 @@ fn splits(file: &File) -> Vec<Split> {
     Split::ALL.into_iter().filter(|split| file.link_exists(split.name())).collect()
 }
 
-/// Writes everything but pictures and checksums, and reserves their place.
+/// Writes everything but images and checksums, and reserves their place.
 pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Result<()> {
     let file = h5::create(path)?;
     set_text(&file, "format", FORMAT)?;
@@ -71,11 +71,11 @@ fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5:
     dataset.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never).create(name).map(drop)
 }
 
-/// Bytes that a picture takes in a cache. A file that is too long to be read takes none: it is refused, or skipped.
+/// Bytes that an image takes in a cache. A file that is too long to be read takes none: it is refused, or skipped.
 pub(super) fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
     match contents {
         Contents::Pixels { side } => (side * side * 3) as u64,
-        Contents::Encoded if sample.size > LONGEST_PICTURE_FILE => 0,
+        Contents::Encoded if sample.size > LONGEST_IMAGE_FILE => 0,
         Contents::Encoded => sample.size,
     }
 }
@@ -137,34 +137,34 @@ fn contents(file: &File) -> hdf5::Result<(Contents, Decoding)> {
         .ok_or_else(|| format!("unknown settings: {settings}").into())
 }
 
-/// Writes what is known when all pictures are written: which were skipped. Gives a split of which nothing is left, with the number of its pictures: then the file is no
+/// Writes what is known when all images are written: which were skipped. Gives a split of which nothing is left, with the number of its images: then the file is no
 /// cache.
-pub(super) fn complete(path: &Path, bad: &[BadPicture]) -> hdf5::Result<Option<(Split, usize)>> {
+pub(super) fn complete(path: &Path, bad: &[BadImage]) -> hdf5::Result<Option<(Split, usize)>> {
     let file = h5::open_to_write(path)?;
     for split in splits(&file) {
         let group = file.group(split.name())?;
-        let bad: Vec<_> = bad.iter().filter(|picture| picture.split == split).collect();
+        let bad: Vec<_> = bad.iter().filter(|image| image.split == split).collect();
         if bad.is_empty() {
             continue;
         }
         let dataset = group.dataset("labels")?;
         let mut labels: Vec<i64> = h5::numbers(&dataset)?;
-        for picture in &bad {
-            labels[picture.index] = -1;
+        for image in &bad {
+            labels[image.index] = -1;
         }
         if labels.iter().all(|&label| label < 0) {
             return Ok(Some((split, labels.len())));
         }
         dataset.write(&labels)?;
-        let paths: Vec<_> = bad.iter().map(|picture| picture.path.to_string_lossy()).collect();
+        let paths: Vec<_> = bad.iter().map(|image| image.path.to_string_lossy()).collect();
         write_texts(&group, "skipped", paths.iter().map(AsRef::as_ref))?;
-        write_texts(&group, "skipped_reasons", bad.iter().map(|picture| picture.reason.as_str()))?;
+        write_texts(&group, "skipped_reasons", bad.iter().map(|image| image.reason.as_str()))?;
     }
     file.close()?;
     Ok(None)
 }
 
-/// Where the pictures of each split lie in the file, in the order of the file.
+/// Where the images of each split lie in the file, in the order of the file.
 pub(super) fn places(path: &Path) -> hdf5::Result<Vec<Range<u64>>> {
     let file = h5::open(path)?;
     let (contents, _) = contents(&file)?;
@@ -182,7 +182,7 @@ pub(super) enum Read {
     Unusable(String),
 }
 
-/// Reads a complete cache of this `fingerprint`, or of any. Pictures are mapped, not read.
+/// Reads a complete cache of this `fingerprint`, or of any. Images are mapped, not read.
 pub(super) fn read_checked(path: &Path, fingerprint: Option<&str>, decoding: Option<Decoding>) -> Result<Read> {
     if let Err(reason) = trailer::check(path)? {
         return Ok(Read::Unusable(reason));
@@ -202,7 +202,7 @@ pub(super) fn read_checked(path: &Path, fingerprint: Option<&str>, decoding: Opt
 fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<Decoding>) -> Result<Read> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     if fingerprint.is_some_and(|wanted| text(file, "fingerprint").is_ok_and(|found| found != wanted)) {
-        return Ok(Read::Unusable("the pictures, their classes or the settings have changed since".to_owned()));
+        return Ok(Read::Unusable("the images, their classes or the settings have changed since".to_owned()));
     }
     let (contents, built_with) = contents(file).map_err(hdf5)?;
     let decoding = decoding.unwrap_or(built_with);
@@ -234,9 +234,9 @@ fn read_split(
     let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
     let data = group.dataset(contents.dataset()).map_err(hdf5)?;
     if data.dtype().map_err(hdf5)?.size() != 1 {
-        return Err(broken("the pictures are not bytes"));
+        return Err(broken("the images are not bytes"));
     }
-    let place = bytes_of(&data).ok_or_else(|| broken("the pictures are not contiguous in the file"))?;
+    let place = bytes_of(&data).ok_or_else(|| broken("the images are not contiguous in the file"))?;
     let length = place.end - place.start;
     let bytes = Bytes::of_file(path, place)?;
     let store = match contents {
@@ -249,7 +249,7 @@ fn read_split(
         Contents::Encoded => {
             let offsets: Vec<u64> = values(group, "offsets", labels.len() + 1).map_err(hdf5)?;
             if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&length) {
-                return Err(broken("the offsets of the pictures do not fit to their bytes"));
+                return Err(broken("the offsets of the images do not fit to their bytes"));
             }
             Store::Encoded { bytes, offsets, decoding }
         }

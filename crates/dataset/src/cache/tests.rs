@@ -14,7 +14,7 @@ const SMALL: Spec = Spec {
 };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
 
-/// Two classes of pictures of 6×4 pixels, each filled with a number of its own.
+/// Two classes of images of 6×4 pixels, each filled with a number of its own.
 fn folder() -> (tempfile::TempDir, Listing) {
     let root = tempfile::tempdir().unwrap();
     for (split, count) in [("train", 70u8), ("val", 3), ("test", 1)] {
@@ -22,8 +22,8 @@ fn folder() -> (tempfile::TempDir, Listing) {
             let folder = root.path().join(split).join(class);
             fs::create_dir_all(&folder).unwrap();
             for number in 0..count {
-                let picture = image::RgbImage::from_pixel(6, 4, image::Rgb([base + number, number, 9]));
-                picture.save(folder.join(format!("{number:03}.png"))).unwrap();
+                let image = image::RgbImage::from_pixel(6, 4, image::Rgb([base + number, number, 9]));
+                image.save(folder.join(format!("{number:03}.png"))).unwrap();
             }
         }
     }
@@ -78,11 +78,11 @@ fn what_is_built_is_opened() {
         let label = dataset.train.labels()[index];
         assert_eq!(label, i64::from(index >= 70));
         let expected = [label as u8 * 100 + number, number, 9].repeat(16);
-        assert_eq!(dataset.train.pixels(index), expected, "picture {index}");
+        assert_eq!(dataset.train.pixels(index), expected, "image {index}");
     }
     let left: Vec<_> = fs::read_dir(root.path().join("cache")).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing but the cache is left: {left:?}");
-    assert_eq!(verify(&path, &unwatched).unwrap(), Verified { pictures: 148, damaged: Vec::new() });
+    assert_eq!(verify(&path, &unwatched).unwrap(), Verified { images: 148, damaged: Vec::new() });
     assert!(explain(&path, &listing, &SMALL).is_empty());
 }
 
@@ -100,7 +100,7 @@ fn names_may_be_any_bytes() {
     fs::rename(whole.join("train/bee"), whole.join("train").join(odd("b?"))).unwrap();
     fs::rename(whole.join("val/bee"), whole.join("val").join(odd("b?"))).unwrap();
     fs::rename(whole.join("test/bee"), whole.join("test").join(odd("b?"))).unwrap();
-    fs::write(whole.join("val/ant").join(odd("2?.png")), "no picture").unwrap();
+    fs::write(whole.join("val/ant").join(odd("2?.png")), "no image").unwrap();
     let listing = Listing::scan(&whole, None).unwrap();
     for (spec, name) in [(SMALL, "pixels?.h5"), (ENCODED, "encoded?.h5")] {
         let path = whole.join(odd(name));
@@ -169,7 +169,7 @@ fn shares_make_the_same_file_as_one_builder() {
 }
 
 #[test]
-fn a_build_that_is_broken_off_ends_at_the_next_picture_and_leaves_nothing() {
+fn a_build_that_is_broken_off_ends_at_the_next_image_and_leaves_nothing() {
     let (root, listing) = folder();
     let path = root.path().join("cache/pixels.h5");
     for limit in [1, 3, 148] {
@@ -181,7 +181,7 @@ fn a_build_that_is_broken_off_ends_at_the_next_picture_and_leaves_nothing() {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let error = threads.install(|| build(&listing, &SMALL, &path, OnBadImage::Fail, &watch)).unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error}");
-        assert!((limit..=limit + 1).contains(&most.load(Ordering::SeqCst)), "of two threads, each ends its picture");
+        assert!((limit..=limit + 1).contains(&most.load(Ordering::SeqCst)), "of two threads, each ends its image");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     }
     build_at(&path, &listing, &SMALL);
@@ -189,7 +189,7 @@ fn a_build_that_is_broken_off_ends_at_the_next_picture_and_leaves_nothing() {
 
 #[test]
 fn a_draft_whose_share_is_missing_is_no_cache() {
-    // Sealed without one of its shares: the checksums of the missing pictures tell.
+    // Sealed without one of its shares: the checksums of the missing images tell.
     let (root, listing) = folder();
     let path = root.path().join("pixels.h5");
     let draft = Draft::create(&listing, &SMALL, &path).unwrap();
@@ -246,16 +246,16 @@ fn what_has_changed_is_explained() {
     assert_eq!(
         explain(&path, &now, &SMALL),
         [
-            "train: 1 pictures changed since (size or time of the file): train/ant/005.png",
-            "val: 1 pictures new: val/bee/007.png",
-            "val: 1 pictures gone: val/bee/002.png",
+            "train: 1 images changed since (size or time of the file): train/ant/005.png",
+            "val: 1 images new: val/bee/007.png",
+            "val: 1 images gone: val/bee/002.png",
         ]
     );
     let turned = Listing::scan(root.path(), Some(&["bee".to_owned(), "ant".to_owned()])).unwrap();
     assert!(explain(&path, &turned, &SMALL).contains(&"classes: their order is another".to_owned()));
 }
 
-/// Where in a file the picture at `index` of the training pictures begins.
+/// Where in a file the image at `index` of the training images begins.
 fn place(path: &Path, dataset: &str, index: usize, bytes: usize) -> usize {
     let file = hdf5::File::open(path).unwrap();
     file.dataset(&format!("train/{dataset}")).unwrap().offset().unwrap() as usize + index * bytes
@@ -302,7 +302,7 @@ fn a_file_cut_off_anywhere_is_stale_or_says_so() {
 }
 
 #[test]
-fn a_broken_picture_is_named_and_leaves_no_cache() {
+fn a_broken_image_is_named_and_leaves_no_cache() {
     let (root, listing) = folder();
     let path = root.path().join("cache/pixels.h5");
     let broken = root.path().join("val/bee/001.png");
@@ -311,13 +311,13 @@ fn a_broken_picture_is_named_and_leaves_no_cache() {
     for spec in [SMALL, ENCODED] {
         let error = build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap_err();
         assert!(error.is_bad_input());
-        assert!(error.to_string().contains("val/bee/001.png: not a readable picture"), "{error}");
+        assert!(error.to_string().contains("val/bee/001.png: not a readable image"), "{error}");
         nothing_left(path.parent().unwrap());
     }
 }
 
 #[test]
-fn broken_pictures_can_be_skipped() {
+fn broken_images_can_be_skipped() {
     let (root, listing) = folder();
     let path = root.path().join("pixels.h5");
     for name in ["train/ant/007.png", "train/bee/000.png"] {
@@ -326,7 +326,7 @@ fn broken_pictures_can_be_skipped() {
     }
     for spec in [SMALL, ENCODED] {
         let bad = build(&listing, &spec, &path, OnBadImage::Skip, &unwatched).unwrap();
-        let paths: Vec<_> = bad.iter().map(|picture| picture.path.to_str().unwrap()).collect();
+        let paths: Vec<_> = bad.iter().map(|image| image.path.to_str().unwrap()).collect();
         assert_eq!(paths, ["train/ant/007.png", "train/bee/000.png"]);
         let dataset = current(&path, &listing, &spec);
         assert_eq!((dataset.train.len(), dataset.val.len()), (138, 6));
@@ -337,9 +337,9 @@ fn broken_pictures_can_be_skipped() {
         }
         let skipped = skipped(&path).unwrap();
         assert_eq!(skipped[0].0, "train/ant/007.png");
-        assert!(skipped[0].1.contains("no picture of a known format"), "{}", skipped[0].1);
+        assert!(skipped[0].1.contains("no image of a known format"), "{}", skipped[0].1);
     }
-    let bees = listing.val.iter().enumerate().map(|(index, sample)| BadPicture {
+    let bees = listing.val.iter().enumerate().map(|(index, sample)| BadImage {
         split: Split::Val,
         index,
         path: sample.path.clone(),
@@ -347,11 +347,11 @@ fn broken_pictures_can_be_skipped() {
     });
     let draft = Draft::create(&listing, &SMALL, &root.path().join("none.h5")).unwrap();
     let error = draft.seal(&bees.collect::<Vec<_>>()).unwrap_err();
-    assert!(error.to_string().contains("val: none of its 6 pictures can be decoded"), "{error}");
+    assert!(error.to_string().contains("val: none of its 6 images can be decoded"), "{error}");
 }
 
 #[test]
-fn a_picture_that_changed_since_it_was_listed() {
+fn an_image_that_changed_since_it_was_listed() {
     let (root, listing) = folder();
     fs::write(root.path().join("train/ant/003.png"), b"short").unwrap();
     let error = build(&listing, &SMALL, &root.path().join("c.h5"), OnBadImage::Skip, &unwatched).unwrap_err();

@@ -1,14 +1,14 @@
 //! The seal of a complete cache: a few bytes behind the end of the HDF5 file, which HDF5 itself does not look at.
 //!
 //! ```text
-//! hash      32 bytes: BLAKE3 of all bytes of the file that are no pictures, and of what follows here
-//! pictures  3 × (start, end): where pictures lie, u64 little-endian each; 0, 0 for none
+//! hash      32 bytes: BLAKE3 of all bytes of the file that are no images, and of what follows here
+//! images  3 × (start, end): where images lie, u64 little-endian each; 0, 0 for none
 //! length    u64: where this trailer begins
 //! magic     20 bytes, with the version
 //! ```
 //!
 //! It is checked before HDF5 reads the file: HDF5 trusts what stands in a file, and a flipped bit in its structure can
-//! make it read and write anywhere. Pictures have checksums of their own, compared when they are read.
+//! make it read and write anywhere. Images have checksums of their own, compared when they are read.
 
 use std::fs::File;
 use std::io;
@@ -29,18 +29,18 @@ const FIELDS: usize = (2 * SPLITS + 1) * 8;
 const TRAILER: usize = blake3::OUT_LEN + FIELDS + MAGIC.len();
 const BLOCK: usize = 1 << 20;
 
-/// Seals a file whose pictures lie at these places, in the order of the file.
-pub(super) fn write(path: &Path, pictures: &[Range<u64>]) -> io::Result<()> {
+/// Seals a file whose images lie at these places, in the order of the file.
+pub(super) fn write(path: &Path, images: &[Range<u64>]) -> io::Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let mut fields = [0; FIELDS];
     let (places, last) = fields.split_at_mut(2 * SPLITS * 8);
-    for (field, place) in places.chunks_exact_mut(16).zip(pictures) {
+    for (field, place) in places.chunks_exact_mut(16).zip(images) {
         field[..8].copy_from_slice(&place.start.to_le_bytes());
         field[8..].copy_from_slice(&place.end.to_le_bytes());
     }
     last.copy_from_slice(&length.to_le_bytes());
-    let hash = hash(&file, length, pictures, &fields)?;
+    let hash = hash(&file, length, images, &fields)?;
     file.write_all_at(&[hash.as_bytes(), &fields[..], &MAGIC].concat(), length)?;
     file.sync_all()
 }
@@ -73,24 +73,24 @@ fn check_file(file: &File) -> io::Result<std::result::Result<(), String>> {
         }));
     }
     let numbers: Vec<u64> = fields.as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
-    let pictures: Vec<_> = numbers.chunks_exact(2).map(|pair| pair[0]..pair[1]).filter(|place| place.end > 0).collect();
+    let images: Vec<_> = numbers.chunks_exact(2).map(|pair| pair[0]..pair[1]).filter(|place| place.end > 0).collect();
     let ends_before = |place: &Range<u64>, limit: u64| place.start <= place.end && place.end <= limit;
-    let in_order = pictures.windows(2).all(|pair| ends_before(&pair[0], pair[1].start));
-    if numbers.last() != Some(&length) || !in_order || !pictures.iter().all(|place| ends_before(place, length)) {
+    let in_order = images.windows(2).all(|pair| ends_before(&pair[0], pair[1].start));
+    if numbers.last() != Some(&length) || !in_order || !images.iter().all(|place| ends_before(place, length)) {
         return Ok(Err("its seal was damaged".to_owned()));
     }
-    if hash(file, length, &pictures, fields)?.as_bytes() != expected {
-        return Ok(Err("what it says about its pictures was damaged".to_owned()));
+    if hash(file, length, &images, fields)?.as_bytes() != expected {
+        return Ok(Err("what it says about its images was damaged".to_owned()));
     }
     Ok(Ok(()))
 }
 
-/// The hash of all bytes up to `length` that are no pictures, and of the trailer's fields.
-fn hash(file: &File, length: u64, pictures: &[Range<u64>], fields: &[u8]) -> io::Result<blake3::Hash> {
+/// The hash of all bytes up to `length` that are no images, and of the trailer's fields.
+fn hash(file: &File, length: u64, images: &[Range<u64>], fields: &[u8]) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0; BLOCK];
-    let starts = std::iter::once(0).chain(pictures.iter().map(|place| place.end));
-    let ends = pictures.iter().map(|place| place.start).chain([length]);
+    let starts = std::iter::once(0).chain(images.iter().map(|place| place.end));
+    let ends = images.iter().map(|place| place.start).chain([length]);
     for (start, end) in starts.zip(ends) {
         let mut place = start;
         while place < end {

@@ -1,4 +1,4 @@
-//! Checking all of a cache: every picture against its checksum.
+//! Checking all of a cache: every image against its checksum.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,14 +12,14 @@ use crate::{Error, Result, Watch};
 /// What [`verify`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Pictures that were compared.
-    pub pictures: usize,
+    /// Images that were compared.
+    pub images: usize,
     /// What is wrong, a line each. Empty where all is well.
     pub damaged: Vec<String>,
 }
 
 /// Reads all of the cache at `path` and compares every checksum, on the current rayon pool. `watch` is called with the
-/// number of pictures compared.
+/// number of images compared.
 ///
 /// # Errors
 /// No file, or one that cannot be read; [`Error::Interrupted`].
@@ -29,7 +29,7 @@ pub fn verify(path: &Path, watch: &Watch<'_>) -> Result<Verified> {
     }
     let dataset = match structure::read_checked(path, None, None)? {
         structure::Read::Complete(dataset) => dataset,
-        structure::Read::Unusable(reason) => return Ok(Verified { pictures: 0, damaged: vec![reason] }),
+        structure::Read::Unusable(reason) => return Ok(Verified { images: 0, damaged: vec![reason] }),
     };
     let counter = Counter::new(watch);
     let damaged = Mutex::new(Vec::new());
@@ -47,5 +47,5 @@ pub fn verify(path: &Path, watch: &Watch<'_>) -> Result<Verified> {
     }
     let mut damaged = damaged.into_inner().expect("all threads have ended");
     damaged.sort_unstable();
-    Ok(Verified { pictures: counter.done(), damaged })
+    Ok(Verified { images: counter.done(), damaged })
 }

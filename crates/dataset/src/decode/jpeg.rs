@@ -1,8 +1,8 @@
 #![expect(unsafe_code, reason = "libjpeg-turbo is called through its C interface, TurboJPEG; see each use")]
-//! JPEG through libjpeg-turbo: only the part of a picture that is asked for, at the scale that is asked for.
+//! JPEG through libjpeg-turbo: only the part of an image that is asked for, at the scale that is asked for.
 //!
 //! Rows above the region are read but not transformed, rows below not even read, columns beside it are read but not
-//! transformed. What comes out is equal, bit for bit, to the same part of the whole picture, as long as the scale is 1.
+//! transformed. What comes out is equal, bit for bit, to the same part of the whole image, as long as the scale is 1.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
@@ -37,7 +37,7 @@ pub(crate) fn declared(start: &[u8]) -> Option<Result<u64, String>> {
     is_jpeg(start).then(size)
 }
 
-/// What a picture is, before it is decoded.
+/// What an image is, before it is decoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header<'a> {
     bytes: &'a [u8],
@@ -48,7 +48,7 @@ pub(super) struct Header<'a> {
     unit_width: Option<u32>,
 }
 
-/// A part of a picture at a scale of 1/`denominator`, in pixels of the scaled picture.
+/// A part of an image at a scale of 1/`denominator`, in pixels of the scaled image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     denominator: u32,
@@ -58,12 +58,12 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// The whole picture, as it is.
+    /// The whole image, as it is.
     pub fn whole(header: &Header<'_>) -> Self {
         Self { denominator: 1, left: 0, top: 0, size: header.size }
     }
 
-    /// The whole picture, as small as can be.
+    /// The whole image, as small as can be.
     pub fn coarse(header: &Header<'_>) -> Self {
         let Size { width, height } = header.size;
         Self { denominator: 8, left: 0, top: 0, size: Size { width: width.div_ceil(8), height: height.div_ceil(8) } }
@@ -106,7 +106,7 @@ impl Region {
         self.size
     }
 
-    /// Where `window` of the whole picture lies in this region of the scaled one.
+    /// Where `window` of the whole image lies in this region of the scaled one.
     pub fn window(&self, window: &Window) -> Window {
         let scale = f64::from(self.denominator);
         Window {
@@ -180,13 +180,13 @@ impl Decompressor {
         }
         let scans = (MOST_PIXELS_OF_ALL_SCANS / size.count()).min(MOST_SCANS);
         self.set(tj::TJPARAM_TJPARAM_SCANLIMIT, scans as c_int);
-        // In megabytes: what a progressive picture takes before it is one, in a decoder's half of what it may take.
+        // In megabytes: what a progressive image takes before it is one, in a decoder's half of what it may take.
         let memory = (DECODER + BYTES_PER_PIXEL / 2 * size.count()) >> 20;
         self.set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as c_int);
         Ok(Header { bytes, size, exif: markers.exif, is_cmyk, unit_width })
     }
 
-    /// Decodes a region of the picture whose header was read last, into `pixels`: height×width×3 bytes.
+    /// Decodes a region of the image whose header was read last, into `pixels`: height×width×3 bytes.
     pub fn decompress(&mut self, header: &Header<'_>, region: Region, pixels: &mut Vec<u8>) -> Result<(), String> {
         let decompressed = self.try_decompress(header, region, pixels);
         self.start_afresh_after(decompressed)
@@ -213,7 +213,7 @@ impl Decompressor {
         make_room(out, height as usize * pitch);
         // SAFETY: the input is a slice that outlives the call. The output has `height` rows of `pitch` bytes. TurboJPEG
         // reads the header again from the same bytes, so that it finds the size for which the region was made; a
-        // region that does not fit into the picture is an error there.
+        // region that does not fit into the image is an error there.
         let status = unsafe {
             tj::tj3Decompress8(
                 self.handle.as_ptr(),
@@ -284,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_region_is_the_same_part_of_the_picture(
+        fn a_region_is_the_same_part_of_the_image(
             name in select(vec!["420.jpg", "444.jpg", "progressive.jpg", "gray.jpg", "cmyk.jpg"]),
             left in 0.0..60.0, top in 0.0..40.0, width in 1.0..40.0, height in 1.0..30.0,
         ) {

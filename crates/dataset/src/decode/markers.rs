@@ -90,7 +90,7 @@ mod tests {
             (&[start, b"\xff\xc2\x00\x02", scan, b"\xff\xeb\x00\x09 data", end], None, false),
             (&[start, exif, scan, end], Some(b"II"), true),
             (&[start, b"\xff\xff\xff", exif, scan, end, b"trailing"], Some(b"II"), true),
-            // The end of a thumbnail inside EXIF is not the end of the picture.
+            // The end of a thumbnail inside EXIF is not the end of the image.
             (&[start, b"\xff\xe1\x00\x0aExif\0\0\xff\xd9", scan], Some(b"\xff\xd9"), false),
             (&[start, b"\xff\xe1\xff\xff cut off"], None, false),
             (&[start, b"\xff\xe1\x00\x00"], None, false),

@@ -1,11 +1,11 @@
-//! The bytes of a picture file to RGB pixels.
+//! The bytes of an image file to RGB pixels.
 //!
 //! ```text
 //! bytes ── sniff ──> jpeg   libjpeg-turbo: only the rows, the columns and the scale that are asked for
-//!              └───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole picture
+//!              └───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole image
 //! ```
 //!
-//! Every picture comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
+//! Every image comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
 //!
 //! - Gray of 16 bits is scaled to 8 bits. Pillow cuts it off at 255, which makes nearly all of it white.
 //! - A PNG's text and colour profile are not read, so one that would inflate hugely does no harm, and neither does a
@@ -32,10 +32,10 @@ use crate::resize::{Resample, Window};
 
 pub(crate) use jpeg::declared as declared_in_jpeg;
 
-/// A buffer that is larger than this many bytes is not kept for the next picture, if that is much smaller.
+/// A buffer that is larger than this many bytes is not kept for the next image, if that is much smaller.
 const KEPT: usize = 64 << 20;
 
-/// Decoded pixels for each pixel of a scaled picture, at least, where it must equal what all of the picture would give.
+/// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
 pub(crate) const FINE: f64 = 2.0;
 
 /// Width and height, in pixels.
@@ -48,12 +48,12 @@ pub struct Size {
 }
 
 impl Size {
-    /// Bytes of such a picture in RGB.
+    /// Bytes of such an image in RGB.
     pub(crate) fn bytes(self) -> usize {
         self.width as usize * self.height as usize * 3
     }
 
-    /// Pixels of such a picture.
+    /// Pixels of such an image.
     pub(crate) fn count(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
@@ -70,23 +70,23 @@ impl Size {
         if self.count() > MOST_PIXELS {
             return Err(format!(
                 "{width}×{height} pixels are too many (a decompression bomb?), at most {MOST_PIXELS} are decoded; make the \
-                 picture smaller"
+                 image smaller"
             ));
         }
         Ok(self)
     }
 }
 
-/// How pictures are decoded. Part of a cache's fingerprint: each setting changes pixels.
+/// How images are decoded. Part of a cache's fingerprint: each setting changes pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decoding {
-    /// Turn a picture upright as its EXIF orientation says. torchvision's ImageFolder does not.
+    /// Turn an image upright as its EXIF orientation says. torchvision's ImageFolder does not.
     pub exif_orientation: bool,
     /// The filter that scales.
     pub resample: Resample,
 }
 
-/// Where a picture file is.
+/// Where an image file is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
     /// All of it in memory.
@@ -110,11 +110,11 @@ pub struct Decoder {
     decoding: Decoding,
     jpeg: jpeg::Decompressor,
     resizer: crate::resize::Resizer,
-    /// The decoded picture, or the part of it that was asked for.
+    /// The decoded image, or the part of it that was asked for.
     pixels: Vec<u8>,
-    /// A picture before or after it is turned upright.
+    /// An image before or after it is turned upright.
     turned: Vec<u8>,
-    /// The file of a picture that is decoded from its path.
+    /// The file of an image that is decoded from its path.
     file: Vec<u8>,
 }
 
@@ -129,10 +129,10 @@ impl Decoder {
         Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, file }
     }
 
-    /// Decodes a whole picture: its size and its pixels, height×width×3 bytes.
+    /// Decodes a whole image: its size and its pixels, height×width×3 bytes.
     ///
     /// # Errors
-    /// Why the bytes are no picture, in one line without the file's name.
+    /// Why the bytes are no image, in one line without the file's name.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<(Size, &[u8]), String> {
         let (size, orientation) = if jpeg::is_jpeg(bytes) {
             let header = self.jpeg.read_header(bytes)?;
@@ -149,26 +149,26 @@ impl Decoder {
         Ok((upright, &self.turned))
     }
 
-    /// Decodes what torchvision's `Resize(resize)` and `CenterCrop(side)` make of a picture, into `out` (`side`²×3
+    /// Decodes what torchvision's `Resize(resize)` and `CenterCrop(side)` make of an image, into `out` (`side`²×3
     /// bytes): equal to Pillow's within a level or two.
     ///
     /// # Errors
-    /// Why the bytes are no picture, in one line without the file's name.
+    /// Why the bytes are no image, in one line without the file's name.
     pub fn center_crop(&mut self, bytes: &[u8], resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
         self.center_crop_of(Source::Memory(bytes), resize, side, out)
     }
 
-    /// The same of the picture file at `path`.
+    /// The same of the image file at `path`.
     ///
     /// # Errors
-    /// Why it cannot be read or is no picture, in one line without the file's name.
+    /// Why it cannot be read or is no image, in one line without the file's name.
     pub fn center_crop_file(&mut self, path: &Path, resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
         let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
         let mut bytes = std::mem::take(&mut self.file);
         let decoded = match crate::file::read(path, size, &mut bytes) {
             Ok(None) => self.center_crop(&bytes, resize, side, out),
             Ok(Some(file)) => self.center_crop_of(Source::Disk(&file), resize, side, out),
-            Err(crate::Error::Picture { reason, .. } | crate::Error::Input(reason)) => Err(reason),
+            Err(crate::Error::Image { reason, .. } | crate::Error::Input(reason)) => Err(reason),
             Err(crate::Error::Io { doing, source, .. }) => Err(format!("{doing}: {source}")),
             Err(error) => Err(error.to_string()),
         };
@@ -186,7 +186,7 @@ impl Decoder {
         self.decode_window(source, FINE, |size| Window::center(size, resize, side), side, out)
     }
 
-    /// Decodes a picture for nothing but to see whether it can be decoded.
+    /// Decodes an image for nothing but to see whether it can be decoded.
     ///
     /// # Errors
     /// Why not, in one line without the file's name.
@@ -201,7 +201,7 @@ impl Decoder {
         self.jpeg.decompress(&header, jpeg::Region::coarse(&header), &mut self.pixels)
     }
 
-    /// Decodes all of a picture that is no JPEG; how it is to be turned.
+    /// Decodes all of an image that is no JPEG; how it is to be turned.
     fn decode_other(&mut self, source: Source<'_>) -> Result<(Size, Orientation), String> {
         let wanted = self.decoding.exif_orientation;
         match source {
@@ -215,12 +215,12 @@ impl Decoder {
         }
     }
 
-    /// Decodes the window that `choose` picks for a picture of the size that it is given, scaled to `side`×`side`
+    /// Decodes the window that `choose` picks for an image of the size that it is given, scaled to `side`×`side`
     /// pixels, into `out` (`side`²×3 bytes). A JPEG may be scaled down while it is decoded, to no fewer than `detail`
     /// decoded pixels for each pixel of the output.
     ///
     /// # Errors
-    /// Why the bytes are no picture, in one line without the file's name.
+    /// Why the bytes are no image, in one line without the file's name.
     pub(crate) fn decode_window(
         &mut self,
         source: Source<'_>,
@@ -261,7 +261,7 @@ impl Decoder {
     }
 }
 
-/// Makes a buffer `length` bytes long. What a very large picture took is given back when smaller ones follow.
+/// Makes a buffer `length` bytes long. What a very large image took is given back when smaller ones follow.
 fn make_room(buffer: &mut Vec<u8>, length: usize) {
     if buffer.capacity() > KEPT && length < buffer.capacity() / 2 {
         *buffer = Vec::new();

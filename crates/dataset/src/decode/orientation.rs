@@ -1,7 +1,7 @@
-//! EXIF orientation: pictures that a camera stored on their side.
+//! EXIF orientation: images that a camera stored on their side.
 //!
-//! A window of the upright picture is taken from the picture as it is stored, scaled, and only then turned: the square
-//! that comes out is smaller than the picture.
+//! A window of the upright image is taken from the image as it is stored, scaled, and only then turned: the square
+//! that comes out is smaller than the image.
 
 use image::metadata::Orientation;
 
@@ -14,7 +14,7 @@ pub(super) fn turns(orientation: Orientation) -> bool {
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
-/// Where a pixel of the upright picture lies in the stored one: each as (x, y), in a picture that is stored with this
+/// Where a pixel of the upright image lies in the stored one: each as (x, y), in an image that is stored with this
 /// width and height. Continuous, so that it serves for corners of windows as for centres of pixels.
 fn stored(orientation: Orientation, (x, y): (f64, f64), (width, height): (f64, f64)) -> (f64, f64) {
     match orientation {
@@ -29,7 +29,7 @@ fn stored(orientation: Orientation, (x, y): (f64, f64), (width, height): (f64, f
     }
 }
 
-/// The window of the stored picture that becomes `window` of the `upright` one.
+/// The window of the stored image that becomes `window` of the `upright` one.
 pub(super) fn window_before(orientation: Orientation, window: Window, upright: Size) -> Window {
     let size = upright.turned(turns(orientation));
     let size = (f64::from(size.width), f64::from(size.height));
@@ -38,7 +38,7 @@ pub(super) fn window_before(orientation: Orientation, window: Window, upright: S
     Window { left: a.0.min(b.0), top: a.1.min(b.1), width: (a.0 - b.0).abs(), height: (a.1 - b.1).abs() }
 }
 
-/// Turns a stored picture of this `size` upright into `out`, and says what size it has then.
+/// Turns a stored image of this `size` upright into `out`, and says what size it has then.
 pub(super) fn apply(orientation: Orientation, size: Size, pixels: &[u8], out: &mut [u8]) -> Size {
     let upright = size.turned(turns(orientation));
     let bounds = (f64::from(size.width), f64::from(size.height));
@@ -61,22 +61,22 @@ mod tests {
     use image::{DynamicImage, RgbImage};
 
     #[test]
-    fn pictures_are_turned_as_the_image_crate_turns_them() {
-        let picture = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 7]));
+    fn images_are_turned_as_the_image_crate_turns_them() {
+        let image = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 7]));
         for exif in 1..=8 {
             let orientation = Orientation::from_exif(exif).unwrap();
-            let mut expected = DynamicImage::from(picture.clone());
+            let mut expected = DynamicImage::from(image.clone());
             expected.apply_orientation(orientation);
-            let mut out = vec![0; picture.len()];
-            let size = apply(orientation, Size { width: 5, height: 3 }, &picture, &mut out);
+            let mut out = vec![0; image.len()];
+            let size = apply(orientation, Size { width: 5, height: 3 }, &image, &mut out);
             assert_eq!((size.width, size.height), (expected.width(), expected.height()), "{exif}");
             assert_eq!(out, expected.into_rgb8().into_raw(), "{exif}");
         }
     }
 
     #[test]
-    fn a_window_and_its_picture_turn_together() {
-        // The upper left pixel of the upright picture, found in the stored one.
+    fn a_window_and_its_image_turn_together() {
+        // The upper left pixel of the upright image, found in the stored one.
         let stored = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 7]));
         for exif in 1..=8 {
             let orientation = Orientation::from_exif(exif).unwrap();

@@ -8,11 +8,11 @@ use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 use super::{Size, colour, tiff, webp};
 use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE, quote};
 
-/// What a picture is refused with whose decoder wants too much memory.
+/// What an image is refused with whose decoder wants too much memory.
 const TOO_MUCH: &str = "it would take more than 64 MB and 16 bytes a pixel; save it with 8 or 16 bits a colour, and without \
                         what else is in it";
 
-/// Decodes all of a picture from a file of `length` bytes into `pixels`; its size, and how it is to be turned, if that is
+/// Decodes all of an image from a file of `length` bytes into `pixels`; its size, and how it is to be turned, if that is
 /// `wanted`.
 pub(super) fn decode(
     mut reader: impl BufRead + Seek,
@@ -25,7 +25,7 @@ pub(super) fn decode(
     }
     let start = reader.fill_buf().map_err(|error| error.to_string())?;
     if start.get(4..8) == Some(b"ftyp") {
-        return Err("it is an AVIF or HEIF picture, which is not supported; convert it to JPEG, PNG or WebP".to_owned());
+        return Err("it is an AVIF or HEIF image, which is not supported; convert it to JPEG, PNG or WebP".to_owned());
     }
     let (is_webp, is_tiff) = (webp::is_webp(start), tiff::is_tiff(start));
     if is_webp {
@@ -35,7 +35,7 @@ pub(super) fn decode(
     reader.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
     let mut reader = ImageReader::new(reader).with_guessed_format().map_err(|error| error.to_string())?;
     if reader.format().is_none() {
-        return Err("it is no picture of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
+        return Err("it is no image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
     }
     // What stands before the pixels: a PNG's profile may inflate, and its texts are kept.
     reader.limits(limits(READ_AT_ONCE));
@@ -115,7 +115,7 @@ mod tests {
         let eight = |x, y, channel| value(x, y, channel) as u8;
         let sixteen = |x, y, channel| (value(x, y, channel) * 257) as u16;
         let float = |x, y, channel| value(x, y, channel) as f32 / 200.0 - 0.1;
-        let pictures: Vec<DynamicImage> = vec![
+        let images: Vec<DynamicImage> = vec![
             ImageBuffer::from_fn(width, height, |x, y| image::Luma([eight(x, y, 0)])).into(),
             ImageBuffer::from_fn(width, height, |x, y| image::LumaA([0, 1].map(|c| eight(x, y, c)))).into(),
             ImageBuffer::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|c| eight(x, y, c)))).into(),
@@ -127,12 +127,12 @@ mod tests {
             ImageBuffer::from_fn(width, height, |x, y| image::Rgb([0, 1, 2].map(|c| float(x, y, c)))).into(),
             ImageBuffer::from_fn(width, height, |x, y| image::Rgba([0, 1, 2, 3].map(|c| float(x, y, c)))).into(),
         ];
-        for picture in pictures {
-            let colours = picture.color();
-            let mut pixels = picture.as_bytes().to_vec();
+        for image in images {
+            let colours = image.color();
+            let mut pixels = image.as_bytes().to_vec();
             pixels.resize(pixels.len().max((width * height * 3) as usize), 0);
             to_rgb(colours, &mut pixels, Size { width, height }).unwrap();
-            assert_eq!(pixels, picture.into_rgb8().into_raw(), "{colours:?}");
+            assert_eq!(pixels, image.into_rgb8().into_raw(), "{colours:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a TIFF file claims, before its decoder believes it: that takes memory for as many values of a tag as its directory
-//! says, 32 bytes each, and looks at the file and at the picture's size only later.
+//! says, 32 bytes each, and looks at the file and at the image's size only later.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 const MOST_ENTRIES: u64 = u16::MAX as u64;
 /// Most values of a tag: a table of colours has 196,608.
 const MOST_VALUES: u64 = 1 << 18;
-/// Beyond that one for so many pixels, as a long picture has in strips.
+/// Beyond that one for so many pixels, as a long image has in strips.
 const PIXELS_PER_VALUE: u64 = 16;
 
 const WIDTH: u16 = 256;

@@ -1,4 +1,4 @@
-//! Where pictures are read from: the heap, a mapped file, a file that cannot be mapped, or HDF5's own reader.
+//! Where images are read from: the heap, a mapped file, a file that cannot be mapped, or HDF5's own reader.
 
 use std::fs::File;
 use std::ops::Range;
@@ -62,8 +62,7 @@ impl Bytes {
             Self::Mapped { map, part } => Ok(&map[part.clone()][range]),
             Self::File { file, path, start } => {
                 scratch.resize(range.len(), 0);
-                file.read_exact_at(scratch, start + range.start as u64)
-                    .map_err(Error::io(path, "reading a picture"))?;
+                file.read_exact_at(scratch, start + range.start as u64).map_err(Error::io(path, "reading an image"))?;
                 Ok(scratch)
             }
             Self::Rows { dataset, path, row_bytes } => {

@@ -1,11 +1,11 @@
-//! The checksums of a cache's pictures, each compared once: when its picture is first read.
+//! The checksums of a cache's images, each compared once: when its image is first read.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result, Split, h5};
 
-/// The checksum of a picture's bytes: the first eight of their BLAKE3 hash.
+/// The checksum of an image's bytes: the first eight of their BLAKE3 hash.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     first_eight(&blake3::hash(bytes))
 }
@@ -47,7 +47,7 @@ pub(crate) struct Checks {
     cache: PathBuf,
     split: Split,
     expected: Vec<u64>,
-    /// One bit for each picture: it was compared.
+    /// One bit for each image: it was compared.
     compared: Vec<AtomicU64>,
 }
 
@@ -57,7 +57,7 @@ impl Checks {
         Self { cache, split, expected, compared }
     }
 
-    /// Compares the checksum of picture `slot`, unless that was done.
+    /// Compares the checksum of image `slot`, unless that was done.
     pub fn verify(&self, slot: usize, bytes: &[u8]) -> Result<()> {
         let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
         // Relaxed: a bit that another thread sets costs at most a second look.
@@ -72,27 +72,27 @@ impl Checks {
     }
 
     fn damaged(&self, slot: usize) -> Error {
-        let picture = self.name(slot);
+        let image = self.name(slot);
         Error::cache(
             &self.cache,
             format!(
                 "the bytes of {} do not match their checksum, so the file was damaged; delete it and it is built anew",
-                picture.display()
+                image.display()
             ),
         )
     }
 
-    /// The path of a picture, from the cache: names are not kept in memory.
+    /// The path of an image, from the cache: names are not kept in memory.
     pub fn name(&self, slot: usize) -> PathBuf {
         self.names(&[slot]).remove(0)
     }
 
-    /// The paths of pictures; the cache is opened once.
+    /// The paths of images; the cache is opened once.
     pub fn names(&self, slots: &[usize]) -> Vec<PathBuf> {
         let split = self.split.name();
         let paths = h5::open(&self.cache).and_then(|file| h5::paths_at(&file.group(split)?, slots));
         let paths = paths.unwrap_or_else(|_| vec![None; slots.len()]);
-        let number = |slot: &usize| PathBuf::from(format!("{split} picture {slot}"));
+        let number = |slot: &usize| PathBuf::from(format!("{split} image {slot}"));
         slots.iter().zip(paths).map(|(slot, path)| path.unwrap_or_else(|| number(slot))).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Somebody else's HDF5 file with pictures and labels, used as it is.
+//! Somebody else's HDF5 file with images and labels, used as it is.
 //!
 //! ```text
 //! /train, and /val and /test if there are any:
@@ -7,7 +7,7 @@
 //! /classes                             names, optional
 //! ```
 //!
-//! Contiguous pictures are mapped; those in chunks, or compressed, come through HDF5 and its one lock.
+//! Contiguous images are mapped; those in chunks, or compressed, come through HDF5 and its one lock.
 //!
 //! Somebody else's file is not trusted with memory: how many labels, names and bytes of a chunk it claims is compared with
 //! its size. What HDF5 itself makes of a structure that is damaged is not ours to check.
@@ -28,7 +28,7 @@ const NAMED: usize = 12;
 const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 
 impl Dataset {
-    /// Opens an HDF5 file with pictures and labels.
+    /// Opens an HDF5 file with images and labels.
     ///
     /// # Errors
     /// A file that is none, or is not laid out as above.
@@ -73,13 +73,13 @@ fn members(file: &File) -> String {
     names.join(", ").chars().flat_map(char::escape_debug).take(500).collect()
 }
 
-/// The pictures and labels of a group, which may take so much `memory`.
+/// The images and labels of a group, which may take so much `memory`.
 fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, String> {
     let find = |names: &[&str], what: &str| {
         let found = names.iter().find_map(|name| group.dataset(name).ok());
         found.ok_or_else(|| format!("no {what} (looked for: {})", names.join(", ")))
     };
-    let (images, labels) = (find(IMAGES, "pictures")?, find(LABELS, "labels")?);
+    let (images, labels) = (find(IMAGES, "images")?, find(LABELS, "labels")?);
     let &[count, height, width, 3] = &images.shape()[..] else {
         return Err(format!("{} has the shape {:?}; N×H×W×3 is needed", images.name(), images.shape()));
     };
@@ -87,10 +87,10 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
         return Err(format!("{} must hold bytes (u8)", images.name()));
     }
     if labels.shape() != [count] {
-        return Err(format!("{count} pictures, and labels of the shape {:?}", labels.shape()));
+        return Err(format!("{count} images, and labels of the shape {:?}", labels.shape()));
     }
     let side =
-        |side: usize| u32::try_from(side).map_err(|_| format!("pictures of {width}×{height} pixels are too large"));
+        |side: usize| u32::try_from(side).map_err(|_| format!("images of {width}×{height} pixels are too large"));
     let size = Size { width: side(width)?, height: side(height)? }.check()?;
     let mut take = |what: &str, bytes: Option<u64>| {
         let left = bytes.and_then(|bytes| memory.checked_sub(bytes));
@@ -110,7 +110,7 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
         return Err(format!("{label} is no label"));
     }
     if count > 0 && labels.iter().all(|&label| label < 0) {
-        return Err(format!("all of its {count} pictures are left out: their labels are -1"));
+        return Err(format!("all of its {count} images are left out: their labels are -1"));
     }
     let path = h5::file_of(&images);
     let bytes = match bytes_of(&images) {
@@ -118,9 +118,9 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
             Bytes::of_file(&path, place).map_err(|error| error.to_string())?
         }
         _ => {
-            // A chunk as it is stored, inflated, and the picture that is taken from it.
-            take("a chunk of the pictures", chunk_bytes(&images).unwrap_or(0).checked_mul(2))?;
-            take("a picture", Some(2 * size.bytes() as u64))?;
+            // A chunk as it is stored, inflated, and the image that is taken from it.
+            take("a chunk of the images", chunk_bytes(&images).unwrap_or(0).checked_mul(2))?;
+            take("an image", Some(2 * size.bytes() as u64))?;
             Bytes::Rows { dataset: images, path, row_bytes: size.bytes() }
         }
     };
@@ -131,7 +131,7 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
 mod tests {
     use super::*;
 
-    /// A file of 5 + 2 pictures of 3×2 pixels; the training pictures lie in chunks, and compressed if they can be.
+    /// A file of 5 + 2 images of 3×2 pixels; the training images lie in chunks, and compressed if they can be.
     fn file(images: &str, labels: &[u16]) -> tempfile::NamedTempFile {
         let temporary = tempfile::NamedTempFile::new().unwrap();
         let file = h5::create(temporary.path()).unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_and_contiguous_pictures_are_read_alike() {
+    fn chunks_and_contiguous_images_are_read_alike() {
         let file = file("data", &[3, 0, 1, 2, 0]);
         let dataset = Dataset::of_hdf5(file.path()).unwrap();
         assert_eq!(dataset.classes, ["0", "1", "2", "3"]);
@@ -171,7 +171,7 @@ mod tests {
         hdf5.group("val").unwrap().new_dataset_builder().with_data(&[-1i64, -1]).create("y").unwrap();
         drop(hdf5);
         let error = Dataset::of_hdf5(file.path()).unwrap_err().to_string();
-        assert!(error.ends_with("/val: all of its 2 pictures are left out: their labels are -1"), "{error}");
+        assert!(error.ends_with("/val: all of its 2 images are left out: their labels are -1"), "{error}");
         h5::open_to_write(file.path()).unwrap().unlink("val").unwrap();
         let dataset = Dataset::of_hdf5(file.path()).unwrap();
         assert_eq!((dataset.train.len(), dataset.val.len()), (5, 0));
@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn faults_have_words() {
         let error = |file: &tempfile::NamedTempFile| Dataset::of_hdf5(file.path()).unwrap_err().to_string();
-        assert!(error(&file("photos", &[0; 5])).contains("/train: no pictures (looked for: images"));
-        assert!(error(&file("data", &[0; 4])).contains("/train: 5 pictures, and labels of the shape [4]"));
+        assert!(error(&file("photos", &[0; 5])).contains("/train: no images (looked for: images"));
+        assert!(error(&file("data", &[0; 4])).contains("/train: 5 images, and labels of the shape [4]"));
         let empty = tempfile::NamedTempFile::new().unwrap();
         assert!(error(&empty).contains("cannot be opened as HDF5"));
         h5::create(empty.path()).unwrap().create_group("other").unwrap();

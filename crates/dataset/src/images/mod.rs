@@ -1,4 +1,4 @@
-//! Pictures with their labels, wherever they lie: decoded side by side in memory, in a mapped cache, or as files.
+//! Images with their labels, wherever they lie: decoded side by side in memory, in a mapped cache, or as files.
 
 mod bytes;
 mod checks;
@@ -18,11 +18,11 @@ use crate::{Decoding, Error, Listing, Result, Size, Split};
 pub struct Dataset {
     /// The names of the classes; a label is an index here.
     pub classes: Vec<String>,
-    /// The pictures to train on.
+    /// The images to train on.
     pub train: ImageSet,
-    /// The pictures to validate on; there may be none.
+    /// The images to validate on; there may be none.
     pub val: ImageSet,
-    /// The pictures for the end, where there are any.
+    /// The images for the end, where there are any.
     pub test: Option<ImageSet>,
 }
 
@@ -35,12 +35,12 @@ impl Dataset {
     }
 }
 
-/// Pictures with their labels.
+/// Images with their labels.
 #[derive(Debug)]
 pub struct ImageSet {
     store: Store,
     labels: Vec<i64>,
-    /// Where each picture stands in the store, if some of the store's were skipped.
+    /// Where each image stands in the store, if some of the store's were skipped.
     slots: Option<Vec<u32>>,
     checks: Option<Checks>,
 }
@@ -49,37 +49,37 @@ pub struct ImageSet {
 pub(crate) enum Store {
     /// Decoded, all of one size: N×height×width×3 bytes.
     Pixels { bytes: Bytes, size: Size },
-    /// Picture files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
+    /// Image files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
-    /// Picture files on disk, with their sizes in bytes.
+    /// Image files on disk, with their sizes in bytes.
     Files { root: PathBuf, files: Vec<(PathBuf, u64)>, decoding: Decoding },
 }
 
-/// A picture as it is stored.
+/// An image as it is stored.
 pub(crate) enum Stored<'a> {
     Pixels(Size, &'a [u8]),
     Encoded(Decoding, &'a [u8]),
-    /// A large picture file, which stays on the disk.
+    /// A large image file, which stays on the disk.
     OnDisk(Decoding, File),
 }
 
 impl ImageSet {
-    /// No pictures.
+    /// No images.
     pub fn empty() -> Self {
         Self::from_memory(Vec::new(), Vec::new(), 1)
     }
 
-    /// Decoded pictures in memory, `side`×`side`×3 bytes each.
+    /// Decoded images in memory, `side`×`side`×3 bytes each.
     ///
     /// # Panics
-    /// If `pixels` are not as many as the labels' pictures have.
+    /// If `pixels` are not as many as the labels' images have.
     pub fn from_memory(pixels: Vec<u8>, labels: Vec<i64>, side: usize) -> Self {
-        assert_eq!(pixels.len(), labels.len() * side * side * 3, "a picture for each label");
+        assert_eq!(pixels.len(), labels.len() * side * side * 3, "an image for each label");
         let size = Size { width: side as u32, height: side as u32 };
         Self { store: Store::Pixels { bytes: Bytes::Memory(pixels), size }, labels, slots: None, checks: None }
     }
 
-    /// The picture files of a split, read and decoded whenever they are asked for.
+    /// The image files of a split, read and decoded whenever they are asked for.
     pub fn of_files(listing: &Listing, split: Split, decoding: Decoding) -> Self {
         let samples = listing.split(split);
         let files = samples.iter().map(|Sample { path, size, .. }| (path.clone(), *size)).collect();
@@ -87,7 +87,7 @@ impl ImageSet {
         Self { store: Store::Files { root: listing.root.clone(), files, decoding }, labels, slots: None, checks: None }
     }
 
-    /// Pictures of a store. Those with a negative label were skipped: they are not part of the set.
+    /// Images of a store. Those with a negative label were skipped: they are not part of the set.
     pub(crate) fn of_store(store: Store, labels: Vec<i64>, checks: Option<Checks>) -> Self {
         if labels.iter().all(|&label| label >= 0) {
             return Self { store, labels, slots: None, checks };
@@ -97,7 +97,7 @@ impl ImageSet {
         Self { store, labels, slots: Some(slots), checks }
     }
 
-    /// The number of pictures.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -107,12 +107,12 @@ impl ImageSet {
         self.labels.is_empty()
     }
 
-    /// The label of each picture.
+    /// The label of each image.
     pub fn labels(&self) -> &[i64] {
         &self.labels
     }
 
-    /// The size of every picture, where all have the same; `None` where each has its own.
+    /// The size of every image, where all have the same; `None` where each has its own.
     pub fn size(&self) -> Option<Size> {
         match &self.store {
             Store::Pixels { size, .. } => Some(*size),
@@ -120,7 +120,7 @@ impl ImageSet {
         }
     }
 
-    /// The picture at `index`, which may lie in `scratch`. The first time that a picture of a cache is read, its
+    /// The image at `index`, which may lie in `scratch`. The first time that an image of a cache is read, its
     /// checksum is compared.
     pub(crate) fn stored<'a>(&'a self, index: usize, scratch: &'a mut Vec<u8>) -> Result<Stored<'a>> {
         let slot = self.slot(index);
@@ -146,7 +146,7 @@ impl ImageSet {
         Ok(stored)
     }
 
-    /// The pixels of a decoded picture.
+    /// The pixels of a decoded image.
     #[cfg(test)]
     pub(crate) fn pixels(&self, index: usize) -> Vec<u8> {
         match self.stored(index, &mut Vec::new()).unwrap() {
@@ -155,9 +155,9 @@ impl ImageSet {
         }
     }
 
-    /// Tells the kernel that these pictures are soon asked for.
+    /// Tells the kernel that these images are soon asked for.
     pub(crate) fn prefetch(&self, indices: impl Iterator<Item = usize>) {
-        /// Smaller pictures come with their neighbours' pages.
+        /// Smaller images come with their neighbours' pages.
         const SMALLEST: usize = 32 << 10;
         for slot in indices.map(|index| self.slot(index)) {
             match &self.store {
@@ -172,20 +172,20 @@ impl ImageSet {
         }
     }
 
-    /// The paths of pictures, or the numbers of those that have none. Names are not kept in memory: those of a cache's
-    /// pictures are read from the file.
+    /// The paths of images, or the numbers of those that have none. Names are not kept in memory: those of a cache's
+    /// images are read from the file.
     pub fn names(&self, indices: &[usize]) -> Vec<PathBuf> {
         let slots: Vec<_> = indices.iter().map(|&index| self.slot(index)).collect();
         match (&self.store, &self.checks) {
             (Store::Files { root, files, .. }, _) => slots.iter().map(|&slot| root.join(&files[slot].0)).collect(),
             (_, Some(checks)) => checks.names(&slots),
-            (_, None) => slots.iter().map(|slot| PathBuf::from(format!("picture {slot}"))).collect(),
+            (_, None) => slots.iter().map(|slot| PathBuf::from(format!("image {slot}"))).collect(),
         }
     }
 
-    /// Names a picture in an error.
+    /// Names an image in an error.
     pub(crate) fn broken(&self, index: usize, reason: String) -> Error {
-        Error::Picture { path: self.names(&[index]).remove(0), reason }
+        Error::Image { path: self.names(&[index]).remove(0), reason }
     }
 
     fn slot(&self, index: usize) -> usize {

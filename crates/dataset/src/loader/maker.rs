@@ -1,4 +1,4 @@
-//! One batch: its pictures spread over the pool, each rendered by a thread with a renderer of its own.
+//! One batch: its images spread over the pool, each rendered by a thread with a renderer of its own.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::order::Draw;
 use crate::render::{Form, Renderer};
 use crate::{ImageSet, Resample, Result};
 
-/// Smaller pictures are handed out to the pool several at a time, this many bytes of them.
+/// Smaller images are handed out to the pool several at a time, this many bytes of them.
 const BYTES_PER_TASK: usize = 64 << 10;
 
 /// Makes the batches of one pass.
@@ -29,7 +29,7 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    /// The pictures at these positions, perhaps mixed within the positions of their global batch.
+    /// The images at these positions, perhaps mixed within the positions of their global batch.
     pub fn make(&self, positions: Range<usize>, mixture: Option<(Mixture, Range<usize>)>) -> Result<Batch> {
         let side = self.form.side;
         let bytes = side * side * 3;
@@ -50,7 +50,7 @@ impl Maker {
         let mixed = match mixture {
             Some((mixture, global)) if !positions.is_empty() => {
                 let partners = partners(positions.clone(), &global, sample_at);
-                // The last picture's partner is another rank's, or was mixed itself before its turn comes: it is made
+                // The last image's partner is another rank's, or was mixed itself before its turn comes: it is made
                 // here once more. Nothing else is needed of what does not follow in `pixels`.
                 let mut last = vec![0; bytes];
                 self.render(self.renderers.take().get(), partners[partners.len() - 1], &mut last)?;

@@ -1,8 +1,8 @@
 //! Batches, made ahead of the trainer by threads of their own.
 //!
 //! ```text
-//! producer 0: batches 0, 2, 4 … ─┐   each spreads the pictures of its batch over one pool of threads,
-//! producer 1: batches 1, 3, 5 … ─┴─> so that one batch's last pictures and the next one's first are made together
+//! producer 0: batches 0, 2, 4 … ─┐   each spreads the images of its batch over one pool of threads,
+//! producer 1: batches 1, 3, 5 … ─┴─> so that one batch's last images and the next one's first are made together
 //!                 │ bounded channels
 //!                 v
 //!             Batches ──> trainer ──> the batch's memory goes back when it is dropped
@@ -26,21 +26,21 @@ use buffer::Buffers;
 pub use buffer::{Allocate, Buffer, HostMemory, heap};
 use maker::{Maker, Renderers};
 
-/// Pictures and labels in host memory.
+/// Images and labels in host memory.
 #[derive(Debug)]
 pub struct Batch {
     /// N×`side`×`side`×3 bytes, RGB.
     pub pixels: Buffer,
     /// N labels.
     pub labels: Vec<i64>,
-    /// The other labels, if pictures were mixed.
+    /// The other labels, if images were mixed.
     pub mixed: Option<Mixed>,
-    /// Height and width of every picture, in pixels.
+    /// Height and width of every image, in pixels.
     pub side: usize,
 }
 
 impl Batch {
-    /// The number of pictures, N.
+    /// The number of images, N.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -65,15 +65,15 @@ pub enum LastBatch {
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
-    /// Pictures per batch over all ranks.
+    /// Images per batch over all ranks.
     pub global_batch: usize,
-    /// Height and width of the pictures in a batch, in pixels.
+    /// Height and width of the images in a batch, in pixels.
     pub side: usize,
-    /// What the shorter side of a picture is scaled to before its middle is cut out, in pixels: 256 for 224.
+    /// What the shorter side of an image is scaled to before its middle is cut out, in pixels: 256 for 224.
     pub resize: usize,
-    /// The filter that scales pictures that are stored as pixels.
+    /// The filter that scales images that are stored as pixels.
     pub resample: Resample,
-    /// What happens to training pictures.
+    /// What happens to training images.
     pub augmentation: Augmentation,
     /// Which samples an epoch has.
     pub sampling: Sampling,
@@ -90,7 +90,7 @@ pub struct LoaderConfig {
 }
 
 impl LoaderConfig {
-    /// Batches of unchanged pictures, in random order; one thread.
+    /// Batches of unchanged images, in random order; one thread.
     pub fn new(global_batch: usize, side: usize) -> Self {
         Self {
             global_batch,
@@ -138,7 +138,7 @@ impl Loader {
         Self { images, shard, config, pool: Arc::new(pool), renderers, buffers }
     }
 
-    /// The same loader for pictures of `side` pixels (progressive resizing): the same samples in the same order, everything
+    /// The same loader for images of `side` pixels (progressive resizing): the same samples in the same order, everything
     /// else in proportion. It shares the threads.
     #[must_use]
     pub fn at_side(&self, side: usize) -> Self {
@@ -218,12 +218,12 @@ impl Loader {
     /// One sample as [`evaluate`](Self::evaluate) gives it: a batch of one.
     ///
     /// # Errors
-    /// A picture that cannot be read.
+    /// An image that cannot be read.
     pub fn sample(&self, index: usize) -> crate::Result<Batch> {
         self.maker(Augmentation::NONE, 0, Draw::first).make(index..index + 1, None)
     }
 
-    /// The pictures that batches are made of.
+    /// The images that batches are made of.
     pub fn images(&self) -> &ImageSet {
         &self.images
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{ColorJitter, Contents, Crop, Listing, Mix, Policy, Spec, cache, unwatched};
 use proptest::prelude::*;
 
-/// Twenty pictures of 4×4 pixels, each filled with its own number.
+/// Twenty images of 4×4 pixels, each filled with its own number.
 fn images() -> Arc<ImageSet> {
     let pixels = (0..20u8).flat_map(|number| [number + 1; 48]).collect();
     Arc::new(ImageSet::from_memory(pixels, (0..20).collect(), 4))
@@ -81,7 +81,7 @@ fn plain_batches_are_what_they_always_were() {
 
 #[test]
 fn no_draw_of_a_sample_is_a_copy_of_another() {
-    // One picture of the first class, and fifteen of the other: a balanced epoch draws the one again and again.
+    // One image of the first class, and fifteen of the other: a balanced epoch draws the one again and again.
     let pixels: Vec<u8> = (0..16 * 16 * 16 * 3).map(|value| (value * 7 % 251) as u8).collect();
     let images = Arc::new(ImageSet::from_memory(pixels, (0..16).map(|sample| i64::from(sample > 0)).collect(), 16));
     let augmentation =
@@ -101,9 +101,9 @@ fn no_draw_of_a_sample_is_a_copy_of_another() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Each picture is of one colour, that of its sample, which is its class too.
+    /// Each image is of one colour, that of its sample, which is its class too.
     #[test]
-    fn pictures_are_mixed_with_others(
+    fn images_are_mixed_with_others(
         (length, global_batch) in (1usize..40).prop_flat_map(|length| (Just(length), 1..=length)),
         repeats in 1usize..7,
         is_balanced: bool,
@@ -125,7 +125,7 @@ proptest! {
             seed,
             ..LoaderConfig::new(global_batch, 4)
         };
-        // Each step's pictures and labels from all ranks, as one.
+        // Each step's images and labels from all ranks, as one.
         let joined = |ranks: usize, first_step: usize| {
             let mut steps: Vec<(Vec<u8>, Vec<i64>, Vec<i64>, Option<f64>)> = Vec::new();
             for rank in 0..ranks {
@@ -150,12 +150,12 @@ proptest! {
         for (pixels, labels, others, share) in &steps {
             prop_assert_eq!(others.len(), labels.len());
             let is_one_sample = labels.iter().all(|label| label == &labels[0]);
-            for ((picture, &label), &other) in pixels.chunks(48).zip(labels).zip(others) {
+            for ((image, &label), &other) in pixels.chunks(48).zip(labels).zip(others) {
                 prop_assert_eq!(label == other, is_one_sample, "{:?} with {:?}", labels, others);
                 // The pixels are a mixture of exactly these two, as they were before either was mixed.
                 let (own, others_own, share) = (label as f64 * 6.0, other as f64 * 6.0, share.unwrap());
                 let expected = own * share + others_own * (1.0 - share);
-                let mean = picture.iter().map(|&byte| f64::from(byte)).sum::<f64>() / 48.0;
+                let mean = image.iter().map(|&byte| f64::from(byte)).sum::<f64>() / 48.0;
                 prop_assert!((mean - expected).abs() <= 0.6, "{} instead of {}", mean, expected);
             }
         }
@@ -210,7 +210,7 @@ fn an_epoch_goes_on_with_another_batch() {
 
 #[test]
 fn another_side_is_the_same_samples_smaller() {
-    // Rows of 8 pixels that get brighter, so that a picture of half the size is a mean of each two.
+    // Rows of 8 pixels that get brighter, so that an image of half the size is a mean of each two.
     let pixels = (0..12u8).flat_map(|number| (0..8u8).flat_map(move |row| [number * 8 + row * 16; 24])).collect();
     let images = Arc::new(ImageSet::from_memory(pixels, (0..12).collect(), 8));
     let augmentation = Augmentation { crop: Crop::Padded { padding: 2 }, ..Augmentation::NONE };
@@ -224,7 +224,7 @@ fn another_side_is_the_same_samples_smaller() {
     let (whole, half) = (loader.evaluate().next().unwrap().unwrap(), smaller.evaluate().next().unwrap().unwrap());
     let mean = |bytes: &[u8]| bytes.iter().map(|&byte| f64::from(byte)).sum::<f64>() / bytes.len() as f64;
     assert!((mean(&whole.pixels) - mean(&half.pixels)).abs() < 2.0);
-    // The padding shrinks with the pictures: half the pixels a side, a random window of which is cut out.
+    // The padding shrinks with the images: half the pixels a side, a random window of which is cut out.
     assert_eq!(smaller.config.augmentation.crop, Crop::Padded { padding: 1 });
     assert_eq!(loader.at_side(4).at_side(8).config.side, 8);
 }
@@ -255,10 +255,10 @@ fn folder() -> (tempfile::TempDir, Listing) {
             let folder = root.path().join(split).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for number in 0..count {
-                let picture = image::RgbImage::from_fn(40 + number, 30, |x, y| {
+                let image = image::RgbImage::from_fn(40 + number, 30, |x, y| {
                     image::Rgb([(x * 5) as u8, (y * 7) as u8, (number * 20) as u8])
                 });
-                picture.save(folder.join(format!("{number}.png"))).unwrap();
+                image.save(folder.join(format!("{number}.png"))).unwrap();
             }
         }
     }
@@ -267,7 +267,7 @@ fn folder() -> (tempfile::TempDir, Listing) {
 }
 
 #[test]
-fn files_and_both_kinds_of_cache_give_the_same_pictures() {
+fn files_and_both_kinds_of_cache_give_the_same_images() {
     let (root, listing) = folder();
     let open = |contents| {
         let spec = Spec { contents, decoding: crate::Decoding::default() };
@@ -305,6 +305,6 @@ fn a_broken_file_ends_the_pass_with_its_name() {
     let loader = Loader::new(Arc::new(files.train), Shard::WHOLE, LoaderConfig::new(18, 8));
     let mut batches = loader.train(0, 0);
     let error = batches.next().unwrap().unwrap_err();
-    assert!(error.to_string().contains("train/bee/3.png: not a readable picture"), "{error}");
+    assert!(error.to_string().contains("train/bee/3.png: not a readable image"), "{error}");
     assert!(batches.next().is_none());
 }

@@ -3,7 +3,7 @@
 use super::{Listing, Split};
 
 impl Listing {
-    /// A hash of paths, sizes, times and classes, and of the `settings` that the pictures are decoded with. An edit
+    /// A hash of paths, sizes, times and classes, and of the `settings` that the images are decoded with. An edit
     /// that keeps a file's size changes its time, and so this.
     pub fn fingerprint(&self, settings: &str) -> String {
         let mut hasher = blake3::Hasher::new();

@@ -1,4 +1,4 @@
-//! A tree of pictures as torchvision's ImageFolder has it: `DIR/train/<class>/…`.
+//! A tree of images as torchvision's ImageFolder has it: `DIR/train/<class>/…`.
 
 use std::ffi::OsString;
 use std::fs::DirEntry;
@@ -9,7 +9,7 @@ use super::{EXTENSIONS, Part, Split, text};
 use crate::watch::Counter;
 use crate::{Error, Result};
 
-/// The pictures of each class folder.
+/// The images of each class folder.
 pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Part> {
     let place = root.join(split.name());
     if !place.is_dir() {
@@ -25,35 +25,35 @@ pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<P
             continue;
         }
         let name = text(entry.file_name().as_bytes());
-        let pictures = pictures(root, Path::new(split.name()).join(entry.file_name()), counter)?;
-        if pictures.is_empty() {
+        let images = images(root, Path::new(split.name()).join(entry.file_name()), counter)?;
+        if images.is_empty() {
             return Err(Error::Input(format!(
-                "{}: no readable picture in it (known: {})",
+                "{}: no readable image in it (known: {})",
                 entry.path().display(),
                 EXTENSIONS.join(", ")
             )));
         }
-        files.push((name, pictures));
+        files.push((name, images));
     }
     if files.is_empty() {
         return Err(Error::Input(format!(
-            "{}: no class in it; put the pictures of each class into a folder of its own",
+            "{}: no class in it; put the images of each class into a folder of its own",
             place.display()
         )));
     }
     Ok(Part { place, files, order: None })
 }
 
-/// The pictures of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
+/// The images of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
 /// by their own.
-fn pictures(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
+fn images(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     collect(root, folder, &mut folders, counter)?;
     folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components
     Ok(folders.into_iter().flat_map(|(folder, names)| names.into_iter().map(move |name| folder.join(name))).collect())
 }
 
-/// The names of the pictures in each folder. The kind of an entry comes with its name: there is no call for each file.
+/// The names of the images in each folder. The kind of an entry comes with its name: there is no call for each file.
 fn collect(
     root: &Path,
     folder: PathBuf,
@@ -66,7 +66,7 @@ fn collect(
         if is_folder(&entry)? {
             refuse_loop(&entry, &whole)?;
             collect(root, folder.join(entry.file_name()), folders, counter)?;
-        } else if !is_hidden(&entry) && is_picture(&entry.path()) {
+        } else if !is_hidden(&entry) && is_image(&entry.path()) {
             names.push(entry.file_name());
         }
     }
@@ -76,7 +76,7 @@ fn collect(
 }
 
 fn entries(folder: &Path, counter: &Counter<'_>) -> Result<Vec<DirEntry>> {
-    let unreadable = || Error::io(folder, "listing the pictures");
+    let unreadable = || Error::io(folder, "listing the images");
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable())? {
         entries.push(entry.map_err(unreadable())?);
@@ -105,8 +105,8 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
-/// Whether a file's name is that of a picture: by its ending.
-pub fn is_picture(path: &Path) -> bool {
+/// Whether a file's name is that of an image: by its ending.
+pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }

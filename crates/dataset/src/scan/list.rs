@@ -1,4 +1,4 @@
-//! A list of pictures: lines of `path<TAB>class`. Paths are relative to the list's folder, or absolute, and any bytes that
+//! A list of images: lines of `path<TAB>class`. Paths are relative to the list's folder, or absolute, and any bytes that
 //! the file system takes.
 
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ fn parse(list: &[u8]) -> std::result::Result<Parsed, String> {
         files[class].1.push(PathBuf::from(OsString::from_vec(path.to_vec())));
     }
     if order.is_empty() {
-        return Err(": no picture in the list; write a path, a tab and a class on each line".to_owned());
+        return Err(": no image in the list; write a path, a tab and a class on each line".to_owned());
     }
     Ok((files, order))
 }
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn faults_of_lists() {
         let cases = [
-            ("", ": no picture in the list"),
-            ("# only words\n", ": no picture in the list"),
+            ("", ": no image in the list"),
+            ("# only words\n", ": no image in the list"),
             ("a.png\tcat\nb.png cat\n", ":2: no tab in 'b.png cat'"),
             ("a.png\tcat\tdog\n", ":1: more than one tab"),
             ("\tcat\n", ":1: no tab in 'cat'"),

@@ -1,4 +1,4 @@
-//! What there is to learn from: classes, and the picture files of each split in a fixed order. Reads no picture.
+//! What there is to learn from: classes, and the image files of each split in a fixed order. Reads no image.
 //!
 //! ```text
 //! DIR/train/<class>/…  ── folder ─┐
@@ -23,19 +23,19 @@ use crate::watch::Counter;
 use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
-pub use folder::is_picture;
+pub use folder::is_image;
 
-/// File names that count as pictures, in lower case.
+/// File names that count as images, in lower case.
 const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp"];
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// Pictures to train on.
+    /// Images to train on.
     Train,
-    /// Pictures to validate on while training.
+    /// Images to validate on while training.
     Val,
-    /// Pictures for the end.
+    /// Images for the end.
     Test,
 }
 
@@ -53,7 +53,7 @@ impl Split {
     }
 }
 
-/// One picture file.
+/// One image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Where it lies: below the listing's root, or absolute.
@@ -66,36 +66,36 @@ pub struct Sample {
     pub(crate) modified: u64,
 }
 
-/// The picture files of a data set.
+/// The image files of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The folder that paths are relative to.
     pub root: PathBuf,
     /// The names of the classes; a label is an index here.
     pub classes: Vec<String>,
-    /// The pictures to train on.
+    /// The images to train on.
     pub train: Vec<Sample>,
-    /// The pictures to validate on: none where there is neither `DIR/val` nor `DIR/val.tsv`.
+    /// The images to validate on: none where there is neither `DIR/val` nor `DIR/val.tsv`.
     pub val: Vec<Sample>,
-    /// The pictures for the end: none where there is neither `DIR/test` nor `DIR/test.tsv`.
+    /// The images for the end: none where there is neither `DIR/test` nor `DIR/test.tsv`.
     pub test: Vec<Sample>,
 }
 
 impl Listing {
-    /// Lists the pictures below `root`. Classes are sorted by name, or are `classes` in their order.
+    /// Lists the images below `root`. Classes are sorted by name, or are `classes` in their order.
     ///
     /// Each split is a folder of class folders (`DIR/train/<class>/…`, samples sorted as torchvision's ImageFolder
     /// sorts them) or a list (`DIR/train.tsv`, lines of `path<TAB>class`, in its own order). Reads directories and the
     /// size and time of each file, one call for each.
     ///
     /// # Errors
-    /// A missing folder, no classes, a class without pictures, classes that differ between splits and the list, or a
+    /// A missing folder, no classes, a class without images, classes that differ between splits and the list, or a
     /// list that is not as it must be.
     pub fn scan(root: &Path, classes: Option<&[String]>) -> Result<Self> {
         Self::scan_watched(root, classes, &unwatched)
     }
 
-    /// As [`scan`](Self::scan); `watch` is called for each entry of a folder, and again for each picture whose size is
+    /// As [`scan`](Self::scan); `watch` is called for each entry of a folder, and again for each image whose size is
     /// asked for.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ impl Sample {
             Ok(metadata) if metadata.is_file() => metadata,
             Ok(_) => return Err(Error::Input(format!("{}: not a file", whole.display()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::Input(format!("{}: no such picture", whole.display())));
+                return Err(Error::Input(format!("{}: no such image", whole.display())));
             }
             Err(error) => return Err(Error::io(whole, "reading its size")(error)),
         };
@@ -240,7 +240,7 @@ fn same_classes(found: &[String], wanted: &[String], place: &Path, source: &str)
     let (known, listed): (HashSet<_>, HashSet<_>) = (wanted.iter().collect(), found.iter().collect());
     let missing = wanted.iter().find(|class| !listed.contains(class));
     let extra = found.iter().find(|class| !known.contains(class));
-    let what = if place.is_dir() { "has no folder here" } else { "has no picture in this list" };
+    let what = if place.is_dir() { "has no folder here" } else { "has no image in this list" };
     match (missing, extra) {
         (Some(class), _) => {
             Err(Error::Input(format!("{}: class '{}' of {source} {what}", place.display(), quote(class))))
@@ -341,8 +341,8 @@ pub(crate) mod tests {
         let cases: &[(&[&str], Option<&[&str]>, &str)] = &[
             (&[], None, "train: no such folder; --data wants DIR/train/<class>/*"),
             (&["train/", "val/"], None, "train: no class in it"),
-            (&["train/ant/", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
-            (&["train/ant/1.txt", "val/ant/1.png"], None, "train/ant: no readable picture in it"),
+            (&["train/ant/", "val/ant/1.png"], None, "train/ant: no readable image in it"),
+            (&["train/ant/1.txt", "val/ant/1.png"], None, "train/ant: no readable image in it"),
             (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png"], None, "val: class 'bee' of train has no folder"),
             (&["train/ant/1.png", "val/ant/1.png", "val/bee/1.png"], None, "val: class 'bee' is not in train"),
             (whole, Some(&["ant"]), "train: class 'bee' is not in the classes file"),

@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{Run, chart};
 
-/// Where the page may load from: nowhere. Pictures are part of it.
+/// Where the page may load from: nowhere. Images are part of it.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// The page that shows a run.

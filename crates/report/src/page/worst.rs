@@ -12,9 +12,9 @@ pub(super) fn gallery(evaluation: &Evaluation) -> Markup {
             @for sample in &evaluation.worst {
                 figure.card {
                     @match &sample.thumbnail {
-                        // Nothing but a picture of ours is ever an address.
+                        // Nothing but an image of ours is ever an address.
                         Some(uri) if uri.starts_with("data:image/png;base64,") => img src=(uri) alt=(sample.path);,
-                        _ => div.blank { "no picture" },
+                        _ => div.blank { "no image" },
                     }
                     figcaption {
                         p { "taken for " strong.wrong-ink { (evaluation.class(sample.predicted)) } " "

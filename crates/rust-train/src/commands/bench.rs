@@ -62,10 +62,10 @@ pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> an
     let largest = plans.last().context("there is a number of ranks")?;
     let (device, cores) = train::set_up(world, largest)?;
 
-    let (dataset, ()) = data::prepare(world, &largest.pictures, cores, largest.batch.global(), |_| Ok(()))?;
+    let (dataset, ()) = data::prepare(world, &largest.images, cores, largest.batch.global(), |_| Ok(()))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.output.as_deref(), &name)?;
-    let setting = Setting { classes: dataset.classes.len(), image_size: largest.pictures.image_size, device };
+    let setting = Setting { classes: dataset.classes.len(), image_size: largest.images.image_size, device };
     let bench = Bench { args, mode, device, cores, train: Arc::new(dataset.train), setting, own };
     let mut points = Vec::new();
     for plan in &plans {
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> an
             && let Some(point) = points.last()
         {
             let Point { ranks, batch, images_per_second, .. } = point;
-            log::info!("ranks × pictures {ranks} × {}: {images_per_second:.0} images/s", batch / ranks);
+            log::info!("ranks × images {ranks} × {}: {images_per_second:.0} images/s", batch / ranks);
         }
     }
     let scaling = bench.scaling(largest, points);
@@ -117,7 +117,7 @@ fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize, own: Option<&Ow
         Mode::Weak => whole.batch.global() / size * ranks,
     };
     let mut train = args.train.clone();
-    train.batch.pictures = batch;
+    train.batch.images = batch;
     Plan::new(&train, ranks, own.map(|own| &own.network))
 }
 
@@ -210,7 +210,7 @@ impl Bench<'_> {
     }
 
     fn scaling(&self, plan: &Plan, points: Vec<Point>) -> Scaling {
-        let side = plan.pictures.image_size;
+        let side = plan.images.image_size;
         let fact = |name: &str, value: String| (name.to_owned(), value);
         let device = match self.device {
             Device::Cuda(_) => "CUDA".to_owned(),
@@ -253,10 +253,10 @@ impl Runner<'_> {
         for _ in 0..count {
             let timeline = self.stepper.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
-            let pictures = self.normalize.pictures(&batch)?;
-            let targets = Targets::of(&batch, pictures.device());
+            let images = self.normalize.images(&batch)?;
+            let targets = Targets::of(&batch, images.device());
             let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
-            let step = self.stepper.step(&pictures, &loss, self.step, self.rate, &mut self.agreement)?;
+            let step = self.stepper.step(&images, &loss, self.step, self.rate, &mut self.agreement)?;
             self.step += 1;
             // Ranks that take no part wait; what they hear of signals, the next step's agreement reads.
             let _ = world::report(self.step as u64, 0, "steps");

@@ -9,7 +9,7 @@ use dataset::{Dataset, ImageSet, Spec, class_counts, class_weights};
 use world::World;
 
 use crate::config::args::CacheArgs;
-use crate::config::images::{Pictures, Source};
+use crate::config::images::{Images, Source};
 use crate::data::cache::{cache_path, open_or_build};
 use crate::data::listing::list;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -20,16 +20,16 @@ use crate::observe::progress::Progress;
 pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     let plan = || -> anyhow::Result<_> {
         let architecture = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
-        let pictures = Pictures::new(&args.data, &architecture)?;
-        let spec = pictures.spec().ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
-        let Source::Folder(root) = pictures.source.clone() else {
-            return Err(usage("--data: name a folder of pictures; the digits and HDF5 files need no cache"));
+        let images = Images::new(&args.data, &architecture)?;
+        let spec = images.spec().ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
+        let Source::Folder(root) = images.source.clone() else {
+            return Err(usage("--data: name a folder of images; the digits and HDF5 files need no cache"));
         };
-        Ok((pictures, spec, root))
+        Ok((images, spec, root))
     };
-    let (pictures, spec, root) = agree(world, plan())?;
+    let (images, spec, root) = agree(world, plan())?;
     if !(args.verify || args.explain || args.summary) {
-        let (dataset, path) = open_or_build(world, &pictures, spec, &root, cores::per_rank(world)?, |_| Ok(()))?;
+        let (dataset, path) = open_or_build(world, &images, spec, &root, cores::per_rank(world)?, |_| Ok(()))?;
         if world.rank() == 0 {
             log::info!("{} holds {}", path.display(), sizes(&dataset));
         }
@@ -38,11 +38,11 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     world.from_rank_zero("looking at the dataset cache", || {
         let look = || match (args.verify, args.explain) {
             (true, _) => {
-                let fingerprint = || Ok::<_, anyhow::Error>(spec.fingerprint(&list(&pictures, &root)?));
-                verify(world, &cache_path(&root, &pictures, &spec, fingerprint)?)
+                let fingerprint = || Ok::<_, anyhow::Error>(spec.fingerprint(&list(&images, &root)?));
+                verify(world, &cache_path(&root, &images, &spec, fingerprint)?)
             }
-            (_, true) => explain(&pictures, &spec, &root),
-            (false, false) => summarize(&pictures, &spec, &root),
+            (_, true) => explain(&images, &spec, &root),
+            (false, false) => summarize(&images, &spec, &root),
         };
         look().map(|()| Vec::new()).map_err(|error| to_failure(&error))
     })?;
@@ -50,8 +50,8 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
 }
 
 fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
-    let progress = Progress::new(world, "verifying", "pictures", 0);
-    let verified = cache::verify(path, &|done| progress.watch(done as u64, || "pictures".to_owned()));
+    let progress = Progress::new(world, "verifying", "images", 0);
+    let verified = cache::verify(path, &|done| progress.watch(done as u64, || "images".to_owned()));
     progress.finish();
     let verified = name_interruption("verifying the dataset cache", verified)?;
     for line in &verified.damaged {
@@ -60,13 +60,13 @@ fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
     if !verified.damaged.is_empty() {
         anyhow::bail!("{}: damaged; delete it, and the next run builds it anew", path.display());
     }
-    println!("{}: {} pictures, all as they were written", path.display(), verified.pictures);
+    println!("{}: {} images, all as they were written", path.display(), verified.images);
     Ok(())
 }
 
-fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
-    let listing = list(pictures, root)?;
-    let path = cache_path(root, pictures, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
+fn explain(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
+    let listing = list(images, root)?;
+    let path = cache_path(root, images, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
     let reasons = cache::explain(&path, &listing, spec);
     for reason in &reasons {
         println!("{reason}");
@@ -78,9 +78,9 @@ fn explain(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn summarize(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()> {
-    let listing = list(pictures, root)?;
-    let path = cache_path(root, pictures, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
+fn summarize(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
+    let listing = list(images, root)?;
+    let path = cache_path(root, images, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
     let (dataset, skipped) = match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
         Found::Current(dataset) => (*dataset, cache::skipped(&path)?),
         Found::Nothing | Found::Stale(_) => {
@@ -95,7 +95,7 @@ fn summarize(pictures: &Pictures, spec: &Spec, root: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// Pictures of each class in each split, and the weight that makes up for a class's size in training.
+/// Images of each class in each split, and the weight that makes up for a class's size in training.
 fn table(dataset: &Dataset) -> Result<String, std::fmt::Error> {
     let count = |set: &ImageSet| class_counts(set, dataset.classes.len());
     let (train, val) = (count(&dataset.train), count(&dataset.val));
@@ -121,7 +121,7 @@ fn table(dataset: &Dataset) -> Result<String, std::fmt::Error> {
 fn sizes(dataset: &Dataset) -> String {
     let test = dataset.test.as_ref().map_or(String::new(), |test| format!(", {} test", test.len()));
     let (train, val) = (dataset.train.len(), dataset.val.len());
-    format!("{train} training and {val} validation{test} pictures of {} classes", dataset.classes.len())
+    format!("{train} training and {val} validation{test} images of {} classes", dataset.classes.len())
 }
 
 #[cfg(test)]

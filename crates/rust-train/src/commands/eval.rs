@@ -1,4 +1,4 @@
-//! The verb `eval`: how good a model is on a folder of pictures. The ranks share the pictures; each is seen once.
+//! The verb `eval`: how good a model is on a folder of images. The ranks share the images; each is seen once.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::observe::stdout::print;
 use crate::run::results;
 use crate::task::metrics::{Scores, Tally, text};
 
-/// The pictures and their labels, in the order of the listing.
+/// The images and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Pictures {
+struct Images {
     classes: Vec<String>,
     /// Paths of any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
     files: Vec<(OsString, i64)>,
@@ -31,15 +31,15 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         one_rank(world, "--logits")?;
     }
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
-    let pictures: Pictures = list(world, || scan(&args.data))?;
-    agree(world, same_classes(&pictures, &predictor, args))?;
-    let own = Shard::new(world.rank(), world.size()).of(0..pictures.files.len());
+    let images: Images = list(world, || scan(&args.data))?;
+    agree(world, same_classes(&images, &predictor, args))?;
+    let own = Shard::new(world.rank(), world.size()).of(0..images.files.len());
     let (first, all) = (own.start, own.len());
     let mut index = first;
     let mut tally = Tally::default();
     let mut lines = Vec::new();
-    let evaluated = pictures.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
-        go_on("evaluating", index - first, all, "pictures")?;
+    let evaluated = images.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
+        go_on("evaluating", index - first, all, "images")?;
         let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
         let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
         let logits = predictor.logits(&files)?;
@@ -55,54 +55,54 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     if let Some(path) = &args.logits {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
     }
-    let told = if world.rank() == 0 { tell(args, &pictures, &predictor, &tally) } else { Ok(()) };
+    let told = if world.rank() == 0 { tell(args, &images, &predictor, &tally) } else { Ok(()) };
     agree(world, told)
 }
 
 /// Prints the scores, and writes them down where that was asked for.
-fn tell(args: &EvalArgs, pictures: &Pictures, predictor: &Predictor, tally: &Tally) -> anyhow::Result<()> {
-    let path = |index: &usize| Path::new(&pictures.files[*index].0);
-    let without_pictures = |indices: &[usize]| indices.iter().map(|index| (text(path(index)), None)).collect();
-    let with_pictures = |indices: &[usize]| {
+fn tell(args: &EvalArgs, images: &Images, predictor: &Predictor, tally: &Tally) -> anyhow::Result<()> {
+    let path = |index: &usize| Path::new(&images.files[*index].0);
+    let without_images = |indices: &[usize]| indices.iter().map(|index| (text(path(index)), None)).collect();
+    let with_images = |indices: &[usize]| {
         let shown = |index| (text(path(index)), predictor.thumbnail(path(index)));
         indices.iter().map(shown).collect()
     };
     if let Some(folder) = &args.output {
-        results::write_evaluation(folder, &tally.evaluation(None, &pictures.classes, with_pictures))?;
+        results::write_evaluation(folder, &tally.evaluation(None, &images.classes, with_images))?;
     }
     let Scores { loss, top1, top5, samples } = tally.scores();
     anyhow::ensure!(loss.is_finite(), "the loss is {loss}: what the model makes of some image is not finite");
     let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
     let words = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
-    let json = || serde_json::to_string(&tally.evaluation(None, &pictures.classes, without_pictures));
+    let json = || serde_json::to_string(&tally.evaluation(None, &images.classes, without_images));
     print(&if args.json { json()? + "\n" } else { words })?;
     Ok(())
 }
 
-/// The pictures of `data/val`.
-fn scan(data: &Path) -> anyhow::Result<Pictures> {
+/// The images of `data/val`.
+fn scan(data: &Path) -> anyhow::Result<Images> {
     let listing = listing::scan(data, None)?;
     if listing.val.is_empty() {
-        return Err(usage(format!("--data {}: has no pictures to evaluate on: DIR/val/<class>/*", data.display())));
+        return Err(usage(format!("--data {}: has no images to evaluate on: DIR/val/<class>/*", data.display())));
     }
     let files =
         listing.val.iter().map(|sample| (listing.root.join(&sample.path).into(), sample.class as i64)).collect();
-    Ok(Pictures { classes: listing.classes, files })
+    Ok(Images { classes: listing.classes, files })
 }
 
-fn same_classes(pictures: &Pictures, predictor: &Predictor, args: &EvalArgs) -> anyhow::Result<()> {
-    let (ours, theirs) = (predictor.classes.len(), pictures.classes.len());
+fn same_classes(images: &Images, predictor: &Predictor, args: &EvalArgs) -> anyhow::Result<()> {
+    let (ours, theirs) = (predictor.classes.len(), images.classes.len());
     if ours != theirs {
         let data = args.data.display();
         return Err(usage(format!("--data {data}: has {theirs} classes, and the weights tell {ours} apart")));
     }
-    if args.inference.classes.is_some() && predictor.classes != pictures.classes {
+    if args.inference.classes.is_some() && predictor.classes != images.classes {
         return Err(usage("--classes: names other classes than the folders of --data, or in another order"));
     }
     Ok(())
 }
 
-/// A line for each picture: file, label, logits.
+/// A line for each image: file, label, logits.
 fn rows(logits: &Tensor, batch: &[(OsString, i64)], data: &Path) -> anyhow::Result<Vec<String>> {
     let classes = logits.size()[1] as usize;
     let values = Vec::<f32>::try_from(logits.contiguous().view(-1))?;

@@ -1,4 +1,4 @@
-//! Pictures to logits, for `eval` and `predict`: a model with its weights in place, folded for inference.
+//! Images to logits, for `eval` and `predict`: a model with its weights in place, folded for inference.
 
 use std::path::Path;
 
@@ -17,14 +17,14 @@ use crate::distributed::download::fetch_once;
 use crate::errors::{agree, to_failure, usage};
 use crate::machine::device;
 
-/// A model that is ready to look at pictures.
+/// A model that is ready to look at images.
 #[derive(Debug)]
 pub(crate) struct Predictor {
     backbone: Backbone,
     normalize: Normalize,
     /// The names of the classes, or their numbers.
     pub classes: Vec<String>,
-    /// To which side pictures are scaled, and which side the network sees.
+    /// To which side images are scaled, and which side the network sees.
     resize: usize,
     side: usize,
     pub batch: usize,
@@ -48,14 +48,14 @@ impl Predictor {
         })
     }
 
-    /// The picture in `file` as the network sees it, small; `None` where it cannot be read.
+    /// The image in `file` as the network sees it, small; `None` where it cannot be read.
     pub(crate) fn thumbnail(&self, file: &Path) -> Option<String> {
         let mut pixels = vec![0; self.side * self.side * 3];
         Decoder::new(Decoding::default()).center_crop_file(file, self.resize, self.side, &mut pixels).ok()?;
         report::thumbnail(&pixels, self.side)
     }
 
-    /// The logits of the pictures in `files`, files×classes, in single precision on the CPU.
+    /// The logits of the images in `files`, files×classes, in single precision on the CPU.
     pub(crate) fn logits(&self, files: &[impl AsRef<Path> + Sync]) -> anyhow::Result<Tensor> {
         let (resize, side) = (self.resize, self.side);
         let size = side * side * 3;
@@ -68,8 +68,8 @@ impl Predictor {
         })?;
         let labels = vec![0; files.len()];
         let batch = dataset::Batch { pixels: pixels.into(), labels, mixed: None, side: self.side };
-        let pictures = self.normalize.pictures(&batch)?;
-        Ok(tch::no_grad(|| self.backbone.forward(&pictures, false).to_kind(Kind::Float).to_device(Device::Cpu)))
+        let images = self.normalize.images(&batch)?;
+        Ok(tch::no_grad(|| self.backbone.forward(&images, false).to_kind(Kind::Float).to_device(Device::Cpu)))
     }
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn list<T: serde::Serialize + serde::de::DeserializeOwned>(
     world: &World,
     list: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let bytes = world.from_rank_zero("listing the pictures", || {
+    let bytes = world.from_rank_zero("listing the images", || {
         let list = list().map_err(|error| to_failure(&error))?;
         serde_json::to_vec(&list).map_err(world::Failure::new)
     })?;

@@ -1,4 +1,4 @@
-//! The verb `predict`: which classes a model sees in pictures.
+//! The verb `predict`: which classes a model sees in images.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
 use crate::task::metrics::text;
 
-/// What a model sees in a picture, likeliest first.
+/// What a model sees in an image, likeliest first.
 #[derive(Debug, Serialize)]
 struct Prediction {
     /// The path, as text.
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<_> = list(world, || files(&args.images))?;
     let predictor = Predictor::new(world, &args.model, &args.inference)?;
     for (index, batch) in files.chunks(predictor.batch).enumerate() {
-        go_on("predicting", index * predictor.batch, files.len(), "pictures")?;
+        go_on("predicting", index * predictor.batch, files.len(), "images")?;
         let logits = predictor.logits(batch)?;
         let mut text = String::new();
         for prediction in predictions(&logits, batch, &predictor.classes, args.top)? {
@@ -65,13 +65,13 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<OsString>> {
         let before = files.len();
         for entry in walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true) {
             let entry = entry.map_err(|error| unreadable(&error))?;
-            go_on("listing the pictures", files.len(), 0, "files")?;
-            if entry.file_type().is_file() && dataset::is_picture(entry.path()) {
+            go_on("listing the images", files.len(), 0, "files")?;
+            if entry.file_type().is_file() && dataset::is_image(entry.path()) {
                 files.push(entry.into_path().into());
             }
         }
         if files.len() == before {
-            return Err(usage(format!("{}: has no pictures", path.display())));
+            return Err(usage(format!("{}: has no images", path.display())));
         }
     }
     Ok(files)

@@ -16,11 +16,11 @@ struct Profile {
     batch: usize,
     /// Trained values.
     parameters: usize,
-    /// Multiply-accumulate operations of a forward pass of one picture.
+    /// Multiply-accumulate operations of a forward pass of one image.
     macs: usize,
     /// Two for each MAC.
     flops: usize,
-    /// Bytes of activations of one picture.
+    /// Bytes of activations of one image.
     activation_bytes_training: usize,
     activation_bytes_inference: usize,
     /// Bytes for the whole batch.
@@ -151,7 +151,7 @@ fn table(profile: &Profile) -> String {
         format!("memory in {what}, a batch of {}: {} ({})\n", profile.batch, megabytes(line.total), parts.join(", "))
     };
     let Profile { model, image_size, classes, .. } = profile;
-    text += &format!("\n{model}, {image_size}×{image_size} pixels, {classes} classes; for one picture:\n");
+    text += &format!("\n{model}, {image_size}×{image_size} pixels, {classes} classes; for one image:\n");
     text += &format!("parameters: {}\n", grouped(profile.parameters));
     text += &format!("MACs: {} ({:.3} G), two FLOPs each\n", grouped(profile.macs), profile.macs as f64 / 1e9);
     text += &format!(
@@ -202,7 +202,7 @@ mod tests {
     fn what_cannot_be_profiled_is_refused() {
         for (flags, words) in [
             ("--model resnet19", "--model: no model is called 'resnet19'"),
-            ("--model vit_b_16 --image-size 96", "--image-size: vit_b_16 cannot take pictures of 96×96 pixels"),
+            ("--model vit_b_16 --image-size 96", "--image-size: vit_b_16 cannot take images of 96×96 pixels"),
             ("--batch 0", "--batch and --classes"),
         ] {
             let error = profile(&args(flags)).unwrap_err();

@@ -57,11 +57,11 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, own: Option<&OwnModel>) -> any
     }
     let (device, cores) = set_up(world, &plan)?;
 
-    let image_size = plan.pictures.image_size;
+    let image_size = plan.images.image_size;
     let build = |listed: Listed| {
         model::build::build(world, &plan, own, &Setting { classes: listed.classes, image_size, device })
     };
-    let (dataset, mut model) = data::prepare(world, &plan.pictures, cores, plan.batch.global(), build)?;
+    let (dataset, mut model) = data::prepare(world, &plan.images, cores, plan.batch.global(), build)?;
     let timeline = Timeline::start(world, device, plan.trace.is_some())?;
     let group = process_group::connect(world, device, &timeline)?;
     if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
@@ -157,9 +157,9 @@ pub(crate) fn set_up(world: &World, plan: &Plan) -> anyhow::Result<(Device, usiz
 pub(crate) fn loader_config(plan: &Plan, cores: usize, device: Device) -> LoaderConfig {
     LoaderConfig {
         global_batch: plan.batch.global(),
-        side: plan.pictures.image_size,
-        resize: plan.pictures.resize,
-        resample: plan.pictures.decoding.resample,
+        side: plan.images.image_size,
+        resize: plan.images.resize,
+        resample: plan.images.decoding.resample,
         augmentation: plan.augmentation,
         sampling: plan.sampling,
         repeats: plan.repeats,
@@ -175,13 +175,13 @@ fn schedule(plan: &Plan, course: &Course) -> Schedule {
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Dataset, output: &Path) {
-    let size = plan.pictures.image_size;
+    let size = plan.images.image_size;
     let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
     let cost = plan.architecture.and_then(|known| known.network(dataset.classes.len()).cost(size, size).ok());
-    let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs a picture", cost.macs as f64 / 1e9));
+    let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
     log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.model, parameters as f64 / 1e6);
     log::info!(
-        "{} training and {} validation pictures of {} classes; {} ranks × {} pictures = a batch of {}",
+        "{} training and {} validation images of {} classes; {} ranks × {} images = a batch of {}",
         dataset.train.len(),
         dataset.val.len(),
         dataset.classes.len(),
@@ -191,7 +191,7 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &dataset::Da
     );
     if dataset.val.is_empty() {
         log::warn!(
-            "the data have no validation pictures (neither DIR/val nor DIR/val.tsv): no epoch is scored, and there is no \
+            "the data have no validation images (neither DIR/val nor DIR/val.tsv): no epoch is scored, and there is no \
              best.safetensors"
         );
     }

@@ -1,4 +1,4 @@
-//! The flags about pictures as validated values: which, of what size, and what is kept of them.
+//! The flags about images as validated values: which, of what size, and what is kept of them.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use world::Scope;
 use crate::config::args::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 use crate::errors::usage;
 
-/// Pictures up to this side are cropped with padding; larger ones get a random part, scaled.
+/// Images up to this side are cropped with padding; larger ones get a random part, scaled.
 const LARGEST_PADDED_SIZE: usize = 64;
 
-/// Which pictures, of what size, and what is kept of them.
+/// Which images, of what size, and what is kept of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Pictures {
+pub(crate) struct Images {
     pub source: Source,
     pub classes: Option<PathBuf>,
-    /// Side of the pictures that the network sees, in pixels.
+    /// Side of the images that the network sees, in pixels.
     pub image_size: usize,
     /// What the shorter side is scaled to before the middle is cut out: larger than what the network sees where random
     /// parts are scaled (256 for 224).
@@ -33,12 +33,12 @@ pub(crate) struct Pictures {
     pub on_bad_image: OnBadImage,
 }
 
-/// Where the pictures come from.
+/// Where the images come from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// The digits inside the program.
     Digits,
-    /// A folder of picture files.
+    /// A folder of image files.
     Folder(PathBuf),
     /// Somebody's HDF5 file.
     Hdf5(PathBuf),
@@ -57,16 +57,16 @@ impl Source {
     }
 }
 
-impl Pictures {
+impl Images {
     /// Validates the flags for a network.
     pub(crate) fn new(args: &DataArgs, architecture: &Architecture) -> anyhow::Result<Self> {
-        let pictures = Self::of_size(args, architecture.image_size)?;
-        let size = pictures.image_size;
+        let images = Self::of_size(args, architecture.image_size)?;
+        let size = images.image_size;
         architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
-        Ok(pictures)
+        Ok(images)
     }
 
-    /// Validates the flags for a network that was made for pictures of `made_for` × `made_for` pixels.
+    /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
     pub(crate) fn of_size(args: &DataArgs, made_for: usize) -> anyhow::Result<Self> {
         let source = match &args.data {
             None => Source::Digits,
@@ -135,9 +135,7 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
 fn crop(padding: Option<usize>, image_size: usize) -> anyhow::Result<Crop> {
     Ok(match padding {
         Some(padding) if padding >= image_size => {
-            return Err(usage(format!(
-                "--crop-padding {padding}: must be less than the pictures' {image_size} pixels"
-            )));
+            return Err(usage(format!("--crop-padding {padding}: must be less than the images' {image_size} pixels")));
         }
         Some(padding) => Crop::Padded { padding },
         None if image_size <= LARGEST_PADDED_SIZE => Crop::Padded { padding: image_size / 8 },

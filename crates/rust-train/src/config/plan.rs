@@ -13,7 +13,7 @@ use crate::config::args::{
     AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
     PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
-use crate::config::images::{Pictures, Source};
+use crate::config::images::{Images, Source};
 use crate::config::learning_rate::{LearningRate, Shape};
 use crate::config::progressive_resize::Growth;
 use crate::config::recipe;
@@ -27,7 +27,7 @@ pub(crate) use crate::config::args::{OnNan, OptimizerKind};
 pub(crate) struct Plan {
     /// The flags, with a value for each one whose default follows from others.
     pub flags: TrainArgs,
-    pub pictures: Pictures,
+    pub images: Images,
     /// The network; `None` for a model of the caller's own.
     pub architecture: Option<Architecture>,
     /// Its name.
@@ -39,15 +39,15 @@ pub(crate) struct Plan {
     /// What is not trained: everything but the head, for so many epochs (`usize::MAX`: all).
     pub frozen_epochs: usize,
     pub augmentation: Augmentation,
-    /// How pictures grow, where they do.
+    /// How images grow, where they do.
     pub growth: Option<Growth>,
     pub sampling: Sampling,
-    /// How often each picture comes in its batch.
+    /// How often each image comes in its batch.
     pub repeats: usize,
     pub batch: BatchLayout,
     /// Whether a step is computed in as many parts as the memory asks for.
     pub fit_memory: bool,
-    /// The fewest pictures that may be computed together on one rank: two where BatchNorm has nothing else to take a
+    /// The fewest images that may be computed together on one rank: two where BatchNorm has nothing else to take a
     /// variance of.
     pub least_micro_batch: usize,
     pub training: Training,
@@ -69,7 +69,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnNetwork {
     pub name: String,
-    /// Height and width of the pictures that it is made for, in pixels.
+    /// Height and width of the images that it is made for, in pixels.
     pub image_size: usize,
 }
 
@@ -131,19 +131,19 @@ impl Plan {
             Some(_) => None,
         };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
-        if cli.batch.pictures > MOST || cli.accumulate > MOST {
+        if cli.batch.images > MOST || cli.accumulate > MOST {
             return Err(usage(format!(
                 "--batch {}, --accumulate {}: must be at most {MOST}",
                 cli.batch, cli.accumulate
             )));
         }
-        let batch = BatchLayout::of_global(cli.batch.pictures, ranks, cli.accumulate)
+        let batch = BatchLayout::of_global(cli.batch.images, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
-        let pictures = match (&architecture, own) {
-            (Some(architecture), _) => Pictures::new(&cli.data, architecture)?,
-            (None, own) => Pictures::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
+        let images = match (&architecture, own) {
+            (Some(architecture), _) => Images::new(&cli.data, architecture)?,
+            (None, own) => Images::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
         };
-        let growth = Growth::new(&cli.augmentation, cli.epochs, pictures.image_size, architecture.as_ref())?;
+        let growth = Growth::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
         let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
             (Freeze::None, None | Some(0)) => 0,
             (Freeze::None, Some(epochs)) => {
@@ -160,21 +160,21 @@ impl Plan {
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
-                let sides = [Some(pictures.image_size), growth.map(|growth| growth.first)];
+                let sides = [Some(images.image_size), growth.map(|growth| growth.first)];
                 least_micro_batch(architecture, sides, &batch, training.sync_bn, cli.batch.fit_memory)?
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
         let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
-        let flags = resolved(cli, &model, &pictures, &training, growth.as_ref());
+        let flags = resolved(cli, &model, &images, &training, growth.as_ref());
         Ok(Self {
             fields: recipe::mathematics(&flags)?,
             flags,
-            augmentation: augmentation(&cli.augmentation, &pictures)?,
+            augmentation: augmentation(&cli.augmentation, &images)?,
             growth,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
             repeats: repeats(cli.augmentation.repeats, &batch)?,
-            pictures,
+            images,
             weights: weights(cli, architecture.as_ref())?,
             architecture,
             model,
@@ -197,7 +197,7 @@ impl Plan {
 
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
-        format!("{}-{}", self.pictures.source.name(), self.model)
+        format!("{}-{}", self.images.source.name(), self.model)
     }
 }
 
@@ -220,7 +220,7 @@ fn least_micro_batch(
         if micro < least {
             return Err(usage(format!(
                 "--batch {}: leaves BatchNorm one value a channel in training, whose variance is NaN: {norm} of {} sees one \
-                 pixel of each of {micro} pictures of {side}×{side} pixels; use a larger batch, fewer ranks or a smaller \
+                 pixel of each of {micro} images of {side}×{side} pixels; use a larger batch, fewer ranks or a smaller \
                  --accumulate, or a larger --image-size",
                 batch.global(),
                 architecture.name
@@ -265,7 +265,7 @@ fn weights(
     weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
-fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<Augmentation> {
+fn augmentation(cli: &AugmentationArgs, images: &Images) -> anyhow::Result<Augmentation> {
     let within = |flag: &str, value: f64, most: f64| {
         if (0.0..=most).contains(&value) {
             Ok(value)
@@ -278,9 +278,9 @@ fn augmentation(cli: &AugmentationArgs, pictures: &Pictures) -> anyhow::Result<A
         return Err(usage(format!("--magnitude {}: must be between 0 and 30", cli.magnitude)));
     }
     Ok(Augmentation {
-        crop: pictures.crop,
+        crop: images.crop,
         // A mirrored digit is another character.
-        flip: !cli.no_flip && pictures.source != Source::Digits,
+        flip: !cli.no_flip && images.source != Source::Digits,
         jitter: (jitter > 0.0).then(|| ColorJitter::of(jitter)),
         policy: match cli.auto_augment {
             AutoAugment::None => None,
@@ -299,7 +299,7 @@ fn repeats(count: usize, batch: &BatchLayout) -> anyhow::Result<usize> {
     at_least_one("--repeats", count)
 }
 
-/// The most epochs, pictures or steps that anybody means: products of two of them do not overflow.
+/// The most epochs, images or steps that anybody means: products of two of them do not overflow.
 pub(crate) const MOST: usize = u32::MAX as usize;
 
 fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
@@ -342,7 +342,7 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     Ok(Training {
         epochs: cli.epochs,
         max_steps: cli.max_steps,
-        learning_rate: learning_rate(args, cli.epochs, cli.batch.pictures)?,
+        learning_rate: learning_rate(args, cli.epochs, cli.batch.images)?,
         momentum: args.momentum,
         nesterov,
         optimizer: args.optimizer,
@@ -456,17 +456,11 @@ fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
 }
 
 /// The flags with a value for each one whose default follows from others.
-fn resolved(
-    cli: &TrainArgs,
-    model: &str,
-    pictures: &Pictures,
-    training: &Training,
-    growth: Option<&Growth>,
-) -> TrainArgs {
+fn resolved(cli: &TrainArgs, model: &str, images: &Images, training: &Training, growth: Option<&Growth>) -> TrainArgs {
     let mut flags = cli.clone();
     flags.model = model.to_owned();
-    flags.data.image_size = Some(pictures.image_size);
-    if let Crop::Padded { padding } = pictures.crop {
+    flags.data.image_size = Some(images.image_size);
+    if let Crop::Padded { padding } = images.crop {
         flags.data.crop_padding = Some(padding);
     }
     flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
@@ -491,7 +485,7 @@ mod tests {
     #[test]
     fn sizes_follow_from_model_and_data() {
         let digits = plan("", 2).unwrap();
-        let sizes = |plan: &Plan| (plan.pictures.image_size, plan.pictures.resize);
+        let sizes = |plan: &Plan| (plan.images.image_size, plan.images.resize);
         assert_eq!((sizes(&digits), digits.augmentation.flip), ((8, 8), false));
         assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
         let cifar = plan("--data d", 1).unwrap();
@@ -542,9 +536,9 @@ mod tests {
             ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
             ("--model resnet19", 1, "--model: no model is called 'resnet19'; there are: resnet18"),
             ("--device gpu", 1, "--device: 'gpu' in device 'gpu' is no device"),
-            ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take pictures of 2×2 pixels"),
+            ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take images of 2×2 pixels"),
             ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),
-            ("--crop-padding 8", 1, "--crop-padding 8: must be less than the pictures' 8 pixels"),
+            ("--crop-padding 8", 1, "--crop-padding 8: must be less than the images' 8 pixels"),
             ("--epochs 0", 1, "--epochs: must be at least 1"),
             ("--epochs 18446744073709551615", 1, "--epochs 18446744073709551615: must be at most 4294967295"),
             ("--max-steps 0", 1, "--max-steps: must be at least 1"),
@@ -569,7 +563,7 @@ mod tests {
                 "--data d --model resnet18 --image-size 32 --batch 4 --accumulate 4",
                 1,
                 "--batch 4: leaves BatchNorm one value a channel in training, whose variance is NaN: layer4.0.bn1 of resnet18 \
-                 sees one pixel of each of 1 pictures of 32×32 pixels",
+                 sees one pixel of each of 1 images of 32×32 pixels",
             ),
             (
                 "--data d --model resnet18 --image-size 32 --batch auto:1",
@@ -601,7 +595,7 @@ mod tests {
             (
                 "--data d --progressive-resize 64",
                 1,
-                "--progressive-resize 64: must be smaller than the pictures' 32 pixels",
+                "--progressive-resize 64: must be smaller than the images' 32 pixels",
             ),
             (
                 "--data d --progressive-resize 16 --progressive-epochs 21",

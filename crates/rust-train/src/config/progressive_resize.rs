@@ -1,4 +1,4 @@
-//! Progressive resizing: the first epochs see smaller pictures, which cost less. The size follows from the epoch alone, so
+//! Progressive resizing: the first epochs see smaller images, which cost less. The size follows from the epoch alone, so
 //! that a run that goes on in its middle needs to know nothing else.
 
 use architectures::Architecture;
@@ -6,20 +6,20 @@ use architectures::Architecture;
 use crate::config::args::AugmentationArgs;
 use crate::errors::usage;
 
-/// How the side of the pictures grows, epoch by epoch.
+/// How the side of the images grows, epoch by epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Growth {
     /// Side in the first epoch, in pixels.
     pub first: usize,
     /// Side after the growth, in pixels.
     pub last: usize,
-    /// Epochs before pictures have their full size.
+    /// Epochs before images have their full size.
     pub epochs: usize,
 }
 
 impl Growth {
-    /// Validates the flags for pictures of `image_size`, a run of `epochs`, and a network of the catalogue; `None` where
-    /// pictures do not grow.
+    /// Validates the flags for images of `image_size`, a run of `epochs`, and a network of the catalogue; `None` where
+    /// images do not grow.
     pub(crate) fn new(
         args: &AugmentationArgs,
         epochs: usize,
@@ -36,7 +36,7 @@ impl Growth {
             (first, _) => first,
         };
         if first >= image_size {
-            let refused = format!("must be smaller than the pictures' {image_size} pixels");
+            let refused = format!("must be smaller than the images' {image_size} pixels");
             return Err(usage(format!("--progressive-resize {first}: {refused}")));
         }
         let growing = args.progressive_epochs.unwrap_or_else(|| (epochs * 4).div_ceil(5));
@@ -52,8 +52,8 @@ impl Growth {
         Ok(Some(growth))
     }
 
-    /// The side of the pictures of `epoch`, counted from 0: a line from the first to the full size, in stairs of 32 pixels
-    /// (4 for pictures of up to 64).
+    /// The side of the images of `epoch`, counted from 0: a line from the first to the full size, in stairs of 32 pixels
+    /// (4 for images of up to 64).
     pub(crate) fn side(&self, epoch: usize) -> usize {
         if epoch >= self.epochs {
             return self.last;
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn pictures_grow_in_stairs() {
+    fn images_grow_in_stairs() {
         let growth = Growth { first: 128, last: 224, epochs: 6 };
         assert_eq!(
             (0..8).map(|epoch| growth.side(epoch)).collect::<Vec<_>>(),
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pictures_never_shrink(first in 1usize..300, more in 1usize..300, epochs in 1usize..100) {
+        fn images_never_shrink(first in 1usize..300, more in 1usize..300, epochs in 1usize..100) {
             let growth = Growth { first, last: first + more, epochs };
             let sides: Vec<_> = (0..epochs + 2).map(|epoch| growth.side(epoch)).collect();
             prop_assert!(sides.is_sorted());

@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::cache::{self, Draft, Found, Lock, Share};
-use dataset::{BadPicture, Dataset, OnBadImage, Spec, Split};
+use dataset::{BadImage, Dataset, OnBadImage, Spec, Split};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
 use super::listing::{Listed, list};
-use crate::config::images::Pictures;
+use crate::config::images::Images;
 use crate::errors::{agree_after, name_interruption, to_failure};
 use crate::observe::progress::Progress;
 
-/// Skipped pictures that are named in the log.
+/// Skipped images that are named in the log.
 const NAMED: usize = 10;
 
 /// What rank 0 finds out about a folder and all ranks need to know.
@@ -40,7 +40,7 @@ struct Leading {
     _lock: Option<Lock>,
 }
 
-/// Opens the cache of the pictures below `root`, on every rank. Where it is not current, the ranks that reach it build
+/// Opens the cache of the images below `root`, on every rank. Where it is not current, the ranks that reach it build
 /// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Gives its path
 /// too. Collective.
 ///
@@ -48,18 +48,18 @@ struct Leading {
 /// calls `check` before anything is built.
 pub(crate) fn open_or_build(
     world: &World,
-    pictures: &Pictures,
+    images: &Images,
     spec: Spec,
     root: &Path,
     cores: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
     let listing = OnceLock::new();
-    let scan = || listing.get_or_init(|| list(pictures, root)).as_ref().map_err(to_failure);
+    let scan = || listing.get_or_init(|| list(images, root)).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
-    let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the pictures", || {
+    let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
         let fingerprint = spec.fingerprint(scan()?);
-        let path = cache_path(root, pictures, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
+        let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
         let listing = scan()?;
         let listed = Listed { classes: listing.classes.len(), train: listing.train.len() };
         serde_json::to_vec(&Identity { fingerprint, path, listed }).map_err(Failure::new)
@@ -67,7 +67,7 @@ pub(crate) fn open_or_build(
     let Identity { fingerprint, path, listed } = &identity;
     let path = Path::new(path);
     check(*listed)?;
-    let scope = match (pictures.cache_scope, path.parent()) {
+    let scope = match (images.cache_scope, path.parent()) {
         (Some(scope), _) => scope,
         (None, Some(folder)) => world.scope_of(folder)?,
         (None, None) => Scope::World,
@@ -107,7 +107,7 @@ pub(crate) fn open_or_build(
     let bad = if temporary.is_empty() {
         Ok(Vec::new())
     } else {
-        write_share(world, channel, &bytes_path(temporary), root, pictures.on_bad_image, cores)
+        write_share(world, channel, &bytes_path(temporary), root, images.on_bad_image, cores)
     };
     let bad = name_interruption("building the dataset cache; nothing is half-built", bad);
     let bad = gather(channel, &agree_after(world, "building the dataset cache", bad)?)?;
@@ -145,7 +145,7 @@ fn wait_for_lock(path: &Path, timeout: Duration) -> anyhow::Result<Option<Lock>>
     name_interruption("waiting for another job that builds the dataset cache", lock)
 }
 
-/// Writes this rank's share of the pictures.
+/// Writes this rank's share of the images.
 fn write_share(
     world: &World,
     channel: &Channel,
@@ -153,12 +153,12 @@ fn write_share(
     root: &Path,
     on_bad: OnBadImage,
     cores: usize,
-) -> anyhow::Result<Vec<BadPicture>> {
+) -> anyhow::Result<Vec<BadImage>> {
     let share = Share::open(temporary, root)
         .context("this rank cannot take part in building the cache; is its folder shared by all nodes?")?;
     let shard = Shard::new(channel.rank(), channel.size());
     let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
-    let progress = Progress::new(world, "cache", "pictures", share.pictures(shard) as u64);
+    let progress = Progress::new(world, "cache", "images", share.images(shard) as u64);
     let start = Instant::now();
     let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
     let written = threads.install(|| share.write(shard, on_bad, &|done| progress.watch(done as u64, || rate(done))));
@@ -166,15 +166,15 @@ fn write_share(
     Ok(written?)
 }
 
-/// The pictures that any rank had to skip, on every rank.
-fn gather(channel: &Channel, bad: &[BadPicture]) -> anyhow::Result<Vec<BadPicture>> {
-    let row = |bad: &BadPicture| (bad.split.name(), bad.index, bad.path.clone().into_os_string(), bad.reason.clone());
+/// The images that any rank had to skip, on every rank.
+fn gather(channel: &Channel, bad: &[BadImage]) -> anyhow::Result<Vec<BadImage>> {
+    let row = |bad: &BadImage| (bad.split.name(), bad.index, bad.path.clone().into_os_string(), bad.reason.clone());
     let rows: Vec<_> = bad.iter().map(row).collect();
     let mut all = Vec::new();
     for text in channel.all_gather_text(&serde_json::to_string(&rows)?)? {
         for (split, index, path, reason) in serde_json::from_str::<Vec<(String, usize, OsString, String)>>(&text)? {
             let split = Split::ALL.into_iter().find(|other| other.name() == split).context("an unknown split")?;
-            all.push(BadPicture { split, index, path: path.into(), reason });
+            all.push(BadImage { split, index, path: path.into(), reason });
         }
     }
     Ok(all)
@@ -185,21 +185,18 @@ fn report_skipped(path: &Path) {
     if skipped.is_empty() {
         return;
     }
-    log::warn!(
-        "{} pictures cannot be decoded and are left out (rust-train cache --summary lists them):",
-        skipped.len()
-    );
+    log::warn!("{} images cannot be decoded and are left out (rust-train cache --summary lists them):", skipped.len());
     for (path, reason) in skipped.iter().take(NAMED) {
         log::warn!("  {path}: {reason}");
     }
 }
 
-/// Where the cache of the folder `root` lies: in the folder that the user named, beside the pictures, or where there is
+/// Where the cache of the folder `root` lies: in the folder that the user named, beside the images, or where there is
 /// neither a current one nor could this user put one, in the user's own cache folder. `fingerprint` is asked for only
-/// where it matters whether the one beside the pictures is current.
+/// where it matters whether the one beside the images is current.
 pub(crate) fn cache_path<E>(
     root: &Path,
-    pictures: &Pictures,
+    images: &Images,
     spec: &Spec,
     fingerprint: impl FnOnce() -> Result<String, E>,
 ) -> Result<PathBuf, E> {
@@ -209,7 +206,7 @@ pub(crate) fn cache_path<E>(
     // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
     let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
     let elsewhere = format!("{name}-{hash:016x}-{file}");
-    if let Some(folder) = &pictures.cache {
+    if let Some(folder) = &images.cache {
         return Ok(folder.join(elsewhere));
     }
     let beside = whole.join(".rust-train");

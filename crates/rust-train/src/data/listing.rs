@@ -5,14 +5,14 @@ use std::path::Path;
 use dataset::{Dataset, Listing, read_classes};
 use serde::{Deserialize, Serialize};
 
-use crate::config::images::Pictures;
+use crate::config::images::Images;
 use crate::errors::name_interruption;
 
 /// What is known of the data as soon as they are listed: before a cache is built.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Listed {
     pub classes: usize,
-    /// Training pictures.
+    /// Training images.
     pub train: usize,
 }
 
@@ -22,14 +22,14 @@ impl Listed {
     }
 }
 
-/// Lists the pictures below `root`.
-pub(crate) fn list(pictures: &Pictures, root: &Path) -> anyhow::Result<Listing> {
-    let classes = pictures.classes.as_deref().map(read_classes).transpose()?;
+/// Lists the images below `root`.
+pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Listing> {
+    let classes = images.classes.as_deref().map(read_classes).transpose()?;
     scan(root, classes.as_deref())
 }
 
-/// Lists the pictures below `root`, and tells whoever waits how far it is.
+/// Lists the images below `root`, and tells whoever waits how far it is.
 pub(crate) fn scan(root: &Path, classes: Option<&[String]>) -> anyhow::Result<Listing> {
     let listing = Listing::scan_watched(root, classes, &|done| world::report(done as u64, 0, "files"));
-    name_interruption("listing the pictures", listing)
+    name_interruption("listing the images", listing)
 }

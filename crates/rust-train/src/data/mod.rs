@@ -1,4 +1,4 @@
-//! The data of a run: the digits, somebody's HDF5 file, or a folder of pictures with a cache or without.
+//! The data of a run: the digits, somebody's HDF5 file, or a folder of images with a cache or without.
 
 pub(crate) mod cache;
 pub(crate) mod listing;
@@ -13,14 +13,14 @@ use world::{Failure, World};
 use cache::open_or_build;
 use listing::{Listed, list};
 
-use crate::config::images::{Pictures, Source};
+use crate::config::images::{Images, Source};
 use crate::errors::{agree, to_failure, usage};
 
-/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training pictures. As soon as
+/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training images. As soon as
 /// they are listed every rank calls `check`, which is collective too: what it refuses costs no cache. Collective.
 pub(crate) fn prepare<T>(
     world: &World,
-    pictures: &Pictures,
+    images: &Images,
     cores: usize,
     least: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<T>,
@@ -29,9 +29,9 @@ pub(crate) fn prepare<T>(
         agree(world, refuse_too_small(listed.train, least))?;
         check(listed)
     };
-    let (dataset, checked) = match (&pictures.source, pictures.spec()) {
+    let (dataset, checked) = match (&images.source, images.spec()) {
         (Source::Digits, _) => {
-            let dataset = embedded(world, pictures.classes.as_deref())?;
+            let dataset = embedded(world, images.classes.as_deref())?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
@@ -41,14 +41,14 @@ pub(crate) fn prepare<T>(
             (dataset, checked)
         }
         (Source::Folder(root), None) => {
-            let dataset = uncached(world, pictures, root)?;
+            let dataset = uncached(world, images, root)?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
         (Source::Folder(root), Some(spec)) => {
             let mut checked = None;
             let check = |listed| check(listed).map(|value| checked = Some(value));
-            let (dataset, _) = open_or_build(world, pictures, spec, root, cores, check)?;
+            let (dataset, _) = open_or_build(world, images, spec, root, cores, check)?;
             (dataset, checked.context("the data were listed")?)
         }
     };
@@ -58,7 +58,7 @@ pub(crate) fn prepare<T>(
 
 fn refuse_too_small(count: usize, least: usize) -> anyhow::Result<()> {
     if count < least {
-        return Err(usage(format!("--batch {least}: there are only {count} training pictures, less than one batch")));
+        return Err(usage(format!("--batch {least}: there are only {count} training images, less than one batch")));
     }
     Ok(())
 }
@@ -77,13 +77,13 @@ fn embedded(world: &World, classes: Option<&Path>) -> anyhow::Result<Dataset> {
     Ok(dataset)
 }
 
-/// Picture files without a cache. One rank lists the folder: a thousand that each list a million files would bring a
+/// Image files without a cache. One rank lists the folder: a thousand that each list a million files would bring a
 /// shared file system down.
-fn uncached(world: &World, pictures: &Pictures, root: &Path) -> anyhow::Result<Dataset> {
-    let bytes = world.from_rank_zero("listing the pictures", || {
-        let listing = list(pictures, root).map_err(|error| to_failure(&error))?;
+fn uncached(world: &World, images: &Images, root: &Path) -> anyhow::Result<Dataset> {
+    let bytes = world.from_rank_zero("listing the images", || {
+        let listing = list(images, root).map_err(|error| to_failure(&error))?;
         Ok(listing.to_bytes())
     })?;
     let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
-    Ok(Dataset::of_files(&listing, pictures.decoding))
+    Ok(Dataset::of_files(&listing, images.decoding))
 }

@@ -7,7 +7,7 @@ use torch_ext::to_device;
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// Bytes N×side×side×3 to normalized pictures N×3×side×side on a device.
+/// Bytes N×side×side×3 to normalized images N×3×side×side on a device.
 #[derive(Debug)]
 pub(crate) struct Normalize {
     scale: Tensor,
@@ -23,11 +23,11 @@ impl Normalize {
         Self { scale: channels(&scale), shift: channels(&shift), device }
     }
 
-    pub(crate) fn pictures(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
+    pub(crate) fn images(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
         let side = batch.side as i64;
         let bytes = to_device(&batch.pixels, &[batch.len() as i64, side, side, 3], self.device)?;
-        let pictures = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float);
-        Ok((pictures * &self.scale + &self.shift).contiguous())
+        let images = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float);
+        Ok((images * &self.scale + &self.shift).contiguous())
     }
 }
 
@@ -38,11 +38,11 @@ mod tests {
     #[test]
     fn bytes_become_normalized_channels() {
         let batch = dataset::Batch { pixels: [0, 127, 255].repeat(4).into(), labels: vec![3], mixed: None, side: 2 };
-        let pictures = Normalize::new(Device::Cpu).pictures(&batch).unwrap();
-        assert_eq!(pictures.size(), [1, 3, 2, 2]);
+        let images = Normalize::new(Device::Cpu).images(&batch).unwrap();
+        assert_eq!(images.size(), [1, 3, 2, 2]);
         for (channel, value) in [0.0, 127.0, 255.0].into_iter().enumerate() {
             let expected = (value / 255.0 - MEAN[channel]) / STD[channel];
-            let got = pictures.double_value(&[0, channel as i64, 1, 1]);
+            let got = images.double_value(&[0, channel as i64, 1, 1]);
             assert!((got - expected).abs() < 1e-5, "channel {channel}: {got}");
         }
     }

@@ -12,13 +12,13 @@ use crate::config::plan::OwnNetwork;
 
 /// A model that the trainer can train. All methods are called on every rank, in the same order.
 pub trait Model {
-    /// The logits, N×classes, of pictures N×3×H×W in single precision, normalized; in training (`train`) or evaluation.
-    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor;
+    /// The logits, N×classes, of images N×3×H×W in single precision, normalized; in training (`train`) or evaluation.
+    fn forward(&self, images: &Tensor, train: bool) -> Tensor;
 
-    /// The logits of pictures in evaluation, with the parameters and buffers as they are now: as of
+    /// The logits of images in evaluation, with the parameters and buffers as they are now: as of
     /// [`forward`](Self::forward), but for rounding, and perhaps faster. Made anew for each evaluation.
     fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
-        Box::new(|pictures| self.forward(pictures, false))
+        Box::new(|images| self.forward(images, false))
     }
 
     /// All parameters that are ever trained, by name; those that are frozen at present require no gradient.
@@ -59,13 +59,13 @@ pub trait Model {
 }
 
 impl Model for Backbone {
-    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
-        Self::forward(self, pictures, train)
+    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        Self::forward(self, images, train)
     }
 
     fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
         let folded = self.folded();
-        Box::new(move |pictures| folded.forward(pictures, false))
+        Box::new(move |images| folded.forward(images, false))
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -108,7 +108,7 @@ impl Model for Backbone {
 pub struct Setting {
     /// Classes to tell apart: as many logits.
     pub classes: usize,
-    /// Height and width of the pictures, in pixels.
+    /// Height and width of the images, in pixels.
     pub image_size: usize,
     /// Where its parameters must be.
     pub device: Device,
@@ -125,7 +125,7 @@ pub struct OwnModel {
 }
 
 impl OwnModel {
-    /// A model called `name`, made for pictures of `image_size` × `image_size` pixels, which `build` builds.
+    /// A model called `name`, made for images of `image_size` × `image_size` pixels, which `build` builds.
     pub fn new(
         name: &str,
         image_size: usize,
@@ -149,7 +149,7 @@ impl std::fmt::Debug for OwnModel {
 ///
 /// let vs = nn::VarStore::new(Device::Cpu);
 /// let linear = nn::linear(vs.root() / "linear", 12, 10, Default::default());
-/// let module = nn::seq_t().add_fn(|pictures| pictures.flatten(1, -1)).add(linear);
+/// let module = nn::seq_t().add_fn(|images| images.flatten(1, -1)).add(linear);
 /// let model = Module::new(vs, module);
 /// assert_eq!(model.parameters().len(), 2);
 /// ```
@@ -177,8 +177,8 @@ fn shallow(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
 }
 
 impl<M: ModuleT> Model for Module<M> {
-    fn forward(&self, pictures: &Tensor, train: bool) -> Tensor {
-        self.module.forward_t(pictures, train)
+    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        self.module.forward_t(images, train)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

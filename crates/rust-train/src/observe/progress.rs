@@ -81,7 +81,7 @@ enum Kind {
 }
 
 impl Progress {
-    /// Begins `what`, which has `total` `units` ("pictures").
+    /// Begins `what`, which has `total` `units` ("images").
     pub(crate) fn new(world: &World, what: &str, units: &'static str, total: u64) -> Self {
         let kind = if world.rank() == 0 { Kind::of_rank_zero(what, units, total) } else { Kind::Silent };
         Self { kind, units, total }

@@ -1,4 +1,4 @@
-//! What is minimized: the cross-entropy of the logits with what the pictures are, or are mixed of.
+//! What is minimized: the cross-entropy of the logits with what the images are, or are mixed of.
 
 use dataset::Batch;
 use tch::{Device, Reduction, Tensor};
@@ -9,9 +9,9 @@ use crate::config::plan::Training;
 /// What a batch is to be recognized as.
 #[derive(Debug)]
 pub(crate) struct Targets {
-    /// The class of each picture.
+    /// The class of each image.
     pub labels: Tensor,
-    /// The classes of the pictures that were mixed in, and the share of the first ones.
+    /// The classes of the images that were mixed in, and the share of the first ones.
     pub mixed: Option<(Tensor, f64)>,
 }
 
@@ -29,12 +29,12 @@ impl Targets {
 pub(crate) struct Criterion {
     /// Share of the target that is spread over all classes, 0–1.
     label_smoothing: f64,
-    /// How much a picture of each class counts. Over the training pictures their mean is 1.
+    /// How much an image of each class counts. Over the training images their mean is 1.
     class_weights: Option<Tensor>,
 }
 
 impl Criterion {
-    /// The loss of a run whose training pictures have these `labels`, of so many `classes`.
+    /// The loss of a run whose training images have these `labels`, of so many `classes`.
     pub(crate) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
         let class_weights = match training.class_weights {
             ClassWeights::Equal => None,
@@ -43,10 +43,10 @@ impl Criterion {
         Self { label_smoothing: training.label_smoothing, class_weights }
     }
 
-    /// Mean loss of `logits`, N×classes, those of the pictures from number `start` on.
+    /// Mean loss of `logits`, N×classes, those of the images from number `start` on.
     ///
-    /// With class weights each picture's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
-    /// batch, and so would depend on which pictures are on which rank.
+    /// With class weights each image's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
+    /// batch, and so would depend on which images are on which rank.
     pub(crate) fn loss(&self, logits: &Tensor, targets: &Targets, start: i64) -> Tensor {
         let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
         let loss = self.cross_entropy(logits, &part(&targets.labels));

@@ -11,7 +11,7 @@ use world::{Channel, Reduction};
 /// The samples with the highest loss that are kept.
 const MOST_WORST: usize = 24;
 
-/// How good a model is on a set of pictures.
+/// How good a model is on a set of images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Scores {
     /// Mean cross-entropy.
@@ -121,7 +121,7 @@ impl Tally {
     }
 
     /// All of it, for people: with the names of the classes, and with what `show` gives of the worst samples, a path and
-    /// a picture of each.
+    /// an image of each.
     pub(crate) fn evaluation(
         &self,
         epoch: Option<usize>,
@@ -154,14 +154,14 @@ impl Tally {
     }
 }
 
-/// The paths and thumbnails of samples of `loader`. A picture that cannot be read any more is left out of the page.
+/// The paths and thumbnails of samples of `loader`. An image that cannot be read any more is left out of the page.
 pub(crate) fn show(loader: &Loader, indices: &[usize]) -> Vec<(String, Option<String>)> {
     let paths = loader.images().names(indices);
-    let picture = |&index: &usize| {
+    let image = |&index: &usize| {
         let batch = loader.sample(index).ok()?;
         report::thumbnail(&batch.pixels, batch.side)
     };
-    paths.iter().map(|path| text(path)).zip(indices.iter().map(picture)).collect()
+    paths.iter().map(|path| text(path)).zip(indices.iter().map(image)).collect()
 }
 
 /// A path for a page.

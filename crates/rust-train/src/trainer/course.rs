@@ -19,7 +19,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// The course of a run over `samples` training pictures.
+    /// The course of a run over `samples` training images.
     pub(crate) fn new(plan: &Plan, samples: usize) -> Self {
         let batch = plan.batch.global();
         Self {

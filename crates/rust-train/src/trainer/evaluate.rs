@@ -9,7 +9,7 @@ use crate::data::normalize::Normalize;
 use crate::observe::timers::Work;
 use crate::task::metrics::Tally;
 
-/// Evaluates the model of `stepper` on all pictures of `loader`. Every rank gets the same, and asks `goes_on` equally
+/// Evaluates the model of `stepper` on all images of `loader`. Every rank gets the same, and asks `goes_on` equally
 /// often, which must say the same on all; `None` where it said no. Collective.
 pub(crate) fn evaluate(
     stepper: &Stepper<'_>,
@@ -24,7 +24,7 @@ pub(crate) fn evaluate(
     let evaluator = stepper.evaluator();
     for _ in 0..loader.evaluation_steps() {
         if let Some(batch) = batches.next().transpose()? {
-            let forward = || evaluator(&normalize.pictures(&batch)?);
+            let forward = || evaluator(&normalize.images(&batch)?);
             let logits = stepper.timeline.span(Work::Evaluation, || tch::no_grad(forward))?.to_kind(Kind::Float);
             tally.add(&logits, &batch.labels, index)?;
             index += batch.len();

@@ -135,10 +135,10 @@ impl Trainer<'_> {
         Ok((pace(self.position.step - begun, seconds), stop))
     }
 
-    /// The training batches of an epoch from a sample on, of the size that pictures have grown to by then.
+    /// The training batches of an epoch from a sample on, of the size that images have grown to by then.
     fn batches(&self, epoch: usize, first: usize) -> Batches {
         match self.plan.growth.map(|growth| growth.side(epoch)) {
-            Some(side) if side != self.plan.pictures.image_size => self.train.at_side(side).train(epoch as u64, first),
+            Some(side) if side != self.plan.images.image_size => self.train.at_side(side).train(epoch as u64, first),
             _ => self.train.train(epoch as u64, first),
         }
     }
@@ -148,11 +148,11 @@ impl Trainer<'_> {
         let start = Instant::now();
         let number = self.position.step;
         self.stepper.timeline.activity().enter_step(number + 1);
-        let (pictures, targets) = (self.normalize.pictures(batch)?, Targets::of(batch, self.device));
+        let (images, targets) = (self.normalize.images(batch)?, Targets::of(batch, self.device));
         let rate = self.schedule.at(self.course.progress(&self.position));
         let Step { loss, agreed } = loop {
             let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
-            let step = self.stepper.step(&pictures, &loss, number, rate, &mut self.agreement)?;
+            let step = self.stepper.step(&images, &loss, number, rate, &mut self.agreement)?;
             match step.agreed.pass {
                 Pass::OutOfMemory => self.split_further(step.agreed.rank)?,
                 Pass::Good | Pass::BadLoss => break step,
@@ -210,7 +210,7 @@ impl Trainer<'_> {
         let buffers: Vec<_> =
             self.stepper.model.buffers().into_iter().map(|(_, buffer)| (buffer.copy(), buffer)).collect();
         for parts in self.micro_batches(self.plan.batch.accumulation()) {
-            let fits = self.stepper.fits(whole / parts, self.plan.pictures.image_size)?;
+            let fits = self.stepper.fits(whole / parts, self.plan.images.image_size)?;
             let mut misfits = [u64::from(!fits)];
             self.world.control().all_reduce(&mut misfits, Reduction::Sum)?;
             if misfits[0] == 0 {
@@ -219,7 +219,7 @@ impl Trainer<'_> {
                 }
                 self.stepper.micro_batches = parts;
                 if self.world.rank() == 0 {
-                    log::info!("a step is made in {parts} micro-batches of {} pictures a rank", whole / parts);
+                    log::info!("a step is made in {parts} micro-batches of {} images a rank", whole / parts);
                 }
                 return Ok(());
             }

@@ -80,7 +80,7 @@ impl Trainer<'_> {
                 (_, 0) => "nothing to validate on".to_owned(),
                 (None, _) => "no validation loss was finite".to_owned(),
                 (Some(best), held_out) => {
-                    format!("top-1 {:.2} % at best, on {held_out} held-out pictures", best * 100.0)
+                    format!("top-1 {:.2} % at best, on {held_out} held-out images", best * 100.0)
                 }
             };
             log::info!("done: {best}, in {:.1} s; results in {}", self.elapsed(), self.output.display());
@@ -166,7 +166,7 @@ impl Trainer<'_> {
         let Checkpoint { state, model, optimizer, ranks, ema } = checkpoint;
         agree(self.world, self.refuse_other_data(&state))?;
         if !self.course.is_phase_start(&state.position) {
-            self.stepper.rehearse(self.plan.pictures.image_size)?;
+            self.stepper.rehearse(self.plan.images.image_size)?;
         }
         let keeps_optimizer = self.keeps_optimizer(&state);
         let mut restore = || -> anyhow::Result<()> {
@@ -241,7 +241,7 @@ impl Trainer<'_> {
             return Ok(());
         }
         let shown = |sizes: &checkpoint::DatasetSize| {
-            format!("{} training and {} validation pictures of {} classes", sizes.train, sizes.val, sizes.classes.len())
+            format!("{} training and {} validation images of {} classes", sizes.train, sizes.val, sizes.classes.len())
         };
         let names = if shown(then) == shown(now) { ", and other names of classes" } else { "" };
         Err(usage(format!("--resume: the data are others: {}, now {}{names}", shown(then), shown(now))))
@@ -281,7 +281,7 @@ impl Trainer<'_> {
     /// before stays as it is. Collective.
     pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
         if self.sizes.val == 0 {
-            return agree(self.world, Err(usage("--eval-only: the data have no validation pictures")));
+            return agree(self.world, Err(usage("--eval-only: the data have no validation images")));
         }
         let tally = match self.evaluate()? {
             Ok(tally) => tally,

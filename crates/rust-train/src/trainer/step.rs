@@ -78,30 +78,30 @@ impl<'a> Stepper<'a> {
         })
     }
 
-    /// The logits of `pictures` in training, in the run's precision.
-    fn forward(&self, pictures: &Tensor) -> torch_ext::Result<Tensor> {
-        self.in_precision(pictures, |pictures| self.model.forward(pictures, true))
+    /// The logits of `images` in training, in the run's precision.
+    fn forward(&self, images: &Tensor) -> torch_ext::Result<Tensor> {
+        self.in_precision(images, |images| self.model.forward(images, true))
     }
 
-    /// Gives the logits of pictures in evaluation, in the run's precision, with the weights as they are now.
+    /// Gives the logits of images in evaluation, in the run's precision, with the weights as they are now.
     pub(crate) fn evaluator(&self) -> impl Fn(&Tensor) -> torch_ext::Result<Tensor> {
         let evaluator = self.model.evaluator();
-        move |pictures| self.in_precision(pictures, &evaluator)
+        move |images| self.in_precision(images, &evaluator)
     }
 
-    fn in_precision(&self, pictures: &Tensor, forward: impl Fn(&Tensor) -> Tensor) -> torch_ext::Result<Tensor> {
+    fn in_precision(&self, images: &Tensor, forward: impl Fn(&Tensor) -> Tensor) -> torch_ext::Result<Tensor> {
         let _autocast = Autocast::enter(self.device, self.precision)?;
         Ok(match self.memory_format {
-            MemoryFormat::Contiguous => forward(pictures),
-            MemoryFormat::ChannelsLast => forward(&to_channels_last(pictures)?),
+            MemoryFormat::Contiguous => forward(images),
+            MemoryFormat::ChannelsLast => forward(&to_channels_last(images)?),
         })
     }
 
     /// Trains on this rank's part of a global batch, as step `number` of the run. `loss` is that of the logits of the
-    /// pictures from a number on. Collective.
+    /// images from a number on. Collective.
     pub(crate) fn step(
         &mut self,
-        pictures: &Tensor,
+        images: &Tensor,
         loss: &dyn Fn(&Tensor, i64) -> Tensor,
         number: usize,
         rate: Rate,
@@ -113,14 +113,14 @@ impl<'a> Stepper<'a> {
         let timeline = self.timeline;
         let buffers = if self.undoes_passes { self.model.buffers() } else { Vec::new() };
         let buffers: Vec<_> = buffers.into_iter().map(|(_, buffer)| (buffer.detach().copy(), buffer)).collect();
-        let passes = self.passes(pictures, loss)?;
+        let passes = self.passes(images, loss)?;
         let pass = match &passes {
             None => Pass::OutOfMemory,
             Some((loss, _)) if loss.is_finite() => Pass::Good,
             Some(_) => Pass::BadLoss,
         };
         let agreed = timeline.span(Work::Meeting, || agreement.meet(pass))?;
-        // BatchNorm has taken the pictures in already: one NaN in its running statistics would stay for ever, and reach the
+        // BatchNorm has taken the images in already: one NaN in its running statistics would stay for ever, and reach the
         // other ranks with the next average.
         let undo = || buffers.iter().try_for_each(|(before, buffer)| buffer.detach().f_copy_(before).map(drop));
         let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
@@ -143,19 +143,15 @@ impl<'a> Stepper<'a> {
 
     /// All passes of a step, up to the last one's backward: the mean loss, and what that backward starts from. `None`
     /// where the memory does not suffice.
-    fn passes(
-        &self,
-        pictures: &Tensor,
-        loss: &dyn Fn(&Tensor, i64) -> Tensor,
-    ) -> anyhow::Result<Option<(f64, Tensor)>> {
+    fn passes(&self, images: &Tensor, loss: &dyn Fn(&Tensor, i64) -> Tensor) -> anyhow::Result<Option<(f64, Tensor)>> {
         let passes = || -> anyhow::Result<(f64, Tensor)> {
-            let micro = pictures.size()[0] / self.micro_batches as i64;
+            let micro = images.size()[0] / self.micro_batches as i64;
             let mut losses = Vec::with_capacity(self.micro_batches);
             for part in 0..self.micro_batches as i64 {
                 let start = part * micro;
-                let pictures = pictures.narrow(0, start, micro);
+                let images = images.narrow(0, start, micro);
                 let pass =
-                    || -> torch_ext::Result<Tensor> { Ok(loss(&self.forward(&pictures)?.to_kind(Kind::Float), start)) };
+                    || -> torch_ext::Result<Tensor> { Ok(loss(&self.forward(&images)?.to_kind(Kind::Float), start)) };
                 // Gradients travel once a step, with the last part's.
                 let is_last = part + 1 == self.micro_batches as i64;
                 let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
@@ -182,16 +178,16 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// Whether a micro-batch of so many pictures fits in this rank's memory, beside what the optimizer will keep. No rank
+    /// Whether a micro-batch of so many images fits in this rank's memory, beside what the optimizer will keep. No rank
     /// hears of it, and buffers must be restored after it.
-    pub(crate) fn fits(&self, pictures: usize, side: usize) -> anyhow::Result<bool> {
+    pub(crate) fn fits(&self, images: usize, side: usize) -> anyhow::Result<bool> {
         let side = side as i64;
         let task = || -> anyhow::Result<()> {
             let kept = trained(self.model).into_iter();
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
-            let pictures = Tensor::zeros([pictures as i64, 3, side, side], (Kind::Float, self.device));
-            let labels = Tensor::zeros([pictures.size()[0]], (Kind::Int64, self.device));
-            let logits = self.ddp.no_sync(|| self.forward(&pictures))?.to_kind(Kind::Float);
+            let images = Tensor::zeros([images as i64, 3, side, side], (Kind::Float, self.device));
+            let labels = Tensor::zeros([images.size()[0]], (Kind::Int64, self.device));
+            let logits = self.ddp.no_sync(|| self.forward(&images))?.to_kind(Kind::Float);
             logits.cross_entropy_for_logits(&labels).f_backward()?;
             drop(kept);
             Ok(())
@@ -201,7 +197,7 @@ impl<'a> Stepper<'a> {
         match outcome {
             Ok(()) => Ok(true),
             Err(error) if is_out_of_memory(&error) => {
-                log::debug!("{pictures} pictures do not fit: {error:#}");
+                log::debug!("{images} images do not fit: {error:#}");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -219,8 +215,8 @@ impl<'a> Stepper<'a> {
     /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
         let side = side as i64;
-        let pictures = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
-        let pass = || Ok::<_, torch_ext::Error>(self.forward(&pictures)?.to_kind(Kind::Float).sum(Kind::Float));
+        let images = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
+        let pass = || Ok::<_, torch_ext::Error>(self.forward(&images)?.to_kind(Kind::Float).sum(Kind::Float));
         self.ddp.forward(pass)??.f_backward()?;
         Ok(self.ddp.zero_grad()?)
     }

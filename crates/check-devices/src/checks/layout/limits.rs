@@ -13,7 +13,7 @@ pub(crate) const L14: Check = Check {
     severity: Severity::Warning,
     tier: Tier::Script,
     explanation: "Without --mem, --mem-per-cpu or --mem-per-gpu the job gets the partition's default, often a few GB for \
-                  each CPU, and is killed when decoding pictures needs more. --exclusive gives all CPUs and GPUs of a \
+                  each CPU, and is killed when decoding images needs more. --exclusive gives all CPUs and GPUs of a \
                   node, but not its memory; --mem=0 does.",
     source: "sbatch(1), --mem, --exclusive; slurm.conf(5), DefMemPerCPU",
     run: |subject| {

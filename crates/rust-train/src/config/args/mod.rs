@@ -51,7 +51,7 @@ pub enum Command {
     /// Say what a network costs, layer by layer: parameters, operations, memory
     Profile(ProfileArgs),
 
-    /// Say how good a model is on a folder of pictures
+    /// Say how good a model is on a folder of images
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
 
@@ -62,7 +62,7 @@ pub enum Command {
     /// Draw report.html and metrics.csv of runs anew, from what they wrote down
     Report(ReportArgs),
 
-    /// Say which classes a model sees in pictures
+    /// Say which classes a model sees in images
     Predict(PredictArgs),
 
     /// Write a model for other programs: safetensors, pth, TorchScript, ONNX
@@ -73,7 +73,7 @@ pub enum Command {
 /// The flags of `cache`.
 #[derive(Args, Clone, Debug)]
 pub struct CacheArgs {
-    /// Compare every picture in the cache with its checksum
+    /// Compare every image in the cache with its checksum
     #[arg(long, conflicts_with_all = ["explain", "summary"])]
     pub verify: bool,
 
@@ -81,15 +81,15 @@ pub struct CacheArgs {
     #[arg(long, conflicts_with = "summary")]
     pub explain: bool,
 
-    /// Show how many pictures each class has, and what was skipped
+    /// Show how many images each class has, and what was skipped
     #[arg(long)]
     pub summary: bool,
 
-    /// Where the pictures come from
+    /// Where the images come from
     #[command(flatten)]
     pub data: DataArgs,
 
-    /// Network that the pictures are for: decides their size
+    /// Network that the images are for: decides their size
     #[arg(long, default_value = DEFAULT_MODEL)]
     pub model: String,
 
@@ -152,12 +152,12 @@ pub struct TrainArgs {
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// Where the pictures come from
+    /// Where the images come from
     #[command(flatten)]
     #[serde(flatten)]
     pub data: DataArgs,
 
-    /// What happens to training pictures
+    /// What happens to training images
     #[command(flatten)]
     #[serde(flatten)]
     pub augmentation: AugmentationArgs,
@@ -196,11 +196,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub freeze_epochs: Option<usize>,
 
-    /// Passes over the training pictures
+    /// Passes over the training images
     #[arg(long, default_value_t = 20, help_heading = "Training")]
     pub epochs: usize,
 
-    /// Pictures per step over all ranks, which must be able to share them evenly. auto:N, or auto for 64: N pictures, which
+    /// Images per step over all ranks, which must be able to share them evenly. auto:N, or auto for 64: N images, which
     /// every rank computes in micro-batches of the largest size that fits in the memory of all
     #[arg(long, default_value = "64", value_name = "N", help_heading = "Training")]
     pub batch: BatchSize,
@@ -213,7 +213,7 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value_t = PrecisionKind::Single, help_heading = "Training")]
     pub precision: PrecisionKind,
 
-    /// Batch statistics over the pictures of all ranks, in every BatchNorm
+    /// Batch statistics over the images of all ranks, in every BatchNorm
     #[arg(long, help_heading = "Training")]
     pub sync_bn: bool,
 
@@ -238,7 +238,7 @@ pub struct TrainArgs {
     #[arg(long, default_value = "", help_heading = "Machine")]
     pub device: String,
 
-    /// Pictures and filters in channels-last order in memory: faster on tensor cores, and often on the CPU
+    /// Images and filters in channels-last order in memory: faster on tensor cores, and often on the CPU
     #[arg(long, help_heading = "Machine")]
     pub channels_last: bool,
 
@@ -284,7 +284,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub output: Option<PathBuf>,
 
-    /// Train nothing: score the model of --weights, --pretrained or --resume on the validation pictures, as the run would,
+    /// Train nothing: score the model of --weights, --pretrained or --resume on the validation images, as the run would,
     /// and write evaluation.json and report.html
     #[arg(long, help_heading = "Results")]
     pub eval_only: bool,

@@ -25,7 +25,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub pretrained: bool,
 
-    /// Side of the pictures that the network sees, in pixels. Default: what the model was made for
+    /// Side of the images that the network sees, in pixels. Default: what the model was made for
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
 
@@ -45,11 +45,11 @@ pub struct ProfileArgs {
     #[arg(long, default_value = "cifar_resnet20", help = model_help())]
     pub model: String,
 
-    /// Side of the pictures, in pixels. Default: what the model was made for
+    /// Side of the images, in pixels. Default: what the model was made for
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
 
-    /// Pictures at a time on one device
+    /// Images at a time on one device
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub batch: usize,
 
@@ -107,11 +107,11 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Folder of pictures, as for training; those in DIR/val/CLASS/* are looked at
+    /// Folder of images, as for training; those in DIR/val/CLASS/* are looked at
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
 
-    /// How pictures become batches
+    /// How images become batches
     #[command(flatten)]
     pub inference: InferenceArgs,
 
@@ -119,7 +119,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Write the logits of every picture to FILE, tab-separated
+    /// Write the logits of every image to FILE, tab-separated
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,
 
@@ -131,7 +131,7 @@ pub struct EvalArgs {
 /// The flags of `predict`.
 #[derive(Args, Clone, Debug)]
 pub struct PredictArgs {
-    /// Pictures, or folders of pictures
+    /// Images, or folders of images
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -139,11 +139,11 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How pictures become batches
+    /// How images become batches
     #[command(flatten)]
     pub inference: InferenceArgs,
 
-    /// How many classes to show for each picture
+    /// How many classes to show for each image
     #[arg(long, default_value_t = 5, value_name = "K")]
     pub top: usize,
 
@@ -152,18 +152,18 @@ pub struct PredictArgs {
     pub json: bool,
 }
 
-/// How pictures become batches.
+/// How images become batches.
 #[derive(Args, Clone, Debug)]
 pub struct InferenceArgs {
     /// File with the names of the classes, one a line, in the order of their labels
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
 
-    /// Pictures at a time, per rank
+    /// Images at a time, per rank
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub batch: usize,
 
-    /// Side to which the shorter side of a picture is scaled before the middle is cut out. Default: as the published
+    /// Side to which the shorter side of an image is scaled before the middle is cut out. Default: as the published
     /// weights were tested, or the size that the network sees
     #[arg(long, value_name = "PIXELS")]
     pub resize: Option<usize>,

@@ -16,7 +16,7 @@ pub struct OptimizationArgs {
     pub lr_scaling: LrScaling,
 
     /// The batch that --lr is meant for, where it is scaled
-    #[arg(long, value_name = "PICTURES", default_value_t = 256, help_heading = "Optimization")]
+    #[arg(long, value_name = "IMAGES", default_value_t = 256, help_heading = "Optimization")]
     pub lr_reference_batch: usize,
 
     /// How the learning rate goes on after the warm-up
@@ -144,8 +144,8 @@ pub enum LrScaling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassWeights {
-    /// Every picture as much as any other
+    /// Every image as much as any other
     Equal,
-    /// Every class as much as any other, however few its pictures
+    /// Every class as much as any other, however few its images
     Balanced,
 }

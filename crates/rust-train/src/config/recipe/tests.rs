@@ -27,7 +27,7 @@ fn a_recipe_is_flags_and_the_command_line_wins() {
         ("nesterov = false", "", "--nesterov false"),
         ("lr-milestones = [3, 5]\nschedule = 'multistep'", "", "--lr-milestones 3,5 --schedule multistep"),
         ("lr-milestones = []", "", ""),
-        ("device = 'cpu'\ndata = 'my pictures'", "--data pets", "--device cpu --data pets"),
+        ("device = 'cpu'\ndata = 'my images'", "--data pets", "--device cpu --data pets"),
         ("device = 0", "", "--device 0"),
         ("pretrained = true", "--weights w.pth", "--weights w.pth"),
         ("weights = 'w.pth'\npretrained = false", "", "--weights w.pth"),
@@ -47,7 +47,7 @@ fn a_verb_takes_a_recipe_too() {
     let recipe = Recipe::parse("r.toml", "sync-bn = true\nbatch = 32\nepochs = 3").unwrap();
     let cli = recipe.complete(&words("bench --windows 2 --batch 16")).unwrap();
     let Some(Verb::Bench(bench)) = cli.command else { panic!("{cli:?}") };
-    assert_eq!((bench.windows, bench.train.batch.pictures, bench.train.epochs, bench.train.sync_bn), (2, 16, 3, true));
+    assert_eq!((bench.windows, bench.train.batch.images, bench.train.epochs, bench.train.sync_bn), (2, 16, 3, true));
 }
 
 #[test]

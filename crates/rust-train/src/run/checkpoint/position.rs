@@ -50,7 +50,7 @@ impl Position {
 pub(super) fn of_steps(state: &State) -> anyhow::Result<Position> {
     let position = state.position.clone();
     let batch = match state.plan.get("batch") {
-        Some(toml::Value::String(text)) => text.parse::<BatchSize>().ok().map(|batch| batch.pictures),
+        Some(toml::Value::String(text)) => text.parse::<BatchSize>().ok().map(|batch| batch.images),
         Some(value) => value.as_integer().and_then(|batch| usize::try_from(batch).ok()),
         None => None,
     };

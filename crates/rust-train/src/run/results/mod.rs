@@ -271,7 +271,7 @@ mod tests {
         let page = std::fs::read_to_string(resumed.path().join("report.html")).unwrap();
         assert!(page.contains("resumed") && page.contains("&lt;b&gt;ant") && !page.contains("<b>ant"));
         let worst = &Run::read(whole.path()).unwrap().evaluation.unwrap().worst;
-        assert_eq!((worst.len(), worst[0].path.as_str()), (1, "picture 1"));
+        assert_eq!((worst.len(), worst[0].path.as_str()), (1, "image 1"));
         assert!(worst[0].thumbnail.as_ref().unwrap().starts_with("data:image/png;base64,"));
     }
 
