@@ -62,7 +62,7 @@ fn every_fault_is_said_once() {
             "--batch: a global batch of 63 cannot be shared evenly by 2 ranks; nearest batches that fit: 62, 64",
         ),
         ("--model resnet19", "no model is called 'resnet19'"),
-        ("--device tpu", "'tpu' in device 'tpu' is no device"),
+        ("--device tpu", "invalid device 'tpu' in 'tpu'"),
         ("--device cuda", "no CUDA device is visible here"),
         ("--device 0,0", "device 0 is listed twice"),
         ("--weights no-such.safetensors", "no-such.safetensors"),

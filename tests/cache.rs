@@ -254,7 +254,7 @@ fn a_damaged_cache_is_found_and_said() {
     assert_eq!(verify.status, Some(1), "{verify:?}");
     assert!(verify.stdout.contains("the bytes of train/bee/") && verify.stderr.contains("delete it"), "{verify:?}");
 
-    // One that is cut off is built anew.
+    // One that is cut off is rebuilt.
     fs::write(&cache, &whole[..whole.len() / 2]).unwrap();
     let explain = run(1, root.path(), &format!("cache --explain {FLAGS}"));
     assert_eq!(explain.status, Some(1), "{explain:?}");

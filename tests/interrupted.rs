@@ -193,8 +193,9 @@ impl Case {
                 return Err(format!("does not go on: {:?}: {}", next.status, next.stderr));
             }
             let without = |name: &str| {
-                let said =
-                    |line: &str| line.contains(&format!("/{name}: ")) && line.ends_with("; the run goes on without it");
+                let said = |line: &str| {
+                    line.contains(&format!("/{name}: ")) && line.ends_with("; training continues without it")
+                };
                 !self.is_kill() && outcome.stderr.lines().any(said)
             };
             return reference.compare(&run, without);
@@ -342,7 +343,7 @@ fn one_run_killed_at_random_moments_loses_nothing() {
         let moment = if random.random_range(0..4) == 0 {
             random.random_range(0..600)
         } else {
-            job.wait_until(|stderr| stderr.contains("goes on after step") || stderr.contains("first step done"));
+            job.wait_until(|stderr| stderr.contains("resumes after step") || stderr.contains("first step done"));
             random.random_range(0..250)
         };
         std::thread::sleep(Duration::from_millis(moment));

@@ -54,7 +54,7 @@ fn a_bad_recipe_is_one_line_however_many_ranks_there_are() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path();
     let cases = [
-        ("epochs = 2\nlearning-rate = 3", "", "r.toml:2: learning-rate: is no flag of a training run"),
+        ("epochs = 2\nlearning-rate = 3", "", "r.toml:2: learning-rate: is not a flag of a training run"),
         ("epochs = 'two'", "", "r.toml:1: epochs: must be a whole number, not the string \"two\""),
         ("optimizer = 'sdg'", "", "r.toml:1: invalid value 'sdg' for '--optimizer <OPTIMIZER>'"),
         ("\nbatch = 63", "", "r.toml:2: --batch: a global batch of 63 cannot be shared evenly by 2 ranks"),

@@ -123,7 +123,7 @@ fn it_goes_on_at_another_number_of_ranks() {
         let outcome = run(&program, ranks, folder.path(), "", &resume);
         outcome.expect_success();
         let said = format!(
-            "goes on after step {begun}, in epoch {}{}",
+            "resumes after step {begun}, in epoch {}{}",
             begun / 22 + 1,
             if ranks == 2 { "" } else { ", saved by 2 ranks" }
         );
@@ -179,7 +179,7 @@ fn whoever_is_killed_loses_no_checkpoint() {
         if outcome.status == Some(0) {
             break; // the machine was faster than the kills; what is left is still compared
         }
-        from.extend(outcome.stderr.lines().find(|line| line.contains("goes on after step")).map(ToOwned::to_owned));
+        from.extend(outcome.stderr.lines().find(|line| line.contains("resumes after step")).map(ToOwned::to_owned));
         assert!(!outcome.stderr.contains("not usable"), "a checkpoint was half there: {outcome:?}");
         kills += 1;
     }
@@ -251,7 +251,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         let outcome = run(program, 2, folder.path(), "", &resume);
         outcome.expect_success();
         assert!(outcome.stderr.contains("not usable") && outcome.stderr.contains(words), "{words}: {outcome:?}");
-        assert!(outcome.stderr.contains("goes on after step 44"), "{outcome:?}");
+        assert!(outcome.stderr.contains("resumes after step 44"), "{outcome:?}");
         assert_same(folder.path(), "whole", &output, words);
     }
     // None is left: that is an error, and nothing is begun anew in silence.
@@ -268,9 +268,9 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
     let folder = tempfile::tempdir().unwrap();
     // The fault, flags, exit status, and what must be said.
     let cases = [
-        ("nan:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
-        ("nan:1:5", "--on-nan skip", Some(0), vec!["the loss of step 6 is no finite number on rank 1", "left out"]),
-        ("nan-input:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is no finite number"]),
+        ("nan:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is NaN or infinite"]),
+        ("nan:1:5", "--on-nan skip", Some(0), vec!["the loss of step 6 is NaN or infinite on rank 1", "left out"]),
+        ("nan-input:1:5", "", Some(1), vec!["rank 1 on ", "the loss of step 6 is NaN or infinite"]),
         ("memory:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
         ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 images a rank"]),
         ("memory:1:5", "--batch auto:64", Some(0), vec!["out of memory on rank 1; from here on in 2 micro-batches"]),
@@ -326,7 +326,7 @@ fn what_changes_the_mathematics_is_refused_field_by_field() {
     run(&program, 2, folder.path(), "", &flags).expect_success();
     let allowed = run(&program, 2, folder.path(), "", &format!("{go_on} --lr 0.02 --allow-changed-plan"));
     allowed.expect_success();
-    assert!(allowed.stderr.contains("lr: 0.1, now 0.02") && allowed.stderr.contains("goes on after step 30"));
+    assert!(allowed.stderr.contains("lr: 0.1, now 0.02") && allowed.stderr.contains("resumes after step 30"));
     assert_eq!(lines(folder.path(), "run").iter().filter(|line| line.get("step").is_some()).count(), 44);
 }
 
@@ -394,7 +394,7 @@ fn another_batch_goes_on_at_the_same_place() {
     run(&program, 1, folder.path(), "", &format!("{small} up")).expect_success();
     let up = run(&program, 1, folder.path(), "", &format!("--model lenet {large} up"));
     up.expect_success();
-    assert!(up.stderr.contains("goes on after step 90, in epoch 3"), "{up:?}");
+    assert!(up.stderr.contains("resumes after step 90, in epoch 3"), "{up:?}");
     assert_eq!(epochs(folder.path(), "up"), [1, 2, 3, 4]);
     assert_eq!(steps(folder.path(), "up"), (0..90 + 44).collect::<Vec<_>>());
     let rates: Vec<_> = lines(folder.path(), "up").iter().filter_map(|line| line.get("lr")?.as_f64()).collect();
@@ -502,7 +502,7 @@ fn another_optimizer_begins_anew_and_says_so() {
             format!("--model lenet --epochs {} --output run --resume auto --allow-changed-plan {optimizer}", index + 2);
         let outcome = run(&program, 2, folder.path(), "", &flags);
         outcome.expect_success();
-        let begins_anew = outcome.stderr.contains("begins anew");
+        let begins_anew = outcome.stderr.contains("starts over");
         assert_eq!(begins_anew, index > 0, "{optimizer}: {outcome:?}");
     }
     assert_eq!(epochs(folder.path(), "run"), [1, 2, 3, 4, 5, 6]);

@@ -162,7 +162,7 @@ fn a_lost_node_is_replaced() {
             "FLAGS='{flags}'; {REQUEUE}
              export OUTPUT={loss}; job=$(train {loss}); wait_for 'epoch 3:' {loss}.log
              slurm-sandbox-node {loss} n2
-             wait_for 'goes on after step' {loss}.log
+             wait_for 'resumes after step' {loss}.log
              [ {loss} = kill ] || scancel $job
              ended $job; cat {loss}.log"
         );

@@ -263,7 +263,7 @@ fn training_needs_no_validation() {
         assert!(page.contains("Training loss") && numbers_that_are_none == 0, "{page}");
         // It is over, and knows it.
         let again = rust_train(2, folder.path(), &format!("{flags} --resume auto"));
-        assert!(again.stderr.contains("goes on after step 8"), "{again:?}");
+        assert!(again.stderr.contains("resumes after step 8"), "{again:?}");
     }
     let weights = "--weights pixels/last.safetensors";
     for arguments in [format!("--data data --batch 4 --eval-only {weights}"), format!("eval --data data {weights}")] {

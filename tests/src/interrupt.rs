@@ -25,7 +25,7 @@ pub struct Operation {
 impl Operation {
     fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split('\t').collect();
-        let [number, call, path, new_path, fate] = fields[..] else { panic!("'{line}' is no operation") };
+        let [number, call, path, new_path, fate] = fields[..] else { panic!("'{line}' is not an operation") };
         let place = match new_path {
             "" => format!("{call} {}", timeless(path)),
             new_path => format!("{call} {} -> {}", timeless(path), timeless(new_path)),
@@ -73,7 +73,7 @@ pub fn start(command: &Command, folder: &Path, list: &Path, actions: &str) -> Jo
 /// What a list says; empty where the program did not begin.
 ///
 /// # Panics
-/// If it is no list.
+/// If it is not a list.
 pub fn operations(list: &Path) -> Vec<Operation> {
     let text = fs::read_to_string(list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
     text.lines().map(Operation::parse).collect()

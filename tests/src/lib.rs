@@ -241,7 +241,7 @@ pub fn is_torture() -> bool {
 /// What a test draws at random follows from this number, which it prints: another one each time, or `SEED`.
 ///
 /// # Panics
-/// If `SEED` is no number.
+/// If `SEED` is not a number.
 pub fn seed() -> u64 {
     let now = || std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| u64::from(elapsed.subsec_micros()));
     let seed = std::env::var("SEED").map_or_else(|_| now(), |seed| seed.parse().expect("SEED is a number"));

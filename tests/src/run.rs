@@ -14,7 +14,7 @@ pub fn record(run: &Path) -> Vec<String> {
 /// A line of the record without what depends on how fast the run was.
 ///
 /// # Panics
-/// If it is no line of a record.
+/// If it is not a line of a record.
 pub fn result(line: &str) -> Value {
     let mut value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("'{line}': {error}"));
     let known = ["step", "loss", "lr", "epoch", "train_loss", "val_loss", "top1", "top5"];

@@ -195,7 +195,7 @@ fn read_script(path: &Path) -> anyhow::Result<Source> {
         shown.clone()
     };
     ensure!(bytes.len() as u64 <= LARGEST_SCRIPT_BYTES, "{shown}: larger than 4 MiB, which Slurm refuses");
-    // Slurm reads bytes; what is no UTF-8 is shown as a replacement character.
+    // Slurm reads bytes; what is not UTF-8 is shown as a replacement character.
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(Source { name, text, folder: PathBuf::from(".") })
 }

@@ -37,7 +37,7 @@ fn what_fits_and_what_does_not() {
     let unknown = check_devices("--batch 64 --device gpu");
     insta::assert_snapshot!(
         unknown.1,
-        @"error: --device: 'gpu' in device 'gpu' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0"
+        @"error: --device: invalid device 'gpu' in 'gpu': use '', cpu, cuda, 0, 0,1 or cuda:0"
     );
     assert_eq!(unknown.0, 2);
 }
@@ -134,7 +134,7 @@ fn a_plan() {
     let (status, text) = check_devices("plan --batch 7 --gpus 8..16");
     assert_eq!(status, 1, "{text}");
     let (status, text) = check_devices("plan --batch 64 --gpus many");
-    assert_eq!((status, text.as_str()), (2, "error: --gpus: 'many' is no number: use 64, 8..512 or 8,16,64\n"));
+    assert_eq!((status, text.as_str()), (2, "error: --gpus: 'many' is not a number: use 64, 8..512 or 8,16,64\n"));
 }
 
 #[test]

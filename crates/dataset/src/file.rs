@@ -63,7 +63,7 @@ pub(crate) fn read_list(path: &Path, what: &str) -> Result<Vec<u8>> {
         match length.map_err(|error| cannot(error.to_string()))? {
             0 => break,
             LONGEST_LINE if !text.ends_with(b"\n") => {
-                return Err(cannot(format!("line {line} is longer than {LONGEST_LINE} bytes, so it is no list")));
+                return Err(cannot(format!("line {line} is longer than {LONGEST_LINE} bytes, so it is not a list")));
             }
             _ => {}
         }

@@ -81,7 +81,7 @@ pub(crate) fn texts_within(dataset: &Dataset, memory: &mut u64) -> Result<Vec<St
     let words = |error: hdf5::Error| error.to_string();
     let length = file_length(dataset).map_err(words)?;
     if dataset.ndim() != 1 {
-        return Err(format!("it has the shape {:?}, and is no list", dataset.shape()));
+        return Err(format!("it has the shape {:?}, and is not a list", dataset.shape()));
     }
     let (count, mut texts) = (dataset.size() as u64, Vec::new());
     let too_much = || format!("its {count} texts take more memory than 64 MB and 4 times the file");

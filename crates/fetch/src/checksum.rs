@@ -22,7 +22,7 @@ impl FromStr for Checksum {
         if (8..=64).contains(&lower.len()) && lower.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             Ok(Self(lower))
         } else {
-            Err(format!("'{text}' is no SHA-256: 64 hexadecimal digits, or at least its first 8"))
+            Err(format!("invalid SHA-256 '{text}': 64 hexadecimal digits, or at least its first 8"))
         }
     }
 }

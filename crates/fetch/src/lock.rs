@@ -37,7 +37,7 @@ impl Lock {
                 Opened::File { file, is_new } => (file, is_new),
                 Opened::Foreign => {
                     log::debug!(
-                        "{}: cannot be locked: it is a link, or another user's; going on without",
+                        "{}: cannot be locked: it is a link, or another user's; continuing without",
                         path.display()
                     );
                     return Ok(None);

@@ -36,7 +36,7 @@ fn choose(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option
             Err(refuse("only proxies that speak HTTP are known: http://HOST:PORT"))
         }
         Ok(proxy) if proxy.has_host() => Ok(Some(proxy)),
-        _ => Err(refuse("this is no address of a proxy: http://HOST:PORT")),
+        _ => Err(refuse("this is not the address of a proxy: http://HOST:PORT")),
     }
 }
 

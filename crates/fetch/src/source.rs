@@ -35,7 +35,7 @@ impl FromStr for Source {
                 if source.file_name().is_empty() {
                     return Err(refuse("it names no file"));
                 }
-                if Url::parse(text).is_err() { Err(refuse("it is no address")) } else { Ok(source) }
+                if Url::parse(text).is_err() { Err(refuse("it is not an address")) } else { Ok(source) }
             }
             // `file:///path`, or with a host name that means this machine.
             "file" => match rest.strip_prefix("localhost").unwrap_or(rest) {
@@ -131,7 +131,7 @@ pub(crate) fn without_secrets(url: &Url) -> String {
     let _ = shown.set_password(None); // there is a host, or it is not shown for long
     shown.set_query(url.query().map(|_| "…"));
     shown.set_fragment(None);
-    // The url crate writes what is no ASCII in digits.
+    // The url crate writes what is not ASCII in digits.
     shown.as_str().replace("?%E2%80%A6", "?…")
 }
 
@@ -178,8 +178,8 @@ mod tests {
             ("http://host/..", Err("it names no file"), ""),
             ("file://host/x", Err("a file:// address needs a whole path"), ""),
             ("s3://bucket/x", Err("unknown scheme"), ""),
-            ("http://a b/x", Err("it is no address"), ""),
-            ("https://host:99999/x", Err("it is no address"), ""),
+            ("http://a b/x", Err("it is not an address"), ""),
+            ("https://host:99999/x", Err("it is not an address"), ""),
         ];
         for (text, expected, name) in cases {
             match (text.parse::<Source>(), expected) {

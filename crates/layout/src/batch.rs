@@ -30,7 +30,7 @@ pub enum BatchError {
         /// Which factor.
         what: &'static str,
     },
-    /// The global batch is no multiple of `ranks × accumulation`.
+    /// The global batch is not a multiple of `ranks × accumulation`.
     #[error("a global batch of {global} cannot be shared evenly by {}; {}", sharers(*.ranks, *.accumulation), fits(*.global, *.ranks, *.accumulation))]
     Uneven {
         /// Samples per optimizer step, over all ranks.
@@ -66,7 +66,7 @@ impl BatchLayout {
     /// Shares `global` samples over `ranks`, each taking its part in `accumulation` micro-batches.
     ///
     /// # Errors
-    /// A factor of zero, or a batch that is no multiple of `ranks × accumulation`.
+    /// A factor of zero, or a batch that is not a multiple of `ranks × accumulation`.
     pub fn of_global(global: usize, ranks: usize, accumulation: usize) -> Result<Self, BatchError> {
         for (value, what) in [(global, "the batch"), (ranks, "the number of ranks"), (accumulation, "the accumulation")]
         {

@@ -27,8 +27,8 @@ pub enum DeviceRequest {
 /// Why a device string was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// A part of the list is no device index.
-    #[error("'{part}' in device '{text}' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")]
+    /// A part of the list is not a device index.
+    #[error("invalid device '{part}' in '{text}': use '', cpu, cuda, 0, 0,1 or cuda:0")]
     NoDevice {
         /// The whole string.
         text: String,
@@ -111,13 +111,13 @@ mod tests {
             ("cuda:2,3", Ok(CudaList(vec![2, 3]))),
             ("cuda:2,cuda:3", Ok(CudaList(vec![2, 3]))),
             ("0,0", Err("device 0 is listed twice in '0,0'")),
-            ("0,", Err("'' in device '0,' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("0，1", Err("'0，1' in device '0，1' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("+1", Err("'+1' in device '+1' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("-1", Err("'-1' in device '-1' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("0,cpu", Err("'cpu' in device '0,cpu' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("0,cuda:1", Err("'cuda:1' in device '0,cuda:1' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
-            ("gpu", Err("'gpu' in device 'gpu' is no device: use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("0,", Err("invalid device '' in '0,': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("0，1", Err("invalid device '0，1' in '0，1': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("+1", Err("invalid device '+1' in '+1': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("-1", Err("invalid device '-1' in '-1': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("0,cpu", Err("invalid device 'cpu' in '0,cpu': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("0,cuda:1", Err("invalid device 'cuda:1' in '0,cuda:1': use '', cpu, cuda, 0, 0,1 or cuda:0")),
+            ("gpu", Err("invalid device 'gpu' in 'gpu': use '', cpu, cuda, 0, 0,1 or cuda:0")),
         ];
         for (text, expected) in cases {
             let got = text.parse::<DeviceRequest>().map_err(|error| error.to_string());

@@ -32,7 +32,7 @@ pub struct Entry<'t> {
 /// The text of the recipe at `path`, or of the one inside the program that is called so, where there is no such file.
 ///
 /// # Errors
-/// In words, with the path: no such file or recipe, or a file that is no recipe.
+/// In words, with the path: no such file or recipe, or a file that is not a recipe.
 pub fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == path);
@@ -49,15 +49,15 @@ pub fn read(path: &Path) -> Result<String, String> {
     let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut text));
     read.map_err(|error| format!("{shown}: {error}"))?;
     if text.len() as u64 > LONGEST {
-        return Err(format!("{shown}: more than {LONGEST} bytes; that is no recipe"));
+        return Err(format!("{shown}: more than {LONGEST} bytes; that is not a recipe"));
     }
-    String::from_utf8(text).map_err(|error| format!("{shown}: no UTF-8 ({error}); that is no recipe"))
+    String::from_utf8(text).map_err(|error| format!("{shown}: not UTF-8 ({error}); that is not a recipe"))
 }
 
 /// The lines of `text`, the recipe that is called `name`, in their order.
 ///
 /// # Errors
-/// In words, with name and line: what is no TOML.
+/// In words, with name and line: what is not TOML.
 pub fn entries<'t>(name: &str, text: &'t str) -> Result<Vec<Entry<'t>>, String> {
     // Where lines end, found once: a recipe of a megabyte may have a line for every other byte.
     let ends: Vec<_> = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(end, _)| end).collect();
@@ -87,10 +87,10 @@ mod tests {
         std::fs::write(path("bytes.toml"), [0xff, 0xfe]).unwrap();
         std::fs::write(path("good.toml"), "epochs = 1").unwrap();
         let error = |name: &str| read(&path(name)).unwrap_err();
-        assert!(error("long.toml").ends_with("more than 1048576 bytes; that is no recipe"));
-        assert!(error("bytes.toml").contains("bytes.toml: no UTF-8"));
+        assert!(error("long.toml").ends_with("more than 1048576 bytes; that is not a recipe"));
+        assert!(error("bytes.toml").contains("bytes.toml: not UTF-8"));
         // It says that it has no bytes, and has no end.
-        assert!(read(Path::new("/dev/zero")).unwrap_err().ends_with("more than 1048576 bytes; that is no recipe"));
+        assert!(read(Path::new("/dev/zero")).unwrap_err().ends_with("more than 1048576 bytes; that is not a recipe"));
         let names = "the recipes inside the program are digits, cifar10, finetune, imagenet-resnet50";
         assert!(error("none.toml").ends_with(names));
         assert_eq!(read(&path("good.toml")).unwrap(), "epochs = 1");

@@ -64,7 +64,7 @@ impl Metrics {
     /// a last line that ends in its middle: a job that was killed leaves one.
     ///
     /// # Errors
-    /// A line that is no JSON object, or lacks a value.
+    /// A line that is not a JSON object, or lacks a value.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let mut metrics = Self::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);

@@ -121,7 +121,7 @@ fn record(event: &proto::Event) -> Vec<u8> {
     [&length[..], &checksums[0], &bytes, &checksums[1]].concat()
 }
 
-/// CRC-32C, turned and shifted, so that the checksum of bytes that hold a checksum is no likely value.
+/// CRC-32C, turned and shifted, so that the checksum of bytes that hold a checksum is not a likely value.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

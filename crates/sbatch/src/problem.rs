@@ -36,7 +36,7 @@ pub enum ProblemKind {
     #[error("unexpected ':' in a directive")]
     UnexpectedColon,
     /// A word that is no option and no option's value.
-    #[error("'{text}' is no option: sbatch stops with \"Invalid directive found in batch script\"")]
+    #[error("'{text}' is not an option: sbatch stops with \"Invalid directive found in batch script\"")]
     StrayToken {
         /// The word.
         text: String,

@@ -240,7 +240,10 @@ fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> R
             return Ok(&mut []);
         }
         if !data.is_aligned() || !bytes.is_multiple_of(size_of::<T>()) {
-            return Err(format!("a tensor of {bytes} bytes at {data:p} is no row of {}", std::any::type_name::<T>()));
+            return Err(format!(
+                "a tensor of {bytes} bytes at {data:p} is not a row of {}",
+                std::any::type_name::<T>()
+            ));
         }
         // SAFETY: the shim checked that the tensor is contiguous, in host memory, and holds `bytes` of elements of this
         // type; the work keeps it alive and to ourselves until we complete it.

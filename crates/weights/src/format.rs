@@ -73,6 +73,6 @@ fn what_else(start: &[u8]) -> &'static str {
         _ if start.len() > 262 && start[257..262] == *b"ustar" => {
             "is a tar file; weights of torch before 0.1.10 must be saved anew by a later one"
         }
-        _ => "is no file of weights: neither .pth, .safetensors nor .npz begins like this",
+        _ => "is not a file of weights: neither .pth, .safetensors nor .npz begins like this",
     }
 }

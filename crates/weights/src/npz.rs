@@ -49,7 +49,7 @@ struct Header {
 impl Header {
     fn parse(bytes: &[u8]) -> Checked<Self> {
         let short = || "is cut off".to_owned();
-        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("is no array of NumPy")?;
+        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("is not an array of NumPy")?;
         let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
         let (prefix, text_length) = match version[0] {
             1 => (10, rest.first_chunk().map(|&length| usize::from(u16::from_le_bytes(length)))),

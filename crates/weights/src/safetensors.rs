@@ -13,7 +13,7 @@ use crate::limits::{Budget, LONGEST_JSON, MOST_AXES, MOST_TENSORS, quote};
 use crate::state_dict::StateDict;
 use crate::tensor::{Bytes, Dtype, Tensor};
 
-/// The key of what is no tensor.
+/// The key of what is not a tensor.
 const METADATA: &str = "__metadata__";
 
 /// Whether a file begins like one: a length that fits, then a JSON object.

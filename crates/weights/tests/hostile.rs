@@ -261,12 +261,12 @@ fn directories_that_lie_are_refused() {
     assert!(changed(directory + 42, &[0xfe; 4]).contains("is cut off in archive/data.pkl"), "where the entry begins");
     assert!(changed(directory + 20, &[0xfe; 4]).contains("is cut off in archive/data.pkl"), "how long it is");
     assert!(changed(directory + 46, b"b").contains("is cut off in brchive/data.pkl"), "another name before the bytes");
-    assert!(changed(directory + 46, &[0xff]).contains("its directory is none"), "a name that is no text");
+    assert!(changed(directory + 46, &[0xff]).contains("its directory is none"), "a name that is not text");
     assert!(changed(directory + 8, &[1]).contains("has an encrypted entry, archive/data.pkl"));
     let mut inflated = archive(&[("w.npy", &[7; 100])], CompressionMethod::Deflated);
     let directory = inflated.len() - 22 - 51;
     inflated[directory + 24] = 99; // says it has a byte less than it has
-    assert!(refuse(inflated).contains("w.npy: is no array"));
+    assert!(refuse(inflated).contains("w.npy: is not an array"));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn headers_of_json_are_bounded() {
     let tensors: Vec<_> =
         (0..70_000).map(|number| format!(r#""{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#)).collect();
     assert!(refuse(file(format!("{{{}}}", tensors.join(",")), 0)).contains("more than 65536 tensors"));
-    // Another text for each of a million keys, all of them nothing: refused at the first that is no tensor.
+    // Another text for each of a million keys, all of them nothing: refused at the first that is not a tensor.
     let keys: Vec<_> = (0..1_000_000).map(|number| format!(r#""{number}":0"#)).collect();
     assert!(refuse(file(format!("{{{}}}", keys.join(",")), 0)).contains("has a broken header"));
 }

@@ -144,7 +144,7 @@ pub(crate) const S05: Check = Check {
         let cuda = need!(cuda, "the program uses no CUDA that is known");
         let Some(driver) = driver else { return Outcome::unknown("the driver's version is not known") };
         let Some(major) = driver.split('.').next().and_then(|major| major.parse::<u32>().ok()) else {
-            return Outcome::unknown(format!("the driver's version '{driver}' is no number"));
+            return Outcome::unknown(format!("the driver's version '{driver}' is not a number"));
         };
         let Some(&(_, oldest)) = OLDEST_DRIVER.iter().find(|(of, _)| *of == cuda) else { return Outcome::Pass };
         if major >= oldest {

@@ -273,7 +273,7 @@ pub(crate) const O11: Check = Check {
     severity: Severity::Error,
     tier: Tier::Script,
     explanation: "rust-train --config reads the flags of a run from a file, or from a recipe inside the program. A file that is \
-                  not there, or is no TOML, ends the job in its first second. A relative path starts where the job is \
+                  not there, or is not TOML, ends the job in its first second. A relative path starts where the job is \
                   submitted, or at --chdir.",
     source: "rust-train --config; docs/recipes.md",
     run: |subject| {

@@ -36,7 +36,7 @@ const MOST_GPUS: usize = 1 << 20;
 /// `64`, `8..512` (both ends count), `8,16,64`.
 pub(super) fn gpu_counts(text: &str) -> anyhow::Result<Vec<usize>> {
     let number = |text: &str| -> anyhow::Result<usize> {
-        let Ok(number) = text.trim().parse() else { bail!("'{text}' is no number: use 64, 8..512 or 8,16,64") };
+        let Ok(number) = text.trim().parse() else { bail!("'{text}' is not a number: use 64, 8..512 or 8,16,64") };
         ensure!((1..=MOST_GPUS).contains(&number), "'{text}' is not between 1 and {MOST_GPUS}");
         Ok(number)
     };
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(gpu_counts("8..11").unwrap(), [8, 9, 10, 11]);
         assert_eq!(gpu_counts("64,8,8").unwrap(), [8, 64]);
         for (text, words) in
-            [("8..4", "ends before"), ("x", "is no number"), ("0", "not between"), ("", "is no number")]
+            [("8..4", "ends before"), ("x", "is not a number"), ("0", "not between"), ("", "is not a number")]
         {
             let error = gpu_counts(text).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

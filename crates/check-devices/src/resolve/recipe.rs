@@ -41,7 +41,7 @@ fn flags(name: &str, folder: &Path) -> Result<Vec<RecipeFlag>, String> {
     let short = Path::new(name).file_name().map_or(name.into(), |file| file.to_string_lossy());
     let mut flags = Vec::new();
     for recipes::Entry { key, line, value } in recipes::entries(name, &text)? {
-        let value = word(&value).ok_or_else(|| format!("{name}:{line}: {key}: is no value of a flag"))?;
+        let value = word(&value).ok_or_else(|| format!("{name}:{line}: {key}: is not a value of a flag"))?;
         flags.push(RecipeFlag { name: key.into_owned(), value, place: format!("{short}:{line}") });
     }
     Ok(flags)
@@ -90,7 +90,7 @@ mod tests {
         std::fs::write(folder.path().join("date.toml"), "epochs = 3\nlr = 2026-11-26\n").unwrap();
         std::fs::write(folder.path().join("text.toml"), "epochs\n").unwrap();
         for (name, why) in [
-            ("date.toml", "date.toml:2: lr: is no value of a flag"),
+            ("date.toml", "date.toml:2: lr: is not a value of a flag"),
             ("text.toml", "text.toml:1: "),
             ("none.toml", "none.toml: No such file or directory"),
         ] {

@@ -229,7 +229,7 @@ fn read_split(
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
     let labels: Vec<i64> = group.dataset("labels").and_then(|labels| h5::numbers(&labels)).map_err(hdf5)?;
     if labels.iter().any(|&label| label >= classes as i64 || label < -1) {
-        return Err(broken("a label is no class"));
+        return Err(broken("a label is not a class"));
     }
     let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
     let data = group.dataset(contents.dataset()).map_err(hdf5)?;

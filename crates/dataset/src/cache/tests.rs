@@ -216,7 +216,7 @@ fn a_cache_of_something_else_is_not_used() {
         ["settings: it holds 'pixels 4 bilinear as-stored', and 'pixels 8 bilinear as-stored' is asked for"]
     );
     fs::write(&path, b"no HDF5").unwrap();
-    assert!(stale(&path, &listing, &SMALL).contains("it is no HDF5 file"));
+    assert!(stale(&path, &listing, &SMALL).contains("it is not an HDF5 file"));
     fs::remove_file(&path).unwrap();
     hdf5::File::create(&path).unwrap();
     assert!(stale(&path, &listing, &SMALL).contains("was never completed"));

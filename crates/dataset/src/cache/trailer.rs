@@ -54,7 +54,7 @@ pub(super) fn check(path: &Path) -> Result<std::result::Result<(), String>> {
 fn check_file(file: &File) -> io::Result<std::result::Result<(), String>> {
     let mut signature = [0; HDF5_SIGNATURE.len()];
     if file.read_exact_at(&mut signature, 0).is_err() || signature != HDF5_SIGNATURE {
-        return Ok(Err("it is no HDF5 file".to_owned()));
+        return Ok(Err("it is not an HDF5 file".to_owned()));
     }
     let total = file.metadata()?.len();
     let mut trailer = [0; TRAILER];

@@ -161,7 +161,7 @@ impl Decoder {
     /// The same of the image file at `path`.
     ///
     /// # Errors
-    /// Why it cannot be read or is no image, in one line without the file's name.
+    /// Why it cannot be read or is not an image, in one line without the file's name.
     pub fn center_crop_file(&mut self, path: &Path, resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
         let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
         let mut bytes = std::mem::take(&mut self.file);
@@ -201,7 +201,7 @@ impl Decoder {
         self.jpeg.decompress(&header, jpeg::Region::coarse(&header), &mut self.pixels)
     }
 
-    /// Decodes all of an image that is no JPEG; how it is to be turned.
+    /// Decodes all of an image that is not a JPEG; how it is to be turned.
     fn decode_other(&mut self, source: Source<'_>) -> Result<(Size, Orientation), String> {
         let wanted = self.decoding.exif_orientation;
         match source {

@@ -35,7 +35,7 @@ pub(super) fn decode(
     reader.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
     let mut reader = ImageReader::new(reader).with_guessed_format().map_err(|error| error.to_string())?;
     if reader.format().is_none() {
-        return Err("it is no image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
+        return Err("it is not an image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PNM)".to_owned());
     }
     // What stands before the pixels: a PNG's profile may inflate, and its texts are kept.
     reader.limits(limits(READ_AT_ONCE));

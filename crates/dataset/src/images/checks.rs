@@ -76,7 +76,7 @@ impl Checks {
         Error::cache(
             &self.cache,
             format!(
-                "the bytes of {} do not match their checksum, so the file was damaged; delete it and it is built anew",
+                "the bytes of {} do not match their checksum, so the file was damaged; delete it and it is rebuilt",
                 image.display()
             ),
         )

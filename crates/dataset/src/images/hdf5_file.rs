@@ -107,7 +107,7 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
     }
     let labels: Vec<i64> = labels.read_raw().map_err(|error| format!("the labels cannot be read: {error}"))?;
     if let Some(label) = labels.iter().find(|label| !(-1..MOST_CLASSES).contains(*label)) {
-        return Err(format!("{label} is no label"));
+        return Err(format!("{label} is not a label"));
     }
     if count > 0 && labels.iter().all(|&label| label < 0) {
         return Err(format!("all of its {count} images are left out: their labels are -1"));

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub fn read_classes(path: &Path) -> Result<Vec<String>> {
     let bytes = crate::file::read_list(path, "classes file")?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        Error::Input(format!("{}: cannot read the classes file: it is no UTF-8: {error}", path.display()))
+        Error::Input(format!("{}: cannot read the classes file: it is not UTF-8: {error}", path.display()))
     })?;
     parse(&text).map_err(|reason| Error::Input(format!("{}{reason}", path.display())))
 }

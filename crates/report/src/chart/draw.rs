@@ -165,7 +165,7 @@ fn shape(series: &Series, x: &Ticks, y: &Ticks) -> Markup {
         html! {
             @for run in runs(values) {
                 polyline.line.dashed[dashed] points=(points(&run)) data-name=[name] {}
-                // A point alone is no line.
+                // A point alone is not a line.
                 @if dots || run.len() == 1 {
                     @for (at, value) in run { circle.dot cx=(across(x, at)) cy=(down(y, value)) r="3" {} }
                 }

@@ -166,7 +166,7 @@ impl Bench<'_> {
             agreement: Agreement::new(world, signals, TimeLimit::NONE),
             normalize: Normalize::new(self.device),
             criterion: Criterion::new(&plan.training, self.train.labels(), self.setting.classes, self.device),
-            // A loss that runs away is no measurement.
+            // A loss that runs away is not a measurement.
             rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None },
             batches: loader.train(0, 0),
             loader,

@@ -58,7 +58,7 @@ fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
         println!("{line}");
     }
     if !verified.damaged.is_empty() {
-        anyhow::bail!("{}: damaged; delete it, and the next run builds it anew", path.display());
+        anyhow::bail!("{}: damaged; delete it, and the next run rebuilds it", path.display());
     }
     println!("{}: {} images, all as they were written", path.display(), verified.images);
     Ok(())
@@ -72,7 +72,7 @@ fn explain(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
         println!("{reason}");
     }
     if !reasons.is_empty() {
-        anyhow::bail!("{}: not current; the next run builds it anew", path.display());
+        anyhow::bail!("{}: not current; the next run rebuilds it", path.display());
     }
     println!("{}: current", path.display());
     Ok(())

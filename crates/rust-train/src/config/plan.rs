@@ -240,7 +240,7 @@ fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
 
 fn run(cli: &RunArgs) -> anyhow::Result<Run> {
     let watchdog = Duration::try_from_secs_f64(cli.watchdog).ok();
-    let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is no number of seconds", cli.watchdog)))?;
+    let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is not a number of seconds", cli.watchdog)))?;
     if let Some(0) = cli.checkpoint_steps {
         return Err(usage("--checkpoint-steps: must be at least 1"));
     }
@@ -535,7 +535,7 @@ mod tests {
         let cases = [
             ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
             ("--model resnet19", 1, "--model: no model is called 'resnet19'; there are: resnet18"),
-            ("--device gpu", 1, "--device: 'gpu' in device 'gpu' is no device"),
+            ("--device gpu", 1, "--device: invalid device 'gpu' in 'gpu'"),
             ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take images of 2×2 pixels"),
             ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),
             ("--crop-padding 8", 1, "--crop-padding 8: must be less than the images' 8 pixels"),
@@ -603,9 +603,9 @@ mod tests {
                 "--progressive-epochs 21: must be between 1 and 20",
             ),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
-            ("--weights s3://bucket/w", 1, "--weights: 's3://bucket/w' is no source: unknown scheme"),
+            ("--weights s3://bucket/w", 1, "--weights: invalid source 's3://bucket/w': unknown scheme"),
             ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),
-            ("--weights w --weights-sha256 xyz", 1, "--weights: 'xyz' is no SHA-256"),
+            ("--weights w --weights-sha256 xyz", 1, "--weights: invalid SHA-256 'xyz'"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),

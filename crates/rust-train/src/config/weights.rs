@@ -31,10 +31,11 @@ pub(crate) fn of_flags(
 }
 
 fn published(architecture: Option<&Architecture>) -> anyhow::Result<String> {
-    let architecture = architecture.ok_or_else(|| usage("--pretrained: nobody publishes weights of your own model"))?;
+    let architecture = architecture
+        .ok_or_else(|| usage("--pretrained: needs --model: there are no published weights of a model of your own"))?;
     let published = architecture.published.ok_or_else(|| {
         let name = architecture.name;
-        usage(format!("--pretrained: nobody publishes weights of {name} at a known address; use --weights"))
+        usage(format!("--pretrained: no published weights of {name} are known; use --weights"))
     })?;
     Ok(published.url())
 }

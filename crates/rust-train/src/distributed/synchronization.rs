@@ -1,4 +1,4 @@
-//! What all ranks decide together, once a step: whether to stop, and what to make of a loss that is no number or of
+//! What all ranks decide together, once a step: whether to stop, and what to make of a loss that is not a number or of
 //! memory that does not suffice. A rank never decides alone.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::errors::Stop;
 pub(crate) enum Pass {
     /// It gave a loss.
     Good,
-    /// It gave a loss that is no finite number.
+    /// It gave a loss that is NaN or infinite.
     BadLoss,
     /// The memory did not suffice for it.
     OutOfMemory,

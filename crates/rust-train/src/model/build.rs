@@ -48,7 +48,7 @@ fn of_catalogue(
     if let Some(path) = weights {
         let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
         if speaks && !differences.is_empty() {
-            log::info!("drawn anew, because the weights do not fit:\n{differences}");
+            log::info!("reinitialized, because the weights do not fit:\n{differences}");
         }
     }
     Ok(Box::new(backbone))

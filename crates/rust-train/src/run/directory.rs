@@ -59,7 +59,7 @@ impl RunFolder {
         let names = names(path)?;
         if has_run(&names) {
             return Err(usage(format!(
-                "{flag}: a run is there already; name another folder, or go on with it by --resume auto"
+                "{flag}: a run is there already; name another folder, or resume it with --resume auto"
             )));
         }
         match names.iter().find(|name| WRITTEN.contains(&name.as_str())) {

@@ -100,7 +100,7 @@ fn take(plan: &Plan) -> anyhow::Result<Taken> {
                 let taken = new()?;
                 log::info!(
                     "below {RUNS} there is no unfinished run of this plan that no other job works on, so {} is a new one; \
-                     name a folder with --output to be sure which run goes on",
+                     name a folder with --output to be sure which run is resumed",
                     taken.folder.path().display()
                 );
                 Ok(taken)
@@ -165,7 +165,7 @@ fn explicit(path: &Path, output: Option<&Path>) -> anyhow::Result<Taken> {
         let newest = Checkpoints::of_run(&run).newest()?.map(|found| found.path.file_name().map(ToOwned::to_owned));
         if output.is_none() && newest.flatten().as_deref() != path.canonicalize()?.file_name() {
             return Err(usage(format!(
-                "--resume {shown}: its run has come further; go on from there with --resume {}, or name a new folder with \
+                "--resume {shown}: its run has come further; resume from there with --resume {}, or name a new folder with \
                  --output",
                 run.display()
             )));
@@ -201,7 +201,7 @@ pub(crate) fn compare(world: &World, plan: &Plan, began: &toml::Table) -> anyhow
         return Ok(());
     }
     Err(usage(format!(
-        "--resume: the plan is another than the one that the run began with:\n  {list}\ngive the same flags, or go on all \
+        "--resume: the plan is another than the one that the run began with:\n  {list}\ngive the same flags, or resume all \
          the same with --allow-changed-plan"
     )))
 }

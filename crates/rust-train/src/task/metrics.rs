@@ -129,7 +129,7 @@ impl Tally {
         show: impl FnOnce(&[usize]) -> Vec<(String, Option<String>)>,
     ) -> Evaluation {
         let Scores { loss, top1, top5, .. } = self.scores();
-        // A sample that is right is no example of what goes wrong.
+        // A sample that is right is not an example of what goes wrong.
         let wrong: Vec<_> = self.worst.iter().filter(|miss| miss.label != miss.predicted).collect();
         let shown = show(&wrong.iter().map(|miss| miss.index).collect::<Vec<_>>());
         let worst = wrong.into_iter().zip(shown).map(|(miss, (path, thumbnail))| WorstSample {

@@ -239,7 +239,7 @@ impl Trainer<'_> {
     /// A step whose loss was no number on `rank`: all ranks have left it out, and go on if they may.
     fn leave_out(&mut self, rank: usize) -> anyhow::Result<()> {
         let step = self.position.step + 1;
-        let what = format!("the loss of step {step} is no finite number");
+        let what = format!("the loss of step {step} is NaN or infinite");
         self.position.skipped += 1;
         match self.plan.run.on_nan {
             OnNan::Stop => {
@@ -300,7 +300,7 @@ impl Trainer<'_> {
         };
         match self.plan.run.on_nan {
             OnNan::Stop => {
-                let hint = "lower --lr, use --clip-norm, or go on all the same with --on-nan skip";
+                let hint = "lower --lr, use --clip-norm, or continue all the same with --on-nan skip";
                 agree(self.world, Err(anyhow!("{what}: {cause}; {hint}")))
             }
             OnNan::Skip => {

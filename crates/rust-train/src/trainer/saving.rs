@@ -29,7 +29,7 @@ impl Trainer<'_> {
         let (Some(writer), Some(checkpoint)) = (&mut self.writer, checkpoint) else { return Ok(()) };
         match writer.finish() {
             Ok(saved) => saved.into_iter().for_each(|saved| self.agreement.note_save(saved.took)),
-            Err(error) => log::warn!("{error:#}; the run goes on, and tries again later"),
+            Err(error) => log::warn!("{error:#}; training continues, and this is tried again later"),
         }
         // Whoever went on from a checkpoint that is ahead of the record would never write the lines between.
         match self.results.as_mut().map_or(Ok(()), Results::flush) {
@@ -50,7 +50,7 @@ impl Trainer<'_> {
         let saved = agree(self.world, saved.and_then(|saved| recorded.map(|()| saved)))?;
         if let Some(Saved { path, .. }) = saved {
             log::info!(
-                "{} after step {}; saved {}; go on with --resume auto --output {}",
+                "{} after step {}; saved {}; resume with --resume auto --output {}",
                 stop.words(),
                 self.position.step,
                 path.display(),
@@ -192,7 +192,7 @@ impl Trainer<'_> {
                 Err(torch_ext::Error::OtherOptimizer { saved, own }) => {
                     if self.world.rank() == 0 {
                         log::warn!(
-                            "the optimizer is {own}, and was {saved}: what it remembers of earlier steps begins anew"
+                            "the optimizer is {own}, and was {saved}: what it remembers of earlier steps starts over"
                         );
                     }
                     Ok(self.stepper.load_state(&[], state.scaler)?)
@@ -216,7 +216,7 @@ impl Trainer<'_> {
                 ranks if ranks == self.world.size() => String::new(),
                 ranks => format!(", saved by {ranks} ranks"),
             };
-            log::info!("goes on after step {step}, in epoch {}{ranks}", epoch + 1);
+            log::info!("resumes after step {step}, in epoch {}{ranks}", epoch + 1);
         }
         Ok(())
     }
@@ -230,7 +230,7 @@ impl Trainer<'_> {
         }
         if self.world.rank() == 0 {
             let [then, now] = [then, now].map(Option::unwrap_or_default);
-            log::warn!("the optimizer is {now}, and was {then}: what it remembers of earlier steps begins anew");
+            log::warn!("the optimizer is {now}, and was {then}: what it remembers of earlier steps starts over");
         }
         false
     }

@@ -280,7 +280,7 @@ impl Slot {
         if kind == STEP {
             let steps = tensor.f_double_value(&[])?;
             if !(steps >= 0.0 && steps.is_finite() && steps.fract() == 0.0) {
-                return refuse(format!("{name} is {steps} in the state, which is no number of steps"));
+                return refuse(format!("{name} is {steps} in the state, which is not a number of steps"));
             }
         }
         Ok(own)

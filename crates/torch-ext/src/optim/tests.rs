@@ -178,9 +178,9 @@ fn a_foreign_state_is_refused_whole() {
             "the optimizer's state of weight is not whole: there is no weight.exp_avg",
         ),
         (with(&[("bias.momentum_buffer", zeros(&[7]))]), "Adam keeps no bias.momentum_buffer, which is in its state"),
-        (with(&step(-1.0)), "weight.step is -1 in the state, which is no number of steps"),
-        (with(&step(f64::NAN)), "weight.step is NaN in the state, which is no number of steps"),
-        (with(&step(1.5)), "weight.step is 1.5 in the state, which is no number of steps"),
+        (with(&step(-1.0)), "weight.step is -1 in the state, which is not a number of steps"),
+        (with(&step(f64::NAN)), "weight.step is NaN in the state, which is not a number of steps"),
+        (with(&step(1.5)), "weight.step is 1.5 in the state, which is not a number of steps"),
         (
             with(&[
                 ("weight.exp_avg", zeros(&[5, 6])),

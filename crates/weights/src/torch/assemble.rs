@@ -62,10 +62,10 @@ impl Assembly<'_> {
         let mut entries = Vec::new();
         for &(key, value) in items {
             let Value::Text(name) = *unpickled.value(key) else {
-                return Err("has a state dict with a key that is no text".to_owned());
+                return Err("has a state dict with a key that is not text".to_owned());
             };
             let Value::Tensor(view) = unpickled.value(value) else {
-                return Err(format!("has {}, which is no tensor, in the state dict", quote(name)));
+                return Err(format!("has {}, which is not a tensor, in the state dict", quote(name)));
             };
             // Before it is copied: a pickle can name one long text again and again.
             if !seen.insert(name) {

@@ -413,7 +413,7 @@ impl<'a> Machine<'a, '_> {
             b'b' => {
                 self.pop()?; // the attributes of an object: `_metadata` of a state dict
                 if !matches!(self.value(self.top()?), Value::Dict(_)) {
-                    return Err("sets the state of something that is no dict".to_owned());
+                    return Err("sets the state of something that is not a dict".to_owned());
                 }
             }
             b'Q' => {
@@ -451,7 +451,7 @@ impl<'a> Machine<'a, '_> {
         self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
         match &mut self.values.0[list.0 as usize] {
             Value::List(list) => list.extend(items),
-            _ => return Err("appends to something that is no list".to_owned()),
+            _ => return Err("appends to something that is not a list".to_owned()),
         }
         Ok(())
     }
@@ -464,7 +464,7 @@ impl<'a> Machine<'a, '_> {
         self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
         match &mut self.values.0[dict.0 as usize] {
             Value::Dict(pairs) => pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
-            _ => return Err("sets a key of something that is no dict".to_owned()),
+            _ => return Err("sets a key of something that is not a dict".to_owned()),
         }
         Ok(())
     }
@@ -481,7 +481,7 @@ impl<'a> Machine<'a, '_> {
     /// What a call of one of the known names gives.
     fn apply(&self, function: Id, arguments: Id) -> Checked<Applied<'a>> {
         let &Value::Name(name) = self.value(function) else {
-            return Err("calls something that is no function".to_owned());
+            return Err("calls something that is not a function".to_owned());
         };
         let arguments = self.values.tuple(arguments)?;
         match (name, arguments) {
@@ -501,7 +501,7 @@ impl<'a> Machine<'a, '_> {
             }
             (Name::RebuildParameter, &[data, ..]) => match self.value(data) {
                 Value::Tensor(_) => Ok(Applied::Same(data)),
-                _ => Err("describes a parameter that is no tensor".to_owned()),
+                _ => Err("describes a parameter that is not a tensor".to_owned()),
             },
             _ => Err(format!("calls {name:?} in a way that torch.save does not")),
         }
@@ -544,7 +544,7 @@ fn empty_stack() -> String {
 }
 
 fn text(bytes: &[u8]) -> Checked<&str> {
-    std::str::from_utf8(bytes).map_err(|_| "has a text that is no UTF-8".to_owned())
+    std::str::from_utf8(bytes).map_err(|_| "has a text that is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::memory::Precision;
 
 pub(crate) const B10: Check = Check {
     id: "B10",
-    title: "the micro-batch is no multiple of 8 in half precision",
+    title: "the micro-batch is not a multiple of 8 in half precision",
     severity: Severity::Info,
     tier: Tier::Script,
     explanation: "Tensor cores compute half-precision products in tiles of 8; other sizes are padded.",
@@ -19,9 +19,9 @@ pub(crate) const B10: Check = Check {
         if precision.value == Precision::Fp32 || micro % 8 == 0 {
             return Outcome::Pass;
         }
-        Outcome::of(
-            [Finding::info(format!("a micro-batch of {micro} is no multiple of 8")).at(micro_span(subject), "")],
-        )
+        Outcome::of([
+            Finding::info(format!("a micro-batch of {micro} is not a multiple of 8")).at(micro_span(subject), "")
+        ])
     },
 };
 

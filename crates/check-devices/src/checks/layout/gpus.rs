@@ -82,7 +82,7 @@ pub(crate) const L05: Check = Check {
     severity: Severity::Error,
     tier: Tier::Script,
     explanation: "--gpus counts over the whole job, and Slurm packs: --nodes=2 --gpus=4 may be three GPUs on one node and one \
-                  on the other, and what is no multiple of the nodes cannot be even at all. Launchers with a fixed number of \
+                  on the other, and what is not a multiple of the nodes cannot be even at all. Launchers with a fixed number of \
                   ranks per node need --gpus-per-node. A warning where the script is not seen to train.",
     source: "sbatch(1), --gpus; tried out with Slurm 22.05 (scripts/slurm-agreement)",
     run: |subject| {

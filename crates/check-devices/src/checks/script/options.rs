@@ -14,7 +14,7 @@ pub(super) fn directives<'s>(file: &'s ScriptFile<'_>) -> impl Iterator<Item = &
 
 pub(crate) const P06: Check = Check {
     id: "P06",
-    title: "a word that is no option",
+    title: "a word that is not an option",
     severity: Severity::Error,
     tier: Tier::Script,
     explanation: "sbatch cuts a directive at white space, without a shell: 'my job' must be quoted, '--nodes = 2' is three \

@@ -62,7 +62,7 @@ pub(crate) const P20: Check = Check {
     run: |subject| {
         need!(script(subject));
         let job = subject.job();
-        let array = need!(job.text("array"), "the job is no array");
+        let array = need!(job.text("array"), "the job is not an array");
         let output = need!(job.text("output"), "the default log has a name for each task");
         let one_task = array.value.parse::<sbatch::value::ArrayIndices>().is_ok_and(|indices| indices.tasks == 1);
         let is_told_apart =

@@ -113,7 +113,7 @@ fn refused(directive: &Directive) -> Option<Finding> {
     if reported_already {
         return None;
     }
-    let finding = Finding::error(format!("'{value}' is no {} for --{}", error.what, directive.option.name))
+    let finding = Finding::error(format!("invalid {} '{value}' for --{}", error.what, directive.option.name))
         .at(directive.value_span, "refused")
         .help(error.expected);
     Some(match meant(directive.option.kind, value) {
@@ -130,7 +130,7 @@ fn refused_elsewhere(setting: &Setting) -> Option<Finding> {
     };
     let value = setting.value.as_deref()?;
     let error = setting.option.kind.validate(value).err()?;
-    Some(Finding::error(format!("{whence}: '{value}' is no {}", error.what)).help(error.expected))
+    Some(Finding::error(format!("{whence}: invalid {} '{value}'", error.what)).help(error.expected))
 }
 
 /// What was likely meant by a value that Slurm refuses, in its own form.

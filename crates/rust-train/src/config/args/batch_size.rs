@@ -22,7 +22,7 @@ impl FromStr for BatchSize {
             "auto" => ("64", true),
             _ => text.strip_prefix("auto:").map_or((text, false), |number| (number, true)),
         };
-        let images = number.parse().map_err(|_| "is no number of images, nor auto:NUMBER".to_owned())?;
+        let images = number.parse().map_err(|_| "is not a number of images, nor auto:NUMBER".to_owned())?;
         Ok(Self { images, fit_memory })
     }
 }

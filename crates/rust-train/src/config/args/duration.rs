@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A time as people write it: "90" (seconds), "90s", "30m", "2h", "1d", "1h30m", or as Slurm does: "1:30:00", "2-00:00:00".
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time; write 90s, 30m, 2h, 1h30m or 1:30:00");
+    let wrong = || format!("invalid time '{text}'; write 90s, 30m, 2h, 1h30m or 1:30:00");
     let seconds = if text.contains(':') { of_clock(text) } else { of_units(text) };
     seconds.filter(|&seconds| seconds > 0).map(Duration::from_secs).ok_or_else(wrong)
 }

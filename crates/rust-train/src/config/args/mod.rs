@@ -77,7 +77,7 @@ pub struct CacheArgs {
     #[arg(long, conflicts_with_all = ["explain", "summary"])]
     pub verify: bool,
 
-    /// Say why the cache would have to be built anew
+    /// Say why the cache would have to be rebuilt
     #[arg(long, conflicts_with = "summary")]
     pub explain: bool,
 
@@ -334,7 +334,7 @@ pub enum Compression {
 pub enum WeightsMatch {
     /// All of it
     Strict,
-    /// All but the head, which is drawn anew where it tells another number of classes apart
+    /// All but the head, which is reinitialized where it tells another number of classes apart
     Head,
     /// Whatever fits
     Partial,

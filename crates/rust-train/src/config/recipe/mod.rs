@@ -143,7 +143,7 @@ fn flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
     let find = |name: &str| flags(command).find(|flag| flag.get_long() == Some(name));
     find(key).ok_or_else(|| match find(&key.replace('_', "-")) {
         Some(_) => format!("is written {}", key.replace('_', "-")),
-        None => "is no flag of a training run; `rust-train --help` lists them".to_owned(),
+        None => "is not a flag of a training run; `rust-train --help` lists them".to_owned(),
     })
 }
 

@@ -57,7 +57,7 @@ fn a_fault_is_one_line_with_its_place() {
         ("epochs = 3\nepochs = 4", "r.toml:2: duplicate key"),
         (
             "\nlearning-rate = 1",
-            "r.toml:2: learning-rate: is no flag of a training run; `rust-train --help` lists them",
+            "r.toml:2: learning-rate: is not a flag of a training run; `rust-train --help` lists them",
         ),
         ("weight_decay = 1e-4", "r.toml:1: weight_decay: is written weight-decay"),
         ("# 1\n# 2\nepochs = 'many'", "r.toml:3: epochs: must be a whole number, not the string \"many\""),
@@ -68,10 +68,10 @@ fn a_fault_is_one_line_with_its_place() {
         ("lr-milestones = [1, 'a']", "r.toml:1: lr-milestones: must be a list of whole numbers, not a list"),
         ("data = 2020-01-01", "r.toml:1: data: must be a string, not a date"),
         ("[model]\nname = 'x'", "r.toml:1: model: must be a string, not a table; recipes have none"),
-        ("[training]\nlr = 1", "r.toml:1: training: is no flag"),
+        ("[training]\nlr = 1", "r.toml:1: training: is not a flag"),
         ("timeout = 3", "r.toml:1: timeout: it already holds while the recipe is read; give --timeout"),
         ("config = 'other.toml'", "r.toml:1: config: a recipe cannot name another one"),
-        ("help = true", "r.toml:1: help: is no flag"),
+        ("help = true", "r.toml:1: help: is not a flag"),
         ("lr = 1\nepochs = -1", "r.toml:2: invalid value '-1' for '--epochs <EPOCHS>': invalid digit found in string"),
         (
             "optimizer = 'sdg'",
@@ -167,7 +167,7 @@ fn what_may_change_is_a_flag() {
     let command = command();
     let names: Vec<_> = flags(&command).filter_map(Arg::get_long).collect();
     for name in FREE_TO_CHANGE.iter().chain(&OF_ONE_RUN).chain(NOT_IN_A_RECIPE.iter().map(|(name, _)| name)) {
-        assert!(names.contains(name), "{name} is no flag");
+        assert!(names.contains(name), "{name} is not a flag");
     }
     assert!(FREE_TO_CHANGE.is_sorted());
     // Every flag with a value is in the table: one that was forgotten would be lost from `plan.toml`.

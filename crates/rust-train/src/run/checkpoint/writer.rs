@@ -176,7 +176,7 @@ mod tests {
         writer.start(scored(1, true));
         writer.finish().unwrap();
         let mut broken = checkpoint(2);
-        broken.model.push(broken.model[0].clone()); // the same name twice is no file
+        broken.model.push(broken.model[0].clone()); // the same name twice is not a file
         broken.model[1].0 = "weight".to_owned();
         std::fs::remove_dir_all(run.path().join("checkpoints")).unwrap();
         std::fs::write(run.path().join("checkpoints"), "a file, no folder").unwrap();

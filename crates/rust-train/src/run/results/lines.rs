@@ -41,7 +41,7 @@ impl Lines {
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if steps > 0 {
-                    log::warn!("{}: is not there; the record begins anew after step {steps}", path.display());
+                    log::warn!("{}: is not there; the record starts over after step {steps}", path.display());
                 }
                 String::new()
             }
@@ -68,11 +68,11 @@ impl Lines {
             self.waiting.push(b'\n');
         }
         match self.flush() {
-            Err(error) if all_is_well => log::warn!("{error:#}; the run goes on, and tries again later"),
+            Err(error) if all_is_well => log::warn!("{error:#}; training continues, and this is tried again later"),
             _ => {}
         }
         if let (Err(error), false) = (self.refuse_lost(), self.said_lost) {
-            log::warn!("{error:#}; the run goes on, and will have failed at its end");
+            log::warn!("{error:#}; training continues, and the run will have failed at its end");
             self.said_lost = true;
         }
         Ok(())

@@ -197,7 +197,7 @@ fn warn(written: anyhow::Result<()>) {
 }
 
 fn tell(error: &(impl std::fmt::Display + ?Sized)) {
-    log::warn!("{error:#}; the run goes on without it");
+    log::warn!("{error:#}; training continues without it");
 }
 
 #[cfg(test)]
