@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::Scope;
+
 /// Where the images come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,11 +26,11 @@ pub struct DataArgs {
 
     /// Folder for the cache (one HDF5 file). Default: beside the images, or where there is no current one and none can
     /// be written, in the user's cache folder
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    #[arg(long, value_name = "DIR", help_heading = "Data", add = Scope::Free)]
     pub cache: Option<PathBuf>,
 
     /// Who builds the cache: all ranks together, on storage that all nodes share, or those of each node, on its own disk
-    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data")]
+    #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data", add = Scope::Free)]
     pub cache_scope: CacheScope,
 
     /// What to do with an image that cannot be decoded

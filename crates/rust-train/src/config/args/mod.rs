@@ -7,6 +7,7 @@ pub(crate) mod duration;
 mod models;
 mod optimization;
 mod run;
+mod scope;
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope,
 pub use models::{EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 pub use optimization::{ClassWeights, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 pub use run::{OnNan, RunArgs};
+pub use scope::{NotInRecipe, Scope};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
@@ -126,19 +128,19 @@ pub struct FetchArgs {
 #[serde(rename_all = "kebab-case")]
 pub struct StoreArgs {
     /// Folder for fetched files. Default: rust-train in the user's cache folder
-    #[arg(long, value_name = "DIR", help_heading = "Fetching")]
+    #[arg(long, value_name = "DIR", help_heading = "Fetching", add = Scope::Free)]
     pub store: Option<PathBuf>,
 
     /// Download nothing; say what to put where
-    #[arg(long, help_heading = "Fetching")]
+    #[arg(long, help_heading = "Fetching", add = Scope::Free)]
     pub offline: bool,
 
     /// How often a transfer is tried
-    #[arg(long, default_value_t = 5, value_name = "N", help_heading = "Fetching")]
+    #[arg(long, default_value_t = 5, value_name = "N", help_heading = "Fetching", add = Scope::Free)]
     pub attempts: usize,
 
     /// Longest time in which no byte of a download arrives, in seconds
-    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", help_heading = "Fetching")]
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", help_heading = "Fetching", add = Scope::Free)]
     pub stall_timeout: f64,
 }
 
@@ -148,7 +150,7 @@ pub struct StoreArgs {
 pub struct TrainArgs {
     /// Take flags from a TOML file: its keys are their names, as in `lr = 0.1`. The command line wins. A path, or a recipe
     /// inside the program: digits, cifar10, finetune, imagenet-resnet50
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", add = Scope::OneRun, add = NotInRecipe("a recipe cannot name another one"))]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
@@ -235,23 +237,23 @@ pub struct TrainArgs {
     pub max_steps: Option<usize>,
 
     /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
-    #[arg(long, default_value = "", help_heading = "Machine")]
+    #[arg(long, default_value = "", help_heading = "Machine", add = Scope::Free)]
     pub device: String,
 
     /// Images and filters in channels-last order in memory: faster on tensor cores, and often on the CPU
-    #[arg(long, help_heading = "Machine")]
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub channels_last: bool,
 
     /// On CUDA let matrix products and convolutions round single precision to TF32
-    #[arg(long, help_heading = "Machine")]
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub tf32: bool,
 
     /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
-    #[arg(long, help_heading = "Machine")]
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub zero: bool,
 
     /// Megabytes of gradients that travel together
-    #[arg(long, default_value_t = 25, value_name = "MB", help_heading = "Machine")]
+    #[arg(long, default_value_t = 25, value_name = "MB", help_heading = "Machine", add = Scope::Free)]
     pub bucket_mb: usize,
 
     /// Send gradients in a type of half the size
@@ -259,15 +261,16 @@ pub struct TrainArgs {
     pub compress_gradients: Compression,
 
     /// Compare the parameters of all ranks every N steps, by a hash of each; 0 never does
-    #[arg(long, default_value_t = 500, value_name = "STEPS", help_heading = "Machine")]
+    #[arg(long, default_value_t = 500, value_name = "STEPS", help_heading = "Machine", add = Scope::Free)]
     pub compare_replicas: usize,
 
     /// Threads that prepare batches, per rank; at most four for each core the rank may use. Default: one for each
-    #[arg(long, value_name = "N", help_heading = "Machine")]
+    #[arg(long, value_name = "N", help_heading = "Machine", add = Scope::Free)]
     pub loader_threads: Option<usize>,
 
     /// Longest wait for another rank that makes no progress before the job gives up, in seconds
-    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine")]
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine", add = Scope::OneRun)]
+    #[arg(add = NotInRecipe("it already holds while the recipe is read; give --timeout on the command line"))]
     pub timeout: f64,
 
     /// How it begins, goes on and ends
@@ -281,16 +284,16 @@ pub struct TrainArgs {
     pub store: StoreArgs,
 
     /// Folder for the results, in which no run has begun yet. Default: a new one below ./runs
-    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    #[arg(long, value_name = "DIR", help_heading = "Results", add = Scope::OneRun)]
     pub output: Option<PathBuf>,
 
     /// Train nothing: score the model of --weights, --pretrained or --resume on the validation images, as the run would,
     /// and write evaluation.json and report.html
-    #[arg(long, help_heading = "Results")]
+    #[arg(long, help_heading = "Results", add = Scope::OneRun)]
     pub eval_only: bool,
 
     /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
-    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    #[arg(long, value_name = "FILE", help_heading = "Results", add = Scope::OneRun)]
     pub trace: Option<PathBuf>,
 }
 

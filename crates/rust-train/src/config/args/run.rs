@@ -6,40 +6,42 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::Scope;
+
 /// How a run begins, goes on, and ends.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunArgs {
     /// Go on where a run stopped, in the middle of an epoch too: the folder of a run or of one of its checkpoints, or
     /// auto: the run in --output if it has been begun, or the newest unfinished one of this name below ./runs
-    #[arg(long, value_name = "auto|DIR", help_heading = "Stopping and resuming")]
+    #[arg(long, value_name = "auto|DIR", help_heading = "Stopping and resuming", add = Scope::OneRun)]
     #[serde(skip)]
     pub resume: Option<PathBuf>,
 
     /// Go on although the flags that decide about the result are others than those that the run began with
-    #[arg(long, requires = "resume", help_heading = "Stopping and resuming")]
+    #[arg(long, requires = "resume", help_heading = "Stopping and resuming", add = Scope::OneRun)]
     #[serde(skip)]
     pub allow_changed_plan: bool,
 
     /// Save a checkpoint every N steps too. Default: when an epoch ends, and when the run is stopped
-    #[arg(long, value_name = "N", help_heading = "Stopping and resuming")]
+    #[arg(long, value_name = "N", help_heading = "Stopping and resuming", add = Scope::Free)]
     pub checkpoint_steps: Option<usize>,
 
     /// Checkpoints that are kept
-    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Stopping and resuming")]
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Stopping and resuming", add = Scope::Free)]
     pub keep_checkpoints: usize,
 
     /// Save and end with status 75 in time for this: 90s, 30m, 2h, 1:30:00. Default: the end of the Slurm job
-    #[arg(long, value_name = "TIME", value_parser = crate::config::args::duration::parse, help_heading = "Stopping and resuming")]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::args::duration::parse, help_heading = "Stopping and resuming", add = Scope::OneRun)]
     #[serde(skip)]
     pub time_limit: Option<Duration>,
 
     /// What to do when the loss of any rank is not a number
-    #[arg(long, value_enum, default_value_t = OnNan::Stop, help_heading = "Stopping and resuming")]
+    #[arg(long, value_enum, default_value_t = OnNan::Stop, help_heading = "Stopping and resuming", add = Scope::Free)]
     pub on_nan: OnNan,
 
     /// End the job, and say what every rank was doing, when no step has ended for so many seconds; 0 never does
-    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, help_heading = "Stopping and resuming")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0, help_heading = "Stopping and resuming", add = Scope::Free)]
     pub watchdog: f64,
 }
 

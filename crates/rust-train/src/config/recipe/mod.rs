@@ -19,17 +19,11 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use world::{Failure, World};
 
-use crate::config::args::{Cli, command};
+use crate::config::args::{Cli, NotInRecipe, command};
 use crate::errors::{agree, usage};
 
 pub(crate) use plan_file::{PLAN_FILE, mathematics, read_mathematics, save, summary};
 use value::word;
-
-/// Flags that cannot stand in a recipe, and why.
-const NOT_IN_A_RECIPE: [(&str, &str); 2] = [
-    ("config", "a recipe cannot name another one"),
-    ("timeout", "it already holds while the recipe is read; give --timeout on the command line"),
-];
 
 /// A recipe as it was read.
 #[derive(Debug)]
@@ -137,17 +131,15 @@ fn is_typed(text: &str, arguments: &[OsString]) -> bool {
 
 /// The flag that a key names.
 fn flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
-    if let Some((_, reason)) = NOT_IN_A_RECIPE.iter().find(|(name, _)| *name == key) {
-        return Err((*reason).to_owned());
-    }
     let find = |name: &str| flags(command).find(|flag| flag.get_long() == Some(name));
-    find(key).ok_or_else(|| match find(&key.replace('_', "-")) {
-        Some(_) => format!("is written {}", key.replace('_', "-")),
-        None => "is not a flag of a training run; `rust-train --help` lists them".to_owned(),
-    })
+    match (find(key), find(&key.replace('_', "-"))) {
+        (Some(flag), _) => flag.get::<NotInRecipe>().map_or(Ok(flag), |NotInRecipe(reason)| Err((*reason).to_owned())),
+        (None, Some(_)) => Err(format!("is written {}", key.replace('_', "-"))),
+        (None, None) => Err("is not a flag of a training run; `rust-train --help` lists them".to_owned()),
+    }
 }
 
-/// The flags that a recipe can have.
+/// The flags of a run.
 fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
 }

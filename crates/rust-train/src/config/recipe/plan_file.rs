@@ -5,43 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::args::{Cli, TrainArgs, command};
+use crate::config::args::{Cli, Scope, TrainArgs, command};
 use crate::errors::usage;
 use crate::files;
-
-/// Flags of one run rather than of what is trained: `plan.toml` leaves them out, so that it can be the recipe of the next.
-pub(super) const OF_ONE_RUN: [&str; 8] =
-    ["allow-changed-plan", "config", "eval-only", "output", "resume", "time-limit", "timeout", "trace"];
-
-/// Flags that a run may change when it goes on: where and how fast, but not what is computed. Every other flag changes the
-/// mathematics.
-pub(super) const FREE_TO_CHANGE: [&str; 25] = [
-    "allow-changed-plan",
-    "attempts",
-    "bucket-mb",
-    "cache",
-    "cache-scope",
-    "channels-last",
-    "checkpoint-steps",
-    "compare-replicas",
-    "config",
-    "device",
-    "eval-only",
-    "keep-checkpoints",
-    "loader-threads",
-    "offline",
-    "on-nan",
-    "output",
-    "resume",
-    "stall-timeout",
-    "store",
-    "tf32",
-    "time-limit",
-    "timeout",
-    "trace",
-    "watchdog",
-    "zero",
-];
 
 /// The recipe of a run, in its folder.
 pub(crate) const PLAN_FILE: &str = "plan.toml";
@@ -70,18 +36,23 @@ fn unwritable(flags: &TrainArgs, error: &toml::ser::Error) -> anyhow::Error {
     ))
 }
 
-/// The flags that decide about the result: what a run that goes on must have again.
+/// The flags that decide about the result: what a run that resumes must have again.
 pub(crate) fn mathematics(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
-    let mut table = table(flags)?;
-    table.retain(|key, _| !FREE_TO_CHANGE.contains(&key));
-    Ok(table)
+    Ok(of_result(table(flags)?))
 }
 
 /// The same, of the run in `folder`, as far as its recipe can be read.
 pub(crate) fn read_mathematics(folder: &Path) -> Option<toml::Table> {
-    let mut table: toml::Table = std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok()?;
-    table.retain(|key, _| !FREE_TO_CHANGE.contains(&key));
-    Some(table)
+    std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok().map(of_result)
+}
+
+/// What of a table decides about the result. A flag that this program does not know may.
+fn of_result(mut table: toml::Table) -> toml::Table {
+    let command = command();
+    for flag in super::flags(&command).filter(|flag| Scope::of(flag) != Scope::Result) {
+        flag.get_long().map(|key| table.remove(key));
+    }
+    table
 }
 
 /// The recipe that gives `flags` again, in the order of the help. What belongs to one run alone is left out.
@@ -90,7 +61,7 @@ pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
     let mut text = "# Every flag of this run. `rust-train --config` takes this file.\n".to_owned();
     let mut heading = None;
     for (flag, key) in super::flags(&command()).filter_map(|flag| Some((flag, flag.get_long()?))) {
-        let Some(value) = table.get(key).filter(|_| !OF_ONE_RUN.contains(&key)) else { continue };
+        let Some(value) = table.get(key).filter(|_| Scope::of(flag) != Scope::OneRun) else { continue };
         if heading.as_deref() != flag.get_help_heading() {
             heading = flag.get_help_heading().map(str::to_owned);
             write!(text, "\n# {}\n", heading.as_deref().unwrap_or_default())?;
@@ -111,9 +82,12 @@ pub(crate) fn summary(flags: &TrainArgs) -> String {
     let said = |flags: &TrainArgs| table(flags).unwrap_or_default();
     let mut usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
     usual.insert("nesterov".to_owned(), true.into()); // what follows from the usual momentum
-    let flags = said(flags);
+    let mut flags = said(flags);
+    let command = command();
+    for flag in super::flags(&command).filter(|flag| Scope::of(flag) == Scope::OneRun) {
+        flag.get_long().map(|key| flags.remove(key));
+    }
     let words = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let unusual =
-        flags.iter().filter(|(key, value)| usual.get(*key) != Some(value) && !OF_ONE_RUN.contains(&key.as_str()));
+    let unusual = flags.iter().filter(|(key, value)| usual.get(*key) != Some(value));
     unusual.map(|(key, value)| format!("{key} {}", words(value))).collect::<Vec<_>>().join(", ")
 }
