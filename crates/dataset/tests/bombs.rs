@@ -222,7 +222,7 @@ fn sparse_files_are_not_read_to_their_end() {
     for (name, start, length, words) in [
         ("terabyte.png", &start[..], 1 << 40, "it is 1099511627776 bytes long, and at most 2147483648 are read"),
         ("gigabyte.png", &start, 1 << 30, ""), // it is an image, with something behind its end
-        ("empty.png", b"", 1 << 30, "no image of a known format"),
+        ("empty.png", b"", 1 << 30, "not an image of a known format"),
         ("start.png", &start[..8], 1 << 30, ""),
         ("gigabyte.jpg", &shipped("420.jpg"), 1 << 30, "1073741824 bytes are too many for 7000 pixels"),
         ("start.jpg", b"\xff\xd8\xff\xe0", 1 << 30, "its first 16777216 bytes do not say how many pixels it has"),

@@ -103,7 +103,7 @@ mod tests {
         for (url, variables, expected) in cases {
             assert_eq!(chosen(url, variables).unwrap().as_deref(), expected, "{url} {variables:?}");
         }
-        for (value, words) in [("socks5://host:1", "only proxies that speak HTTP"), ("http://", "no address")] {
+        for (value, words) in [("socks5://host:1", "only proxies that speak HTTP"), ("http://", "not the address")] {
             let error = chosen("https://host/x", &[("https_proxy", value), ("no_proxy", "else")]).unwrap_err();
             assert!(error.to_string().contains(words) && error.to_string().contains("https_proxy"), "{error}");
             assert!(error.is_bad_input());

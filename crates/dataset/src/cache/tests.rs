@@ -337,7 +337,7 @@ fn broken_images_can_be_skipped() {
         }
         let skipped = skipped(&path).unwrap();
         assert_eq!(skipped[0].0, "train/ant/007.png");
-        assert!(skipped[0].1.contains("no image of a known format"), "{}", skipped[0].1);
+        assert!(skipped[0].1.contains("not an image of a known format"), "{}", skipped[0].1);
     }
     let bees = listing.val.iter().enumerate().map(|(index, sample)| BadImage {
         split: Split::Val,

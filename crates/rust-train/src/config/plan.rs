@@ -604,7 +604,7 @@ mod tests {
             ),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--weights s3://bucket/w", 1, "--weights: invalid source 's3://bucket/w': unknown scheme"),
-            ("--pretrained --model lenet", 1, "--pretrained: nobody publishes weights of lenet at a known address"),
+            ("--pretrained --model lenet", 1, "--pretrained: no published weights of lenet are known"),
             ("--weights w --weights-sha256 xyz", 1, "--weights: invalid SHA-256 'xyz'"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
