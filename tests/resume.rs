@@ -348,7 +348,7 @@ fn a_full_disk_loses_nothing() {
         train --epochs 30 --output short 2>log &
         until grep -q "epoch 1:" log; do sleep 0.01; done
         fallocate -l 1g filler 2>/dev/null || dd if=/dev/zero of=filler bs=64k 2>/dev/null || true
-        until grep -q "tries again later" log; do sleep 0.01; done
+        until grep -q "tried again later" log; do sleep 0.01; done
         rm filler
         wait $! && cmp whole/last.safetensors short/last.safetensors && echo "survived"
         cat log >&2

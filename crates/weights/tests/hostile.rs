@@ -286,7 +286,7 @@ fn headers_of_json_are_bounded() {
         (file(one("4294967296,4294967296", 0), 0), "more values than memory has addresses"),
         (file(one("4", 4).replace("[0,4]", "[1,5]"), 5), "w: the bytes 1 to 5 are not those that follow"),
         (file(one("4", 4).replace("[0,4]", "[4,0]"), 4), "w: the bytes 4 to 0 are not those that follow"),
-        (file("[".repeat(1 << 20), 0), "no file of weights"),
+        (file("[".repeat(1 << 20), 0), "not a file of weights"),
         (file(format!(r#"{{"__metadata__":{}"#, "[".repeat(1 << 20)), 0), "EOF while parsing a list"),
         (file(format!("{{{}", r#""a":1,"#.repeat(9)), 0), "has a broken header"),
     ] {
@@ -358,7 +358,7 @@ fn other_files_are_named() {
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"\x93NUMPY\x01\x00", "a single array"),
         (b"\x80\x04N.", "a pickle, but none that torch.save writes"),
-        (b"nonsense", "no file of weights"),
+        (b"nonsense", "not a file of weights"),
         (b"PK\x03\x04nonsense", "broken zip"),
     ] {
         let error = refuse(bytes.to_vec());
