@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use architectures::{Network, Node, NodeId, Op, Parameter};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use torch_ext::{Bounds, ProcessGroup, SyncBatchNorm};
 
 use crate::forward::{self, Mode, WindowMasks};
@@ -240,14 +240,10 @@ fn value_of(values: &[Option<Tensor>], node: NodeId) -> &Tensor {
     values[node.index()].as_ref().expect("a value lives until its last use")
 }
 
-/// Counters and indices are integers, everything else is single precision.
-pub(crate) fn kind_of(parameter: &Parameter) -> Kind {
-    if parameter.role.is_integer() { Kind::Int64 } else { Kind::Float }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     /// The smallest network of each family, and images as small as it takes them.
     const SMALLEST: &[(&str, i64)] = &[

@@ -1,9 +1,7 @@
 //! How weights are drawn before training.
 
 use architectures::{Distribution, Parameter, ParameterRole, relative_position_index};
-use tch::{Device, Tensor};
-
-use crate::backbone::kind_of;
+use tch::{Device, Kind, Tensor};
 
 /// A fresh tensor for `parameter`; a trained one requires its gradient.
 pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
@@ -18,6 +16,11 @@ pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
         Distribution::Uniform { bound } => Tensor::empty(&shape[..], options).uniform_(-bound, bound),
     };
     if parameter.role.is_trained() { tensor.set_requires_grad(true) } else { tensor }
+}
+
+/// Counters and indices are integers, everything else is single precision.
+pub(crate) fn kind_of(parameter: &Parameter) -> Kind {
+    if parameter.role.is_integer() { Kind::Int64 } else { Kind::Float }
 }
 
 #[cfg(test)]

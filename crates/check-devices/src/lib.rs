@@ -35,5 +35,6 @@ mod shell;
 mod site;
 mod subject;
 mod terminal;
+mod words;
 
 pub use run::{Invocation, main};

@@ -232,7 +232,7 @@ fn mend(
     if total > 0 {
         fix::replace(path, &source.text)?;
     }
-    eprintln!("{}: {}", path.display(), report::plural(total, "change"));
+    eprintln!("{}: {}", path.display(), crate::words::plural(total, "change"));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::decode::declared_in_jpeg;
+use crate::decode::jpeg;
 use crate::limits::{JPEG_BYTES_PER_PIXEL, LONGEST_IMAGE_FILE, LONGEST_LINE, READ_AT_ONCE};
 use crate::{Error, Result};
 
@@ -34,7 +34,7 @@ pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option
     if size <= READ_AT_ONCE {
         return Ok(None);
     }
-    let Some(pixels) = declared_in_jpeg(bytes) else { return Ok(Some(file)) };
+    let Some(pixels) = jpeg::declared(bytes) else { return Ok(Some(file)) };
     let pixels = pixels.map_err(refused)?;
     if size > READ_AT_ONCE + JPEG_BYTES_PER_PIXEL * pixels {
         return Err(refused(format!("{size} bytes are too many for {pixels} pixels; save it as a smaller file")));

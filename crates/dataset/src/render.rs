@@ -3,9 +3,10 @@
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift};
-use crate::decode::{FINE, Size, Source};
+use crate::decode::{FINE, Source};
 use crate::images::{ImageSet, Stored};
 use crate::resize::{Resizer, Window};
+use crate::size::Size;
 use crate::{Decoder, Decoding, Resample, Result};
 
 /// Decoded pixels for each pixel of a random part that is scaled, at least. At 1 a JPEG may be decoded at half its size

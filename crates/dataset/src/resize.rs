@@ -3,7 +3,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
 
-use crate::decode::Size;
+use crate::size::Size;
 
 /// A part of an image, in its pixels. Windows may begin and end between pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! HTTP/1.1, over TLS for https://, and through the proxy of the environment if it names one.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use attohttpc::{Method, ProxySettings, RequestBuilder, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
-use crate::download::{Ask, Failure, Reply, Transport};
-use crate::store::Limits;
+use crate::limits::Limits;
+use crate::transport::{Ask, Failure, Reply, Transport, io_words};
 use crate::{Error, proxy, source, trust};
 
 /// How often a server may send on to another address.
@@ -133,17 +133,6 @@ impl Http {
             }
             other => Failure::Passing(format!("{elsewhere}{}", attohttpc::Error::from(other))),
         }
-    }
-}
-
-/// What went wrong with a connection, in words.
-pub(crate) fn io_words(error: &io::Error, limits: &Limits) -> String {
-    match error.kind() {
-        // Which of the two a time-out is depends on the system.
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("nothing came for {} s", limits.stall_timeout.max(limits.connect_timeout).as_secs_f64())
-        }
-        _ => error.to_string(),
     }
 }
 

@@ -5,14 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::checksum::{self, Checksum};
-use crate::download::{Transport, Wanted, download};
+use crate::download::{Wanted, download};
 use crate::http::Http;
+use crate::limits::Limits;
 use crate::lock::Lock;
 use crate::part::Part;
 use crate::progress::{Doing, Watch, Watched};
+use crate::transport::Transport;
 use crate::{Error, Result, Source, own};
 
 /// The environment variable that names a mirror: a folder, or an address that file names are appended to.
@@ -37,36 +38,6 @@ impl Request {
             Source::File(_) => None,
         };
         Self { source, checksum, size: None }
-    }
-}
-
-/// How long to wait for what.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How often a transfer is tried.
-    pub attempts: usize,
-    /// The pause after the first attempt; later ones double.
-    pub first_pause: Duration,
-    /// The longest pause between attempts.
-    pub longest_pause: Duration,
-    /// The longest wait for a connection.
-    pub connect_timeout: Duration,
-    /// The longest time in which no byte arrives.
-    pub stall_timeout: Duration,
-    /// The longest wait for another process that fetches the same file.
-    pub lock_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            attempts: 5,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(30),
-            lock_timeout: Duration::from_secs(1800),
-        }
     }
 }
 

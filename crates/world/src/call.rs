@@ -2,7 +2,18 @@
 
 use std::fmt;
 
-use crate::channel::Reduction;
+/// How the values of all ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The sum.
+    Sum,
+    /// The product.
+    Product,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+}
 
 /// Which collective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Collectives over host memory, each with a time-out and with MPI's return codes as errors.
 #![expect(unsafe_code, reason = "calls MPI's C interface: rsmpi drops return codes and blocks without a time-out")]
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,29 +11,18 @@ use mpi::raw::AsRaw;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator;
 
-use crate::call::{Call, Element, Kind};
+use crate::call::{Call, Element, Kind, Reduction};
 use crate::error::{Error, Result};
+use crate::lock::lock;
+use crate::mpi_error::check;
 use crate::roll_call::RollCall;
 use crate::wait::{Patience, wait};
-use crate::watchdog::{lock, watch};
+use crate::watchdog::watch;
 use crate::{progress, stop};
 
 unsafe extern "C" {
     /// `MPI_IN_PLACE` of the MPI that this program is built with.
     static world_mpi_in_place: *const c_void;
-}
-
-/// How the values of all ranks become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// The sum.
-    Sum,
-    /// The product.
-    Product,
-    /// The smallest.
-    Min,
-    /// The largest.
-    Max,
 }
 
 mod sealed {
@@ -436,22 +425,4 @@ impl Channel {
     fn refuse_if_broken(&self, what: &dyn Fn() -> String) -> Result<()> {
         if stop::is_broken() { Err(Error::Broken { what: what() }) } else { Ok(()) }
     }
-}
-
-/// Turns MPI's return code into an error with MPI's own text.
-pub(crate) fn check(call: &'static str, code: c_int) -> Result<()> {
-    if code == 0 {
-        return Ok(()); // MPI_SUCCESS is 0 by the standard
-    }
-    stop::mark_broken();
-    let mut text = [0u8; 1024]; // longer than MPI_MAX_ERROR_STRING of the MPIs at hand (256 and 512)
-    let mut length = 0;
-    // SAFETY: `text` is longer than MPI's longest error text.
-    let known = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast::<c_char>(), &mut length) } == 0;
-    let message = if known {
-        String::from_utf8_lossy(&text[..(length as usize).min(text.len())]).into_owned()
-    } else {
-        format!("error code {code}")
-    };
-    Err(Error::Mpi { call, message })
 }

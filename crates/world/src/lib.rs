@@ -13,6 +13,8 @@ mod error;
 mod finalize;
 mod frugal;
 mod launch;
+mod lock;
+mod mpi_error;
 mod probe;
 mod progress;
 mod roll_call;
@@ -29,7 +31,8 @@ use mpi::environment::processor_name;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::Communicator;
 
-pub use channel::{Channel, HalfFloat, Reducible, Reduction};
+pub use call::Reduction;
+pub use channel::{Channel, HalfFloat, Reducible};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::{LaunchError, Launcher, idle_tasks};
 pub use progress::{asked_to_stop, report};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use crate::roll_call::RollCall;
 use crate::signals;
-use crate::watchdog::lock;
 
 /// The channels of this process on which somebody may wait for it.
 static CHANNELS: Mutex<Vec<Weak<Mutex<RollCall>>>> = Mutex::new(Vec::new());

@@ -16,8 +16,8 @@ use mpi::raw::AsRaw;
 use mpi::topology::SimpleCommunicator;
 
 use crate::call::{Call, Code};
-use crate::channel::check;
 use crate::error::{Error, Result};
+use crate::mpi_error::check;
 use crate::wait::{Patience, wait};
 use crate::{progress, signals};
 
@@ -387,8 +387,8 @@ fn describe_dispute(entries: &[Entry], labels: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Reduction;
     use crate::call::{Element, Kind};
-    use crate::channel::Reduction;
 
     fn entry(turn: u64, call: Call) -> Entry {
         Entry { turn, call: call.code(), ..Entry::default() }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
-use crate::watchdog::lock;
+use crate::lock::lock;
 
 /// What somebody wants of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use mpi::ffi;
 
-use crate::channel::check;
 use crate::error::{Error, Result};
+use crate::mpi_error::check;
 use crate::roll_call::RollCall;
 use crate::{progress, signals, stop};
 

@@ -1,10 +1,11 @@
 //! Looks after the blocking MPI calls: a thread that sleeps, and wakes up ten times a second while large all-reduces may
 //! be under way. All ranks have met before such a call, so it ends soon, unless one of them stops in the middle.
 
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use crate::call::Call;
+use crate::lock::lock;
 use crate::roll_call::RollCall;
 use crate::stop;
 use crate::wait::Stall;
@@ -28,11 +29,6 @@ struct Watchdog {
 }
 
 static WATCHDOG: Mutex<Watchdog> = Mutex::new(Watchdog { next_id: 0, watched: Vec::new() });
-
-/// A panic while a lock is held ends the job before anybody else sees what it left.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Ends the watch when the blocking call has returned.
 pub(crate) struct Watch(u64);

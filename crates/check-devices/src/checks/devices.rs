@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::need;
+use super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::facts::{AllocationFacts, DeviceFacts, RankFacts};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 /// Why nothing is known of the devices.
 pub(super) fn nvml_error(facts: &AllocationFacts) -> String {

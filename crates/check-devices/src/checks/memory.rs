@@ -1,6 +1,6 @@
 //! M: does it fit into the accelerator's memory, and the job's into the node's?
 
-use super::need;
+use super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Accelerator, Bytes, Estimate, Optimizer, Precision, estimate};

@@ -7,13 +7,13 @@ mod batch;
 mod devices;
 mod layout;
 mod memory;
+mod need;
 mod network;
 mod script;
 mod software;
 mod system;
 
-use crate::check::{Check, Outcome, Tier};
-use crate::subject::{ScriptFile, Subject};
+use crate::check::Check;
 
 /// All checks, in the order of a listing.
 #[rustfmt::skip]
@@ -49,28 +49,6 @@ pub(crate) const CHECKS: &[&Check] = &[
 
     &network::N01, &network::N02, &network::N03, &network::N04,
 ];
-
-/// The script, or the answer of a check that wants one.
-fn script<'s, 't>(subject: &'s Subject<'t>) -> Result<&'s ScriptFile<'t>, Outcome> {
-    subject.script.as_ref().ok_or_else(|| Outcome::skip(Tier::Script.how()))
-}
-
-/// Unwraps what a check needs, or returns the answer that says what is missing.
-macro_rules! need {
-    ($value:expr) => {
-        match $value {
-            Ok(value) => value,
-            Err(outcome) => return outcome,
-        }
-    };
-    ($value:expr, $reason:expr) => {
-        match $value {
-            Some(value) => value,
-            None => return $crate::check::Outcome::skip($reason),
-        }
-    };
-}
-use need;
 
 #[cfg(test)]
 mod tests {

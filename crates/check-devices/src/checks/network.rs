@@ -1,10 +1,10 @@
 //! N: variables of NCCL and OpenMP.
 
-use super::{need, script};
+use super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 /// The variable's value, from the script's exports, else from the task's environment.
 fn value<'s>(subject: &'s Subject<'_>, name: &str) -> Option<(&'s str, Option<sbatch::Span>)> {

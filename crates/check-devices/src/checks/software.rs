@@ -1,6 +1,6 @@
 //! S: the program's libraries, MPI and Slurm, driver and CUDA.
 
-use super::need;
+use super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::Launcher;
 use crate::facts::ProgramFacts;

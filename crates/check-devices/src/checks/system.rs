@@ -1,6 +1,6 @@
 //! O: limits, file systems, paths.
 
-use super::{need, script};
+use super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Bytes, Optimizer, Precision, estimate};

@@ -2,7 +2,7 @@
 
 use sbatch::Argument;
 
-use super::launch::Launcher;
+use super::launcher::Launcher;
 
 /// What `srun` takes beyond sbatch's options.
 const SRUN_WITH_VALUE: &[&str] = &[

@@ -2,7 +2,14 @@
 
 use architectures::{Network, ShapeError};
 
-use super::estimate::Range;
+use serde::Serialize;
+
+/// From so many to so many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Range {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
 
 /// The elements kept for one image of `size`×`size` pixels.
 ///

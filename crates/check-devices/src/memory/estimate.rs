@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::activations::kept_elements;
+use super::activations::{Range, kept_elements};
 
 /// How the weights are updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -37,13 +37,6 @@ impl Precision {
     fn bytes_per_element(self) -> u64 {
         if self == Self::Fp32 { 4 } else { 2 }
     }
-}
-
-/// From so many to so many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Range {
-    pub(crate) low: u64,
-    pub(crate) high: u64,
 }
 
 /// What a rank needs.

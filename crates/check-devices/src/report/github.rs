@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use sbatch::Position;
 
-use super::plural;
 use crate::finding::Severity;
 use crate::judge::Judgement;
 use crate::subject::Subject;
+use crate::words::plural;
 
 pub(super) fn write(out: &mut dyn Write, subject: &Subject<'_>, judgement: &Judgement) -> io::Result<()> {
     for (check, finding) in judgement.findings() {

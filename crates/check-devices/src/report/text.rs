@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 
 use super::layout::rows;
-use super::plural;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::judge::Judgement;
 use crate::subject::Subject;
+use crate::words::plural;
 
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();

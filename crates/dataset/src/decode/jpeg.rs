@@ -9,12 +9,14 @@ use std::ptr::NonNull;
 
 use turbojpeg_sys as tj;
 
-use super::{Size, colour, make_room, markers};
+use super::buffer::make_room;
+use super::{colour, markers};
 use crate::limits::{
     BYTES_PER_PIXEL, CMYK_BYTES_PER_PIXEL, DECODER, JPEG_BYTES_PER_PIXEL, MOST_PIXELS, MOST_PIXELS_OF_ALL_SCANS,
     MOST_SCANS, READ_AT_ONCE,
 };
 use crate::resize::{Resample, Window};
+use crate::size::Size;
 
 /// A file can hold no more: each block of 64 pixels takes a bit at least, unless it is coded arithmetically. So a small
 /// file cannot make us allocate much.

@@ -13,8 +13,9 @@
 //! - AVIF is refused: it takes a native decoder that few machines have.
 //! - An orientation counts where EXIF says it; Pillow also looks for one in a PNG's XMP text.
 
+mod buffer;
 mod colour;
-mod jpeg;
+pub(crate) mod jpeg;
 mod markers;
 mod orientation;
 mod other;
@@ -27,55 +28,12 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 
-use crate::limits::MOST_PIXELS;
 use crate::resize::{Resample, Window};
-
-pub(crate) use jpeg::declared as declared_in_jpeg;
-
-/// A buffer that is larger than this many bytes is not kept for the next image, if that is much smaller.
-const KEPT: usize = 64 << 20;
+use crate::size::Size;
+use buffer::make_room;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
 pub(crate) const FINE: f64 = 2.0;
-
-/// Width and height, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Pixels a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-impl Size {
-    /// Bytes of such an image in RGB.
-    pub(crate) fn bytes(self) -> usize {
-        self.width as usize * self.height as usize * 3
-    }
-
-    /// Pixels of such an image.
-    pub(crate) fn count(self) -> u64 {
-        u64::from(self.width) * u64::from(self.height)
-    }
-
-    fn turned(self, turned: bool) -> Self {
-        if turned { Self { width: self.height, height: self.width } } else { self }
-    }
-
-    pub(crate) fn check(self) -> Result<Self, String> {
-        let Self { width, height } = self;
-        if width == 0 || height == 0 {
-            return Err(format!("it has no pixels ({width}×{height})"));
-        }
-        if self.count() > MOST_PIXELS {
-            return Err(format!(
-                "{width}×{height} pixels are too many (a decompression bomb?), at most {MOST_PIXELS} are decoded; make the \
-                 image smaller"
-            ));
-        }
-        Ok(self)
-    }
-}
 
 /// How images are decoded. Part of a cache's fingerprint: each setting changes pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -259,13 +217,4 @@ impl Decoder {
         let wanted = exif.filter(|_| self.decoding.exif_orientation);
         wanted.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
     }
-}
-
-/// Makes a buffer `length` bytes long. What a very large image took is given back when smaller ones follow.
-fn make_room(buffer: &mut Vec<u8>, length: usize) {
-    if buffer.capacity() > KEPT && length < buffer.capacity() / 2 {
-        *buffer = Vec::new();
-    }
-    buffer.clear();
-    buffer.resize(length, 0);
 }

@@ -5,8 +5,8 @@
 
 use image::metadata::Orientation;
 
-use super::Size;
 use crate::resize::Window;
+use crate::size::Size;
 
 /// Whether width and height change places.
 pub(super) fn turns(orientation: Orientation) -> bool {

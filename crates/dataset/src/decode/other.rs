@@ -5,8 +5,10 @@ use std::io::{BufRead, Seek, SeekFrom};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{Size, colour, tiff, webp};
+use super::buffer::make_room;
+use super::{colour, tiff, webp};
 use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE, quote};
+use crate::size::Size;
 
 /// What an image is refused with whose decoder wants too much memory.
 const TOO_MUCH: &str = "it would take more than 64 MB and 16 bytes a pixel; save it with 8 or 16 bits a colour, and without \
@@ -55,7 +57,7 @@ pub(super) fn decode(
     let compared = if is_streamed { copy + length } else { 0 };
     decoder.set_limits(limits(most + compared)).map_err(|error| one_line(&error))?;
     let orientation = if wanted { decoder.orientation().ok() } else { None };
-    super::make_room(pixels, room);
+    make_room(pixels, room);
     decoder.read_image(&mut pixels[..decoded]).map_err(|error| one_line(&error))?;
     to_rgb(colours, pixels, size)?;
     Ok((size, orientation.unwrap_or(Orientation::NoTransforms)))

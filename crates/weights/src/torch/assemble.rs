@@ -4,30 +4,11 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::pickle::{Id, Unpickled, Value};
+use super::pickle::{Id, StorageAt, TensorAt, Unpickled, Value};
 use crate::error::Checked;
 use crate::limits::{Budget, MOST_TENSORS, quote};
 use crate::state_dict::StateDict;
-use crate::tensor::{Bytes, Dtype, Tensor, elements};
-
-/// A storage as the pickle names it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct StorageAt<'a> {
-    pub key: &'a str,
-    pub dtype: Dtype,
-    /// Values in it.
-    pub elements: usize,
-}
-
-/// A view of a storage, as the pickle has it: `offset` and `strides` count values. Shape and strides are tuples of as many
-/// numbers.
-#[derive(Debug)]
-pub(crate) struct TensorAt {
-    pub storage: Id,
-    pub offset: usize,
-    pub shape: Id,
-    pub strides: Id,
-}
+use crate::tensor::{Bytes, Tensor, elements};
 
 /// The same with its numbers.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::assemble::{Assembly, StorageAt};
+use super::assemble::Assembly;
+use super::pickle::StorageAt;
 use super::pickle::{Unpickled, Value, unpickle};
 use crate::error::Checked;
 use crate::limits::{Budget, quote};

@@ -7,10 +7,28 @@
 
 use std::collections::HashMap;
 
-use super::assemble::{StorageAt, TensorAt};
 use crate::error::Checked;
 use crate::limits::{Budget, LONGEST_PICKLE, LONGEST_STORAGE_NAME, MOST_AXES, MOST_VALUES, quote};
 use crate::tensor::Dtype;
+
+/// A storage as the pickle names it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StorageAt<'a> {
+    pub key: &'a str,
+    pub dtype: Dtype,
+    /// Values in it.
+    pub elements: usize,
+}
+
+/// A view of a storage, as the pickle has it: `offset` and `strides` count values. Shape and strides are tuples of as many
+/// numbers.
+#[derive(Debug)]
+pub(crate) struct TensorAt {
+    pub storage: Id,
+    pub offset: usize,
+    pub shape: Id,
+    pub strides: Id,
+}
 
 /// A list that grows has room for up to twice what is in it.
 const GROWTH: usize = 2;

@@ -1,6 +1,7 @@
 //! torch.save since 1.6: a zip file with the pickle `data.pkl` and a file below `data/` for each storage.
 
-use super::assemble::{Assembly, StorageAt};
+use super::assemble::Assembly;
+use super::pickle::StorageAt;
 use super::pickle::unpickle;
 use crate::error::Checked;
 use crate::limits::Budget;

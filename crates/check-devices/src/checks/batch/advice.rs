@@ -1,6 +1,6 @@
 //! B10, B11: good to know.
 
-use super::super::need;
+use super::super::need::need;
 use super::shares::{micro, micro_span};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};

@@ -4,7 +4,7 @@ use layout::DeviceRequest;
 
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
+use crate::words::plural;
 
 pub(crate) const B04: Check = Check {
     id: "B04",

@@ -1,6 +1,6 @@
 //! B05, B06: batches too small for BatchNorm.
 
-use super::super::need;
+use super::super::need::need;
 use super::shares::{micro, micro_span};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::{TrainerKind, trainer};

@@ -2,12 +2,12 @@
 
 use layout::{BatchError, SolveError, nearest_divisors, nearest_multiples};
 
-use super::super::need;
+use super::super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::origin::Sourced;
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 pub(crate) const B01: Check = Check {
     id: "B01",

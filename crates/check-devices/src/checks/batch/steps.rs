@@ -1,6 +1,6 @@
 //! B07–B09: steps of an epoch.
 
-use super::super::need;
+use super::super::need::need;
 use super::shares::micro;
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::trainer;

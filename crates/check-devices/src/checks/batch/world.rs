@@ -1,6 +1,6 @@
 //! B03: is the world that MPI sees the one that was meant?
 
-use super::super::need;
+use super::super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 

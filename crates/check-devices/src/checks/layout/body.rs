@@ -1,11 +1,11 @@
 //! L25–L27: the script's commands against its own directives.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::{Launch, Launcher};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 pub(crate) const L25: Check = Check {
     id: "L25",

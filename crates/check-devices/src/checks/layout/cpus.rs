@@ -1,9 +1,9 @@
 //! L12, L13: CPUs.
 
-use super::super::need;
+use super::super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
+use crate::words::plural;
 
 pub(crate) const L12: Check = Check {
     id: "L12",

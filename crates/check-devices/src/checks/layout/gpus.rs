@@ -1,11 +1,11 @@
 //! L02, L05–L08: GPUs for ranks.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::trainer;
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::{Layout, Subject};
+use crate::words::plural;
 
 pub(crate) const L02: Check = Check {
     id: "L02",

@@ -2,7 +2,7 @@
 
 use sbatch::Version;
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::Launcher;
 use crate::finding::{Finding, Severity};

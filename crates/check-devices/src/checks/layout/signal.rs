@@ -1,6 +1,6 @@
 //! L18–L20: the end of the time limit, and what comes after it.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::Launcher;
 use crate::finding::{Finding, Severity};

@@ -1,11 +1,11 @@
 //! L21, L28, L29: what this cluster has and allows.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::facts::Partition;
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 pub(crate) const L21: Check = Check {
     id: "L21",

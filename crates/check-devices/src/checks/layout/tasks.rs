@@ -1,10 +1,10 @@
 //! L01, L04, L10: nodes and tasks.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::report::plural;
 use crate::subject::Subject;
+use crate::words::plural;
 
 pub(crate) const L01: Check = Check {
     id: "L01",

@@ -1,6 +1,6 @@
 //! L22–L24: which GPUs a rank sees.
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::Launcher;
 use crate::finding::{Finding, Severity};

@@ -2,7 +2,7 @@
 
 use sbatch::{LineKind, Span};
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::{ScriptFile, Subject};

@@ -3,7 +3,7 @@
 use sbatch::value::{Kind, Memory, TimeLimit};
 use sbatch::{Directive, Origin, Setting, Version};
 
-use super::super::{need, script};
+use super::super::need::{need, script};
 use super::options::directives;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
