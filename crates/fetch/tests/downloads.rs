@@ -27,7 +27,7 @@ const CHECKSUM: &str = "FETCH_TEST_SHA256";
 
 /// Not a test: what the others start.
 #[test]
-#[ignore = "the process that other tests start"]
+#[ignore = "no test of its own: the tests below start it as a process, with an environment each"]
 fn child() {
     let url = env::var(URL).expect("other tests start this one");
     let mut request = Request::new(url.parse().unwrap());
