@@ -157,18 +157,19 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the batches, each epoch is trained once, and the schedule never goes back.
+        /// Whatever the batches, each epoch is trained once, and the schedule goes back by no more than the share of an epoch
+        /// that the earlier batch would have dropped at its end and a smaller one still trains.
         #[test]
         fn another_batch_neither_skips_nor_repeats(
             batches in prop::collection::vec((1usize..40, 1usize..60), 1..6),
             epochs in 1usize..5,
         ) {
             let mut at = Position::default();
-            let (mut trained, mut progress) = (vec![0; epochs], 0.0);
+            let (mut trained, mut progress, mut dropped) = (vec![0; epochs], 0.0, 0.0);
             for (batch, steps) in batches.into_iter().chain([(7, usize::MAX)]) {
                 let course = course(batch, epochs, None);
                 let mut left = steps;
-                prop_assert!(course.progress(&at) / course.total_steps() as f64 >= progress - 0.1);
+                prop_assert!(course.progress(&at) / course.total_steps() as f64 >= progress - dropped - 1e-9);
                 while left > 0 && !course.is_over(&at) {
                     for _ in 0..course.steps_left(&at).min(left) {
                         course.advance(&mut at);
@@ -180,6 +181,7 @@ mod tests {
                     }
                 }
                 progress = course.progress(&at) / course.total_steps() as f64;
+                dropped = (course.samples % batch) as f64 / (course.samples * epochs) as f64;
             }
             prop_assert_eq!(at.epoch, epochs);
             prop_assert!(trained.iter().all(|&samples| (64..=103).contains(&samples)), "{:?}", trained);
