@@ -70,11 +70,11 @@ fn what_saves_time_or_memory_changes_no_number() {
     // Model and optimizer; what both runs have; what the second has; the largest difference between their losses.
     let cases = [
         ("cifar_resnet20", "--lr 0.1", "--zero", 0.0),
-        ("lenet", "--optimizer adamw --lr 0.005 --clip-norm 1", "--zero", 0.0),
+        ("lenet", "--optimizer adamw --lr 0.005 --clip-grad-norm 1", "--zero", 0.0),
         ("cifar_resnet20", "--optimizer lamb --lr 0.02", "--zero --bucket-mb 1", 0.0),
         ("cifar_resnet20", "--optimizer lars --lr 10", "--zero", 0.0),
         ("lenet", "--optimizer adam --lr 0.005", "--accumulate 4", 1e-3),
-        ("lenet", "--optimizer adam --lr 0.005 --no-decay-on-vectors", "--compress-gradients fp16", 1e-2),
+        ("lenet", "--optimizer adam --lr 0.005 --no-norm-decay", "--compress-gradients fp16", 1e-2),
         ("cifar_resnet20", "--lr 0.005", "--compress-gradients bf16", 5e-2),
         ("cifar_resnet20", "--lr 0.005", "--precision bf16", 5e-2),
         // Loss scaling begins with steps that overflow and are skipped.

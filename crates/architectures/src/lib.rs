@@ -31,7 +31,7 @@ pub use catalogue::{ARCHITECTURES, Architecture, Published, UnknownArchitecture,
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;
-pub use memory::{Memory, OptimizerMemory, Workload};
+pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op};
 pub use shape::{Shape, ShapeError};

@@ -2,8 +2,8 @@
 //! forward and backward and counting what is alive.
 //!
 //! The rules are those of PyTorch's autograd: which operation keeps its input for the backward pass, which its output,
-//! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and what the loader
-//! of images keeps.
+//! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and
+//! what the loader of images keeps.
 
 use crate::in_place::overwritten;
 use crate::network::{Network, Node};
@@ -18,7 +18,25 @@ pub struct Workload {
     /// Bytes of one activation: 4 in single precision, 2 in half precision.
     pub activation_bytes: usize,
     /// What training keeps besides; none for inference.
-    pub training: Option<OptimizerMemory>,
+    pub training: Option<TrainingMemory>,
+}
+
+/// What training keeps for each trained value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// What the optimizer keeps.
+    pub optimizer: OptimizerMemory,
+    /// Ranks over which the optimizer's state is spread (ZeRO stage 1); 1 where each keeps all of it.
+    pub shards: usize,
+    /// Whether there is a moving average of the weights.
+    pub average: bool,
+}
+
+impl TrainingMemory {
+    /// An optimizer and nothing else, on every rank.
+    pub const fn of(optimizer: OptimizerMemory) -> Self {
+        Self { optimizer, shards: 1, average: false }
+    }
 }
 
 /// Values that an optimizer keeps for each trained value, in single precision.
@@ -49,8 +67,12 @@ pub struct Memory {
     pub parameters: usize,
     /// Gradients of the parameters.
     pub gradients: usize,
-    /// The optimizer's state.
+    /// The optimizer's state, or a rank's part of it.
     pub optimizer: usize,
+    /// The moving average of parameters and buffers.
+    pub average: usize,
+    /// The weights in half precision, which autocast makes in the forward pass and the backward pass needs.
+    pub half_copies: usize,
     /// Activations that the backward pass needs, at the end of the forward pass; in inference the most that are alive at
     /// once.
     pub activations: usize,
@@ -62,7 +84,12 @@ pub struct Memory {
 impl Memory {
     /// The peak.
     pub fn total(&self) -> usize {
-        self.parameters + self.gradients + self.optimizer + self.activations + self.transient
+        self.states() + self.activations + self.transient
+    }
+
+    /// What does not depend on the batch.
+    pub fn states(&self) -> usize {
+        self.parameters + self.gradients + self.optimizer + self.average + self.half_copies
     }
 }
 
@@ -82,16 +109,24 @@ impl Network {
                 })
                 .sum()
         };
-        let trained = bytes(true);
+        let (trained, kept) = (bytes(true), bytes(false));
+        let is_half = workload.training.is_some() && workload.activation_bytes < 4;
+        // What convolutions and matrix products multiply with.
+        let matrices = state.iter().filter(|parameter| parameter.role.is_trained() && parameter.shape.len() > 1);
+        let matrices: usize = matrices.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
         let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage: storages(self.nodes()), workload };
         let (activations, peak) = match workload.training {
             None => (walk.inference(), 0),
             Some(_) => walk.training(),
         };
         Ok(Memory {
-            parameters: trained + bytes(false),
+            parameters: trained + kept,
             gradients: if workload.training.is_some() { trained } else { 0 },
-            optimizer: workload.training.map_or(0, |optimizer| optimizer.values() * trained),
+            optimizer: workload
+                .training
+                .map_or(0, |training| (training.optimizer.values() * trained).div_ceil(training.shards.max(1))),
+            average: if workload.training.is_some_and(|training| training.average) { trained + kept } else { 0 },
+            half_copies: if is_half { matrices * workload.activation_bytes } else { 0 },
             activations,
             transient: peak.saturating_sub(activations),
         })
@@ -106,7 +141,7 @@ impl Network {
             let workload = Workload { batch: 1, activation_bytes: value_bytes, training };
             self.memory(height, width, workload).map(|memory| memory.activations)
         };
-        Ok([of(Some(OptimizerMemory::Stateless))?, of(None)?])
+        Ok([of(Some(TrainingMemory::of(OptimizerMemory::Stateless)))?, of(None)?])
     }
 }
 
@@ -206,9 +241,18 @@ impl Walk<'_> {
         trained.map(|(_, shape, _)| shape.iter().product::<usize>() * 4).sum()
     }
 
+    /// For each node, the bytes of those memories that die there, of those `that` are meant.
+    fn freed(&self, dies_at: &[usize], that: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut freed = vec![0; self.nodes.len()];
+        for memory in (0..self.nodes.len()).filter(|&memory| self.storage[memory] == memory && that(memory)) {
+            freed[dies_at[memory]] += self.value(memory);
+        }
+        freed
+    }
+
     /// The most that is alive at once.
     fn inference(&self) -> usize {
-        let last = self.last_uses();
+        let freed = self.freed(&self.last_uses(), |_| true);
         let mut alive = 0;
         let mut peak = 0;
         for node in 0..self.nodes.len() {
@@ -216,10 +260,7 @@ impl Walk<'_> {
                 alive += self.value(node);
             }
             peak = peak.max(alive + self.workspace(node));
-            alive -= (0..=node)
-                .filter(|&other| self.storage[other] == other && last[other] == node)
-                .map(|other| self.value(other))
-                .sum::<usize>();
+            alive -= freed[node];
         }
         peak
     }
@@ -227,7 +268,6 @@ impl Walk<'_> {
     /// What the backward pass finds, and the most that is alive at once.
     fn training(&self) -> (usize, usize) {
         let count = self.nodes.len();
-        let last = self.last_uses();
         // Until which node, backward, each memory is needed: the first that keeps it.
         let mut first_keeper = vec![usize::MAX; count];
         first_keeper[self.storage[count - 1]] = count - 1; // the loss keeps the logits
@@ -242,6 +282,8 @@ impl Walk<'_> {
             *extra = kept.extra * self.workload.batch;
         }
         let is_kept = |memory: usize| first_keeper[memory] != usize::MAX;
+        let freed_forward = self.freed(&self.last_uses(), |memory| !is_kept(memory));
+        let freed_backward = self.freed(&first_keeper, is_kept);
         let (mut alive, mut peak) = (0, 0);
         for (node, extra) in extra.iter().enumerate() {
             if self.storage[node] == node {
@@ -249,8 +291,7 @@ impl Walk<'_> {
             }
             alive += extra;
             peak = peak.max(alive + self.workspace(node));
-            let dies = |&other: &usize| self.storage[other] == other && last[other] == node && !is_kept(other);
-            alive -= (0..=node).filter(dies).map(|other| self.value(other)).sum::<usize>();
+            alive -= freed_forward[node];
         }
         let activations = alive;
         let mut gradient = vec![0; count]; // of the value in each memory, while it is alive
@@ -272,8 +313,7 @@ impl Walk<'_> {
             if own == node {
                 alive -= gradient[node];
             }
-            let dies = |&memory: &usize| self.storage[memory] == memory && first_keeper[memory] == node;
-            alive -= (0..count).filter(dies).map(|memory| self.value(memory)).sum::<usize>();
+            alive -= freed_backward[node];
         }
         (activations, peak)
     }
@@ -284,7 +324,8 @@ mod tests {
     use super::*;
     use crate::{ARCHITECTURES, Builder, Conv2d, Scheme, architecture};
 
-    const TRAINING: Workload = Workload { batch: 1, activation_bytes: 4, training: Some(OptimizerMemory::Moments) };
+    const TRAINING: Workload =
+        Workload { batch: 1, activation_bytes: 4, training: Some(TrainingMemory::of(OptimizerMemory::Moments)) };
 
     #[test]
     fn a_small_network_can_be_counted_by_hand() {
@@ -303,6 +344,21 @@ mod tests {
         let trained = 4 * (8 * 27 + 16 + 90);
         assert_eq!((memory.gradients, memory.optimizer), (trained, 2 * trained));
         assert_eq!(memory.parameters, trained + 4 * 16 + 8);
+    }
+
+    #[test]
+    fn what_ranks_share_and_what_comes_on_top() {
+        let network = architecture("resnet18").unwrap().network(1000);
+        let of = |activation_bytes, shards, average| {
+            let training = TrainingMemory { optimizer: OptimizerMemory::Moments, shards, average };
+            network.memory(224, 224, Workload { batch: 1, activation_bytes, training: Some(training) }).unwrap()
+        };
+        let (trained, plain) = (11_689_512 * 4, of(4, 1, false));
+        assert_eq!((plain.optimizer, plain.average, plain.half_copies), (2 * trained, 0, 0));
+        assert_eq!(of(4, 8, false).optimizer, 2 * trained / 8);
+        assert_eq!(of(4, 1, true).average, plain.parameters);
+        let vectors = 9_600 + 1000; // scales and shifts of BatchNorm, and the head's bias
+        assert_eq!(of(2, 1, false).half_copies, 2 * (11_689_512 - vectors));
     }
 
     #[test]

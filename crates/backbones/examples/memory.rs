@@ -5,7 +5,7 @@
 //! Prints two numbers of bytes: the peak of resident memory beyond what the process had before the network was built, and
 //! the estimate of `architectures` for SGD with momentum in single precision.
 
-use architectures::{OptimizerMemory, Workload};
+use architectures::{OptimizerMemory, TrainingMemory, Workload};
 use backbones::Backbone;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -22,7 +22,8 @@ fn main() {
     let [name, side, batch] = arguments.as_slice() else { panic!("memory NAME SIDE BATCH") };
     let (side, batch): (usize, usize) = (side.parse().expect("a side"), batch.parse().expect("a batch"));
     let network = architectures::architecture(name).expect("a known name").network(1000);
-    let workload = Workload { batch, activation_bytes: 4, training: Some(OptimizerMemory::Momentum) };
+    let workload =
+        Workload { batch, activation_bytes: 4, training: Some(TrainingMemory::of(OptimizerMemory::Momentum)) };
     let estimate = network.memory(side, side, workload).expect("a size that fits").total();
 
     tch::set_num_threads(2);

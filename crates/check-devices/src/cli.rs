@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbatch::Version;
 
-use crate::memory::{Optimizer, Precision};
+use crate::run_flags::{LayoutFlags, MemoryFlags};
 
 /// Judge devices, ranks and batch before a job is submitted.
 ///
@@ -45,17 +45,13 @@ pub(crate) struct JudgeArgs {
     #[arg(last = true, value_name = "SBATCH OPTIONS")]
     pub(crate) sbatch: Vec<String>,
 
-    /// Images per step over all ranks. Default: what the script's rust-train is given
-    #[arg(long, value_name = "N", help_heading = "Layout", allow_negative_numbers = true)]
-    pub(crate) batch: Option<i64>,
+    /// Flags of rust-train that the layout depends on
+    #[command(flatten)]
+    pub(crate) run: LayoutFlags,
 
     /// Images per forward pass on one rank. Default: batch / ranks / accumulation
     #[arg(long, value_name = "N", help_heading = "Layout")]
     pub(crate) micro_batch: Option<usize>,
-
-    /// Micro-batches that each rank adds up for one step. Default: what batch and micro-batch leave, else 1
-    #[arg(long, value_name = "N", help_heading = "Layout")]
-    pub(crate) accumulation: Option<usize>,
 
     /// Nodes of the job. Default: the script's, else 1
     #[arg(long, value_name = "N", help_heading = "Layout")]
@@ -69,10 +65,6 @@ pub(crate) struct JudgeArgs {
     #[arg(long, value_name = "N", help_heading = "Layout")]
     pub(crate) gpus_per_node: Option<usize>,
 
-    /// Devices of each node, as rust-train takes them: '' (CUDA where there is, else the CPU), cpu, cuda, 0, 0,1, cuda:0
-    #[arg(long, value_name = "DEVICES", help_heading = "Layout")]
-    pub(crate) device: Option<String>,
-
     /// What is trained
     #[command(flatten)]
     pub(crate) training: TrainingArgs,
@@ -80,14 +72,6 @@ pub(crate) struct JudgeArgs {
     /// Training samples in the data set, to judge steps and last batches
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(crate) samples: Option<usize>,
-
-    /// Highest learning rate, to judge it against the batch
-    #[arg(long, value_name = "LR", help_heading = "Training")]
-    pub(crate) lr: Option<f64>,
-
-    /// Threads that prepare batches, per rank
-    #[arg(long, value_name = "N", help_heading = "Training")]
-    pub(crate) loader_threads: Option<usize>,
 
     /// How long a checkpoint takes, to judge --signal against it
     #[arg(long, value_name = "SECONDS", help_heading = "Training")]
@@ -165,25 +149,13 @@ pub(crate) struct JudgeArgs {
 /// What is trained: enough to estimate memory.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TrainingArgs {
-    /// Network, to estimate memory: resnet18, resnet50…
-    #[arg(long, value_name = "NAME", help_heading = "Training")]
-    pub(crate) model: Option<String>,
-
-    /// Side of the images, in pixels. Default: what the model was made for
-    #[arg(long, value_name = "PIXELS", help_heading = "Training")]
-    pub(crate) image_size: Option<usize>,
+    /// Flags of rust-train that the memory depends on
+    #[command(flatten)]
+    pub(crate) run: MemoryFlags,
 
     /// Classes of the data set. Default: 1000
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(crate) classes: Option<usize>,
-
-    /// Optimizer: sgd (one moment), adam (two: also adamw, lamb)
-    #[arg(long = "opt", value_enum, value_name = "NAME", hide_possible_values = true, help_heading = "Training")]
-    pub(crate) optimizer: Option<Optimizer>,
-
-    /// Mixed precision: fp32 (none), bf16, fp16
-    #[arg(long = "amp", value_enum, value_name = "TYPE", hide_possible_values = true, help_heading = "Training")]
-    pub(crate) precision: Option<Precision>,
 
     /// Accelerator: a name of the table (a100-40, h100, v100-32…), of the site file, or its memory (48G)
     #[arg(long = "gpu", value_name = "NAME", help_heading = "Training")]
@@ -289,15 +261,17 @@ Examples:
   check-devices train.sbatch --login                            … with what sinfo and the file systems say
   check-devices --batch 4096 --nodes 8 --gpus-per-node 4        a job on 32 GPUs without a script
   check-devices --batch 1024 --model resnet50 --gpu a100-40 --gpus-per-node 4
+  check-devices --config imagenet-resnet50 --nodes 4 --gpus-per-node 4 --gpu h100 --zero
   srun check-devices --batch 64                                 devices, cores, limits, in the allocation
   srun check-devices --probe --batch 64                         … and all ranks together
 
+--config to --momentum are rust-train's own flags: they win over those in the script, those over its recipe's.
 In a script, # check-devices: allow(L14) on a line of its own silences a check; --explain L14 says what it is for.
 Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings), 2 wrong usage.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
-  check-devices plan --batch 4096 --gpus 8..512 --model resnet50 --gpu a100-40 --amp bf16
+  check-devices plan --batch 4096 --gpus 8..512 --model resnet50 --gpu a100-40 --precision bf16
   check-devices plan --batch 1024 --gpus 4,8,16 --gpus-per-node 8
 
 Scaling: a step computes 6 FLOPs for each MAC and image at --speed, then all-reduces the gradients in a ring:

@@ -31,6 +31,7 @@ mod plan;
 mod report;
 mod resolve;
 mod run;
+mod run_flags;
 mod shell;
 mod site;
 mod subject;

@@ -111,7 +111,11 @@ impl Invocation {
         if args.probe && ranks.is_none() {
             return self.become_probe();
         }
-        let asked = args.script.is_some() || args.batch.is_some() || args.micro_batch.is_some() || args.print_facts;
+        let asked = args.script.is_some()
+            || args.run.gives("batch")
+            || args.run.gives("config")
+            || args.micro_batch.is_some()
+            || args.print_facts;
         ensure!(asked, "nothing to judge: give a batch script, or --batch N for this machine (--help has examples)");
         let selection = Selection::new(&args.only, &args.skip)?;
         let mut source = args.script.as_deref().map(read_script).transpose()?;

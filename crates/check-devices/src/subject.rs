@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use flags::{OptimizerKind, PrecisionKind};
 use layout::{BatchLayout, DeviceRequest, SolveError};
 use sbatch::value::Gres;
 use sbatch::{Script, Span, Version};
@@ -9,7 +10,7 @@ use sbatch::{Script, Span, Version};
 use crate::commands::Launch;
 use crate::facts::{AllocationFacts, Facts, LoginFacts, Partition, RankFacts};
 use crate::job::{Job, Placement};
-use crate::memory::{Accelerator, Optimizer, Precision};
+use crate::memory::Accelerator;
 use crate::origin::{Origin, Sourced};
 use crate::shell::{Assignment, Executed};
 use crate::site::Site;
@@ -69,6 +70,8 @@ pub(crate) struct Layout {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Training {
     pub(crate) batch: Option<Sourced<usize>>,
+    /// Whether the program finds a micro-batch that fits by itself (`auto:N`).
+    pub(crate) fit_memory: bool,
     /// `--batch -1`: the program is to find a batch by itself.
     pub(crate) auto_batch: Option<Origin>,
     pub(crate) micro_batch: Option<Sourced<usize>>,
@@ -79,8 +82,15 @@ pub(crate) struct Training {
     pub(crate) model: Option<Sourced<String>>,
     pub(crate) image_size: Option<Sourced<usize>>,
     pub(crate) classes: Option<usize>,
-    pub(crate) optimizer: Option<Sourced<Optimizer>>,
-    pub(crate) precision: Option<Sourced<Precision>>,
+    pub(crate) optimizer: Option<Sourced<OptimizerKind>>,
+    pub(crate) momentum: Option<Sourced<f64>>,
+    pub(crate) precision: Option<Sourced<PrecisionKind>>,
+    /// Whether the optimizer's state is spread over the ranks.
+    pub(crate) zero: bool,
+    /// Whether there is a moving average of the weights.
+    pub(crate) ema: bool,
+    /// Whether all but the head is frozen, for some epochs at least.
+    pub(crate) is_frozen: bool,
     pub(crate) accelerator: Option<Sourced<Accelerator>>,
     pub(crate) samples: Option<Sourced<usize>>,
     pub(crate) learning_rate: Option<Sourced<f64>>,

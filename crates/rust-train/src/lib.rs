@@ -3,7 +3,7 @@
 //! One run, as data flows; `ARCHITECTURE.md` says what is in which room:
 //!
 //! ```text
-//! config::args (flags) ─> World (who am I) ─> config::plan (validated values)
+//! flags (as typed) ─> World (who am I) ─> config::plan (validated values)
 //!   ─> data  (zero-first: the cache)   ─> dataset::Loader ──┐
 //!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> trainer (the loop) ─> task::metrics ─> run (checkpoint, results)
 //! ```
@@ -26,14 +26,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use flags::Cli;
 use world::{Launcher, Signals, World, WorldConfig};
 
-pub use config::args as cli;
 pub use distributed::collectives;
+pub use flags;
 pub use machine::device;
 pub use model::{Build, Model, Module, OwnModel, Setting};
 
-use config::args::Cli;
 use config::recipe::Recipe;
 use errors::{Ending, Outcome};
 use machine::cores;

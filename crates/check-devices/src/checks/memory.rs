@@ -1,10 +1,12 @@
 //! M: does it fit into the accelerator's memory, and the job's into the node's?
 
+use flags::{DEFAULT_MOMENTUM, OptimizerKind, PrecisionKind};
+
 use super::need::need;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::memory::{Accelerator, Bytes, Estimate, Optimizer, Precision, estimate};
-use crate::subject::Subject;
+use crate::memory::{Accelerator, Bytes, Estimate, Recipe, estimate};
+use crate::subject::{Subject, Training};
 
 /// The estimate with its assumptions, and the accelerator.
 struct Fit<'s> {
@@ -24,33 +26,73 @@ fn fit<'s>(subject: &'s Subject<'_>) -> Result<Fit<'s>, Outcome> {
             "the accelerator is not given (--gpu), nor known from the job's GPU type or the site file",
         ));
     };
-    let optimizer = training.optimizer.as_ref().map_or(Optimizer::Sgd, |optimizer| optimizer.value);
-    let precision = training.precision.as_ref().map_or(Precision::Fp32, |precision| precision.value);
-    let size = training.image_size.as_ref().map(|size| size.value);
-    let estimate = estimate(&model.value, size, training.classes, optimizer, precision)
-        .map_err(|error| Outcome::unknown(format!("{error:#}")))?;
-    let given = |given: bool| if given { "" } else { " (assumed)" };
-    let assumptions = format!(
-        "{} at {} pixels, {:.1} M parameters, {}{}, {}{}, on {} with {}",
-        model.value,
-        estimate.image_size,
-        estimate.parameters as f64 / 1e6,
-        if optimizer == Optimizer::Sgd { "SGD with momentum" } else { "Adam" },
-        given(training.optimizer.is_some()),
-        match precision {
-            Precision::Fp32 => "single precision",
-            Precision::Bf16 => "bfloat16 autocast",
-            Precision::Fp16 => "float16 autocast",
-        },
-        given(training.precision.is_some()),
-        accelerator.name,
-        Bytes(accelerator.bytes),
-    );
+    let recipe = recipe(training, &model.value);
+    let ranks = subject.first_layout().ranks.value;
+    let estimate = estimate(&recipe, ranks).map_err(|error| Outcome::unknown(format!("{error:#}")))?;
+    let assumptions = assumptions(training, &recipe, ranks, &estimate, accelerator);
     Ok(Fit { estimate, accelerator, assumptions })
 }
 
+/// What `training` says that memory depends on, with `rust-train`'s defaults where it says nothing.
+pub(super) fn recipe<'t>(training: &Training, model: &'t str) -> Recipe<'t> {
+    Recipe {
+        model,
+        image_size: training.image_size.as_ref().map(|size| size.value),
+        classes: training.classes,
+        optimizer: training.optimizer.as_ref().map_or(OptimizerKind::Sgd, |optimizer| optimizer.value),
+        momentum: training.momentum.as_ref().map_or(DEFAULT_MOMENTUM, |momentum| momentum.value),
+        precision: training.precision.as_ref().map_or(PrecisionKind::Fp32, |precision| precision.value),
+        zero: training.zero,
+        ema: training.ema,
+    }
+}
+
+/// What the estimate is of; what nobody said is marked.
+fn assumptions(
+    training: &Training,
+    recipe: &Recipe<'_>,
+    ranks: usize,
+    estimate: &Estimate,
+    accelerator: &Accelerator,
+) -> String {
+    let given = |given: bool| if given { "" } else { " (assumed)" };
+    let optimizer = match (recipe.optimizer, recipe.momentum == 0.0) {
+        (OptimizerKind::Sgd, true) => "SGD without momentum",
+        (OptimizerKind::Sgd, false) => "SGD with momentum",
+        (OptimizerKind::Lars, _) => "LARS",
+        (OptimizerKind::Adam, _) => "Adam",
+        (OptimizerKind::AdamW, _) => "AdamW",
+        (OptimizerKind::Lamb, _) => "LAMB",
+    };
+    let precision = match recipe.precision {
+        PrecisionKind::Fp32 => "single precision",
+        PrecisionKind::Bf16 => "bfloat16 autocast",
+        PrecisionKind::Fp16 => "float16 autocast",
+    };
+    let mut words = format!(
+        "{} at {} pixels, {:.1} M parameters, {optimizer}{}, {precision}{}",
+        recipe.model,
+        estimate.image_size,
+        estimate.parameters as f64 / 1e6,
+        given(training.optimizer.is_some()),
+        given(training.precision.is_some()),
+    );
+    if recipe.zero {
+        words += &format!(", its state over {ranks} ranks");
+    }
+    if recipe.ema {
+        words += ", a moving average of the weights";
+    }
+    if training.is_frozen {
+        words += ", as if nothing were frozen";
+    }
+    words + &format!(", on {} with {}", accelerator.name, Bytes(accelerator.bytes))
+}
+
+/// The images that a rank computes together, at least: of a batch that the program fits into memory, one.
 fn micro(subject: &Subject<'_>) -> Option<usize> {
-    Some(subject.first_layout().batch.as_ref()?.as_ref().ok()?.micro())
+    let batch = subject.first_layout().batch.as_ref()?.as_ref().ok()?;
+    Some(if subject.training.fit_memory { 1 } else { batch.micro() })
 }
 
 pub(crate) const M01: Check = Check {
@@ -59,8 +101,9 @@ pub(crate) const M01: Check = Check {
     severity: Severity::Error,
     tier: Tier::Script,
     explanation: "Bytes for each parameter: 12 for SGD with momentum in single precision (weight, gradient, momentum), 16 for \
-                  Adam, and 2 more under autocast for the half-precision copy. An error above the accelerator's memory, a \
-                  warning above 90 % of it.",
+                  Adam; 4 more for a moving average (--ema), 2 more under autocast for the half-precision copy, and with \
+                  --zero the optimizer's part is shared by all ranks. An error above the accelerator's memory, a warning \
+                  above 90 % of it.",
     source: "PyTorch, optimizers' state; automatic mixed precision",
     run: |subject| {
         let fit = need!(fit(subject));
@@ -80,9 +123,10 @@ pub(crate) const M02: Check = Check {
     title: "the micro-batch does not fit",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "States plus the activations of the micro-batch plus the overhead of a CUDA context. Activations are a range: \
-                  at least the inputs of all layers with parameters, at most the value of every operation. An error where \
-                  even the low end does not fit, a warning where the high end does not.",
+    explanation: "States plus what the micro-batch takes at its peak plus the overhead of a CUDA context. The peak is found by \
+                  walking through the network forward and backward and counting what is alive; measured peaks are within \
+                  15 % of it. An error where 15 % less would not fit either, a warning where 15 % more would not. Of \
+                  --batch auto:N, which finds a micro-batch that fits by itself, one image must fit.",
     source: "architectures: the network walked as data",
     run: |subject| {
         let fit = need!(fit(subject));
@@ -96,10 +140,11 @@ pub(crate) const M02: Check = Check {
             _ => return Outcome::Pass,
         };
         let (safe, optimistic) = fit.estimate.largest_micro(memory);
-        Outcome::of([finding
-            .at(subject.batch_span(), "")
-            .help(format!("{safe} fit surely, {optimistic} at best; raise --accumulation, or use more ranks"))
-            .note(fit.assumptions)])
+        let help = match optimistic {
+            0 => "not one image fits: --precision bf16, --zero or a smaller --image-size take less".to_owned(),
+            _ => format!("{safe} fit surely, {optimistic} at best; raise --accumulate, or use more ranks"),
+        };
+        Outcome::of([finding.at(subject.batch_span(), "").help(help).note(fit.assumptions)])
     },
 };
 
@@ -163,7 +208,8 @@ pub(crate) const M05: Check = Check {
                   decoded, four as floats. All ranks of a node share its --mem.",
     source: "measured: rust-train on the CPU; dataset's loader",
     run: |subject| {
-        let micro = need!(micro(subject), "no batch is given");
+        let batch = subject.first_layout().batch.as_ref().and_then(|batch| batch.as_ref().ok());
+        let micro = need!(batch, "no batch is given").micro();
         let job = subject.job();
         let layout = subject.first_layout();
         let of_cpus = || {
@@ -202,8 +248,8 @@ pub(crate) const M06: Check = Check {
     title: "what fits",
     severity: Severity::Info,
     tier: Tier::Script,
-    explanation: "The memory that the job needs, and the largest micro-batch that fits: surely, by the high estimate of the \
-                  activations, and at best, by the low one. An estimate with its assumptions, not a promise.",
+    explanation: "The memory that the job needs, and the largest micro-batch that fits: surely, if activations take 15 % more \
+                  than the estimate, and at best, if they take 15 % less. An estimate with its assumptions, not a promise.",
     source: "architectures: the network walked as data",
     run: |subject| {
         let fit = need!(fit(subject));

@@ -3,7 +3,7 @@
 use super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::memory::{Bytes, Optimizer, Precision, estimate};
+use crate::memory::{Bytes, estimate};
 use crate::shell::Argument;
 use crate::subject::{PathUse, Recipe};
 
@@ -215,11 +215,10 @@ pub(crate) const O09: Check = Check {
         let Some(free) = login.paths.get(&output.value).and_then(|path| path.free_bytes) else {
             return Outcome::unknown("the free space cannot be read");
         };
-        let optimizer = training.optimizer.as_ref().map_or(Optimizer::Sgd, |optimizer| optimizer.value);
-        let Ok(estimate) = estimate(&model.value, None, training.classes, optimizer, Precision::Fp32) else {
+        let Ok(estimate) = estimate(&super::memory::recipe(training, &model.value), 1) else {
             return Outcome::unknown("the size of a checkpoint is not known");
         };
-        let needed = 3 * estimate.states;
+        let needed = 3 * estimate.checkpoint;
         if free >= needed {
             return Outcome::Pass;
         }

@@ -2,15 +2,17 @@
 
 use super::launch::Launch;
 use crate::origin::{Origin, Sourced};
+use crate::run_flags::Given;
 use crate::shell::Argument;
 
-/// A training program and its arguments.
+/// A training program and what it is given: by flags of this program, by its arguments, by its recipe. Each wins over
+/// those behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Trainer<'l> {
     /// Whose flags these are.
     pub(crate) kind: TrainerKind,
+    flags: Vec<Given>,
     arguments: &'l [Argument],
-    /// Flags that hold where the arguments do not say them.
     recipe: Vec<RecipeFlag>,
 }
 
@@ -34,43 +36,61 @@ pub(crate) enum TrainerKind {
     Yolo,
 }
 
+impl TrainerKind {
+    /// How its arguments may call the flag that rust-train calls `name`; nothing where they mean something else by it.
+    fn spellings(self, name: &str) -> Vec<String> {
+        match (self, name) {
+            (Self::RustTrain, _) => flags::spellings(name),
+            (Self::Yolo, "batch") => ["batch-size", "batch"].map(str::to_owned).to_vec(),
+            (Self::Yolo, "device" | "sync-bn") => vec![name.to_owned()],
+            (Self::Yolo, _) => Vec::new(),
+        }
+    }
+}
+
 /// The trainer that `launch` starts, if it is one.
 pub(crate) fn trainer(launch: &Launch) -> Option<Trainer<'_>> {
     let arguments = &launch.arguments[..];
-    let kind = match launch.program_name()? {
+    let of = |kind| Trainer { kind, flags: Vec::new(), arguments, recipe: Vec::new() };
+    match launch.program_name()? {
         "rust-train" => {
             // The other verbs train nothing.
             let verb = arguments.first().and_then(Argument::known).filter(|word| !word.starts_with('-'));
-            if verb.is_some() {
-                return None;
-            }
-            TrainerKind::RustTrain
+            verb.is_none().then(|| of(TrainerKind::RustTrain))
         }
         "train.py" => {
-            let trainer = Trainer { kind: TrainerKind::Yolo, arguments, recipe: Vec::new() };
-            let is_yolo = trainer.value(&["device"]).is_some() && trainer.value(&["weights", "cfg", "data"]).is_some();
-            return is_yolo.then_some(trainer);
+            let is_given = |names: &[&str]| argument(arguments, |name| names.contains(&name)).is_some();
+            (is_given(&["device"]) && is_given(&["weights", "cfg", "data"])).then(|| of(TrainerKind::Yolo))
         }
-        _ => return None,
-    };
-    Some(Trainer { kind, arguments, recipe: Vec::new() })
+        _ => None,
+    }
+}
+
+/// The value of the last flag that `is_meant` (`--name value` or `--name=value`) and where it stands.
+fn argument(arguments: &[Argument], is_meant: impl Fn(&str) -> bool) -> Option<Argument> {
+    let mut found = None;
+    for (index, argument) in arguments.iter().enumerate() {
+        let Some(flag) = argument.known().and_then(|text| text.strip_prefix("--")) else { continue };
+        if is_meant(flag) {
+            found = arguments.get(index + 1).cloned();
+        } else if let Some((name, value)) = flag.split_once('=')
+            && is_meant(name)
+        {
+            found = Some(Argument { text: Some(value.to_owned()), ..argument.clone() });
+        }
+    }
+    found
 }
 
 impl Trainer<'_> {
-    /// The value of the last of these flags (`--name value` or `--name=value`) and where it stands.
-    pub(crate) fn value(&self, names: &[&str]) -> Option<Argument> {
-        let mut found = None;
-        for (index, argument) in self.arguments.iter().enumerate() {
-            let Some(flag) = argument.known().and_then(|text| text.strip_prefix("--")) else { continue };
-            if names.contains(&flag) {
-                found = self.arguments.get(index + 1).cloned();
-            } else if let Some((name, value)) = flag.split_once('=')
-                && names.contains(&name)
-            {
-                found = Some(Argument { text: Some(value.to_owned()), ..argument.clone() });
-            }
-        }
-        found
+    /// A run of which no more is known than what flags of this program say.
+    pub(crate) fn unknown() -> Self {
+        Self { kind: TrainerKind::RustTrain, flags: Vec::new(), arguments: &[], recipe: Vec::new() }
+    }
+
+    /// The same trainer, of which flags of this program say `flags`.
+    pub(crate) fn with_flags(self, flags: Vec<Given>) -> Self {
+        Self { flags, ..self }
     }
 
     /// The same trainer, which reads a recipe.
@@ -78,35 +98,49 @@ impl Trainer<'_> {
         Self { recipe, ..self }
     }
 
-    /// Whether it is known that neither arguments nor recipe have any of these flags.
-    pub(crate) fn lacks(&self, names: &[&str]) -> bool {
-        self.value(names).is_none() && self.of_recipe(names).is_none()
+    /// Whether it is known that nothing says the flag `name` of a run.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        self.given(name).is_none() && self.argument(name).is_none() && self.of_recipe(name).is_none()
     }
 
-    /// What one of these flags says, and where: an argument, else the recipe.
-    pub(crate) fn text(&self, names: &[&str]) -> Option<Sourced<String>> {
-        match self.value(names) {
+    /// What the flag `name` of a run is, and who says so; `None` also where that is a variable that is not known here.
+    pub(crate) fn text(&self, name: &str) -> Option<Sourced<String>> {
+        if let Some(value) = self.given(name) {
+            return Some(Sourced::new(value.to_owned(), Origin::Flag));
+        }
+        match self.argument(name) {
             Some(value) => Some(Sourced::new(value.text?, Origin::Script(value.span))),
             None => {
-                let flag = self.of_recipe(names)?;
+                let flag = self.of_recipe(name)?;
                 Some(Sourced::new(flag.value.clone(), Origin::Recipe(flag.place.clone())))
             }
         }
     }
 
-    /// A number, and where it stands.
-    pub(crate) fn number(&self, names: &[&str]) -> Option<Sourced<i64>> {
-        let text = self.text(names)?;
-        Some(Sourced::new(text.value.parse().ok()?, text.origin))
-    }
-
     /// Whether the switch is on.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.arguments.iter().any(|argument| argument.known().and_then(|text| text.strip_prefix("--")) == Some(name))
-            || self.of_recipe(&[name]).is_some_and(|flag| flag.value == "true")
+        let is_bare = |argument: &Argument| {
+            let flag = argument.known().and_then(|text| text.strip_prefix("--"));
+            flag.is_some_and(|flag| self.kind.spellings(name).iter().any(|known| known == flag))
+        };
+        match self.given(name) {
+            Some(value) => value == "true",
+            None if self.arguments.iter().any(is_bare) => true,
+            None => self.text(name).is_some_and(|text| text.value == "true"),
+        }
     }
 
-    fn of_recipe(&self, names: &[&str]) -> Option<&RecipeFlag> {
-        self.recipe.iter().find(|flag| names.contains(&flag.name.as_str()))
+    fn given(&self, name: &str) -> Option<&str> {
+        self.flags.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn argument(&self, name: &str) -> Option<Argument> {
+        let spellings = self.kind.spellings(name);
+        argument(self.arguments, |flag| spellings.iter().any(|known| known == flag))
+    }
+
+    fn of_recipe(&self, name: &str) -> Option<&RecipeFlag> {
+        let spellings = self.kind.spellings(name);
+        self.recipe.iter().find(|flag| spellings.contains(&flag.name))
     }
 }

@@ -1,114 +1,140 @@
-//! States, activations and overhead of one rank, in bytes.
+//! What a rank needs, in bytes: `architectures` says what network and optimizer take, and this adds the device's own.
 
 use std::fmt;
+use std::rc::Rc;
 
 use anyhow::Context;
-use clap::ValueEnum;
+use architectures::{Memory, Network, TrainingMemory, Workload};
+use flags::{OptimizerKind, PrecisionKind};
 use serde::Serialize;
 
-use super::activations::{Range, kept_elements};
-
-/// How the weights are updated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Optimizer {
-    /// SGD with momentum, LARS: one moment.
-    #[value(alias = "lars")]
-    Sgd,
-    /// Adam, AdamW, LAMB: two moments.
-    #[value(alias = "adamw", alias = "lamb")]
-    Adam,
+/// From so many to so many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Range {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
 }
 
-/// What the network computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Precision {
-    /// Single precision.
-    #[value(alias = "single", alias = "none", alias = "off")]
-    Fp32,
-    /// Autocast to bfloat16.
-    Bf16,
-    /// Autocast to half precision.
-    Fp16,
-}
-
-impl Precision {
-    fn bytes_per_element(self) -> u64 {
-        if self == Self::Fp32 { 4 } else { 2 }
-    }
+/// What is trained, and how, as far as memory depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recipe<'a> {
+    pub(crate) model: &'a str,
+    /// In pixels; by default what the model was made for.
+    pub(crate) image_size: Option<usize>,
+    pub(crate) classes: Option<usize>,
+    pub(crate) optimizer: OptimizerKind,
+    pub(crate) momentum: f64,
+    pub(crate) precision: PrecisionKind,
+    /// Whether the ranks share the optimizer's state.
+    pub(crate) zero: bool,
+    /// Whether there is a moving average of the weights.
+    pub(crate) ema: bool,
 }
 
 /// What a rank needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Estimate {
     /// Side of the images, in pixels.
     pub(crate) image_size: usize,
     /// Trained values.
     pub(crate) parameters: u64,
-    /// Weights, gradients and optimizer states, in bytes.
+    /// Weights, gradients, the optimizer's state, moving averages and copies in half precision, in bytes.
     pub(crate) states: u64,
-    /// Activations of one sample, in bytes.
+    /// What a checkpoint holds: weights, the optimizer's whole state, moving averages, in bytes.
+    pub(crate) checkpoint: u64,
+    /// What one image takes beside that at the peak, in bytes.
     pub(crate) activations: Range,
     /// The CUDA context with its kernels, and NCCL's buffers, in bytes.
     pub(crate) overhead: u64,
     /// Multiply-accumulates of one sample's forward pass.
     pub(crate) macs: u64,
+    #[serde(skip)]
+    network: Rc<Network>,
+    #[serde(skip)]
+    workload: Workload,
+    /// What of the states all ranks share, in bytes over all of them, and how many those are.
+    #[serde(skip)]
+    shared: u64,
+    #[serde(skip)]
+    ranks: u64,
 }
 
 /// 0.55 GiB: a context with the kernels of cuDNN and cuBLAS, and NCCL's buffers.
 const OVERHEAD_BYTES: u64 = 590_558_003;
 
-/// What training `model` on images of `size`×`size` pixels needs on each rank.
+/// By how much the measured peak may be off what `architectures` says of activations, in percent.
+const TOLERANCE: u64 = 15;
+
+/// The largest micro-batch that is thought of.
+const MOST_IMAGES: usize = 1 << 24;
+
+/// What training as `recipe` says needs on each of so many `ranks`.
 ///
 /// # Errors
 /// An unknown model, or a size that it cannot take.
-pub(crate) fn estimate(
-    model: &str,
-    size: Option<usize>,
-    classes: Option<usize>,
-    optimizer: Optimizer,
-    precision: Precision,
-) -> anyhow::Result<Estimate> {
-    let known = architectures::architecture(model)?;
-    let size = size.unwrap_or(known.image_size);
-    let network = known.network(classes.unwrap_or(1000));
+pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Estimate> {
+    let known = architectures::architecture(recipe.model)?;
+    let size = recipe.image_size.unwrap_or(known.image_size);
+    let network = known.network(recipe.classes.unwrap_or(1000));
     let cost = network.cost(size, size).context("--image-size")?;
-    let elements = kept_elements(&network, size).context("--image-size")?;
-    let bytes = precision.bytes_per_element();
-    let parameters = cost.parameters as u64;
-    Ok(Estimate {
+    let optimizer = recipe.optimizer.memory(recipe.momentum);
+    let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema };
+    let workload = Workload { batch: 1, activation_bytes: recipe.precision.value_bytes(), training: Some(training) };
+    let one = network.memory(size, size, workload).context("--image-size")?;
+    let estimate = Estimate {
         image_size: size,
-        parameters,
-        states: parameters * bytes_per_parameter(optimizer, precision),
-        activations: Range { low: elements.low * bytes, high: elements.high * bytes },
+        parameters: cost.parameters as u64,
+        states: one.states() as u64,
+        checkpoint: (one.parameters + one.optimizer + one.average) as u64,
+        activations: around(one),
         overhead: OVERHEAD_BYTES,
         macs: cost.macs as u64,
-    })
+        shared: if recipe.zero { one.optimizer as u64 } else { 0 },
+        ranks: 1,
+        network: Rc::new(network),
+        workload,
+    };
+    Ok(estimate.on(ranks))
 }
 
-/// Weight and gradient in single precision, four bytes a moment, and under autocast a half-precision copy of the weight.
-fn bytes_per_parameter(optimizer: Optimizer, precision: Precision) -> u64 {
-    let moments = match optimizer {
-        Optimizer::Sgd => 1,
-        Optimizer::Adam => 2,
-    };
-    4 + 4 + 4 * moments + if precision == Precision::Fp32 { 0 } else { 2 }
+/// What depends on the batch, give or take what the estimate may be off.
+fn around(memory: Memory) -> Range {
+    let bytes = (memory.activations + memory.transient) as u64;
+    Range { low: bytes / 100 * (100 - TOLERANCE), high: bytes / 100 * (100 + TOLERANCE) }
 }
 
 impl Estimate {
+    /// The same on so many `ranks`.
+    pub(crate) fn on(&self, ranks: usize) -> Self {
+        let ranks = (ranks as u64).max(1);
+        let of_rank = |ranks: u64| self.shared.div_ceil(ranks);
+        Self { states: self.states - of_rank(self.ranks) + of_rank(ranks), ranks, ..self.clone() }
+    }
+
     /// Bytes for micro-batches of `micro` samples.
     pub(crate) fn total(&self, micro: usize) -> Range {
         let fixed = self.states + self.overhead;
-        let of = |sample: u64| fixed.saturating_add(sample.saturating_mul(micro as u64));
-        Range { low: of(self.activations.low), high: of(self.activations.high) }
+        let workload = Workload { batch: micro.min(MOST_IMAGES), ..self.workload };
+        // It could take one image, so it can take more.
+        let memory = self.network.memory(self.image_size, self.image_size, workload).map(around).unwrap_or_default();
+        Range { low: fixed + memory.low, high: fixed + memory.high }
     }
 
     /// The largest micro-batch that fits into `bytes`: by the high estimate, and by the low one.
     pub(crate) fn largest_micro(&self, bytes: u64) -> (usize, usize) {
-        let room = bytes.saturating_sub(self.states + self.overhead);
-        let fits = |sample: u64| usize::try_from(room.checked_div(sample).unwrap_or(0)).unwrap_or(usize::MAX);
-        (fits(self.activations.high), fits(self.activations.low))
+        let largest = |of: fn(Range) -> u64| {
+            let fits = |micro: usize| of(self.total(micro)) <= bytes;
+            let (mut fitting, mut too_large) = (0, 1);
+            while too_large < MOST_IMAGES && fits(too_large) {
+                (fitting, too_large) = (too_large, too_large * 2);
+            }
+            while too_large - fitting > 1 {
+                let middle = fitting.midpoint(too_large);
+                if fits(middle) { fitting = middle } else { too_large = middle }
+            }
+            fitting
+        };
+        (largest(|range| range.high), largest(|range| range.low))
     }
 }
 
@@ -140,46 +166,65 @@ impl fmt::Display for Range {
 mod tests {
     use super::*;
 
+    const RESNET50: Recipe<'_> = Recipe {
+        model: "resnet50",
+        image_size: None,
+        classes: None,
+        optimizer: OptimizerKind::Sgd,
+        momentum: 0.9,
+        precision: PrecisionKind::Fp32,
+        zero: false,
+        ema: false,
+    };
+
+    /// Beside its 25,557,032 parameters ResNet-50 has 53,120 running values, and 53 counters of eight bytes.
     #[test]
     fn states_follow_from_the_parameters() {
+        let (trained, kept) = (25_557_032, 4 * 53_120 + 8 * 53);
+        let matrices = trained - 53_120 - 1000;
         let cases = [
-            (Optimizer::Sgd, Precision::Fp32, 12),
-            (Optimizer::Adam, Precision::Fp32, 16),
-            (Optimizer::Adam, Precision::Bf16, 18),
-            (Optimizer::Sgd, Precision::Fp16, 14),
+            (RESNET50, 12 * trained + kept),
+            (Recipe { momentum: 0.0, ..RESNET50 }, 8 * trained + kept),
+            (Recipe { optimizer: OptimizerKind::AdamW, ..RESNET50 }, 16 * trained + kept),
+            (Recipe { optimizer: OptimizerKind::Lamb, zero: true, ..RESNET50 }, 9 * trained + kept),
+            (Recipe { ema: true, ..RESNET50 }, 16 * trained + 2 * kept),
+            (Recipe { precision: PrecisionKind::Bf16, ..RESNET50 }, 12 * trained + kept + 2 * matrices),
         ];
-        for (optimizer, precision, bytes) in cases {
-            let got = estimate("resnet50", None, None, optimizer, precision).unwrap();
-            assert_eq!(got.states, 25_557_032 * bytes);
+        for (recipe, bytes) in cases {
+            assert_eq!(estimate(&recipe, 8).unwrap().states, bytes, "{recipe:?}");
+            assert_eq!(estimate(&recipe, 1).unwrap().on(8).states, bytes, "{recipe:?}");
         }
+        let shared = Recipe { optimizer: OptimizerKind::Adam, zero: true, ema: true, ..RESNET50 };
+        assert_eq!(estimate(&shared, 64).unwrap().checkpoint, 16 * trained + 2 * kept, "a checkpoint holds all of it");
     }
 
-    /// ResNet-50 at 224 pixels keeps between 80 and 180 MiB an image in single precision: practice fits about 250
+    /// ResNet-50 at 224 pixels takes about 90 MB an image in single precision: practice fits about 250
     /// images into 24 GB, 90 MB each.
     #[test]
     fn activations_are_in_the_range_that_practice_knows() {
-        let got = estimate("resnet50", Some(224), None, Optimizer::Sgd, Precision::Fp32).unwrap();
-        assert!(got.activations.low > 75_000_000 && got.activations.low < 100_000_000, "{got:?}");
-        assert!(got.activations.high > got.activations.low && got.activations.high < 200_000_000, "{got:?}");
-        let half = estimate("resnet50", Some(224), None, Optimizer::Sgd, Precision::Bf16).unwrap();
-        assert_eq!(half.activations.low * 2, got.activations.low);
+        let got = estimate(&RESNET50, 1).unwrap();
+        let of_image = (got.total(65).low - got.total(1).low) / 64;
+        assert!((65_000_000..100_000_000).contains(&of_image), "{of_image}");
+        let half = estimate(&Recipe { precision: PrecisionKind::Bf16, ..RESNET50 }, 1).unwrap();
+        assert!(half.activations.low < got.activations.low * 6 / 10);
     }
 
     #[test]
     fn the_largest_micro_batch_fits_and_the_next_does_not() {
-        let got = estimate("resnet50", None, None, Optimizer::Sgd, Precision::Bf16).unwrap();
+        let got = estimate(&Recipe { precision: PrecisionKind::Bf16, ..RESNET50 }, 1).unwrap();
         let memory = 40 << 30;
         let (safe, optimistic) = got.largest_micro(memory);
         assert!(safe < optimistic);
         assert!(got.total(safe).high <= memory && got.total(safe + 1).high > memory);
         assert!(got.total(optimistic).low <= memory && got.total(optimistic + 1).low > memory);
         assert_eq!(got.largest_micro(1), (0, 0));
+        assert_eq!(got.largest_micro(u64::MAX), (MOST_IMAGES - 1, MOST_IMAGES - 1), "more is not thought of");
     }
 
     #[test]
     fn what_cannot_be_is_said() {
-        assert!(estimate("resnet19", None, None, Optimizer::Sgd, Precision::Fp32).is_err());
-        let error = estimate("lenet", Some(2), None, Optimizer::Sgd, Precision::Fp32).unwrap_err();
+        assert!(estimate(&Recipe { model: "resnet19", ..RESNET50 }, 1).is_err());
+        let error = estimate(&Recipe { model: "lenet", image_size: Some(2), ..RESNET50 }, 1).unwrap_err();
         assert!(format!("{error:#}").starts_with("--image-size: "), "{error:#}");
     }
 }

@@ -1,9 +1,8 @@
-//! Does it fit into the accelerator's memory? Parameters, gradients and optimizer states exactly; activations as a range;
-//! the rest as stated assumptions. No libtorch: the network is walked as data.
+//! Does it fit into the accelerator's memory? What a rank needs, by `architectures`' account of the network, and what an
+//! accelerator has. No libtorch: the network is walked as data.
 
 mod accelerators;
-mod activations;
 mod estimate;
 
 pub(crate) use accelerators::{Accelerator, accelerator};
-pub(crate) use estimate::{Bytes, Estimate, Optimizer, Precision, estimate};
+pub(crate) use estimate::{Bytes, Estimate, Recipe, estimate};

@@ -79,6 +79,8 @@ fn row(
         return None;
     }
     let of_rank = args.batch / ranks;
+    let estimate = estimate.map(|estimate| estimate.on(ranks));
+    let estimate = estimate.as_ref();
     let accumulation = (1..=args.max_accumulation.min(of_rank)).find(|&accumulation| {
         let fits = |estimate: &Estimate, memory: u64| estimate.total(of_rank / accumulation).high <= memory;
         of_rank.is_multiple_of(accumulation)

@@ -7,9 +7,10 @@ mod table;
 use std::io::Write;
 
 use anyhow::{Context, ensure};
+use flags::PrecisionKind;
 
 use crate::cli::PlanArgs;
-use crate::memory::{self, Optimizer, Precision, estimate};
+use crate::memory::{self, Recipe, estimate};
 use crate::site::Site;
 
 /// Works the plan out and prints it. Exit status 1 where no layout works.
@@ -30,21 +31,26 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let training = &args.training;
     let accelerator = training.accelerator.as_deref();
     let accelerator = accelerator.map(|name| memory::accelerator(name, &site).context("--gpu")).transpose()?;
-    let precision = training.precision.unwrap_or(Precision::Fp32);
-    let optimizer = training.optimizer.unwrap_or(Optimizer::Sgd);
-    let estimate = match training.model.as_deref() {
-        Some(model) => {
-            Some(estimate(model, training.image_size, training.classes, optimizer, precision).context("--model")?)
-        }
-        None => None,
+    let run = training.run.of_a_run()?;
+    let precision = run.precision;
+    let recipe = Recipe {
+        model: &run.model,
+        image_size: run.data.image_size,
+        classes: training.classes,
+        optimizer: run.optimization.optimizer,
+        momentum: run.optimization.momentum,
+        precision,
+        zero: run.zero,
+        ema: run.optimization.ema.is_some_and(|decay| decay > 0.0),
     };
+    let estimate = training.run.gives("model").then(|| estimate(&recipe, 1).context("--model")).transpose()?;
     let model = scaling::Model {
         gpus_per_node: args.gpus_per_node,
         bytes_per_second: args.bandwidth.map_or(25e9 / args.gpus_per_node as f64, |gigabytes| gigabytes * 1e9),
         latency_seconds: args.latency * 1e-6,
         flops_per_second: args
             .speed
-            .map_or(if precision == Precision::Fp32 { 10e12 } else { 40e12 }, |tera| tera * 1e12),
+            .map_or(if precision == PrecisionKind::Fp32 { 10e12 } else { 40e12 }, |tera| tera * 1e12),
     };
     let memory_bytes = accelerator.as_ref().map(|accelerator| accelerator.bytes);
     let plan = layouts::plan(args, &gpus, estimate.as_ref(), memory_bytes, &model);

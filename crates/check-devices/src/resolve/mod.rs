@@ -7,21 +7,19 @@ mod variables;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
-use layout::DeviceRequest;
+use anyhow::{bail, ensure};
 use sbatch::{Request, Script, Version};
 
 use crate::cli::JudgeArgs;
-use crate::commands::{Launch, launches, trainer};
+use crate::commands::{Launch, Trainer, launches, trainer};
 use crate::facts::Facts;
 use crate::job::Job;
-use crate::origin::{Origin, Sourced};
 use crate::shell;
 use crate::site::Site;
 use crate::subject::{ScriptFile, Subject};
 use layouts::LayoutBuilder;
 use recipe::with_recipe;
-use training::{accelerator_of_job, complete_from_trainer, training_of_flags};
+use training::{accelerator_of_job, training};
 use variables::slurm_variables;
 
 /// A script's text and what it is called.
@@ -52,12 +50,6 @@ pub(crate) fn resolve<'t>(
     around: Surroundings<'_>,
 ) -> anyhow::Result<Subject<'t>> {
     check_flags(args)?;
-    let flag_request: Option<DeviceRequest> =
-        args.device.as_deref().map(|text| text.parse().context("--device")).transpose()?;
-    let mut training = training_of_flags(args, &around.site)?;
-    training.device = args.device.clone().map(|text| Sourced::new(text, Origin::Flag));
-    training.request = flag_request;
-
     let mut words: Vec<_> = args.nodes.iter().map(|nodes| format!("--nodes={nodes}")).collect();
     words.extend_from_slice(&args.sbatch);
     let script = source.map(|source| Script::parse(&source.text));
@@ -89,11 +81,12 @@ pub(crate) fn resolve<'t>(
         }
     });
     let main = file.as_ref().and_then(|file| file.launches.get(file.main_launch?));
-    if let Some((trainer, file)) = main.and_then(trainer).zip(file.as_ref()) {
-        let (trainer, recipe) = with_recipe(trainer, file);
-        training.recipe = recipe;
-        complete_from_trainer(&mut training, &trainer);
-    }
+    let started = main.and_then(trainer);
+    let is_started = started.is_some();
+    let flags = args.run.0.iter().chain(&args.training.run.0).cloned().collect();
+    let trainer = started.unwrap_or_else(Trainer::unknown).with_flags(flags);
+    let (trainer, recipe) = with_recipe(trainer, file.as_ref())?;
+    let mut training = training(args, &around.site, &trainer, recipe, is_started)?;
     if training.accelerator.is_none() {
         training.accelerator = accelerator_of_job(&jobs[0], &around.site);
     }
@@ -110,20 +103,16 @@ pub(crate) fn resolve<'t>(
 }
 
 fn check_flags(args: &JudgeArgs) -> anyhow::Result<()> {
-    ensure!(args.batch.is_none_or(|batch| batch > 0 || batch == -1), "--batch: must be at least 1");
     let counts = [
         ("--nodes", args.nodes),
-        ("--accumulation", args.accumulation),
         ("--micro-batch", args.micro_batch),
         ("--ranks-per-node", args.ranks_per_node),
         ("--samples", args.samples),
-        ("--image-size", args.training.image_size),
         ("--classes", args.training.classes),
     ];
     for (flag, value) in counts {
         ensure!(value != Some(0), "{flag}: must be at least 1");
     }
-    ensure!(args.lr.is_none_or(|lr| lr.is_finite() && lr > 0.0), "--lr: must be positive");
     Ok(())
 }
 
@@ -206,7 +195,10 @@ mod tests {
             ("--batch 64 --device cpu --ranks-per-node 8", 4, (8, 0, Some(8))),
             ("--batch 64 --device 0,1", 4, (2, 4, Some(32))),
             ("--batch 4096 --nodes 8 --gpus-per-node 4", 0, (32, 4, Some(128))),
-            ("--batch 4096 --nodes 8 --gpus-per-node 4 --accumulation 2", 0, (32, 4, Some(64))),
+            ("--batch 4096 --nodes 8 --gpus-per-node 4 --accumulate 2", 0, (32, 4, Some(64))),
+            ("--batch auto:4096 --nodes 8 --gpus-per-node 4 --accumulation 2", 0, (32, 4, Some(64))),
+            ("--config cifar10 --device cpu --ranks-per-node 2", 0, (2, 0, Some(64))),
+            ("--config cifar10 --batch 32 --device cpu --ranks-per-node 2", 0, (2, 0, Some(16))),
             ("--micro-batch 16 --accumulation 2 --nodes 2 --device cpu", 0, (2, 0, Some(16))),
             ("--batch 64 --ranks-per-node 3 --device cpu", 0, (3, 0, None)),
             ("--batch 64 -- -N2 --ntasks-per-node=4 --gres=gpu:4", 0, (8, 4, Some(8))),
@@ -250,6 +242,8 @@ mod tests {
             ("rust-train --config $UNKNOWN", None),
             ("rust-train --config missing.toml", None),
             ("rust-train --batch auto:32", Some(8)),
+            ("rust-train --batch 128 --accumulation 2", Some(16)),
+            ("rust-train --batch=128 --accumulate 2", Some(16)),
         ];
         for (command, micro) in cases {
             let script = format!("#!/bin/bash\n#SBATCH -N2 --ntasks-per-node=2\nsrun {command}\n");
@@ -264,6 +258,9 @@ mod tests {
             ("--batch 1 --nodes 0", "--nodes: must be at least 1"),
             ("--batch 1 --device 0,0", "--device: device 0 is listed twice"),
             ("--batch 1 --model resnet19", "--model: no model is called 'resnet19'"),
+            ("--batch 1 --accumulate 0", "--accumulate: must be at least 1"),
+            ("--batch 1 --lr 0", "--lr: must be positive"),
+            ("--config none.toml", "--config none.toml: No such file or directory"),
             ("--batch 1 --gpu quantum", "--gpu: no accelerator is called 'quantum'"),
             ("--batch 1 -- --nodez=2", "sbatch has no option '--nodez'"),
         ] {

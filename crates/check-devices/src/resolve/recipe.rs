@@ -2,20 +2,31 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use toml::de::DeValue;
 
 use crate::commands::{RecipeFlag, Trainer, TrainerKind};
-use crate::origin::Sourced;
+use crate::origin::{Origin, Sourced};
 use crate::subject::{Recipe, ScriptFile};
 
 /// The trainer with the flags of its recipe, and what became of that, where it has one.
-pub(super) fn with_recipe<'l>(trainer: Trainer<'l>, file: &ScriptFile<'_>) -> (Trainer<'l>, Option<Recipe>) {
-    let is_named = trainer.kind == TrainerKind::RustTrain && !trainer.lacks(&["config"]);
+///
+/// # Errors
+/// A recipe that a flag of this program names, and that is none.
+pub(super) fn with_recipe<'l>(
+    trainer: Trainer<'l>,
+    file: Option<&ScriptFile<'_>>,
+) -> anyhow::Result<(Trainer<'l>, Option<Recipe>)> {
+    let is_named = trainer.kind == TrainerKind::RustTrain && !trainer.lacks("config");
     if !is_named {
-        return (trainer, None);
+        return Ok((trainer, None));
     }
-    let Some(Sourced { value: name, origin }) = trainer.text(&["config"]) else {
-        return (trainer, Some(Recipe::Unknown("its name is a variable that is not known here")));
+    let Some(Sourced { value: name, origin }) = trainer.text("config") else {
+        return Ok((trainer, Some(Recipe::Unknown("its name is a variable that is not known here"))));
+    };
+    let (Some(file), false) = (file, origin == Origin::Flag) else {
+        let flags = flags(&name, Path::new("")).map_err(|why| anyhow!("--config {why}"))?;
+        return Ok((trainer.with_recipe(flags), Some(Recipe::Read)));
     };
     let changes_folder = |word: &str| matches!(word, "cd" | "pushd");
     let is_elsewhere = Path::new(&name).is_relative()
@@ -25,12 +36,12 @@ pub(super) fn with_recipe<'l>(trainer: Trainer<'l>, file: &ScriptFile<'_>) -> (T
             .iter()
             .any(|command| command.words.first().and_then(|word| word.known()).is_some_and(changes_folder));
     if is_elsewhere {
-        return (trainer, Some(Recipe::Unknown("its path is relative, and the script changes the folder")));
+        return Ok((trainer, Some(Recipe::Unknown("its path is relative, and the script changes the folder"))));
     }
-    match flags(&name, &file.folder) {
+    Ok(match flags(&name, &file.folder) {
         Ok(flags) => (trainer.with_recipe(flags), Some(Recipe::Read)),
         Err(why) => (trainer, Some(Recipe::Unreadable(Sourced::new(why, origin)))),
-    }
+    })
 }
 
 /// The flags of the recipe that is called `name` in `folder`.

@@ -1,9 +1,12 @@
-//! What is trained: from flags, from the script's own command line, from the job.
+//! What is trained: from flags, from the script's own command line and recipe, from the job.
 
-use anyhow::Context;
+use std::str::FromStr;
+
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use flags::{BatchSize, Freeze};
 
-use crate::cli::{JudgeArgs, TrainingArgs};
+use crate::cli::JudgeArgs;
 use crate::commands::{Trainer, TrainerKind};
 use crate::job::Job;
 use crate::memory;
@@ -11,104 +14,137 @@ use crate::origin::{Origin, Sourced};
 use crate::site::Site;
 use crate::subject::{PathUse, Recipe, Training};
 
-/// What the flags say.
+/// What flags and `trainer` say; `recipe` is what became of its recipe. Where the script starts the trainer, `is_started`,
+/// what nothing says is its default.
 ///
 /// # Errors
-/// A model or an accelerator that nobody knows.
-pub(super) fn training_of_flags(args: &JudgeArgs, site: &Site) -> anyhow::Result<Training> {
+/// Flags that make no sense: wrong usage.
+pub(super) fn training(
+    args: &JudgeArgs,
+    site: &Site,
+    trainer: &Trainer<'_>,
+    recipe: Option<Recipe>,
+    is_started: bool,
+) -> anyhow::Result<Training> {
     fn flag<T>(value: Option<T>) -> Option<Sourced<T>> {
         value.map(|value| Sourced::new(value, Origin::Flag))
     }
-    let TrainingArgs { model, image_size, classes, optimizer, precision, accelerator } = &args.training;
-    if let Some(model) = model {
-        architectures::architecture(model).context("--model")?;
-    }
-    let accelerator =
-        accelerator.as_deref().map(|name| memory::accelerator(name, site).context("--gpu")).transpose()?;
-    Ok(Training {
-        batch: flag(args.batch.and_then(|batch| usize::try_from(batch).ok())),
-        auto_batch: (args.batch == Some(-1)).then_some(Origin::Flag),
+    let accelerator = args.training.accelerator.as_deref();
+    let accelerator = accelerator.map(|name| memory::accelerator(name, site).context("--gpu")).transpose()?;
+    // Its recipe may say what is not known here.
+    let has_defaults =
+        is_started && trainer.kind == TrainerKind::RustTrain && matches!(recipe, None | Some(Recipe::Read));
+    let run = Run { trainer, has_defaults };
+    let mut training = Training {
         micro_batch: flag(args.micro_batch),
-        accumulation: flag(args.accumulation),
-        model: flag(model.clone()),
-        image_size: flag(*image_size),
-        classes: *classes,
-        optimizer: flag(*optimizer),
-        precision: flag(*precision),
+        accumulation: run.number("accumulate")?,
+        device: run.text("device"),
+        model: run.model()?,
+        image_size: run.number("image-size")?,
+        classes: args.training.classes,
+        optimizer: run.word("optimizer"),
+        momentum: run.parsed("momentum"),
+        precision: run.word("precision"),
+        zero: trainer.has("zero"),
+        ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0),
+        is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),
         accelerator: flag(accelerator),
         samples: flag(args.samples),
-        learning_rate: flag(args.lr),
-        loader_threads: flag(args.loader_threads),
+        learning_rate: run.learning_rate()?,
+        loader_threads: run.number("loader-threads")?,
         checkpoint_seconds: flag(args.checkpoint_seconds),
-        local_batch_norm: true,
+        local_batch_norm: !trainer.has("sync-bn"),
+        recipe,
         ..Training::default()
-    })
-}
-
-/// What the script's own command line says, where no flag does.
-pub(super) fn complete_from_trainer(training: &mut Training, trainer: &Trainer<'_>) {
-    let batch_flags: &[&str] = match trainer.kind {
-        TrainerKind::RustTrain => &["batch"],
-        TrainerKind::Yolo => &["batch-size", "batch"],
     };
-    let text = |names: &[&str]| trainer.text(names);
-    let natural = |names: &[&str]| {
-        let number = trainer.number(names)?;
-        Some(Sourced::new(usize::try_from(number.value).ok()?, number.origin))
-    };
-    if training.batch.is_none() && training.auto_batch.is_none() {
-        match trainer.number(batch_flags) {
-            Some(Sourced { value: -1, origin }) => training.auto_batch = Some(origin),
-            _ => training.batch = natural(batch_flags).or_else(|| in_fitting_parts(trainer)),
-        }
+    run.batch(&mut training)?;
+    if let Some(device) = &training.device {
+        let request = device.value.parse();
+        training.request = match device.origin {
+            Origin::Flag => Some(request.context("--device")?),
+            _ => request.ok(),
+        };
     }
-    if training.device.is_none() {
-        training.device = text(&["device"]);
-        training.request = training.device.as_ref().and_then(|device| device.value.parse().ok());
-    }
-    training.local_batch_norm = !trainer.has("sync-bn");
-    if trainer.kind == TrainerKind::Yolo {
-        return; // its models are not ours
-    }
-    let is_default = trainer.lacks(batch_flags) && matches!(training.recipe, None | Some(Recipe::Read));
-    if training.batch.is_none() && training.auto_batch.is_none() && is_default {
-        training.batch = Some(Sourced::new(64, Origin::Derived("rust-train's default")));
-    }
-    if training.model.is_none() {
-        training.model = text(&["model"]).filter(|model| architectures::architecture(&model.value).is_ok());
-    }
-    training.image_size = training.image_size.take().or_else(|| natural(&["image-size"]));
-    training.loader_threads = training.loader_threads.take().or_else(|| natural(&["loader-threads"]));
-    training.accumulation = training.accumulation.take().or_else(|| natural(&["accumulate"]));
-    training.optimizer = training.optimizer.take().or_else(|| word(text(&["optimizer"])?));
-    training.precision = training.precision.take().or_else(|| word(text(&["precision"])?));
-    training.learning_rate = training.learning_rate.take().or_else(|| {
-        let rate = text(&["lr"])?;
-        let value = rate.value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0)?;
-        Some(Sourced::new(value, rate.origin))
-    });
     let paths = [
         (PathUse::Data, "data"),
         (PathUse::Cache, "cache"),
         (PathUse::Output, "output"),
         (PathUse::Weights, "weights"),
     ];
-    training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, text(&[flag])?))));
+    training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, run.text(flag)?))));
+    Ok(training)
 }
 
-/// The global batch of `--batch auto:256`, which is computed in parts that fit in the memory.
-fn in_fitting_parts(trainer: &Trainer<'_>) -> Option<Sourced<usize>> {
-    let text = trainer.text(&["batch"])?;
-    let images = match text.value.as_str() {
-        "auto" => 64,
-        text => text.strip_prefix("auto:")?.parse().ok()?,
-    };
-    Some(Sourced::new(images, text.origin))
+/// The flags of a run, each from whoever says it.
+struct Run<'t> {
+    trainer: &'t Trainer<'t>,
+    /// Whether what nothing says has the trainer's default.
+    has_defaults: bool,
 }
 
-/// A word that is one of a few.
-fn word<T: ValueEnum>(text: Sourced<String>) -> Option<Sourced<T>> {
-    Some(Sourced::new(T::from_str(&text.value, true).ok()?, text.origin))
+impl Run<'_> {
+    fn text(&self, name: &str) -> Option<Sourced<String>> {
+        self.trainer.text(name)
+    }
+
+    /// The same, or what `rust-train` takes where nothing is said.
+    fn text_or_default(&self, name: &str) -> Option<Sourced<String>> {
+        if self.has_defaults && self.trainer.lacks(name) {
+            return Some(Sourced::new(flags::default_of(name)?, Origin::Derived("rust-train's default")));
+        }
+        self.text(name)
+    }
+
+    fn parsed<T: FromStr>(&self, name: &str) -> Option<Sourced<T>> {
+        let text = self.text_or_default(name)?;
+        Some(Sourced::new(text.value.parse().ok()?, text.origin))
+    }
+
+    /// A word that is one of a few.
+    fn word<T: ValueEnum>(&self, name: &str) -> Option<Sourced<T>> {
+        let text = self.text_or_default(name)?;
+        Some(Sourced::new(T::from_str(&text.value, true).ok()?, text.origin))
+    }
+
+    /// A number above 0. What the script says and makes no sense, its program refuses.
+    fn number(&self, name: &str) -> anyhow::Result<Option<Sourced<usize>>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number: Option<usize> = text.value.parse().ok();
+        ensure!(number != Some(0) || text.origin != Origin::Flag, "--{name}: must be at least 1");
+        Ok(number.map(|number| Sourced::new(number, text.origin)))
+    }
+
+    /// A network that is known here; a model of somebody's own is not.
+    fn model(&self) -> anyhow::Result<Option<Sourced<String>>> {
+        let Some(model) = self.text_or_default("model") else { return Ok(None) };
+        match architectures::architecture(&model.value) {
+            Err(error) if model.origin == Origin::Flag => Err(error).context("--model"),
+            known => Ok(known.ok().map(|_| model)),
+        }
+    }
+
+    fn learning_rate(&self) -> anyhow::Result<Option<Sourced<f64>>> {
+        let Some(text) = self.text("lr") else { return Ok(None) };
+        let rate: Option<f64> = text.value.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+        ensure!(rate.is_some() || text.origin != Origin::Flag, "--lr: must be positive");
+        Ok(rate.map(|rate| Sourced::new(rate, text.origin)))
+    }
+
+    fn batch(&self, training: &mut Training) -> anyhow::Result<()> {
+        // Which micro-batch it is says how large the batch is.
+        let text = if training.micro_batch.is_some() { self.text("batch") } else { self.text_or_default("batch") };
+        let Some(Sourced { value: text, origin }) = text else { return Ok(()) };
+        if text == "-1" {
+            training.auto_batch = Some(origin);
+            return Ok(());
+        }
+        let Ok(BatchSize { images, fit_memory }) = text.parse() else { return Ok(()) };
+        ensure!(images > 0 || origin != Origin::Flag, "--batch: must be at least 1");
+        if images > 0 {
+            (training.batch, training.fit_memory) = (Some(Sourced::new(images, origin)), fit_memory);
+        }
+        Ok(())
+    }
 }
 
 /// The accelerator, by the site file's word on the partition, else by the type of GPU that the job asks for.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use dataset::{Batch, Batches, Loader};
+use flags::BenchArgs;
 use layout::Shard;
 use report::{Mode, Point, Scaling};
 use tch::{Device, Tensor};
 use world::{Signals, World};
 
 use crate::commands::train;
-use crate::config::args::BenchArgs;
 use crate::config::plan::Plan;
 use crate::data;
 use crate::data::normalize::Normalize;
@@ -289,8 +289,8 @@ mod tests {
 
     fn args(flags: &str) -> BenchArgs {
         let words = ["rust-train", "bench"].into_iter().chain(flags.split_whitespace());
-        match crate::config::args::Cli::try_parse_from(words).unwrap().command {
-            Some(crate::config::args::Command::Bench(args)) => *args,
+        match flags::Cli::try_parse_from(words).unwrap().command {
+            Some(flags::Command::Bench(args)) => *args,
             other => panic!("{other:?}"),
         }
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use architectures::architecture;
 use dataset::cache::{self, Found};
 use dataset::{Dataset, ImageSet, Spec, class_counts, class_weights};
+use flags::CacheArgs;
 use world::World;
 
-use crate::config::args::CacheArgs;
 use crate::config::images::{Images, Source};
 use crate::data::cache::{cache_path, open_or_build};
 use crate::data::listing::list;

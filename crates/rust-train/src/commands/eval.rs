@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use flags::EvalArgs;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use world::World;
 
 use crate::commands::inference::{Predictor, list, one_rank};
-use crate::config::args::EvalArgs;
 use crate::data::listing;
 use crate::errors::{agree, agree_after, go_on, usage};
 use crate::files::write_whole;

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use architectures::architecture;
 use backbones::Backbone;
+use flags::{ExportArgs, Format};
 use tch::Device;
 use world::World;
 
 use crate::commands::inference;
-use crate::config::args::{ExportArgs, Format};
-use crate::config::weights as flags;
+use crate::config::weights::of_model;
 use crate::distributed::download::fetch_once;
 use crate::errors::usage;
 use crate::files::write_whole;
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
     let format = format(args)?;
     let side = args.model.image_size.unwrap_or(architecture.image_size);
     architecture.network(1).shapes(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
-    let (request, store) = flags::of_model(&architecture, &args.model)?
+    let (request, store) = of_model(&architecture, &args.model)?
         .ok_or_else(|| usage("--weights or --pretrained: names the weights to export"))?;
     let path = fetch_once(world, &store, &request)?;
     let backbone = inference::load(&architecture, &path, Device::Cpu)?;

@@ -1,9 +1,9 @@
 //! The verb `fetch`: files from elsewhere, on every node of the job.
 
 use fetch::{Request, Store};
+use flags::FetchArgs;
 use world::World;
 
-use crate::config::args::FetchArgs;
 use crate::config::weights::{request, store};
 use crate::distributed::download::fetch_once;
 use crate::errors::{agree, usage};

@@ -5,11 +5,11 @@ use std::path::Path;
 use architectures::{Architecture, architecture};
 use backbones::Backbone;
 use dataset::{Decoder, Decoding};
+use flags::{InferenceArgs, ModelArgs};
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 use world::World;
 
-use crate::config::args::{InferenceArgs, ModelArgs};
 use crate::config::plan::MOST;
 use crate::config::weights;
 use crate::data::normalize::Normalize;

@@ -10,9 +10,9 @@ pub(crate) mod predict;
 pub(crate) mod profile;
 pub(crate) mod train;
 
+use flags::{Cli, Command};
 use world::World;
 
-use crate::config::args::{Cli, Command};
 use crate::errors::Ending;
 use crate::model::OwnModel;
 use crate::run::results;

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use flags::PredictArgs;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 use world::World;
 
 use crate::commands::inference::{Predictor, list, one_rank};
-use crate::config::args::PredictArgs;
 use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
 use crate::task::metrics::text;

@@ -1,9 +1,9 @@
 //! The verb `profile`: what a network costs, layer by layer. Calls neither MPI nor libtorch, so it is for a login node.
 
-use architectures::{Cost, Memory, Network, OptimizerMemory, Shape, Workload, architecture};
+use architectures::{Cost, Memory, Network, Shape, TrainingMemory, Workload, architecture};
+use flags::{DEFAULT_MOMENTUM, ProfileArgs};
 use serde::Serialize;
 
-use crate::config::args::{OptimizerKind, PrecisionKind, ProfileArgs};
 use crate::errors::usage;
 use crate::observe::stdout::print;
 
@@ -35,6 +35,8 @@ struct MemoryLine {
     parameters: usize,
     gradients: usize,
     optimizer: usize,
+    /// Of the weights, which autocast makes.
+    half_copies: usize,
     activations: usize,
     transient: usize,
     total: usize,
@@ -67,14 +69,8 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let network = known.network(args.classes);
     let bad_size = |error| usage(format!("--image-size: {error}"));
     let cost = network.cost(side, side).map_err(bad_size)?;
-    let value_bytes = match args.precision {
-        PrecisionKind::Single => 4,
-        PrecisionKind::Bf16 | PrecisionKind::Fp16 => 2,
-    };
-    let optimizer = match args.optimizer {
-        OptimizerKind::Sgd | OptimizerKind::Lars => OptimizerMemory::Momentum,
-        OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Lamb => OptimizerMemory::Moments,
-    };
+    let value_bytes = args.precision.value_bytes();
+    let optimizer = TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM));
     let workload = |training| Workload { batch: args.batch, activation_bytes: value_bytes, training };
     let [training_bytes, inference_bytes] = network.activation_bytes(side, side, value_bytes).map_err(bad_size)?;
     Ok(Profile {
@@ -95,8 +91,9 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
 
 impl From<Memory> for MemoryLine {
     fn from(memory: Memory) -> Self {
-        let Memory { parameters, gradients, optimizer, activations, transient } = memory;
-        Self { parameters, gradients, optimizer, activations, transient, total: memory.total() }
+        let total = memory.total();
+        let Memory { parameters, gradients, optimizer, half_copies, activations, transient, average: _ } = memory;
+        Self { parameters, gradients, optimizer, half_copies, activations, transient, total }
     }
 }
 
@@ -140,8 +137,9 @@ fn table(profile: &Profile) -> String {
             ("parameters", line.parameters),
             ("gradients", line.gradients),
             ("optimizer", line.optimizer),
+            ("half-precision copies", line.half_copies),
             ("activations", line.activations),
-            ("for a moment", line.transient),
+            ("temporary peak", line.transient),
         ];
         let parts: Vec<_> = parts
             .iter()
@@ -174,8 +172,8 @@ fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::args::{Cli, Command};
     use clap::Parser;
+    use flags::{Cli, Command};
 
     fn args(flags: &str) -> ProfileArgs {
         let arguments = ["rust-train", "profile"].into_iter().chain(flags.split_whitespace());

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::{LastBatch, Loader, LoaderConfig};
+use flags::TrainArgs;
 use layout::Shard;
 use tch::Device;
 use torch_ext::set_tf32;
 use world::{Signals, World};
 
-use crate::config::args::TrainArgs;
 use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use architectures::Architecture;
 use dataset::{Contents, Crop, Decoding, OnBadImage, Resample, Spec, digits};
+use flags::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 use world::Scope;
 
-use crate::config::args::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 use crate::errors::usage;
 
 /// Images up to this side are cropped with padding; larger ones get a random part, scaled.

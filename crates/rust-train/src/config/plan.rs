@@ -6,13 +6,13 @@ use std::time::Duration;
 use architectures::{Architecture, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, ColorJitter, Crop, Mix, Policy, Sampling};
-use layout::{BatchLayout, DeviceRequest};
-use torch_ext::{DdpConfig, MemoryFormat, Precision};
-
-use crate::config::args::{
+use flags::{
     AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
     PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
+use layout::{BatchLayout, DeviceRequest};
+use torch_ext::{DdpConfig, MemoryFormat, Precision};
+
 use crate::config::images::{Images, Source};
 use crate::config::learning_rate::{LearningRate, Shape};
 use crate::config::progressive_resize::Growth;
@@ -20,7 +20,7 @@ use crate::config::recipe;
 use crate::config::weights;
 use crate::errors::usage;
 
-pub(crate) use crate::config::args::{OnNan, OptimizerKind};
+pub(crate) use flags::{OnNan, OptimizerKind};
 
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub(crate) struct Training {
     pub decay_vectors: bool,
     /// The share of the learning rate that everything but the head gets.
     pub backbone_lr_scale: f64,
-    pub clip_norm: Option<f64>,
+    pub clip_grad_norm: Option<f64>,
     /// Share of the target that is spread over all classes, 0–1.
     pub label_smoothing: f64,
     pub class_weights: ClassWeights,
@@ -328,10 +328,10 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     at_least("--weight-decay", args.weight_decay, 0.0)?;
     at_least("--backbone-lr-scale", args.backbone_lr_scale, 0.0)?;
     at_least("--timeout", cli.timeout, 0.1)?;
-    if let Some(norm) = args.clip_norm
+    if let Some(norm) = args.clip_grad_norm
         && !(norm.is_finite() && norm > 0.0)
     {
-        return Err(usage(format!("--clip-norm {norm}: must be a number above 0")));
+        return Err(usage(format!("--clip-grad-norm {norm}: must be a number above 0")));
     }
     at_least_one("--epochs", cli.epochs)?;
     at_least_one("--max-steps", cli.max_steps.unwrap_or(1))?;
@@ -347,14 +347,14 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         nesterov,
         optimizer: args.optimizer,
         weight_decay: args.weight_decay,
-        decay_vectors: !args.no_decay_on_vectors,
+        decay_vectors: !args.no_norm_decay,
         backbone_lr_scale: args.backbone_lr_scale,
-        clip_norm: args.clip_norm,
+        clip_grad_norm: args.clip_grad_norm,
         label_smoothing: below_one("--label-smoothing", args.label_smoothing)?,
         class_weights: args.class_weights,
         ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
         precision: match cli.precision {
-            PrecisionKind::Single => Precision::Single,
+            PrecisionKind::Fp32 => Precision::Single,
             PrecisionKind::Bf16 => Precision::BFloat16,
             PrecisionKind::Fp16 => Precision::Half,
         },
@@ -475,7 +475,7 @@ fn resolved(cli: &TrainArgs, model: &str, images: &Images, training: &Training, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::args::Cli;
+    use flags::Cli;
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
@@ -547,7 +547,7 @@ mod tests {
             ("--lr 0", 1, "--lr 0: must be a number above 0; --eval-only scores a model and trains nothing"),
             ("--momentum 1.5", 1, "--momentum 1.5: must be a number of at least 0 and below 1"),
             ("--weight-decay -1e-4", 1, "--weight-decay -0.0001: must be a number of at least 0"),
-            ("--clip-norm -1", 1, "--clip-norm -1: must be a number above 0"),
+            ("--clip-grad-norm -1", 1, "--clip-grad-norm -1: must be a number above 0"),
             ("--optimizer lars --nesterov true", 1, "--nesterov true: LARS has no such form; leave it out"),
             (
                 "--optimizer adamw --nesterov true",
@@ -609,7 +609,7 @@ mod tests {
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),
             ("--batch 64 --accumulate 5", 2, "--batch: a global batch of 64 cannot be shared evenly"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
-            ("--clip-norm 0", 1, "--clip-norm 0: must be a number above 0"),
+            ("--clip-grad-norm 0", 1, "--clip-grad-norm 0: must be a number above 0"),
             ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),
             ("--random-erasing 1.5", 1, "--random-erasing 1.5: must be a number between 0 and 1"),
             ("--auto-augment rand --magnitude 31", 1, "--magnitude 31: must be between 0 and 30"),

@@ -2,8 +2,8 @@
 //! that a run that goes on in its middle needs to know nothing else.
 
 use architectures::Architecture;
+use flags::AugmentationArgs;
 
-use crate::config::args::AugmentationArgs;
 use crate::errors::usage;
 
 /// How the side of the images grows, epoch by epoch.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use architectures::Architecture;
 use fetch::{Checksum, Limits, Request, Source, Store};
+use flags::{ModelArgs, StoreArgs};
 
-use crate::config::args::{ModelArgs, StoreArgs};
 use crate::errors::usage;
 
 /// The file that the flags name, and the store that it is kept in.

@@ -224,9 +224,9 @@ mod tests {
     fn changes_are_named_field_by_field() {
         let table = |text: &str| text.parse::<toml::Table>().unwrap();
         let began = table("lr = 0.1\nbatch = 64\nmodel = 'lenet'\nmixup = 0.2");
-        let now = table("lr = 0.2\nbatch = 64\nmodel = 'resnet18'\nclip-norm = 1.0");
+        let now = table("lr = 0.2\nbatch = 64\nmodel = 'resnet18'\nclip-grad-norm = 1.0");
         let expected = [
-            "clip-norm: not given, now 1.0",
+            "clip-grad-norm: not given, now 1.0",
             "lr: 0.1, now 0.2",
             "mixup: 0.2, now not given",
             "model: \"lenet\", now \"resnet18\"",

@@ -1,9 +1,9 @@
 //! What is minimized: the cross-entropy of the logits with what the images are, or are mixed of.
 
 use dataset::Batch;
+use flags::ClassWeights;
 use tch::{Device, Reduction, Tensor};
 
-use crate::config::args::ClassWeights;
 use crate::config::plan::Training;
 
 /// What a batch is to be recognized as.

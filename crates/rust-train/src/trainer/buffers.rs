@@ -1,8 +1,8 @@
 //! BatchNorm's running statistics, which each rank gathers from the images that it sees.
 
+use flags::DistributeBn;
 use torch_ext::ProcessGroup;
 
-use crate::config::args::DistributeBn;
 use crate::model::Model;
 
 /// Makes the running statistics of BatchNorm the same on all ranks, so that every rank evaluates, and rank 0 saves, the

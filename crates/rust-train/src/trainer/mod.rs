@@ -243,7 +243,7 @@ impl Trainer<'_> {
         self.position.skipped += 1;
         match self.plan.run.on_nan {
             OnNan::Stop => {
-                let hint = "lower --lr, use --clip-norm, or leave such steps out with --on-nan skip";
+                let hint = "lower --lr, use --clip-grad-norm, or leave such steps out with --on-nan skip";
                 bail_together(self.world, rank, format!("{what}; {hint}"))
             }
             OnNan::Skip if self.position.skipped > MOST_SKIPPED => {
@@ -300,7 +300,7 @@ impl Trainer<'_> {
         };
         match self.plan.run.on_nan {
             OnNan::Stop => {
-                let hint = "lower --lr, use --clip-norm, or continue all the same with --on-nan skip";
+                let hint = "lower --lr, use --clip-grad-norm, or continue all the same with --on-nan skip";
                 agree(self.world, Err(anyhow!("{what}: {cause}; {hint}")))
             }
             OnNan::Skip => {

@@ -29,7 +29,7 @@ pub(crate) struct Stepper<'a> {
     pub ema: Option<Ema>,
     precision: Precision,
     memory_format: MemoryFormat,
-    clip_norm: Option<f64>,
+    clip_grad_norm: Option<f64>,
     /// In how many parts a step is computed.
     pub micro_batches: usize,
     /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
@@ -67,7 +67,7 @@ impl<'a> Stepper<'a> {
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default())),
             precision: training.precision,
             memory_format: training.memory_format,
-            clip_norm: training.clip_norm,
+            clip_grad_norm: training.clip_grad_norm,
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.fit_memory || plan.run.on_nan == OnNan::Skip,
             seed: training.seed,
@@ -228,7 +228,7 @@ impl<'a> Stepper<'a> {
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&self.optimizer, self.group)?;
         }
-        if let Some(max_norm) = self.clip_norm {
+        if let Some(max_norm) = self.clip_grad_norm {
             let _norm = clip_grad_norm(&self.optimizer.parameters(), max_norm)?;
         }
         match &mut self.scaler {

@@ -1,10 +1,11 @@
 //! B10, B11: good to know.
 
+use flags::PrecisionKind;
+
 use super::super::need::need;
 use super::shares::{micro, micro_span};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
-use crate::memory::Precision;
 
 pub(crate) const B10: Check = Check {
     id: "B10",
@@ -14,9 +15,9 @@ pub(crate) const B10: Check = Check {
     explanation: "Tensor cores compute half-precision products in tiles of 8; other sizes are padded.",
     source: "NVIDIA, Deep Learning Performance: Matrix Multiplication",
     run: |subject| {
-        let precision = need!(subject.training.precision.as_ref(), "the precision is not given (--amp)");
+        let precision = need!(subject.training.precision.as_ref(), "the precision is not given (--precision)");
         let (micro, _) = need!(micro(subject), "no batch is given");
-        if precision.value == Precision::Fp32 || micro % 8 == 0 {
+        if precision.value == PrecisionKind::Fp32 || micro % 8 == 0 {
             return Outcome::Pass;
         }
         Outcome::of([

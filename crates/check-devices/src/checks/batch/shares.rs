@@ -69,7 +69,7 @@ pub(crate) const B02: Check = Check {
         .help(format!("--batch {product}"));
         let step = ranks.saturating_mul(*micro);
         if step > 0 && global.is_multiple_of(step) {
-            finding = finding.help(format!("--accumulation {}", global / step));
+            finding = finding.help(format!("--accumulate {}", global / step));
         }
         let step = ranks.saturating_mul(*accumulation);
         if step > 0 && global.is_multiple_of(step) {

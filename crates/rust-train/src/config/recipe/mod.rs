@@ -17,9 +17,9 @@ use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+use flags::{Cli, NotInRecipe, command};
 use world::{Failure, World};
 
-use crate::config::args::{Cli, NotInRecipe, command};
 use crate::errors::{agree, usage};
 
 pub(crate) use plan_file::{PLAN_FILE, mathematics, read_mathematics, save, summary};
@@ -37,6 +37,7 @@ pub(crate) struct Recipe {
 /// One line of a recipe.
 #[derive(Debug)]
 struct Entry {
+    /// The flag's name of today, without dashes.
     key: String,
     line: usize,
     /// What would stand behind the flag; `None` where that is the same as leaving it out.
@@ -58,9 +59,11 @@ impl Recipe {
         let command = command();
         let mut entries = Vec::new();
         for recipes::Entry { key, line, value } in recipes::entries(name, text).map_err(usage)? {
-            let value = flag(&command, &key).and_then(|flag| word(flag, &value));
-            let value = value.map_err(|reason| usage(format!("{name}:{line}: {key}: {reason}")))?;
-            entries.push(Entry { key: key.into_owned(), line, value });
+            let entry = flag(&command, &key).and_then(|flag| {
+                let key = flag.get_long().unwrap_or(&key).to_owned();
+                Ok(Entry { key, line, value: word(flag, &value)? })
+            });
+            entries.push(entry.map_err(|reason| usage(format!("{name}:{line}: {key}: {reason}")))?);
         }
         Ok(Self { name: name.to_owned(), entries })
     }
@@ -126,12 +129,13 @@ fn key_of(text: &str) -> Option<&str> {
 
 /// Whether the flag that `text` begins with stands in `arguments`.
 fn is_typed(text: &str, arguments: &[OsString]) -> bool {
-    arguments.iter().filter_map(|argument| key_of(argument.to_str()?)).any(|key| key_of(text) == Some(key))
+    let names = key_of(text).map(flags::spellings).unwrap_or_default();
+    arguments.iter().filter_map(|argument| key_of(argument.to_str()?)).any(|key| names.iter().any(|name| name == key))
 }
 
 /// The flag that a key names.
 fn flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
-    let find = |name: &str| flags(command).find(|flag| flag.get_long() == Some(name));
+    let find = |name: &str| flags::find(command, name).filter(|flag| is_of_run(flag));
     match (find(key), find(&key.replace('_', "-"))) {
         (Some(flag), _) => flag.get::<NotInRecipe>().map_or(Ok(flag), |NotInRecipe(reason)| Err((*reason).to_owned())),
         (None, Some(_)) => Err(format!("is written {}", key.replace('_', "-"))),
@@ -140,8 +144,12 @@ fn flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
 }
 
 /// The flags of a run.
-fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_arguments().filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version"))
+fn flags_of_run(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|flag| is_of_run(flag))
+}
+
+fn is_of_run(flag: &Arg) -> bool {
+    !matches!(flag.get_id().as_str(), "help" | "version")
 }
 
 /// Whether the command line says `flag`, or another one that excludes it.
@@ -150,7 +158,7 @@ fn is_overruled(command: &Command, flag: &Arg, typed: &ArgMatches) -> bool {
     let excludes = |one: &Arg, other: &Arg| {
         command.get_arg_conflicts_with(one).iter().any(|excluded| excluded.get_id() == other.get_id())
     };
-    flags(command)
+    flags_of_run(command)
         .filter(|other| is_typed(other))
         .any(|other| other.get_id() == flag.get_id() || excludes(flag, other) || excludes(other, flag))
 }

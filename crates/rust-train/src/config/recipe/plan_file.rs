@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use flags::{Cli, Scope, TrainArgs, command};
 use serde_json::Value;
 
-use crate::config::args::{Cli, Scope, TrainArgs, command};
 use crate::errors::usage;
 use crate::files;
 
@@ -43,13 +43,13 @@ pub(crate) fn mathematics(flags: &TrainArgs) -> anyhow::Result<toml::Table> {
 
 /// The same, of the run in `folder`, as far as its recipe can be read.
 pub(crate) fn read_mathematics(folder: &Path) -> Option<toml::Table> {
-    std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok().map(of_result)
+    std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok().map(flags::modernize).map(of_result)
 }
 
 /// What of a table decides about the result. A flag that this program does not know may.
 fn of_result(mut table: toml::Table) -> toml::Table {
     let command = command();
-    for flag in super::flags(&command).filter(|flag| Scope::of(flag) != Scope::Result) {
+    for flag in super::flags_of_run(&command).filter(|flag| Scope::of(flag) != Scope::Result) {
         flag.get_long().map(|key| table.remove(key));
     }
     table
@@ -60,7 +60,7 @@ pub(crate) fn render(flags: &TrainArgs) -> anyhow::Result<String> {
     let table = table(flags)?;
     let mut text = "# Every flag of this run. `rust-train --config` takes this file.\n".to_owned();
     let mut heading = None;
-    for (flag, key) in super::flags(&command()).filter_map(|flag| Some((flag, flag.get_long()?))) {
+    for (flag, key) in super::flags_of_run(&command()).filter_map(|flag| Some((flag, flag.get_long()?))) {
         let Some(value) = table.get(key).filter(|_| Scope::of(flag) != Scope::OneRun) else { continue };
         if heading.as_deref() != flag.get_help_heading() {
             heading = flag.get_help_heading().map(str::to_owned);
@@ -84,7 +84,7 @@ pub(crate) fn summary(flags: &TrainArgs) -> String {
     usual.insert("nesterov".to_owned(), true.into()); // what follows from the usual momentum
     let mut flags = said(flags);
     let command = command();
-    for flag in super::flags(&command).filter(|flag| Scope::of(flag) == Scope::OneRun) {
+    for flag in super::flags_of_run(&command).filter(|flag| Scope::of(flag) == Scope::OneRun) {
         flag.get_long().map(|key| flags.remove(key));
     }
     let words = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

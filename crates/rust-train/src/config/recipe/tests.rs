@@ -1,8 +1,9 @@
 use std::os::unix::ffi::OsStringExt;
 
+use flags::{Command as Verb, Scope, TrainArgs};
+
 use super::plan_file::{render, table};
 use super::*;
-use crate::config::args::{Command as Verb, Scope, TrainArgs};
 use crate::config::plan::Plan;
 use proptest::prelude::*;
 
@@ -175,11 +176,11 @@ fn every_flag_is_in_the_plan_file() {
     let full = completed("", "--data d --model lenet").unwrap();
     let table = table(&Plan::new(&full, 1, None).unwrap().flags).unwrap();
     let without_value = [
-        &["cache", "checkpoint-steps", "classes", "clip-norm", "ema", "freeze-epochs", "loader-threads", "max-steps"][..],
-        &["min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
+        &["cache", "checkpoint-steps", "classes", "clip-grad-norm", "ema", "freeze-epochs", "loader-threads"][..],
+        &["max-steps", "min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
         &["weights-sha256"],
     ];
-    for flag in flags(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
+    for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
         assert!(table.contains_key(name) || without_value.concat().contains(&name), "{name} has no value");
     }
@@ -198,7 +199,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             "resume" | "allow-changed-plan" | "time-limit" | "eval-only" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
-            "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-norm" | "mixup" | "lr" => {
+            "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-grad-norm" | "mixup" | "lr" => {
                 (1e-12f64..9.0).prop_map(|value| value.to_string()).boxed()
             }
             "label-smoothing" | "ema" | "random-erasing" | "lr-gamma" | "cutmix" | "color-jitter" => {
@@ -218,7 +219,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
         };
         Some(values.prop_map(move |value| format!("--{name}={value}")).boxed())
     };
-    let all: Vec<_> = flags(&command).filter_map(flag).collect();
+    let all: Vec<_> = flags_of_run(&command).filter_map(flag).collect();
     let model =
         prop::sample::select(vec!["resnet18", "cifar_resnet20", "lenet"]).prop_map(|name| format!("--model={name}"));
     let count = all.len();

@@ -80,6 +80,7 @@ impl State {
         let Version { form } = serde_json::from_slice(bytes)?;
         ensure!((1..=FORM).contains(&form), "a checkpoint of form {form}, and this program reads forms 1 to {FORM}");
         let mut state: Self = serde_json::from_slice(bytes)?;
+        state.plan = flags::modernize(state.plan);
         if form == 1 {
             state.position = position::of_steps(&state)?;
             // It stood there whatever the optimizer was, and meant nothing to others.

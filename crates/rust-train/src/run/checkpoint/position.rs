@@ -1,10 +1,10 @@
 //! Where a run stands: in epochs and samples, so that it means the same under another batch.
 
 use anyhow::Context;
+use flags::BatchSize;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::config::args::BatchSize;
 
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ impl ArgExt for Scope {}
 
 impl Scope {
     /// That of a flag.
-    pub(crate) fn of(flag: &clap::Arg) -> Self {
+    pub fn of(flag: &clap::Arg) -> Self {
         flag.get().copied().unwrap_or_default()
     }
 }

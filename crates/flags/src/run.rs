@@ -32,7 +32,7 @@ pub struct RunArgs {
     pub keep_checkpoints: usize,
 
     /// Save and end with status 75 in time for this: 90s, 30m, 2h, 1:30:00. Default: the end of the Slurm job
-    #[arg(long, value_name = "TIME", value_parser = crate::config::args::duration::parse, help_heading = "Stopping and resuming", add = Scope::OneRun)]
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, help_heading = "Stopping and resuming", add = Scope::OneRun)]
     #[serde(skip)]
     pub time_limit: Option<Duration>,
 

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{OptimizerKind, PrecisionKind, StoreArgs, model_help};
+use super::{OptimizerKind, PrecisionKind, StoreArgs};
+
+/// The network of a run that names none.
+pub const DEFAULT_MODEL: &str = "cifar_resnet20";
 
 /// Which network, and which weights.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// The network's name
-    #[arg(long, default_value = "cifar_resnet20", help = model_help())]
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help())]
     pub model: String,
 
     /// Its weights: .pth, .safetensors or .npz; a path, file:// or https://
@@ -42,7 +45,7 @@ pub struct ModelArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ProfileArgs {
     /// The network's name
-    #[arg(long, default_value = "cifar_resnet20", help = model_help())]
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help())]
     pub model: String,
 
     /// Side of the images, in pixels. Default: what the model was made for
@@ -62,7 +65,7 @@ pub struct ProfileArgs {
     pub optimizer: OptimizerKind,
 
     /// Type that activations have
-    #[arg(long, value_enum, default_value_t = PrecisionKind::Single)]
+    #[arg(long, value_enum, default_value_t = PrecisionKind::Fp32)]
     pub precision: PrecisionKind,
 
     /// Print JSON
@@ -171,4 +174,10 @@ pub struct InferenceArgs {
     /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
     #[arg(long, default_value = "")]
     pub device: String,
+}
+
+/// The help of `--model`: all networks by name.
+pub(crate) fn model_help() -> String {
+    let names: Vec<_> = architectures::ARCHITECTURES.iter().map(|known| known.name).collect();
+    format!("Network: {}", names.join(", "))
 }

@@ -1,7 +1,11 @@
 //! The flags about what is minimized, and by which steps: optimizer, schedule, loss.
 
+use architectures::OptimizerMemory;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+
+/// The momentum of a run that names none.
+pub const DEFAULT_MOMENTUM: f64 = 0.9;
 
 /// What is minimized, and by which steps.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -48,11 +52,11 @@ pub struct OptimizationArgs {
     pub min_momentum: Option<f64>,
 
     /// How gradients become steps
-    #[arg(long, value_enum, default_value_t = OptimizerKind::Sgd, help_heading = "Optimization")]
+    #[arg(long, alias = "opt", value_enum, default_value_t = OptimizerKind::Sgd, help_heading = "Optimization")]
     pub optimizer: OptimizerKind,
 
     /// Momentum of SGD and LARS
-    #[arg(long, default_value_t = 0.9, help_heading = "Optimization")]
+    #[arg(long, default_value_t = DEFAULT_MOMENTUM, help_heading = "Optimization")]
     pub momentum: f64,
 
     /// Nesterov's form of SGD's momentum. Default: true where there is momentum
@@ -64,8 +68,8 @@ pub struct OptimizationArgs {
     pub weight_decay: f64,
 
     /// No weight decay on vectors: biases, and the scales of norms
-    #[arg(long, help_heading = "Optimization")]
-    pub no_decay_on_vectors: bool,
+    #[arg(long, alias = "no-decay-on-vectors", help_heading = "Optimization")]
+    pub no_norm_decay: bool,
 
     /// Everything but the head learns at this multiple of the learning rate
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
@@ -73,8 +77,8 @@ pub struct OptimizationArgs {
     pub backbone_lr_scale: f64,
 
     /// Scale gradients down to this global norm where it is larger
-    #[arg(long, value_name = "NORM", help_heading = "Optimization")]
-    pub clip_norm: Option<f64>,
+    #[arg(long, alias = "clip-norm", value_name = "NORM", help_heading = "Optimization")]
+    pub clip_grad_norm: Option<f64>,
 
     /// Share of the target that is spread over all classes
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
@@ -106,6 +110,17 @@ pub enum OptimizerKind {
     Lars,
     /// For large batches: Adam scaled layer by layer
     Lamb,
+}
+
+impl OptimizerKind {
+    /// What it keeps for each trained value.
+    pub fn memory(self, momentum: f64) -> OptimizerMemory {
+        match self {
+            Self::Sgd | Self::Lars if momentum == 0.0 => OptimizerMemory::Stateless,
+            Self::Sgd | Self::Lars => OptimizerMemory::Momentum,
+            Self::Adam | Self::AdamW | Self::Lamb => OptimizerMemory::Moments,
+        }
+    }
 }
 
 /// How the learning rate goes on after its warm-up.

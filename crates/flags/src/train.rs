@@ -1,0 +1,208 @@
+//! The flags of a training run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, NotInRecipe, OptimizationArgs, PrecisionKind, RunArgs, Scope,
+    StoreArgs, model_help,
+};
+
+/// The flags of a training run. As a table they are the file that `--config` reads.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainArgs {
+    /// Take flags from a TOML file: its keys are their names, as in `lr = 0.1`. The command line wins. A path, or a recipe
+    /// inside the program: digits, cifar10, finetune, imagenet-resnet50
+    #[arg(long, value_name = "FILE", add = Scope::OneRun, add = NotInRecipe("a recipe cannot name another one"))]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Where the images come from
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataArgs,
+
+    /// What happens to training images
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augmentation: AugmentationArgs,
+
+    /// What is minimized, and by which steps
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub optimization: OptimizationArgs,
+
+    /// The network's name
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model")]
+    pub model: String,
+
+    /// Start from these weights instead of random ones: .pth, .safetensors or .npz, with the network's own names; a path,
+    /// file:// or https://. Downloaded once for the whole job
+    #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained")]
+    pub weights: Option<String>,
+
+    /// SHA-256 of the weights, or its first digits
+    #[arg(long, value_name = "HEX", help_heading = "Model")]
+    pub weights_sha256: Option<String>,
+
+    /// Start from the weights that torchvision publishes for the network; its head is kept where the classes are as many
+    #[arg(long, help_heading = "Model")]
+    pub pretrained: bool,
+
+    /// How much of the network the weights must match. Default: strict; with --pretrained, head
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
+    pub weights_match: Option<WeightsMatch>,
+
+    /// Leave these parts as they are
+    #[arg(long, value_enum, value_name = "PART", default_value_t = Freeze::None, help_heading = "Model")]
+    pub freeze: Freeze,
+
+    /// Epochs after which everything is trained. Default: never
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub freeze_epochs: Option<usize>,
+
+    /// Passes over the training images
+    #[arg(long, default_value_t = 20, help_heading = "Training")]
+    pub epochs: usize,
+
+    /// Images per step over all ranks, which must be able to share them evenly. auto:N, or auto for 64: N images, which
+    /// every rank computes in micro-batches of the largest size that fits in the memory of all
+    #[arg(long, default_value = "64", value_name = "N", help_heading = "Training")]
+    pub batch: BatchSize,
+
+    /// Compute each rank's part of the batch in this many micro-batches, one after the other: less memory, same batch
+    #[arg(long, alias = "accumulation", default_value_t = 1, value_name = "N", help_heading = "Training")]
+    pub accumulate: usize,
+
+    /// Type to compute in, where that is safe
+    #[arg(long, alias = "amp", value_enum, default_value_t = PrecisionKind::Fp32, help_heading = "Training")]
+    pub precision: PrecisionKind,
+
+    /// Batch statistics over the images of all ranks, in every BatchNorm
+    #[arg(long, help_heading = "Training")]
+    pub sync_bn: bool,
+
+    /// What rank 0 saves of BatchNorm's running statistics
+    #[arg(long, value_enum, default_value_t = DistributeBn::Average, help_heading = "Training")]
+    pub distribute_bn: DistributeBn,
+
+    /// Everything random follows from it: weights, order, augmentation
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(help_heading = "Training")]
+    pub seed: u64,
+
+    /// On CUDA use only algorithms that repeat bit for bit, instead of the fastest
+    #[arg(long, help_heading = "Training")]
+    pub deterministic: bool,
+
+    /// Stop after this many steps. Default: when the epochs are over
+    #[arg(long, value_name = "STEPS", help_heading = "Training")]
+    pub max_steps: Option<usize>,
+
+    /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
+    #[arg(long, default_value = "", help_heading = "Machine", add = Scope::Free)]
+    pub device: String,
+
+    /// Images and filters in channels-last order in memory: faster on tensor cores, and often on the CPU
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
+    pub channels_last: bool,
+
+    /// On CUDA let matrix products and convolutions round single precision to TF32
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
+    pub tf32: bool,
+
+    /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
+    #[arg(long, help_heading = "Machine", add = Scope::Free)]
+    pub zero: bool,
+
+    /// Megabytes of gradients that travel together
+    #[arg(long, default_value_t = 25, value_name = "MB", help_heading = "Machine", add = Scope::Free)]
+    pub bucket_mb: usize,
+
+    /// Send gradients in a type of half the size
+    #[arg(long, value_enum, default_value_t = Compression::None, help_heading = "Machine")]
+    pub compress_gradients: Compression,
+
+    /// Compare the parameters of all ranks every N steps, by a hash of each; 0 never does
+    #[arg(long, default_value_t = 500, value_name = "STEPS", help_heading = "Machine", add = Scope::Free)]
+    pub compare_replicas: usize,
+
+    /// Threads that prepare batches, per rank; at most four for each core the rank may use. Default: one for each
+    #[arg(long, value_name = "N", help_heading = "Machine", add = Scope::Free)]
+    pub loader_threads: Option<usize>,
+
+    /// Longest wait for another rank that makes no progress before the job gives up, in seconds
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", help_heading = "Machine", add = Scope::OneRun)]
+    #[arg(add = NotInRecipe("it already holds while the recipe is read; give --timeout on the command line"))]
+    pub timeout: f64,
+
+    /// How it begins, goes on and ends
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunArgs,
+
+    /// Where fetched files are kept
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub store: StoreArgs,
+
+    /// Folder for the results, in which no run has begun yet. Default: a new one below ./runs
+    #[arg(long, value_name = "DIR", help_heading = "Results", add = Scope::OneRun)]
+    pub output: Option<PathBuf>,
+
+    /// Train nothing: score the model of --weights, --pretrained or --resume on the validation images, as the run would,
+    /// and write evaluation.json and report.html
+    #[arg(long, help_heading = "Results", add = Scope::OneRun)]
+    pub eval_only: bool,
+
+    /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE", help_heading = "Results", add = Scope::OneRun)]
+    pub trace: Option<PathBuf>,
+}
+
+/// What rank 0 saves of running statistics that differ from rank to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DistributeBn {
+    /// Their mean
+    Average,
+    /// Rank 0's
+    Broadcast,
+}
+
+/// The type that gradients travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// As they are
+    None,
+    /// As bfloat16
+    Bf16,
+    /// As fp16
+    Fp16,
+}
+
+/// How much of a network its weights must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightsMatch {
+    /// All of it
+    Strict,
+    /// All but the head, which is reinitialized where it tells another number of classes apart
+    Head,
+    /// Whatever fits
+    Partial,
+}
+
+/// What is not trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Freeze {
+    /// Nothing
+    None,
+    /// Everything but the head
+    Backbone,
+}
