@@ -255,12 +255,12 @@ impl Walk<'_> {
         let freed = self.freed(&self.last_uses(), |_| true);
         let mut alive = 0;
         let mut peak = 0;
-        for node in 0..self.nodes.len() {
+        for (node, freed) in freed.into_iter().enumerate() {
             if self.storage[node] == node {
                 alive += self.value(node);
             }
             peak = peak.max(alive + self.workspace(node));
-            alive -= freed[node];
+            alive -= freed;
         }
         peak
     }
