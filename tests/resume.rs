@@ -279,7 +279,7 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
             "stop:1:5",
             "--watchdog 2",
             Some(1),
-            vec!["no step has ended for 2 s; this rank is in step 6: meeting", "waiting for rank 1 on"],
+            vec!["no step has ended for 2 s; this rank is in step 6: synchronization", "waiting for rank 1 on"],
         ),
         (
             "hang:0:5",
@@ -288,7 +288,7 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
             vec![
                 "rank 0/2",
                 "no step has ended for 2 s; this rank is in step 6: forward",
-                "no step has ended for 2 s; this rank is in step 6: meeting",
+                "no step has ended for 2 s; this rank is in step 6: synchronization",
                 "waiting for rank 0 on",
             ],
         ),

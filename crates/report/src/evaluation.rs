@@ -3,28 +3,33 @@
 use serde::{Deserialize, Serialize};
 
 use crate::confusion::{ClassScores, Confusion};
+use crate::{Metric, Scores};
 
 /// An exact evaluation: every sample was seen once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// After which epoch, from 1; `None` outside of training.
     pub epoch: Option<usize>,
-    /// Mean cross-entropy.
+    /// Mean loss.
     #[serde(with = "crate::metrics::null_is_nan")]
     pub loss: f64,
-    /// Share of samples whose class has the highest logit, 0–1.
-    pub top1: f64,
-    /// Share of samples whose class is among the five highest logits, 0–1.
-    pub top5: f64,
     /// Samples.
     pub samples: u64,
-    /// The scores of each class; a label is an index here.
+    /// What the scores are.
+    #[serde(default)]
+    pub metrics: Vec<Metric>,
+    /// The scores of each class; a label is an index here. Empty where nothing is told apart.
+    #[serde(default)]
     pub classes: Vec<ClassScores>,
     /// Which classes were taken for which: label, predicted class, how often. Pairs that do not occur are left out.
-    #[serde(with = "entries")]
+    #[serde(default, with = "entries")]
     pub confusion: Confusion,
     /// The samples with the highest loss, highest first.
+    #[serde(default)]
     pub worst: Vec<WorstSample>,
+    /// The scores, each under its name: of a classification `top1` and `top5`.
+    #[serde(flatten)]
+    pub scores: Scores,
 }
 
 /// A sample that the model is very wrong about.

@@ -20,6 +20,7 @@ mod metrics;
 mod page;
 mod run;
 mod scaling;
+mod scores;
 pub mod tensorboard;
 mod thumbnail;
 
@@ -31,4 +32,5 @@ pub use metrics::{EpochLine, Metrics, StepLine, csv};
 pub use page::page;
 pub use run::Run;
 pub use scaling::{Mode, Parts, Point, Scaling};
+pub use scores::{Better, Metric, Scores};
 pub use thumbnail::thumbnail;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{Error, Metric, Result, Scores};
 
 /// One optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct StepLine {
 }
 
 /// One epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
     /// The epoch, from 1.
     pub epoch: usize,
@@ -31,12 +31,9 @@ pub struct EpochLine {
     /// Mean loss over the validation samples.
     #[serde(with = "null_is_nan")]
     pub val_loss: f64,
-    /// Share of validation samples whose class has the highest logit, 0–1.
-    #[serde(with = "null_is_nan")]
-    pub top1: f64,
-    /// Share of validation samples whose class is among the five highest, 0–1.
-    #[serde(with = "null_is_nan")]
-    pub top5: f64,
+    /// The scores of the validation samples, each under its name: of a classification `top1` and `top5`.
+    #[serde(flatten)]
+    pub scores: Scores,
     /// Training samples per second over all ranks, evaluation not counted.
     #[serde(with = "null_is_nan")]
     pub images_per_second: f64,
@@ -107,22 +104,40 @@ impl Metrics {
         whole as f64 + (steps - begin) as f64 / length.max(1) as f64
     }
 
-    /// The epoch with the highest top-1, the first of several; none where nothing was validated.
-    pub fn best(&self) -> Option<&EpochLine> {
-        let scored = self.epochs.iter().map(|(line, _)| line).filter(|line| !line.top1.is_nan());
-        scored.reduce(|best, line| if line.top1 > best.top1 { line } else { best })
+    /// The epoch that is best by `metric`, the first of several; none where nothing was validated.
+    pub fn best(&self, metric: &Metric) -> Option<&EpochLine> {
+        let value = |line: &EpochLine| line.scores.get(&metric.name);
+        let scored = self.epochs.iter().map(|(line, _)| line).filter(|line| !value(line).is_nan());
+        scored.reduce(|best, line| if metric.is_better(value(line), value(best)) { line } else { best })
     }
 }
 
 /// The epochs as a table with a header, one row each.
 pub fn csv<'a>(epochs: impl IntoIterator<Item = &'a EpochLine>) -> String {
-    table(epochs)
+    let epochs: Vec<_> = epochs.into_iter().collect();
+    let names: Vec<_> =
+        epochs.first().map_or_else(Vec::new, |line| line.scores.0.iter().map(|(name, _)| name).collect());
+    let header = ["epoch", "train_loss", "val_loss"].into_iter().chain(names.iter().map(|name| name.as_str()));
+    let header = header.chain(["images_per_second", "data_wait", "communication_wait", "elapsed_seconds"]);
+    let rows = epochs.iter().map(|line| {
+        let scores = names.iter().map(|name| line.scores.get(name));
+        let numbers = [line.train_loss, line.val_loss].into_iter().chain(scores);
+        let rest = [line.images_per_second, line.data_wait, line.communication_wait, line.elapsed_seconds];
+        // As csv writes numbers: 2.0, not 2.
+        std::iter::once(line.epoch.to_string()).chain(numbers.chain(rest).map(|number| format!("{number:?}"))).collect()
+    });
+    let rows: Vec<Vec<String>> = std::iter::once(header.map(str::to_owned).collect()).chain(rows).collect();
+    written(|writer| rows.iter().try_for_each(|row| writer.write_record(row)))
 }
 
 /// Rows of numbers as comma-separated values, the fields' names in front.
 pub(crate) fn table(rows: impl IntoIterator<Item = impl Serialize>) -> String {
+    written(|writer| rows.into_iter().try_for_each(|row| writer.serialize(row)))
+}
+
+fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = rows.into_iter().try_for_each(|row| writer.serialize(row));
+    let written = write(&mut writer);
     let bytes = written.and_then(|()| writer.into_inner().map_err(|error| error.into_error().into()));
     // Numbers always serialize, and memory takes all that is written.
     String::from_utf8(bytes.expect("rows of numbers are written to memory")).expect("numbers are ASCII")
@@ -158,8 +173,8 @@ mod tests {
         let text = [step(0), step(1), EPOCH.to_owned(), "{\"note\":1}\n".to_owned(), step(2)].concat();
         let metrics = parse(&(text + "{\"step\":3,\"lo")).unwrap();
         assert_eq!(metrics.steps.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 1, 2]);
-        let (epoch, end) = metrics.epochs[0];
-        assert_eq!((epoch.top1, end, epoch.communication_wait), (0.5, 2, 0.0));
+        let (epoch, end) = &metrics.epochs[0];
+        assert_eq!((epoch.scores.get("top1"), *end, epoch.communication_wait), (0.5, 2, 0.0));
         assert!(epoch.val_loss.is_nan());
         // The second epoch is as long as the first.
         assert_eq!([0, 1, 2, 3].map(|steps| metrics.epochs_at(steps)), [0.0, 0.5, 1.0, 1.5]);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Environment, Error, Evaluation, Metrics, Result};
+use crate::{Environment, Error, Evaluation, Metric, Metrics, Result};
 
 /// Everything that a run wrote down.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,16 @@ pub struct Run {
 }
 
 impl Run {
+    /// What models of this run are judged by, the deciding one first. Older runs do not say it.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let said = self.evaluation.as_ref().map(|evaluation| &evaluation.metrics).filter(|said| !said.is_empty());
+        let scores = self.metrics.epochs.last().map(|(line, _)| &line.scores);
+        let scores = scores.or_else(|| self.evaluation.as_ref().map(|evaluation| &evaluation.scores));
+        let of_names =
+            || scores.into_iter().flat_map(|scores| &scores.0).map(|(name, _)| Metric::of_name(name)).collect();
+        said.map_or_else(of_names, Clone::clone)
+    }
+
     /// Reads the files of `folder` that are there.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rust_train::{Model, Module, OwnModel, Setting};
+use rust_train::{BuildContext, Model, Module, Program};
 use tch::Tensor;
 use tch::nn::{self, Module as _, ModuleT};
 
@@ -36,13 +36,13 @@ impl ModuleT for Net {
     }
 }
 
-fn build(setting: &Setting) -> anyhow::Result<Box<dyn Model>> {
-    let vs = nn::VarStore::new(setting.device);
-    let net = Net::new(&vs.root(), setting.classes as i64);
+fn build(context: &BuildContext) -> anyhow::Result<Box<dyn Model>> {
+    let vs = nn::VarStore::new(context.device);
+    let net = Net::new(&vs.root(), context.outputs as i64);
     Ok(Box::new(Module::new(vs, net)))
 }
 
 fn main() -> ExitCode {
     // All flags of rust-train but --model; data, resume, recipes and report are the same.
-    rust_train::main_with(OwnModel::new("my-net", 32, build))
+    Program::new().model("my-net", 32, build).run()
 }

@@ -5,8 +5,10 @@
 //! ```text
 //! flags (as typed) ─> World (who am I) ─> config::plan (validated values)
 //!   ─> data  (zero-first: the cache)   ─> dataset::Loader ──┐
-//!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> trainer (the loop) ─> task::metrics ─> run (checkpoint, results)
+//!   ─> model (zero-first: the weights) ─> Backbone ─────────┴─> trainer (the loop) ─> task (scores) ─> run (checkpoint, results)
 //! ```
+//!
+//! A program of somebody's own begins with [`Program`].
 
 mod commands;
 mod config;
@@ -18,6 +20,7 @@ mod machine;
 mod model;
 mod observe;
 mod optim;
+mod program;
 mod run;
 mod task;
 mod trainer;
@@ -29,10 +32,17 @@ use anyhow::Context;
 use flags::Cli;
 use world::{Launcher, Signals, World, WorldConfig};
 
+pub use dataset::Batch;
 pub use distributed::collectives;
 pub use flags;
 pub use machine::device;
-pub use model::{Build, Model, Module, OwnModel, Setting};
+pub use model::{Build, BuildContext, Model, Module};
+pub use program::{OwnImages, Program};
+pub use report::{Better, EpochLine, Evaluation, Metric, Scores};
+pub use task::{Means, Scorer, Show, Targets, Task};
+pub use trainer::epochs::Epochs;
+pub use trainer::hooks::{Flow, Hooks, StepEnd};
+pub use world::Channel;
 
 use config::recipe::Recipe;
 use errors::{Ending, Outcome};
@@ -42,30 +52,10 @@ use observe::logging;
 /// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
 pub fn main() -> ExitCode {
-    program(None)
+    Program::new().run()
 }
 
-/// As [`main`], with a model of the caller's own in the place of `--model`: a program with all of `rust-train`'s flags.
-///
-/// ```no_run
-/// use rust_train::{Module, OwnModel};
-/// use tch::nn;
-///
-/// let own = OwnModel::new("perceptron", 8, |setting| {
-///     let vs = nn::VarStore::new(setting.device);
-///     let (pixels, classes) = (3 * setting.image_size * setting.image_size, setting.classes);
-///     let layer = nn::linear(vs.root() / "layer", pixels as i64, classes as i64, Default::default());
-///     let module = nn::seq_t().add_fn(|images| images.flatten(1, -1)).add(layer);
-///     Ok(Box::new(Module::new(vs, module)))
-/// });
-/// # let _ =
-/// rust_train::main_with(own); // from main: mpirun -n 2 PROGRAM --epochs 10
-/// ```
-pub fn main_with(own: OwnModel) -> ExitCode {
-    program(Some(own))
-}
-
-fn program(own: Option<OwnModel>) -> ExitCode {
+fn run(program: &Program) -> ExitCode {
     torch_ext::keep_freed_memory();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::speaks();
@@ -95,7 +85,7 @@ fn program(own: Option<OwnModel>) -> ExitCode {
     cores::limit_shared_threads(&world);
     // Before anything that takes long: from here on a signal ends what is under way in good order.
     let signals = Signals::install().map(drop).context("installing signal handlers");
-    let result = errors::agree(&world, signals).and_then(|()| complete_and_run(&cli, &arguments, &world, own.as_ref()));
+    let result = errors::agree(&world, signals).and_then(|()| complete_and_run(&cli, &arguments, &world, program));
     match errors::settle(&world, result) {
         Outcome::Done(ending) => world.finalize(ending.exit_code()),
         Outcome::Agreed { message, exit_code } => {
@@ -111,16 +101,11 @@ fn program(own: Option<OwnModel>) -> ExitCode {
 }
 
 /// Does what the command line says, and the recipe that it names.
-fn complete_and_run(
-    cli: &Cli,
-    arguments: &[OsString],
-    world: &World,
-    own: Option<&OwnModel>,
-) -> anyhow::Result<Ending> {
-    let Some(path) = cli.recipe() else { return commands::run(cli, world, own) };
+fn complete_and_run(cli: &Cli, arguments: &[OsString], world: &World, program: &Program) -> anyhow::Result<Ending> {
+    let Some(path) = cli.recipe() else { return commands::run(cli, world, program) };
     let recipe = Recipe::fetch(world, path)?;
     let cli = errors::agree(world, recipe.complete(arguments))?;
-    commands::run(&cli, world, own).map_err(|error| recipe.locate(error, arguments))
+    commands::run(&cli, world, program).map_err(|error| recipe.locate(error, arguments))
 }
 
 /// The exit status of what needs no other rank.

@@ -16,8 +16,8 @@ pub(super) fn matrix(evaluation: &Evaluation) -> Markup {
     let classes = evaluation.classes.len();
     html! {
         p.lead {
-            (percent(evaluation.top1)) " of " (number(evaluation.samples as f64, 1.0)) " samples are taken for what they are (top-5 "
-            (percent(evaluation.top5)) ", loss " (format!("{:.4}", evaluation.loss)) ")"
+            (percent(evaluation.scores.get("top1"))) " of " (number(evaluation.samples as f64, 1.0)) " samples are taken for what they are (top-5 "
+            (percent(evaluation.scores.get("top5"))) ", loss " (format!("{:.4}", evaluation.loss)) ")"
             @if let Some(epoch) = evaluation.epoch { ", after epoch " (epoch) }
             "."
         }

@@ -3,23 +3,32 @@
 use maud::{Markup, html};
 
 use crate::chart::{Axis, Chart, Colour, Series, Shape, thin};
-use crate::{EpochLine, Metrics, StepLine};
+use crate::{EpochLine, Metric, Metrics, Run, StepLine};
 
 /// Points of a curve at most: about one for each second pixel.
 const MOST_POINTS: usize = 250;
 /// More points than this are a line without dots.
 const MOST_DOTS: usize = 40;
 
-pub(super) fn figures(metrics: &Metrics) -> Markup {
+pub(super) fn figures(run: &Run) -> Markup {
+    let metrics = &run.metrics;
+    let scores = run.metrics();
     let last = metrics.epochs_at(metrics.steps.len());
-    let mut over_epochs = [loss(metrics), accuracy(metrics), rate(metrics), speed(metrics), time(metrics)];
+    let mut over_epochs = vec![loss(metrics, is_cross_entropy(&scores))];
+    over_epochs.extend(scored(metrics, &scores));
+    over_epochs.extend([rate(metrics), speed(metrics), time(metrics)]);
     over_epochs.iter_mut().for_each(|chart| chart.x.includes.push(last));
     html! {
         div.charts {
             @for chart in &over_epochs { (chart.figure()) }
-            (accuracy_over_time(metrics).figure())
+            @if let Some(deciding) = scores.first() { (score_over_time(metrics, deciding).figure()) }
         }
     }
+}
+
+/// What is told apart is learned by its cross-entropy.
+fn is_cross_entropy(scores: &[Metric]) -> bool {
+    scores.is_empty() || scores.iter().any(|metric| metric.name == "top1")
 }
 
 fn chart(title: &str, y: Axis, series: Vec<Series>) -> Chart {
@@ -34,7 +43,7 @@ fn of_steps(metrics: &Metrics, value: impl Fn(&StepLine) -> f64) -> Vec<(f64, f6
 
 /// A value of every epoch, at its end.
 fn of_epochs(metrics: &Metrics, value: impl Fn(&EpochLine) -> f64) -> Shape {
-    let points: Vec<_> = metrics.epochs.iter().map(|&(line, end)| (metrics.epochs_at(end), value(&line))).collect();
+    let points: Vec<_> = metrics.epochs.iter().map(|(line, end)| (metrics.epochs_at(*end), value(line))).collect();
     dotted(points)
 }
 
@@ -43,7 +52,7 @@ fn dotted(points: Vec<(f64, f64)>) -> Shape {
     if points.len() <= MOST_DOTS { Shape::Dotted(points) } else { Shape::Line(points) }
 }
 
-fn loss(metrics: &Metrics) -> Chart {
+fn loss(metrics: &Metrics, is_cross_entropy: bool) -> Chart {
     let buckets = thin(&of_steps(metrics, |line| line.loss), MOST_POINTS);
     let mean = buckets.iter().map(|bucket| (bucket.x, bucket.mean)).collect();
     let spread = buckets.iter().map(|bucket| (bucket.x, bucket.low, bucket.high)).collect();
@@ -52,31 +61,60 @@ fn loss(metrics: &Metrics) -> Chart {
         Series::new("training", Colour::Blue, Shape::Line(mean)),
         Series::new("validation", Colour::Orange, of_epochs(metrics, |line| line.val_loss)),
     ];
-    chart("Loss", Axis::new("cross-entropy").from_zero(), series)
+    let unit = if is_cross_entropy { "cross-entropy" } else { "loss" };
+    chart("Loss", Axis::new(unit).from_zero(), series)
 }
 
-fn accuracy(metrics: &Metrics) -> Chart {
-    let series = vec![
-        Series::new("top-5", Colour::Sky, of_epochs(metrics, |line| line.top5)),
-        Series::new("top-1", Colour::Orange, of_epochs(metrics, |line| line.top1)),
-    ];
-    chart("Accuracy on validation samples", Axis::percent("correct"), series)
+/// The scores: shares together, and each of the others by itself.
+fn scored(metrics: &Metrics, scores: &[Metric]) -> Vec<Chart> {
+    let colours = [Colour::Orange, Colour::Sky, Colour::Green, Colour::Purple];
+    let series = |(metric, colour): (&Metric, Colour)| {
+        Series::new(&metric.title, colour, of_epochs(metrics, |line| line.scores.get(&metric.name)))
+    };
+    let coloured = || scores.iter().zip(colours.into_iter().cycle());
+    let shares: Vec<_> = coloured().filter(|(metric, _)| metric.is_share).collect();
+    let alone = coloured().filter(|(metric, _)| !metric.is_share);
+    let alone = alone.map(|(metric, _)| {
+        let line = series((metric, Colour::Orange));
+        chart(
+            &format!("{} on validation samples", capitalized(&metric.title)),
+            Axis::new("mean").from_zero(),
+            vec![line],
+        )
+    });
+    let mut charts = Vec::new();
+    if !shares.is_empty() {
+        // The deciding one lies on top.
+        let lines = shares.into_iter().rev().map(series).collect();
+        charts.push(chart("Accuracy on validation samples", Axis::percent("correct"), lines));
+    }
+    charts.extend(alone);
+    charts
+}
+
+pub(super) fn capitalized(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// What a longer run would bring, and at what price: comparable between runs on other machines.
-fn accuracy_over_time(metrics: &Metrics) -> Chart {
+fn score_over_time(metrics: &Metrics, deciding: &Metric) -> Chart {
     let longest = metrics.epochs.last().map_or(0.0, |(line, _)| line.elapsed_seconds);
     let (unit, seconds) = match longest {
         ..300.0 => ("seconds", 1.0),
         ..10_800.0 => ("minutes", 60.0),
         _ => ("hours", 3600.0),
     };
-    let points = metrics.epochs.iter().map(|(line, _)| (line.elapsed_seconds / seconds, line.top1)).collect();
+    let points = metrics
+        .epochs
+        .iter()
+        .map(|(line, _)| (line.elapsed_seconds / seconds, line.scores.get(&deciding.name)))
+        .collect();
     Chart {
-        title: "Top-1 over time".to_owned(),
+        title: format!("{} over time", capitalized(&deciding.title)),
         x: Axis::new(unit).from_zero(),
-        y: Axis::percent("correct"),
-        series: vec![Series::new("top-1", Colour::Orange, dotted(points))],
+        y: if deciding.is_share { Axis::percent("correct") } else { Axis::new("mean").from_zero() },
+        series: vec![Series::new(&deciding.title, Colour::Orange, dotted(points))],
     }
 }
 
@@ -106,9 +144,9 @@ fn time(metrics: &Metrics) -> Chart {
     ];
     let series = parts.map(|(name, colour, share)| {
         // An epoch's share holds from its start to its end.
-        let block = |&(line, end): &(EpochLine, usize)| {
-            let (low, high) = share(&line);
-            let end = metrics.epochs_at(end);
+        let block = |(line, end): &(EpochLine, usize)| {
+            let (low, high) = share(line);
+            let end = metrics.epochs_at(*end);
             [(end - 1.0, low, high), (end, low, high)]
         };
         Series::new(name, colour, Shape::Band(metrics.epochs.iter().flat_map(block).collect()))

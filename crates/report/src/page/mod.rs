@@ -21,8 +21,8 @@ pub fn page(run: &Run) -> String {
     // An evaluation by itself has no curves; a run that has just begun will have some.
     let has_curves = !run.metrics.is_empty() || evaluation.is_none();
     let sections = html! {
-        @if has_curves { (section("Curves", curves::figures(&run.metrics))) }
-        @if let Some(evaluation) = evaluation {
+        @if has_curves { (section("Curves", curves::figures(run))) }
+        @if let Some(evaluation) = evaluation.filter(|evaluation| !evaluation.classes.is_empty()) {
             (section("Confusion", confusion::matrix(evaluation)))
             (section("Classes", classes::table(evaluation)))
             @if !evaluation.worst.is_empty() { (section("Worst samples", worst::gallery(evaluation))) }
@@ -99,7 +99,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Confusion, EpochLine, Evaluation, Metrics, Rank, Sitting, StepLine, WorstSample};
+    use crate::{Confusion, EpochLine, Evaluation, Metric, Metrics, Rank, Scores, Sitting, StepLine, WorstSample};
 
     const HOSTILE: &str = "<script>alert('x')</script>&\"'";
 
@@ -108,8 +108,7 @@ mod tests {
             epoch,
             train_loss: 2.0 / epoch as f64,
             val_loss: f64::NAN,
-            top1: 0.3 * epoch as f64,
-            top5: 1.0,
+            scores: Scores(vec![("top1".to_owned(), 0.3 * epoch as f64), ("top5".to_owned(), 1.0)]),
             images_per_second: 1234.5,
             data_wait: 0.1,
             communication_wait: 0.2,
@@ -135,8 +134,8 @@ mod tests {
             evaluation: Some(Evaluation {
                 epoch: Some(2),
                 loss: 0.5,
-                top1: 0.6,
-                top5: 1.0,
+                scores: Scores(vec![("top1".to_owned(), 0.6), ("top5".to_owned(), 1.0)]),
+                metrics: Vec::new(),
                 samples: 9 * classes as u64 + 1,
                 classes: confusion.scores(&names),
                 confusion,
@@ -181,6 +180,21 @@ mod tests {
         let many = page(&run(1000));
         assert!(!many.contains("<table class=\"matrix\">") && many.contains("Taken for"));
         assert!(many.len() < 2 << 20, "{} bytes", many.len());
+    }
+
+    #[test]
+    fn a_task_without_classes_has_its_own_curves_and_no_matrix() {
+        let mut run = run(3);
+        run.name = "levels".to_owned();
+        for (line, _) in &mut run.metrics.epochs {
+            line.scores = Scores(vec![("mae".to_owned(), 1.5 / line.epoch as f64)]);
+        }
+        let evaluation = run.evaluation.as_mut().unwrap();
+        (evaluation.metrics, evaluation.scores) = (vec![Metric::error("mae")], Scores(vec![("mae".to_owned(), 0.75)]));
+        (evaluation.classes, evaluation.confusion, evaluation.worst) = Default::default();
+        let page = page(&run);
+        assert!(page.contains("Best mae") && page.contains("0.7500") && page.contains("after epoch 2"));
+        assert!(!page.contains("Confusion") && !page.contains("top-1") && !page.contains("Top-1"));
     }
 
     #[test]

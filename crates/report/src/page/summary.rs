@@ -2,13 +2,16 @@
 
 use maud::{Markup, html};
 
-use super::{count, duration, percent, tile};
+use super::curves::capitalized;
+use super::{count, duration, tile};
 use crate::{Run, chart};
 
 pub(super) fn header(run: &Run) -> Markup {
     let epochs = &run.metrics.epochs;
     let last = epochs.last().map(|(line, _)| line);
     let sitting = run.environment.sittings.last();
+    let metrics = run.metrics();
+    let deciding = metrics.first();
     let state = sitting.map(|sitting| sitting.end.as_ref().map_or("running, or ended without a word", |end| &end.how));
     html! {
         header {
@@ -23,12 +26,13 @@ pub(super) fn header(run: &Run) -> Markup {
                 @if let Some(first) = run.environment.sittings.first() { ", started " (first.started) }
             }
             div.tiles {
-                @if let Some(best) = run.metrics.best() {
-                    (tile("Best top-1", &percent(best.top1), &format!("after epoch {}", best.epoch)))
+                @if let Some(metric) = deciding && let Some(best) = run.metrics.best(metric) {
+                    @let value = metric.shown(best.scores.get(&metric.name), '\u{a0}');
+                    (tile(&format!("Best {}", metric.title), &value, &format!("after epoch {}", best.epoch)))
                 }
                 @if let Some(last) = last {
                     @let after = format!("after epoch {}", last.epoch);
-                    @if last.top1.is_nan() {
+                    @if last.val_loss.is_nan() {
                         (tile("Training loss", &format!("{:.4}", last.train_loss), &after))
                     } @else {
                         (tile("Validation loss", &format!("{:.4}", last.val_loss), &after))
@@ -37,8 +41,11 @@ pub(super) fn header(run: &Run) -> Markup {
                     (tile("Images per second", &chart::number(median(speeds), 1.0), "median of the epochs"))
                     (tile("Time", &duration(last.elapsed_seconds), "to the end of the last epoch"))
                 } @else if let Some(evaluation) = &run.evaluation {
-                    (tile("Top-1", &percent(evaluation.top1), &count(evaluation.samples as usize, "sample")))
-                    (tile("Loss", &format!("{:.4}", evaluation.loss), "mean cross-entropy"))
+                    @if let Some(metric) = deciding {
+                        @let value = metric.shown(evaluation.scores.get(&metric.name), '\u{a0}');
+                        (tile(&capitalized(&metric.title), &value, &count(evaluation.samples as usize, "sample")))
+                    }
+                    (tile("Loss", &format!("{:.4}", evaluation.loss), "mean"))
                 }
                 @if let Some(sitting) = sitting {
                     @let note = format!("on {}, batch of {}", count(sitting.nodes(), "node"), sitting.batch);

@@ -11,30 +11,31 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use dataset::{Batch, Batches, Loader};
 use flags::BenchArgs;
-use layout::Shard;
 use report::{Mode, Point, Scaling};
-use tch::{Device, Tensor};
+use tch::Device;
 use world::{Signals, World};
 
 use crate::commands::train;
 use crate::config::plan::Plan;
-use crate::data;
 use crate::data::normalize::Normalize;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::{Agreement, Pass};
 use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{Ending, agree, interrupted, to_failure, usage};
 use crate::model;
-use crate::model::{OwnModel, Setting};
+use crate::model::BuildContext;
 use crate::observe::clock;
 use crate::observe::stdout::print;
 use crate::observe::timeline::Timeline;
 use crate::observe::timers::Work;
 use crate::optim::schedule::Rate;
+use crate::program::Program;
 use crate::run::directory;
 use crate::run::results;
-use crate::task::loss::{Criterion, Targets};
-use crate::trainer::step::Stepper;
+use crate::task::Task;
+use crate::task::classification::Classification;
+use crate::trainer::job::Job;
+use crate::trainer::step::TrainStep;
 
 /// Steps before the first window, at least: gradients are put in buckets anew after the first, libraries try their
 /// algorithms in the next.
@@ -45,28 +46,30 @@ const WARM_UP: Duration = Duration::from_secs(1);
 struct Bench<'a> {
     args: &'a BenchArgs,
     mode: Mode,
-    device: Device,
-    cores: usize,
+    job: Job<'a>,
     train: Arc<dataset::ImageSet>,
-    setting: Setting,
-    own: Option<&'a OwnModel>,
+    task: &'a dyn Task,
+    context: BuildContext,
+    program: &'a Program,
 }
 
 /// Measures as the flags say, prints the table, and writes the files. Collective.
-pub(crate) fn run(args: &BenchArgs, world: &World, own: Option<&OwnModel>) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow::Result<Ending> {
     let counts = agree(world, counts(args, world.size()))?;
     let mode = if args.strong { Mode::Strong } else { Mode::Weak };
     let plans: anyhow::Result<Vec<_>> =
-        counts.iter().map(|&ranks| plan(args, mode, ranks, world.size(), own)).collect();
+        counts.iter().map(|&ranks| plan(args, mode, ranks, world.size(), program)).collect();
     let plans = agree(world, plans)?;
     let largest = plans.last().context("there is a number of ranks")?;
-    let (device, cores) = train::set_up(world, largest)?;
+    let job = Job::set_up(world, largest)?;
 
-    let (dataset, ()) = data::prepare(world, &largest.images, cores, largest.batch.global(), |_| Ok(()))?;
+    let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.output.as_deref(), &name)?;
-    let setting = Setting { classes: dataset.classes.len(), image_size: largest.images.image_size, device };
-    let bench = Bench { args, mode, device, cores, train: Arc::new(dataset.train), setting, own };
+    let classes = dataset.classes.len();
+    let classification = Classification::new(&largest.training, dataset.train.labels(), classes, job.device);
+    let task = program.task.as_deref().unwrap_or(&classification);
+    let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };
     let mut points = Vec::new();
     for plan in &plans {
         points.push(bench.point(world, plan)?);
@@ -110,15 +113,15 @@ fn counts(args: &BenchArgs, size: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// The plan for `ranks` of the job's `size`.
-fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize, own: Option<&OwnModel>) -> anyhow::Result<Plan> {
-    let whole = Plan::new(&args.train, size, own.map(|own| &own.network))?;
+fn plan(args: &BenchArgs, mode: Mode, ranks: usize, size: usize, program: &Program) -> anyhow::Result<Plan> {
+    let whole = Plan::new(&args.train, size, program.own())?;
     let batch = match mode {
         Mode::Strong => whole.batch.global(),
         Mode::Weak => whole.batch.global() / size * ranks,
     };
     let mut train = args.train.clone();
     train.batch.images = batch;
-    Plan::new(&train, ranks, own.map(|own| &own.network))
+    Plan::new(&train, ranks, program.own())
 }
 
 fn write(output: &std::path::Path, scaling: &Scaling) -> anyhow::Result<()> {
@@ -151,21 +154,18 @@ impl Bench<'_> {
 
     /// Trains for a while on all ranks of `world`. Collective.
     fn measure(&self, world: &World, plan: &Plan) -> anyhow::Result<Point> {
-        let mut model = model::build::build(world, plan, self.own, &self.setting)?;
-        let timeline = Timeline::exact(self.device);
-        let group = process_group::connect(world, self.device, &timeline)?;
-        if plan.training.sync_bn && !model.synchronize_batch_norm(&group) {
-            return agree(world, Err(usage("--sync-bn: this model cannot synchronize its BatchNorm")));
-        }
-        let stepper = Stepper::new(plan, &*model, self.device, &group, &timeline).map_err(anyhow::Error::from);
+        let job = Job { world, plan, ..self.job };
+        let mut model = model::build::build(world, plan, self.program.model.as_ref(), &self.context)?;
+        let timeline = Timeline::exact(job.device);
+        let group = process_group::connect(world, job.device, &timeline)?;
+        let step = job.train_step(&mut *model, &group, &timeline, plan.frozen_epochs > 0)?;
         let signals = agree(world, Signals::install().context("installing signal handlers"))?;
-        let shard = Shard::new(world.rank(), world.size());
-        let loader = Loader::new(Arc::clone(&self.train), shard, train::loader_config(plan, self.cores, self.device));
+        let loader = job.loader(Arc::clone(&self.train));
         let mut runner = Runner {
-            stepper: agree(world, stepper)?,
+            train_step: step,
             agreement: Agreement::new(world, signals, TimeLimit::NONE),
-            normalize: Normalize::new(self.device),
-            criterion: Criterion::new(&plan.training, self.train.labels(), self.setting.classes, self.device),
+            normalize: Normalize::new(job.device),
+            task: self.task,
             // A loss that runs away is not a measurement.
             rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None },
             batches: loader.train(0, 0),
@@ -177,9 +177,9 @@ impl Bench<'_> {
         let mut windows = Vec::new();
         for _ in 0..self.args.windows {
             world.control().barrier()?;
-            let (begin, before) = (clock::synchronized(self.device), timeline.spent());
+            let (begin, before) = (clock::synchronized(self.job.device), timeline.spent());
             runner.steps(steps)?;
-            let took = clock::synchronized(self.device) - begin;
+            let took = clock::synchronized(self.job.device) - begin;
             let speed = (steps * plan.batch.global()) as f64 / took.as_secs_f64();
             windows.push((speed, (timeline.spent() - before).parts(steps, took)));
         }
@@ -202,7 +202,8 @@ impl Bench<'_> {
         runner.steps(WARM_UP_STEPS)?;
         let begin = Instant::now();
         runner.steps(WARM_UP_STEPS)?;
-        let mut step = [clock::synchronized(self.device).duration_since(begin).as_secs_f64() / WARM_UP_STEPS as f64];
+        let mut step =
+            [clock::synchronized(self.job.device).duration_since(begin).as_secs_f64() / WARM_UP_STEPS as f64];
         world.control().broadcast(&mut step, 0)?;
         let steps_in = |seconds: f64| ((seconds / step[0]).ceil() as usize).max(1);
         runner.steps(steps_in(WARM_UP.as_secs_f64()))?;
@@ -212,9 +213,9 @@ impl Bench<'_> {
     fn scaling(&self, plan: &Plan, points: Vec<Point>) -> Scaling {
         let side = plan.images.image_size;
         let fact = |name: &str, value: String| (name.to_owned(), value);
-        let device = match self.device {
+        let device = match self.job.device {
             Device::Cuda(_) => "CUDA".to_owned(),
-            _ => format!("CPU, {} threads a rank", self.cores),
+            _ => format!("CPU, {} threads a rank", self.job.cores),
         };
         let mut machine = vec![fact("device", device)];
         machine.extend(results::versions());
@@ -236,10 +237,10 @@ fn command_line() -> String {
 
 /// Makes steps, one after the other, over as many epochs as it takes.
 struct Runner<'a> {
-    stepper: Stepper<'a>,
+    train_step: TrainStep<'a>,
     agreement: Agreement<'a>,
     normalize: Normalize,
-    criterion: Criterion,
+    task: &'a dyn Task,
     rate: Rate,
     loader: Loader,
     batches: Batches,
@@ -251,12 +252,12 @@ impl Runner<'_> {
     /// Makes `count` steps. Collective.
     fn steps(&mut self, count: usize) -> anyhow::Result<()> {
         for _ in 0..count {
-            let timeline = self.stepper.timeline;
+            let timeline = self.train_step.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
             let images = self.normalize.images(&batch)?;
-            let targets = Targets::of(&batch, images.device());
-            let loss = |logits: &Tensor, start: i64| self.criterion.loss(logits, &targets, start);
-            let step = self.stepper.step(&images, &loss, self.step, self.rate, &mut self.agreement)?;
+            let targets = self.task.targets(&batch, images.device());
+            let (number, agreement) = (self.step, &mut self.agreement);
+            let step = self.train_step.step(self.task, &images, &targets, number, self.rate, agreement)?;
             self.step += 1;
             // Ranks that take no part wait; what they hear of signals, the next step's agreement reads.
             let _ = world::report(self.step as u64, 0, "steps");
@@ -316,10 +317,10 @@ mod tests {
     fn the_batch_grows_in_weak_scaling_alone() {
         let batches = |flags: &str, mode| {
             let args = args(flags);
-            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4, None).unwrap().batch.global())
+            [1, 2, 4].map(|ranks| plan(&args, mode, ranks, 4, &Program::new()).unwrap().batch.global())
         };
         assert_eq!(batches("--batch 64", Mode::Weak), [16, 32, 64]);
         assert_eq!(batches("--batch 64", Mode::Strong), [64, 64, 64]);
-        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4, None).is_err(), "the ranks cannot share it");
+        assert!(plan(&args("--batch 63"), Mode::Weak, 1, 4, &Program::new()).is_err(), "the ranks cannot share it");
     }
 }

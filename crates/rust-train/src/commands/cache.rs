@@ -20,7 +20,7 @@ use crate::observe::progress::Progress;
 pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     let plan = || -> anyhow::Result<_> {
         let architecture = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
-        let images = Images::new(&args.data, &architecture)?;
+        let images = Images::new(&args.data, Source::new(&args.data, None)?, &architecture)?;
         let spec = images.spec().ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
         let Source::Folder(root) = images.source.clone() else {
             return Err(usage("--data: name a folder of images; the digits and HDF5 files need no cache"));

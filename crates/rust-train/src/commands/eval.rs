@@ -11,11 +11,14 @@ use world::World;
 
 use crate::commands::inference::{Predictor, list, one_rank};
 use crate::data::listing;
+use crate::data::shown::text;
 use crate::errors::{agree, agree_after, go_on, usage};
 use crate::files::write_whole;
 use crate::observe::stdout::print;
 use crate::run::results;
-use crate::task::metrics::{Scores, Tally, text};
+use crate::task::classification::Counts;
+use crate::task::{Scorer, Targets};
+use crate::trainer::evaluate::tell as scores_in_words;
 
 /// The images and their labels, in the order of the listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,14 +39,15 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let own = Shard::new(world.rank(), world.size()).of(0..images.files.len());
     let (first, all) = (own.start, own.len());
     let mut index = first;
-    let mut tally = Tally::default();
+    let mut counts = Counts::default();
     let mut lines = Vec::new();
     let evaluated = images.files[own].chunks(predictor.batch).try_for_each(|batch| -> anyhow::Result<()> {
         go_on("evaluating", index - first, all, "images")?;
         let files: Vec<_> = batch.iter().map(|(file, _)| file).collect();
         let labels: Vec<_> = batch.iter().map(|&(_, label)| label).collect();
         let logits = predictor.logits(&files)?;
-        tally.add(&logits, &labels, index)?;
+        let targets = Targets::of(vec![Tensor::from_slice(&labels)]);
+        counts.add(&[logits.shallow_clone()], &targets, index)?;
         index += batch.len();
         if args.logits.is_some() {
             lines.extend(rows(&logits, batch, &args.data)?);
@@ -51,16 +55,16 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         Ok(())
     });
     agree_after(world, "evaluating", evaluated)?;
-    let tally = tally.gather(world.control())?;
+    counts.gather(world.control())?;
     if let Some(path) = &args.logits {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
     }
-    let told = if world.rank() == 0 { tell(args, &images, &predictor, &tally) } else { Ok(()) };
+    let told = if world.rank() == 0 { tell(args, &images, &predictor, &counts) } else { Ok(()) };
     agree(world, told)
 }
 
 /// Prints the scores, and writes them down where that was asked for.
-fn tell(args: &EvalArgs, images: &Images, predictor: &Predictor, tally: &Tally) -> anyhow::Result<()> {
+fn tell(args: &EvalArgs, images: &Images, predictor: &Predictor, counts: &Counts) -> anyhow::Result<()> {
     let path = |index: &usize| Path::new(&images.files[*index].0);
     let without_images = |indices: &[usize]| indices.iter().map(|index| (text(path(index)), None)).collect();
     let with_images = |indices: &[usize]| {
@@ -68,14 +72,11 @@ fn tell(args: &EvalArgs, images: &Images, predictor: &Predictor, tally: &Tally) 
         indices.iter().map(shown).collect()
     };
     if let Some(folder) = &args.output {
-        results::write_evaluation(folder, &tally.evaluation(None, &images.classes, with_images))?;
+        results::write_evaluation(folder, &counts.evaluation(None, &images.classes, &with_images))?;
     }
-    let Scores { loss, top1, top5, samples } = tally.scores();
-    anyhow::ensure!(loss.is_finite(), "the loss is {loss}: what the model makes of some image is not finite");
-    let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
-    let words = format!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}\n");
-    let json = || serde_json::to_string(&tally.evaluation(None, &images.classes, without_images));
-    print(&if args.json { json()? + "\n" } else { words })?;
+    let words = scores_in_words(counts)?;
+    let json = || serde_json::to_string(&counts.evaluation(None, &images.classes, &without_images));
+    print(&if args.json { json()? + "\n" } else { words + "\n" })?;
     Ok(())
 }
 

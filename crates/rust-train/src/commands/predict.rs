@@ -9,9 +9,9 @@ use tch::{Kind, Tensor};
 use world::World;
 
 use crate::commands::inference::{Predictor, list, one_rank};
+use crate::data::shown::text;
 use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
-use crate::task::metrics::text;
 
 /// What a model sees in an image, likeliest first.
 #[derive(Debug, Serialize)]

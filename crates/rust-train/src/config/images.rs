@@ -38,6 +38,8 @@ pub(crate) struct Images {
 pub(crate) enum Source {
     /// The digits inside the program.
     Digits,
+    /// Images of the program itself, under this name.
+    Own(String),
     /// A folder of image files.
     Folder(PathBuf),
     /// Somebody's HDF5 file.
@@ -45,10 +47,27 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// What the flags say, or the images that the program brings along, which are called `own`.
+    pub(crate) fn new(args: &DataArgs, own: Option<&str>) -> anyhow::Result<Self> {
+        Ok(match (&args.data, own) {
+            (Some(path), Some(_)) => {
+                return Err(usage(format!(
+                    "--data {}: this program brings its own images; leave it out",
+                    path.display()
+                )));
+            }
+            (None, Some(name)) => Self::Own(name.to_owned()),
+            (None, None) => Self::Digits,
+            (Some(path), None) if path.is_file() => Self::Hdf5(path.clone()),
+            (Some(path), None) => Self::Folder(path.clone()),
+        })
+    }
+
     /// A short name of what is trained on.
     pub(crate) fn name(&self) -> String {
         let path = match self {
             Self::Digits => return "digits".to_owned(),
+            Self::Own(name) => return name.clone(),
             Self::Folder(path) | Self::Hdf5(path) => path,
         };
         let whole = path.canonicalize().ok();
@@ -59,20 +78,15 @@ impl Source {
 
 impl Images {
     /// Validates the flags for a network.
-    pub(crate) fn new(args: &DataArgs, architecture: &Architecture) -> anyhow::Result<Self> {
-        let images = Self::of_size(args, architecture.image_size)?;
+    pub(crate) fn new(args: &DataArgs, source: Source, architecture: &Architecture) -> anyhow::Result<Self> {
+        let images = Self::of_size(args, source, architecture.image_size)?;
         let size = images.image_size;
         architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
         Ok(images)
     }
 
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
-    pub(crate) fn of_size(args: &DataArgs, made_for: usize) -> anyhow::Result<Self> {
-        let source = match &args.data {
-            None => Source::Digits,
-            Some(path) if path.is_file() => Source::Hdf5(path.clone()),
-            Some(path) => Source::Folder(path.clone()),
-        };
+    pub(crate) fn of_size(args: &DataArgs, source: Source, made_for: usize) -> anyhow::Result<Self> {
         let image_size = image_size(args.image_size, &source, made_for)?;
         let crop = crop(args.crop_padding, image_size)?;
         let resize = if crop == Crop::Resized { image_size * 8 / 7 } else { image_size };
@@ -128,7 +142,7 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
             return Err(usage(format!("--image-size {size}: the digits are {side}×{side} pixels")));
         }
         (_, Source::Digits) => side,
-        (size, Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(made_for),
+        (size, Source::Own(_) | Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(made_for),
     })
 }
 

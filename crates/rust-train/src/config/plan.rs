@@ -65,6 +65,24 @@ pub(crate) struct Plan {
     pub fields: toml::Table,
 }
 
+/// What a program of the caller's own brings along.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own<'a> {
+    /// A model, in the place of `--model`.
+    pub network: Option<&'a OwnNetwork>,
+    /// Images, in the place of `--data`: what they are called.
+    pub data: Option<&'a str>,
+    /// Another task than classification.
+    pub task: Option<OwnTask>,
+}
+
+/// What is known of a task of the caller's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnTask {
+    /// Whether it understands images that are mixed of two.
+    pub takes_mixed_images: bool,
+}
+
 /// What is known of a model of the caller's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnNetwork {
@@ -124,9 +142,12 @@ pub(crate) struct Training {
 }
 
 impl Plan {
-    /// Validates the flags for a job of `ranks`, which trains the model of the flags or the caller's `own`.
-    pub(crate) fn new(cli: &TrainArgs, ranks: usize, own: Option<&OwnNetwork>) -> anyhow::Result<Self> {
-        let architecture = match own {
+    /// Validates the flags for a job of `ranks`, which trains what the flags say or what is the caller's `own`.
+    pub(crate) fn new(cli: &TrainArgs, ranks: usize, own: Own<'_>) -> anyhow::Result<Self> {
+        if let Some(task) = own.task {
+            refuse_classification(cli, task)?;
+        }
+        let architecture = match own.network {
             None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
             Some(_) => None,
         };
@@ -139,9 +160,10 @@ impl Plan {
         }
         let batch = BatchLayout::of_global(cli.batch.images, ranks, cli.accumulate)
             .map_err(|error| usage(format!("--batch: {error}")))?;
-        let images = match (&architecture, own) {
-            (Some(architecture), _) => Images::new(&cli.data, architecture)?,
-            (None, own) => Images::of_size(&cli.data, own.map_or(0, |own| own.image_size))?,
+        let source = Source::new(&cli.data, own.data)?;
+        let images = match (&architecture, own.network) {
+            (Some(architecture), _) => Images::new(&cli.data, source, architecture)?,
+            (None, own) => Images::of_size(&cli.data, source, own.map_or(0, |own| own.image_size))?,
         };
         let growth = Growth::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
         let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
@@ -165,7 +187,7 @@ impl Plan {
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
-        let model = own.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let model = own.network.map_or_else(|| cli.model.clone(), |own| own.name.clone());
         let flags = resolved(cli, &model, &images, &training, growth.as_ref());
         Ok(Self {
             fields: recipe::mathematics(&flags)?,
@@ -229,6 +251,21 @@ fn least_micro_batch(
         return Ok(least);
     }
     Ok(1)
+}
+
+/// Flags that only make sense where classes are told apart.
+fn refuse_classification(cli: &TrainArgs, task: OwnTask) -> anyhow::Result<()> {
+    let (args, augmentation) = (&cli.optimization, &cli.augmentation);
+    let flags = [
+        ("--label-smoothing", args.label_smoothing != 0.0),
+        ("--class-weights balanced", args.class_weights == ClassWeights::Balanced),
+        ("--mixup", augmentation.mixup != 0.0 && !task.takes_mixed_images),
+        ("--cutmix", augmentation.cutmix != 0.0 && !task.takes_mixed_images),
+    ];
+    match flags.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(usage(format!("{flag}: the task of this program does not know it; leave it out"))),
+        None => Ok(()),
+    }
 }
 
 fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
@@ -479,7 +516,7 @@ mod tests {
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
         let arguments = std::iter::once("rust-train").chain(flags.split_whitespace());
-        Plan::new(&Cli::of(arguments).unwrap().train, ranks, None)
+        Plan::new(&Cli::of(arguments).unwrap().train, ranks, Own::default())
     }
 
     #[test]

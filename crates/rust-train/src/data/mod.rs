@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod listing;
 pub(crate) mod normalize;
+pub(crate) mod shown;
 
 use std::path::Path;
 
@@ -16,11 +17,13 @@ use listing::{Listed, list};
 use crate::config::images::{Images, Source};
 use crate::errors::{agree, to_failure, usage};
 
-/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training images. As soon as
+/// Gets the data in place on every rank, which may use so many `cores` for it; at least `least` training images. `own` gives
+/// those that the program brings along. As soon as
 /// they are listed every rank calls `check`, which is collective too: what it refuses costs no cache. Collective.
 pub(crate) fn prepare<T>(
     world: &World,
     images: &Images,
+    own: Option<&dyn Fn() -> anyhow::Result<Dataset>>,
     cores: usize,
     least: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<T>,
@@ -32,6 +35,12 @@ pub(crate) fn prepare<T>(
     let (dataset, checked) = match (&images.source, images.spec()) {
         (Source::Digits, _) => {
             let dataset = embedded(world, images.classes.as_deref())?;
+            let checked = check(Listed::of(&dataset))?;
+            (dataset, checked)
+        }
+        (Source::Own(name), _) => {
+            let read = own.context("the program has images")?;
+            let dataset = agree(world, read().with_context(|| format!("the images of {name}")))?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }

@@ -19,7 +19,7 @@ pub(crate) enum Pass {
     OutOfMemory,
 }
 
-/// What all ranks know after they have met.
+/// What all ranks know after a synchronization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
     /// The worst of all passes, and the first rank that had it.
@@ -29,7 +29,7 @@ pub(crate) struct Agreed {
     pub stop: Option<Stop>,
 }
 
-/// Makes the ranks meet.
+/// Step synchronization: makes the ranks agree.
 #[derive(Debug)]
 pub(crate) struct Agreement<'a> {
     world: &'a World,
@@ -42,8 +42,8 @@ impl<'a> Agreement<'a> {
         Self { world, signals, limit }
     }
 
-    /// Meets the other ranks, `pass` being how this one's forward pass went. One small all-reduce. Collective.
-    pub(crate) fn meet(&mut self, pass: Pass) -> world::Result<Agreed> {
+    /// Waits for the other ranks, `pass` being how this one's forward pass went. One small all-reduce. Collective.
+    pub(crate) fn synchronize(&mut self, pass: Pass) -> world::Result<Agreed> {
         let control = self.world.control();
         let mut worst = [pass as u8, self.wish()];
         control.all_reduce(&mut worst, Reduction::Max)?;

@@ -11,14 +11,14 @@ use crate::config::plan::Plan;
 use crate::distributed::download::fetch_once;
 use crate::errors::{agree, usage};
 use crate::model::tensors::restore;
-use crate::model::{Model, OwnModel, Setting};
+use crate::model::{BuildContext, Model, OwnModel};
 
 /// Builds the model of the plan, or the caller's `own`, and loads its weights, if some are named. Collective.
 pub(crate) fn build(
     world: &World,
     plan: &Plan,
     own: Option<&OwnModel>,
-    setting: &Setting,
+    context: &BuildContext,
 ) -> anyhow::Result<Box<dyn Model>> {
     let path = match &plan.weights {
         Some((request, store)) => Some(fetch_once(world, store, request)?),
@@ -29,9 +29,9 @@ pub(crate) fn build(
     }
     let model = match (&plan.architecture, own) {
         (Some(architecture), _) => {
-            of_catalogue(architecture, setting, path.as_deref(), plan.matching, world.rank() == 0)
+            of_catalogue(architecture, context, path.as_deref(), plan.matching, world.rank() == 0)
         }
-        (None, Some(own)) => build_own(own, setting, path.as_deref()),
+        (None, Some(own)) => build_own(own, context, path.as_deref()),
         (None, None) => Err(anyhow!("there is no model")),
     };
     agree(world, model)
@@ -39,12 +39,12 @@ pub(crate) fn build(
 
 fn of_catalogue(
     architecture: &Architecture,
-    setting: &Setting,
+    context: &BuildContext,
     weights: Option<&Path>,
     matching: Matching,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let backbone = Backbone::new(architecture.network(setting.classes), setting.device);
+    let backbone = Backbone::new(architecture.network(context.outputs), context.device);
     if let Some(path) = weights {
         let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
         if speaks && !differences.is_empty() {
@@ -54,8 +54,8 @@ fn of_catalogue(
     Ok(Box::new(backbone))
 }
 
-fn build_own(own: &OwnModel, setting: &Setting, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
-    let model = (own.build)(setting).with_context(|| format!("building {}", own.network.name))?;
+fn build_own(own: &OwnModel, context: &BuildContext, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
+    let model = (own.build)(context).with_context(|| format!("building {}", own.network.name))?;
     if let Some(path) = weights {
         let found = weights::read(path).map_err(|error| usage(format!("--weights: {error}")))?;
         let restored = restore(&model.state(), &found.into_entries());

@@ -12,12 +12,13 @@ use crate::config::plan::OwnNetwork;
 
 /// A model that the trainer can train. All methods are called on every rank, in the same order.
 pub trait Model {
-    /// The logits, N×classes, of images N×3×H×W in single precision, normalized; in training (`train`) or evaluation.
-    fn forward(&self, images: &Tensor, train: bool) -> Tensor;
+    /// What the task compares with its targets, each with a row for each image, of images N×3×H×W in single precision,
+    /// normalized; in training (`train`) or evaluation. To tell classes apart: one tensor of logits, N×classes.
+    fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor>;
 
-    /// The logits of images in evaluation, with the parameters and buffers as they are now: as of
+    /// The outputs for images in evaluation, with the parameters and buffers as they are now: as of
     /// [`forward`](Self::forward), but for rounding, and perhaps faster. Made anew for each evaluation.
-    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Vec<Tensor> + '_> {
         Box::new(|images| self.forward(images, false))
     }
 
@@ -59,13 +60,13 @@ pub trait Model {
 }
 
 impl Model for Backbone {
-    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        Self::forward(self, images, train)
+    fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
+        vec![Self::forward(self, images, train)]
     }
 
-    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Tensor + '_> {
+    fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Vec<Tensor> + '_> {
         let folded = self.folded();
-        Box::new(move |images| folded.forward(images, false))
+        Box::new(move |images| vec![folded.forward(images, false)])
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -105,9 +106,9 @@ impl Model for Backbone {
 
 /// What a model is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Classes to tell apart: as many logits.
-    pub classes: usize,
+pub struct BuildContext {
+    /// Numbers that the task wants for each image: of a classification a logit for each class.
+    pub outputs: usize,
     /// Height and width of the images, in pixels.
     pub image_size: usize,
     /// Where its parameters must be.
@@ -116,20 +117,20 @@ pub struct Setting {
 
 /// Builds a model. libtorch's generator has been seeded: what is drawn from it is the same on every rank and in every
 /// run of the same seed.
-pub type Build = dyn Fn(&Setting) -> anyhow::Result<Box<dyn Model>>;
+pub type Build = dyn Fn(&BuildContext) -> anyhow::Result<Box<dyn Model>>;
 
-/// A model of the caller's own, for [`main_with`](crate::main_with).
-pub struct OwnModel {
+/// A model of the caller's own.
+pub(crate) struct OwnModel {
     pub(crate) network: OwnNetwork,
     pub(crate) build: Box<Build>,
 }
 
 impl OwnModel {
     /// A model called `name`, made for images of `image_size` × `image_size` pixels, which `build` builds.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         image_size: usize,
-        build: impl Fn(&Setting) -> anyhow::Result<Box<dyn Model>> + 'static,
+        build: impl Fn(&BuildContext) -> anyhow::Result<Box<dyn Model>> + 'static,
     ) -> Self {
         Self { network: OwnNetwork { name: name.to_owned(), image_size }, build: Box::new(build) }
     }
@@ -177,8 +178,8 @@ fn shallow(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
 }
 
 impl<M: ModuleT> Model for Module<M> {
-    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        self.module.forward_t(images, train)
+    fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
+        vec![self.module.forward_t(images, train)]
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

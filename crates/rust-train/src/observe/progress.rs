@@ -16,7 +16,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How fast training goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pace {
+pub(crate) struct Throughput {
     /// Over all ranks.
     pub images_per_second: f64,
     /// Share of the time that this rank waited for data, 0–1.
@@ -27,8 +27,8 @@ pub(crate) struct Pace {
     pub seconds_per_step: f64,
 }
 
-impl Pace {
-    /// The pace of `steps` steps with so many `images` in so many `seconds`, of which this rank `spent` those.
+impl Throughput {
+    /// That of `steps` steps with so many `images` in so many `seconds`, of which this rank `spent` those.
     pub(crate) fn new(spent: Spent, steps: usize, images: usize, seconds: f64) -> Self {
         Self {
             images_per_second: images as f64 / seconds,
@@ -39,7 +39,7 @@ impl Pace {
     }
 }
 
-impl Pace {
+impl Throughput {
     /// For a line that must be short.
     pub(crate) fn brief(&self) -> String {
         let Self { images_per_second, data_wait, communication_wait, .. } = self;
@@ -48,7 +48,7 @@ impl Pace {
     }
 }
 
-impl fmt::Display for Pace {
+impl fmt::Display for Throughput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { images_per_second, data_wait, communication_wait, .. } = self;
         let (data, ranks) = (data_wait * 100.0, communication_wait * 100.0);
@@ -159,10 +159,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pace_is_in_words() {
-        let pace = Pace { images_per_second: 3600.4, data_wait: 0.021, communication_wait: 0.1, seconds_per_step: 0.1 };
-        assert_eq!(pace.to_string(), "3600 images/s, waiting 2 % for data, 10 % for ranks");
-        assert_eq!(pace.brief(), "3600 images/s, waits: data 2 %, ranks 10 %");
+    fn it_is_in_words() {
+        let throughput =
+            Throughput { images_per_second: 3600.4, data_wait: 0.021, communication_wait: 0.1, seconds_per_step: 0.1 };
+        assert_eq!(throughput.to_string(), "3600 images/s, waiting 2 % for data, 10 % for ranks");
+        assert_eq!(throughput.brief(), "3600 images/s, waits: data 2 %, ranks 10 %");
         let left = [0.4, 119.4, 121.0, 7321.0].map(left_words);
         assert_eq!(left, ["0 s left", "119 s left", "2 min left", "2 h 02 min left"]);
     }

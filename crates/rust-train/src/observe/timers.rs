@@ -18,8 +18,8 @@ pub(crate) enum Work {
     /// That rest alone: from the moment at which the last gradient is ready, this rank waits for others, and for what
     /// travels between them.
     Exchange,
-    /// The ranks' meeting: waiting for the slowest of them.
-    Meeting,
+    /// Step synchronization: waiting for the slowest rank.
+    Synchronization,
     /// The update of the weights.
     Optimizer,
     /// Logits in evaluation.
@@ -36,7 +36,7 @@ impl Work {
             Self::Forward => "forward",
             Self::Backward => "backward",
             Self::Exchange => "exchange",
-            Self::Meeting => "meeting",
+            Self::Synchronization => "synchronization",
             Self::Optimizer => "optimizer",
             Self::Evaluation => "evaluation",
         }
@@ -54,7 +54,7 @@ impl Spent {
 
     /// Time in which this rank could do nothing but wait for the others.
     pub(crate) fn communication(&self) -> Duration {
-        self.on(Work::Exchange) + self.on(Work::Meeting)
+        self.on(Work::Exchange) + self.on(Work::Synchronization)
     }
 
     /// Its parts of each of `steps` steps, which took `total` in all.
@@ -109,7 +109,7 @@ mod tests {
             (Work::Forward, 10),
             (Work::Backward, 30),
             (Work::Exchange, 6),
-            (Work::Meeting, 4),
+            (Work::Synchronization, 4),
             (Work::Optimizer, 2),
         ] {
             clock.add(work, Duration::from_millis(milliseconds));

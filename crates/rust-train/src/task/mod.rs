@@ -1,4 +1,120 @@
-//! What is learned: the loss that is minimized, and the metrics that say how good a model is.
+//! What is learned: what a model's outputs are compared with, the loss that is minimized, and the scores that say how good
+//! a model is. Nothing outside of a task's own file knows which one it is.
+//!
+//! ```text
+//! Batch ─> targets ─┬─> loss ─────> the step
+//! Model ─> outputs ─┴─> Scorer ───> scores (the record, the best model) ─> Evaluation (the report)
+//! ```
 
-pub(crate) mod loss;
-pub(crate) mod metrics;
+pub(crate) mod classification;
+mod means;
+
+use dataset::Batch;
+use report::{Evaluation, Metric, Scores};
+use tch::{Device, Tensor};
+use world::Channel;
+
+pub use means::Means;
+
+/// What is learned.
+///
+/// Its methods are called on every rank, each with the images of that rank. Tensors have a row for each image.
+pub trait Task {
+    /// What the outputs of a model are to be for the images of `batch`, on `device`.
+    fn targets(&self, batch: &Batch, device: Device) -> Targets;
+
+    /// The mean loss of `outputs` over their images, a single number, in training. `outputs` are in single precision.
+    fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor;
+
+    /// Begins an evaluation.
+    fn scorer(&self) -> Box<dyn Scorer>;
+
+    /// The numbers that a model gives for each image; `None` for as many as the data have classes.
+    fn outputs(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether [`targets`](Self::targets) understands images that are mixed of two (`--mixup`, `--cutmix`).
+    fn takes_mixed_images(&self) -> bool {
+        false
+    }
+}
+
+/// What the outputs of a model are to be.
+#[derive(Debug)]
+pub struct Targets {
+    /// Each with a row for each image.
+    pub tensors: Vec<Tensor>,
+    /// The share of the first images where images are mixed of two, 0–1.
+    pub share: f64,
+}
+
+impl Targets {
+    /// Targets of images that are not mixed.
+    pub fn of(tensors: Vec<Tensor>) -> Self {
+        Self { tensors, share: 1.0 }
+    }
+
+    /// Those of `count` images, from image `first` on.
+    pub(crate) fn part(&self, first: i64, count: i64) -> Self {
+        Self { tensors: self.tensors.iter().map(|tensor| tensor.narrow(0, first, count)).collect(), share: self.share }
+    }
+}
+
+/// What an evaluation has found so far: on this rank, or after [`gather`](Self::gather) on all of them.
+pub trait Scorer {
+    /// What it gives, the metric that decides which of two models is better first.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// Counts a batch: `outputs` in evaluation, in single precision, and what they are to be. The first image is number
+    /// `first` of the set.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    fn add(&mut self, outputs: &[Tensor], targets: &Targets, first: usize) -> anyhow::Result<()>;
+
+    /// Adds up what all ranks have found. Collective.
+    ///
+    /// # Errors
+    /// Ranks that do not come.
+    fn gather(&mut self, channel: &Channel) -> anyhow::Result<()>;
+
+    /// The samples that were counted.
+    fn samples(&self) -> u64;
+
+    /// The mean loss.
+    fn loss(&self) -> f64;
+
+    /// The value of each metric.
+    fn scores(&self) -> Scores;
+
+    /// In words what a list of scores begins with.
+    fn summary(&self) -> String {
+        format!("{} samples", self.samples())
+    }
+
+    /// All of it, for the report: with the names of the classes, and with what `show` gives of samples by number, a path
+    /// and an image of each.
+    fn evaluation(&self, epoch: Option<usize>, classes: &[String], show: &Show<'_>) -> Evaluation {
+        let _ = (classes, show);
+        Evaluation {
+            epoch,
+            loss: self.loss(),
+            samples: self.samples(),
+            metrics: self.metrics(),
+            classes: Vec::new(),
+            confusion: Default::default(),
+            worst: Vec::new(),
+            scores: self.scores(),
+        }
+    }
+}
+
+/// Gives a path and an image, small, of samples by number.
+pub type Show<'a> = dyn Fn(&[usize]) -> Vec<(String, Option<String>)> + 'a;
+
+/// Scores in words: `top-1 97.50 %, top-5 100.00 %`.
+pub(crate) fn words(metrics: &[Metric], scores: &Scores) -> String {
+    let word = |metric: &Metric| metric.words(scores.get(&metric.name));
+    metrics.iter().map(word).collect::<Vec<_>>().join(", ")
+}

@@ -1,38 +1,142 @@
 //! Exact evaluation over all ranks: every sample once, whatever the number of ranks.
 
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
 use dataset::Loader;
-use tch::Kind;
+use report::Metric;
 use world::Channel;
 
-use super::step::Stepper;
+use super::Trainer;
+use super::buffers::distribute_buffers;
+use super::step::TrainStep;
 use crate::data::normalize::Normalize;
+use crate::data::shown::show;
+use crate::distributed::synchronization::Pass;
+use crate::errors::{Stop, agree, usage};
 use crate::observe::timers::Work;
-use crate::task::metrics::Tally;
+use crate::run::results;
+use crate::task::{Scorer, Task, words};
 
-/// Evaluates the model of `stepper` on all images of `loader`. Every rank gets the same, and asks `goes_on` equally
+/// What an epoch's evaluation found, and whether the model is the best so far.
+pub(super) type Scored = (Option<Box<dyn Scorer>>, bool);
+
+impl Trainer<'_> {
+    /// Scores the model after an epoch. Or why the run is to stop before the scores are known.
+    pub(super) fn evaluate_epoch(&mut self) -> anyhow::Result<Result<Scored, Stop>> {
+        if self.sizes.val == 0 {
+            // Nobody says how good it is; what is saved is the same on all ranks all the same.
+            distribute_buffers(self.step.model, self.step.group, self.job.plan.training.distribute_bn)?;
+            return Ok(Ok((None, false)));
+        }
+        let scorer = match self.evaluate()? {
+            Ok(scorer) => scorer,
+            Err(stop) => return Ok(Err(stop)),
+        };
+        let (loss, scores) = (scorer.loss(), scorer.scores());
+        let value = scores.first();
+        let is_better = |best| scorer.metrics().first().is_some_and(|metric: &Metric| metric.is_better(value, best));
+        let is_best = self.refuse_nan_scores(loss)? && self.position.best.is_none_or(is_better);
+        if is_best {
+            self.position.best = Some(value);
+        }
+        let epoch = self.position.epoch + 1;
+        agree(self.job.world, self.hooks.borrow_mut().evaluation(epoch, loss, &scores, is_best))?;
+        Ok(Ok((Some(scorer), is_best)))
+    }
+
+    /// Scores the model as it stands: its moving average, where there is one. A stop in the middle of it leaves everything
+    /// as it was.
+    fn evaluate(&mut self) -> anyhow::Result<Result<Box<dyn Scorer>, Stop>> {
+        let distribute = self.job.plan.training.distribute_bn;
+        let before: Vec<_> = self.step.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
+        distribute_buffers(self.step.model, self.step.group, distribute)?;
+        let Self { step, agreement, val, normalize, task, job, .. } = self;
+        let (mut stop, begin, mut done) = (None, Instant::now(), 0);
+        let scorer = step.with_average(|step| {
+            if step.ema.is_some() {
+                distribute_buffers(step.model, step.group, distribute)?;
+            }
+            evaluate(step, *task, val, normalize, job.world.control(), || {
+                stop = agreement.synchronize(Pass::Good)?.stop;
+                done += 1;
+                Ok(stop.is_none())
+            })
+        })?;
+        (self.evaluated, self.evaluation_time) = ((done, self.val.evaluation_steps()), begin.elapsed());
+        if let (Some(scorer), None) = (scorer, stop) {
+            return Ok(Ok(scorer));
+        }
+        for ((_, buffer), before) in self.step.buffers().iter().zip(&before) {
+            buffer.detach().f_copy_(before)?;
+        }
+        Ok(Err(stop.context("an evaluation ends where it is stopped")?))
+    }
+
+    /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
+    /// before stays as it is. Collective.
+    pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
+        let world = self.job.world;
+        if self.sizes.val == 0 {
+            return agree(world, Err(usage("--eval-only: the data have no validation images")));
+        }
+        let scorer = match self.evaluate()? {
+            Ok(scorer) => scorer,
+            Err(stop) => return agree(world, Err(anyhow!("{}", stop.words()))),
+        };
+        let tell = || -> anyhow::Result<()> {
+            let words = tell(&*scorer)?;
+            let epoch = Some(self.position.scored_epochs()).filter(|&epoch| epoch > 0);
+            let evaluation = scorer.evaluation(epoch, &self.sizes.classes, &|worst| show(&self.val, worst));
+            results::write_evaluation(self.output, &evaluation)?;
+            log::info!("{words}");
+            log::info!("results in {}", self.output.display());
+            Ok(())
+        };
+        agree(world, if world.rank() == 0 { tell() } else { Ok(()) })
+    }
+}
+
+/// What an evaluation by itself found, in one line: `9 of 10 right: top-1 90.00 %, top-5 100.00 %, loss 0.2000`.
+///
+/// # Errors
+/// A loss that is not finite: no score of such a model is worth a line.
+pub(crate) fn tell(scorer: &dyn Scorer) -> anyhow::Result<String> {
+    let loss = scorer.loss();
+    anyhow::ensure!(
+        loss.is_finite(),
+        "the validation loss is {loss}: what the model makes of some image is not finite"
+    );
+    Ok(format!("{}: {}, loss {loss:.4}", scorer.summary(), words(&scorer.metrics(), &scorer.scores())))
+}
+
+/// Evaluates the model of `step` on all images of `loader`. Every rank gets the same, and asks `goes_on` equally
 /// often, which must say the same on all; `None` where it said no. Collective.
-pub(crate) fn evaluate(
-    stepper: &Stepper<'_>,
+fn evaluate(
+    step: &TrainStep<'_>,
+    task: &dyn Task,
     loader: &Loader,
     normalize: &Normalize,
     channel: &Channel,
     mut goes_on: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<Option<Tally>> {
-    let mut tally = Tally::default();
+) -> anyhow::Result<Option<Box<dyn Scorer>>> {
+    let mut scorer = task.scorer();
     let mut index = loader.evaluated().start;
     let mut batches = loader.evaluate();
-    let evaluator = stepper.evaluator();
+    let evaluator = step.evaluator();
     for _ in 0..loader.evaluation_steps() {
         if let Some(batch) = batches.next().transpose()? {
-            let forward = || evaluator(&normalize.images(&batch)?);
-            let logits = stepper.timeline.span(Work::Evaluation, || tch::no_grad(forward))?.to_kind(Kind::Float);
-            tally.add(&logits, &batch.labels, index)?;
+            let images = normalize.images(&batch)?;
+            let targets = task.targets(&batch, images.device());
+            let outputs = step.timeline.span(Work::Evaluation, || tch::no_grad(|| evaluator(&images)))?;
+            tch::no_grad(|| scorer.add(&outputs, &targets, index))?;
             index += batch.len();
         }
-        stepper.timeline.activity().beat();
+        step.timeline.activity().beat();
         if !goes_on()? {
             return Ok(None);
         }
     }
-    tally.gather(channel).map(Some)
+    scorer.gather(channel)?;
+    Ok(Some(scorer))
 }

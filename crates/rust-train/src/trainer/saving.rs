@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, anyhow};
-use report::Sitting;
+use anyhow::Context;
 use tch::{Kind, Tensor};
 use world::Reduction;
 
 use super::Trainer;
-use crate::errors::{Ending, Stop, agree, usage};
-use crate::files;
+use crate::errors::{Stop, agree, usage};
 use crate::model::tensors::{Tensors, copies, restore, tensors};
-use crate::run::checkpoint::{self, Checkpoint, Checkpoints, Position, Saved, State, Writer};
-use crate::run::results::{self, Results};
-use crate::task::metrics::{Scores, show};
+use crate::run::checkpoint::{self, Checkpoint, Position, Saved, State, Writer};
+use crate::run::results::Results;
 use crate::trainer::step::AVERAGE;
 
 impl Trainer<'_> {
@@ -21,7 +18,7 @@ impl Trainer<'_> {
     /// run goes on without this checkpoint. Collective.
     pub(super) fn save(&mut self, is_best: bool) -> anyhow::Result<()> {
         let is_busy = self.writer.as_ref().is_some_and(Writer::is_busy);
-        let is_left_out = is_busy && !is_best && !self.course.is_over(&self.position);
+        let is_left_out = is_busy && !is_best && !self.is_over();
         if is_left_out {
             log::debug!("the checkpoint before is still being written; this one is left out");
         }
@@ -47,7 +44,7 @@ impl Trainer<'_> {
         let checkpoint = self.checkpoint(true, false)?;
         let saved = self.write_and_wait(checkpoint);
         let recorded = self.results.as_mut().map_or(Ok(()), Results::settle);
-        let saved = agree(self.world, saved.and_then(|saved| recorded.map(|()| saved)))?;
+        let saved = agree(self.job.world, saved.and_then(|saved| recorded.map(|()| saved)))?;
         if let Some(Saved { path, .. }) = saved {
             log::info!(
                 "{} after step {}; saved {}; resume with --resume auto --output {}",
@@ -68,19 +65,21 @@ impl Trainer<'_> {
         // A disk that was full when the last checkpoint came may not be any more.
         let step = self.position.step;
         let mut is_missing = [u8::from(self.writer.as_ref().is_some_and(|writer| writer.saved() != Some(step)))];
-        self.world.control().all_reduce(&mut is_missing, Reduction::Max)?;
+        self.job.world.control().all_reduce(&mut is_missing, Reduction::Max)?;
         if is_missing[0] == 1 {
             let checkpoint = self.checkpoint(true, false)?;
             let saved = self.write_and_wait(checkpoint);
-            agree(self.world, saved)?;
+            agree(self.job.world, saved)?;
         }
-        agree(self.world, self.results.as_mut().map_or(Ok(()), Results::settle))?;
-        if self.world.rank() == 0 {
+        agree(self.job.world, self.results.as_mut().map_or(Ok(()), Results::settle))?;
+        if self.job.world.rank() == 0 {
             let best = match (self.position.best, self.sizes.val) {
                 (_, 0) => "nothing to validate on".to_owned(),
                 (None, _) => "no validation loss was finite".to_owned(),
                 (Some(best), held_out) => {
-                    format!("top-1 {:.2} % at best, on {held_out} held-out images", best * 100.0)
+                    let metric = self.task.scorer().metrics().into_iter().next();
+                    let best = metric.map_or_else(|| best.to_string(), |metric| metric.words(best));
+                    format!("{best} at best, on {held_out} held-out images")
                 }
             };
             log::info!("done: {best}, in {:.1} s; results in {}", self.elapsed(), self.output.display());
@@ -102,18 +101,24 @@ impl Trainer<'_> {
     /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. `is_best`: its
     /// model has scored best so far. Collective.
     fn checkpoint(&self, wanted: bool, is_best: bool) -> anyhow::Result<Option<Checkpoint>> {
-        let (optimizer, scaler) = self.stepper.state()?;
-        let model = self.stepper.model.state();
+        let world = self.job.world;
+        let mut is_left_out = [u8::from(!wanted)];
+        world.control().all_reduce(&mut is_left_out, Reduction::Max)?;
+        if is_left_out[0] == 0 {
+            agree(world, self.hooks.borrow_mut().checkpoint(self.output, self.position.step))?;
+        }
+        let (optimizer, scaler) = self.step.state()?;
+        let model = self.step.model.state();
         // After an epoch's evaluation all ranks have the same statistics.
         let position = &self.position;
-        let differ = self.world.size() > 1 && (position.losses > 0 || position.trained);
+        let differ = self.job.world.size() > 1 && (position.losses > 0 || position.trained);
         let buffers = if differ { self.buffers_of_all()? } else { Vec::new() };
-        if self.world.rank() != 0 || !wanted {
+        if self.job.world.rank() != 0 || !wanted {
             return Ok(None);
         }
         let position = Position { elapsed: self.elapsed(), ..position.clone() };
         let mut model = copies(&model);
-        let mut ema = self.stepper.ema.as_ref().map_or_else(Vec::new, |ema| copies(&ema.state()));
+        let mut ema = self.step.ema.as_ref().map_or_else(Vec::new, |ema| copies(&ema.state()));
         for (name, mean) in means(&buffers) {
             let (tensors, name) = match name.strip_prefix(AVERAGE) {
                 Some(averaged) => (&mut ema, averaged),
@@ -129,14 +134,14 @@ impl Trainer<'_> {
         Ok(Some(Checkpoint {
             state: State {
                 form: State::FORM,
-                is_complete: self.course.is_over(&position),
+                is_complete: self.is_over(),
                 is_best,
                 best_model: None, // whoever writes it knows
                 position,
-                ranks: self.world.size(),
+                ranks: self.job.world.size(),
                 dataset: self.sizes.clone(),
                 scaler,
-                plan: self.plan.fields.clone(),
+                plan: self.job.plan.fields.clone(),
                 versions: BTreeMap::from([("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
                 files: BTreeMap::new(),
             },
@@ -149,12 +154,12 @@ impl Trainer<'_> {
 
     /// The buffers of every rank, on rank 0. Collective.
     fn buffers_of_all(&self) -> anyhow::Result<Vec<Vec<(String, Tensor)>>> {
-        let buffers = self.stepper.buffers();
+        let buffers = self.step.buffers();
         let mut all = Vec::new();
-        for rank in 0..self.world.size() {
+        for rank in 0..self.job.world.size() {
             let copies: Vec<_> = buffers.iter().map(|(_, tensor)| tensor.detach().copy()).collect();
-            self.stepper.group.broadcast(&copies, rank)?;
-            if self.world.rank() == 0 {
+            self.step.group.broadcast(&copies, rank)?;
+            if self.job.world.rank() == 0 {
                 all.push(buffers.iter().map(|(name, _)| name.clone()).zip(copies).collect());
             }
         }
@@ -164,56 +169,56 @@ impl Trainer<'_> {
     /// Goes on from `checkpoint`. Collective.
     pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
         let Checkpoint { state, model, optimizer, ranks, ema } = checkpoint;
-        agree(self.world, self.refuse_other_data(&state))?;
-        if !self.course.is_phase_start(&state.position) {
-            self.stepper.rehearse(self.plan.images.image_size)?;
+        agree(self.job.world, self.refuse_other_data(&state))?;
+        if !self.step_plan.is_phase_start(&state.position) {
+            self.step.rehearse(self.job.plan.images.image_size)?;
         }
         let keeps_optimizer = self.keeps_optimizer(&state);
         let mut restore = || -> anyhow::Result<()> {
-            restore(&self.stepper.model.state(), &model).context("the model of the checkpoint")?;
-            if let Some(average) = &mut self.stepper.ema {
+            restore(&self.step.model.state(), &model).context("the model of the checkpoint")?;
+            if let Some(average) = &mut self.step.ema {
                 match ema.is_empty() {
                     true => average.restart()?, // the run began without
                     false => restore(&average.state(), &ema).context("the averages of the checkpoint")?,
                 }
             }
-            if state.ranks == self.world.size() {
-                let prefix = of_rank(self.world.rank(), "");
+            if state.ranks == self.job.world.size() {
+                let prefix = of_rank(self.job.world.rank(), "");
                 let own = ranks
                     .iter()
                     .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor.clone())));
                 let own: Tensors = own.collect();
                 if !own.is_empty() {
-                    restore(&self.stepper.buffers(), &own).context("this rank's buffers")?;
+                    restore(&self.step.buffers(), &own).context("this rank's buffers")?;
                 }
             }
             let optimizer = if keeps_optimizer { tensors(&optimizer) } else { Vec::new() };
-            match self.stepper.load_state(&optimizer, state.scaler) {
+            match self.step.load_state(&optimizer, state.scaler) {
                 Err(torch_ext::Error::OtherOptimizer { saved, own }) => {
-                    if self.world.rank() == 0 {
+                    if self.job.world.rank() == 0 {
                         log::warn!(
                             "the optimizer is {own}, and was {saved}: what it remembers of earlier steps starts over"
                         );
                     }
-                    Ok(self.stepper.load_state(&[], state.scaler)?)
+                    Ok(self.step.load_state(&[], state.scaler)?)
                 }
                 loaded => Ok(loaded?),
             }
         };
         let restored = restore();
-        agree(self.world, restored)?;
+        agree(self.job.world, restored)?;
         self.position = state.position;
         if let Some(writer) = &mut self.writer {
             writer.goes_on(self.position.step, state.best_model);
         }
         // A run that was to end in the middle of an epoch, and is to go further now, does not count that epoch.
-        if !self.course.is_over(&self.position) {
+        if !self.is_over() {
             self.position.scored = false;
         }
-        if self.world.rank() == 0 {
+        if self.job.world.rank() == 0 {
             let Position { step, epoch, .. } = self.position;
             let ranks = match state.ranks {
-                ranks if ranks == self.world.size() => String::new(),
+                ranks if ranks == self.job.world.size() => String::new(),
                 ranks => format!(", saved by {ranks} ranks"),
             };
             log::info!("resumes after step {step}, in epoch {}{ranks}", epoch + 1);
@@ -224,11 +229,11 @@ impl Trainer<'_> {
     /// Whether what the optimizer of the checkpoint remembers is of use to this one; where not, this says so.
     fn keeps_optimizer(&self, state: &State) -> bool {
         let name = |plan: &toml::Table| plan.get("optimizer").and_then(|name| name.as_str()).map(str::to_owned);
-        let (then, now) = (name(&state.plan), name(&self.plan.fields));
+        let (then, now) = (name(&state.plan), name(&self.job.plan.fields));
         if then == now {
             return true;
         }
-        if self.world.rank() == 0 {
+        if self.job.world.rank() == 0 {
             let [then, now] = [then, now].map(Option::unwrap_or_default);
             log::warn!("the optimizer is {now}, and was {then}: what it remembers of earlier steps starts over");
         }
@@ -245,66 +250,6 @@ impl Trainer<'_> {
         };
         let names = if shown(then) == shown(now) { ", and other names of classes" } else { "" };
         Err(usage(format!("--resume: the data are others: {}, now {}{names}", shown(then), shown(now))))
-    }
-
-    /// Opens the files that rank 0 writes while the run goes on: those of a run that `goes_on` in its own folder are cut
-    /// back to where it stands. Collective.
-    pub(crate) fn open_results(&mut self, goes_on: bool, sitting: Sitting) -> anyhow::Result<()> {
-        let (step, epochs) = (self.position.step, self.position.scored_epochs());
-        let open = || -> anyhow::Result<Results> {
-            if goes_on {
-                let checkpoints = Checkpoints::of_run(self.output);
-                checkpoints.cut_back(step)?;
-                checkpoints.prune(self.plan.run.keep_checkpoints)?;
-            }
-            // Also where a run begins: one before may have been killed before it had anything to go on with.
-            files::remove_leftovers(self.output)?;
-            Results::open(self.output, goes_on.then_some((step, epochs)), sitting, self.sizes.classes.clone())
-        };
-        let opened = (self.world.rank() == 0).then(open).transpose();
-        self.results = agree(self.world, opened)?;
-        Ok(())
-    }
-
-    /// Rank 0 writes down how the run ended.
-    pub(crate) fn close_results(&mut self, ending: Ending) {
-        let how = match ending {
-            Ending::Complete => "done",
-            Ending::Stopped(stop) => stop.words(),
-        };
-        if let Some(results) = &mut self.results {
-            results.end(self.position.step, how, &self.val);
-        }
-    }
-
-    /// `--eval-only`: scores the model as it stands, and writes that down; nothing is trained, and what the run wrote
-    /// before stays as it is. Collective.
-    pub(crate) fn evaluate_alone(&mut self) -> anyhow::Result<()> {
-        if self.sizes.val == 0 {
-            return agree(self.world, Err(usage("--eval-only: the data have no validation images")));
-        }
-        let tally = match self.evaluate()? {
-            Ok(tally) => tally,
-            Err(stop) => return agree(self.world, Err(anyhow!("{}", stop.words()))),
-        };
-        let loss = tally.scores().loss;
-        if !loss.is_finite() {
-            return agree(
-                self.world,
-                Err(anyhow!("the validation loss is {loss}: what the model makes of some image is not finite")),
-            );
-        }
-        let tell = || -> anyhow::Result<()> {
-            let epoch = Some(self.position.scored_epochs()).filter(|&epoch| epoch > 0);
-            let evaluation = tally.evaluation(epoch, &self.sizes.classes, |worst| show(&self.val, worst));
-            results::write_evaluation(self.output, &evaluation)?;
-            let Scores { loss, top1, top5, samples } = tally.scores();
-            let (right, top1, top5) = (tally.right(), top1 * 100.0, top5 * 100.0);
-            log::info!("{right} of {samples} right: top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4}");
-            log::info!("results in {}", self.output.display());
-            Ok(())
-        };
-        agree(self.world, if self.world.rank() == 0 { tell() } else { Ok(()) })
     }
 }
 

@@ -1,7 +1,8 @@
-//! One optimizer step: forward, the ranks' meeting, backward with the gradients' exchange, update.
+//! One optimizer step: forward, step synchronization, backward with the gradients' exchange, update.
 
 use std::time::Instant;
 
+use dataset::Batch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, Optimizer, clip_grad_norm};
 use torch_ext::{
@@ -15,9 +16,10 @@ use crate::observe::timeline::Timeline;
 use crate::observe::timers::Work;
 use crate::optim::schedule::Rate;
 use crate::optim::{self, ema::Ema};
+use crate::task::{Targets, Task};
 
 /// Everything that turns a batch into better weights.
-pub(crate) struct Stepper<'a> {
+pub(crate) struct TrainStep<'a> {
     pub model: &'a dyn Model,
     pub ddp: DistributedDataParallel,
     pub group: &'a ProcessGroup,
@@ -38,19 +40,19 @@ pub(crate) struct Stepper<'a> {
     device: Device,
 }
 
-/// What the name of an average begins with among the [buffers](Stepper::buffers).
+/// What the name of an average begins with among the [buffers](TrainStep::buffers).
 pub(crate) const AVERAGE: &str = "average/";
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct StepOutcome {
     /// The mean loss over this rank's part of the batch.
     pub loss: f64,
     /// What all ranks agreed on. Unless all passes were good the weights are what they were.
     pub agreed: Agreed,
 }
 
-impl<'a> Stepper<'a> {
+impl<'a> TrainStep<'a> {
     pub(crate) fn new(
         plan: &Plan,
         model: &'a dyn Model,
@@ -78,54 +80,60 @@ impl<'a> Stepper<'a> {
         })
     }
 
-    /// The logits of `images` in training, in the run's precision.
-    fn forward(&self, images: &Tensor) -> torch_ext::Result<Tensor> {
+    /// The outputs for `images` in training, computed in the run's precision.
+    fn forward(&self, images: &Tensor) -> torch_ext::Result<Vec<Tensor>> {
         self.in_precision(images, |images| self.model.forward(images, true))
     }
 
-    /// Gives the logits of images in evaluation, in the run's precision, with the weights as they are now.
-    pub(crate) fn evaluator(&self) -> impl Fn(&Tensor) -> torch_ext::Result<Tensor> {
+    /// Gives the outputs for images in evaluation, computed in the run's precision, with the weights as they are now.
+    pub(crate) fn evaluator(&self) -> impl Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>> {
         let evaluator = self.model.evaluator();
         move |images| self.in_precision(images, &evaluator)
     }
 
-    fn in_precision(&self, images: &Tensor, forward: impl Fn(&Tensor) -> Tensor) -> torch_ext::Result<Tensor> {
-        let _autocast = Autocast::enter(self.device, self.precision)?;
-        Ok(match self.memory_format {
+    fn in_precision(
+        &self,
+        images: &Tensor,
+        forward: impl Fn(&Tensor) -> Vec<Tensor>,
+    ) -> torch_ext::Result<Vec<Tensor>> {
+        let autocast = Autocast::enter(self.device, self.precision)?;
+        let outputs = match self.memory_format {
             MemoryFormat::Contiguous => forward(images),
             MemoryFormat::ChannelsLast => forward(&to_channels_last(images)?),
-        })
+        };
+        drop(autocast);
+        Ok(outputs.into_iter().map(|output| output.to_kind(Kind::Float)).collect())
     }
 
-    /// Trains on this rank's part of a global batch, as step `number` of the run. `loss` is that of the logits of the
-    /// images from a number on. Collective.
+    /// Trains on this rank's part of a global batch, as step `number` of the run. Collective.
     pub(crate) fn step(
         &mut self,
+        task: &dyn Task,
         images: &Tensor,
-        loss: &dyn Fn(&Tensor, i64) -> Tensor,
+        targets: &Targets,
         number: usize,
         rate: Rate,
         agreement: &mut Agreement<'_>,
-    ) -> anyhow::Result<Step> {
+    ) -> anyhow::Result<StepOutcome> {
         self.ddp.zero_grad()?;
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
         let buffers = if self.undoes_passes { self.model.buffers() } else { Vec::new() };
         let buffers: Vec<_> = buffers.into_iter().map(|(_, buffer)| (buffer.detach().copy(), buffer)).collect();
-        let passes = self.passes(images, loss)?;
+        let passes = self.passes(task, images, targets)?;
         let pass = match &passes {
             None => Pass::OutOfMemory,
             Some((loss, _)) if loss.is_finite() => Pass::Good,
             Some(_) => Pass::BadLoss,
         };
-        let agreed = timeline.span(Work::Meeting, || agreement.meet(pass))?;
+        let agreed = timeline.span(Work::Synchronization, || agreement.synchronize(pass))?;
         // BatchNorm has taken the images in already: one NaN in its running statistics would stay for ever, and reach the
         // other ranks with the next average.
         let undo = || buffers.iter().try_for_each(|(before, buffer)| buffer.detach().f_copy_(before).map(drop));
         let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
             undo()?;
-            return Ok(Step { loss: f64::NAN, agreed });
+            return Ok(StepOutcome { loss: f64::NAN, agreed });
         };
         // The exchange has been prepared for on all ranks, so all go through it, whatever the loss is.
         let begin = Instant::now();
@@ -138,20 +146,19 @@ impl<'a> Stepper<'a> {
         } else {
             undo()?; // not earlier: the backward pass wants to find them as the forward pass left them
         }
-        Ok(Step { loss, agreed })
+        Ok(StepOutcome { loss, agreed })
     }
 
     /// All passes of a step, up to the last one's backward: the mean loss, and what that backward starts from. `None`
     /// where the memory does not suffice.
-    fn passes(&self, images: &Tensor, loss: &dyn Fn(&Tensor, i64) -> Tensor) -> anyhow::Result<Option<(f64, Tensor)>> {
+    fn passes(&self, task: &dyn Task, images: &Tensor, targets: &Targets) -> anyhow::Result<Option<(f64, Tensor)>> {
         let passes = || -> anyhow::Result<(f64, Tensor)> {
             let micro = images.size()[0] / self.micro_batches as i64;
             let mut losses = Vec::with_capacity(self.micro_batches);
             for part in 0..self.micro_batches as i64 {
                 let start = part * micro;
-                let images = images.narrow(0, start, micro);
-                let pass =
-                    || -> torch_ext::Result<Tensor> { Ok(loss(&self.forward(&images)?.to_kind(Kind::Float), start)) };
+                let (images, targets) = (images.narrow(0, start, micro), targets.part(start, micro));
+                let pass = || -> torch_ext::Result<Tensor> { Ok(task.loss(&self.forward(&images)?, &targets)) };
                 // Gradients travel once a step, with the last part's.
                 let is_last = part + 1 == self.micro_batches as i64;
                 let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
@@ -180,19 +187,21 @@ impl<'a> Stepper<'a> {
 
     /// Whether a micro-batch of so many images fits in this rank's memory, beside what the optimizer will keep. No rank
     /// hears of it, and buffers must be restored after it.
-    pub(crate) fn fits(&self, images: usize, side: usize) -> anyhow::Result<bool> {
-        let side = side as i64;
-        let task = || -> anyhow::Result<()> {
+    pub(crate) fn fits(&self, task: &dyn Task, images: usize, side: usize) -> anyhow::Result<bool> {
+        let try_out = || -> anyhow::Result<()> {
             let kept = trained(self.model).into_iter();
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
-            let images = Tensor::zeros([images as i64, 3, side, side], (Kind::Float, self.device));
-            let labels = Tensor::zeros([images.size()[0]], (Kind::Int64, self.device));
-            let logits = self.ddp.no_sync(|| self.forward(&images))?.to_kind(Kind::Float);
-            logits.cross_entropy_for_logits(&labels).f_backward()?;
+            let pixels = vec![0; images * side * side * 3].into();
+            let batch = Batch { pixels, labels: vec![0; images], mixed: None, side };
+            let targets = task.targets(&batch, self.device);
+            let shape = [images, 3, side, side].map(|length| length as i64);
+            let images = Tensor::zeros(shape, (Kind::Float, self.device));
+            let outputs = self.ddp.no_sync(|| self.forward(&images))?;
+            task.loss(&outputs, &targets).f_backward()?;
             drop(kept);
             Ok(())
         };
-        let outcome = world::catch_panic(task).map_err(anyhow::Error::msg).flatten();
+        let outcome = world::catch_panic(try_out).map_err(anyhow::Error::msg).flatten();
         self.ddp.zero_grad()?;
         match outcome {
             Ok(()) => Ok(true),
@@ -216,7 +225,10 @@ impl<'a> Stepper<'a> {
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
         let side = side as i64;
         let images = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
-        let pass = || Ok::<_, torch_ext::Error>(self.forward(&images)?.to_kind(Kind::Float).sum(Kind::Float));
+        let pass = || -> torch_ext::Result<Tensor> {
+            let sums = self.forward(&images)?.into_iter().map(|output| output.sum(Kind::Float));
+            Ok(sums.reduce(|one, other| one + other).unwrap_or_else(|| Tensor::from(0.0f32)))
+        };
         self.ddp.forward(pass)??.f_backward()?;
         Ok(self.ddp.zero_grad()?)
     }

@@ -4,7 +4,7 @@ use flags::{Command as Verb, Scope, TrainArgs};
 
 use super::plan_file::{render, table};
 use super::*;
-use crate::config::plan::Plan;
+use crate::config::plan::{Own, Plan};
 use proptest::prelude::*;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -112,21 +112,21 @@ fn an_error_of_the_plan_names_the_line_it_comes_from() {
 
 /// What a plan is, without the flags that it was made from.
 fn decided(flags: &TrainArgs) -> String {
-    let plan = Plan::new(flags, 1, None).unwrap();
+    let plan = Plan::new(flags, 1, Own::default()).unwrap();
     let resolved = format!("flags: {:?}, ", plan.flags);
     format!("{plan:?}").replace(&resolved, "")
 }
 
 /// The plan of `flags` is also that of its `plan.toml`.
 fn assert_same_plan(flags: &TrainArgs) {
-    let plan = Plan::new(flags, 1, None).unwrap();
+    let plan = Plan::new(flags, 1, Own::default()).unwrap();
     let file = render(&plan.flags).unwrap();
     // What belongs to one run is said anew.
     let mut again = completed(&file, "").unwrap_or_else(|error| panic!("{error}\n{file}"));
     (again.output, again.trace, again.run) = (flags.output.clone(), flags.trace.clone(), flags.run.clone());
     again.eval_only = flags.eval_only;
     assert_eq!(decided(&again), decided(flags), "{file}");
-    assert_eq!(render(&Plan::new(&again, 1, None).unwrap().flags).unwrap(), file);
+    assert_eq!(render(&Plan::new(&again, 1, Own::default()).unwrap().flags).unwrap(), file);
 }
 
 #[test]
@@ -142,14 +142,14 @@ fn shipped_recipes_are_plans() {
 #[test]
 fn a_plan_file_reads_like_the_help() {
     let recipe = Recipe::parse("digits", recipes::SHIPPED[0].1).unwrap();
-    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap().train, 2, None).unwrap();
+    let plan = Plan::new(&recipe.complete(&words("--output out")).unwrap().train, 2, Own::default()).unwrap();
     insta::assert_snapshot!(render(&plan.flags).unwrap());
 }
 
 #[test]
 fn flags_that_are_no_toml_are_named() {
     let refused = |arguments: Vec<OsString>| {
-        let error = Plan::new(&Cli::of(arguments).unwrap().train, 1, None).unwrap_err();
+        let error = Plan::new(&Cli::of(arguments).unwrap().train, 1, Own::default()).unwrap_err();
         assert!(error.is::<crate::errors::Usage>(), "{error}");
         error.to_string()
     };
@@ -174,7 +174,7 @@ fn a_flag_says_what_it_is_about() {
 #[test]
 fn every_flag_is_in_the_plan_file() {
     let full = completed("", "--data d --model lenet").unwrap();
-    let table = table(&Plan::new(&full, 1, None).unwrap().flags).unwrap();
+    let table = table(&Plan::new(&full, 1, Own::default()).unwrap().flags).unwrap();
     let without_value = [
         &["cache", "checkpoint-steps", "classes", "clip-grad-norm", "ema", "freeze-epochs", "loader-threads"][..],
         &["max-steps", "min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
@@ -238,7 +238,7 @@ proptest! {
     fn a_plan_is_the_plan_of_its_file(line in any_command_line()) {
         let line = std::iter::once("rust-train".to_owned()).chain(line);
         let flags = Cli::of(line).unwrap().train;
-        prop_assume!(Plan::new(&flags, 1, None).is_ok());
+        prop_assume!(Plan::new(&flags, 1, Own::default()).is_ok());
         assert_same_plan(&flags);
     }
 }

@@ -15,8 +15,9 @@ use dataset::Loader;
 use report::tensorboard::EventFile;
 use report::{Environment, EpochLine, Evaluation, Run, Sitting, SittingEnd, StepLine};
 
+use crate::data::shown::show;
 use crate::files::write_whole;
-use crate::task::metrics::{Tally, show};
+use crate::task::Scorer;
 use lines::Lines;
 
 pub(crate) use environment::{sitting, versions};
@@ -26,7 +27,6 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 const REFRESH_SHARE: u32 = 100;
 
 /// The files of a run. Only rank 0 has them.
-#[derive(Debug)]
 pub(crate) struct Results {
     folder: PathBuf,
     lines: Lines,
@@ -35,7 +35,7 @@ pub(crate) struct Results {
     environment: Environment,
     classes: Vec<String>,
     /// The last evaluation and its epoch, where it has not been written down yet.
-    unwritten: Option<(usize, Tally)>,
+    unwritten: Option<(usize, Box<dyn Scorer>)>,
     next_refresh: Instant,
 }
 
@@ -93,24 +93,24 @@ impl Results {
     /// run's last epoch all of it at once, before its last checkpoint says that nothing is left to do.
     pub(crate) fn write_epoch(
         &mut self,
-        line: EpochLine,
+        line: &EpochLine,
         steps: usize,
-        tally: Option<Tally>,
+        scorer: Option<Box<dyn Scorer>>,
         val: &Loader,
         is_last: bool,
     ) -> anyhow::Result<()> {
         self.lines.write(&[line])?;
-        let scalars = [
-            ("val/loss", line.val_loss),
-            ("val/top1", line.top1),
-            ("val/top5", line.top5),
-            ("speed/images_per_second", line.images_per_second),
-            ("speed/data_wait", line.data_wait),
-            ("speed/communication_wait", line.communication_wait),
-        ];
-        let known = scalars.into_iter().filter(|(_, value)| !value.is_nan()); // there may be no validation
-        self.write_scalars(known.map(|(tag, value)| (steps, tag, value)));
-        self.unwritten = tally.map(|tally| (line.epoch, tally));
+        let scores = line.scores.0.iter().map(|(name, value)| (format!("val/{name}"), *value));
+        let mut scalars = vec![("val/loss".to_owned(), line.val_loss)];
+        scalars.extend(scores.filter(|(tag, _)| tag != "val/loss"));
+        scalars.extend([
+            ("speed/images_per_second".to_owned(), line.images_per_second),
+            ("speed/data_wait".to_owned(), line.data_wait),
+            ("speed/communication_wait".to_owned(), line.communication_wait),
+        ]);
+        let known = scalars.iter().filter(|(_, value)| !value.is_nan()); // there may be no validation
+        self.write_scalars(known.map(|(tag, value)| (steps, tag.as_str(), *value)));
+        self.unwritten = scorer.map(|scorer| (line.epoch, scorer));
         if is_last || Instant::now() >= self.next_refresh {
             self.refresh(val);
         }
@@ -139,8 +139,8 @@ impl Results {
     /// Brings everything up to date that follows from the record and the last evaluation.
     fn refresh(&mut self, val: &Loader) {
         let start = Instant::now();
-        if let Some((epoch, tally)) = self.unwritten.take() {
-            let evaluation = tally.evaluation(Some(epoch), &self.classes, |worst| show(val, worst));
+        if let Some((epoch, scorer)) = self.unwritten.take() {
+            let evaluation = scorer.evaluation(Some(epoch), &self.classes, &|worst| show(val, worst));
             warn(write(&self.folder, "evaluation.json", || Ok(serde_json::to_string(&evaluation)?)));
         }
         warn(render(&self.folder));
@@ -205,8 +205,12 @@ mod tests {
     use super::*;
     use dataset::{ImageSet, LoaderConfig};
     use layout::Shard;
+    use report::Scores;
     use std::sync::Arc;
     use tch::Tensor;
+
+    use crate::task::Targets;
+    use crate::task::classification::Counts;
 
     fn loader() -> Loader {
         let images = ImageSet::from_memory(vec![7; 3 * 8 * 8 * 3], vec![0, 1, 0], 8);
@@ -222,16 +226,16 @@ mod tests {
             epoch,
             train_loss: 0.5,
             val_loss: 0.4,
-            top1: 0.5,
-            top5: 1.0,
+            scores: Scores(vec![("top1".to_owned(), 0.5), ("top5".to_owned(), 1.0)]),
             images_per_second: 100.0,
             data_wait: 0.0,
             communication_wait: 0.0,
             elapsed_seconds: 1.0,
         };
-        let mut tally = Tally::default();
-        tally.add(&Tensor::from_slice2(&[[2.0f32, 0.0], [1.0, 0.0]]), &[0, 1], 0).unwrap();
-        results.write_epoch(line, epoch * 2, Some(tally), &loader(), epoch == 2).unwrap();
+        let mut scorer: Box<dyn Scorer> = Box::<Counts>::default();
+        let logits = Tensor::from_slice2(&[[2.0f32, 0.0], [1.0, 0.0]]);
+        scorer.add(&[logits], &Targets::of(vec![Tensor::from_slice(&[0i64, 1])]), 0).unwrap();
+        results.write_epoch(&line, epoch * 2, Some(scorer), &loader(), epoch == 2).unwrap();
     }
 
     fn classes() -> Vec<String> {

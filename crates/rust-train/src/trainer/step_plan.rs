@@ -5,7 +5,7 @@ use crate::run::checkpoint::Position;
 
 /// The way of a run through its epochs. A step belongs to one epoch, and all epochs have equally many samples.
 #[derive(Clone, Debug)]
-pub(crate) struct Course {
+pub(crate) struct StepPlan {
     /// Samples of a step, over all ranks.
     batch: usize,
     /// Samples of an epoch.
@@ -18,8 +18,8 @@ pub(crate) struct Course {
     frozen_epochs: usize,
 }
 
-impl Course {
-    /// The course of a run over `samples` training images.
+impl StepPlan {
+    /// The step_plan of a run over `samples` training images.
     pub(crate) fn new(plan: &Plan, samples: usize) -> Self {
         let batch = plan.batch.global();
         Self {
@@ -41,7 +41,7 @@ impl Course {
         self.steps_per_epoch.saturating_mul(self.epochs)
     }
 
-    /// How far along a run is, in steps of this course: a fraction of a step where it began with another batch. Schedules go
+    /// How far along a run is, in steps of this plan: a fraction of one where it began with another batch. Schedules go
     /// by this.
     pub(super) fn progress(&self, position: &Position) -> f64 {
         if self.max_steps.is_some_and(|most| most < self.all_steps()) {
@@ -107,8 +107,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn course(batch: usize, epochs: usize, max_steps: Option<usize>) -> Course {
-        Course { batch, samples: 103, steps_per_epoch: 103 / batch, epochs, max_steps, frozen_epochs: 0 }
+    fn step_plan(batch: usize, epochs: usize, max_steps: Option<usize>) -> StepPlan {
+        StepPlan { batch, samples: 103, steps_per_epoch: 103 / batch, epochs, max_steps, frozen_epochs: 0 }
     }
 
     fn position(step: usize, epoch: usize, samples: usize) -> Position {
@@ -117,26 +117,26 @@ mod tests {
 
     #[test]
     fn phases_follow_from_the_position() {
-        let course = Course { frozen_epochs: 2, ..course(10, 4, None) };
+        let step_plan = StepPlan { frozen_epochs: 2, ..step_plan(10, 4, None) };
         let places = [position(0, 0, 0), position(19, 1, 90), position(20, 2, 0), position(21, 2, 10)];
-        assert_eq!(places.each_ref().map(|place| course.is_frozen(place)), [true, true, true, false]);
-        assert_eq!(places.each_ref().map(|place| course.is_phase_start(place)), [true, false, true, false]);
-        assert!(course.is_phase_start(&Position { trained: true, ..position(20, 1, 100) }));
-        let never = Course { frozen_epochs: 0, ..course.clone() };
+        assert_eq!(places.each_ref().map(|place| step_plan.is_frozen(place)), [true, true, true, false]);
+        assert_eq!(places.each_ref().map(|place| step_plan.is_phase_start(place)), [true, false, true, false]);
+        assert!(step_plan.is_phase_start(&Position { trained: true, ..position(20, 1, 100) }));
+        let never = StepPlan { frozen_epochs: 0, ..step_plan.clone() };
         assert!(!never.is_frozen(&places[0]) && !never.is_phase_start(&places[2]));
-        assert!(Course { frozen_epochs: usize::MAX, ..course }.is_frozen(&position(35, 3, 50)));
+        assert!(StepPlan { frozen_epochs: usize::MAX, ..step_plan }.is_frozen(&position(35, 3, 50)));
     }
 
     /// Runs to the end; gives the samples of each epoch that steps were made with.
-    fn run(course: &Course, position: &mut Position) -> Vec<usize> {
+    fn run(step_plan: &StepPlan, position: &mut Position) -> Vec<usize> {
         let mut trained = Vec::new();
-        while !course.is_over(position) {
+        while !step_plan.is_over(position) {
             let before = position.samples;
-            (0..course.steps_left(position)).for_each(|_| course.advance(position));
+            (0..step_plan.steps_left(position)).for_each(|_| step_plan.advance(position));
             trained.push(position.samples - before);
             position.trained = true;
-            assert!(!course.is_over(position), "its scores are not known");
-            course.score(position);
+            assert!(!step_plan.is_over(position), "its scores are not known");
+            step_plan.score(position);
         }
         trained
     }
@@ -144,16 +144,16 @@ mod tests {
     #[test]
     fn a_run_ends_where_it_is_to() {
         let mut whole = Position::default();
-        assert_eq!(run(&course(10, 3, None), &mut whole), [100, 100, 100]);
+        assert_eq!(run(&step_plan(10, 3, None), &mut whole), [100, 100, 100]);
         assert_eq!((whole.step, whole.epoch, whole.samples), (30, 3, 0));
         let mut cut = Position::default();
-        assert_eq!(run(&course(10, 3, Some(14)), &mut cut), [100, 40]);
+        assert_eq!(run(&step_plan(10, 3, Some(14)), &mut cut), [100, 40]);
         assert_eq!((cut.step, cut.epoch, cut.samples, cut.scored_epochs()), (14, 1, 40, 2));
         // It may go further: in the middle of its epoch.
-        assert_eq!(run(&course(10, 3, None), &mut cut), [60, 100]);
+        assert_eq!(run(&step_plan(10, 3, None), &mut cut), [60, 100]);
         let mut at_an_end = Position::default();
-        assert_eq!(run(&course(10, 3, Some(10)), &mut at_an_end), [100]);
-        assert!(course(10, 3, Some(10)).is_over(&at_an_end) && !course(10, 3, Some(11)).is_over(&at_an_end));
+        assert_eq!(run(&step_plan(10, 3, Some(10)), &mut at_an_end), [100]);
+        assert!(step_plan(10, 3, Some(10)).is_over(&at_an_end) && !step_plan(10, 3, Some(11)).is_over(&at_an_end));
     }
 
     proptest! {
@@ -167,21 +167,21 @@ mod tests {
             let mut at = Position::default();
             let (mut trained, mut progress, mut dropped) = (vec![0; epochs], 0.0, 0.0);
             for (batch, steps) in batches.into_iter().chain([(7, usize::MAX)]) {
-                let course = course(batch, epochs, None);
+                let step_plan = step_plan(batch, epochs, None);
                 let mut left = steps;
-                prop_assert!(course.progress(&at) / course.total_steps() as f64 >= progress - dropped - 1e-9);
-                while left > 0 && !course.is_over(&at) {
-                    for _ in 0..course.steps_left(&at).min(left) {
-                        course.advance(&mut at);
+                prop_assert!(step_plan.progress(&at) / step_plan.total_steps() as f64 >= progress - dropped - 1e-9);
+                while left > 0 && !step_plan.is_over(&at) {
+                    for _ in 0..step_plan.steps_left(&at).min(left) {
+                        step_plan.advance(&mut at);
                         trained[at.epoch] += batch;
                         left -= 1;
                     }
-                    if course.steps_left(&at) == 0 {
-                        course.score(&mut at);
+                    if step_plan.steps_left(&at) == 0 {
+                        step_plan.score(&mut at);
                     }
                 }
-                progress = course.progress(&at) / course.total_steps() as f64;
-                dropped = (course.samples % batch) as f64 / (course.samples * epochs) as f64;
+                progress = step_plan.progress(&at) / step_plan.total_steps() as f64;
+                dropped = (step_plan.samples % batch) as f64 / (step_plan.samples * epochs) as f64;
             }
             prop_assert_eq!(at.epoch, epochs);
             prop_assert!(trained.iter().all(|&samples| (64..=103).contains(&samples)), "{:?}", trained);

@@ -1,32 +1,14 @@
 //! What is minimized: the cross-entropy of the logits with what the images are, or are mixed of.
 
-use dataset::Batch;
 use flags::ClassWeights;
 use tch::{Device, Reduction, Tensor};
 
 use crate::config::plan::Training;
-
-/// What a batch is to be recognized as.
-#[derive(Debug)]
-pub(crate) struct Targets {
-    /// The class of each image.
-    pub labels: Tensor,
-    /// The classes of the images that were mixed in, and the share of the first ones.
-    pub mixed: Option<(Tensor, f64)>,
-}
-
-impl Targets {
-    /// Those of a batch, on a device.
-    pub(crate) fn of(batch: &Batch, device: Device) -> Self {
-        let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device(device);
-        let mixed = batch.mixed.as_ref().map(|mixed| (labels(&mixed.labels), mixed.share));
-        Self { labels: labels(&batch.labels), mixed }
-    }
-}
+use crate::task::Targets;
 
 /// How far logits are from their targets.
 #[derive(Debug)]
-pub(crate) struct Criterion {
+pub(super) struct Criterion {
     /// Share of the target that is spread over all classes, 0–1.
     label_smoothing: f64,
     /// How much an image of each class counts. Over the training images their mean is 1.
@@ -35,7 +17,7 @@ pub(crate) struct Criterion {
 
 impl Criterion {
     /// The loss of a run whose training images have these `labels`, of so many `classes`.
-    pub(crate) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
+    pub(super) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
         let class_weights = match training.class_weights {
             ClassWeights::Equal => None,
             ClassWeights::Balanced => Some(Tensor::from_slice(&balanced(labels, classes)).to_device(device)),
@@ -43,16 +25,15 @@ impl Criterion {
         Self { label_smoothing: training.label_smoothing, class_weights }
     }
 
-    /// Mean loss of `logits`, N×classes, those of the images from number `start` on.
+    /// Mean loss of `logits`, N×classes.
     ///
     /// With class weights each image's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
     /// batch, and so would depend on which images are on which rank.
-    pub(crate) fn loss(&self, logits: &Tensor, targets: &Targets, start: i64) -> Tensor {
-        let part = |labels: &Tensor| labels.narrow(0, start, logits.size()[0]);
-        let loss = self.cross_entropy(logits, &part(&targets.labels));
-        match &targets.mixed {
+    pub(super) fn loss(&self, logits: &Tensor, targets: &Targets) -> Tensor {
+        let loss = self.cross_entropy(logits, &targets.tensors[0]);
+        match targets.tensors.get(1) {
             None => loss,
-            Some((labels, share)) => loss * *share + self.cross_entropy(logits, &part(labels)) * (1.0 - share),
+            Some(labels) => loss * targets.share + self.cross_entropy(logits, labels) * (1.0 - targets.share),
         }
     }
 
@@ -86,11 +67,12 @@ mod tests {
     const LOGITS: [f32; 6] = [2.0, 0.0, -1.0, 0.5, 1.0, 0.0];
 
     fn loss(criterion: &Criterion, labels: &[i64], mixed: Option<(&[i64], f64)>) -> f64 {
-        let targets = Targets {
-            labels: Tensor::from_slice(labels),
-            mixed: mixed.map(|(labels, share)| (Tensor::from_slice(labels), share)),
+        let labels = Tensor::from_slice(labels);
+        let targets = match mixed {
+            None => Targets::of(vec![labels]),
+            Some((others, share)) => Targets { tensors: vec![labels, Tensor::from_slice(others)], share },
         };
-        criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets, 0).double_value(&[])
+        criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets).double_value(&[])
     }
 
     const PLAIN: Criterion = Criterion { label_smoothing: 0.0, class_weights: None };

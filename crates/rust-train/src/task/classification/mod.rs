@@ -1,0 +1,49 @@
+//! The task of telling classes apart: cross-entropy, top-1 and top-5, and which classes are taken for which.
+
+mod counts;
+mod loss;
+
+use dataset::Batch;
+use tch::{Device, Tensor};
+
+use super::{Scorer, Targets, Task};
+use crate::config::plan::Training;
+
+pub(crate) use counts::Counts;
+use loss::Criterion;
+
+/// Images have one class each; the first output of a model is a logit for each class, N×classes.
+#[derive(Debug)]
+pub(crate) struct Classification {
+    criterion: Criterion,
+}
+
+impl Classification {
+    /// The task of a run whose training images have these `labels`, of so many `classes`.
+    pub(crate) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
+        Self { criterion: Criterion::new(training, labels, classes, device) }
+    }
+}
+
+impl Task for Classification {
+    fn targets(&self, batch: &Batch, device: Device) -> Targets {
+        let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device(device);
+        let own = labels(&batch.labels);
+        match &batch.mixed {
+            None => Targets::of(vec![own]),
+            Some(mixed) => Targets { tensors: vec![own, labels(&mixed.labels)], share: mixed.share },
+        }
+    }
+
+    fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor {
+        self.criterion.loss(&outputs[0], targets)
+    }
+
+    fn scorer(&self) -> Box<dyn Scorer> {
+        Box::<Counts>::default()
+    }
+
+    fn takes_mixed_images(&self) -> bool {
+        true
+    }
+}

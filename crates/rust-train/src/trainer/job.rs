@@ -1,0 +1,84 @@
+//! What a run, or one measurement of a benchmark, computes with: the same set-up for both.
+
+use std::sync::Arc;
+
+use dataset::{ImageSet, LastBatch, Loader, LoaderConfig};
+use layout::Shard;
+use tch::Device;
+use torch_ext::{ProcessGroup, set_tf32};
+use world::World;
+
+use crate::config::plan::Plan;
+use crate::errors::{agree, usage};
+use crate::machine::{cores, device, seed};
+use crate::model::Model;
+use crate::observe::announce;
+use crate::observe::timeline::Timeline;
+use crate::trainer::step::TrainStep;
+
+/// The ranks, what they are to do, and what each of them has for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job<'a> {
+    pub world: &'a World,
+    pub plan: &'a Plan,
+    pub device: Device,
+    /// Cores that a rank may use.
+    pub cores: usize,
+}
+
+impl<'a> Job<'a> {
+    /// Chooses what this rank computes with, says so, and tells libtorch. Collective.
+    pub(crate) fn set_up(world: &'a World, plan: &'a Plan) -> anyhow::Result<Self> {
+        let device = agree(world, device::select(&plan.device, world))?;
+        let cores = cores::per_rank(world)?;
+        announce::announce(world, device, cores)?;
+        if let (Some(asked), 0) = (plan.loader_threads, world.rank()) {
+            cores::warn_of_threads("--loader-threads", asked, cores);
+        }
+        tch::set_num_threads(cores as i32);
+        seed::init(plan.training.seed, plan.training.deterministic);
+        set_tf32(plan.training.tf32)?;
+        Ok(Self { world, plan, device, cores })
+    }
+
+    /// Makes batches of this rank's part of `images`.
+    pub(crate) fn loader(&self, images: Arc<ImageSet>) -> Loader {
+        let plan = self.plan;
+        let config = LoaderConfig {
+            global_batch: plan.batch.global(),
+            side: plan.images.image_size,
+            resize: plan.images.resize,
+            resample: plan.images.decoding.resample,
+            augmentation: plan.augmentation,
+            sampling: plan.sampling,
+            repeats: plan.repeats,
+            last_batch: LastBatch::Drop,
+            seed: plan.training.seed,
+            threads: cores::loader_threads(plan.loader_threads, self.cores),
+            allocate: device::batch_memory(self.device),
+        };
+        Loader::new(images, Shard::new(self.world.rank(), self.world.size()), config)
+    }
+
+    /// Makes `model` ready to be trained, `is_frozen` except for its head. Collective.
+    pub(crate) fn train_step(
+        &self,
+        model: &'a mut dyn Model,
+        group: &'a ProcessGroup,
+        timeline: &'a Timeline,
+        is_frozen: bool,
+    ) -> anyhow::Result<TrainStep<'a>> {
+        let refuse = |flag: &str, why: &str| agree(self.world, Err(usage(format!("{flag}: this model {why}"))));
+        if self.plan.training.sync_bn && !model.synchronize_batch_norm(group) {
+            refuse("--sync-bn", "cannot synchronize its BatchNorm")?;
+        }
+        if is_frozen && !model.set_backbone_frozen(true) {
+            refuse("--freeze backbone", "does not know what its head is")?;
+        }
+        if self.plan.training.backbone_lr_scale != 1.0 && model.head().is_empty() {
+            refuse("--backbone-lr-scale", "does not know what its head is")?;
+        }
+        let step = TrainStep::new(self.plan, model, self.device, group, timeline);
+        agree(self.world, step.map_err(anyhow::Error::from))
+    }
+}
