@@ -7,21 +7,27 @@ const NEEDED: [&str; 3] = ["libgomp", "libcudart", "libcupti"];
 fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let lib = std::env::var("DEP_TORCH_EXT_SHIM_LIBTORCH_LIB").expect("torch-ext gives libtorch's library folder");
-    println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    let mut arguments = vec![format!("-Wl,-rpath,{lib}")];
     // What libtorch_cpu needs is named by the executable, too, and so loaded before libtorch asks: it would look in the
     // folders of its own rpath, which seldom exist, with a hundred failing calls a rank on storage that all ranks share.
     // Nothing but what it needs (`readelf -d libtorch_cpu.so`): a libtorch with CUDA has large libraries beside it.
-    println!("cargo::rustc-link-arg=-Wl,--push-state,--no-as-needed");
+    arguments.push("-Wl,--push-state,--no-as-needed".to_owned());
     for file in std::fs::read_dir(&lib).expect("libtorch's library folder can be read").flatten() {
         let name = file.file_name().into_string().unwrap_or_default();
         if NEEDED.iter().any(|needed| name.starts_with(needed)) && name.contains(".so.") {
-            println!("cargo::rustc-link-arg={}", file.path().display());
+            arguments.push(file.path().display().to_string());
         }
     }
-    println!("cargo::rustc-link-arg=-Wl,-l:librt.so.1,-l:libdl.so.2,-l:libpthread.so.0,--pop-state");
+    arguments.push("-Wl,-l:librt.so.1,-l:libdl.so.2,-l:libpthread.so.0,--pop-state".to_owned());
     if std::path::Path::new(&lib).join("libtorch_cuda.so").exists() {
         // What libtorch_cuda needs in turn (cuBLAS, cuDNN, the driver) is looked for when the program starts, so that a
         // login node without CUDA can link for the nodes that have it.
-        println!("cargo::rustc-link-arg=-Wl,--allow-shlib-undefined");
+        arguments.push("-Wl,--allow-shlib-undefined".to_owned());
+    }
+    let lines: Vec<_> = arguments.iter().map(|argument| format!("cargo::rustc-link-arg={argument}")).collect();
+    println!("{}", lines.join("\n"));
+    // Executables of other packages want the same: their build script prints this (docs/library.md).
+    if std::env::var_os("CARGO_MANIFEST_LINKS").is_some() {
+        println!("cargo::metadata=link={}", lines.join(";"));
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rust_train::{Model, Module, OwnModel, Setting};
+use rust_train::{BuildContext, Model, Module, Program};
 use rustix::process::{Signal, getpid, kill_process};
 use tch::nn::{self, Module as _, ModuleT};
 use tch::{Kind, Tensor};
@@ -42,7 +42,7 @@ impl ModuleT for Net {
 
 /// A model with a fault.
 struct Faulty {
-    model: Module<Net>,
+    model: Module,
     /// What, and in which pass in training; none on the other ranks.
     fault: Option<(String, usize)>,
     passes: Cell<usize>,
@@ -67,12 +67,13 @@ impl Faulty {
 }
 
 impl Model for Faulty {
-    fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
         let counter = if train { &self.passes } else { &self.evaluations };
         let pass = counter.replace(counter.get() + 1);
         let is_spoilt = train && self.fault.as_ref().is_some_and(|(what, when)| what == "nan-input" && *when == pass);
-        let logits = self.model.forward(&(if is_spoilt { images * f64::NAN } else { images.shallow_clone() }), train);
-        match &self.fault {
+        let images = &(if is_spoilt { images * f64::NAN } else { images.shallow_clone() });
+        let logits = self.model.forward(images, train).remove(0);
+        vec![match &self.fault {
             Some((what, _)) if what == "nan-input" => logits,
             // Not a pass but milliseconds for each.
             Some((what, milliseconds)) if what == "slow-evaluation" => {
@@ -95,7 +96,7 @@ impl Model for Faulty {
                 _ => logits,
             },
             _ => logits,
-        }
+        }]
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -116,9 +117,9 @@ fn fault() -> Option<(String, usize)> {
     (who == "all" || who == rank.as_deref().unwrap_or("0")).then(|| (what.to_owned(), when.parse().unwrap()))
 }
 
-fn build(setting: &Setting) -> anyhow::Result<Box<dyn Model>> {
-    let vs = nn::VarStore::new(setting.device);
-    let net = Net::new(&vs.root(), setting.classes as i64);
+fn build(context: &BuildContext) -> anyhow::Result<Box<dyn Model>> {
+    let vs = nn::VarStore::new(context.device);
+    let net = Net::new(&vs.root(), context.outputs as i64);
     Ok(Box::new(Faulty {
         model: Module::new(vs, net),
         fault: fault(),
@@ -128,5 +129,5 @@ fn build(setting: &Setting) -> anyhow::Result<Box<dyn Model>> {
 }
 
 fn main() -> ExitCode {
-    rust_train::main_with(OwnModel::new("faulty", 16, build))
+    Program::new().model("faulty", 16, build).run()
 }

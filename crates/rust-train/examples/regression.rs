@@ -1,4 +1,4 @@
-//! Another task than classification: how much is written, as a number. `mpirun -n 2 regression --model lenet --lr 0.01`.
+//! Another task than classification: how much is written, as a number. `mpirun -n 2 regression --optimizer adamw --lr 0.003`.
 //!
 //! Nothing outside of this file knows of it: the loop, the gradients, checkpoints, the record and the report are those of
 //! `rust-train`, and so are all flags but those about classes.

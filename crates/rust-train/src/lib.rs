@@ -32,13 +32,17 @@ use anyhow::Context;
 use flags::Cli;
 use world::{Launcher, Signals, World, WorldConfig};
 
+pub use architectures::architecture;
+pub use backbones::Backbone;
+pub use data::normalize::normalized;
 pub use dataset::Batch;
 pub use distributed::collectives;
 pub use flags;
 pub use machine::device;
-pub use model::{Build, BuildContext, Model, Module};
+pub use model::{Build, BuildContext, Model, Module, from_fn};
 pub use program::{OwnImages, Program};
 pub use report::{Better, EpochLine, Evaluation, Metric, Scores};
+pub use task::classification::Counts as ClassCounts;
 pub use task::{Means, Scorer, Show, Targets, Task};
 pub use trainer::epochs::Epochs;
 pub use trainer::hooks::{Flow, Hooks, StepEnd};

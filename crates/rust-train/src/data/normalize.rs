@@ -31,6 +31,14 @@ impl Normalize {
     }
 }
 
+/// The images of `batch`, N×3×side×side, as a model sees them: for a task that shows them to a network of its own.
+///
+/// # Errors
+/// A device without memory for them.
+pub fn normalized(batch: &dataset::Batch, device: Device) -> torch_ext::Result<Tensor> {
+    Normalize::new(device).images(batch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

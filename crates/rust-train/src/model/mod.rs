@@ -142,6 +142,12 @@ impl std::fmt::Debug for OwnModel {
     }
 }
 
+/// A model of the variables in `store`, which `forward` uses to make outputs of images, in training or evaluation: what
+/// [`Model::forward`] gives.
+pub fn from_fn(store: VarStore, forward: impl Fn(&Tensor, bool) -> Vec<Tensor> + 'static) -> Box<dyn Model> {
+    Box::new(Module::of_forward(store, forward))
+}
+
 /// A module of tch with the store of its variables.
 ///
 /// ```
@@ -154,22 +160,32 @@ impl std::fmt::Debug for OwnModel {
 /// let model = Module::new(vs, module);
 /// assert_eq!(model.parameters().len(), 2);
 /// ```
-#[derive(Debug)]
-pub struct Module<M> {
-    module: M,
+pub struct Module {
+    forward: Box<dyn Fn(&Tensor, bool) -> Vec<Tensor>>,
     parameters: Vec<(String, Tensor)>,
     buffers: Vec<(String, Tensor)>,
     _store: VarStore,
 }
 
-impl<M: ModuleT> Module<M> {
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.parameters.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Module").field("parameters", &names).finish_non_exhaustive()
+    }
+}
+
+impl Module {
     /// `module`, whose variables are those of `store`.
-    pub fn new(store: VarStore, module: M) -> Self {
+    pub fn new(store: VarStore, module: impl ModuleT + 'static) -> Self {
+        Self::of_forward(store, move |images, train| vec![module.forward_t(images, train)])
+    }
+
+    fn of_forward(store: VarStore, forward: impl Fn(&Tensor, bool) -> Vec<Tensor> + 'static) -> Self {
         // A store has no order, and all ranks must agree on one.
         let mut variables: Vec<_> = store.variables().into_iter().collect();
         variables.sort_by(|(left, _), (right, _)| left.cmp(right));
         let (parameters, buffers) = variables.into_iter().partition(|(_, tensor)| tensor.requires_grad());
-        Self { module, parameters, buffers, _store: store }
+        Self { forward: Box::new(forward), parameters, buffers, _store: store }
     }
 }
 
@@ -177,9 +193,9 @@ fn shallow(tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
 
-impl<M: ModuleT> Model for Module<M> {
+impl Model for Module {
     fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
-        vec![self.module.forward_t(images, train)]
+        (self.forward)(images, train)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

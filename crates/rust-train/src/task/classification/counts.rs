@@ -21,9 +21,9 @@ struct Sample {
     loss: f64,
 }
 
-/// What an evaluation has found so far.
+/// The scores of a classification: the first outputs are logits, N×classes, and the first targets labels.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
+pub struct Counts {
     loss: f64,
     right: u64,
     among_five: u64,

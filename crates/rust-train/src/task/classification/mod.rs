@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::{Scorer, Targets, Task};
 use crate::config::plan::Training;
 
-pub(crate) use counts::Counts;
+pub use counts::Counts;
 use loss::Criterion;
 
 /// Images have one class each; the first output of a model is a logit for each class, N×classes.
