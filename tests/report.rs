@@ -60,8 +60,8 @@ fn an_evaluation_is_the_same_at_any_number_of_ranks() {
     assert!(csv.lines().all(|line| line.split(',').count() == columns), "{csv}");
     // The version, the start, two scalars a step, six an epoch.
     assert_eq!(records(&file_with(&run, "events.out.tfevents.")), 2 + 2 * 30 + 6 * 2);
-    let sitting = &json(&run.join("environment.json"))["sittings"][0];
-    assert_eq!((sitting["ranks"].as_array().unwrap().len(), &sitting["end"]["step"]), (2, &Value::from(30)));
+    let session = &json(&run.join("environment.json"))["sessions"][0];
+    assert_eq!((session["ranks"].as_array().unwrap().len(), &session["end"]["step"]), (2, &Value::from(30)));
 
     let evaluation = json(&run.join("evaluation.json"));
     assert!(evaluation["worst"].as_array().unwrap().len() > 5);
@@ -105,8 +105,8 @@ fn a_resumed_run_leaves_the_same_curves() {
     assert_eq!(curves("whole")[0], ["epoch", "train_loss", "val_loss", "top1", "top5"]);
     let evaluation = |run: &str| json(&folder.path().join(run).join("evaluation.json"));
     assert_eq!(evaluation("whole"), evaluation("stopped"));
-    let sittings = json(&folder.path().join("stopped/environment.json"))["sittings"].clone();
-    let ends: Vec<_> = sittings.as_array().unwrap().iter().map(|sitting| &sitting["end"]["how"]).collect();
+    let sessions = json(&folder.path().join("stopped/environment.json"))["sessions"].clone();
+    let ends: Vec<_> = sessions.as_array().unwrap().iter().map(|session| &session["end"]["how"]).collect();
     assert_eq!(ends, ["stopped by a signal", "done"]);
 
     // The page follows from the files beside it.

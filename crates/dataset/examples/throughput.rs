@@ -21,8 +21,6 @@ use layout::Shard;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const BATCH: usize = 64;
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,7 +68,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     'epochs: for epoch in 0.. {
         for batch in loader.train(epoch, 0) {
             let batch = batch?;
-            pool.install(|| normalize(&batch.pixels, side, MEAN, DEVIATION, &mut floats));
+            pool.install(|| normalize(&batch.pixels, side, &mut floats));
             std::hint::black_box(&floats);
             // The first batch brings the threads up and is not counted, here as there.
             let start = start.get_or_insert_with(|| {
@@ -91,27 +89,27 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     Ok(())
 }
 
-/// Builds with so many builders at once, each with its own share and its own threads, as ranks do.
+/// Builds with so many builders at once, each with its own shard and its own threads, as ranks do.
 fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usize) -> Result<()> {
     let listing = Listing::scan(folder, None)?;
     let temporary = tempfile::tempdir()?;
     let spec = Spec { contents: contents(name, resize), decoding: Decoding::default() };
     let start = Instant::now();
-    let draft = cache::Draft::create(&listing, &spec, &temporary.path().join("cache.h5"))?;
+    let writer = cache::CacheWriter::create(&listing, &spec, &temporary.path().join("cache.h5"))?;
     std::thread::scope(|scope| {
         let shares: Vec<_> = (0..builders)
             .map(|rank| {
-                let (draft, listing) = (&draft, &listing);
+                let (writer, listing) = (&writer, &listing);
                 scope.spawn(move || {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-                    let share = cache::Share::open(draft.temporary(), &listing.root)?;
-                    pool.install(|| share.write(Shard::new(rank, builders), OnBadImage::Fail, &unwatched))
+                    let shard = cache::CacheShard::open(writer.temporary(), &listing.root)?;
+                    pool.install(|| shard.write(Shard::new(rank, builders), OnBadImage::Fail, &unwatched))
                 })
             })
             .collect();
-        shares.into_iter().try_for_each(|share| share.join().expect("no panic").map(drop))
+        shares.into_iter().try_for_each(|shard| shard.join().expect("no panic").map(drop))
     })?;
-    draft.seal(&[])?;
+    writer.seal(&[])?;
     let images = listing.train.len() + listing.val.len();
     println!("images/s {:.1}", images as f64 / start.elapsed().as_secs_f64());
     Ok(())

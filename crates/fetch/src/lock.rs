@@ -24,12 +24,12 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock at `path`, for at most `patience`, and calls `waiting` meanwhile. `None` where there can be none:
+    /// Waits for the lock at `path`, for at most `timeout`, and calls `waiting` meanwhile. `None` where there can be none:
     /// on a file system without locks, or where another user has put something there that cannot be opened.
     ///
     /// # Errors
     /// A folder that cannot be written to, a wait that was too long, or what `waiting` says.
-    pub(crate) fn acquire(path: &Path, patience: Duration, waiting: &dyn Fn() -> Result<()>) -> Result<Option<Self>> {
+    pub(crate) fn acquire(path: &Path, timeout: Duration, waiting: &dyn Fn() -> Result<()>) -> Result<Option<Self>> {
         let start = Instant::now();
         let mut said = false;
         loop {
@@ -57,7 +57,7 @@ impl Lock {
                 }
             }
             let waited = start.elapsed();
-            if waited >= patience {
+            if waited >= timeout {
                 return Err(Error::Locked { path: path.to_owned(), waited });
             }
             if waited >= FIRST_WORD && !said {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends() {
+    fn the_timeout_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
         let _held = Lock::acquire(&path, Duration::ZERO, &|| Ok(())).unwrap().unwrap();

@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// All sittings of a run, in order.
+/// All sessions of a run, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// The first start and every resumption.
-    pub sittings: Vec<Sitting>,
+    #[serde(alias = "sittings")]
+    pub sessions: Vec<Session>,
 }
 
 /// What ran from a start to an end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sitting {
+pub struct Session {
     /// When it began, as RFC 3339.
     pub started: String,
     /// Steps that were done before.
@@ -31,7 +32,7 @@ pub struct Sitting {
     /// Samples a step over all ranks.
     pub batch: usize,
     /// How it ended; `None` while it runs, and where it ended without a word.
-    pub end: Option<SittingEnd>,
+    pub end: Option<SessionEnd>,
 }
 
 /// One rank.
@@ -49,9 +50,9 @@ pub struct Rank {
     pub threads: usize,
 }
 
-/// How a sitting ended.
+/// How a session ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SittingEnd {
+pub struct SessionEnd {
     /// When, as RFC 3339.
     pub time: String,
     /// Steps that were done by then, of the whole run.
@@ -60,7 +61,7 @@ pub struct SittingEnd {
     pub how: String,
 }
 
-impl Sitting {
+impl Session {
     /// The number of nodes.
     pub fn nodes(&self) -> usize {
         self.ranks.iter().map(|rank| rank.node + 1).max().unwrap_or(0)

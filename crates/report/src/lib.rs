@@ -25,7 +25,7 @@ pub mod tensorboard;
 mod thumbnail;
 
 pub use confusion::{ClassScores, Confusion};
-pub use environment::{Environment, Rank, Sitting, SittingEnd};
+pub use environment::{Environment, Rank, Session, SessionEnd};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, WorstSample};
 pub use metrics::{EpochLine, Metrics, StepLine, csv};

@@ -89,14 +89,14 @@ impl Stop {
 
 /// How a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum RunOutcome {
     /// Everything was done.
     Complete,
     /// It was stopped, and goes on with `--resume auto`: a checkpoint is saved.
     Stopped(Stop),
 }
 
-impl Ending {
+impl RunOutcome {
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Complete => 0,
@@ -108,7 +108,7 @@ impl Ending {
 /// How a run ended, for this rank.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Done(Ending),
+    Done(RunOutcome),
     /// All ranks know the same error and are still in step: rank 0 says it, and MPI is finalized.
     Agreed {
         message: String,
@@ -162,9 +162,9 @@ fn agree_by<T>(
 }
 
 /// What the result of a run means for this rank.
-pub(crate) fn settle(world: &World, result: anyhow::Result<Ending>) -> Outcome {
+pub(crate) fn settle(world: &World, result: anyhow::Result<RunOutcome>) -> Outcome {
     let error = match result {
-        Ok(ending) => return Outcome::Done(ending),
+        Ok(outcome) => return Outcome::Done(outcome),
         Err(error) => error,
     };
     if let Some(world::Error::Agreed(verdict)) = error.downcast_ref() {

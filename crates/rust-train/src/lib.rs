@@ -49,7 +49,7 @@ pub use trainer::hooks::{Flow, Hooks, StepEnd};
 pub use world::Channel;
 
 use config::recipe::Recipe;
-use errors::{Ending, Outcome};
+use errors::{Outcome, RunOutcome};
 use machine::cores;
 use observe::logging;
 
@@ -91,7 +91,7 @@ fn run(program: &Program) -> ExitCode {
     let signals = Signals::install().map(drop).context("installing signal handlers");
     let result = errors::agree(&world, signals).and_then(|()| complete_and_run(&cli, &arguments, &world, program));
     match errors::settle(&world, result) {
-        Outcome::Done(ending) => world.finalize(ending.exit_code()),
+        Outcome::Done(outcome) => world.finalize(outcome.exit_code()),
         Outcome::Agreed { message, exit_code } => {
             if world.rank() == 0 {
                 // What was asked to stop has not failed.
@@ -105,7 +105,7 @@ fn run(program: &Program) -> ExitCode {
 }
 
 /// Does what the command line says, and the recipe that it names.
-fn complete_and_run(cli: &Cli, arguments: &[OsString], world: &World, program: &Program) -> anyhow::Result<Ending> {
+fn complete_and_run(cli: &Cli, arguments: &[OsString], world: &World, program: &Program) -> anyhow::Result<RunOutcome> {
     let Some(path) = cli.recipe() else { return commands::run(cli, world, program) };
     let recipe = Recipe::fetch(world, path)?;
     let cli = errors::agree(world, recipe.complete(arguments))?;

@@ -1,7 +1,7 @@
 //! Agreement: what fails on one rank has failed for all, and all know why.
 
 use crate::error::{Error, Failure, Result, Verdict};
-use crate::wait::Patience;
+use crate::wait::WaitLimit;
 use crate::{Reduction, World};
 
 impl World {
@@ -13,7 +13,7 @@ impl World {
     /// [`Error::Agreed`], equal on every rank, if any rank failed: the first failing rank's message, and how many
     /// failed in all.
     pub fn agree<T>(&self, result: std::result::Result<T, Failure>) -> Result<T> {
-        self.agree_patiently(result, None)
+        self.agree_within(result, None)
     }
 
     /// As [`agree`](Self::agree), after work that takes some ranks longer than others. `doing` says what it is, for whoever
@@ -23,18 +23,14 @@ impl World {
     /// As [`agree`](Self::agree).
     pub fn agree_after<T>(&self, doing: &str, result: std::result::Result<T, Failure>) -> Result<T> {
         let what = || doing.to_owned();
-        self.agree_patiently(result, Some(&Patience::for_work(&what, self.control().timeout())))
+        self.agree_within(result, Some(&WaitLimit::for_work(&what, self.control().timeout())))
     }
 
-    fn agree_patiently<T>(
-        &self,
-        result: std::result::Result<T, Failure>,
-        patience: Option<&Patience<'_>>,
-    ) -> Result<T> {
+    fn agree_within<T>(&self, result: std::result::Result<T, Failure>, limit: Option<&WaitLimit<'_>>) -> Result<T> {
         let control = self.control();
         let nobody = self.size() as i64;
         let mut first = [if result.is_err() { self.rank() as i64 } else { nobody }];
-        control.all_reduce_patiently(&mut first, Reduction::Min, patience)?;
+        control.all_reduce_within(&mut first, Reduction::Min, limit)?;
         let failure = match result {
             Ok(value) if first[0] == nobody => return Ok(value),
             other => other.err(),

@@ -12,11 +12,11 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator;
 
 use crate::call::{Call, Element, Kind, Reduction};
+use crate::collective_matching::CollectiveMatching;
 use crate::error::{Error, Result};
 use crate::lock::lock;
 use crate::mpi_error::check;
-use crate::roll_call::RollCall;
-use crate::wait::{Patience, wait};
+use crate::wait::{WaitLimit, wait};
 use crate::watchdog::watch;
 use crate::{progress, stop};
 
@@ -99,8 +99,8 @@ const BROADCAST_PIECE: usize = 64 << 20;
 /// non-blocking one (Open MPI 4.1). It may block, because all ranks have met before and a watchdog looks after it.
 const BLOCKING_BYTES: usize = 64 << 10;
 
-/// The longest nap while waiting in a collective that all ranks are expected to enter at about the same time.
-const COLLECTIVE_NAP: Duration = Duration::from_micros(500);
+/// The longest back-off while waiting in a collective that all ranks are expected to enter at about the same time.
+const COLLECTIVE_BACK_OFF: Duration = Duration::from_micros(500);
 
 /// A communicator of its own: messages of one channel never meet those of another. Every rank of the channel must call
 /// the same collectives in the same order, from one thread at a time.
@@ -113,7 +113,7 @@ pub struct Channel {
     rank: usize,
     size: usize,
     timeout: Duration,
-    roll_call: Arc<Mutex<RollCall>>,
+    collective_matching: Arc<Mutex<CollectiveMatching>>,
 }
 
 // SAFETY: a communicator is a handle that any thread may use under MPI_THREAD_MULTIPLE, which `World::init` demands. The
@@ -141,12 +141,12 @@ impl Channel {
             check("MPI_Comm_set_errhandler", code).map(|()| communicator)
         };
         let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
-        let roll_call = Arc::new(Mutex::new(RollCall::new(duplicate()?, rank, labels)));
-        Ok(Self { communicator: duplicate()?, name, rank, size, timeout, roll_call })
+        let collective_matching = Arc::new(Mutex::new(CollectiveMatching::new(duplicate()?, rank, labels)));
+        Ok(Self { communicator: duplicate()?, name, rank, size, timeout, collective_matching })
     }
 
     pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
-        let labels = lock(&self.roll_call).labels().to_vec();
+        let labels = lock(&self.collective_matching).labels().to_vec();
         Self::new(&self.communicator, name, timeout, labels)
     }
 
@@ -157,12 +157,12 @@ impl Channel {
 
     /// From here on whoever waits in this channel hears what this rank [`report`](crate::report)s.
     pub(crate) fn hear_reports(&self) {
-        progress::listen(&self.roll_call, self.timeout);
+        progress::listen(&self.collective_matching, self.timeout);
     }
 
     /// Names the ranks once their hosts are known.
     pub(crate) fn relabel(&self, labels: Vec<String>) {
-        lock(&self.roll_call).relabel(labels);
+        lock(&self.collective_matching).relabel(labels);
     }
 
     /// This rank in the channel, from 0.
@@ -185,15 +185,15 @@ impl Channel {
     /// # Errors
     /// A rank that did not come in time, or what MPI reported.
     pub fn all_reduce<T: Reducible>(&self, elements: &mut [T], reduction: Reduction) -> Result<()> {
-        self.all_reduce_patiently(elements, reduction, None)
+        self.all_reduce_within(elements, reduction, None)
     }
 
-    /// As [`all_reduce`](Self::all_reduce), after work: `patience` says what the others wait for.
-    pub(crate) fn all_reduce_patiently<T: Reducible>(
+    /// As [`all_reduce`](Self::all_reduce), after work: `timeout` says what the others wait for.
+    pub(crate) fn all_reduce_within<T: Reducible>(
         &self,
         elements: &mut [T],
         reduction: Reduction,
-        patience: Option<&Patience<'_>>,
+        limit: Option<&WaitLimit<'_>>,
     ) -> Result<()> {
         // SAFETY: constants of the rsmpi shim.
         let op = unsafe {
@@ -222,7 +222,7 @@ impl Channel {
                 })?;
                 continue;
             }
-            self.run_patiently(call, "MPI_Iallreduce", patience, |request| {
+            self.run_within(call, "MPI_Iallreduce", limit, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
                     ffi::MPI_Iallreduce(
@@ -260,19 +260,19 @@ impl Channel {
     /// # Errors
     /// A rank that did not come in time, or what MPI reported.
     pub fn broadcast<T: Reducible>(&self, elements: &mut [T], root: usize) -> Result<()> {
-        self.broadcast_patiently(elements, root, None)
+        self.broadcast_within(elements, root, None)
     }
 
-    /// As [`broadcast`](Self::broadcast), for what takes the root long: `patience` says what the others wait for.
-    pub(crate) fn broadcast_patiently<T: Reducible>(
+    /// As [`broadcast`](Self::broadcast), for what takes the root long: `timeout` says what the others wait for.
+    pub(crate) fn broadcast_within<T: Reducible>(
         &self,
         elements: &mut [T],
         root: usize,
-        patience: Option<&Patience<'_>>,
+        limit: Option<&WaitLimit<'_>>,
     ) -> Result<()> {
         for chunk in elements.chunks_mut(BROADCAST_PIECE) {
             let call = Call { kind: Kind::Broadcast { root }, element: T::ELEMENT, count: chunk.len() };
-            self.run_patiently(call, "MPI_Ibcast", patience, |request| {
+            self.run_within(call, "MPI_Ibcast", limit, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
                     ffi::MPI_Ibcast(
@@ -382,40 +382,40 @@ impl Channel {
         mpi_call: &'static str,
         start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
     ) -> Result<()> {
-        self.run_patiently(call, mpi_call, None, start)
+        self.run_within(call, mpi_call, None, start)
     }
 
     /// Meets the others, then starts a non-blocking collective and waits for its end.
-    fn run_patiently(
+    fn run_within(
         &self,
         call: Call,
         mpi_call: &'static str,
-        patience: Option<&Patience<'_>>,
+        limit: Option<&WaitLimit<'_>>,
         start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
     ) -> Result<()> {
         let what = || self.describe(call);
-        let own = self.patience(&what);
-        let patience = patience.unwrap_or(&own);
-        self.refuse_if_broken(patience.what)?;
-        let mut roll_call = lock(&self.roll_call);
-        roll_call.meet(call, patience)?;
+        let own = self.wait_limit(&what);
+        let limit = limit.unwrap_or(&own);
+        self.refuse_if_broken(limit.what)?;
+        let mut collective_matching = lock(&self.collective_matching);
+        collective_matching.meet(call, limit)?;
         // SAFETY: a constant of the rsmpi shim.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
         check(mpi_call, start(&mut request))?;
-        wait(&mut request, mpi_call, patience, &mut roll_call)
+        wait(&mut request, mpi_call, limit, &mut collective_matching)
     }
 
     /// Meets the others, then runs a blocking collective under the eyes of the watchdog.
     fn run_blocking(&self, call: Call, mpi_call: &'static str, run: impl FnOnce() -> c_int) -> Result<()> {
         let what = || self.describe(call);
         self.refuse_if_broken(&what)?;
-        lock(&self.roll_call).meet(call, &self.patience(&what))?;
-        let _watch = watch(call, self.name, self.timeout, &self.roll_call);
+        lock(&self.collective_matching).meet(call, &self.wait_limit(&what))?;
+        let _watch = watch(call, self.name, self.timeout, &self.collective_matching);
         check(mpi_call, run())
     }
 
-    fn patience<'a>(&self, what: &'a dyn Fn() -> String) -> Patience<'a> {
-        Patience { what, timeout: self.timeout, longest_nap: COLLECTIVE_NAP }
+    fn wait_limit<'a>(&self, what: &'a dyn Fn() -> String) -> WaitLimit<'a> {
+        WaitLimit { what, timeout: self.timeout, longest_back_off: COLLECTIVE_BACK_OFF }
     }
 
     fn describe(&self, call: Call) -> String {

@@ -40,13 +40,13 @@ impl World {
             abort(&error.to_string(), 1);
         }
         let speaks = self.rank() == 0;
-        let patience = PATIENCE.min(self.config.timeout);
+        let timeout = PATIENCE.min(self.config.timeout);
         let (ended, end) = mpsc::channel::<()>();
         let guard = move || {
-            if end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            if end.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
                 if speaks {
                     eprintln!(
-                        "warning: all ranks are done, but MPI_Finalize has not ended for {patience:?}: leaving without it"
+                        "warning: all ranks are done, but MPI_Finalize has not ended for {timeout:?}: leaving without it"
                     );
                 }
                 // At once: destructors would meet the main thread, which is still inside MPI.

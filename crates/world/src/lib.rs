@@ -9,15 +9,15 @@
 mod agree;
 mod call;
 mod channel;
+mod collective_matching;
 mod error;
 mod finalize;
-mod frugal;
 mod launch;
 mod lock;
+mod mpi_environment;
 mod mpi_error;
 mod probe;
 mod progress;
-mod roll_call;
 mod signals;
 mod spread;
 mod stop;
@@ -89,7 +89,7 @@ impl World {
     /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
         launch::refuse_unconnected()?;
-        frugal::ask_for_less();
+        mpi_environment::ask_for_less();
         let (universe, got) =
             mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
         if got < mpi::Threading::Multiple {

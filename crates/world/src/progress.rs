@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use crate::collective_matching::CollectiveMatching;
 use crate::lock::lock;
-use crate::roll_call::RollCall;
 use crate::signals;
 
 /// The channels of this process on which somebody may wait for it.
-static CHANNELS: Mutex<Vec<Weak<Mutex<RollCall>>>> = Mutex::new(Vec::new());
+static CHANNELS: Mutex<Vec<Weak<Mutex<CollectiveMatching>>>> = Mutex::new(Vec::new());
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// When the next word is due, and the next look for those of others, in milliseconds since `START`.
 static NEXT_WORD: AtomicU64 = AtomicU64::new(0);
@@ -20,13 +20,13 @@ static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 static PERIOD: AtomicU64 = AtomicU64::new(LONGEST_PERIOD);
 const LONGEST_PERIOD: u64 = 1000;
 
-/// From here on `roll_call` is told what this rank [`report`]s. Words come several times in a `timeout`.
-pub(crate) fn listen(roll_call: &Arc<Mutex<RollCall>>, timeout: Duration) {
+/// From here on `collective_matching` is told what this rank [`report`]s. Words come several times in a `timeout`.
+pub(crate) fn listen(collective_matching: &Arc<Mutex<CollectiveMatching>>, timeout: Duration) {
     let period = (timeout.as_millis() as u64 / 10).clamp(10, LONGEST_PERIOD);
     PERIOD.fetch_min(period, Ordering::Relaxed);
     let mut channels = lock(&CHANNELS);
     channels.retain(|channel| channel.strong_count() > 0);
-    channels.push(Arc::downgrade(roll_call));
+    channels.push(Arc::downgrade(collective_matching));
 }
 
 /// The time between two words.
@@ -44,7 +44,7 @@ pub(crate) fn period() -> Duration {
 /// Gives [`ControlFlow::Break`] where the work should stop, because this rank or one that waits was asked to.
 pub fn report(done: u64, total: u64, unit: &str) -> ControlFlow<()> {
     if is_due(&NEXT_WORD) {
-        on_each_channel(|roll_call| roll_call.say(done, total, unit));
+        on_each_channel(|collective_matching| collective_matching.say(done, total, unit));
     }
     if asked_to_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
@@ -57,12 +57,12 @@ fn is_due(next: &AtomicU64) -> bool {
     now >= due && next.compare_exchange(due, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-fn on_each_channel(mut act: impl FnMut(&mut RollCall)) {
+fn on_each_channel(mut act: impl FnMut(&mut CollectiveMatching)) {
     let channels: Vec<_> = lock(&CHANNELS).iter().filter_map(Weak::upgrade).collect();
     for channel in channels {
         // Where this rank is in a collective, nobody waits for its work, and that listens itself.
-        if let Ok(mut roll_call) = channel.try_lock() {
-            act(&mut roll_call);
+        if let Ok(mut collective_matching) = channel.try_lock() {
+            act(&mut collective_matching);
         }
     }
 }
@@ -71,7 +71,7 @@ fn on_each_channel(mut act: impl FnMut(&mut RollCall)) {
 /// waited. Cheap, for long work on any thread; where the ranks decide together they agree on it themselves.
 pub fn asked_to_stop() -> bool {
     if is_due(&NEXT_LOOK) {
-        on_each_channel(RollCall::listen);
+        on_each_channel(CollectiveMatching::listen);
     }
     signals::asked_to_stop()
 }

@@ -78,7 +78,7 @@ pub fn give_up_waiting() {
     let _ = HURRY.set(Instant::now()); // whoever was first set the clock
 }
 
-/// Whether the patience of [`give_up_waiting`] has begun to end, and whether it is over.
+/// Whether the timeout of [`give_up_waiting`] has begun to end, and whether it is over.
 pub(crate) fn hurry() -> (bool, bool) {
     let since = HURRY.get().map(Instant::elapsed);
     (since.is_some(), since.is_some_and(|since| since > LAST_LOOK))

@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 
 use mpi::ffi;
 
+use crate::collective_matching::CollectiveMatching;
 use crate::error::{Error, Result};
 use crate::mpi_error::check;
-use crate::roll_call::RollCall;
 use crate::{progress, signals, stop};
 
 /// What is being waited for, and how.
-pub(crate) struct Patience<'a> {
+pub(crate) struct WaitLimit<'a> {
     /// The collective or the task: "all-reduce (sum of 10 f32)", "building the dataset cache".
     pub what: &'a dyn Fn() -> String,
     /// Gives up after this time without a word of those that are waited for.
     pub timeout: Duration,
-    /// The longest nap between two looks. Short where a bucket of gradients is on its way, long where a download is.
-    pub longest_nap: Duration,
+    /// The longest back_off between two looks. Short where a bucket of gradients is on its way, long where a download is.
+    pub longest_back_off: Duration,
 }
 
-impl<'a> Patience<'a> {
-    /// The longest nap of a rank that waits for another's work: long enough to cost nothing, short against the work.
+impl<'a> WaitLimit<'a> {
+    /// The longest back_off of a rank that waits for another's work: long enough to cost nothing, short against the work.
     const WORK_NAP: Duration = Duration::from_millis(20);
 
     /// For what a rank does while the others wait.
     pub(crate) fn for_work(what: &'a dyn Fn() -> String, timeout: Duration) -> Self {
-        Self { what, timeout, longest_nap: Self::WORK_NAP }
+        Self { what, timeout, longest_back_off: Self::WORK_NAP }
     }
 }
 
@@ -69,24 +69,28 @@ impl Stall {
     ///
     /// # Errors
     /// The time is over: who is missing.
-    pub(crate) fn look(&mut self, what: &dyn Fn() -> String, roll_call: &mut RollCall) -> Result<()> {
+    pub(crate) fn look(
+        &mut self,
+        what: &dyn Fn() -> String,
+        collective_matching: &mut CollectiveMatching,
+    ) -> Result<()> {
         let waited = self.start.elapsed();
         let (hurried, is_over) = stop::hurry();
         let asked_to_end = signals::asked_to_end();
         if progress::asked_to_stop() {
-            roll_call.say_stop();
+            collective_matching.say_stop();
         }
         if hurried || asked_to_end || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
-            roll_call.gossip();
+            collective_matching.gossip();
         } else {
-            roll_call.listen();
+            collective_matching.listen();
         }
         // A word that was heard before this wait began is of earlier work.
-        let is_news = roll_call.heard().is_some_and(|heard| heard > self.start);
-        self.heard = self.heard.max(roll_call.heard().unwrap_or(self.start));
+        let is_news = collective_matching.heard().is_some_and(|heard| heard > self.start);
+        self.heard = self.heard.max(collective_matching.heard().unwrap_or(self.start));
         let silent = self.heard.elapsed();
-        let last_word = || roll_call.last_word().filter(|_| is_news);
-        let whom = || match roll_call.missing() {
+        let last_word = || collective_matching.last_word().filter(|_| is_news);
+        let whom = || match collective_matching.missing() {
             none if none.is_empty() => "data: all ranks have come, and one of them has stopped".to_owned(),
             missing => missing,
         };
@@ -121,11 +125,11 @@ impl Stall {
 pub(crate) fn wait(
     request: &mut ffi::MPI_Request,
     call: &'static str,
-    patience: &Patience<'_>,
-    roll_call: &mut RollCall,
+    limit: &WaitLimit<'_>,
+    collective_matching: &mut CollectiveMatching,
 ) -> Result<()> {
     let mut stall: Option<Stall> = None;
-    let mut nap = Duration::from_micros(20);
+    let mut back_off = Duration::from_micros(20);
     let mut looks = 0u32;
     loop {
         let mut done = 0;
@@ -140,13 +144,13 @@ pub(crate) fn wait(
             std::hint::spin_loop();
             continue;
         }
-        let stall = stall.get_or_insert_with(|| Stall::new(patience.timeout));
+        let stall = stall.get_or_insert_with(|| Stall::new(limit.timeout));
         if stall.start.elapsed() < YIELDING {
             std::thread::yield_now();
             continue;
         }
-        stall.look(patience.what, roll_call)?;
-        std::thread::sleep(nap);
-        nap = (nap * 2).min(patience.longest_nap);
+        stall.look(limit.what, collective_matching)?;
+        std::thread::sleep(back_off);
+        back_off = (back_off * 2).min(limit.longest_back_off);
     }
 }

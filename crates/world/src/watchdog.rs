@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use crate::call::Call;
+use crate::collective_matching::CollectiveMatching;
 use crate::lock::lock;
-use crate::roll_call::RollCall;
 use crate::stop;
 use crate::wait::Stall;
 
@@ -20,7 +20,7 @@ struct Watched {
     channel: &'static str,
     since: Instant,
     stall: Stall,
-    roll_call: Arc<Mutex<RollCall>>,
+    collective_matching: Arc<Mutex<CollectiveMatching>>,
 }
 
 struct Watchdog {
@@ -35,17 +35,22 @@ pub(crate) struct Watch(u64);
 
 /// Watches over a blocking call from now on: when it does not return within `timeout`, the job ends, with the name of
 /// the rank that stopped.
-pub(crate) fn watch(call: Call, channel: &'static str, timeout: Duration, roll_call: &Arc<Mutex<RollCall>>) -> Watch {
+pub(crate) fn watch(
+    call: Call,
+    channel: &'static str,
+    timeout: Duration,
+    collective_matching: &Arc<Mutex<CollectiveMatching>>,
+) -> Watch {
     static START: Once = Once::new();
     START.call_once(|| {
         let thread = std::thread::Builder::new().name("watchdog".to_owned());
-        thread.spawn(patrol).expect("a thread can be started");
+        thread.spawn(run).expect("a thread can be started");
     });
     let mut watchdog = lock(&WATCHDOG);
     let id = watchdog.next_id;
     watchdog.next_id += 1;
-    let (since, stall, roll_call) = (Instant::now(), Stall::new(timeout), Arc::clone(roll_call));
-    watchdog.watched.push(Watched { id, call, channel, since, stall, roll_call });
+    let (since, stall, collective_matching) = (Instant::now(), Stall::new(timeout), Arc::clone(collective_matching));
+    watchdog.watched.push(Watched { id, call, channel, since, stall, collective_matching });
     Watch(id)
 }
 
@@ -55,7 +60,7 @@ impl Drop for Watch {
     }
 }
 
-fn patrol() {
+fn run() {
     loop {
         std::thread::sleep(PERIOD);
         for watched in &mut lock(&WATCHDOG).watched {
@@ -64,7 +69,7 @@ fn patrol() {
             }
             let (call, channel) = (watched.call, watched.channel);
             let what = || format!("{call} of channel {channel}");
-            if let Err(error) = watched.stall.look(&what, &mut lock(&watched.roll_call)) {
+            if let Err(error) = watched.stall.look(&what, &mut lock(&watched.collective_matching)) {
                 stop::abort(&error.to_string(), 1);
             }
         }

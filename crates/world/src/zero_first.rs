@@ -3,7 +3,7 @@
 use crate::World;
 use crate::error::{Failure, Result};
 use crate::stop::catch_panic;
-use crate::wait::Patience;
+use crate::wait::WaitLimit;
 
 /// Who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +95,9 @@ impl World {
             Scope::World => self.control(),
         };
         let what = || doing.to_owned();
-        let patience = Patience::for_work(&what, channel.timeout());
+        let timeout = WaitLimit::for_work(&what, channel.timeout());
         let mut word = [u8::from(ok)];
-        channel.broadcast_patiently(&mut word, 0, Some(&patience))?;
+        channel.broadcast_within(&mut word, 0, Some(&timeout))?;
         Ok(word[0] == 1)
     }
 }

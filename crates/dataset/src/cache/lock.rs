@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
 
-use super::draft::temporaries;
+use super::writer::temporaries;
 use crate::{Error, Result};
 
 /// Between two looks at a lock that another job holds.
@@ -35,8 +35,8 @@ impl Lock {
     /// `watch` is called while it waits, and told whether the other job has visibly got on since the last time.
     ///
     /// # Errors
-    /// Another job that holds the lock and has not visibly got on for `patience`; [`Error::Interrupted`].
-    pub fn acquire(path: &Path, patience: Duration, watch: &dyn Fn(bool) -> ControlFlow<()>) -> Result<Option<Self>> {
+    /// Another job that holds the lock and has not visibly got on for `timeout`; [`Error::Interrupted`].
+    pub fn acquire(path: &Path, timeout: Duration, watch: &dyn Fn(bool) -> ControlFlow<()>) -> Result<Option<Self>> {
         let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
         let lock = path.with_file_name(name);
         if let Some(parent) = path.parent() {
@@ -66,7 +66,7 @@ impl Lock {
             }
             let mut has_progressed = false;
             // A folder across a network is not listed at every look.
-            if looked.elapsed() >= LONGEST_PAUSE.min(patience / 4) {
+            if looked.elapsed() >= LONGEST_PAUSE.min(timeout / 4) {
                 looked = Instant::now();
                 let now = Trace::look(path, &lock);
                 has_progressed = now != seen;
@@ -77,7 +77,7 @@ impl Lock {
             if watch(has_progressed).is_break() {
                 return Err(Error::Interrupted);
             }
-            if progressed.elapsed() > patience {
+            if progressed.elapsed() > timeout {
                 let (holder, silent) = (holder(&lock), progressed.elapsed().as_secs());
                 return Err(Error::cache(
                     path,

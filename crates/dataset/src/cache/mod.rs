@@ -20,16 +20,16 @@
 //! their offset by many threads and many ranks at once, past the library's one lock.
 //!
 //! ```text
-//! leader:   Draft::create ───────────────────────────────> Draft::seal ──> the cache has its name
-//! all:                     Share::open ──> Share::write ──┘ (all agree that every share is written)
+//! leader:   CacheWriter::create ───────────────────────────────> CacheWriter::seal ──> the cache has its name
+//! all:                     CacheShard::open ──> CacheShard::write ──┘ (all agree that every shard is written)
 //! ```
 
-mod draft;
 mod explain;
 mod lock;
 mod structure;
 mod trailer;
 mod verify;
+mod writer;
 
 use std::path::{Path, PathBuf};
 
@@ -37,10 +37,10 @@ use layout::Shard;
 
 use crate::{Dataset, Decoding, Error, Listing, Resample, Result, Split, Watch};
 
-pub use draft::{Draft, Share};
 pub use explain::explain;
 pub use lock::Lock;
 pub use verify::{Verified, verify};
+pub use writer::{CacheShard, CacheWriter};
 
 /// What a cache holds of each image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +184,9 @@ pub fn build(
     on_bad: OnBadImage,
     watch: &Watch<'_>,
 ) -> Result<Vec<BadImage>> {
-    let draft = Draft::create(listing, spec, path)?;
-    let bad = Share::open(draft.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
-    draft.seal(&bad)?;
+    let writer = CacheWriter::create(listing, spec, path)?;
+    let bad = CacheShard::open(writer.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
+    writer.seal(&bad)?;
     Ok(bad)
 }
 

@@ -152,13 +152,13 @@ fn shares_make_the_same_file_as_one_builder() {
         let at = |name: &str| root.path().join(spec.contents.name()).join(name);
         let (alone, together) = (at("alone.h5"), at("together.h5"));
         build_at(&alone, &listing, &spec);
-        let draft = Draft::create(&listing, &spec, &together).unwrap();
+        let writer = CacheWriter::create(&listing, &spec, &together).unwrap();
         for rank in [2, 0, 1] {
-            let share = Share::open(draft.temporary(), &listing.root).unwrap();
-            share.write(Shard::new(rank, 3), OnBadImage::Fail, &unwatched).unwrap();
+            let shard = CacheShard::open(writer.temporary(), &listing.root).unwrap();
+            shard.write(Shard::new(rank, 3), OnBadImage::Fail, &unwatched).unwrap();
         }
-        assert!(!together.exists(), "no reader sees a draft");
-        draft.seal(&[]).unwrap();
+        assert!(!together.exists(), "no reader sees a writer");
+        writer.seal(&[]).unwrap();
         let (alone, together) = (current(&alone, &listing, &spec), current(&together, &listing, &spec));
         reads_all(&together.train).unwrap();
         assert_eq!(alone.train.labels(), together.train.labels());
@@ -192,10 +192,10 @@ fn a_draft_whose_share_is_missing_is_no_cache() {
     // Sealed without one of its shares: the checksums of the missing images tell.
     let (root, listing) = folder();
     let path = root.path().join("pixels.h5");
-    let draft = Draft::create(&listing, &SMALL, &path).unwrap();
-    let share = Share::open(draft.temporary(), &listing.root).unwrap();
-    share.write(Shard::new(0, 2), OnBadImage::Fail, &unwatched).unwrap();
-    draft.seal(&[]).unwrap();
+    let writer = CacheWriter::create(&listing, &SMALL, &path).unwrap();
+    let shard = CacheShard::open(writer.temporary(), &listing.root).unwrap();
+    shard.write(Shard::new(0, 2), OnBadImage::Fail, &unwatched).unwrap();
+    writer.seal(&[]).unwrap();
     let damaged = verify(&path, &unwatched).unwrap().damaged;
     assert!(!damaged.is_empty());
     assert!(reads_all(&current(&path, &listing, &SMALL).train).is_err());
@@ -292,11 +292,11 @@ fn a_file_cut_off_anywhere_is_stale_or_says_so() {
     let path = root.path().join("pixels.h5");
     build_at(&path, &listing, &SMALL);
     let whole = fs::read(&path).unwrap();
-    for share in [0, 1, 10, 100, 500, 900, 990, 999] {
+    for shard in [0, 1, 10, 100, 500, 900, 990, 999] {
         fs::remove_file(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() * share / 1000]).unwrap();
+        fs::write(&path, &whole[..whole.len() * shard / 1000]).unwrap();
         stale(&path, &listing, &SMALL);
-        assert!(!verify(&path, &unwatched).unwrap().damaged.is_empty(), "{share}");
+        assert!(!verify(&path, &unwatched).unwrap().damaged.is_empty(), "{shard}");
         assert_eq!(explain(&path, &listing, &SMALL).len(), 1);
     }
 }
@@ -345,8 +345,8 @@ fn broken_images_can_be_skipped() {
         path: sample.path.clone(),
         reason: String::new(),
     });
-    let draft = Draft::create(&listing, &SMALL, &root.path().join("none.h5")).unwrap();
-    let error = draft.seal(&bees.collect::<Vec<_>>()).unwrap_err();
+    let writer = CacheWriter::create(&listing, &SMALL, &root.path().join("none.h5")).unwrap();
+    let error = writer.seal(&bees.collect::<Vec<_>>()).unwrap_err();
     assert!(error.to_string().contains("val: none of its 6 images can be decoded"), "{error}");
 }
 
@@ -383,7 +383,7 @@ fn a_lock_that_somebody_holds_stops_no_reader() {
 fn a_folder_that_cannot_be_written_to() {
     // Root may write anywhere, but not into a file as if it were a folder.
     let (root, listing) = folder();
-    let error = Draft::create(&listing, &SMALL, &root.path().join("val/ant/001.png/c.h5")).unwrap_err();
+    let error = CacheWriter::create(&listing, &SMALL, &root.path().join("val/ant/001.png/c.h5")).unwrap_err();
     assert!(error.to_string().contains("val/ant/001.png: making the folder of the cache"), "{error}");
 }
 
@@ -392,7 +392,7 @@ fn more_than_the_disk_holds_is_refused() {
     let (root, mut listing) = folder();
     listing.train[0].size = 2 << 30;
     listing.train = vec![listing.train[0].clone(); 1 << 16]; // 140 TB
-    let error = Draft::create(&listing, &ENCODED, &root.path().join("c/c.h5")).unwrap_err();
+    let error = CacheWriter::create(&listing, &ENCODED, &root.path().join("c/c.h5")).unwrap_err();
     assert!(error.is_bad_input() && error.to_string().contains("MiB are free; name another folder"), "{error}");
     nothing_left(&root.path().join("c"));
 }
@@ -401,7 +401,7 @@ fn more_than_the_disk_holds_is_refused() {
 fn what_a_killed_build_left_is_removed_by_the_next_but_one() {
     let (root, listing) = folder();
     let path = root.path().join("c/pixels.h5");
-    let abandoned = Draft::create(&listing, &SMALL, &path).unwrap();
+    let abandoned = CacheWriter::create(&listing, &SMALL, &path).unwrap();
     let left = root.path().join("c/left");
     fs::copy(abandoned.temporary(), &left).unwrap();
     drop(abandoned);
@@ -419,7 +419,7 @@ fn what_a_killed_build_left_is_removed_by_the_next_but_one() {
 fn one_job_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pixels.h5");
-    let acquire = |patience| Lock::acquire(&path, patience, &|_| ControlFlow::Continue(()));
+    let acquire = |timeout| Lock::acquire(&path, timeout, &|_| ControlFlow::Continue(()));
     let lock = acquire(Duration::ZERO).unwrap().unwrap();
     let error = acquire(Duration::from_millis(120)).unwrap_err();
     let words = format!("another job (process {} on ", std::process::id());

@@ -3,38 +3,38 @@
 use maud::{Markup, html};
 
 use super::count;
-use crate::{Environment, Rank, Sitting};
+use crate::{Environment, Rank, Session};
 
 pub(super) fn tables(environment: &Environment) -> Markup {
-    let last = environment.sittings.last();
+    let last = environment.sessions.last();
     html! {
         div.columns {
-            div.card { h3 { "History" } (history(&environment.sittings)) }
-            @if let Some(sitting) = last {
-                div.card { h3 { "Layout" } (layout(&sitting.ranks)) }
-                div.card { h3 { "Versions" } (versions(sitting)) }
+            div.card { h3 { "History" } (history(&environment.sessions)) }
+            @if let Some(session) = last {
+                div.card { h3 { "Layout" } (layout(&session.ranks)) }
+                div.card { h3 { "Versions" } (versions(session)) }
             }
         }
-        @if let Some(sitting) = last {
-            div.card { h3 { "Command" } pre { (command(&sitting.command)) } p.note { "in " (sitting.directory) } }
+        @if let Some(session) = last {
+            div.card { h3 { "Command" } pre { (command(&session.command)) } p.note { "in " (session.directory) } }
         }
     }
 }
 
-fn history(sittings: &[Sitting]) -> Markup {
+fn history(sessions: &[Session]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { th { "Time" } th.number { "Step" } th { "What" } } }
             tbody {
-                @for (number, sitting) in sittings.iter().enumerate() {
+                @for (number, session) in sessions.iter().enumerate() {
                     tr {
-                        td { (sitting.started) }
-                        td.number { (sitting.first_step) }
-                        td { @if number == 0 { "started" } @else { "resumed" } " on " (count(sitting.ranks.len(), "rank")) }
+                        td { (session.started) }
+                        td.number { (session.first_step) }
+                        td { @if number == 0 { "started" } @else { "resumed" } " on " (count(session.ranks.len(), "rank")) }
                     }
-                    @if let Some(end) = &sitting.end {
+                    @if let Some(end) = &session.end {
                         tr { td { (end.time) } td.number { (end.step) } td { (end.how) } }
-                    } @else if number + 1 < sittings.len() {
+                    } @else if number + 1 < sessions.len() {
                         tr { td { "–" } td.number { "–" } td { "ended without a word" } }
                     }
                 }
@@ -67,12 +67,12 @@ fn layout(ranks: &[Rank]) -> Markup {
     }
 }
 
-fn versions(sitting: &Sitting) -> Markup {
-    let commit = sitting.commit.iter().map(|commit| ("commit", commit));
-    let job = sitting.slurm_job.iter().map(|job| ("Slurm job", job));
+fn versions(session: &Session) -> Markup {
+    let commit = session.commit.iter().map(|commit| ("commit", commit));
+    let job = session.slurm_job.iter().map(|job| ("Slurm job", job));
     html! {
         dl {
-            @for (name, version) in &sitting.versions { dt { (name) } dd { (version) } }
+            @for (name, version) in &session.versions { dt { (name) } dd { (version) } }
             @for (name, value) in commit.chain(job) { dt { (name) } dd { (value) } }
         }
     }

@@ -27,7 +27,7 @@ pub fn page(run: &Run) -> String {
             (section("Classes", classes::table(evaluation)))
             @if !evaluation.worst.is_empty() { (section("Worst samples", worst::gallery(evaluation))) }
         }
-        @if !run.environment.sittings.is_empty() { (section("Machine", machine::tables(&run.environment))) }
+        @if !run.environment.sessions.is_empty() { (section("Machine", machine::tables(&run.environment))) }
         @if let Some(plan) = &run.plan {
             (section("Plan", html! { details { summary { "Every flag of the run" } pre { (plan) } } }))
         }
@@ -99,7 +99,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Confusion, EpochLine, Evaluation, Metric, Metrics, Rank, Scores, Sitting, StepLine, WorstSample};
+    use crate::{Confusion, EpochLine, Evaluation, Metric, Metrics, Rank, Scores, Session, StepLine, WorstSample};
 
     const HOSTILE: &str = "<script>alert('x')</script>&\"'";
 
@@ -142,10 +142,10 @@ mod tests {
                 worst: vec![worst],
             }),
             environment: crate::Environment {
-                sittings: vec![Sitting {
+                sessions: vec![Session {
                     command: vec!["rust-train".to_owned(), HOSTILE.to_owned()],
                     ranks: vec![Rank { host: HOSTILE.to_owned(), ..Rank::default() }],
-                    ..Sitting::default()
+                    ..Session::default()
                 }],
             },
             plan: Some(format!("model = '''{HOSTILE}'''")),

@@ -9,10 +9,10 @@ use crate::{Run, chart};
 pub(super) fn header(run: &Run) -> Markup {
     let epochs = &run.metrics.epochs;
     let last = epochs.last().map(|(line, _)| line);
-    let sitting = run.environment.sittings.last();
+    let session = run.environment.sessions.last();
     let metrics = run.metrics();
     let deciding = metrics.first();
-    let state = sitting.map(|sitting| sitting.end.as_ref().map_or("running, or ended without a word", |end| &end.how));
+    let state = session.map(|session| session.end.as_ref().map_or("running, or ended without a word", |end| &end.how));
     html! {
         header {
             h1 { (run.name) }
@@ -23,7 +23,7 @@ pub(super) fn header(run: &Run) -> Markup {
                 } @else {
                     (count(epochs.len(), "epoch")) ", " (count(run.metrics.steps.len(), "step"))
                 }
-                @if let Some(first) = run.environment.sittings.first() { ", started " (first.started) }
+                @if let Some(first) = run.environment.sessions.first() { ", started " (first.started) }
             }
             div.tiles {
                 @if let Some(metric) = deciding && let Some(best) = run.metrics.best(metric) {
@@ -47,9 +47,9 @@ pub(super) fn header(run: &Run) -> Markup {
                     }
                     (tile("Loss", &format!("{:.4}", evaluation.loss), "mean"))
                 }
-                @if let Some(sitting) = sitting {
-                    @let note = format!("on {}, batch of {}", count(sitting.nodes(), "node"), sitting.batch);
-                    (tile("Ranks", &sitting.ranks.len().to_string(), &note))
+                @if let Some(session) = session {
+                    @let note = format!("on {}, batch of {}", count(session.nodes(), "node"), session.batch);
+                    (tile("Ranks", &session.ranks.len().to_string(), &note))
                 }
             }
         }

@@ -21,7 +21,7 @@ use crate::data::normalize::Normalize;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::{Agreement, Pass};
 use crate::distributed::time_limit::TimeLimit;
-use crate::errors::{Ending, agree, interrupted, to_failure, usage};
+use crate::errors::{RunOutcome, agree, interrupted, to_failure, usage};
 use crate::model;
 use crate::model::BuildContext;
 use crate::observe::clock;
@@ -54,7 +54,7 @@ struct Bench<'a> {
 }
 
 /// Measures as the flags say, prints the table, and writes the files. Collective.
-pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow::Result<Ending> {
+pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow::Result<RunOutcome> {
     let counts = agree(world, counts(args, world.size()))?;
     let mode = if args.strong { Mode::Strong } else { Mode::Weak };
     let plans: anyhow::Result<Vec<_>> =
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let scaling = bench.scaling(largest, points);
     let written = if world.rank() == 0 { write(&output, &scaling) } else { Ok(()) };
     agree(world, written)?;
-    Ok(Ending::Complete)
+    Ok(RunOutcome::Complete)
 }
 
 /// The numbers of ranks, smallest first.

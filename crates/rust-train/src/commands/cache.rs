@@ -97,7 +97,7 @@ fn summarize(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
 
 /// Images of each class in each split, and the weight that makes up for a class's size in training.
 fn table(dataset: &Dataset) -> Result<String, std::fmt::Error> {
-    let count = |set: &ImageSet| class_counts(set, dataset.classes.len());
+    let count = |set: &ImageSet| class_counts(set.labels(), dataset.classes.len());
     let (train, val) = (count(&dataset.train), count(&dataset.val));
     let test = dataset.test.as_ref().map(count);
     let weights = class_weights(&train);

@@ -13,7 +13,7 @@ pub(crate) mod train;
 use flags::{Cli, Command};
 use world::World;
 
-use crate::errors::Ending;
+use crate::errors::RunOutcome;
 use crate::program::Program;
 use crate::run::results;
 
@@ -27,15 +27,15 @@ pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
 }
 
 /// Does what the command line says, on every rank of the job. Collective.
-pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result<Ending> {
+pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result<RunOutcome> {
     match &cli.command {
         None => train::run(&cli.train, world, program),
-        Some(Command::Cache(args)) => cache::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Cache(args)) => cache::run(args, world).map(|()| RunOutcome::Complete),
+        Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
         Some(Command::Bench(args)) => bench::run(args, world, program),
-        Some(Command::Eval(args)) => eval::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Predict(args)) => predict::run(args, world).map(|()| Ending::Complete),
-        Some(Command::Export(args)) => export::run(args, world).map(|()| Ending::Complete),
+        Some(Command::Eval(args)) => eval::run(args, world).map(|()| RunOutcome::Complete),
+        Some(Command::Predict(args)) => predict::run(args, world).map(|()| RunOutcome::Complete),
+        Some(Command::Export(args)) => export::run(args, world).map(|()| RunOutcome::Complete),
     }
 }

@@ -15,7 +15,7 @@ use crate::data::listing::Listed;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::Agreement;
 use crate::distributed::time_limit::TimeLimit;
-use crate::errors::{Ending, agree};
+use crate::errors::{RunOutcome, agree};
 use crate::files;
 use crate::model::{self, BuildContext, Model};
 use crate::observe::progress::left_words;
@@ -29,7 +29,7 @@ use crate::trainer::{StepPlan, Trainer};
 
 /// Trains as the flags say, with the parts that `program` brings along. Every rank calls it; every rank gets the same
 /// result or the job ends.
-pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::Result<Ending> {
+pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::Result<RunOutcome> {
     let start = Instant::now();
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
     let plan = agree(world, Plan::new(cli, world.size(), program.own()))?;
@@ -37,10 +37,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     if let Some(path) = &plan.trace {
         agree(world, if world.rank() == 0 { files::refuse_unwritable("--trace", path) } else { Ok(()) })?;
     }
-    let beginning = resume::begin(world, &plan)?;
-    let output = beginning.output;
-    let _held = beginning.folder;
-    if let Some(checkpoint) = &beginning.checkpoint {
+    let resume_point = resume::begin(world, &plan)?;
+    let output = resume_point.output;
+    let _held = resume_point.folder;
+    if let Some(checkpoint) = &resume_point.checkpoint {
         agree(world, resume::compare(world, &plan, &checkpoint.state.plan))?;
     }
     let job = Job::set_up(world, &plan)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let timeline = Timeline::start(world, job.device, plan.trace.is_some())?;
     let group = process_group::connect(world, job.device, &timeline)?;
     let step_plan = StepPlan::new(&plan, dataset.train.len());
-    let position = beginning.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
+    let position = resume_point.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
     let is_frozen = step_plan.is_frozen(&position.unwrap_or_default());
     let step = job.train_step(&mut *model, &group, &timeline, is_frozen)?;
     agree(world, if world.rank() == 0 { recipe::save(&plan.flags, &output) } else { Ok(()) })?;
@@ -68,24 +68,24 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let parts = (task, step, Agreement::new(world, signals, limit));
     let mut trainer = Trainer::new(job, start, parts, (step_plan, is_frozen), dataset, &program.hooks, &output);
     trainer.fit_memory()?;
-    if let Some(checkpoint) = beginning.checkpoint {
+    if let Some(checkpoint) = resume_point.checkpoint {
         trainer.restore(checkpoint)?;
     }
     if plan.eval_only {
         trainer.evaluate_alone()?;
         process_group::disconnect(&group);
-        return Ok(Ending::Complete);
+        return Ok(RunOutcome::Complete);
     }
-    trainer.open_results(beginning.goes_on)?;
+    trainer.open_results(resume_point.goes_on)?;
     let watchdog = plan.run.watchdog.map(|timeout| Watchdog::start(timeline.activity(), timeout));
-    let ending = trainer.fit(&*program.drive)?;
-    trainer.close_results(ending);
+    let outcome = trainer.fit(&*program.drive)?;
+    trainer.close_results(outcome);
     process_group::disconnect(&group);
     drop(watchdog);
     if let Some(path) = &plan.trace {
         timeline.write(world, path)?;
     }
-    Ok(ending)
+    Ok(outcome)
 }
 
 /// Gets the data in place, and calls `check` as soon as it is known what a model for them is like. Collective.

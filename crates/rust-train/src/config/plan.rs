@@ -15,7 +15,7 @@ use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
 use crate::config::images::{Images, Source};
 use crate::config::learning_rate::{LearningRate, Shape};
-use crate::config::progressive_resize::Growth;
+use crate::config::progressive_resize::ProgressiveResize;
 use crate::config::recipe;
 use crate::config::weights;
 use crate::errors::usage;
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub frozen_epochs: usize,
     pub augmentation: Augmentation,
     /// How images grow, where they do.
-    pub growth: Option<Growth>,
+    pub progressive_resize: Option<ProgressiveResize>,
     pub sampling: Sampling,
     /// How often each image comes in its batch.
     pub repeats: usize,
@@ -165,7 +165,8 @@ impl Plan {
             (Some(architecture), _) => Images::new(&cli.data, source, architecture)?,
             (None, own) => Images::of_size(&cli.data, source, own.map_or(0, |own| own.image_size))?,
         };
-        let growth = Growth::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
+        let progressive_resize =
+            ProgressiveResize::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
         let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
             (Freeze::None, None | Some(0)) => 0,
             (Freeze::None, Some(epochs)) => {
@@ -182,18 +183,18 @@ impl Plan {
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
-                let sides = [Some(images.image_size), growth.map(|growth| growth.first)];
+                let sides = [Some(images.image_size), progressive_resize.map(|resize| resize.first)];
                 least_micro_batch(architecture, sides, &batch, training.sync_bn, cli.batch.fit_memory)?
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
         let model = own.network.map_or_else(|| cli.model.clone(), |own| own.name.clone());
-        let flags = resolved(cli, &model, &images, &training, growth.as_ref());
+        let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
         Ok(Self {
             fields: recipe::mathematics(&flags)?,
             flags,
             augmentation: augmentation(&cli.augmentation, &images)?,
-            growth,
+            progressive_resize,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
             repeats: repeats(cli.augmentation.repeats, &batch)?,
             images,
@@ -493,7 +494,13 @@ fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
 }
 
 /// The flags with a value for each one whose default follows from others.
-fn resolved(cli: &TrainArgs, model: &str, images: &Images, training: &Training, growth: Option<&Growth>) -> TrainArgs {
+fn resolved(
+    cli: &TrainArgs,
+    model: &str,
+    images: &Images,
+    training: &Training,
+    progressive_resize: Option<&ProgressiveResize>,
+) -> TrainArgs {
     let mut flags = cli.clone();
     flags.model = model.to_owned();
     flags.data.image_size = Some(images.image_size);
@@ -504,7 +511,7 @@ fn resolved(cli: &TrainArgs, model: &str, images: &Images, training: &Training, 
     if training.optimizer == OptimizerKind::Sgd && training.momentum > 0.0 {
         flags.optimization.nesterov = Some(training.nesterov);
     }
-    flags.augmentation.progressive_epochs = growth.map(|growth| growth.epochs);
+    flags.augmentation.progressive_epochs = progressive_resize.map(|resize| resize.epochs);
     flags.weights_match = flags.weights_match.or(cli.pretrained.then_some(WeightsMatch::Head));
     flags
 }

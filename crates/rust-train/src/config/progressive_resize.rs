@@ -8,16 +8,16 @@ use crate::errors::usage;
 
 /// How the side of the images grows, epoch by epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Growth {
+pub(crate) struct ProgressiveResize {
     /// Side in the first epoch, in pixels.
     pub first: usize,
-    /// Side after the growth, in pixels.
+    /// Side of the images after it, in pixels.
     pub last: usize,
     /// Epochs before images have their full size.
     pub epochs: usize,
 }
 
-impl Growth {
+impl ProgressiveResize {
     /// Validates the flags for images of `image_size`, a run of `epochs`, and a network of the catalogue; `None` where
     /// images do not grow.
     pub(crate) fn new(
@@ -43,13 +43,13 @@ impl Growth {
         if !(1..=epochs).contains(&growing) {
             return Err(usage(format!("--progressive-epochs {growing}: must be between 1 and {epochs}")));
         }
-        let growth = Self { first, last: image_size, epochs: growing };
+        let progressive_resize = Self { first, last: image_size, epochs: growing };
         if let Some(network) = architecture.map(|known| known.network(1)) {
-            for side in growth.sides() {
+            for side in progressive_resize.sides() {
                 network.shapes(side, side).map_err(|error| usage(format!("--progressive-resize {first}: {error}")))?;
             }
         }
-        Ok(Some(growth))
+        Ok(Some(progressive_resize))
     }
 
     /// The side of the images of `epoch`, counted from 0: a line from the first to the full size, in stairs of 32 pixels
@@ -78,20 +78,20 @@ mod tests {
 
     #[test]
     fn images_grow_in_stairs() {
-        let growth = Growth { first: 128, last: 224, epochs: 6 };
+        let progressive_resize = ProgressiveResize { first: 128, last: 224, epochs: 6 };
         assert_eq!(
-            (0..8).map(|epoch| growth.side(epoch)).collect::<Vec<_>>(),
+            (0..8).map(|epoch| progressive_resize.side(epoch)).collect::<Vec<_>>(),
             [128, 128, 160, 160, 192, 192, 224, 224]
         );
-        assert_eq!(growth.sides(), [128, 160, 192, 224]);
-        assert_eq!(Growth { first: 16, last: 32, epochs: 4 }.sides(), [16, 20, 24, 28, 32]);
+        assert_eq!(progressive_resize.sides(), [128, 160, 192, 224]);
+        assert_eq!(ProgressiveResize { first: 16, last: 32, epochs: 4 }.sides(), [16, 20, 24, 28, 32]);
     }
 
     proptest! {
         #[test]
         fn images_never_shrink(first in 1usize..300, more in 1usize..300, epochs in 1usize..100) {
-            let growth = Growth { first, last: first + more, epochs };
-            let sides: Vec<_> = (0..epochs + 2).map(|epoch| growth.side(epoch)).collect();
+            let progressive_resize = ProgressiveResize { first, last: first + more, epochs };
+            let sides: Vec<_> = (0..epochs + 2).map(|epoch| progressive_resize.side(epoch)).collect();
             prop_assert!(sides.is_sorted());
             prop_assert_eq!((sides[0], sides[epochs]), (first, first + more));
         }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dataset::cache::{self, Draft, Found, Lock, Share};
+use dataset::cache::{self, CacheShard, CacheWriter, Found, Lock};
 use dataset::{BadImage, Dataset, OnBadImage, Spec, Split};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
@@ -36,12 +36,12 @@ struct Identity {
 
 /// What the leader has while the others write their shares.
 struct Leading {
-    draft: Draft,
+    writer: CacheWriter,
     _lock: Option<Lock>,
 }
 
 /// Opens the cache of the images below `root`, on every rank. Where it is not current, the ranks that reach it build
-/// it together: the leader lays it out, each writes a share with so many `cores`, the leader seals it. Gives its path
+/// it together: the leader lays it out, each writes a shard with so many `cores`, the leader seals it. Gives its path
 /// too. Collective.
 ///
 /// An error on any rank is known to all, and then no rank uses the file: it has no name until it is complete. Every rank
@@ -93,11 +93,11 @@ pub(crate) fn open_or_build(
                 Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
                 Found::Nothing => {}
             }
-            let draft = Draft::create(scan()?, &spec, path).map_err(|error| to_failure(&error.into()))?;
-            Ok(Some(Leading { draft, _lock: lock }))
+            let writer = CacheWriter::create(scan()?, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            Ok(Some(Leading { writer, _lock: lock }))
         }
     })?;
-    let mut temporary = leading.as_ref().map_or(Vec::new(), |leading| path_bytes(leading.draft.temporary()));
+    let mut temporary = leading.as_ref().map_or(Vec::new(), |leading| path_bytes(leading.writer.temporary()));
     channel.broadcast_bytes(&mut temporary, 0)?;
 
     if leading.is_some() {
@@ -113,7 +113,7 @@ pub(crate) fn open_or_build(
     let bad = gather(channel, &agree_after(world, "building the dataset cache", bad)?)?;
     let dataset = world.zero_first(scope, "completing the dataset cache", |turn| {
         if let Some(leading) = leading.take() {
-            leading.draft.seal(&bad).map_err(|error| to_failure(&error.into()))?;
+            leading.writer.seal(&bad).map_err(|error| to_failure(&error.into()))?;
         }
         match open()? {
             Found::Current(dataset) => Ok(*dataset),
@@ -145,7 +145,7 @@ fn wait_for_lock(path: &Path, timeout: Duration) -> anyhow::Result<Option<Lock>>
     name_interruption("waiting for another job that builds the dataset cache", lock)
 }
 
-/// Writes this rank's share of the images.
+/// Writes this rank's shard of the images.
 fn write_share(
     world: &World,
     channel: &Channel,
@@ -154,14 +154,14 @@ fn write_share(
     on_bad: OnBadImage,
     cores: usize,
 ) -> anyhow::Result<Vec<BadImage>> {
-    let share = Share::open(temporary, root)
+    let own = CacheShard::open(temporary, root)
         .context("this rank cannot take part in building the cache; is its folder shared by all nodes?")?;
     let shard = Shard::new(channel.rank(), channel.size());
     let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
-    let progress = Progress::new(world, "cache", "images", share.images(shard) as u64);
+    let progress = Progress::new(world, "cache", "images", own.images(shard) as u64);
     let start = Instant::now();
     let rate = |done: usize| format!("of this rank's, {:.0}/s", done as f64 / start.elapsed().as_secs_f64());
-    let written = threads.install(|| share.write(shard, on_bad, &|done| progress.watch(done as u64, || rate(done))));
+    let written = threads.install(|| own.write(shard, on_bad, &|done| progress.watch(done as u64, || rate(done))));
     progress.finish();
     Ok(written?)
 }
@@ -203,7 +203,7 @@ pub(crate) fn cache_path<E>(
     let file = format!("{}.h5", spec.settings().replace(' ', "-"));
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
-    // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
+    // The folder's whole path is part of the name: two folders called `data` shard a cache folder, but no cache.
     let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
     let elsewhere = format!("{name}-{hash:016x}-{file}");
     if let Some(folder) = &images.cache {

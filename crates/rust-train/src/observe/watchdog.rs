@@ -19,12 +19,12 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches whether `activity` comes further at least every `patience`.
-    pub(crate) fn start(activity: &Arc<Activity>, patience: Duration) -> Self {
+    /// Watches whether `activity` comes further at least every `timeout`.
+    pub(crate) fn start(activity: &Arc<Activity>, timeout: Duration) -> Self {
         let (end, ended) = mpsc::channel();
         let activity = Arc::clone(activity);
         let thread = std::thread::Builder::new().name("step-watchdog".to_owned()).spawn(move || {
-            let period = (patience / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+            let period = (timeout / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
             let mut last = (activity.beats(), Instant::now());
             let mut look = Instant::now();
             while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
@@ -33,8 +33,8 @@ impl Watchdog {
                 look = Instant::now();
                 if activity.beats() != last.0 || slept > period * 2 + Duration::from_secs(2) {
                     last = (activity.beats(), Instant::now());
-                } else if last.1.elapsed() >= patience {
-                    return bark(&activity, patience, &ended);
+                } else if last.1.elapsed() >= timeout {
+                    return report(&activity, timeout, &ended);
                 }
             }
         });
@@ -44,8 +44,8 @@ impl Watchdog {
 
 /// Says what this rank does, and ends the job: whoever waits for another rank names it, and the run ends with that; where
 /// nobody waits, this ends it.
-fn bark(activity: &Activity, patience: Duration, ended: &Receiver<()>) {
-    let stood = format!("no step has ended for {:.0} s", patience.as_secs_f64());
+fn report(activity: &Activity, timeout: Duration, ended: &Receiver<()>) {
+    let stood = format!("no step has ended for {:.0} s", timeout.as_secs_f64());
     log::error!("{stood}; this rank is in {}", activity.describe());
     world::give_up_waiting();
     if ended.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {

@@ -16,7 +16,7 @@ use crate::run::directory::{self, RUNS, RunFolder};
 
 /// How a run begins.
 #[derive(Debug)]
-pub(crate) struct Beginning {
+pub(crate) struct ResumePoint {
     /// Its folder.
     pub output: PathBuf,
     /// The same, held by this job. Rank 0's.
@@ -46,7 +46,7 @@ struct Taken {
 
 /// Finds or makes the folder of the plan's run, holds it, and only then reads what it is to go on with: nobody else comes
 /// any further there in the meantime. Collective.
-pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<Beginning> {
+pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<ResumePoint> {
     let mut contents = Vec::new();
     let mut held = None;
     let discovery = world.from_rank_zero("looking for a checkpoint", || {
@@ -70,7 +70,7 @@ pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<Beginning> {
     }
     let files: Vec<_> = files.into_iter().zip(contents).collect();
     let checkpoint = if files.is_empty() { None } else { Some(Checkpoint::of_bytes(files)?) };
-    Ok(Beginning { output: PathBuf::from(output), folder: held, goes_on, checkpoint })
+    Ok(ResumePoint { output: PathBuf::from(output), folder: held, goes_on, checkpoint })
 }
 
 fn tell(found: &Found) {

@@ -23,7 +23,7 @@ use report::EpochLine;
 
 use crate::data::normalize::Normalize;
 use crate::distributed::synchronization::{Agreement, Pass};
-use crate::errors::{Ending, Stop, agree};
+use crate::errors::{RunOutcome, Stop, agree};
 use crate::observe::clock;
 use crate::observe::progress::{Progress, Throughput, left_words};
 use crate::observe::timers::Work;
@@ -115,7 +115,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains until the end or until a stop; the epochs are those that `drive` asks for.
-    pub(crate) fn fit(&mut self, drive: &dyn Fn(&mut Epochs<'_, '_>) -> anyhow::Result<()>) -> anyhow::Result<Ending> {
+    pub(crate) fn fit(
+        &mut self,
+        drive: &dyn Fn(&mut Epochs<'_, '_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<RunOutcome> {
         let begin = self.position.clone();
         if !self.is_over() {
             self.refuse_no_time()?;
@@ -124,12 +127,12 @@ impl<'a> Trainer<'a> {
         drive(&mut epochs)?;
         let Some(stop) = epochs.stopped() else {
             self.finish()?;
-            return Ok(Ending::Complete);
+            return Ok(RunOutcome::Complete);
         };
         self.save_and_wait(stop)?;
         self.refuse_no_progress(stop, &begin)?;
         agree(self.job.world, self.hooks.borrow_mut().stop(stop.words(), self.position.step))?;
-        Ok(Ending::Stopped(stop))
+        Ok(RunOutcome::Stopped(stop))
     }
 
     /// One epoch, or what is left of it: trained, scored, written down, saved. Or why the run is to stop.
@@ -199,7 +202,7 @@ impl<'a> Trainer<'a> {
 
     /// The training batches of an epoch from a sample on, of the size that images have grown to by then.
     fn batches(&self, epoch: usize, first: usize) -> Batches {
-        match self.job.plan.growth.map(|growth| growth.side(epoch)) {
+        match self.job.plan.progressive_resize.map(|resize| resize.side(epoch)) {
             Some(side) if side != self.job.plan.images.image_size => {
                 self.train.at_side(side).train(epoch as u64, first)
             }

@@ -7,7 +7,7 @@ use super::Trainer;
 use super::evaluate::Scored;
 use super::hooks::Flow;
 use super::job::Job;
-use crate::errors::{Ending, agree};
+use crate::errors::{RunOutcome, agree};
 use crate::files;
 use crate::observe::progress::Throughput;
 use crate::run::checkpoint::Checkpoints;
@@ -19,7 +19,7 @@ impl Trainer<'_> {
     /// back to where it stands. Collective.
     pub(crate) fn open_results(&mut self, goes_on: bool) -> anyhow::Result<()> {
         let Job { world, device, cores, plan } = self.job;
-        let sitting = results::sitting(world, device, cores, plan.batch.global(), self.position.step)?;
+        let session = results::session(world, device, cores, plan.batch.global(), self.position.step)?;
         let (step, epochs) = (self.position.step, self.position.scored_epochs());
         let open = || -> anyhow::Result<Results> {
             if goes_on {
@@ -29,7 +29,7 @@ impl Trainer<'_> {
             }
             // Also where a run begins: one before may have been killed before it had anything to go on with.
             files::remove_leftovers(self.output)?;
-            Results::open(self.output, goes_on.then_some((step, epochs)), sitting, self.sizes.classes.clone())
+            Results::open(self.output, goes_on.then_some((step, epochs)), session, self.sizes.classes.clone())
         };
         let opened = (self.job.world.rank() == 0).then(open).transpose();
         self.results = agree(self.job.world, opened)?;
@@ -37,10 +37,10 @@ impl Trainer<'_> {
     }
 
     /// Rank 0 writes down how the run ended.
-    pub(crate) fn close_results(&mut self, ending: Ending) {
-        let how = match ending {
-            Ending::Complete => "done",
-            Ending::Stopped(stop) => stop.words(),
+    pub(crate) fn close_results(&mut self, outcome: RunOutcome) {
+        let how = match outcome {
+            RunOutcome::Complete => "done",
+            RunOutcome::Stopped(stop) => stop.words(),
         };
         if let Some(results) = &mut self.results {
             results.end(self.position.step, how, &self.val);

@@ -133,7 +133,7 @@ impl Trainer<'_> {
         });
         Ok(Some(Checkpoint {
             state: State {
-                form: State::FORM,
+                format_version: State::FORMAT_VERSION,
                 is_complete: self.is_over(),
                 is_best,
                 best_model: None, // whoever writes it knows

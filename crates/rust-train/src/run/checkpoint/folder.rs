@@ -52,7 +52,7 @@ impl Found {
             "{}: the best model so far is not there any more; the best epoch from here on counts",
             from.join(best::BEST_MODEL).display()
         );
-        (state.form, state.position.best, state.best_model) = (State::FORM, None, None);
+        (state.format_version, state.position.best, state.best_model) = (State::FORMAT_VERSION, None, None);
         self.files[0].1 = serde_json::to_vec_pretty(&state)?;
         Ok(())
     }

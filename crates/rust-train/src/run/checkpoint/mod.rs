@@ -33,9 +33,9 @@ pub(crate) use folder::{Checkpoints, Found};
 pub(crate) use position::Position;
 pub(crate) use writer::{Saved, Writer};
 
-/// The form of checkpoints. One more whenever older programs could not read it. Form 1 counted steps alone, and did not
+/// The version of the format of checkpoints. One more whenever older programs could not read it. Format 1 counted steps alone, and did not
 /// know which file was the best model's.
-const FORM: u32 = 2;
+const FORMAT_VERSION: u32 = 2;
 
 /// The samples that a position counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +48,14 @@ pub(crate) struct DatasetSize {
 /// Everything in a checkpoint but its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    pub form: u32,
+    #[serde(rename = "form")]
+    pub format_version: u32,
     pub position: Position,
     pub is_complete: bool,
     /// Whether this is the model that scored best so far.
     #[serde(default)]
     pub is_best: bool,
-    /// BLAKE3 of the best model's file, if there is one. Not known in form 1.
+    /// BLAKE3 of the best model's file, if there is one. Not known in format 1.
     #[serde(default)]
     pub best_model: Option<String>,
     pub ranks: usize,
@@ -68,20 +69,24 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) const FORM: u32 = FORM;
+    pub(crate) const FORMAT_VERSION: u32 = FORMAT_VERSION;
 
-    /// From the bytes of its file, of this form or an older one.
+    /// From the bytes of its file, of this format or an older one.
     fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
-        /// What every form begins with.
+        /// What every format begins with.
         #[derive(Deserialize)]
         struct Version {
-            form: u32,
+            #[serde(rename = "form")]
+            format_version: u32,
         }
-        let Version { form } = serde_json::from_slice(bytes)?;
-        ensure!((1..=FORM).contains(&form), "a checkpoint of form {form}, and this program reads forms 1 to {FORM}");
+        let Version { format_version } = serde_json::from_slice(bytes)?;
+        ensure!(
+            (1..=FORMAT_VERSION).contains(&format_version),
+            "a checkpoint of format {format_version}, and this program reads formats 1 to {FORMAT_VERSION}"
+        );
         let mut state: Self = serde_json::from_slice(bytes)?;
         state.plan = flags::modernize(state.plan);
-        if form == 1 {
+        if format_version == 1 {
             state.position = position::of_steps(&state)?;
             // It stood there whatever the optimizer was, and meant nothing to others.
             let momentum = state.plan.get("momentum").and_then(toml::Value::as_float);
@@ -217,7 +222,7 @@ pub(super) mod tests {
         let named = |value| copies(&[("weight".to_owned(), tensor(value))]);
         Checkpoint {
             state: State {
-                form: FORM,
+                format_version: FORMAT_VERSION,
                 position: Position { step, best: Some(0.1 + 0.2), loss_sum: 1.0 / 3.0, ..Position::default() },
                 is_complete: false,
                 is_best: false,
@@ -246,7 +251,7 @@ pub(super) mod tests {
             fs::write(&path, text.replace("\"form\": 2", &format!("\"form\": {form}"))).unwrap();
             let error = format!("{:#}", Checkpoint::read_bytes(folder.path()).unwrap_err());
             assert!(
-                error.ends_with(&format!("a checkpoint of form {form}, and this program reads forms 1 to 2")),
+                error.ends_with(&format!("a checkpoint of format {form}, and this program reads formats 1 to 2")),
                 "{error}"
             );
         }

@@ -45,7 +45,7 @@ impl Position {
     }
 }
 
-/// The position of a checkpoint of form 1, which counted steps of one batch: an epoch that ended in its middle counted as
+/// The position of a checkpoint of format 1, which counted steps of one batch: an epoch that ended in its middle counted as
 /// one.
 pub(super) fn of_steps(state: &State) -> anyhow::Result<Position> {
     let position = state.position.clone();

@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use report::{Rank, Sitting};
+use report::{Rank, Session};
 use tch::Device;
 use world::World;
 
 /// This start of a run, after `first_step` steps, with a global batch of `batch`. Collective.
-pub(crate) fn sitting(
+pub(crate) fn session(
     world: &World,
     device: Device,
     threads: usize,
     batch: usize,
     first_step: usize,
-) -> anyhow::Result<Sitting> {
+) -> anyhow::Result<Session> {
     let own = Rank {
         host: world.host().to_owned(),
         node: world.node(),
@@ -24,7 +24,7 @@ pub(crate) fn sitting(
     let ranks = world.control().all_gather_text(&serde_json::to_string(&own)?)?;
     let ranks = ranks.iter().map(|rank| serde_json::from_str(rank)).collect::<Result<_, _>>()?;
     let directory = std::env::current_dir().unwrap_or_default();
-    Ok(Sitting {
+    Ok(Session {
         started: now(),
         first_step,
         command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use dataset::Loader;
 use report::tensorboard::EventFile;
-use report::{Environment, EpochLine, Evaluation, Run, Sitting, SittingEnd, StepLine};
+use report::{Environment, EpochLine, Evaluation, Run, Session, SessionEnd, StepLine};
 
 use crate::data::shown::show;
 use crate::files::write_whole;
 use crate::task::Scorer;
 use lines::Lines;
 
-pub(crate) use environment::{sitting, versions};
+pub(crate) use environment::{session, versions};
 
 /// Between two times that the page is drawn while the run goes on, at least; and how many times as long as it took.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -45,15 +45,15 @@ impl Results {
     pub(crate) fn open(
         folder: &Path,
         goes_on: Option<(usize, usize)>,
-        sitting: Sitting,
+        session: Session,
         classes: Vec<String>,
     ) -> anyhow::Result<Self> {
         let lines = match goes_on {
             None => Lines::create(folder)?,
             Some((steps, epochs)) => Lines::resume(folder, steps, epochs)?,
         };
-        let host = sitting.ranks.first().map_or("host", |rank| &rank.host);
-        let events = EventFile::create(folder, host, sitting.first_step + 1);
+        let host = session.ranks.first().map_or("host", |rank| &rank.host);
+        let events = EventFile::create(folder, host, session.first_step + 1);
         let events = events.inspect_err(tell).ok();
         let mut environment = Environment::default();
         if goes_on.is_some() {
@@ -62,7 +62,7 @@ impl Results {
                 Err(error) => log::warn!("what was known of this run's past is lost: {:#}", anyhow::Error::from(error)),
             }
         }
-        environment.sittings.push(sitting);
+        environment.sessions.push(session);
         let next_refresh = Instant::now() + REFRESH_INTERVAL;
         let results =
             Self { folder: folder.to_owned(), lines, events, environment, classes, unwritten: None, next_refresh };
@@ -129,8 +129,8 @@ impl Results {
 
     /// The run ends, `how`, after `step` steps.
     pub(crate) fn end(&mut self, step: usize, how: &str, val: &Loader) {
-        if let Some(sitting) = self.environment.sittings.last_mut() {
-            sitting.end = Some(SittingEnd { time: environment::now(), step, how: how.to_owned() });
+        if let Some(session) = self.environment.sessions.last_mut() {
+            session.end = Some(SessionEnd { time: environment::now(), step, how: how.to_owned() });
         }
         warn(self.write_environment());
         self.refresh(val);
@@ -244,14 +244,14 @@ mod tests {
 
     /// A run of two epochs, killed after `written` lines of steps and begun again from step 2 where `stops`.
     fn run(folder: &Path, stops: bool) {
-        let mut results = Results::open(folder, None, Sitting::default(), classes()).unwrap();
+        let mut results = Results::open(folder, None, Session::default(), classes()).unwrap();
         results.write_steps(&steps(0..2)).unwrap();
         epoch(&mut results, 1);
         if stops {
             results.write_steps(&steps(2..3)).unwrap();
             drop(results);
-            let sitting = Sitting { first_step: 2, ..Sitting::default() };
-            results = Results::open(folder, Some((2, 1)), sitting, classes()).unwrap();
+            let session = Session { first_step: 2, ..Session::default() };
+            results = Results::open(folder, Some((2, 1)), session, classes()).unwrap();
         }
         results.write_steps(&steps(2..4)).unwrap();
         epoch(&mut results, 2);
@@ -269,9 +269,9 @@ mod tests {
             let read = |folder: &tempfile::TempDir| std::fs::read_to_string(folder.path().join(name)).unwrap();
             assert_eq!(read(&whole), read(&resumed), "{name}");
         }
-        let sittings = |folder: &tempfile::TempDir| Run::read(folder.path()).unwrap().environment.sittings;
-        assert_eq!((sittings(&whole).len(), sittings(&resumed).len()), (1, 2));
-        assert_eq!(sittings(&resumed)[1].end.as_ref().map(|end| end.step), Some(4));
+        let sessions = |folder: &tempfile::TempDir| Run::read(folder.path()).unwrap().environment.sessions;
+        assert_eq!((sessions(&whole).len(), sessions(&resumed).len()), (1, 2));
+        assert_eq!(sessions(&resumed)[1].end.as_ref().map(|end| end.step), Some(4));
         let page = std::fs::read_to_string(resumed.path().join("report.html")).unwrap();
         assert!(page.contains("resumed") && page.contains("&lt;b&gt;ant") && !page.contains("<b>ant"));
         let worst = &Run::read(whole.path()).unwrap().evaluation.unwrap().worst;
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn the_run_outlives_what_people_look_at() {
         let folder = tempfile::tempdir().unwrap();
-        let mut results = Results::open(folder.path(), None, Sitting::default(), classes()).unwrap();
+        let mut results = Results::open(folder.path(), None, Session::default(), classes()).unwrap();
         std::fs::create_dir(folder.path().join("report.html")).unwrap(); // in its way
         results.write_steps(&steps(0..2)).unwrap();
         epoch(&mut results, 1);

@@ -1,8 +1,8 @@
-//! Building: the leader lays the file out, everybody writes a share of the images, the leader seals it.
+//! Building: the leader lays the file out, everybody writes a shard of the images, the leader seals it.
 //!
 //! Until then the file has a name that no reader looks for. What becomes of it when a build fails:
 //!
-//! - an error: the temporary file is removed when the draft is dropped;
+//! - an error: the temporary file is removed when the writer is dropped;
 //! - the process is killed: the temporary file stays, and the next build of this cache removes it.
 
 use std::fs::{self, DirEntry, File};
@@ -34,12 +34,12 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A cache that is being built. Dropped before it is sealed, it leaves nothing.
 #[derive(Debug)]
-pub struct Draft {
+pub struct CacheWriter {
     temporary: TempPath,
     path: PathBuf,
 }
 
-impl Draft {
+impl CacheWriter {
     /// Lays out the cache of `listing` that will be at `path`, under a temporary name in the same folder.
     ///
     /// # Errors
@@ -61,12 +61,12 @@ impl Draft {
         Ok(Self { temporary, path: path.to_owned() })
     }
 
-    /// The file as long as it is built: what [`Share::open`] wants.
+    /// The file as long as it is built: what [`CacheShard::open`] wants.
     pub fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// Completes the file, when every share is written, and gives it its name. `bad` are the images that any share
+    /// Completes the file, when every shard is written, and gives it its name. `bad` are the images that any shard
     /// had to skip.
     ///
     /// # Errors
@@ -137,9 +137,9 @@ fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A draft, as one of its builders sees it: on the leader's rank or on any other that reaches the file.
+/// A writer, as one of its builders sees it: on the leader's rank or on any other that reaches the file.
 #[derive(Debug)]
-pub struct Share {
+pub struct CacheShard {
     file: File,
     path: PathBuf,
     root: PathBuf,
@@ -157,14 +157,14 @@ struct Part {
     offsets: Vec<u64>,
 }
 
-impl Share {
-    /// Opens the draft at `temporary`, of images below `root`. What there is to do stands in the file: nobody lists
+impl CacheShard {
+    /// Opens the writer at `temporary`, of images below `root`. What there is to do stands in the file: nobody lists
     /// the folder again.
     ///
     /// # Errors
     /// A file that cannot be read, or cannot be written to from here.
     pub fn open(temporary: &Path, root: &Path) -> Result<Self> {
-        let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the draft"))?;
+        let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the writer"))?;
         let (contents, decoding, parts) = structure::plan(temporary)?;
         let parts = parts
             .into_iter()
@@ -182,7 +182,7 @@ impl Share {
     }
 
     /// Writes the images of `shard`, on the current rayon pool, and brings them to the disk. `watch` is called for each
-    /// with the number of this share's images done. Gives the images that cannot be decoded, if those are skipped.
+    /// with the number of this shard's images done. Gives the images that cannot be decoded, if those are skipped.
     ///
     /// # Errors
     /// An image that cannot be decoded or has changed since it was listed, or a file that cannot be written;
@@ -240,15 +240,15 @@ impl Part {
 
 /// What a thread needs to write blocks.
 struct Writer<'a> {
-    share: &'a Share,
+    shard: &'a CacheShard,
     decoder: Decoder,
     encoded: Vec<u8>,
     block: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(share: &'a Share) -> Self {
-        Self { share, decoder: Decoder::new(share.decoding), encoded: Vec::new(), block: Vec::new() }
+    fn new(shard: &'a CacheShard) -> Self {
+        Self { shard, decoder: Decoder::new(shard.decoding), encoded: Vec::new(), block: Vec::new() }
     }
 
     /// Writes the images of a block and their checksums.
@@ -264,7 +264,7 @@ impl<'a> Writer<'a> {
         let mut checksums = Vec::with_capacity(block.len() * 8);
         self.block.clear();
         // A large file is alone in its block, and goes into the cache without being in memory as a whole.
-        let is_file = self.share.contents == Contents::Encoded;
+        let is_file = self.shard.contents == Contents::Encoded;
         let is_large = is_file && part.offsets[block.end] - start > READ_AT_ONCE;
         if !is_large {
             self.block.resize((part.offsets[block.end] - start) as usize, 0);
@@ -277,7 +277,7 @@ impl<'a> Writer<'a> {
             match (decoded, on_bad) {
                 (Ok(()), _) => {}
                 (Err(reason), OnBadImage::Fail) => {
-                    return Err(Error::Image { path: self.share.root.join(&sample.path), reason });
+                    return Err(Error::Image { path: self.shard.root.join(&sample.path), reason });
                 }
                 (Err(reason), OnBadImage::Skip) => {
                     bad.push(BadImage { split: part.split, index, path: sample.path.clone(), reason });
@@ -285,7 +285,7 @@ impl<'a> Writer<'a> {
             }
             let checksum = match is_large {
                 true if is_bad => Checksum::of_zeros(range.end - range.start), // as the file has them, where nothing is written
-                true => self.copy(&self.share.root.join(&sample.path), sample.size, part.place.data + start)?,
+                true => self.copy(&self.shard.root.join(&sample.path), sample.size, part.place.data + start)?,
                 false => {
                     let out = &mut self.block[range.start as usize..range.end as usize];
                     if is_bad {
@@ -312,14 +312,14 @@ impl<'a> Writer<'a> {
         is_large: bool,
     ) -> Result<std::result::Result<(), String>> {
         let sample = &part.samples[index];
-        let path = self.share.root.join(&sample.path);
+        let path = self.shard.root.join(&sample.path);
         let on_disk = match crate::file::read(&path, sample.size, &mut self.encoded) {
             Ok(on_disk) => on_disk,
             Err(Error::Image { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),
         };
         let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
-        Ok(match self.share.contents {
+        Ok(match self.shard.contents {
             Contents::Pixels { side } => self.decoder.center_crop_of(source, side, side, &mut self.block[range]),
             Contents::Encoded => {
                 if !is_large {
@@ -346,6 +346,6 @@ impl<'a> Writer<'a> {
     }
 
     fn at(&self, bytes: &[u8], place: u64) -> Result<()> {
-        self.share.file.write_all_at(bytes, place).map_err(Error::io(&self.share.path, "writing the cache"))
+        self.shard.file.write_all_at(bytes, place).map_err(Error::io(&self.shard.path, "writing the cache"))
     }
 }

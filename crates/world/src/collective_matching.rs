@@ -1,4 +1,4 @@
-//! The roll call in front of every collective. MPI gives no error when a rank stays away from a collective or calls
+//! Collective matching in front of every collective. MPI gives no error when a rank stays away from a collective or calls
 //! another one: it waits for ever, or mixes up the data. So before any data moves all ranks meet here, compare what they
 //! are about to call, and find out by name who is missing.
 //!
@@ -18,7 +18,7 @@ use mpi::topology::SimpleCommunicator;
 use crate::call::{Call, Code};
 use crate::error::{Error, Result};
 use crate::mpi_error::check;
-use crate::wait::{Patience, wait};
+use crate::wait::{WaitLimit, wait};
 use crate::{progress, signals};
 
 const MEETING_TAG: c_int = 1;
@@ -81,7 +81,7 @@ impl std::fmt::Display for Word {
 const NUMBERS: usize = size_of::<Entry>() / size_of::<u64>();
 
 /// The ranks of a channel as one of them knows them.
-pub(crate) struct RollCall {
+pub(crate) struct CollectiveMatching {
     communicator: SimpleCommunicator,
     /// "rank 2 on n1", for each rank.
     labels: Vec<String>,
@@ -105,10 +105,10 @@ pub(crate) struct RollCall {
 }
 
 // SAFETY: the requests and the communicator are handles that any thread may use under MPI_THREAD_MULTIPLE, which
-// `World::init` demands; a mutex around the roll call makes it one thread at a time.
-unsafe impl Send for RollCall {}
+// `World::init` demands; a mutex around collective matching makes it one thread at a time.
+unsafe impl Send for CollectiveMatching {}
 
-impl RollCall {
+impl CollectiveMatching {
     pub(crate) fn new(communicator: SimpleCommunicator, rank: usize, labels: Vec<String>) -> Self {
         let size = labels.len();
         Self {
@@ -140,7 +140,7 @@ impl RollCall {
     ///
     /// # Errors
     /// A rank that did not come in time, one that calls another collective, or what MPI reported.
-    pub(crate) fn meet(&mut self, call: Call, patience: &Patience<'_>) -> Result<()> {
+    pub(crate) fn meet(&mut self, call: Call, limit: &WaitLimit<'_>) -> Result<()> {
         let (rank, size) = (self.rank, self.labels.len());
         let turn = (self.entries[rank].turn / 2 + 1) * 2;
         (self.entries[rank].turn, self.entries[rank].call) = (turn, call.code());
@@ -164,8 +164,8 @@ impl RollCall {
             };
             check("MPI_Irecv", codes[0])?;
             check("MPI_Isend", codes[1])?;
-            wait(&mut receiving, "MPI_Irecv", patience, self)?;
-            wait(&mut sending, "MPI_Isend", patience, self)?;
+            wait(&mut receiving, "MPI_Irecv", limit, self)?;
+            wait(&mut sending, "MPI_Isend", limit, self)?;
             let theirs = |at: usize| -> Code { [self.incoming[at], self.incoming[at + 1], self.incoming[at + 2]] };
             (least, most) = (least.min(theirs(0)), most.max(theirs(3)));
             distance *= 2;
@@ -335,7 +335,7 @@ impl RollCall {
     }
 }
 
-impl Drop for RollCall {
+impl Drop for CollectiveMatching {
     fn drop(&mut self) {
         // What was said in a stall that ended well is still on its way: nothing may be left when MPI is finalized.
         self.read_letters();
