@@ -113,10 +113,15 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
+    /// What the command line calls it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// What it keeps for each trained value.
     pub fn memory(self, momentum: f64) -> OptimizerMemory {
         match self {
-            Self::Sgd | Self::Lars if momentum == 0.0 => OptimizerMemory::Stateless,
+            Self::Sgd if momentum == 0.0 => OptimizerMemory::Stateless,
             Self::Sgd | Self::Lars => OptimizerMemory::Momentum,
             Self::Adam | Self::AdamW | Self::Lamb => OptimizerMemory::Moments,
         }

@@ -56,13 +56,11 @@ fn assumptions(
     accelerator: &Accelerator,
 ) -> String {
     let given = |given: bool| if given { "" } else { " (assumed)" };
+    let name = recipe.optimizer.name();
     let optimizer = match (recipe.optimizer, recipe.momentum == 0.0) {
         (OptimizerKind::Sgd, true) => "SGD without momentum",
         (OptimizerKind::Sgd, false) => "SGD with momentum",
-        (OptimizerKind::Lars, _) => "LARS",
-        (OptimizerKind::Adam, _) => "Adam",
-        (OptimizerKind::AdamW, _) => "AdamW",
-        (OptimizerKind::Lamb, _) => "LAMB",
+        _ => &name,
     };
     let precision = match recipe.precision {
         PrecisionKind::Fp32 => "single precision",

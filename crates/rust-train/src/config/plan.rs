@@ -413,7 +413,7 @@ fn nesterov(args: &OptimizationArgs) -> anyhow::Result<bool> {
         OptimizerKind::Sgd if args.momentum > 0.0 => return Ok(args.nesterov.unwrap_or(true)),
         OptimizerKind::Sgd => "without momentum there is nothing to look ahead along",
         OptimizerKind::Lars => "LARS has no such form",
-        OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Lamb => "only SGD has this form of momentum",
+        _ => "only SGD has this form of momentum",
     };
     match args.nesterov {
         Some(true) => Err(usage(format!("--nesterov true: {why_not}; leave it out"))),

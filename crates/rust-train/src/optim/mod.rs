@@ -6,20 +6,15 @@ pub(crate) mod schedule;
 use torch_ext::ProcessGroup;
 use torch_ext::optim::{Algorithm, Optimizer, ParameterGroup};
 
-use crate::config::plan::{OptimizerKind, Training};
+use crate::config::plan::Training;
 use crate::model::{Model, trained};
 
 /// The optimizer of what is trained of `model` at present, its state spread over the ranks of `group` where the plan wants
 /// that.
 pub(crate) fn build(training: &Training, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
     let Training { momentum, nesterov, weight_decay, .. } = *training;
-    let algorithm = match training.optimizer {
-        OptimizerKind::Sgd => Algorithm::Sgd { momentum, nesterov },
-        OptimizerKind::Adam => Algorithm::ADAM,
-        OptimizerKind::AdamW => Algorithm::ADAMW,
-        OptimizerKind::Lars => Algorithm::Lars { momentum, trust: 0.001, eps: 1e-8 },
-        OptimizerKind::Lamb => Algorithm::LAMB,
-    };
+    let algorithm = Algorithm::named(&training.optimizer.name(), momentum, nesterov);
+    let algorithm = algorithm.expect("each optimizer of the command line has a rule: a test looks");
     let head = model.head();
     let (of_head, of_backbone): (Vec<_>, Vec<_>) =
         trained(model).into_iter().partition(|(name, _)| training.backbone_lr_scale == 1.0 || head.contains(name));
@@ -34,4 +29,28 @@ pub(crate) fn build(training: &Training, model: &dyn Model, group: &ProcessGroup
         });
     let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
     if training.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use architectures::OptimizerMemory;
+    use clap::ValueEnum;
+    use flags::OptimizerKind;
+
+    #[test]
+    fn every_optimizer_of_the_command_line_is_there_and_keeps_what_is_said_of_it() {
+        for kind in OptimizerKind::value_variants() {
+            for momentum in [0.0, 0.9] {
+                let algorithm = Algorithm::named(&kind.name(), momentum, false).expect("a rule of that name");
+                let kept = match kind.memory(momentum) {
+                    OptimizerMemory::Stateless => 0,
+                    OptimizerMemory::Momentum => 1,
+                    OptimizerMemory::Moments => 2,
+                };
+                assert_eq!(algorithm.moments().len(), kept, "{kind:?} with momentum {momentum}");
+            }
+        }
+        assert_eq!(Algorithm::named("lion", 0.9, false), None);
+    }
 }

@@ -63,6 +63,19 @@ impl Algorithm {
     /// LAMB with the numbers of its paper.
     pub const LAMB: Self = Self::Lamb { betas: (0.9, 0.999), eps: 1e-6 };
 
+    /// The rule that a command line calls `name`, with its usual numbers but for the `momentum` of SGD and LARS, and
+    /// SGD's form of it; `None` where there is none of that name.
+    pub fn named(name: &str, momentum: f64, nesterov: bool) -> Option<Self> {
+        Some(match name {
+            "sgd" => Self::Sgd { momentum, nesterov },
+            "adam" => Self::ADAM,
+            "adamw" => Self::ADAMW,
+            "lars" => Self::Lars { momentum, trust: 0.001, eps: 1e-8 },
+            "lamb" => Self::LAMB,
+            _ => return None,
+        })
+    }
+
     /// The same rule with another momentum, or first of `betas`. SGD without momentum keeps none.
     pub(super) fn with_momentum(mut self, value: f64) -> Self {
         match &mut self {
@@ -75,7 +88,7 @@ impl Algorithm {
     }
 
     /// What it keeps of each parameter besides the count of its steps, by PyTorch's names.
-    pub(super) fn moments(&self) -> &'static [&'static str] {
+    pub fn moments(&self) -> &'static [&'static str] {
         match self {
             Self::Sgd { momentum, .. } if *momentum == 0.0 => &[],
             Self::Sgd { .. } | Self::Lars { .. } => &["momentum_buffer"],
