@@ -12,9 +12,9 @@ use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
 use crate::data::listing::Listed;
-use crate::distributed::process_group;
 use crate::distributed::synchronization::Agreement;
 use crate::distributed::time_limit::TimeLimit;
+use crate::distributed::{download, process_group};
 use crate::errors::{RunOutcome, agree};
 use crate::files;
 use crate::model::{self, BuildContext, Model};
@@ -45,8 +45,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     let job = Job::set_up(world, &plan)?;
 
-    let (dataset, mut model) =
-        prepare(&job, program, |context| model::build::build(world, &plan, program.model.as_ref(), context))?;
+    let (dataset, mut model) = prepare(&job, program, |context| {
+        let weights = download::weights(world, &plan)?;
+        model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
+    })?;
     let classification = Classification::new(&plan.training, dataset.train.labels(), dataset.classes.len(), job.device);
     let task = program.task.as_deref().unwrap_or(&classification);
     let timeline = Timeline::start(world, job.device, plan.trace.is_some())?;

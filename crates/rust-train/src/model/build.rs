@@ -8,30 +8,24 @@ use backbones::{Backbone, Matching, WeightsError};
 use world::World;
 
 use crate::config::plan::Plan;
-use crate::distributed::download::fetch_once;
 use crate::errors::{agree, usage};
 use crate::model::tensors::restore;
 use crate::model::{BuildContext, Model, OwnModel};
 
-/// Builds the model of the plan, or the caller's `own`, and loads its weights, if some are named. Collective.
+/// Builds the model of the plan, or the caller's `own`, and loads the file `weights`, if there is one. Collective.
 pub(crate) fn build(
     world: &World,
     plan: &Plan,
     own: Option<&OwnModel>,
+    weights: Option<&Path>,
     context: &BuildContext,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let path = match &plan.weights {
-        Some((request, store)) => Some(fetch_once(world, store, request)?),
-        None => None,
-    };
-    if let (Some(path), 0) = (&path, world.rank()) {
+    if let (Some(path), 0) = (weights, world.rank()) {
         log::info!("weights from {}", path.display());
     }
     let model = match (&plan.architecture, own) {
-        (Some(architecture), _) => {
-            of_catalogue(architecture, context, path.as_deref(), plan.matching, world.rank() == 0)
-        }
-        (None, Some(own)) => build_own(own, context, path.as_deref()),
+        (Some(architecture), _) => of_catalogue(architecture, context, weights, plan.matching, world.rank() == 0),
+        (None, Some(own)) => build_own(own, context, weights),
         (None, None) => Err(anyhow!("there is no model")),
     };
     agree(world, model)
