@@ -65,9 +65,9 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
 
     let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
     let name = format!("bench-{}", largest.name());
-    let output = directory::create_named(world, largest.output.as_deref(), &name)?;
+    let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
     let classes = dataset.classes.len();
-    let classification = Classification::new(&largest.training, dataset.train.labels(), classes, job.device);
+    let classification = Classification::new(&largest.flags.optimization, dataset.train.labels(), classes, job.device);
     let task = program.task.as_deref().unwrap_or(&classification);
     let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };
     let mut points = Vec::new();
@@ -224,7 +224,7 @@ impl Bench<'_> {
         machine.push(fact("command", command_line()));
         Scaling {
             mode: self.mode,
-            subject: format!("{} at {side}×{side} pixels", plan.model),
+            subject: format!("{} at {side}×{side} pixels", plan.flags.model),
             machine,
             windows: self.args.windows,
             points,

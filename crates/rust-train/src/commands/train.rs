@@ -33,8 +33,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let start = Instant::now();
     let signals = agree(world, Signals::install().context("installing signal handlers"))?;
     let plan = agree(world, Plan::new(cli, world.size(), program.own()))?;
-    let limit = agree(world, TimeLimit::new(start, plan.run.time_limit))?;
-    if let Some(path) = &plan.trace {
+    let limit = agree(world, TimeLimit::new(start, plan.flags.run.time_limit))?;
+    if let Some(path) = &plan.flags.trace {
         agree(world, if world.rank() == 0 { files::refuse_unwritable("--trace", path) } else { Ok(()) })?;
     }
     let resume_point = resume::begin(world, &plan)?;
@@ -49,9 +49,10 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         let weights = download::weights(world, &plan)?;
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
-    let classification = Classification::new(&plan.training, dataset.train.labels(), dataset.classes.len(), job.device);
+    let classification =
+        Classification::new(&plan.flags.optimization, dataset.train.labels(), dataset.classes.len(), job.device);
     let task = program.task.as_deref().unwrap_or(&classification);
-    let timeline = Timeline::start(world, job.device, plan.trace.is_some())?;
+    let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
     let group = process_group::connect(world, job.device, &timeline)?;
     let step_plan = StepPlan::new(&plan, dataset.train.len());
     let position = resume_point.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
@@ -73,18 +74,18 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     if let Some(checkpoint) = resume_point.checkpoint {
         trainer.restore(checkpoint)?;
     }
-    if plan.eval_only {
+    if plan.flags.eval_only {
         trainer.evaluate_alone()?;
         process_group::disconnect(&group);
         return Ok(RunOutcome::Complete);
     }
     trainer.open_results(resume_point.goes_on)?;
-    let watchdog = plan.run.watchdog.map(|timeout| Watchdog::start(timeline.activity(), timeout));
+    let watchdog = plan.watchdog.map(|timeout| Watchdog::start(timeline.activity(), timeout));
     let outcome = trainer.fit(&*program.drive)?;
     trainer.close_results(outcome);
     process_group::disconnect(&group);
     drop(watchdog);
-    if let Some(path) = &plan.trace {
+    if let Some(path) = &plan.flags.trace {
         timeline.write(world, path)?;
     }
     Ok(outcome)
@@ -110,7 +111,7 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
     let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
     let cost = plan.architecture.and_then(|known| known.network(dataset.classes.len()).cost(size, size).ok());
     let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
-    log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.model, parameters as f64 / 1e6);
+    log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.flags.model, parameters as f64 / 1e6);
     log::info!(
         "{} training and {} validation images of {} classes; {} ranks × {} images = a batch of {}",
         dataset.train.len(),

@@ -7,7 +7,7 @@ use architectures::{Architecture, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, ColorJitter, Crop, Mix, Policy, Sampling};
 use flags::{
-    AugmentationArgs, AutoAugment, ClassWeights, Compression, DistributeBn, Freeze, LrScaling, OptimizationArgs,
+    AugmentationArgs, AutoAugment, ClassWeights, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind,
     PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
@@ -20,18 +20,17 @@ use crate::config::recipe;
 use crate::config::weights;
 use crate::errors::usage;
 
-pub(crate) use flags::{OnNan, OptimizerKind};
+pub(crate) use flags::OnNan;
 
 /// Everything that a run does, decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The flags, with a value for each one whose default follows from others.
+    /// The flags, with a value for each one whose default follows from others. What is here under another name is of
+    /// another type.
     pub flags: TrainArgs,
     pub images: Images,
     /// The network; `None` for a model of the caller's own.
     pub architecture: Option<Architecture>,
-    /// Its name.
-    pub model: String,
     /// The weights to start from, and where fetched files are kept.
     pub weights: Option<(fetch::Request, fetch::Store)>,
     /// How much of the network they must match.
@@ -45,8 +44,6 @@ pub(crate) struct Plan {
     /// How often each image comes in its batch.
     pub repeats: usize,
     pub batch: BatchLayout,
-    /// Whether a step is computed in as many parts as the memory asks for.
-    pub fit_memory: bool,
     /// The fewest images that may be computed together on one rank: two where BatchNorm has nothing else to take a
     /// variance of.
     pub least_micro_batch: usize,
@@ -55,14 +52,8 @@ pub(crate) struct Plan {
     /// Steps between two comparisons of the ranks' parameters.
     pub compare_replicas: Option<usize>,
     pub device: DeviceRequest,
-    pub loader_threads: Option<usize>,
-    pub run: Run,
-    pub output: Option<PathBuf>,
-    /// Whether the model is scored, and nothing trained.
-    pub eval_only: bool,
-    pub trace: Option<PathBuf>,
-    /// Every flag that decides about the result, as it was given: what a run that goes on must have again.
-    pub fields: toml::Table,
+    pub resume: Option<Resume>,
+    pub watchdog: Option<Duration>,
 }
 
 /// What a program of the caller's own brings along.
@@ -91,18 +82,6 @@ pub(crate) struct OwnNetwork {
     pub image_size: usize,
 }
 
-/// How the run begins, goes on, and ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub resume: Option<Resume>,
-    pub allow_changed_plan: bool,
-    pub checkpoint_steps: Option<usize>,
-    pub keep_checkpoints: usize,
-    pub time_limit: Option<Duration>,
-    pub on_nan: OnNan,
-    pub watchdog: Option<Duration>,
-}
-
 /// What a run goes on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
@@ -112,33 +91,15 @@ pub(crate) enum Resume {
     From(PathBuf),
 }
 
-/// The numbers of the recipe.
+/// What of training is of another type than its flags, or follows from several.
 #[derive(Clone, Debug)]
 pub(crate) struct Training {
-    pub epochs: usize,
-    pub max_steps: Option<usize>,
     pub learning_rate: LearningRate,
-    pub momentum: f64,
     pub nesterov: bool,
-    pub optimizer: OptimizerKind,
-    pub weight_decay: f64,
-    pub decay_vectors: bool,
-    /// The share of the learning rate that everything but the head gets.
-    pub backbone_lr_scale: f64,
-    pub clip_grad_norm: Option<f64>,
-    /// Share of the target that is spread over all classes, 0–1.
-    pub label_smoothing: f64,
-    pub class_weights: ClassWeights,
-    /// The decay of the moving average of the weights.
+    /// The decay of the moving average of the weights, where there is one.
     pub ema: Option<f64>,
     pub precision: Precision,
-    pub sync_bn: bool,
-    pub distribute_bn: DistributeBn,
     pub memory_format: MemoryFormat,
-    pub zero: bool,
-    pub tf32: bool,
-    pub seed: u64,
-    pub deterministic: bool,
 }
 
 impl Plan {
@@ -184,15 +145,15 @@ impl Plan {
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
                 let sides = [Some(images.image_size), progressive_resize.map(|resize| resize.first)];
-                least_micro_batch(architecture, sides, &batch, training.sync_bn, cli.batch.fit_memory)?
+                least_micro_batch(architecture, sides, &batch, cli.sync_bn, cli.batch.fit_memory)?
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
         let model = own.network.map_or_else(|| cli.model.clone(), |own| own.name.clone());
         let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
+        recipe::mathematics(&flags)?; // whoever needs it gets it
+        eval_only(cli)?;
         Ok(Self {
-            fields: recipe::mathematics(&flags)?,
-            flags,
             augmentation: augmentation(&cli.augmentation, &images)?,
             progressive_resize,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
@@ -200,27 +161,28 @@ impl Plan {
             images,
             weights: weights(cli, architecture.as_ref())?,
             architecture,
-            model,
             matching,
             frozen_epochs,
             batch,
-            fit_memory: cli.batch.fit_memory,
             least_micro_batch,
             training,
             ddp: ddp(cli)?,
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,
-            loader_threads: cli.loader_threads,
-            run: run(&cli.run)?,
-            output: cli.output.clone(),
-            eval_only: eval_only(cli)?,
-            trace: cli.trace.clone(),
+            resume: resume(&cli.run),
+            watchdog: watchdog(&cli.run)?,
+            flags,
         })
+    }
+
+    /// Every flag that decides about the result: what a run that goes on must have again.
+    pub(crate) fn mathematics(&self) -> toml::Table {
+        recipe::mathematics(&self.flags).expect("a plan has flags that TOML can hold")
     }
 
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
-        format!("{}-{}", self.images.source.name(), self.model)
+        format!("{}-{}", self.images.source.name(), self.flags.model)
     }
 }
 
@@ -269,31 +231,27 @@ fn refuse_classification(cli: &TrainArgs, task: OwnTask) -> anyhow::Result<()> {
     }
 }
 
-fn eval_only(cli: &TrainArgs) -> anyhow::Result<bool> {
+fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {
     if cli.eval_only && cli.weights.is_none() && !cli.pretrained && cli.run.resume.is_none() {
         return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
     }
-    Ok(cli.eval_only)
+    Ok(())
 }
 
-fn run(cli: &RunArgs) -> anyhow::Result<Run> {
+fn resume(cli: &RunArgs) -> Option<Resume> {
+    let path = cli.resume.clone()?;
+    Some(if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) })
+}
+
+/// How long a step may take; `None` for ever.
+fn watchdog(cli: &RunArgs) -> anyhow::Result<Option<Duration>> {
     let watchdog = Duration::try_from_secs_f64(cli.watchdog).ok();
     let watchdog = watchdog.ok_or_else(|| usage(format!("--watchdog {}: is not a number of seconds", cli.watchdog)))?;
     if let Some(0) = cli.checkpoint_steps {
         return Err(usage("--checkpoint-steps: must be at least 1"));
     }
-    Ok(Run {
-        resume: cli
-            .resume
-            .clone()
-            .map(|path| if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) }),
-        allow_changed_plan: cli.allow_changed_plan,
-        checkpoint_steps: cli.checkpoint_steps,
-        keep_checkpoints: at_least_one("--keep-checkpoints", cli.keep_checkpoints)?,
-        time_limit: cli.time_limit,
-        on_nan: cli.on_nan,
-        watchdog: (!watchdog.is_zero()).then_some(watchdog),
-    })
+    at_least_one("--keep-checkpoints", cli.keep_checkpoints)?;
+    Ok((!watchdog.is_zero()).then_some(watchdog))
 }
 
 fn weights(
@@ -377,32 +335,17 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         return Err(usage(format!("--epochs {}: must be at most {MOST}", cli.epochs)));
     }
     at_least_one("--loader-threads", cli.loader_threads.unwrap_or(1))?;
+    below_one("--label-smoothing", args.label_smoothing)?;
     Ok(Training {
-        epochs: cli.epochs,
-        max_steps: cli.max_steps,
         learning_rate: learning_rate(args, cli.epochs, cli.batch.images)?,
-        momentum: args.momentum,
         nesterov,
-        optimizer: args.optimizer,
-        weight_decay: args.weight_decay,
-        decay_vectors: !args.no_norm_decay,
-        backbone_lr_scale: args.backbone_lr_scale,
-        clip_grad_norm: args.clip_grad_norm,
-        label_smoothing: below_one("--label-smoothing", args.label_smoothing)?,
-        class_weights: args.class_weights,
         ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
         precision: match cli.precision {
             PrecisionKind::Fp32 => Precision::Single,
             PrecisionKind::Bf16 => Precision::BFloat16,
             PrecisionKind::Fp16 => Precision::Half,
         },
-        sync_bn: cli.sync_bn,
-        distribute_bn: cli.distribute_bn,
         memory_format: if cli.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
-        zero: cli.zero,
-        tf32: cli.tf32,
-        seed: cli.seed,
-        deterministic: cli.deterministic,
     })
 }
 
@@ -508,7 +451,7 @@ fn resolved(
         flags.data.crop_padding = Some(padding);
     }
     flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
-    if training.optimizer == OptimizerKind::Sgd && training.momentum > 0.0 {
+    if cli.optimization.optimizer == OptimizerKind::Sgd && cli.optimization.momentum > 0.0 {
         flags.optimization.nesterov = Some(training.nesterov);
     }
     flags.augmentation.progressive_epochs = progressive_resize.map(|resize| resize.epochs);

@@ -6,29 +6,28 @@ pub(crate) mod schedule;
 use torch_ext::ProcessGroup;
 use torch_ext::optim::{Algorithm, Optimizer, ParameterGroup};
 
-use crate::config::plan::Training;
+use crate::config::plan::Plan;
 use crate::model::{Model, trained};
 
 /// The optimizer of what is trained of `model` at present, its state spread over the ranks of `group` where the plan wants
 /// that.
-pub(crate) fn build(training: &Training, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
-    let Training { momentum, nesterov, weight_decay, .. } = *training;
-    let algorithm = Algorithm::named(&training.optimizer.name(), momentum, nesterov);
+pub(crate) fn build(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> torch_ext::Result<Optimizer> {
+    let args = &plan.flags.optimization;
+    let algorithm = Algorithm::named(&args.optimizer.name(), args.momentum, plan.training.nesterov);
     let algorithm = algorithm.expect("each optimizer of the command line has a rule: a test looks");
     let head = model.head();
     let (of_head, of_backbone): (Vec<_>, Vec<_>) =
-        trained(model).into_iter().partition(|(name, _)| training.backbone_lr_scale == 1.0 || head.contains(name));
-    let groups =
-        [(of_backbone, training.backbone_lr_scale), (of_head, 1.0)].into_iter().flat_map(|(parameters, scale)| {
-            let groups = if training.decay_vectors {
-                ParameterGroup::all(parameters, weight_decay)
-            } else {
-                ParameterGroup::without_decay_on_vectors(parameters, weight_decay)
-            };
-            groups.into_iter().map(move |group| ParameterGroup { lr_scale: scale, ..group })
-        });
+        trained(model).into_iter().partition(|(name, _)| args.backbone_lr_scale == 1.0 || head.contains(name));
+    let groups = [(of_backbone, args.backbone_lr_scale), (of_head, 1.0)].into_iter().flat_map(|(parameters, scale)| {
+        let groups = if args.no_norm_decay {
+            ParameterGroup::without_decay_on_vectors(parameters, args.weight_decay)
+        } else {
+            ParameterGroup::all(parameters, args.weight_decay)
+        };
+        groups.into_iter().map(move |group| ParameterGroup { lr_scale: scale, ..group })
+    });
     let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
-    if training.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
+    if plan.flags.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ pub(crate) fn create_named(world: &World, output: Option<&Path>, name: &str) -> 
 /// The name of the folder of a run that is given none.
 pub(crate) fn name(plan: &Plan) -> String {
     // What is no training run must not be taken for one that could go on.
-    format!("{}{}", if plan.eval_only { "eval-" } else { "" }, plan.name())
+    format!("{}{}", if plan.flags.eval_only { "eval-" } else { "" }, plan.name())
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub(crate) fn begin(world: &World, plan: &Plan) -> anyhow::Result<ResumePoint> {
         let mut discovery = Discovery { output: folder.path().into(), goes_on, files: Vec::new() };
         if let Some((run, mut found)) = found {
             tell(&found);
-            if !plan.eval_only {
+            if !plan.flags.eval_only {
                 let restored = found.restore_models(&run, folder.path());
                 restored.map_err(|error| to_failure(&error.context("putting the run's models in their place")))?;
             }
@@ -82,13 +82,13 @@ fn tell(found: &Found) {
 
 fn take(plan: &Plan) -> anyhow::Result<Taken> {
     let new = || -> anyhow::Result<Taken> {
-        let folder = match &plan.output {
+        let folder = match &plan.flags.output {
             Some(output) => RunFolder::begin(output)?,
             None => RunFolder::begin_numbered(Path::new(RUNS), &directory::name(plan))?,
         };
         Ok(Taken { folder, goes_on: false, found: None })
     };
-    match (&plan.run.resume, &plan.output) {
+    match (&plan.resume, &plan.flags.output) {
         (None, _) => new(),
         (Some(Resume::Auto), Some(output)) => match directory::is_run(output)? {
             true => go_on(output),
@@ -120,7 +120,7 @@ fn go_on(run: &Path) -> anyhow::Result<Taken> {
 /// The newest unfinished run of this plan that nobody works on; where another plan may go on, too, one of this name.
 fn unfinished(plan: &Plan) -> anyhow::Result<Option<Taken>> {
     let runs = directory::numbered(Path::new(RUNS), &plan.name());
-    let passes: &[bool] = if plan.run.allow_changed_plan { &[true, false] } else { &[true] };
+    let passes: &[bool] = if plan.flags.run.allow_changed_plan { &[true, false] } else { &[true] };
     for same_plan in passes {
         for run in &runs {
             if !is_unfinished(run, plan, *same_plan) {
@@ -139,7 +139,7 @@ fn unfinished(plan: &Plan) -> anyhow::Result<Option<Taken>> {
 
 /// Whether the run in `run` has not come to its end and, if `same_plan`, is of this plan.
 fn is_unfinished(run: &Path, plan: &Plan, same_plan: bool) -> bool {
-    let is_plan = |fields: &toml::Table| !same_plan || changes(fields, &plan.fields).is_empty();
+    let is_plan = |fields: &toml::Table| !same_plan || changes(fields, &plan.mathematics()).is_empty();
     match Checkpoints::of_run(run).newest_state() {
         Some(state) => !state.is_complete && is_plan(&state.plan),
         // It was ended before its first checkpoint.
@@ -180,21 +180,21 @@ fn explicit(path: &Path, output: Option<&Path>) -> anyhow::Result<Taken> {
 
 /// Refuses a plan that is another than the one that the run began with, field by field.
 pub(crate) fn compare(world: &World, plan: &Plan, began: &toml::Table) -> anyhow::Result<()> {
-    let changes = changes(began, &plan.fields);
+    let changes = changes(began, &plan.mathematics());
     if changes.is_empty() {
         return Ok(());
     }
-    if began.get("model") != plan.fields.get("model") {
+    if began.get("model") != plan.mathematics().get("model") {
         let name = |fields: &toml::Table| fields.get("model").and_then(|name| name.as_str()).unwrap_or("?").to_owned();
         return Err(usage(format!(
             "--resume: the run is of {}, and the model is {}; start a new run from its weights with --weights \
              RUN/last.safetensors --weights-match partial",
             name(began),
-            name(&plan.fields)
+            name(&plan.mathematics())
         )));
     }
     let list = changes.join("\n  ");
-    if plan.run.allow_changed_plan {
+    if plan.flags.run.allow_changed_plan {
         if world.rank() == 0 {
             log::warn!("the plan is another than the one that the run began with:\n  {list}");
         }

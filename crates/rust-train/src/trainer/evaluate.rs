@@ -26,7 +26,7 @@ impl Trainer<'_> {
     pub(super) fn evaluate_epoch(&mut self) -> anyhow::Result<Result<Scored, Stop>> {
         if self.sizes.val == 0 {
             // Nobody says how good it is; what is saved is the same on all ranks all the same.
-            distribute_buffers(self.step.model, self.step.group, self.job.plan.training.distribute_bn)?;
+            distribute_buffers(self.step.model, self.step.group, self.job.plan.flags.distribute_bn)?;
             return Ok(Ok((None, false)));
         }
         let scorer = match self.evaluate()? {
@@ -48,7 +48,7 @@ impl Trainer<'_> {
     /// Scores the model as it stands: its moving average, where there is one. A stop in the middle of it leaves everything
     /// as it was.
     fn evaluate(&mut self) -> anyhow::Result<Result<Box<dyn Scorer>, Stop>> {
-        let distribute = self.job.plan.training.distribute_bn;
+        let distribute = self.job.plan.flags.distribute_bn;
         let before: Vec<_> = self.step.buffers().iter().map(|(_, buffer)| buffer.detach().copy()).collect();
         distribute_buffers(self.step.model, self.step.group, distribute)?;
         let Self { step, agreement, val, normalize, task, job, .. } = self;

@@ -23,7 +23,7 @@ impl Trainer<'_> {
         let parts = self.step.micro_batches;
         let more = self.micro_batches(parts + 1).first().copied();
         let hint = "--batch auto finds what fits, --accumulate computes in smaller parts";
-        let Some(more) = more.filter(|_| self.job.plan.fit_memory) else {
+        let Some(more) = more.filter(|_| self.job.plan.flags.batch.fit_memory) else {
             return bail_together(self.job.world, rank, format!("step {step}: out of memory; {hint}"));
         };
         self.step.reconnect(self.job.plan)?;
@@ -41,7 +41,7 @@ impl Trainer<'_> {
         let step = self.position.step + 1;
         let what = format!("the loss of step {step} is NaN or infinite");
         self.position.skipped += 1;
-        match self.job.plan.run.on_nan {
+        match self.job.plan.flags.run.on_nan {
             OnNan::Stop => {
                 let hint = "lower --lr, use --clip-grad-norm, or leave such steps out with --on-nan skip";
                 bail_together(self.job.world, rank, format!("{what}; {hint}"))
@@ -71,7 +71,7 @@ impl Trainer<'_> {
             Some((name, _)) => format!("{name} holds NaN or infinity, and {} more tensors do", bad.len() - 1),
             None => "the weights are finite, and what they make of some image is not".to_owned(),
         };
-        match self.job.plan.run.on_nan {
+        match self.job.plan.flags.run.on_nan {
             OnNan::Stop => {
                 let hint = "lower --lr, use --clip-grad-norm, or continue all the same with --on-nan skip";
                 agree(self.job.world, Err(anyhow!("{what}: {cause}; {hint}")))

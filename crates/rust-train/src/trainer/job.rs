@@ -32,12 +32,12 @@ impl<'a> Job<'a> {
         let device = agree(world, device::select(&plan.device, world))?;
         let cores = cores::per_rank(world)?;
         announce::announce(world, device, cores)?;
-        if let (Some(asked), 0) = (plan.loader_threads, world.rank()) {
+        if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
         tch::set_num_threads(cores as i32);
-        seed::init(plan.training.seed, plan.training.deterministic);
-        set_tf32(plan.training.tf32)?;
+        seed::init(plan.flags.seed, plan.flags.deterministic);
+        set_tf32(plan.flags.tf32)?;
         Ok(Self { world, plan, device, cores })
     }
 
@@ -53,8 +53,8 @@ impl<'a> Job<'a> {
             sampling: plan.sampling,
             repeats: plan.repeats,
             last_batch: LastBatch::Drop,
-            seed: plan.training.seed,
-            threads: cores::loader_threads(plan.loader_threads, self.cores),
+            seed: plan.flags.seed,
+            threads: cores::loader_threads(plan.flags.loader_threads, self.cores),
             allocate: device::batch_memory(self.device),
         };
         Loader::new(images, Shard::new(self.world.rank(), self.world.size()), config)
@@ -69,13 +69,13 @@ impl<'a> Job<'a> {
         is_frozen: bool,
     ) -> anyhow::Result<TrainStep<'a>> {
         let refuse = |flag: &str, why: &str| agree(self.world, Err(usage(format!("{flag}: this model {why}"))));
-        if self.plan.training.sync_bn && !model.synchronize_batch_norm(group) {
+        if self.plan.flags.sync_bn && !model.synchronize_batch_norm(group) {
             refuse("--sync-bn", "cannot synchronize its BatchNorm")?;
         }
         if is_frozen && !model.set_backbone_frozen(true) {
             refuse("--freeze backbone", "does not know what its head is")?;
         }
-        if self.plan.training.backbone_lr_scale != 1.0 && model.head().is_empty() {
+        if self.plan.flags.optimization.backbone_lr_scale != 1.0 && model.head().is_empty() {
             refuse("--backbone-lr-scale", "does not know what its head is")?;
         }
         let step = TrainStep::new(self.plan, model, self.device, group, timeline);

@@ -8,7 +8,7 @@ use crate::errors::{agree, usage};
 impl Trainer<'_> {
     /// `--batch auto`: finds the largest micro-batch that fits on all ranks, of what is trained at present. Collective.
     pub(crate) fn fit_memory(&mut self) -> anyhow::Result<()> {
-        if !self.job.plan.fit_memory {
+        if !self.job.plan.flags.batch.fit_memory {
             return Ok(());
         }
         // A rank whose memory does not suffice leaves its pass in the middle: no other may wait for it there.

@@ -109,7 +109,7 @@ impl<'a> Trainer<'a> {
             evaluation_time: Duration::ZERO,
             output,
             results: None,
-            writer: (job.world.rank() == 0).then(|| Writer::new(output, plan.run.keep_checkpoints)),
+            writer: (job.world.rank() == 0).then(|| Writer::new(output, plan.flags.run.keep_checkpoints)),
             job,
         }
     }
@@ -187,7 +187,7 @@ impl<'a> Trainer<'a> {
             if stop.is_some() {
                 break;
             }
-            let interval = self.job.plan.run.checkpoint_steps;
+            let interval = self.job.plan.flags.run.checkpoint_steps;
             if made < steps && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps)) {
                 self.write_losses()?;
                 self.save(false)?;

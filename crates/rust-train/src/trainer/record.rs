@@ -25,7 +25,7 @@ impl Trainer<'_> {
             if goes_on {
                 let checkpoints = Checkpoints::of_run(self.output);
                 checkpoints.cut_back(step)?;
-                checkpoints.prune(self.job.plan.run.keep_checkpoints)?;
+                checkpoints.prune(self.job.plan.flags.run.keep_checkpoints)?;
             }
             // Also where a run begins: one before may have been killed before it had anything to go on with.
             files::remove_leftovers(self.output)?;

@@ -141,7 +141,7 @@ impl Trainer<'_> {
                 ranks: self.job.world.size(),
                 dataset: self.sizes.clone(),
                 scaler,
-                plan: self.job.plan.fields.clone(),
+                plan: self.job.plan.mathematics(),
                 versions: BTreeMap::from([("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
                 files: BTreeMap::new(),
             },
@@ -229,7 +229,7 @@ impl Trainer<'_> {
     /// Whether what the optimizer of the checkpoint remembers is of use to this one; where not, this says so.
     fn keeps_optimizer(&self, state: &State) -> bool {
         let name = |plan: &toml::Table| plan.get("optimizer").and_then(|name| name.as_str()).map(str::to_owned);
-        let (then, now) = (name(&state.plan), name(&self.job.plan.fields));
+        let (then, now) = (name(&state.plan), name(&self.job.plan.mathematics()));
         if then == now {
             return true;
         }

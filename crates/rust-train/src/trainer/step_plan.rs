@@ -26,8 +26,8 @@ impl StepPlan {
             batch,
             samples,
             steps_per_epoch: samples / batch,
-            epochs: plan.training.epochs,
-            max_steps: plan.training.max_steps,
+            epochs: plan.flags.epochs,
+            max_steps: plan.flags.max_steps,
             frozen_epochs: plan.frozen_epochs,
         }
     }

@@ -1,10 +1,9 @@
 //! What is minimized: the cross-entropy of the logits with what the images are, or are mixed of.
 
 use dataset::{class_counts, class_weights};
-use flags::ClassWeights;
+use flags::{ClassWeights, OptimizationArgs};
 use tch::{Device, Reduction, Tensor};
 
-use crate::config::plan::Training;
 use crate::task::Targets;
 
 /// How far logits are from their targets.
@@ -18,8 +17,8 @@ pub(super) struct Criterion {
 
 impl Criterion {
     /// The loss of a run whose training images have these `labels`, of so many `classes`.
-    pub(super) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
-        let class_weights = match training.class_weights {
+    pub(super) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
+        let class_weights = match args.class_weights {
             ClassWeights::Equal => None,
             ClassWeights::Balanced => {
                 let weights = class_weights(&class_counts(labels, classes));
@@ -27,7 +26,7 @@ impl Criterion {
                 Some(Tensor::from_slice(&weights).to_device(device))
             }
         };
-        Self { label_smoothing: training.label_smoothing, class_weights }
+        Self { label_smoothing: args.label_smoothing, class_weights }
     }
 
     /// Mean loss of `logits`, N×classes.

@@ -4,10 +4,10 @@ mod counts;
 mod loss;
 
 use dataset::Batch;
+use flags::OptimizationArgs;
 use tch::{Device, Tensor};
 
 use super::{Scorer, Targets, Task};
-use crate::config::plan::Training;
 
 pub use counts::Counts;
 use loss::Criterion;
@@ -20,8 +20,8 @@ pub(crate) struct Classification {
 
 impl Classification {
     /// The task of a run whose training images have these `labels`, of so many `classes`.
-    pub(crate) fn new(training: &Training, labels: &[i64], classes: usize, device: Device) -> Self {
-        Self { criterion: Criterion::new(training, labels, classes, device) }
+    pub(crate) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
+        Self { criterion: Criterion::new(args, labels, classes, device) }
     }
 }
 
