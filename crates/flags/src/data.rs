@@ -37,7 +37,7 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = BadImage::Fail, help_heading = "Data")]
     pub on_bad_image: BadImage,
 
-    /// Side of the images that the network sees, in pixels. Default: what the model was made for; 8 for the digits
+    /// Height and width of the images that the network sees, in pixels. Default: what the model was made for; 8 for the digits
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub image_size: Option<usize>,
 
@@ -75,7 +75,7 @@ pub struct AugmentationArgs {
     #[arg(long, value_name = "N", default_value_t = 9, help_heading = "Augmentation")]
     pub magnitude: u32,
 
-    /// Share of the images that lose a random rectangle
+    /// Fraction of the images that lose a random rectangle
     #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Augmentation")]
     pub random_erasing: f64,
 
@@ -92,7 +92,7 @@ pub struct AugmentationArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
     pub repeats: usize,
 
-    /// Begin with images of this side, in pixels, and let them grow to --image-size (progressive resizing)
+    /// Begin with images of this height and width, in pixels, and let them grow to --image-size (progressive resizing)
     #[arg(long, value_name = "PIXELS", help_heading = "Augmentation")]
     pub progressive_resize: Option<usize>,
 

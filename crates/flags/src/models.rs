@@ -28,7 +28,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub pretrained: bool,
 
-    /// Side of the images that the network sees, in pixels. Default: what the model was made for
+    /// Height and width of the images that the network sees, in pixels. Default: what the model was made for
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
 
@@ -48,7 +48,7 @@ pub struct ProfileArgs {
     #[arg(long, default_value = DEFAULT_MODEL, help = model_help())]
     pub model: String,
 
-    /// Side of the images, in pixels. Default: what the model was made for
+    /// Height and width of the images, in pixels. Default: what the model was made for
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<usize>,
 
@@ -166,7 +166,7 @@ pub struct InferenceArgs {
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub batch: usize,
 
-    /// Side to which the shorter side of an image is scaled before the middle is cut out. Default: as the published
+    /// Length to which the shorter side of an image is scaled, in pixels, before the middle is cut out. Default: as the published
     /// weights were tested, or the size that the network sees
     #[arg(long, value_name = "PIXELS")]
     pub resize: Option<usize>,

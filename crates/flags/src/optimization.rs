@@ -80,8 +80,8 @@ pub struct OptimizationArgs {
     #[arg(long, alias = "clip-norm", value_name = "NORM", help_heading = "Optimization")]
     pub clip_grad_norm: Option<f64>,
 
-    /// Share of the target that is spread over all classes
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    /// Fraction of the target that is spread over all classes
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
     #[arg(help_heading = "Optimization")]
     pub label_smoothing: f64,
 
@@ -89,7 +89,7 @@ pub struct OptimizationArgs {
     #[arg(long, value_enum, default_value_t = ClassWeights::Equal, help_heading = "Optimization")]
     pub class_weights: ClassWeights,
 
-    /// Evaluate and save a moving average of the weights, which keeps this share of itself in every step: 0.9999, say.
+    /// Evaluate and save a moving average of the weights, which keeps this fraction of itself in every step: 0.9999, say.
     /// In the first steps it keeps less
     #[arg(long, value_name = "DECAY", help_heading = "Optimization")]
     pub ema: Option<f64>,
