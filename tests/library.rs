@@ -127,6 +127,9 @@ fn hooks_are_called_and_may_end_a_run() {
     let lines = outcome.stdout.lines().count();
     assert!((2..50).contains(&lines), "{outcome:?}");
     assert!(outcome.stdout.lines().last().unwrap().contains("100.0 % right"), "{outcome:?}");
+    // The run is over: the same script, submitted again, trains nothing.
+    let again = run(folder.path(), "own_loop", "--model lenet --lr 0.05 --batch 32 --epochs 50 --resume auto");
+    assert!(again.stdout.is_empty() && again.stderr.contains("done: top-1 100.00 %"), "{again:?}");
 }
 
 #[test]

@@ -265,7 +265,7 @@ Examples:
   srun check-devices --batch 64                                 devices, cores, limits, in the allocation
   srun check-devices --probe --batch 64                         … and all ranks together
 
---config to --momentum are rust-train's own flags: they win over those in the script, those over its recipe's.
+Flags that rust-train has, too, are its own: they win over those in the script, and those over its recipe's.
 In a script, # check-devices: allow(L14) on a line of its own silences a check; --explain L14 says what it is for.
 Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings), 2 wrong usage.";
 

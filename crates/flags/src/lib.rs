@@ -35,7 +35,7 @@ pub use cache::CacheArgs;
 pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use models::{DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
-pub use names::{default_of, find, modernize, of_run, spellings};
+pub use names::{default_of, find, modernize, of_run, spellings, takes_value};
 pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 pub use precision::PrecisionKind;
 pub use run::{OnNan, RunArgs};

@@ -19,6 +19,13 @@ pub fn spellings(name: &str) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(former).collect()
 }
 
+/// Whether a word follows the flag `name` of a run, as its value.
+pub fn takes_value(name: &str) -> bool {
+    let command = command();
+    let is_switch = |flag: &Arg| flag.is_require_equals_set();
+    find(&command, name).is_some_and(|flag| flag.get_action().takes_values() && !is_switch(flag))
+}
+
 /// What a run takes for the flag `name` where it is left out, as it would be typed.
 pub fn default_of(name: &str) -> Option<String> {
     let command = command();

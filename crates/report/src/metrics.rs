@@ -123,7 +123,7 @@ pub fn csv<'a>(epochs: impl IntoIterator<Item = &'a EpochLine>) -> String {
         let scores = names.iter().map(|name| line.scores.get(name));
         let numbers = [line.train_loss, line.val_loss].into_iter().chain(scores);
         let rest = [line.images_per_second, line.data_wait, line.communication_wait, line.elapsed_seconds];
-        // As csv writes numbers: 2.0, not 2.
+        // With a point, 2.0, so that a column is one of floats to whoever reads it.
         std::iter::once(line.epoch.to_string()).chain(numbers.chain(rest).map(|number| format!("{number:?}"))).collect()
     });
     let rows: Vec<Vec<String>> = std::iter::once(header.map(str::to_owned).collect()).chain(rows).collect();

@@ -90,7 +90,8 @@ impl Program {
         Self { hooks: RefCell::new(Box::new(hooks)), ..self }
     }
 
-    /// With a loop over the epochs. It may end early, and every rank must ask for as many epochs.
+    /// With a loop over the epochs; every rank must ask for as many. Where it ends before the last one the run is not over:
+    /// `--resume` goes on with it. [`Flow::End`](crate::Flow::End) ends a run for good.
     #[must_use]
     pub fn epochs(mut self, drive: impl Fn(&mut Epochs<'_, '_>) -> anyhow::Result<()> + 'static) -> Self {
         self.drive = Box::new(drive);

@@ -139,7 +139,7 @@ pub(crate) const M02: Check = Check {
         };
         let (safe, optimistic) = fit.estimate.largest_micro(memory);
         let help = match optimistic {
-            0 => "not one image fits: --precision bf16, --zero or a smaller --image-size take less".to_owned(),
+            _ if micro == 1 => "--precision bf16, --zero or a smaller --image-size take less".to_owned(),
             _ => format!("{safe} fit surely, {optimistic} at best; raise --accumulate, or use more ranks"),
         };
         Outcome::of([finding.at(subject.batch_span(), "").help(help).note(fit.assumptions)])

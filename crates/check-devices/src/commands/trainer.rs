@@ -103,6 +103,17 @@ impl Trainer<'_> {
         self.given(name).is_none() && self.argument(name).is_none() && self.of_recipe(name).is_none()
     }
 
+    /// Whether there are words among the arguments that may be any flags: a variable or an array that is not known here and
+    /// is not the value of a flag.
+    pub(crate) fn has_unknown_words(&self) -> bool {
+        let takes_value = |argument: &Argument| {
+            let flag = argument.known().and_then(|text| text.strip_prefix("--"));
+            flag.is_some_and(flags::takes_value)
+        };
+        let is_value = |index: usize| index > 0 && takes_value(&self.arguments[index - 1]);
+        (0..self.arguments.len()).any(|index| self.arguments[index].text.is_none() && !is_value(index))
+    }
+
     /// What the flag `name` of a run is, and who says so; `None` also where that is a variable that is not known here.
     pub(crate) fn text(&self, name: &str) -> Option<Sourced<String>> {
         if let Some(value) = self.given(name) {

@@ -65,6 +65,9 @@ const OVERHEAD_BYTES: u64 = 590_558_003;
 /// By how much the measured peak may be off what `architectures` says of activations, in percent.
 const TOLERANCE: u64 = 15;
 
+/// Bytes that no device has: what is more need not be counted exactly.
+const LARGEST: u128 = 1 << 56;
+
 /// The largest micro-batch that is thought of.
 const MOST_IMAGES: usize = 1 << 24;
 
@@ -114,6 +117,11 @@ impl Estimate {
     /// Bytes for micro-batches of `micro` samples.
     pub(crate) fn total(&self, micro: usize) -> Range {
         let fixed = self.states + self.overhead;
+        let rough = u128::from(self.activations.high) * micro as u128;
+        if rough > LARGEST {
+            let much = u64::try_from(rough).unwrap_or(u64::MAX).saturating_add(fixed);
+            return Range { low: much, high: much };
+        }
         let workload = Workload { batch: micro.min(MOST_IMAGES), ..self.workload };
         // It could take one image, so it can take more.
         let memory = self.network.memory(self.image_size, self.image_size, workload).map(around).unwrap_or_default();

@@ -242,6 +242,10 @@ mod tests {
             ("rust-train --config $UNKNOWN", None),
             ("rust-train --config missing.toml", None),
             ("rust-train --batch auto:32", Some(8)),
+            ("rust-train $FLAGS", None),
+            ("rust-train \"${FLAGS[@]}\"", None),
+            ("rust-train --output $SCRATCH --zero", Some(16)),
+            ("rust-train --zero $FLAGS", None),
             ("rust-train --batch 128 --accumulation 2", Some(16)),
             ("rust-train --batch=128 --accumulate 2", Some(16)),
         ];

@@ -31,9 +31,9 @@ pub(super) fn training(
     }
     let accelerator = args.training.accelerator.as_deref();
     let accelerator = accelerator.map(|name| memory::accelerator(name, site).context("--gpu")).transpose()?;
-    // Its recipe may say what is not known here.
-    let has_defaults =
-        is_started && trainer.kind == TrainerKind::RustTrain && matches!(recipe, None | Some(Recipe::Read));
+    // Its recipe, or a variable, may say what is not known here.
+    let is_known = matches!(recipe, None | Some(Recipe::Read)) && !trainer.has_unknown_words();
+    let has_defaults = is_started && trainer.kind == TrainerKind::RustTrain && is_known;
     let run = Run { trainer, has_defaults };
     let mut training = Training {
         micro_batch: flag(args.micro_batch),

@@ -160,7 +160,7 @@ impl Bench<'_> {
         let mut model = model::build::build(world, plan, own, weights.as_deref(), &self.context)?;
         let timeline = Timeline::exact(job.device);
         let group = process_group::connect(world, job.device, &timeline)?;
-        let step = job.train_step(&mut *model, &group, &timeline, plan.frozen_epochs > 0)?;
+        let step = job.train_step(&mut *model, &group, &timeline, plan.frozen_epochs == usize::MAX)?;
         let signals = agree(world, Signals::install().context("installing signal handlers"))?;
         let loader = job.loader(Arc::clone(&self.train));
         let mut runner = Runner {

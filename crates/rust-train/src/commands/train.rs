@@ -24,6 +24,7 @@ use crate::observe::watchdog::Watchdog;
 use crate::program::Program;
 use crate::run::resume;
 use crate::task::classification::Classification;
+use crate::task::refuse_names;
 use crate::trainer::job::Job;
 use crate::trainer::{StepPlan, Trainer};
 
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let classification =
         Classification::new(&plan.flags.optimization, dataset.train.labels(), dataset.classes.len(), job.device);
     let task = program.task.as_deref().unwrap_or(&classification);
+    agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
     let group = process_group::connect(world, job.device, &timeline)?;
     let step_plan = StepPlan::new(&plan, dataset.train.len());

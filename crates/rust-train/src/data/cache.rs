@@ -203,7 +203,7 @@ pub(crate) fn cache_path<E>(
     let file = format!("{}.h5", spec.settings().replace(' ', "-"));
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
-    // The folder's whole path is part of the name: two folders called `data` shard a cache folder, but no cache.
+    // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
     let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
     let elsewhere = format!("{name}-{hash:016x}-{file}");
     if let Some(folder) = &images.cache {

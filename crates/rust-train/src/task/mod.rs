@@ -63,7 +63,7 @@ impl Targets {
 
 /// What an evaluation has found so far: on this rank, or after [`gather`](Self::gather) on all of them.
 pub trait Scorer {
-    /// What it gives, the metric that decides which of two models is better first.
+    /// What it gives, the metric that decides which of two models is better first. Without any the lower loss is better.
     fn metrics(&self) -> Vec<Metric>;
 
     /// Counts a batch: `outputs` in evaluation, in single precision, and what they are to be. The first image is number
@@ -110,6 +110,51 @@ pub trait Scorer {
     }
 }
 
+/// What decides which of two models is better, and its value.
+pub(crate) fn deciding(scorer: &dyn Scorer) -> (Metric, f64) {
+    match scorer.metrics().into_iter().next() {
+        Some(metric) => {
+            let value = scorer.scores().get(&metric.name);
+            (metric, value)
+        }
+        None => (Metric::error("loss"), scorer.loss()),
+    }
+}
+
+/// What records and evaluations call something else: a metric cannot have such a name.
+const TAKEN: [&str; 16] = [
+    "epoch",
+    "step",
+    "loss",
+    "lr",
+    "samples",
+    "metrics",
+    "classes",
+    "confusion",
+    "worst",
+    "train_loss",
+    "val_loss",
+    "images_per_second",
+    "data_wait",
+    "communication_wait",
+    "elapsed_seconds",
+    "note",
+];
+
+/// Refuses metrics that cannot be told apart in a record.
+pub(crate) fn refuse_names(task: &dyn Task) -> anyhow::Result<()> {
+    let metrics = task.scorer().metrics();
+    for (index, Metric { name, .. }) in metrics.iter().enumerate() {
+        anyhow::ensure!(
+            !TAKEN.contains(&name.as_str()),
+            "the task has a metric called '{name}', which is the name of another value in records"
+        );
+        let is_twice = metrics[..index].iter().any(|other| other.name == *name);
+        anyhow::ensure!(!is_twice, "the task has two metrics called '{name}'");
+    }
+    Ok(())
+}
+
 /// Gives a path and an image, small, of samples by number.
 pub type Show<'a> = dyn Fn(&[usize]) -> Vec<(String, Option<String>)> + 'a;
 
@@ -117,4 +162,33 @@ pub type Show<'a> = dyn Fn(&[usize]) -> Vec<(String, Option<String>)> + 'a;
 pub(crate) fn words(metrics: &[Metric], scores: &Scores) -> String {
     let word = |metric: &Metric| metric.words(scores.get(&metric.name));
     metrics.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Measured(&'static [&'static str]);
+
+    impl Task for Measured {
+        fn targets(&self, _: &Batch, _: Device) -> Targets {
+            Targets::of(Vec::new())
+        }
+
+        fn loss(&self, outputs: &[Tensor], _: &Targets) -> Tensor {
+            outputs[0].shallow_clone()
+        }
+
+        fn scorer(&self) -> Box<dyn Scorer> {
+            Box::new(Means::new(self.0.iter().map(|name| Metric::error(name)).collect(), |_, _| Vec::new()))
+        }
+    }
+
+    #[test]
+    fn metrics_that_a_record_could_not_tell_apart_are_refused() {
+        let refused = |names| refuse_names(&Measured(names)).map_err(|error| error.to_string());
+        assert_eq!((refused(&["mae", "rmse"]), refused(&[])), (Ok(()), Ok(())));
+        assert!(refused(&["mae", "loss"]).unwrap_err().contains("called 'loss'"));
+        assert!(refused(&["mae", "mae"]).unwrap_err().contains("two metrics called 'mae'"));
+    }
 }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use dataset::Loader;
-use report::Metric;
 use world::Channel;
 
 use super::Trainer;
@@ -16,7 +15,7 @@ use crate::distributed::synchronization::Pass;
 use crate::errors::{Stop, agree, usage};
 use crate::observe::timers::Work;
 use crate::run::results;
-use crate::task::{Scorer, Task, words};
+use crate::task::{Scorer, Task, deciding, words};
 
 /// What an epoch's evaluation found, and whether the model is the best so far.
 pub(super) type Scored = (Option<Box<dyn Scorer>>, bool);
@@ -34,9 +33,9 @@ impl Trainer<'_> {
             Err(stop) => return Ok(Err(stop)),
         };
         let (loss, scores) = (scorer.loss(), scorer.scores());
-        let value = scores.first();
-        let is_better = |best| scorer.metrics().first().is_some_and(|metric: &Metric| metric.is_better(value, best));
-        let is_best = self.refuse_nan_scores(loss)? && self.position.best.is_none_or(is_better);
+        let (metric, value) = deciding(&*scorer);
+        let is_better = |best| metric.is_better(value, best);
+        let is_best = self.refuse_nan_scores(loss)? && !value.is_nan() && self.position.best.is_none_or(is_better);
         if is_best {
             self.position.best = Some(value);
         }
@@ -107,7 +106,9 @@ pub(crate) fn tell(scorer: &dyn Scorer) -> anyhow::Result<String> {
         loss.is_finite(),
         "the validation loss is {loss}: what the model makes of some image is not finite"
     );
-    Ok(format!("{}: {}, loss {loss:.4}", scorer.summary(), words(&scorer.metrics(), &scorer.scores())))
+    let metrics = scorer.metrics();
+    let scores = if metrics.is_empty() { String::new() } else { words(&metrics, &scorer.scores()) + ", " };
+    Ok(format!("{}: {scores}loss {loss:.4}", scorer.summary()))
 }
 
 /// Evaluates the model of `step` on all images of `loader`. Every rank gets the same, and asks `goes_on` equally

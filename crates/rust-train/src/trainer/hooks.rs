@@ -27,7 +27,8 @@ pub trait Hooks {
         Ok(())
     }
 
-    /// An epoch is over, scored and written down. `Flow::End` on any rank makes it the last one.
+    /// An epoch is over and scored, and is about to be written down. `Flow::End` on any rank makes it the last one: the run
+    /// is complete then, and going on with it takes `--allow-changed-plan`.
     ///
     /// # Errors
     /// Whatever is to end the job.
@@ -36,7 +37,7 @@ pub trait Hooks {
         Ok(Flow::Continue)
     }
 
-    /// A checkpoint of the run in the folder `run` is being written, after so many steps.
+    /// A checkpoint of the run in the folder `run`, after so many steps, is about to be written there, if the disk takes it.
     ///
     /// # Errors
     /// Whatever is to end the job.

@@ -59,8 +59,6 @@ pub(crate) struct Trainer<'a> {
 
     /// Where the run stands.
     position: Position,
-    /// Whether a hook has said that the epoch before was the last one.
-    is_ended: bool,
     /// This rank's losses, and the learning rates, since the last ones were written down.
     losses: Vec<(f64, f64)>,
     last_epoch: Option<EpochLine>,
@@ -102,7 +100,6 @@ impl<'a> Trainer<'a> {
             val: job.loader(Arc::new(dataset.val)),
             normalize: Normalize::new(job.device),
             position: Position::default(),
-            is_ended: false,
             losses: Vec::new(),
             last_epoch: None,
             evaluated: (0, 0),
@@ -127,6 +124,12 @@ impl<'a> Trainer<'a> {
         drive(&mut epochs)?;
         let Some(stop) = epochs.stopped() else {
             self.finish()?;
+            if !self.is_over() && self.job.world.rank() == 0 {
+                let epoch = self.position.epoch;
+                log::warn!(
+                    "the program's loop ended after epoch {epoch}; the run is not over, and --resume auto goes on with it"
+                );
+            }
             return Ok(RunOutcome::Complete);
         };
         self.save_and_wait(stop)?;
@@ -148,13 +151,12 @@ impl<'a> Trainer<'a> {
             Ok(scored) => self.record(scored, throughput)?,
             Err(stop) => return Ok(Some(stop)),
         };
-        self.ask_whether_to_end()?;
         self.save(is_best)?;
         Ok(None)
     }
 
     fn is_over(&self) -> bool {
-        self.is_ended || self.step_plan.is_over(&self.position)
+        self.position.ended || self.step_plan.is_over(&self.position)
     }
 
     /// The steps of an epoch that are left, or those until a stop.
@@ -236,7 +238,8 @@ impl<'a> Trainer<'a> {
         self.compare_replicas()?;
         self.step.timeline.activity().beat();
         self.agreement.note_step(start.elapsed());
-        let ended = StepEnd { step: number + 1, epoch: self.position.epoch + 1, loss, lr: rate.lr };
+        let kept = if agreed.pass == Pass::Good { loss } else { f64::NAN };
+        let ended = StepEnd { step: number + 1, epoch: self.position.epoch + 1, loss: kept, lr: rate.lr };
         self.hooks.borrow_mut().step_end(&ended)?;
         Ok((loss, agreed.stop))
     }

@@ -79,13 +79,16 @@ impl Trainer<'_> {
             communication_wait: throughput.communication_wait,
             elapsed_seconds: self.elapsed(),
         };
+        self.position.ended = self.ask_whether_to_end(&line)?;
         let mut after = self.position.clone();
         self.step_plan.score(&mut after);
-        let is_last = self.step_plan.is_over(&after);
+        let is_last = self.position.ended || self.step_plan.is_over(&after);
         let Self { results, val, position, .. } = self;
         let written = results.as_mut().map_or(Ok(()), |results| {
             let validation = scorer.as_ref().map_or_else(String::new, |scorer| {
-                format!(" val loss {:.4}, {},", line.val_loss, words(&scorer.metrics(), &line.scores))
+                let scores = words(&scorer.metrics(), &line.scores);
+                let scores = if scores.is_empty() { scores } else { format!(" {scores},") };
+                format!(" val loss {:.4},{scores}", line.val_loss)
             });
             log::info!("epoch {}: train loss {:.4},{validation} {throughput}", line.epoch, line.train_loss);
             results.write_epoch(&line, position.step, scorer, val, is_last)
@@ -97,17 +100,15 @@ impl Trainer<'_> {
         Ok(is_best)
     }
 
-    /// Whether a hook on any rank says that this epoch was the last one. Collective.
-    pub(super) fn ask_whether_to_end(&mut self) -> anyhow::Result<()> {
-        let Some(line) = &self.last_epoch else { return Ok(()) };
+    /// Asks whether a hook on any rank says that the epoch of `line` is the last one. Collective.
+    fn ask_whether_to_end(&self, line: &EpochLine) -> anyhow::Result<bool> {
         let world = self.job.world;
         let flow = agree(world, self.hooks.borrow_mut().epoch_end(line))?;
         let mut ends = [u8::from(flow == Flow::End)];
         world.control().all_reduce(&mut ends, Reduction::Max)?;
-        self.is_ended = ends[0] == 1;
-        if self.is_ended && world.rank() == 0 {
+        if ends[0] == 1 && world.rank() == 0 {
             log::info!("the program ends the run after epoch {}", line.epoch);
         }
-        Ok(())
+        Ok(ends[0] == 1)
     }
 }

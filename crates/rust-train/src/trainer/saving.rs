@@ -11,6 +11,7 @@ use crate::errors::{Stop, agree, usage};
 use crate::model::tensors::{Tensors, copies, restore, tensors};
 use crate::run::checkpoint::{self, Checkpoint, Position, Saved, State, Writer};
 use crate::run::results::Results;
+use crate::task::deciding;
 use crate::trainer::step::AVERAGE;
 
 impl Trainer<'_> {
@@ -77,9 +78,8 @@ impl Trainer<'_> {
                 (_, 0) => "nothing to validate on".to_owned(),
                 (None, _) => "no validation loss was finite".to_owned(),
                 (Some(best), held_out) => {
-                    let metric = self.task.scorer().metrics().into_iter().next();
-                    let best = metric.map_or_else(|| best.to_string(), |metric| metric.words(best));
-                    format!("{best} at best, on {held_out} held-out images")
+                    let (metric, _) = deciding(&*self.task.scorer());
+                    format!("{} at best, on {held_out} held-out images", metric.words(best))
                 }
             };
             log::info!("done: {best}, in {:.1} s; results in {}", self.elapsed(), self.output.display());
@@ -211,6 +211,8 @@ impl Trainer<'_> {
         if let Some(writer) = &mut self.writer {
             writer.goes_on(self.position.step, state.best_model);
         }
+        // Whoever changes the plan of a run that a program ended wants it to go further.
+        self.position.ended &= !self.job.plan.flags.run.allow_changed_plan;
         // A run that was to end in the middle of an epoch, and is to go further now, does not count that epoch.
         if !self.is_over() {
             self.position.scored = false;

@@ -9,6 +9,9 @@ use super::State;
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
+    /// Whether a program's hook has said that the last epoch was the last one.
+    #[serde(default)]
+    pub ended: bool,
     /// Optimizer steps made, of whatever batch: what records and checkpoints are numbered by.
     pub step: usize,
     /// Epochs that are over: their steps are made, their scores known.
@@ -26,7 +29,7 @@ pub(crate) struct Position {
     pub losses: usize,
     /// Steps in a row that were left out because of a loss that was no number.
     pub skipped: usize,
-    /// The best epoch's top-1, 0–1.
+    /// The best epoch's value of the metric that decides.
     pub best: Option<f64>,
     /// Time that the run has taken, in seconds.
     pub elapsed: f64,
