@@ -1,7 +1,7 @@
 //! Downloads from real servers on loopback, mostly over TLS, with an authority of the tests' own.
 //!
 //! Which authorities and which proxy count is for the environment of a process to say, and processes can be killed, so each
-//! download runs in a process of its own: this test's binary again, which then runs `child` alone.
+//! download runs in a process of its own, of `programs/fetch.rs`.
 
 use std::collections::HashMap;
 use std::fs::Permissions;
@@ -15,35 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use fetch::{Limits, Request, Store, unwatched};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
-
-const URL: &str = "FETCH_TEST_URL";
-const FOLDER: &str = "FETCH_TEST_STORE";
-const CHECKSUM: &str = "FETCH_TEST_SHA256";
-
-/// Not a test: what the others start.
-#[test]
-#[ignore = "no test of its own: the tests below start it as a process, with an environment each"]
-fn child() {
-    let url = env::var(URL).expect("other tests start this one");
-    let mut request = Request::new(url.parse().unwrap());
-    request.checksum = env::var(CHECKSUM).ok().map(|text| text.parse().unwrap());
-    let limits = Limits {
-        attempts: 3,
-        first_pause: Duration::from_millis(1),
-        stall_timeout: Duration::from_secs(5),
-        ..Limits::default()
-    };
-    let store = Store::open(Some(env::var(FOLDER).unwrap().as_ref()), false, limits).unwrap();
-    match store.fetch(&request, &unwatched) {
-        Ok(path) => println!("\nfetched: {}", path.display()),
-        Err(error) => println!("\nfailed{}: {error}", if error.is_bad_input() { " for good" } else { "" }),
-    }
-}
 
 /// A download in a process of its own.
 struct Download {
@@ -52,8 +27,8 @@ struct Download {
 
 impl Download {
     fn new(url: &str, folder: &Path) -> Self {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["child", "--exact", "--ignored", "--nocapture"]).env(URL, url).env(FOLDER, folder);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fetch-program"));
+        command.arg(url).arg(folder);
         for name in
             ["all_proxy", "http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "rust_train_mirror"]
         {
@@ -65,6 +40,11 @@ impl Download {
 
     fn with(mut self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(variable, value);
+        self
+    }
+
+    fn checksum(mut self, hash: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(hash);
         self
     }
 
@@ -461,7 +441,7 @@ fn a_cut_connection_goes_on() {
     });
     let url = format!("https://localhost:{}/model.bin", server.port);
     let hash: String = Sha256::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let download = Download::new(&url, folder.path()).with("SSL_CERT_FILE", &authority.file).with(CHECKSUM, hash);
+    let download = Download::new(&url, folder.path()).with("SSL_CERT_FILE", &authority.file).checksum(hash);
     assert_eq!(download.bytes(), content());
     let from: Vec<usize> = server.asked().iter().map(Asked::from).collect();
     assert_eq!((from, server.sent()), (vec![0, 100_000, 200_000], content().len()));
@@ -536,7 +516,7 @@ fn a_file_without_an_end_is_not_taken_for_whole() {
         "{line}"
     );
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    assert_eq!(Download::new(&url, folder.path()).with(CHECKSUM, hash).bytes(), b"abc");
+    assert_eq!(Download::new(&url, folder.path()).checksum(hash).bytes(), b"abc");
 }
 
 #[test]

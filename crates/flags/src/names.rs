@@ -1,8 +1,11 @@
 //! Names of flags and of their values: today's, and those that they had before, which go on working.
 
+use std::sync::LazyLock;
+
 use clap::{Arg, Command};
 
-use crate::command;
+/// The command line, made once: a preflight asks for many flags.
+static COMMAND: LazyLock<Command> = LazyLock::new(crate::command);
 
 /// The flag of a run that is called `name` in `command`, today or formerly.
 pub fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
@@ -15,21 +18,19 @@ pub fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 /// All names of the flag of a run that is called `name` today, that one first.
 pub fn spellings(name: &str) -> Vec<String> {
     let former = |flag: &Arg| flag.get_all_aliases().unwrap_or_default().into_iter().map(str::to_owned).collect();
-    let former: Vec<_> = find(&command(), name).map(former).unwrap_or_default();
+    let former: Vec<_> = find(&COMMAND, name).map(former).unwrap_or_default();
     std::iter::once(name.to_owned()).chain(former).collect()
 }
 
 /// Whether a word follows the flag `name` of a run, as its value.
 pub fn takes_value(name: &str) -> bool {
-    let command = command();
     let is_switch = |flag: &Arg| flag.is_require_equals_set();
-    find(&command, name).is_some_and(|flag| flag.get_action().takes_values() && !is_switch(flag))
+    find(&COMMAND, name).is_some_and(|flag| flag.get_action().takes_values() && !is_switch(flag))
 }
 
 /// What a run takes for the flag `name` where it is left out, as it would be typed.
 pub fn default_of(name: &str) -> Option<String> {
-    let command = command();
-    let default = find(&command, name)?.get_default_values().first()?;
+    let default = find(&COMMAND, name)?.get_default_values().first()?;
     default.to_str().map(str::to_owned)
 }
 
@@ -39,9 +40,8 @@ pub fn default_of(name: &str) -> Option<String> {
 /// # Panics
 /// Where a run has no such flag.
 pub fn of_run(names: &[&str]) -> Vec<Arg> {
-    let command = command();
     let flag = |name: &&str| {
-        let flag = find(&command, name).unwrap_or_else(|| panic!("a run has no --{name}"));
+        let flag = find(&COMMAND, name).unwrap_or_else(|| panic!("a run has no --{name}"));
         flag.clone().default_value(None::<&str>)
     };
     names.iter().map(flag).collect()
@@ -49,9 +49,8 @@ pub fn of_run(names: &[&str]) -> Vec<Arg> {
 
 /// A run's flags as they were written down, some time ago perhaps, with today's names of flags and values.
 pub fn modernize(table: toml::Table) -> toml::Table {
-    let command = command();
     let modern = |(key, value): (String, toml::Value)| {
-        let Some(flag) = find(&command, &key) else { return (key, value) };
+        let Some(flag) = find(&COMMAND, &key) else { return (key, value) };
         let known = flag.get_possible_values();
         let value = match value {
             toml::Value::String(text) => {

@@ -76,11 +76,6 @@ impl Scores {
     pub fn get(&self, name: &str) -> f64 {
         self.0.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, value)| *value)
     }
-
-    /// The first metric's.
-    pub fn first(&self) -> f64 {
-        self.0.first().map_or(f64::NAN, |(_, value)| *value)
-    }
 }
 
 impl Serialize for Scores {
@@ -130,7 +125,7 @@ mod tests {
         let text = serde_json::to_string(&scores).unwrap();
         assert_eq!(text, "{\"mae\":0.25,\"a\":null}");
         let read: Scores = serde_json::from_str(&text.replace('}', ",\"note\":[1]}")).unwrap();
-        assert_eq!((read.first(), read.0.len(), read.get("a").is_nan()), (0.25, 2, true));
+        assert_eq!((read.get("mae"), read.0.len(), read.get("a").is_nan()), (0.25, 2, true));
     }
 
     #[test]

@@ -130,9 +130,10 @@ impl Trainer<'_> {
 
     /// Whether the switch is on.
     pub(crate) fn has(&self, name: &str) -> bool {
+        let spellings = self.kind.spellings(name);
         let is_bare = |argument: &Argument| {
             let flag = argument.known().and_then(|text| text.strip_prefix("--"));
-            flag.is_some_and(|flag| self.kind.spellings(name).iter().any(|known| known == flag))
+            flag.is_some_and(|flag| spellings.iter().any(|known| known == flag))
         };
         match self.given(name) {
             Some(value) => value == "true",

@@ -26,7 +26,7 @@ use crate::run::resume;
 use crate::task::classification::Classification;
 use crate::task::refuse_names;
 use crate::trainer::job::Job;
-use crate::trainer::{StepPlan, Trainer};
+use crate::trainer::{Parts, StepPlan, Trainer};
 
 /// Trains as the flags say, with the parts that `program` brings along. Every rank calls it; every rank gets the same
 /// result or the job ends.
@@ -70,8 +70,9 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         log::info!("saves and ends in time for the end of the job: {}", left_words(left.as_secs_f64()));
     }
 
-    let parts = (task, step, Agreement::new(world, signals, limit));
-    let mut trainer = Trainer::new(job, start, parts, (step_plan, is_frozen), dataset, &program.hooks, &output);
+    let agreement = Agreement::new(world, signals, limit);
+    let parts = Parts { task, step, agreement, hooks: &program.hooks };
+    let mut trainer = Trainer::new(job, start, parts, is_frozen, dataset, &output);
     trainer.fit_memory()?;
     if let Some(checkpoint) = resume_point.checkpoint {
         trainer.restore(checkpoint)?;

@@ -38,6 +38,14 @@ use job::Job;
 use step::{StepOutcome, TrainStep};
 pub(crate) use step_plan::StepPlan;
 
+/// What a run is made of, beside its job and its data.
+pub(crate) struct Parts<'a> {
+    pub task: &'a dyn Task,
+    pub step: TrainStep<'a>,
+    pub agreement: Agreement<'a>,
+    pub hooks: &'a RefCell<Box<dyn Hooks>>,
+}
+
 /// A run, ready to train.
 pub(crate) struct Trainer<'a> {
     job: Job<'a>,
@@ -74,18 +82,18 @@ pub(crate) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Makes a run of `job` on `dataset`, which began at `start` and leaves its files in `output`. It stands at its
+    /// Makes a run of `job` on `dataset`, which began at `start`, with all but the head frozen or not, and leaves its files in `output`. It stands at its
     /// beginning until it is told otherwise ([`restore`](Self::restore)).
     pub(crate) fn new(
         job: Job<'a>,
         start: Instant,
-        (task, step, agreement): (&'a dyn Task, TrainStep<'a>, Agreement<'a>),
-        (step_plan, is_frozen): (StepPlan, bool),
+        Parts { task, step, agreement, hooks }: Parts<'a>,
+        is_frozen: bool,
         dataset: Dataset,
-        hooks: &'a RefCell<Box<dyn Hooks>>,
         output: &'a Path,
     ) -> Self {
         let plan = job.plan;
+        let step_plan = StepPlan::new(plan, dataset.train.len());
         Self {
             start,
             task,
