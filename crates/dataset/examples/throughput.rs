@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use augmentations::HorizontalFlip;
 use dataset::{
     Augmentation, Contents, Crop, Dataset, Decoder, Decoding, Listing, Loader, LoaderConfig, OnBadImage, Spec, cache,
     normalize, unwatched,
@@ -56,7 +57,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
         }
     };
     let crop = if side <= 64 { Crop::Padded { padding: side / 8 } } else { Crop::Resized };
-    let augmentation = Augmentation { crop, flip: true, ..Augmentation::NONE };
+    let augmentation = Augmentation { crop, changes: vec![Arc::new(HorizontalFlip)], ..Augmentation::NONE };
     let loader = Loader::new(
         Arc::new(dataset.train),
         Shard::WHOLE,

@@ -31,7 +31,7 @@ mod size;
 mod summary;
 mod watch;
 
-pub use augment::{Augmentation, ColorJitter, Crop, Mix, Mixed, Policy};
+pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
 pub use decode::{Decoder, Decoding};
 pub use error::{Error, Result};

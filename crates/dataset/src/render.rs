@@ -1,5 +1,6 @@
 //! One stored image into its place in a batch: decode, crop, scale, augment. The work of one thread.
 
+use augmentations::Image;
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift};
@@ -14,7 +15,7 @@ use crate::{Decoder, Decoding, Resample, Result};
 const COARSE: f64 = 1.0;
 
 /// What images become.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Form {
     /// Height and width, in pixels.
     pub side: usize,
@@ -89,7 +90,9 @@ impl Renderer {
                 pad(crop, side, out, random, &mut self.scratch);
             }
         }
-        form.augmentation.apply(out, side, random, &mut self.scratch);
+        for change in &form.augmentation.changes {
+            change.apply(&mut Image { pixels: out, side, scratch: &mut self.scratch }, random);
+        }
         Ok(())
     }
 }

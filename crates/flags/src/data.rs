@@ -1,4 +1,4 @@
-//! The flags about images: which, how they are kept, and what happens to them on their way into a batch.
+//! The flags about images: which, and how they are kept.
 
 use std::path::PathBuf;
 
@@ -55,56 +55,6 @@ pub struct DataArgs {
     pub exif_orientation: bool,
 }
 
-/// What happens to training images, beside the crop.
-#[derive(Args, Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct AugmentationArgs {
-    /// Never mirror an image. The digits never are
-    #[arg(long, help_heading = "Augmentation")]
-    pub no_flip: bool,
-
-    /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
-    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub color_jitter: f64,
-
-    /// Random operations on each image
-    #[arg(long, value_enum, default_value_t = AutoAugment::None, help_heading = "Augmentation")]
-    pub auto_augment: AutoAugment,
-
-    /// Strength of RandAugment's operations, 0 to 30
-    #[arg(long, value_name = "N", default_value_t = 9, help_heading = "Augmentation")]
-    pub magnitude: u32,
-
-    /// Fraction of the images that lose a random rectangle
-    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub random_erasing: f64,
-
-    /// Blend images two by two (mixup), with this parameter of the Beta distribution
-    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub mixup: f64,
-
-    /// Paste a rectangle of one image into another (cutmix), with this parameter
-    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
-    pub cutmix: f64,
-
-    /// Take each image N times into its batch, each time in another form (repeated augmentation). An epoch is still as
-    /// many images as there are, and sees one in N of them
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
-    pub repeats: usize,
-
-    /// Begin with images of this height and width, in pixels, and let them grow to --image-size (progressive resizing)
-    #[arg(long, value_name = "PIXELS", help_heading = "Augmentation")]
-    pub progressive_resize: Option<usize>,
-
-    /// Epochs in which images grow. Default: 0.8 of all
-    #[arg(long, value_name = "EPOCHS", help_heading = "Augmentation")]
-    pub progressive_epochs: Option<usize>,
-
-    /// Draw every class as often as any other, however many images each has
-    #[arg(long, help_heading = "Augmentation")]
-    pub balanced: bool,
-}
-
 /// What a cache keeps of each image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -135,18 +85,6 @@ pub enum ResampleKind {
     Bilinear,
     /// Sharper
     Bicubic,
-}
-
-/// A random choice of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum AutoAugment {
-    /// No operations
-    None,
-    /// RandAugment: two operations of one strength
-    Rand,
-    /// TrivialAugment: one operation of a random strength
-    Trivial,
 }
 
 /// Who builds the cache.

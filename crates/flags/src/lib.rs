@@ -8,6 +8,7 @@
 //! Flags as they are typed: whether a value makes sense, its program says. Knows no MPI and no torch, so that the preflight
 //! starts on a login node.
 
+mod augmentation;
 mod batch_size;
 mod bench;
 mod cache;
@@ -29,10 +30,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use augmentation::{AugmentationArgs, AutoAugment, within};
 pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
-pub use data::{AugmentationArgs, AutoAugment, BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
+pub use data::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use models::{DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
 pub use names::{default_of, find, modernize, of_run, spellings, takes_value};

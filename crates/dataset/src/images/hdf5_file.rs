@@ -27,41 +27,39 @@ const MOST_CLASSES: i64 = 1 << 20;
 const NAMED: usize = 12;
 const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 
-impl Dataset {
-    /// Opens an HDF5 file with images and labels.
-    ///
-    /// # Errors
-    /// A file that is none, or is not laid out as above.
-    pub fn of_hdf5(path: &Path) -> Result<Self> {
-        let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
-        let file = h5::open(path).map_err(|error| input(format!("cannot be opened as HDF5: {error}")))?;
-        let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
-        let mut memory = limits::of_hdf5(length);
-        let mut set = |split: Split| {
-            let group = file.group(split.name());
-            let group = group.map_err(|_| input(format!("no group /{}; it holds {}", split.name(), members(&file))))?;
-            read_set(&group, &mut memory).map_err(|reason| input(format!("/{}: {reason}", split.name())))
-        };
-        let train = set(Split::Train)?;
-        let mut optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
-        let (val, test) = (optional(Split::Val)?.unwrap_or_else(ImageSet::empty), optional(Split::Test)?);
-        let sets = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten();
-        let labels = sets.flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
-        let classes = if file.link_exists("classes") {
-            let names = file.dataset("classes").map_err(|error| error.to_string());
-            let names = names.and_then(|names| texts_within(&names, &mut memory));
-            names.map_err(|reason| {
-                input(format!("/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"))
-            })?
-        } else {
-            (0..labels).map(|label| label.to_string()).collect()
-        };
-        if classes.len() < labels {
-            let names = classes.len();
-            return Err(input(format!("/classes has {names} names, and there are labels up to {}", labels - 1)));
-        }
-        Ok(Self { classes, train, val, test })
+/// Opens an HDF5 file with images and labels.
+///
+/// # Errors
+/// A file that is none, or is not laid out as above.
+pub(super) fn open(path: &Path) -> Result<Dataset> {
+    let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
+    let file = h5::open(path).map_err(|error| input(format!("cannot be opened as HDF5: {error}")))?;
+    let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
+    let mut memory = limits::of_hdf5(length);
+    let mut set = |split: Split| {
+        let group = file.group(split.name());
+        let group = group.map_err(|_| input(format!("no group /{}; it holds {}", split.name(), members(&file))))?;
+        read_set(&group, &mut memory).map_err(|reason| input(format!("/{}: {reason}", split.name())))
+    };
+    let train = set(Split::Train)?;
+    let mut optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
+    let (val, test) = (optional(Split::Val)?.unwrap_or_else(ImageSet::empty), optional(Split::Test)?);
+    let sets = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten();
+    let labels = sets.flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
+    let classes = if file.link_exists("classes") {
+        let names = file.dataset("classes").map_err(|error| error.to_string());
+        let names = names.and_then(|names| texts_within(&names, &mut memory));
+        names.map_err(|reason| {
+            input(format!("/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"))
+        })?
+    } else {
+        (0..labels).map(|label| label.to_string()).collect()
+    };
+    if classes.len() < labels {
+        let names = classes.len();
+        return Err(input(format!("/classes has {names} names, and there are labels up to {}", labels - 1)));
     }
+    Ok(Dataset { classes, train, val, test })
 }
 
 fn members(file: &File) -> String {
@@ -150,7 +148,7 @@ mod tests {
     #[test]
     fn chunks_and_contiguous_images_are_read_alike() {
         let file = file("data", &[3, 0, 1, 2, 0]);
-        let dataset = Dataset::of_hdf5(file.path()).unwrap();
+        let dataset = open(file.path()).unwrap();
         assert_eq!(dataset.classes, ["0", "1", "2", "3"]);
         assert_eq!(dataset.train.size(), Some(Size { width: 3, height: 2 }));
         assert_eq!((dataset.train.labels(), dataset.val.labels()), (&[3i64, 0, 1, 2, 0][..], &[3i64, 0][..]));
@@ -170,16 +168,16 @@ mod tests {
         hdf5.group("val").unwrap().unlink("y").unwrap();
         hdf5.group("val").unwrap().new_dataset_builder().with_data(&[-1i64, -1]).create("y").unwrap();
         drop(hdf5);
-        let error = Dataset::of_hdf5(file.path()).unwrap_err().to_string();
+        let error = open(file.path()).unwrap_err().to_string();
         assert!(error.ends_with("/val: all of its 2 images are left out: their labels are -1"), "{error}");
         h5::open_to_write(file.path()).unwrap().unlink("val").unwrap();
-        let dataset = Dataset::of_hdf5(file.path()).unwrap();
+        let dataset = open(file.path()).unwrap();
         assert_eq!((dataset.train.len(), dataset.val.len()), (5, 0));
     }
 
     #[test]
     fn faults_have_words() {
-        let error = |file: &tempfile::NamedTempFile| Dataset::of_hdf5(file.path()).unwrap_err().to_string();
+        let error = |file: &tempfile::NamedTempFile| open(file.path()).unwrap_err().to_string();
         assert!(error(&file("photos", &[0; 5])).contains("/train: no images (looked for: images"));
         assert!(error(&file("data", &[0; 4])).contains("/train: 5 images, and labels of the shape [4]"));
         let empty = tempfile::NamedTempFile::new().unwrap();

@@ -5,7 +5,7 @@ mod checks;
 mod hdf5_file;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
@@ -27,6 +27,14 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Opens a file that holds a data set, and is used as it is: HDF5 with images and labels.
+    ///
+    /// # Errors
+    /// A file of another format, or one that is not laid out as it must be.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        hdf5_file::open(path)
+    }
+
     /// The files of a listing, decoded whenever they are asked for.
     pub fn of_files(listing: &Listing, decoding: Decoding) -> Self {
         let set = |split| ImageSet::of_files(listing, split, decoding);

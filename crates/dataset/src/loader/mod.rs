@@ -179,10 +179,10 @@ impl Loader {
             let start = first + step * global_batch;
             start..(start + global_batch).min(length)
         };
-        let augmentation = self.config.augmentation;
+        let augmentation = self.config.augmentation.clone();
         let maker = self.maker(augmentation, epoch, move |position| order.at(position));
         let shard = self.shard;
-        let (side, mix) = (self.config.side, augmentation.mix);
+        let (side, mix) = (self.config.side, self.config.augmentation.mix);
         let make = move |step: usize| {
             let mixture =
                 draw_mixture(mix, side, &mut stream(Stream::Mix, seed, epoch, (first / global_batch + step) as u64));

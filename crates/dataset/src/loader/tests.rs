@@ -1,5 +1,6 @@
 use super::*;
-use crate::{ColorJitter, Contents, Crop, Listing, Mix, Policy, Spec, cache, unwatched};
+use crate::{Contents, Crop, Listing, Mix, Spec, cache, unwatched};
+use augmentations::{ColorJitter, HorizontalFlip, Policy};
 use proptest::prelude::*;
 
 /// Twenty images of 4×4 pixels, each filled with its own number.
@@ -11,8 +12,7 @@ fn images() -> Arc<ImageSet> {
 fn config() -> LoaderConfig {
     let augmentation = Augmentation {
         crop: Crop::Padded { padding: 2 },
-        flip: true,
-        policy: Some(Policy::TrivialAugmentWide),
+        changes: vec![Arc::new(HorizontalFlip), Arc::new(Policy::TrivialAugmentWide)],
         ..Augmentation::NONE
     };
     LoaderConfig { augmentation, seed: 7, ..LoaderConfig::new(6, 4) }
@@ -37,7 +37,8 @@ fn global_batches(config: &LoaderConfig, ranks: usize, epoch: u64) -> Vec<(Vec<u
 #[test]
 fn batches_do_not_depend_on_ranks_or_threads() {
     let plain = config();
-    let mixed = |mix| LoaderConfig { augmentation: Augmentation { mix, ..plain.augmentation }, ..plain.clone() };
+    let mixed =
+        |mix| LoaderConfig { augmentation: Augmentation { mix, ..plain.augmentation.clone() }, ..plain.clone() };
     let configs = [
         plain.clone(),
         mixed(Mix { mixup: 0.2, cutmix: 0.0 }),
@@ -84,8 +85,11 @@ fn no_draw_of_a_sample_is_a_copy_of_another() {
     // One image of the first class, and fifteen of the other: a balanced epoch draws the one again and again.
     let pixels: Vec<u8> = (0..16 * 16 * 16 * 3).map(|value| (value * 7 % 251) as u8).collect();
     let images = Arc::new(ImageSet::from_memory(pixels, (0..16).map(|sample| i64::from(sample > 0)).collect(), 16));
-    let augmentation =
-        Augmentation { crop: Crop::Resized, flip: true, jitter: Some(ColorJitter::of(0.4)), ..Augmentation::NONE };
+    let augmentation = Augmentation {
+        crop: Crop::Resized,
+        changes: vec![Arc::new(HorizontalFlip), Arc::new(ColorJitter::of(0.4))],
+        ..Augmentation::NONE
+    };
     let plain = LoaderConfig { augmentation, seed: 3, ..LoaderConfig::new(16, 16) };
     for (sampling, repeats) in [(Sampling::Balanced, 1), (Sampling::Shuffled, 4), (Sampling::Balanced, 4)] {
         let config = LoaderConfig { sampling, repeats, ..plain.clone() };
@@ -198,7 +202,7 @@ fn an_epoch_goes_on_with_another_batch() {
     let loader = |batch: usize| {
         let pixels = (0..30u8).flat_map(|number| [number; 48]).collect();
         let images = Arc::new(ImageSet::from_memory(pixels, (0..30).collect(), 4));
-        let augmentation = Augmentation { flip: true, ..Augmentation::NONE };
+        let augmentation = Augmentation { changes: vec![Arc::new(HorizontalFlip)], ..Augmentation::NONE };
         Loader::new(images, Shard::WHOLE, LoaderConfig { augmentation, seed: 7, ..LoaderConfig::new(batch, 4) })
     };
     let labels = |batches: Batches| batches.flat_map(|batch| batch.unwrap().labels).collect::<Vec<_>>();
@@ -285,9 +289,10 @@ fn files_and_both_kinds_of_cache_give_the_same_images() {
         let batches = if evaluation { loader.evaluate() } else { loader.train(0, 0) };
         batches.flat_map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
     };
-    let resized = Augmentation { crop: Crop::Resized, flip: true, ..Augmentation::NONE };
+    let changes: Vec<Arc<dyn augmentations::Change>> = vec![Arc::new(HorizontalFlip)];
+    let resized = Augmentation { crop: Crop::Resized, changes, ..Augmentation::NONE };
     let encoded = open(Contents::Encoded);
-    assert_eq!(pixels(files.train, resized, false), pixels(encoded.train, resized, false));
+    assert_eq!(pixels(files.train, resized.clone(), false), pixels(encoded.train, resized, false));
     let from_files = pixels(files.val, Augmentation::NONE, true);
     assert_eq!(from_files, pixels(encoded.val, Augmentation::NONE, true));
     // Scaled to 16 and cut to 12 in one step or in two.

@@ -5,13 +5,16 @@ use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{EXTENSIONS, Part, Split, text};
+use super::{EXTENSIONS, Layout, Part, Split, text};
 use crate::watch::Counter;
 use crate::{Error, Result};
 
+/// `DIR/train/`.
+pub(super) const LAYOUT: Layout =
+    Layout { place: |root, split| root.join(split.name()), is_at: Path::is_dir, read: list };
+
 /// The images of each class folder.
-pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Part> {
-    let place = root.join(split.name());
+fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
     if !place.is_dir() {
         return Err(Error::Input(format!(
             "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*",
@@ -19,7 +22,7 @@ pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<P
         )));
     }
     let mut files = Vec::new();
-    for entry in entries(&place, counter)? {
+    for entry in entries(place, counter)? {
         // A link to a folder is a class too; a hidden folder is not.
         if is_hidden(&entry) || !is_folder(&entry)? {
             continue;
@@ -41,7 +44,7 @@ pub(super) fn list(root: &Path, split: Split, counter: &Counter<'_>) -> Result<P
             place.display()
         )));
     }
-    Ok(Part { place, files, order: None })
+    Ok(Part { place: place.to_owned(), files, order: None })
 }
 
 /// The images of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then

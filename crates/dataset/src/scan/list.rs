@@ -6,17 +6,19 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Part, Split, text};
+use super::{Layout, Part, text};
 use crate::limits::quote;
 use crate::{Error, Result};
 
-/// Where the list of a split lies.
-pub(super) fn path(root: &Path, split: Split) -> PathBuf {
-    root.join(split.name()).with_extension("tsv")
-}
+/// `DIR/train.tsv`.
+pub(super) const LAYOUT: Layout = Layout {
+    place: |root, split| root.join(split.name()).with_extension("tsv"),
+    is_at: Path::is_file,
+    read: |_, _, list, _| read(list),
+};
 
 /// Reads a list. Empty lines and lines that begin with `#` do not count.
-pub(super) fn read(list: &Path) -> Result<Part> {
+fn read(list: &Path) -> Result<Part> {
     let bytes = crate::file::read_list(list, "list")?;
     let (files, order) = parse(&bytes).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
     Ok(Part { place: list.to_owned(), files, order: Some(order) })

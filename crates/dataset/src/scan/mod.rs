@@ -145,6 +145,19 @@ impl Listing {
     }
 }
 
+/// A way in which the images of a split may lie below a folder.
+struct Layout {
+    /// Where they would be said to lie: a folder, or a list.
+    place: fn(&Path, Split) -> PathBuf,
+    /// Whether they lie there.
+    is_at: fn(&Path) -> bool,
+    /// The images of the split below this root, at this place.
+    read: fn(&Path, Split, &Path, &Counter<'_>) -> Result<Part>,
+}
+
+/// The first that is there counts; where none is, the first says so.
+const LAYOUTS: &[Layout] = &[folder::LAYOUT, list::LAYOUT];
+
 /// A split before the order of classes is known: the files of each class, by its name.
 struct Part {
     /// The folder or the list, for messages.
@@ -155,15 +168,20 @@ struct Part {
     order: Option<Vec<(usize, usize)>>,
 }
 
+impl Layout {
+    fn is_there(&self, root: &Path, split: Split) -> bool {
+        (self.is_at)(&(self.place)(root, split))
+    }
+}
+
 impl Part {
     fn is_there(root: &Path, split: Split) -> bool {
-        root.join(split.name()).is_dir() || list::path(root, split).is_file()
+        LAYOUTS.iter().any(|layout| layout.is_there(root, split))
     }
 
     fn find(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Self> {
-        let list = list::path(root, split);
-        let is_list = !root.join(split.name()).is_dir() && list.is_file();
-        let part = if is_list { list::read(&list)? } else { folder::list(root, split, counter)? };
+        let layout = LAYOUTS.iter().find(|layout| layout.is_there(root, split)).unwrap_or(&LAYOUTS[0]);
+        let part = (layout.read)(root, split, &(layout.place)(root, split), counter)?;
         if let Some(pair) = part.classes().windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::Input(format!(
                 "{}: two classes are the same text, '{}', because the name of one is not UTF-8; rename one",

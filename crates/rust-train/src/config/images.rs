@@ -42,8 +42,8 @@ pub(crate) enum Source {
     Own(String),
     /// A folder of image files.
     Folder(PathBuf),
-    /// Somebody's HDF5 file.
-    Hdf5(PathBuf),
+    /// A file that holds a data set.
+    File(PathBuf),
 }
 
 impl Source {
@@ -58,7 +58,7 @@ impl Source {
             }
             (None, Some(name)) => Self::Own(name.to_owned()),
             (None, None) => Self::Digits,
-            (Some(path), None) if path.is_file() => Self::Hdf5(path.clone()),
+            (Some(path), None) if path.is_file() => Self::File(path.clone()),
             (Some(path), None) => Self::Folder(path.clone()),
         })
     }
@@ -68,7 +68,7 @@ impl Source {
         let path = match self {
             Self::Digits => return "digits".to_owned(),
             Self::Own(name) => return name.clone(),
-            Self::Folder(path) | Self::Hdf5(path) => path,
+            Self::Folder(path) | Self::File(path) => path,
         };
         let whole = path.canonicalize().ok();
         let name = whole.as_ref().and_then(|path| path.file_stem());
@@ -142,7 +142,7 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
             return Err(usage(format!("--image-size {size}: the digits are {side}×{side} pixels")));
         }
         (_, Source::Digits) => side,
-        (size, Source::Own(_) | Source::Folder(_) | Source::Hdf5(_)) => size.unwrap_or(made_for),
+        (size, Source::Own(_) | Source::Folder(_) | Source::File(_)) => size.unwrap_or(made_for),
     })
 }
 

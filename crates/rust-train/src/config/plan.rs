@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
-use dataset::{Augmentation, ColorJitter, Crop, Mix, Policy, Sampling};
+use dataset::{Augmentation, Crop, Mix, Sampling};
 use flags::{
-    AugmentationArgs, AutoAugment, ClassWeights, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind,
-    PrecisionKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
+    AugmentationArgs, ClassWeights, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind, PrecisionKind,
+    RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
@@ -262,29 +262,12 @@ fn weights(
 }
 
 fn augmentation(cli: &AugmentationArgs, images: &Images) -> anyhow::Result<Augmentation> {
-    let within = |flag: &str, value: f64, most: f64| {
-        if (0.0..=most).contains(&value) {
-            Ok(value)
-        } else {
-            Err(usage(format!("{flag} {value}: must be a number between 0 and {most}")))
-        }
-    };
-    let jitter = within("--color-jitter", cli.color_jitter, 10.0)?;
-    if cli.magnitude > 30 {
-        return Err(usage(format!("--magnitude {}: must be between 0 and 30", cli.magnitude)));
-    }
+    let may_mirror = images.source != Source::Digits; // a mirrored digit is another character
+    let within = |flag, value| flags::within(flag, value, 100.0).map_err(usage);
     Ok(Augmentation {
         crop: images.crop,
-        // A mirrored digit is another character.
-        flip: !cli.no_flip && images.source != Source::Digits,
-        jitter: (jitter > 0.0).then(|| ColorJitter::of(jitter)),
-        policy: match cli.auto_augment {
-            AutoAugment::None => None,
-            AutoAugment::Rand => Some(Policy::RandAugment { operations: 2, magnitude: cli.magnitude }),
-            AutoAugment::Trivial => Some(Policy::TrivialAugmentWide),
-        },
-        erase: within("--random-erasing", cli.random_erasing, 1.0)?,
-        mix: Mix { mixup: within("--mixup", cli.mixup, 100.0)?, cutmix: within("--cutmix", cli.cutmix, 100.0)? },
+        changes: cli.changes(may_mirror).map_err(usage)?,
+        mix: Mix { mixup: within("--mixup", cli.mixup)?, cutmix: within("--cutmix", cli.cutmix)? },
     })
 }
 
@@ -462,6 +445,7 @@ fn resolved(
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use flags::Cli;
 
     fn plan(flags: &str, ranks: usize) -> anyhow::Result<Plan> {
@@ -473,15 +457,15 @@ mod tests {
     fn sizes_follow_from_model_and_data() {
         let digits = plan("", 2).unwrap();
         let sizes = |plan: &Plan| (plan.images.image_size, plan.images.resize);
-        assert_eq!((sizes(&digits), digits.augmentation.flip), ((8, 8), false));
+        assert_eq!((sizes(&digits), digits.augmentation.changes.len()), ((8, 8), 0));
         assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
         let cifar = plan("--data d", 1).unwrap();
         assert_eq!(sizes(&cifar), (32, 32));
-        let padded = Augmentation { crop: Crop::Padded { padding: 4 }, flip: true, ..Augmentation::NONE };
-        assert_eq!(cifar.augmentation, padded);
+        assert_eq!(cifar.augmentation.crop, Crop::Padded { padding: 4 });
+        assert_eq!(format!("{:?}", cifar.augmentation.changes), "[HorizontalFlip]");
         let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
         assert_eq!(sizes(&photos), (224, 256));
-        assert_eq!(photos.augmentation, Augmentation { crop: Crop::Resized, ..Augmentation::NONE });
+        assert_eq!((photos.augmentation.crop, photos.augmentation.changes.len()), (Crop::Resized, 0));
     }
 
     #[test]

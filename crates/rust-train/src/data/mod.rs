@@ -44,8 +44,8 @@ pub(crate) fn prepare<T>(
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
-        (Source::Hdf5(path), _) => {
-            let dataset = agree(world, Dataset::of_hdf5(path).map_err(Into::into))?;
+        (Source::File(path), _) => {
+            let dataset = agree(world, Dataset::of_file(path).map_err(Into::into))?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }

@@ -49,7 +49,7 @@ impl<'a> Job<'a> {
             side: plan.images.image_size,
             resize: plan.images.resize,
             resample: plan.images.decoding.resample,
-            augmentation: plan.augmentation,
+            augmentation: plan.augmentation.clone(),
             sampling: plan.sampling,
             repeats: plan.repeats,
             last_batch: LastBatch::Drop,

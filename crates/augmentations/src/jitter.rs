@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::colour;
+use crate::{Change, Image, colour};
 
 /// How far each may go. 0 leaves it alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,8 +23,11 @@ impl ColorJitter {
     pub fn of(strength: f64) -> Self {
         Self { brightness: strength, contrast: strength, saturation: strength, hue: 0.0 }
     }
+}
 
-    pub(super) fn apply(&self, pixels: &mut [u8], random: &mut ChaCha8Rng) {
+impl Change for ColorJitter {
+    fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
+        let pixels = &mut *image.pixels;
         let mut order = [0, 1, 2, 3];
         for last in (1..order.len()).rev() {
             order.swap(last, random.random_range(0..=last as u32) as usize);

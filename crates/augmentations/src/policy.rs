@@ -4,7 +4,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{colour, warp};
+use crate::{Change, Image, colour, warp};
 
 /// Strengths that an operation can have, from none to the strongest.
 const BINS: u32 = 31;
@@ -70,26 +70,28 @@ struct Range {
     posterize: f64,
 }
 
-impl Policy {
-    pub(super) fn apply(&self, pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng, scratch: &mut Vec<u8>) {
+impl Change for Policy {
+    fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
         match *self {
             Self::RandAugment { operations, magnitude } => {
-                let translation = 150.0 / 331.0 * side as f64;
+                let translation = 150.0 / 331.0 * image.side as f64;
                 let range = Range { shear: 0.3, translation, degrees: 30.0, enhancement: 0.9, posterize: 4.0 };
                 for _ in 0..operations {
-                    one(&range, magnitude.min(BINS - 1), pixels, side, random, scratch);
+                    one(&range, magnitude.min(BINS - 1), image, random);
                 }
             }
             Self::TrivialAugmentWide => {
                 let range = Range { shear: 0.99, translation: 32.0, degrees: 135.0, enhancement: 0.99, posterize: 6.0 };
                 let bin = random.random_range(0..BINS);
-                one(&range, bin, pixels, side, random, scratch);
+                one(&range, bin, image, random);
             }
         }
     }
 }
 
-fn one(range: &Range, bin: u32, pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng, scratch: &mut Vec<u8>) {
+fn one(range: &Range, bin: u32, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
+    let Image { pixels, side, scratch } = image;
+    let side = *side;
     let operation = OPERATIONS[random.random_range(0..OPERATIONS.len() as u32) as usize];
     let sign = if random.random_bool(0.5) { -1.0 } else { 1.0 };
     let strength = f64::from(bin) / f64::from(BINS - 1);
@@ -117,18 +119,16 @@ fn one(range: &Range, bin: u32, pixels: &mut [u8], side: usize, random: &mut Cha
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Stream, stream};
+    use crate::tests::changed;
 
     #[test]
     fn every_operation_works_at_every_size() {
         for side in [1, 2, 3, 8, 33] {
             for index in 0..200 {
-                let mut pixels: Vec<u8> = (0..side * side * 3).map(|value| (value * 31 % 256) as u8).collect();
-                let mut random = stream(Stream::Augmentation, 9, 0, index);
-                Policy::TrivialAugmentWide.apply(&mut pixels, side, &mut random, &mut Vec::new());
-                let policy = Policy::RandAugment { operations: 2, magnitude: 40 };
-                policy.apply(&mut pixels, side, &mut random, &mut Vec::new());
-                assert_eq!(pixels.len(), side * side * 3);
+                let pixels: Vec<u8> = (0..side * side * 3).map(|value| (value * 31 % 256) as u8).collect();
+                for policy in [Policy::TrivialAugmentWide, Policy::RandAugment { operations: 2, magnitude: 40 }] {
+                    assert_eq!(changed(&policy, &pixels, side, index).len(), pixels.len());
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::{Change, Image};
+
 /// Shares of the area, as torchvision's.
 const SCALE: std::ops::RangeInclusive<f64> = 0.02..=0.33;
 /// Height over width.
@@ -10,7 +12,22 @@ const RATIO: (f64, f64) = (0.3, 3.3);
 /// ImageNet's mean colour: what is zero after normalization, which is what torchvision erases to.
 const COLOUR: [u8; 3] = [124, 116, 104];
 
-pub(super) fn apply(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
+/// Some images lose a random rectangle (torchvision's `RandomErasing`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomErasing {
+    /// The share of images that lose one, 0–1.
+    pub probability: f64,
+}
+
+impl Change for RandomErasing {
+    fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
+        if random.random_bool(self.probability) {
+            erase(image.pixels, image.side, random);
+        }
+    }
+}
+
+fn erase(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
     let area = (side * side) as f64;
     for _ in 0..10 {
         let part = area * random.random_range(SCALE);
@@ -31,13 +48,12 @@ pub(super) fn apply(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Stream, stream};
+    use crate::tests::changed;
 
     #[test]
     fn a_rectangle_is_lost() {
         for index in 0..100 {
-            let mut pixels = vec![0; 20 * 20 * 3];
-            apply(&mut pixels, 20, &mut stream(Stream::Augmentation, 2, 0, index));
+            let pixels = changed(&RandomErasing { probability: 1.0 }, &[0; 20 * 20 * 3], 20, index);
             let lost: Vec<usize> = (0..400).filter(|&pixel| pixels[pixel * 3] == COLOUR[0]).collect();
             let (left, right) = (
                 lost.iter().map(|pixel| pixel % 20).min().unwrap(),

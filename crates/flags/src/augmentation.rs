@@ -1,0 +1,113 @@
+//! The flags about what happens to training images on their way into a batch.
+
+use std::sync::Arc;
+
+use augmentations::{Change, ColorJitter, HorizontalFlip, Policy, RandomErasing};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// What happens to training images, beside the crop.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AugmentationArgs {
+    /// Never mirror an image. The digits never are
+    #[arg(long, help_heading = "Augmentation")]
+    pub no_flip: bool,
+
+    /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub color_jitter: f64,
+
+    /// Random operations on each image
+    #[arg(long, value_enum, default_value_t = AutoAugment::None, help_heading = "Augmentation")]
+    pub auto_augment: AutoAugment,
+
+    /// Strength of RandAugment's operations, 0 to 30
+    #[arg(long, value_name = "N", default_value_t = 9, help_heading = "Augmentation")]
+    pub magnitude: u32,
+
+    /// Fraction of the images that lose a random rectangle
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub random_erasing: f64,
+
+    /// Blend images two by two (mixup), with this parameter of the Beta distribution
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub mixup: f64,
+
+    /// Paste a rectangle of one image into another (cutmix), with this parameter
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub cutmix: f64,
+
+    /// Take each image N times into its batch, each time in another form (repeated augmentation). An epoch is still as
+    /// many images as there are, and sees one in N of them
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Augmentation")]
+    pub repeats: usize,
+
+    /// Begin with images of this height and width, in pixels, and let them grow to --image-size (progressive resizing)
+    #[arg(long, value_name = "PIXELS", help_heading = "Augmentation")]
+    pub progressive_resize: Option<usize>,
+
+    /// Epochs in which images grow. Default: 0.8 of all
+    #[arg(long, value_name = "EPOCHS", help_heading = "Augmentation")]
+    pub progressive_epochs: Option<usize>,
+
+    /// Draw every class as often as any other, however many images each has
+    #[arg(long, help_heading = "Augmentation")]
+    pub balanced: bool,
+}
+
+/// A random choice of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoAugment {
+    /// No operations
+    None,
+    /// RandAugment: two operations of one strength
+    Rand,
+    /// TrivialAugment: one operation of a random strength
+    Trivial,
+}
+
+impl AugmentationArgs {
+    /// The changes to one image that the flags ask for, in their order; `may_mirror` unless a mirrored image would be
+    /// something else.
+    ///
+    /// # Errors
+    /// A value outside the range of its flag, in one line.
+    pub fn changes(&self, may_mirror: bool) -> Result<Vec<Arc<dyn Change>>, String> {
+        let jitter = within("--color-jitter", self.color_jitter, 10.0)?;
+        let probability = within("--random-erasing", self.random_erasing, 1.0)?;
+        if self.magnitude > 30 {
+            return Err(format!("--magnitude {}: must be between 0 and 30", self.magnitude));
+        }
+        let mut changes: Vec<Arc<dyn Change>> = Vec::new();
+        if may_mirror && !self.no_flip {
+            changes.push(Arc::new(HorizontalFlip));
+        }
+        if jitter > 0.0 {
+            changes.push(Arc::new(ColorJitter::of(jitter)));
+        }
+        match self.auto_augment {
+            AutoAugment::None => {}
+            AutoAugment::Rand => {
+                changes.push(Arc::new(Policy::RandAugment { operations: 2, magnitude: self.magnitude }));
+            }
+            AutoAugment::Trivial => changes.push(Arc::new(Policy::TrivialAugmentWide)),
+        }
+        if probability > 0.0 {
+            changes.push(Arc::new(RandomErasing { probability }));
+        }
+        Ok(changes)
+    }
+}
+
+/// The `value` of a flag, if it is a number between 0 and `most`.
+///
+/// # Errors
+/// What the flag must be, in one line.
+pub fn within(flag: &str, value: f64, most: f64) -> Result<f64, String> {
+    match (0.0..=most).contains(&value) {
+        true => Ok(value),
+        false => Err(format!("{flag} {value}: must be a number between 0 and {most}")),
+    }
+}
