@@ -9,25 +9,25 @@ use crate::{Change, Image};
 const SCALE: std::ops::RangeInclusive<f64> = 0.02..=0.33;
 /// Height over width.
 const RATIO: (f64, f64) = (0.3, 3.3);
-/// ImageNet's mean colour: what is zero after normalization, which is what torchvision erases to.
-const COLOUR: [u8; 3] = [124, 116, 104];
 
 /// Some images lose a random rectangle (torchvision's `RandomErasing`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomErasing {
     /// The share of images that lose one, 0–1.
     pub probability: f64,
+    /// What is left in its place: red, green and blue. What is zero after normalization is what torchvision erases to.
+    pub colour: [u8; 3],
 }
 
 impl Change for RandomErasing {
     fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
         if random.random_bool(self.probability) {
-            erase(image.pixels, image.side, random);
+            erase(image.pixels, image.side, self.colour, random);
         }
     }
 }
 
-fn erase(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
+fn erase(pixels: &mut [u8], side: usize, colour: [u8; 3], random: &mut ChaCha8Rng) {
     let area = (side * side) as f64;
     for _ in 0..10 {
         let part = area * random.random_range(SCALE);
@@ -39,7 +39,7 @@ fn erase(pixels: &mut [u8], side: usize, random: &mut ChaCha8Rng) {
         let top = random.random_range(0..=(side - height) as u32) as usize;
         let left = random.random_range(0..=(side - width) as u32) as usize;
         for row in pixels.chunks_exact_mut(side * 3).skip(top).take(height) {
-            row[left * 3..(left + width) * 3].as_chunks_mut::<3>().0.fill(COLOUR);
+            row[left * 3..(left + width) * 3].as_chunks_mut::<3>().0.fill(colour);
         }
         return;
     }
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn a_rectangle_is_lost() {
         for index in 0..100 {
-            let pixels = changed(&RandomErasing { probability: 1.0 }, &[0; 20 * 20 * 3], 20, index);
-            let lost: Vec<usize> = (0..400).filter(|&pixel| pixels[pixel * 3] == COLOUR[0]).collect();
+            let pixels = changed(&RandomErasing { probability: 1.0, colour: [9, 8, 7] }, &[0; 20 * 20 * 3], 20, index);
+            let lost: Vec<usize> = (0..400).filter(|&pixel| pixels[pixel * 3] == 9).collect();
             let (left, right) = (
                 lost.iter().map(|pixel| pixel % 20).min().unwrap(),
                 lost.iter().map(|pixel| pixel % 20).max().unwrap(),

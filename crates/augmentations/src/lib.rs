@@ -61,7 +61,7 @@ mod tests {
             &ColorJitter::of(0.4),
             &Policy::RandAugment { operations: 2, magnitude: 9 },
             &Policy::TrivialAugmentWide,
-            &RandomErasing { probability: 1.0 },
+            &RandomErasing { probability: 1.0, colour: [124, 116, 104] },
         ];
         for change in all {
             let images = || (0..20).map(|index| changed(change, &source, 32, index)).collect::<Vec<_>>();

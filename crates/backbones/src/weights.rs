@@ -1,10 +1,10 @@
 //! Weights from and to files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{Architecture, Parameter, ParameterRole, architecture};
+use architectures::{ARCHITECTURES, Architecture, Parameter, ParameterRole, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -90,6 +90,25 @@ impl fmt::Display for Differences {
     }
 }
 
+/// The architectures of the catalogue that `found` are all the weights of, with whatever number of classes.
+pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
+    let fits = |known: &&Architecture| {
+        let network = known.network(1);
+        let today = |key: &str| known.renamed(key).unwrap_or_else(|| key.to_owned());
+        let mut shapes: HashMap<_, _> =
+            found.entries().iter().map(|(key, tensor)| (today(key), tensor.shape())).collect();
+        let all = network.parameters().into_iter().all(|Parameter { name, shape, role, node, .. }| {
+            match shapes.remove(&name) {
+                None => role == ParameterRole::NumBatchesTracked,
+                Some(found) if node == network.head() => found.get(1..) == shape.get(1..),
+                Some(found) => found == shape,
+            }
+        });
+        all && shapes.is_empty()
+    };
+    ARCHITECTURES.iter().filter(fits).collect()
+}
+
 impl Backbone {
     /// Replaces parameters and buffers by those of a file of weights (`.pth`, `.safetensors`, `.npz`), of any type. Gives
     /// the differences that `matching` allowed. Nothing is changed on an error.
@@ -109,7 +128,19 @@ impl Backbone {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn of_weights(architecture: &Architecture, path: &Path, device: Device) -> Result<Self, WeightsError> {
-        let found = weights::read(path)?;
+        Self::of_state_dict(architecture, weights::read(path)?, path, device)
+    }
+
+    /// The same of weights that were `found` in the file `path`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for those of reading.
+    pub fn of_state_dict(
+        architecture: &Architecture,
+        found: StateDict,
+        path: &Path,
+        device: Device,
+    ) -> Result<Self, WeightsError> {
         let network = architecture.network(1);
         let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
         let head = head.and_then(|head| {
@@ -183,12 +214,12 @@ impl Backbone {
         self.state().into_iter().map(|(name, tensor)| (name, from_torch(&tensor))).collect()
     }
 
-    /// Writes all parameters and buffers as a safetensors file.
+    /// Writes all parameters and buffers as a safetensors file, which says nothing of itself.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
-        Ok(weights::write_safetensors(path, &self.export())?)
+        Ok(weights::write_safetensors(path, &self.export(), &BTreeMap::new())?)
     }
 }
 
@@ -302,7 +333,7 @@ mod tests {
                 (name, tensor)
             })
             .collect();
-        weights::write_safetensors(&path, &old).unwrap();
+        weights::write_safetensors(&path, &old, &BTreeMap::new()).unwrap();
         assert!(backbone("densenet121", 10).load(&path, Matching::Strict).unwrap().is_empty());
     }
 }

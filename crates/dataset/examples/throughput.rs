@@ -15,7 +15,7 @@ use std::time::Instant;
 use augmentations::HorizontalFlip;
 use dataset::{
     Augmentation, Contents, Crop, Dataset, Decoder, Decoding, Listing, Loader, LoaderConfig, OnBadImage, Spec, cache,
-    normalize, unwatched,
+    unwatched,
 };
 use layout::Shard;
 
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 }
 
 fn contents(name: &str, side: usize) -> Contents {
-    if name == "encoded" { Contents::Encoded } else { Contents::Pixels { side } }
+    if name == "encoded" { Contents::Encoded } else { Contents::Pixels { side, crop: side } }
 }
 
 fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize, images: usize) -> Result<()> {
@@ -69,7 +69,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     'epochs: for epoch in 0.. {
         for batch in loader.train(epoch, 0) {
             let batch = batch?;
-            pool.install(|| normalize(&batch.pixels, side, &mut floats));
+            pool.install(|| batch.normalization.apply(&batch.pixels, side, &mut floats));
             std::hint::black_box(&floats);
             // The first batch brings the threads up and is not counted, here as there.
             let start = start.get_or_insert_with(|| {

@@ -37,7 +37,7 @@ pub use decode::{Decoder, Decoding};
 pub use error::{Error, Result};
 pub use images::{Dataset, ImageSet};
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
-pub use normalize::{MEAN, STD, normalization, normalize};
+pub use normalize::Normalization;
 pub use order::Sampling;
 pub use resize::{Resample, Window};
 pub use scan::{Listing, Sample, Split, is_image, read_classes};

@@ -85,7 +85,12 @@ impl Renderer {
                     Stored::OnDisk(_, file) => Source::Disk(file),
                     Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) => Source::Memory(bytes),
                 };
-                let decoded = self.decoder.decode_window(source, detail, |size| choose(size, random), side, out);
+                let decoded = match crop {
+                    Crop::Center => self.decoder.center_crop_of(source, resize, side, out),
+                    Crop::Padded { .. } | Crop::Resized => {
+                        self.decoder.decode_window(source, detail, |size| choose(size, random), side, out)
+                    }
+                };
                 decoded.map_err(|reason| images.broken(index, reason))?;
                 pad(crop, side, out, random, &mut self.scratch);
             }

@@ -24,26 +24,48 @@ impl Window {
         Self { left: 0.0, top: 0.0, width: size.width.into(), height: size.height.into() }
     }
 
-    /// What torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of an image: the shorter side is
-    /// scaled to `resize` pixels, and of that the middle `side`×`side` stay. `side` is at most `resize`.
+    /// The square of an image that becomes `resize`×`resize` pixels when its shorter side is scaled to `resize`, and whose
+    /// own middle `side`×`side` is what torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of the image.
+    /// `side` is at most `resize`.
     ///
     /// Exactly that, because Pillow's filter gives a pixel of a scaled window the same weights as in the scaled image.
-    pub fn center(size: Size, resize: usize, side: usize) -> Self {
+    pub fn square(size: Size, resize: usize, side: usize) -> Self {
         let (width, height) = (f64::from(size.width), f64::from(size.height));
         let (shorter, longer) = (size.width.min(size.height) as usize, size.width.max(size.height) as usize);
         let longer = (resize as u64 * longer as u64 / shorter as u64) as f64; // cut off, as torchvision does
         let (scaled_width, scaled_height) =
             if size.width <= size.height { (resize as f64, longer) } else { (longer, resize as f64) };
-        let side = side as f64;
         let (scale_x, scale_y) = (width / scaled_width, height / scaled_height);
-        let offset = |scaled: f64| ((scaled - side) / 2.0).round_ties_even(); // Python's round
+        let inside = offset(resize as f64, side as f64);
+        let place = |scaled: f64| offset(scaled, side as f64) - inside;
+        let resize = resize as f64;
         Self {
-            left: offset(scaled_width) * scale_x,
-            top: offset(scaled_height) * scale_y,
+            left: place(scaled_width) * scale_x,
+            top: place(scaled_height) * scale_y,
+            width: resize * scale_x,
+            height: resize * scale_y,
+        }
+    }
+}
+
+impl Window {
+    /// What torchvision's `Resize(resize)` followed by `CenterCrop(side)` takes of an image. `side` is at most `resize`.
+    pub fn center(size: Size, resize: usize, side: usize) -> Self {
+        let square = Self::square(size, resize, side);
+        let (scale_x, scale_y) = (square.width / resize as f64, square.height / resize as f64);
+        let (start, side) = (offset(resize as f64, side as f64), side as f64);
+        Self {
+            left: square.left + start * scale_x,
+            top: square.top + start * scale_y,
             width: side * scale_x,
             height: side * scale_y,
         }
     }
+}
+
+/// Where the middle `side` pixels of `length` begin, as torchvision's `CenterCrop` has them.
+pub(crate) fn offset(length: f64, side: f64) -> f64 {
+    ((length - side) / 2.0).round_ties_even() // Python's round
 }
 
 /// The filter that scales. Both are anti-aliased: when an image shrinks, every pixel of it counts.
@@ -112,7 +134,7 @@ impl Resizer {
     }
 }
 
-fn copy(pixels: &[u8], size: Size, left: usize, top: usize, side: usize, out: &mut [u8]) {
+pub(crate) fn copy(pixels: &[u8], size: Size, left: usize, top: usize, side: usize, out: &mut [u8]) {
     let pitch = size.width as usize * 3;
     let rows = pixels.chunks_exact(pitch).skip(top);
     for (out, row) in out.chunks_exact_mut(side * 3).zip(rows) {
@@ -149,11 +171,28 @@ mod tests {
                 width: side as f64 * scale.0,
                 height: side as f64 * scale.1,
             };
-            assert_eq!(window, expected, "{size:?}");
+            let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
+            assert!(near(window.left, expected.left) && near(window.top, expected.top), "{size:?}: {window:?}");
+            assert!(near(window.width, expected.width) && near(window.height, expected.height), "{size:?}: {window:?}");
         }
     }
 
     proptest! {
+        #[test]
+        fn a_square_holds_the_middle_where_its_own_middle_is(
+            width in 1u32..3000, height in 1u32..3000, resize in 1usize..300, part in 0.0..1.0,
+        ) {
+            let (image, side) = (size(width, height), (resize as f64 * part) as usize + 1);
+            let (square, middle) = (Window::square(image, resize, side), Window::center(image, resize, side));
+            prop_assert!(square.left >= 0.0 && square.top >= 0.0, "{square:?}");
+            prop_assert!(square.left + square.width <= f64::from(width) + 1e-6, "{square:?}");
+            prop_assert!(square.top + square.height <= f64::from(height) + 1e-6, "{square:?}");
+            let scale = square.width / resize as f64;
+            let longer = (resize as u64 * u64::from(width.max(height)) / u64::from(width.min(height))) as f64;
+            let (scaled, expected) = if width >= height { (longer, middle.left) } else { (resize as f64, middle.left) };
+            prop_assert!((offset(scaled, side as f64) * scale - expected).abs() < 1e-6);
+        }
+
         #[test]
         fn a_window_of_the_middle_lies_inside(width in 1u32..3000, height in 1u32..3000, resize in 1usize..300) {
             let window = Window::center(size(width, height), resize, resize.div_ceil(2));

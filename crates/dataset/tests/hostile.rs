@@ -130,7 +130,7 @@ fn small_cache(contents: Contents) -> (tempfile::TempDir, Listing, Spec, PathBuf
 
 #[test]
 fn damaged_caches() {
-    for contents in [Contents::Pixels { side: 8 }, Contents::Encoded] {
+    for contents in [Contents::Pixels { side: 8, crop: 8 }, Contents::Encoded] {
         let (_root, listing, spec, path, whole) = small_cache(contents);
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
             cases: 400,

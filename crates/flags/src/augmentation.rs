@@ -70,11 +70,11 @@ pub enum AutoAugment {
 
 impl AugmentationArgs {
     /// The changes to one image that the flags ask for, in their order; `may_mirror` unless a mirrored image would be
-    /// something else.
+    /// something else. `mean` is the colour, in 0–1, that normalization makes zero.
     ///
     /// # Errors
     /// A value outside the range of its flag, in one line.
-    pub fn changes(&self, may_mirror: bool) -> Result<Vec<Arc<dyn Change>>, String> {
+    pub fn changes(&self, may_mirror: bool, mean: [f64; 3]) -> Result<Vec<Arc<dyn Change>>, String> {
         let jitter = within("--color-jitter", self.color_jitter, 10.0)?;
         let probability = within("--random-erasing", self.random_erasing, 1.0)?;
         if self.magnitude > 30 {
@@ -95,7 +95,8 @@ impl AugmentationArgs {
             AutoAugment::Trivial => changes.push(Arc::new(Policy::TrivialAugmentWide)),
         }
         if probability > 0.0 {
-            changes.push(Arc::new(RandomErasing { probability }));
+            changes
+                .push(Arc::new(RandomErasing { probability, colour: mean.map(|mean| (mean * 255.0).round() as u8) }));
         }
         Ok(changes)
     }

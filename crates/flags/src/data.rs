@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::Scope;
+use super::{ImageArgs, Scope};
 
 /// Where the images come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -37,22 +37,15 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = BadImage::Fail, help_heading = "Data")]
     pub on_bad_image: BadImage,
 
-    /// Height and width of the images that the network sees, in pixels. Default: what the model was made for; 8 for the digits
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    pub image_size: Option<usize>,
-
     /// Black pixels around an image before a random window is cut out. Default for sizes up to 64: an eighth of the
     /// size. Larger sizes get a random part of the image, scaled
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub crop_padding: Option<usize>,
 
-    /// How images are scaled
-    #[arg(long, value_enum, default_value_t = ResampleKind::Bilinear, help_heading = "Data")]
-    pub resample: ResampleKind,
-
-    /// Turn images upright as their EXIF orientation says. torchvision's ImageFolder does not
-    #[arg(long, help_heading = "Data")]
-    pub exif_orientation: bool,
+    /// What they become
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub images: ImageArgs,
 }
 
 /// What a cache keeps of each image.
@@ -75,16 +68,6 @@ pub enum BadImage {
     Fail,
     /// Leave it out, and list it
     Skip,
-}
-
-/// How images are scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResampleKind {
-    /// As torchvision does by default
-    Bilinear,
-    /// Sharper
-    Bicubic,
 }
 
 /// Who builds the cache.

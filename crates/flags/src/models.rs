@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{OptimizerKind, PrecisionKind, StoreArgs};
+use super::{ImageArgs, OptimizerKind, PrecisionKind, StoreArgs};
 
 /// The network of a run that names none.
 pub const DEFAULT_MODEL: &str = "cifar_resnet20";
@@ -13,10 +13,10 @@ pub const DEFAULT_MODEL: &str = "cifar_resnet20";
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// The network's name
-    #[arg(long, default_value = DEFAULT_MODEL, help = model_help())]
-    pub model: String,
+    #[arg(long, help = format!("{}. Default: what the model card of the weights says, or the one that they fit", model_help()))]
+    pub model: Option<String>,
 
-    /// Its weights: .pth, .safetensors or .npz; a path, file:// or https://
+    /// Weights: the folder of a run or of a checkpoint, or a file: .safetensors, .pth or .npz; a path, file:// or https://
     #[arg(long, value_name = "SOURCE", conflicts_with = "pretrained")]
     pub weights: Option<String>,
 
@@ -28,9 +28,13 @@ pub struct ModelArgs {
     #[arg(long)]
     pub pretrained: bool,
 
-    /// Height and width of the images that the network sees, in pixels. Default: what the model was made for
-    #[arg(long, value_name = "PIXELS")]
-    pub image_size: Option<usize>,
+    /// What an image becomes
+    #[command(flatten)]
+    pub images: ImageArgs,
+
+    /// File with the names of the classes, one a line, in the order of their labels. Default: those of the model card
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
 
     /// Where fetched files are kept
     #[command(flatten)]
@@ -76,6 +80,10 @@ pub struct ProfileArgs {
 /// The flags of `export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
+    /// What to export: the folder of a run or of a checkpoint, or a file of weights
+    #[arg(value_name = "RUN", conflicts_with_all = ["weights", "pretrained"])]
+    pub run: Option<String>,
+
     /// Which network and weights
     #[command(flatten)]
     pub model: ModelArgs,
@@ -106,13 +114,18 @@ pub enum Format {
 /// The flags of `eval`.
 #[derive(Args, Clone, Debug)]
 pub struct EvalArgs {
+    /// What to evaluate: the folder of a run or of a checkpoint, or a file of weights
+    #[arg(value_name = "RUN", conflicts_with_all = ["weights", "pretrained"])]
+    pub run: Option<String>,
+
     /// Which network and weights
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Folder of images, as for training; those in DIR/val/CLASS/* are looked at
+    /// Images, as for training: those in DIR/val/CLASS/* or DIR/val.tsv are looked at. Default: those that the run was
+    /// validated on
     #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    pub data: Option<PathBuf>,
 
     /// How images become batches
     #[command(flatten)]
@@ -158,18 +171,9 @@ pub struct PredictArgs {
 /// How images become batches.
 #[derive(Args, Clone, Debug)]
 pub struct InferenceArgs {
-    /// File with the names of the classes, one a line, in the order of their labels
-    #[arg(long, value_name = "FILE")]
-    pub classes: Option<PathBuf>,
-
     /// Images at a time, per rank
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub batch: usize,
-
-    /// Length to which the shorter side of an image is scaled, in pixels, before the middle is cut out. Default: as the published
-    /// weights were tested, or the size that the network sees
-    #[arg(long, value_name = "PIXELS")]
-    pub resize: Option<usize>,
 
     /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
     #[arg(long, default_value = "")]

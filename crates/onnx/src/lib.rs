@@ -12,12 +12,14 @@ mod graph;
 mod operators;
 mod proto;
 
+use std::collections::BTreeMap;
+
 use architectures::{Network, ShapeError};
 use prost::Message;
 use weights::Tensor;
 
 use operators::Translation;
-use proto::{ModelProto, OperatorSetIdProto};
+use proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
 /// The version of ONNX's operators that is written: the first with LayerNormalization.
 const OPSET: i64 = 17;
@@ -51,16 +53,25 @@ pub enum Error {
 }
 
 /// The bytes of an ONNX model of `network` with `weights`, for images of `side`×`side` pixels: the input `images`
-/// N×3×side×side to the output `logits` N×classes.
+/// N×3×side×side to the output `logits` N×classes. The model says `metadata` of itself.
 ///
 /// # Errors
 /// A size that the network cannot take, weights that are not its own, or a size for which ONNX has no operator.
-pub fn model(network: &Network, weights: &[(String, Tensor)], side: usize) -> Result<Vec<u8>, Error> {
+pub fn model(
+    network: &Network,
+    weights: &[(String, Tensor)],
+    side: usize,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, Error> {
     let graph = Translation::new(network, weights, side)?.graph()?;
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "rust-train".to_owned(),
         graph: Some(graph),
+        metadata_props: metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
+            .collect(),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
     };
     Ok(model.encode_to_vec())
@@ -92,8 +103,10 @@ mod tests {
                 .any(|name| name == known.name)
         }) {
             let network = known.network(10);
-            let bytes = model(&network, &zeros(&network), known.image_size).unwrap();
+            let metadata = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+            let bytes = model(&network, &zeros(&network), known.image_size, &metadata).unwrap();
             let model = ModelProto::decode(&bytes[..]).unwrap();
+            assert_eq!(model.metadata_props[0].value, "value");
             let graph = model.graph.unwrap();
             // Every value is made before it is used, and once.
             let mut made: Vec<_> = graph.initializer.iter().map(|constant| constant.name.as_str()).collect();
@@ -115,11 +128,11 @@ mod tests {
     fn what_cannot_be_written_has_a_reason() {
         let network = architectures::architecture("lenet").unwrap().network(10);
         let mut weights = zeros(&network);
-        assert!(matches!(model(&network, &weights, 2), Err(Error::Shape(_))));
-        let error = model(&network, &weights, 28).unwrap_err().to_string();
+        assert!(matches!(model(&network, &weights, 2, &BTreeMap::new()), Err(Error::Shape(_))));
+        let error = model(&network, &weights, 28, &BTreeMap::new()).unwrap_err().to_string();
         assert!(error.contains("7×7 pixels cannot be averaged into 2×2 equal parts"), "{error}");
         weights.pop();
-        let error = model(&network, &weights, 32).unwrap_err().to_string();
+        let error = model(&network, &weights, 32, &BTreeMap::new()).unwrap_err().to_string();
         assert_eq!(error, "the weights have no fc3.bias of shape [10]");
     }
 }

@@ -21,6 +21,10 @@ struct Distillation {
 }
 
 impl Task for Distillation {
+    fn name(&self) -> &str {
+        "classification" // so that eval and predict know what to do with its weights
+    }
+
     fn targets(&self, batch: &Batch, device: Device) -> Targets {
         let images = normalized(batch, Device::Cpu).expect("there is memory for a batch");
         let word = tch::no_grad(|| self.teacher.forward(&images, false));

@@ -11,6 +11,10 @@ struct Focal {
 }
 
 impl Task for Focal {
+    fn name(&self) -> &str {
+        "classification" // so that eval and predict know what to do with its weights
+    }
+
     fn targets(&self, batch: &Batch, device: Device) -> Targets {
         Targets::of(vec![Tensor::from_slice(&batch.labels).to_device(device)])
     }

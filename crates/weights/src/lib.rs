@@ -28,4 +28,4 @@ pub use format::{parse, read};
 pub use safetensors::write_safetensors;
 pub use state_dict::StateDict;
 pub use tensor::{Bytes, Dtype, Tensor};
-pub use torch::write_pth;
+pub use torch::{add_extra_file, write_pth};

@@ -1,5 +1,6 @@
 //! Files that torch and NumPy wrote (`files/make.py`), and our own, read again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use weights::{Dtype, StateDict, Tensor, read, write_pth, write_safetensors};
@@ -40,7 +41,7 @@ fn what_is_written_is_read_again() {
     let original = read(&file("plain.pth")).unwrap();
     let (pth, safetensors) = (folder.path().join("w.pth"), folder.path().join("w.safetensors"));
     write_pth(&pth, original.entries()).unwrap();
-    write_safetensors(&safetensors, original.entries()).unwrap();
+    write_safetensors(&safetensors, original.entries(), &Default::default()).unwrap();
     for path in [&pth, &safetensors] {
         assert_eq!(contents(&read(path).unwrap()), expected(), "{}", path.display());
     }
@@ -48,6 +49,16 @@ fn what_is_written_is_read_again() {
     let order =
         || -> Vec<String> { read(&safetensors).unwrap().into_entries().into_iter().map(|(key, _)| key).collect() };
     assert!((0..10).all(|_| order() == order()));
+    // What the file says of itself, and the same bytes every time.
+    let metadata: BTreeMap<_, _> = (0..20).map(|number| (format!("key {number}"), "\"ä\" ".repeat(number))).collect();
+    write_safetensors(&safetensors, original.entries(), &metadata).unwrap();
+    let found = read(&safetensors).unwrap();
+    assert_eq!(found.metadata()["format"], "pt");
+    assert!(metadata.iter().all(|(key, value)| &found.metadata()[key] == value));
+    assert_eq!(contents(&found), expected());
+    let first = std::fs::read(&safetensors).unwrap();
+    write_safetensors(&safetensors, original.entries(), &metadata).unwrap();
+    assert_eq!(std::fs::read(&safetensors).unwrap(), first);
     // Same weights, same bytes.
     let first = std::fs::read(&pth).unwrap();
     write_pth(&pth, original.entries()).unwrap();

@@ -380,7 +380,7 @@ fn safetensors() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
     let state: StateDict = parse(Bytes::new(sample("plain.pth"))).unwrap();
-    weights::write_safetensors(&path, state.entries()).unwrap();
+    weights::write_safetensors(&path, state.entries(), &Default::default()).unwrap();
     std::fs::read(path).unwrap()
 }
 

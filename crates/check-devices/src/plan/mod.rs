@@ -35,7 +35,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let precision = run.precision;
     let recipe = Recipe {
         model: &run.model,
-        image_size: run.data.image_size,
+        image_size: run.data.images.image_size,
         classes: training.classes,
         optimizer: run.optimization.optimizer,
         momentum: run.optimization.momentum,

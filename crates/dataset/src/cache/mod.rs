@@ -49,6 +49,9 @@ pub enum Contents {
     Pixels {
         /// Height and width, in pixels.
         side: usize,
+        /// Height and width of what evaluation will cut out of its middle, in pixels: the square lies where that is
+        /// exactly the middle of the whole image. At most `side`.
+        crop: usize,
     },
     /// The bytes of its file.
     Encoded,
@@ -90,7 +93,11 @@ impl Spec {
         };
         let orientation = if self.decoding.exif_orientation { "upright" } else { "as-stored" };
         match self.contents {
-            Contents::Pixels { side } => format!("pixels {side} {resample} {orientation}"),
+            // Where both cuts round alike, the square is the same for every such crop.
+            Contents::Pixels { side, crop } if (side - crop).is_multiple_of(4) => {
+                format!("pixels {side} {resample} {orientation}")
+            }
+            Contents::Pixels { side, crop } => format!("pixels {side} {resample} {orientation} crop {crop}"),
             Contents::Encoded => "encoded".to_owned(),
         }
     }
@@ -100,15 +107,20 @@ impl Spec {
         let words: Vec<_> = settings.split(' ').collect();
         match words[..] {
             ["encoded"] => Some(Self { contents: Contents::Encoded, decoding: Decoding::default() }),
-            ["pixels", side, resample, orientation] => {
+            ["pixels", side, resample, orientation, ref crop @ ..] => {
                 let resample = match resample {
                     "bilinear" => Resample::Bilinear,
                     "bicubic" => Resample::Bicubic,
                     _ => return None,
                 };
                 let side = side.parse().ok().filter(|side| (1..=1 << 15).contains(side))?;
+                let crop = match crop {
+                    [] => side,
+                    ["crop", crop] => crop.parse().ok().filter(|crop| (1..=side).contains(crop))?,
+                    _ => return None,
+                };
                 let decoding = Decoding { exif_orientation: orientation == "upright", resample };
-                Some(Self { contents: Contents::Pixels { side }, decoding })
+                Some(Self { contents: Contents::Pixels { side, crop }, decoding })
             }
             _ => None,
         }

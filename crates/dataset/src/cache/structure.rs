@@ -54,7 +54,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         write_paths(&group, samples.iter().map(|sample| sample.path.as_path()))?;
         reserve::<u64>(&group, "checksums", &[samples.len()])?;
         match spec.contents {
-            Contents::Pixels { side } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
+            Contents::Pixels { side, .. } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
             Contents::Encoded => {
                 let offsets = offsets(samples.iter().map(|sample| stored_bytes(sample, spec.contents)));
                 group.new_dataset_builder().with_data(&offsets).create("offsets")?;
@@ -74,7 +74,7 @@ fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5:
 /// Bytes that an image takes in a cache. A file that is too long to be read takes none: it is refused, or skipped.
 pub(super) fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
     match contents {
-        Contents::Pixels { side } => (side * side * 3) as u64,
+        Contents::Pixels { side, .. } => (side * side * 3) as u64,
         Contents::Encoded if sample.size > LONGEST_IMAGE_FILE => 0,
         Contents::Encoded => sample.size,
     }
@@ -240,7 +240,7 @@ fn read_split(
     let length = place.end - place.start;
     let bytes = Bytes::of_file(path, place)?;
     let store = match contents {
-        Contents::Pixels { side } => {
+        Contents::Pixels { side, .. } => {
             if data.shape() != [labels.len(), side, side, 3] {
                 return Err(broken("pixels and labels do not fit together"));
             }

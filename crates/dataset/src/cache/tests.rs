@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 const SMALL: Spec = Spec {
-    contents: Contents::Pixels { side: 4 },
+    contents: Contents::Pixels { side: 4, crop: 4 },
     decoding: Decoding { exif_orientation: false, resample: Resample::Bilinear },
 };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
@@ -133,7 +133,7 @@ fn settings_are_read_as_they_are_written() {
     for resample in [Resample::Bilinear, Resample::Bicubic] {
         for exif_orientation in [false, true] {
             let decoding = Decoding { exif_orientation, resample };
-            let spec = Spec { contents: Contents::Pixels { side: 224 }, decoding };
+            let spec = Spec { contents: Contents::Pixels { side: 224, crop: 224 }, decoding };
             assert_eq!(Spec::parse(&spec.settings()), Some(spec));
         }
     }
@@ -209,7 +209,7 @@ fn a_cache_of_something_else_is_not_used() {
     assert_eq!(explain(&path, &listing, &SMALL), ["there is no such file"]);
     build_at(&path, &listing, &SMALL);
 
-    let other = Spec { contents: Contents::Pixels { side: 8 }, ..SMALL };
+    let other = Spec { contents: Contents::Pixels { side: 8, crop: 8 }, ..SMALL };
     assert!(stale(&path, &listing, &other).contains("have changed since"));
     assert_eq!(
         explain(&path, &listing, &other),

@@ -320,7 +320,7 @@ impl<'a> Writer<'a> {
         };
         let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
         Ok(match self.shard.contents {
-            Contents::Pixels { side } => self.decoder.center_crop_of(source, side, side, &mut self.block[range]),
+            Contents::Pixels { side, crop } => self.decoder.square_of(source, side, crop, &mut self.block[range]),
             Contents::Encoded => {
                 if !is_large {
                     self.block[range].copy_from_slice(&self.encoded);

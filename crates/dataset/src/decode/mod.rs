@@ -28,7 +28,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 
-use crate::resize::{Resample, Window};
+use crate::resize::{Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
 
@@ -72,6 +72,8 @@ pub struct Decoder {
     pixels: Vec<u8>,
     /// An image before or after it is turned upright.
     turned: Vec<u8>,
+    /// A square before its middle is cut out.
+    square: Vec<u8>,
     /// The file of an image that is decoded from its path.
     file: Vec<u8>,
 }
@@ -83,8 +85,8 @@ impl Decoder {
     /// If there is no memory for one.
     pub fn new(decoding: Decoding) -> Self {
         let resizer = crate::resize::Resizer::new(decoding.resample);
-        let (pixels, turned, file) = (Vec::new(), Vec::new(), Vec::new());
-        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, file }
+        let (pixels, turned, square, file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, square, file }
     }
 
     /// Decodes a whole image: its size and its pixels, height×width×3 bytes.
@@ -141,7 +143,32 @@ impl Decoder {
         side: usize,
         out: &mut [u8],
     ) -> Result<(), String> {
-        self.decode_window(source, FINE, |size| Window::center(size, resize, side), side, out)
+        if resize == side {
+            return self.square_of(source, resize, side, out);
+        }
+        // As a cache of pixels does it: the same bits with and without one.
+        let mut square = std::mem::take(&mut self.square);
+        make_room(&mut square, resize * resize * 3);
+        let decoded = self.square_of(source, resize, side, &mut square);
+        if decoded.is_ok() {
+            let start = offset(resize as f64, side as f64) as usize;
+            let size = Size { width: resize as u32, height: resize as u32 };
+            copy(&square, size, start, start, side, out);
+        }
+        self.square = square;
+        decoded
+    }
+
+    /// Decodes the square of an image whose middle `side`×`side` pixels [`center_crop`](Self::center_crop) gives, into
+    /// `out` (`resize`²×3 bytes).
+    pub(crate) fn square_of(
+        &mut self,
+        source: Source<'_>,
+        resize: usize,
+        side: usize,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        self.decode_window(source, FINE, |size| Window::square(size, resize, side), resize, out)
     }
 
     /// Decodes an image for nothing but to see whether it can be decoded.

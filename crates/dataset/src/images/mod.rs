@@ -4,14 +4,19 @@ mod bytes;
 mod checks;
 mod hdf5_file;
 
+use std::collections::HashSet;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
 
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 
+use crate::decode::Source;
 use crate::scan::Sample;
-use crate::{Decoding, Error, Listing, Result, Size, Split};
+use crate::{Decoder, Decoding, Error, Listing, Result, Size, Split};
 
 /// A set to train on and one to validate on, with the names of their classes.
 #[derive(Debug)]
@@ -103,6 +108,36 @@ impl ImageSet {
         let slots: Vec<u32> = (0..labels.len() as u32).filter(|&slot| labels[slot as usize] >= 0).collect();
         let labels = labels.into_iter().filter(|&label| label >= 0).collect();
         Self { store, labels, slots: Some(slots), checks }
+    }
+
+    /// Which of the image files at these indices cannot be decoded, and why. Works on the current rayon pool.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn undecodable(&self, indices: Range<usize>) -> Result<Vec<(usize, String)>> {
+        let check = |(decoder, scratch): &mut (Decoder, Vec<u8>), index: usize| {
+            let checked = match self.stored(index, scratch) {
+                Ok(Stored::Pixels(..)) => return Ok(None),
+                Ok(Stored::Encoded(_, bytes)) => decoder.check(bytes),
+                Ok(Stored::OnDisk(_, file)) => decoder.check_source(Source::Disk(&file)),
+                Err(Error::Image { reason, .. }) => Err(reason),
+                Err(error) => return Err(error),
+            };
+            Ok(checked.err().map(|reason| (index, reason)))
+        };
+        let tools = || (Decoder::new(Decoding::default()), Vec::new());
+        indices.into_par_iter().map_init(tools, check).filter_map(Result::transpose).collect()
+    }
+
+    /// The set without the images at these indices.
+    #[must_use]
+    pub fn without(self, indices: &[usize]) -> Self {
+        let left_out: HashSet<_> = indices.iter().collect();
+        let slots: Vec<u32> =
+            (0..self.len()).filter(|index| !left_out.contains(index)).map(|index| self.slot(index) as u32).collect();
+        let labels =
+            (0..self.len()).filter(|index| !left_out.contains(index)).map(|index| self.labels[index]).collect();
+        Self { labels, slots: Some(slots), ..self }
     }
 
     /// The number of images.

@@ -10,7 +10,7 @@ use super::buffer::Buffers;
 use crate::augment::{Mixed, Mixture, partners};
 use crate::order::Draw;
 use crate::render::{Form, Renderer};
-use crate::{ImageSet, Resample, Result};
+use crate::{ImageSet, Normalization, Resample, Result};
 
 /// Smaller images are handed out to the pool several at a time, this many bytes of them.
 const BYTES_PER_TASK: usize = 64 << 10;
@@ -22,6 +22,7 @@ pub(super) struct Maker {
     pub renderers: Arc<Renderers>,
     pub buffers: Buffers,
     pub form: Form,
+    pub normalization: Normalization,
     pub seed: u64,
     pub epoch: u64,
     /// What stands at a position of the epoch.
@@ -68,7 +69,7 @@ impl Maker {
             }
             _ => None,
         };
-        Ok(Batch { pixels, labels: positions.map(label_at).collect(), mixed, side })
+        Ok(Batch { pixels, labels: positions.map(label_at).collect(), mixed, side, normalization: self.normalization })
     }
 
     fn render(&self, renderer: &mut Renderer, position: usize, out: &mut [u8]) -> Result<()> {

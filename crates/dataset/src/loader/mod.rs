@@ -19,7 +19,7 @@ use layout::Shard;
 use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
 use crate::order::{Draw, EpochOrder, Sampling, Stream, stream};
 use crate::render::Form;
-use crate::{ImageSet, Resample};
+use crate::{ImageSet, Normalization, Resample};
 
 pub use batches::Batches;
 use buffer::Buffers;
@@ -37,6 +37,8 @@ pub struct Batch {
     pub mixed: Option<Mixed>,
     /// Height and width of every image, in pixels.
     pub side: usize,
+    /// How the bytes become floats.
+    pub normalization: Normalization,
 }
 
 impl Batch {
@@ -71,6 +73,10 @@ pub struct LoaderConfig {
     pub side: usize,
     /// What the shorter side of an image is scaled to before its middle is cut out, in pixels: 256 for 224.
     pub resize: usize,
+    /// Height and width of what evaluation cuts out of the middle, in pixels; at most `resize`.
+    pub evaluation_side: usize,
+    /// How the bytes of batches become floats.
+    pub normalization: Normalization,
     /// The filter that scales images that are stored as pixels.
     pub resample: Resample,
     /// What happens to training images.
@@ -96,6 +102,8 @@ impl LoaderConfig {
             global_batch,
             side,
             resize: side,
+            evaluation_side: side,
+            normalization: Normalization::default(),
             resample: Resample::default(),
             augmentation: Augmentation::NONE,
             sampling: Sampling::Shuffled,
@@ -143,7 +151,12 @@ impl Loader {
     #[must_use]
     pub fn at_side(&self, side: usize) -> Self {
         let scaled = |pixels: usize| (pixels * side).div_ceil(self.config.side);
-        let mut config = LoaderConfig { side, resize: scaled(self.config.resize), ..self.config.clone() };
+        let mut config = LoaderConfig {
+            side,
+            resize: scaled(self.config.resize),
+            evaluation_side: scaled(self.config.evaluation_side),
+            ..self.config.clone()
+        };
         if let Crop::Padded { padding } = &mut config.augmentation.crop {
             *padding = scaled(*padding);
         }
@@ -179,10 +192,10 @@ impl Loader {
             let start = first + step * global_batch;
             start..(start + global_batch).min(length)
         };
-        let augmentation = self.config.augmentation.clone();
-        let maker = self.maker(augmentation, epoch, move |position| order.at(position));
-        let shard = self.shard;
         let (side, mix) = (self.config.side, self.config.augmentation.mix);
+        let augmentation = self.config.augmentation.clone();
+        let maker = self.maker(side, augmentation, epoch, move |position| order.at(position));
+        let shard = self.shard;
         let make = move |step: usize| {
             let mixture =
                 draw_mixture(mix, side, &mut stream(Stream::Mix, seed, epoch, (first / global_batch + step) as u64));
@@ -200,7 +213,7 @@ impl Loader {
     pub fn evaluate(&self) -> Batches {
         let part = self.evaluated();
         let size = self.config.global_batch.div_ceil(self.shard.ranks());
-        let maker = self.maker(Augmentation::NONE, 0, Draw::first);
+        let maker = self.maker(self.config.evaluation_side, Augmentation::NONE, 0, Draw::first);
         let steps = part.len().div_ceil(size);
         let make = move |step: usize| {
             let start = part.start + step * size;
@@ -220,7 +233,7 @@ impl Loader {
     /// # Errors
     /// An image that cannot be read.
     pub fn sample(&self, index: usize) -> crate::Result<Batch> {
-        self.maker(Augmentation::NONE, 0, Draw::first).make(index..index + 1, None)
+        self.maker(self.config.evaluation_side, Augmentation::NONE, 0, Draw::first).make(index..index + 1, None)
     }
 
     /// The images that batches are made of.
@@ -230,17 +243,19 @@ impl Loader {
 
     fn maker(
         &self,
+        side: usize,
         augmentation: Augmentation,
         epoch: u64,
         draw_at: impl Fn(usize) -> Draw + Send + Sync + 'static,
     ) -> Maker {
-        let LoaderConfig { side, resize, seed, .. } = self.config;
+        let LoaderConfig { resize, seed, normalization, .. } = self.config;
         Maker {
             images: Arc::clone(&self.images),
             pool: Arc::clone(&self.pool),
             renderers: Arc::clone(&self.renderers),
             buffers: self.buffers.clone(),
             form: Form { side, resize, augmentation },
+            normalization,
             seed,
             epoch,
             draw_at: Box::new(draw_at),

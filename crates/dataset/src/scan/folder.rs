@@ -14,13 +14,14 @@ pub(super) const LAYOUT: Layout =
     Layout { place: |root, split| root.join(split.name()), is_at: Path::is_dir, read: list };
 
 /// The images of each class folder.
-fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
+fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
     if !place.is_dir() {
         return Err(Error::Input(format!(
             "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*",
             place.display()
         )));
     }
+    let below_root = place.strip_prefix(root).unwrap_or(place);
     let mut files = Vec::new();
     for entry in entries(place, counter)? {
         // A link to a folder is a class too; a hidden folder is not.
@@ -28,7 +29,7 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
             continue;
         }
         let name = text(entry.file_name().as_bytes());
-        let images = images(root, Path::new(split.name()).join(entry.file_name()), counter)?;
+        let images = images(root, below_root.join(entry.file_name()), counter)?;
         if images.is_empty() {
             return Err(Error::Input(format!(
                 "{}: no readable image in it (known: {})",

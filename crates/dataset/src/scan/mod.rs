@@ -127,6 +127,38 @@ impl Listing {
         Ok(Self { root: root.to_owned(), classes: names, train, val, test })
     }
 
+    /// Lists the images of one `split` below `root` alone; where `root` has no splits at all, it is one itself: its folders
+    /// are the classes. The classes are `names`, in their order, of which some may have no images here; or, sorted by name,
+    /// those that are found. `watch` is called as by [`scan_watched`](Self::scan_watched).
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan), and [`Error::Interrupted`].
+    pub fn scan_split(root: &Path, split: Split, names: Option<&[String]>, watch: &Watch<'_>) -> Result<Self> {
+        let counter = Counter::new(watch);
+        if !root.is_dir() {
+            return Err(Error::Input(format!("{}: no such folder", root.display())));
+        }
+        let part = match Split::ALL.into_iter().any(|split| Part::is_there(root, split)) {
+            true => Part::find(root, split, &counter)?,
+            false => Part::read(&folder::LAYOUT, root, split, root, &counter)?,
+        };
+        let classes = match names {
+            None => part.classes(),
+            Some(names) => {
+                let known: HashSet<_> = names.iter().collect();
+                if let Some(class) = part.classes().iter().find(|class| !known.contains(class)) {
+                    let place = part.place.display();
+                    return Err(Error::Input(format!("{place}: class '{}' is none of the model's", quote(class))));
+                }
+                names.to_vec()
+            }
+        };
+        let samples = part.samples(root, &classes, &counter)?;
+        let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
+        *listing.split_mut(split) = samples;
+        Ok(listing)
+    }
+
     /// The samples of a split.
     pub fn split(&self, split: Split) -> &[Sample] {
         match split {
@@ -181,7 +213,11 @@ impl Part {
 
     fn find(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Self> {
         let layout = LAYOUTS.iter().find(|layout| layout.is_there(root, split)).unwrap_or(&LAYOUTS[0]);
-        let part = (layout.read)(root, split, &(layout.place)(root, split), counter)?;
+        Self::read(layout, root, split, &(layout.place)(root, split), counter)
+    }
+
+    fn read(layout: &Layout, root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Result<Self> {
+        let part = (layout.read)(root, split, place, counter)?;
         if let Some(pair) = part.classes().windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::Input(format!(
                 "{}: two classes are the same text, '{}', because the name of one is not UTF-8; rename one",
@@ -337,6 +373,23 @@ pub(crate) mod tests {
         assert_eq!(listing.split(Split::Test).len(), 2);
         let listed = Listing::scan(root.path(), Some(&classes(&["bee", "ant"]))).unwrap();
         assert_eq!((listed.train[0].path.as_path(), listed.train[0].class), (Path::new("train/bee/B.JPG"), 0));
+    }
+
+    #[test]
+    fn one_split_needs_no_other_and_a_folder_without_splits_is_one() {
+        let root = tree(&["val/ant/1.png", "val/cat/1.png", "flat/ant/2.png", "flat/cat/deep/3.png"]);
+        let scan = |path: &Path, names: Option<&[String]>| Listing::scan_split(path, Split::Val, names, &unwatched);
+        let found = scan(root.path(), None).unwrap();
+        assert_eq!((found.classes.as_slice(), found.val.len()), (&classes(&["ant", "cat"])[..], 2));
+        let named = scan(root.path(), Some(&classes(&["cat", "bee", "ant"]))).unwrap();
+        assert_eq!(named.val.iter().map(|sample| sample.class).collect::<Vec<_>>(), [0, 2]);
+        let flat = scan(&root.path().join("flat"), Some(&classes(&["ant", "bee", "cat"]))).unwrap();
+        assert_eq!(paths(&flat.val), ["ant/2.png", "cat/deep/3.png"]);
+        assert_eq!(flat.val[1].class, 2);
+        let error = scan(root.path(), Some(&classes(&["ant", "bee"]))).unwrap_err().to_string();
+        assert!(error.ends_with("val: class 'cat' is none of the model's"), "{error}");
+        let error = Listing::scan_split(root.path(), Split::Test, None, &unwatched).unwrap_err().to_string();
+        assert!(error.contains("test: no such folder"), "{error}");
     }
 
     #[test]

@@ -1,122 +1,309 @@
-//! Images to logits, for `eval` and `predict`: a model with its weights in place, folded for inference.
+//! What `eval`, `predict` and `export` begin with: weights, what is known of them, and the network that they belong to.
+//!
+//! ```text
+//! RUN, --weights, --pretrained ─> which file (run/model_file) ─> fetched ─> its model card ─┬─> Known: network, images,
+//!                                                       flags, which win, and are said ─────┘   classes, numerics
+//! ```
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use architectures::{Architecture, architecture};
-use backbones::Backbone;
-use dataset::{Decoder, Decoding};
-use flags::{InferenceArgs, ModelArgs};
-use rayon::prelude::*;
-use tch::{Device, Kind, Tensor};
+use backbones::{Backbone, fitting};
+use clap::ValueEnum;
+use dataset::Resample;
+use flags::{ImageArgs, ModelArgs, PrecisionKind};
+use model_card::ModelCard;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+use torch_ext::{MemoryFormat, Precision, set_memory_format};
+use weights::StateDict;
 use world::World;
 
-use crate::config::plan::MOST;
-use crate::config::weights;
-use crate::data::normalize::Normalize;
+use crate::config::plan::{MOST, precision};
+use crate::config::preprocessing::Preprocessing;
+use crate::config::weights as request;
 use crate::distributed::download::fetch_once;
 use crate::errors::{agree, to_failure, usage};
 use crate::machine::device;
+use crate::model::card;
+use crate::model::numerics::Numerics;
+use crate::run::model_file;
+use crate::task::classification::NAME as CLASSIFICATION;
 
-/// A model that is ready to look at images.
+/// A model with its weights in place, and what must be known to use it.
 #[derive(Debug)]
-pub(crate) struct Predictor {
-    backbone: Backbone,
-    normalize: Normalize,
+pub(crate) struct Loaded {
+    pub backbone: Backbone,
+    /// What is known of the weights, after the flags.
+    pub card: ModelCard,
     /// The names of the classes, or their numbers.
     pub classes: Vec<String>,
-    /// To which side images are scaled, and which side the network sees.
-    resize: usize,
-    side: usize,
-    pub batch: usize,
+    pub preprocessing: Preprocessing,
+    pub numerics: Numerics,
+    /// The folder of the run that they are of.
+    pub run: Option<PathBuf>,
 }
 
-impl Predictor {
-    /// Gets weights and device as the flags say. The number of classes is that of the weights. Collective.
-    pub(crate) fn new(world: &World, model: &ModelArgs, inference: &InferenceArgs) -> anyhow::Result<Self> {
-        let plan = agree(world, Plan::new(model, inference))?;
-        let device = agree(world, device::select(&plan.device, world))?;
-        let path = fetch_once(world, &plan.weights.1, &plan.weights.0)?;
-        let backbone = agree(world, load(&plan.architecture, &path, device))?;
-        let classes = agree(world, class_names(inference.classes.as_deref(), backbone.network().classes()))?;
-        Ok(Self {
-            backbone: backbone.folded(),
-            normalize: Normalize::new(device),
-            classes,
-            resize: plan.resize,
-            side: plan.side,
-            batch: inference.batch,
-        })
-    }
+/// Where the weights are, as rank 0 finds it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    /// A path or an address.
+    source: String,
+    run: Option<OsString>,
+}
 
-    /// The image in `file` as the network sees it, small; `None` where it cannot be read.
-    pub(crate) fn thumbnail(&self, file: &Path) -> Option<String> {
-        let mut pixels = vec![0; self.side * self.side * 3];
-        Decoder::new(Decoding::default()).center_crop_file(file, self.resize, self.side, &mut pixels).ok()?;
-        report::thumbnail(&pixels, self.side)
-    }
-
-    /// The logits of the images in `files`, files×classes, in single precision on the CPU.
-    pub(crate) fn logits(&self, files: &[impl AsRef<Path> + Sync]) -> anyhow::Result<Tensor> {
-        let (resize, side) = (self.resize, self.side);
-        let size = side * side * 3;
-        let mut pixels = vec![0; files.len() * size];
-        let decoder = || Decoder::new(Decoding::default());
-        pixels.par_chunks_mut(size).zip(files).try_for_each_init(decoder, |decoder, (out, file)| {
-            let path = file.as_ref();
-            let decoded = decoder.center_crop_file(path, resize, side, out);
-            decoded.map_err(|reason| usage(format!("{}: {reason}", path.display())))
-        })?;
-        let labels = vec![0; files.len()];
-        let batch = dataset::Batch { pixels: pixels.into(), labels, mixed: None, side: self.side };
-        let images = self.normalize.images(&batch)?;
-        Ok(tch::no_grad(|| self.backbone.forward(&images, false).to_kind(Kind::Float).to_device(Device::Cpu)))
+impl Loaded {
+    /// Gets the weights that `run` or the flags name, the card that they carry, and the network that they belong to, onto
+    /// `device`. What the flags say otherwise than the card, and what had to be assumed without one, is said. Collective.
+    pub(crate) fn new(world: &World, run: Option<&str>, args: &ModelArgs, device: Device) -> anyhow::Result<Self> {
+        let named = args.model.as_deref().map(architecture).transpose();
+        let named = agree(world, named.map_err(|error| usage(format!("--model: {error}"))))?;
+        let place = place(world, run.or(args.weights.as_deref()), args.pretrained)?;
+        let request = request::of_flags(
+            named.as_ref(),
+            place.as_ref().map(|place| place.source.as_str()),
+            args.weights_sha256.as_deref(),
+            args.pretrained,
+            &args.store,
+        );
+        let none = "which weights? Name the folder of a run, a file with --weights, or --pretrained";
+        let (request, store) = agree(world, request.and_then(|request| request.ok_or_else(|| usage(none))))?;
+        let path = fetch_once(world, &store, &request)?;
+        let found = agree(world, weights::read(&path).map_err(|error| usage(format!("--weights: {error}"))))?;
+        let card = card_of(world, &path, &found)?;
+        let known = Known::new(named, card, found, &path, args);
+        let mut known = agree(world, known)?;
+        let said = std::mem::take(&mut known.said);
+        let loaded = agree(world, known.load(&path, device))?;
+        if world.rank() == 0 {
+            said.iter().for_each(|line| log::warn!("{line}"));
+        }
+        Ok(Self { run: place.and_then(|place| place.run).map(PathBuf::from), ..loaded })
     }
 }
 
-/// The flags, validated.
-#[derive(Debug)]
-struct Plan {
+/// Where the weights are that `source` names. Collective: rank 0 looks.
+fn place(world: &World, source: Option<&str>, pretrained: bool) -> anyhow::Result<Option<Place>> {
+    let Some(source) = source.filter(|_| !pretrained) else { return Ok(None) };
+    let bytes = world.from_rank_zero("looking for the weights", || {
+        let look = || -> anyhow::Result<Place> {
+            if source.contains("://") {
+                return Ok(Place { source: source.to_owned(), run: None });
+            }
+            let found = model_file::find(Path::new(source))?;
+            let source = found.file.to_str().map(str::to_owned);
+            let source =
+                source.ok_or_else(|| usage("--weights: a path that is not UTF-8; give a link with another name"))?;
+            Ok(Place { source, run: found.run.map(PathBuf::into_os_string) })
+        };
+        let found = look().map_err(|error| to_failure(&error))?;
+        serde_json::to_vec(&found).map_err(world::Failure::new)
+    })?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+/// The card of the weights that were `found` in the file `path`. Collective: rank 0 looks.
+fn card_of(world: &World, path: &Path, found: &StateDict) -> anyhow::Result<Option<ModelCard>> {
+    let bytes = world.from_rank_zero("reading the model card", || {
+        let card = card::of_file(path, found.metadata()).map_err(|error| to_failure(&error))?;
+        Ok(card.map(|card| card.to_json()).unwrap_or_default().into_bytes())
+    })?;
+    let text = String::from_utf8(bytes)?;
+    if text.is_empty() { Ok(None) } else { Ok(Some(ModelCard::parse(&text)?)) }
+}
+
+/// What is known of weights before their network is built.
+struct Known {
     architecture: Architecture,
-    weights: (fetch::Request, fetch::Store),
-    side: usize,
-    resize: usize,
-    device: layout::DeviceRequest,
+    card: ModelCard,
+    preprocessing: Preprocessing,
+    found: StateDict,
+    /// What the flags say otherwise than the card, or what had to be assumed.
+    said: Vec<String>,
 }
 
-impl Plan {
-    fn new(model: &ModelArgs, inference: &InferenceArgs) -> anyhow::Result<Self> {
-        let architecture = architecture(&model.model).map_err(|error| usage(format!("--model: {error}")))?;
-        let weights = weights::of_model(&architecture, model)?
-            .ok_or_else(|| usage("--weights or --pretrained: a network without weights knows nothing"))?;
-        let side = model.image_size.unwrap_or(architecture.image_size);
-        architecture.network(1).shapes(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
-        let published = architecture.published.filter(|_| model.pretrained && model.image_size.is_none());
-        let resize = inference.resize.unwrap_or(published.map_or(side, |published| published.resize));
-        if resize < side {
-            return Err(usage(format!("--resize {resize}: must be at least the {side} pixels that the network sees")));
-        }
-        if !(1..=MOST).contains(&inference.batch) {
-            return Err(usage(format!("--batch {}: must be between 1 and {MOST}", inference.batch)));
-        }
-        let device = inference.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
-        Ok(Self { architecture, weights, side, resize, device })
+impl Known {
+    fn new(
+        named: Option<Architecture>,
+        card: Option<ModelCard>,
+        found: StateDict,
+        path: &Path,
+        args: &ModelArgs,
+    ) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let (architecture, assumed_network) = network(named, card.as_ref(), &found, path)?;
+        let published = Preprocessing::published(&architecture);
+        let base = card.as_ref().map_or(published, |card| Preprocessing::of_card(&card.images));
+        let preprocessing = base.with(&args.images)?;
+        let size = preprocessing.size;
+        architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        let named_classes = args.classes.as_deref().map(dataset::read_classes).transpose()?;
+        let mut said = Vec::new();
+        let card = match card {
+            Some(mut card) => {
+                said.extend(contradictions(&card, &architecture, &base, &preprocessing, named_classes.as_deref()));
+                if !said.is_empty() {
+                    card.scores = None; // they are of what the card says
+                }
+                architecture.name.clone_into(&mut card.network);
+                card.images = preprocessing.card();
+                card.classes = named_classes.unwrap_or(card.classes);
+                card
+            }
+            None => {
+                if !args.pretrained {
+                    let names = named_classes.is_some();
+                    let assumed = assumptions(assumed_network, &preprocessing, &args.images, names);
+                    if !assumed.is_empty() {
+                        said.push(format!("{shown} has no model card; assumed: {}", assumed.join(", ")));
+                    }
+                }
+                let classes = named_classes.unwrap_or_default();
+                ModelCard::new(CLASSIFICATION, architecture.name, classes, preprocessing.card())
+            }
+        };
+        Ok(Self { architecture, card, preprocessing, found, said })
+    }
+
+    fn load(self, path: &Path, device: Device) -> anyhow::Result<Loaded> {
+        let Self { architecture, card, preprocessing, found, .. } = self;
+        let backbone = Backbone::of_state_dict(&architecture, found.clone(), path, device);
+        let backbone = backbone.map_err(|error| {
+            let names: Vec<_> = fitting(&found).iter().map(|known| known.name).collect();
+            let hint = if names.is_empty() { String::new() } else { format!("\nthey fit --model {}", names.join(", ")) };
+            usage(format!("--weights: {error:#}{hint}"))
+        })?;
+        let count = backbone.network().classes();
+        let classes = match card.classes.len() {
+            0 => (0..count).map(|class| class.to_string()).collect(),
+            names if names == count => card.classes.clone(),
+            names => {
+                return Err(usage(format!("--classes: {names} names, and the weights tell {count} classes apart")));
+            }
+        };
+        let numerics = numerics(&card, device);
+        let tensors: Vec<_> = backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
+        set_memory_format(&tensors, numerics.memory_format)?;
+        Ok(Loaded { backbone, card, classes, preprocessing, numerics, run: None })
     }
 }
 
-/// The network with the weights in `path`, and as many classes as they have.
-pub(crate) fn load(architecture: &Architecture, path: &Path, device: Device) -> anyhow::Result<Backbone> {
-    Backbone::of_weights(architecture, path, device).map_err(|error| usage(format!("--weights: {error:#}")))
+/// The network that the weights belong to, and how that was found out if nobody says it.
+fn network(
+    named: Option<Architecture>,
+    card: Option<&ModelCard>,
+    found: &StateDict,
+    path: &Path,
+) -> anyhow::Result<(Architecture, Option<&'static str>)> {
+    let shown = path.display();
+    if let Some(card) = card.filter(|card| card.task != CLASSIFICATION) {
+        return Err(usage(format!(
+            "{shown}: was trained by a program of its own for the task '{}'; evaluate it there, with --eval-only",
+            card.task
+        )));
+    }
+    if let Some(named) = named {
+        return Ok((named, None));
+    }
+    if let Some(card) = card {
+        let known = architecture(&card.network);
+        return known.map(|known| (known, None)).map_err(|_| {
+            usage(format!(
+                "{shown}: is of {}, a network that this program does not know; a program of its own has trained it",
+                card.network
+            ))
+        });
+    }
+    match fitting(found)[..] {
+        [one] => Ok((*one, Some(one.name))),
+        [] => Err(usage(format!(
+            "--model: {shown} has no model card, and fits none of the networks that this program knows; if it is of one of \
+             them, name it: what does not fit is shown then"
+        ))),
+        ref several => {
+            let names: Vec<_> = several.iter().map(|known| known.name).collect();
+            Err(usage(format!("--model: {shown} has no model card, and fits several networks: {}", names.join(", "))))
+        }
+    }
 }
 
-fn class_names(file: Option<&Path>, count: usize) -> anyhow::Result<Vec<String>> {
-    let Some(file) = file else { return Ok((0..count).map(|class| class.to_string()).collect()) };
-    let names = dataset::read_classes(file)?;
-    if names.len() == count {
-        Ok(names)
-    } else {
-        let (named, file) = (names.len(), file.display());
-        Err(usage(format!("--classes {file}: names {named} classes, and the weights tell {count} apart")))
+/// What the flags say otherwise than the card, a line each.
+fn contradictions(
+    card: &ModelCard,
+    architecture: &Architecture,
+    base: &Preprocessing,
+    now: &Preprocessing,
+    classes: Option<&[String]>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut differ = |flag: &str, said: String, known: String| {
+        if said != known {
+            lines.push(format!("{flag} {said}: the model card says {known}; the flag wins"));
+        }
+    };
+    let size = |size: usize| format!("{size}");
+    differ("--model", architecture.name.to_owned(), card.network.clone());
+    differ("--image-size", size(now.size), size(base.size));
+    if now.size == base.size {
+        differ("--resize", size(now.resize), size(base.resize));
     }
+    let resample = |resample: Resample| if resample == Resample::Bicubic { "bicubic" } else { "bilinear" }.to_owned();
+    differ("--resample", resample(now.decoding.resample), resample(base.decoding.resample));
+    let exif = |preprocessing: &Preprocessing| preprocessing.decoding.exif_orientation.to_string();
+    differ("--exif-orientation", exif(now), exif(base));
+    let channels = |values: [f64; 3]| flags::ChannelValues::Of(values).to_string();
+    differ("--mean", channels(now.normalization.mean), channels(base.normalization.mean));
+    differ("--std", channels(now.normalization.std), channels(base.normalization.std));
+    if let Some(names) = classes.filter(|names| !card.classes.is_empty() && *names != card.classes) {
+        differ("--classes", format!("of {} names", names.len()), "other names, or another order".to_owned());
+    }
+    lines
+}
+
+/// What had to be assumed of weights without a card.
+fn assumptions(network: Option<&str>, preprocessing: &Preprocessing, args: &ImageArgs, has_names: bool) -> Vec<String> {
+    let network = network.map(|name| format!("{name}, the only network that they fit"));
+    let is_all_given = (args.image_size.is_some() || args.crop.is_some())
+        && args.resize.is_some()
+        && args.resample.is_some()
+        && args.exif_orientation.is_some()
+        && args.mean.is_some()
+        && args.std.is_some();
+    let images = (!is_all_given).then(|| preprocessing.words());
+    let classes = (!has_names).then(|| "classes by their numbers".to_owned());
+    network.into_iter().chain(images).chain(classes).collect()
+}
+
+/// How the run computed, so that the same scores come out.
+fn numerics(card: &ModelCard, device: Device) -> Numerics {
+    let of_plan = |name: &str| card.plan.get(name);
+    let kind = of_plan("precision").and_then(|value| PrecisionKind::from_str(value.as_str()?, true).ok());
+    let is_channels_last = of_plan("channels-last").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    Numerics {
+        device,
+        precision: kind.map_or(Precision::Single, precision),
+        memory_format: if is_channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
+    }
+}
+
+/// Gives the logits of normalized images: images×classes, in single precision.
+pub(crate) fn evaluator(backbone: &Backbone, numerics: Numerics) -> impl Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>> {
+    let folded = backbone.folded();
+    move |images| numerics.compute(images, |images| vec![folded.forward(images, false)])
+}
+
+/// The device of this rank. Collective.
+pub(crate) fn device_of(world: &World, flag: &str) -> anyhow::Result<Device> {
+    let request = agree(world, flag.parse().map_err(|error| usage(format!("--device: {error}"))))?;
+    agree(world, device::select(&request, world))
+}
+
+pub(crate) fn refuse_batch(batch: usize) -> anyhow::Result<()> {
+    if (1..=MOST).contains(&batch) {
+        return Ok(());
+    }
+    Err(usage(format!("--batch {batch}: must be between 1 and {MOST}")))
 }
 
 /// Refuses a job of several ranks for what one rank does. Collective.
@@ -126,7 +313,7 @@ pub(crate) fn one_rank(world: &World, what: &str) -> anyhow::Result<()> {
 }
 
 /// What `list` gives on rank 0, on every rank: a folder is listed once. Collective.
-pub(crate) fn list<T: serde::Serialize + serde::de::DeserializeOwned>(
+pub(crate) fn list<T: Serialize + serde::de::DeserializeOwned>(
     world: &World,
     list: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {

@@ -1,14 +1,18 @@
 //! The verb `predict`: which classes a model sees in images.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use dataset::{Batch, Decoder};
 use flags::PredictArgs;
-use serde::Serialize;
-use tch::{Kind, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 use world::World;
 
-use crate::commands::inference::{Predictor, list, one_rank};
+use crate::commands::inference::{Loaded, device_of, evaluator, list, one_rank, refuse_batch};
+use crate::config::preprocessing::Preprocessing;
+use crate::data::normalize::Normalize;
 use crate::data::shown::text;
 use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
@@ -30,44 +34,110 @@ struct Guess {
     probability: f64,
 }
 
+/// A file, and whether it was named: one that was found in a folder is left out where it is no image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Candidate {
+    path: OsString,
+    is_named: bool,
+}
+
 /// Predicts as the flags say, and prints each batch as soon as it is done. Collective; a run of one rank.
 pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     one_rank(world, "predict")?;
     if args.top == 0 {
         return Err(usage("--top: must be at least 1"));
     }
-    let files: Vec<_> = list(world, || files(&args.images))?;
-    let predictor = Predictor::new(world, &args.model, &args.inference)?;
-    for (index, batch) in files.chunks(predictor.batch).enumerate() {
-        go_on("predicting", index * predictor.batch, files.len(), "images")?;
-        let logits = predictor.logits(batch)?;
+    refuse_batch(args.inference.batch)?;
+    let files: Vec<Candidate> = list(world, || files(&args.images))?;
+    let device = device_of(world, &args.inference.device)?;
+    let loaded = Loaded::new(world, None, &args.model, device)?;
+    let (forward, normalize) = (evaluator(&loaded.backbone, loaded.numerics), Normalize::new(device));
+    let mut left_out = 0;
+    for (index, batch) in files.chunks(args.inference.batch).enumerate() {
+        go_on("predicting", index * args.inference.batch, files.len(), "images")?;
+        let (seen, images) = decode(batch, &loaded.preprocessing)?;
+        left_out += batch.len() - seen.len();
+        if seen.is_empty() {
+            continue;
+        }
+        let images = normalize.images(&images)?;
+        let outputs = tch::no_grad(|| forward(&images))?;
+        let logits = outputs[0].to_device(Device::Cpu);
         let mut text = String::new();
-        for prediction in predictions(&logits, batch, &predictor.classes, args.top)? {
+        for prediction in predictions(&logits, &seen, &loaded.classes, args.top)? {
             text += &if args.json { serde_json::to_string(&prediction)? + "\n" } else { table(&prediction) };
         }
         if !print(&text)? {
-            break;
+            return Ok(());
         }
+    }
+    if left_out == files.len() {
+        return Err(usage("none of the files is an image that can be decoded"));
+    }
+    if left_out > 0 {
+        log::warn!("{left_out} of {} files cannot be decoded and were left out", files.len());
     }
     Ok(())
 }
 
-/// The files that are named, and those in folders that are named, sorted.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<OsString>> {
+/// The images of a batch as a network sees them, and which they are: without those that were found in a folder and cannot
+/// be decoded.
+fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<(Vec<OsString>, Batch)> {
+    let &Preprocessing { size, resize, decoding, normalization } = preprocessing;
+    let bytes = size * size * 3;
+    let mut pixels = vec![0; batch.len() * bytes];
+    let decoded: Vec<Result<(), String>> = pixels
+        .par_chunks_mut(bytes)
+        .zip(batch)
+        .map_init(
+            || Decoder::new(decoding),
+            |decoder, (out, file)| decoder.center_crop_file(file.path.as_ref(), resize, size, out),
+        )
+        .collect();
+    let mut seen = Vec::new();
+    for (index, (decoded, file)) in decoded.into_iter().zip(batch).enumerate() {
+        let shown = Path::new(&file.path).display();
+        match decoded {
+            Ok(()) => {
+                let place = seen.len() * bytes;
+                pixels.copy_within(index * bytes..(index + 1) * bytes, place);
+                seen.push(file.path.clone());
+            }
+            Err(reason) if file.is_named => return Err(usage(format!("{shown}: {reason}"))),
+            Err(reason) => log::warn!("left out: {shown}: {reason}"),
+        }
+    }
+    pixels.truncate(seen.len() * bytes);
+    let labels = vec![0; seen.len()];
+    Ok((seen, Batch { pixels: pixels.into(), labels, mixed: None, side: size, normalization }))
+}
+
+/// The files that are named, and the images in folders that are named, sorted; hidden ones are not looked at.
+fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Candidate>> {
     let mut files = Vec::new();
     for path in paths {
         let unreadable = |error: &dyn std::fmt::Display| usage(format!("{}: {error}", path.display()));
         if !path.is_dir() {
             path.metadata().map_err(|error| unreadable(&error))?;
-            files.push(path.clone().into());
+            files.push(Candidate { path: path.clone().into(), is_named: true });
             continue;
         }
         let before = files.len();
-        for entry in walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true) {
-            let entry = entry.map_err(|error| unreadable(&error))?;
+        let is_shown =
+            |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+        let entries = walkdir::WalkDir::new(path).sort_by_file_name().follow_links(true);
+        for entry in entries.into_iter().filter_entry(is_shown) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if error.depth() == 0 => return Err(unreadable(&error)),
+                Err(error) => {
+                    log::warn!("left out: {error}");
+                    continue;
+                }
+            };
             go_on("listing the images", files.len(), 0, "files")?;
             if entry.file_type().is_file() && dataset::is_image(entry.path()) {
-                files.push(entry.into_path().into());
+                files.push(Candidate { path: entry.into_path().into(), is_named: false });
             }
         }
         if files.len() == before {
@@ -127,11 +197,13 @@ mod tests {
     #[test]
     fn folders_are_looked_through_and_missing_files_named() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b.png", "a.JPG", "notes.txt"] {
+        std::fs::create_dir(folder.path().join(".git")).unwrap();
+        for name in ["b.png", "a.JPG", "notes.txt", ".hidden.png", ".git/c.png"] {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
-        let found = files(&[folder.path().to_owned()]).unwrap();
-        assert_eq!(found, ["a.JPG", "b.png"].map(|name| folder.path().join(name).into_os_string()));
+        let found = files(&[folder.path().to_owned(), folder.path().join(".hidden.png")]).unwrap();
+        let candidate = |name, is_named| Candidate { path: folder.path().join(name).into_os_string(), is_named };
+        assert_eq!(found, [candidate("a.JPG", false), candidate("b.png", false), candidate(".hidden.png", true)]);
         let error = files(&[folder.path().join("no.png")]).unwrap_err();
         assert!(error.is::<crate::errors::Usage>() && error.to_string().contains("no.png: "), "{error}");
     }

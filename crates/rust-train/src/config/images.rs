@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use architectures::Architecture;
-use dataset::{Contents, Crop, Decoding, OnBadImage, Resample, Spec, digits};
-use flags::{BadImage, CacheFormat, CacheScope, DataArgs, ResampleKind};
+use dataset::{Contents, Crop, Decoding, Normalization, OnBadImage, Spec, digits};
+use flags::{BadImage, CacheFormat, CacheScope, DataArgs};
 use world::Scope;
 
+use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small};
 use crate::errors::usage;
 
 /// Images up to this side are cropped with padding; larger ones get a random part, scaled.
@@ -17,13 +18,12 @@ const LARGEST_PADDED_SIZE: usize = 64;
 pub(crate) struct Images {
     pub source: Source,
     pub classes: Option<PathBuf>,
-    /// Side of the images that the network sees, in pixels.
+    /// Height and width of the images that the network sees in training, in pixels.
     pub image_size: usize,
-    /// What the shorter side is scaled to before the middle is cut out: larger than what the network sees where random
-    /// parts are scaled (256 for 224).
-    pub resize: usize,
-    pub crop: Crop,
-    pub decoding: Decoding,
+    /// Which part of an image the network sees in training.
+    pub augmented_crop: Crop,
+    /// What evaluation makes of an image; decoding and normalization are those of training too.
+    pub evaluation: Preprocessing,
     /// What the cache keeps; `None` for no cache.
     pub contents: Option<Contents>,
     /// The folder of the cache, if the user named one.
@@ -80,18 +80,22 @@ impl Images {
     /// Validates the flags for a network.
     pub(crate) fn new(args: &DataArgs, source: Source, architecture: &Architecture) -> anyhow::Result<Self> {
         let images = Self::of_size(args, source, architecture.image_size)?;
-        let size = images.image_size;
-        architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        for (flag, size) in [("--image-size", images.image_size), ("--crop", images.evaluation.size)] {
+            architecture.network(1).shapes(size, size).map_err(|error| usage(format!("{flag}: {error}")))?;
+        }
         Ok(images)
     }
 
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
     pub(crate) fn of_size(args: &DataArgs, source: Source, made_for: usize) -> anyhow::Result<Self> {
-        let image_size = image_size(args.image_size, &source, made_for)?;
-        let crop = crop(args.crop_padding, image_size)?;
-        let resize = if crop == Crop::Resized { image_size * 8 / 7 } else { image_size };
+        let image_size = image_size(args.images.image_size, &source, made_for)?;
+        let augmented_crop = crop(args.crop_padding, image_size)?;
+        let size = args.images.crop.unwrap_or(image_size);
+        let usual = if augmented_crop == Crop::Resized { size.saturating_mul(8) / 7 } else { size };
+        let resize = args.images.resize.unwrap_or(usual);
+        refuse_too_small(resize, size)?;
         let contents = match args.cache_format {
-            CacheFormat::Pixels => Some(Contents::Pixels { side: resize }),
+            CacheFormat::Pixels => Some(Contents::Pixels { side: resize, crop: size }),
             CacheFormat::Encoded => Some(Contents::Encoded),
             CacheFormat::None => None,
         };
@@ -107,17 +111,18 @@ impl Images {
                 "--on-bad-image skip: needs a cache, which says what is left; use --cache-format encoded or pixels",
             ));
         }
-        let resample = match args.resample {
-            ResampleKind::Bilinear => Resample::Bilinear,
-            ResampleKind::Bicubic => Resample::Bicubic,
+        let evaluation = Preprocessing {
+            size,
+            resize,
+            decoding: decoding(&args.images, Decoding::default()),
+            normalization: normalization(&args.images, Normalization::IMAGENET)?,
         };
         Ok(Self {
             source,
             classes: args.classes.clone(),
             image_size,
-            resize,
-            crop,
-            decoding: Decoding { exif_orientation: args.exif_orientation, resample },
+            augmented_crop,
+            evaluation,
             contents,
             cache: args.cache.clone(),
             cache_scope: match args.cache_scope {
@@ -131,7 +136,7 @@ impl Images {
 
     /// What the cache is to be; `None` for no cache.
     pub(crate) fn spec(&self) -> Option<Spec> {
-        self.contents.map(|contents| Spec { contents, decoding: self.decoding })
+        self.contents.map(|contents| Spec { contents, decoding: self.evaluation.decoding })
     }
 }
 

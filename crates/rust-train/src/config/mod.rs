@@ -4,6 +4,7 @@
 pub(crate) mod images;
 pub(crate) mod learning_rate;
 pub(crate) mod plan;
+pub(crate) mod preprocessing;
 pub(crate) mod progressive_resize;
 pub(crate) mod recipe;
 pub(crate) mod weights;

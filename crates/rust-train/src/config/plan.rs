@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
-use dataset::{Augmentation, Crop, Mix, Sampling};
+use dataset::{Augmentation, Crop, Mix, Resample, Sampling};
 use flags::{
     AugmentationArgs, ClassWeights, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind, PrecisionKind,
-    RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
+    ResampleKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
@@ -265,8 +265,8 @@ fn augmentation(cli: &AugmentationArgs, images: &Images) -> anyhow::Result<Augme
     let may_mirror = images.source != Source::Digits; // a mirrored digit is another character
     let within = |flag, value| flags::within(flag, value, 100.0).map_err(usage);
     Ok(Augmentation {
-        crop: images.crop,
-        changes: cli.changes(may_mirror).map_err(usage)?,
+        crop: images.augmented_crop,
+        changes: cli.changes(may_mirror, images.evaluation.normalization.mean).map_err(usage)?,
         mix: Mix { mixup: within("--mixup", cli.mixup)?, cutmix: within("--cutmix", cli.cutmix)? },
     })
 }
@@ -323,13 +323,18 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         learning_rate: learning_rate(args, cli.epochs, cli.batch.images)?,
         nesterov,
         ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
-        precision: match cli.precision {
-            PrecisionKind::Fp32 => Precision::Single,
-            PrecisionKind::Bf16 => Precision::BFloat16,
-            PrecisionKind::Fp16 => Precision::Half,
-        },
+        precision: precision(cli.precision),
         memory_format: if cli.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
     })
+}
+
+/// The precision that a flag names.
+pub(crate) fn precision(kind: PrecisionKind) -> Precision {
+    match kind {
+        PrecisionKind::Fp32 => Precision::Single,
+        PrecisionKind::Bf16 => Precision::BFloat16,
+        PrecisionKind::Fp16 => Precision::Half,
+    }
 }
 
 /// Whether momentum looks ahead: by default where the optimizer knows that and there is momentum. Where it was asked for
@@ -429,8 +434,13 @@ fn resolved(
 ) -> TrainArgs {
     let mut flags = cli.clone();
     flags.model = model.to_owned();
-    flags.data.image_size = Some(images.image_size);
-    if let Crop::Padded { padding } = images.crop {
+    flags.data.images.image_size = Some(images.image_size);
+    flags.data.images.resample = Some(match images.evaluation.decoding.resample {
+        Resample::Bilinear => ResampleKind::Bilinear,
+        Resample::Bicubic => ResampleKind::Bicubic,
+    });
+    flags.data.images.exif_orientation = Some(images.evaluation.decoding.exif_orientation);
+    if let Crop::Padded { padding } = images.augmented_crop {
         flags.data.crop_padding = Some(padding);
     }
     flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
@@ -456,7 +466,7 @@ mod tests {
     #[test]
     fn sizes_follow_from_model_and_data() {
         let digits = plan("", 2).unwrap();
-        let sizes = |plan: &Plan| (plan.images.image_size, plan.images.resize);
+        let sizes = |plan: &Plan| (plan.images.image_size, plan.images.evaluation.resize);
         assert_eq!((sizes(&digits), digits.augmentation.changes.len()), ((8, 8), 0));
         assert_eq!(digits.augmentation.crop, Crop::Padded { padding: 1 });
         let cifar = plan("--data d", 1).unwrap();
@@ -481,11 +491,11 @@ mod tests {
     fn defaults_that_follow_from_others_are_in_the_flags() {
         let flags =
             plan("--data d --model resnet50 --pretrained --progressive-resize 128 --epochs 10", 1).unwrap().flags;
-        assert_eq!((flags.data.image_size, flags.data.crop_padding), (Some(224), None));
+        assert_eq!((flags.data.images.image_size, flags.data.crop_padding), (Some(224), None));
         assert_eq!((flags.optimization.warmup, flags.weights_match), (Some(2.5), Some(WeightsMatch::Head)));
         assert_eq!(flags.augmentation.progressive_epochs, Some(8));
         let digits = plan("--schedule one-cycle", 1).unwrap().flags;
-        assert_eq!((digits.data.image_size, digits.data.crop_padding), (Some(8), Some(1)));
+        assert_eq!((digits.data.images.image_size, digits.data.crop_padding), (Some(8), Some(1)));
         assert_eq!(digits.optimization.warmup, Some(6.0));
     }
 

@@ -4,16 +4,11 @@ use std::time::Duration;
 
 use architectures::Architecture;
 use fetch::{Checksum, Limits, Request, Source, Store};
-use flags::{ModelArgs, StoreArgs};
+use flags::StoreArgs;
 
 use crate::errors::usage;
 
 /// The file that the flags name, and the store that it is kept in.
-pub(crate) fn of_model(architecture: &Architecture, args: &ModelArgs) -> anyhow::Result<Option<(Request, Store)>> {
-    of_flags(Some(architecture), args.weights.as_deref(), args.weights_sha256.as_deref(), args.pretrained, &args.store)
-}
-
-/// The same, from flags one by one.
 pub(crate) fn of_flags(
     architecture: Option<&Architecture>,
     weights: Option<&str>,

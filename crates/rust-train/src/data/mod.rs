@@ -94,5 +94,5 @@ fn uncached(world: &World, images: &Images, root: &Path) -> anyhow::Result<Datas
         Ok(listing.to_bytes())
     })?;
     let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
-    Ok(Dataset::of_files(&listing, images.decoding))
+    Ok(Dataset::of_files(&listing, images.evaluation.decoding))
 }

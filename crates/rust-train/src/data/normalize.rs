@@ -1,6 +1,8 @@
 //! Bytes of images become what a network takes.
 
-use dataset::{normalization, normalize};
+use std::cell::RefCell;
+
+use dataset::Normalization;
 use tch::{Device, Kind, Tensor};
 use torch_ext::to_device;
 
@@ -8,16 +10,28 @@ use torch_ext::to_device;
 /// cores; elsewhere by the device, to which a quarter of the bytes travel then. Both give the same bits.
 #[derive(Debug)]
 pub(crate) struct Normalize {
-    scale: Tensor,
-    shift: Tensor,
     device: Device,
+    /// Scale and shift on the device, of the normalization of the last batch.
+    last: RefCell<Option<(Normalization, Tensor, Tensor)>>,
 }
 
 impl Normalize {
     pub(crate) fn new(device: Device) -> Self {
-        let (scale, shift) = normalization();
-        let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
-        Self { scale: channels(scale), shift: channels(shift), device }
+        Self { device, last: RefCell::new(None) }
+    }
+
+    /// What bytes are multiplied with on the device, and what is added then, 1×3×1×1.
+    fn scale_and_shift(&self, normalization: Normalization) -> (Tensor, Tensor) {
+        let mut last = self.last.borrow_mut();
+        let (_, scale, shift) = match last.take() {
+            Some(known) if known.0 == normalization => last.insert(known),
+            _ => {
+                let (scale, shift) = normalization.scale_and_shift();
+                let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(self.device);
+                last.insert((normalization, channels(scale), channels(shift)))
+            }
+        };
+        (scale.shallow_clone(), shift.shallow_clone())
     }
 
     pub(crate) fn images(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
@@ -28,13 +42,14 @@ impl Normalize {
         let side = batch.side as i64;
         let bytes = to_device(&batch.pixels, &[batch.len() as i64, side, side, 3], self.device)?;
         let images = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float);
-        Ok((images * &self.scale + &self.shift).contiguous())
+        let (scale, shift) = self.scale_and_shift(batch.normalization);
+        Ok((images * scale + shift).contiguous())
     }
 }
 
 fn on_host(batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
     let mut values = vec![0.0; batch.pixels.len()];
-    normalize(&batch.pixels, batch.side, &mut values);
+    batch.normalization.apply(&batch.pixels, batch.side, &mut values);
     let side = batch.side as i64;
     Ok(Tensor::f_from_slice(&values)?.f_view([batch.len() as i64, 3, side, side])?)
 }
@@ -54,12 +69,13 @@ mod tests {
     #[test]
     fn host_and_device_give_the_same_bits() {
         let pixels: Vec<u8> = (0..2 * 16 * 16 * 3).map(|index: u32| (index * 7 % 256) as u8).collect();
-        let batch = dataset::Batch { pixels: pixels.into(), labels: vec![3, 4], mixed: None, side: 16 };
+        let normalization = Normalization { mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3] };
+        let batch = dataset::Batch { pixels: pixels.into(), labels: vec![3, 4], mixed: None, side: 16, normalization };
         let normalize = Normalize::new(Device::Cpu);
         let [host, device] = [normalize.images(&batch).unwrap(), normalize.on_device(&batch).unwrap()];
         assert_eq!(host.size(), [2, 3, 16, 16]);
         assert!(host == device && host.is_contiguous() && device.is_contiguous());
         let first = host.double_value(&[0, 0, 0, 0]);
-        assert!((first - (0.0 - dataset::MEAN[0]) / dataset::STD[0]).abs() < 1e-6, "{first}");
+        assert!((first - (0.0 - 0.5) / 0.1).abs() < 1e-6, "{first}");
     }
 }

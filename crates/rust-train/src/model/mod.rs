@@ -1,6 +1,8 @@
 //! What can be trained: the networks of `backbones`, or a module of somebody's own.
 
 pub(crate) mod build;
+pub(crate) mod card;
+pub(crate) mod numerics;
 pub(crate) mod tensors;
 
 use backbones::Backbone;

@@ -2,5 +2,6 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod directory;
+pub(crate) mod model_file;
 pub(crate) mod results;
 pub(crate) mod resume;

@@ -20,6 +20,11 @@ pub use means::Means;
 ///
 /// Its methods are called on every rank, each with the images of that rank. Tensors have a row for each image.
 pub trait Task {
+    /// What it is called in the model card of its weights.
+    fn name(&self) -> &str {
+        "own"
+    }
+
     /// What the outputs of a model are to be for the images of `batch`, on `device`.
     fn targets(&self, batch: &Batch, device: Device) -> Targets;
 

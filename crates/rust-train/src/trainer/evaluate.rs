@@ -1,14 +1,15 @@
 //! Exact evaluation over all ranks: every sample once, whatever the number of ranks.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use dataset::Loader;
-use world::Channel;
+use dataset::{Batch, Loader};
+use model_card::CardScores;
+use tch::Tensor;
 
 use super::Trainer;
 use super::buffers::distribute_buffers;
-use super::step::TrainStep;
 use crate::data::normalize::Normalize;
 use crate::data::shown::show;
 use crate::distributed::synchronization::Pass;
@@ -40,6 +41,7 @@ impl Trainer<'_> {
             self.position.best = Some(value);
         }
         let epoch = self.position.epoch + 1;
+        self.scores = card_scores(epoch, &*scorer);
         agree(self.job.world, self.hooks.borrow_mut().evaluation(epoch, loss, &scores, is_best))?;
         Ok(Ok((Some(scorer), is_best)))
     }
@@ -56,14 +58,18 @@ impl Trainer<'_> {
             if step.ema.is_some() {
                 distribute_buffers(step.model, step.group, distribute)?;
             }
-            evaluate(step, *task, val, normalize, job.world.control(), || {
+            let forward = step.evaluator();
+            let timed = |images: &Tensor| step.timeline.span(Work::Evaluation, || forward(images));
+            evaluate(&timed, *task, val, normalize, &mut |_| {
+                step.timeline.activity().beat();
                 stop = agreement.synchronize(Pass::Good)?.stop;
                 done += 1;
                 Ok(stop.is_none())
             })
         })?;
         (self.evaluated, self.evaluation_time) = ((done, self.val.evaluation_steps()), begin.elapsed());
-        if let (Some(scorer), None) = (scorer, stop) {
+        if let (Some(mut scorer), None) = (scorer, stop) {
+            scorer.gather(job.world.control())?;
             return Ok(Ok(scorer));
         }
         for ((_, buffer), before) in self.step.buffers().iter().zip(&before) {
@@ -96,6 +102,15 @@ impl Trainer<'_> {
     }
 }
 
+/// Scores as a model card has them; none where one of them is no number.
+fn card_scores(epoch: usize, scorer: &dyn Scorer) -> Option<CardScores> {
+    // The last digits of the loss are those of an order of summation, which the number of ranks decides.
+    let loss = (scorer.loss() * 1e6).round() / 1e6;
+    let metrics: BTreeMap<_, _> = scorer.scores().0.into_iter().collect();
+    let is_finite = loss.is_finite() && metrics.values().all(|value| value.is_finite());
+    is_finite.then(|| CardScores { epoch, samples: scorer.samples(), loss, metrics })
+}
+
 /// What an evaluation by itself found, in one line: `9 of 10 right: top-1 90.00 %, top-5 100.00 %, loss 0.2000`.
 ///
 /// # Errors
@@ -111,33 +126,39 @@ pub(crate) fn tell(scorer: &dyn Scorer) -> anyhow::Result<String> {
     Ok(format!("{}: {scores}loss {loss:.4}", scorer.summary()))
 }
 
-/// Evaluates the model of `step` on all images of `loader`. Every rank gets the same, and asks `goes_on` equally
-/// often, which must say the same on all; `None` where it said no. Collective.
-fn evaluate(
-    step: &TrainStep<'_>,
+/// What has just been seen of an evaluation: the number of the first image in the set, the images, and the outputs for them.
+/// `None` where this rank has no more, and others do.
+pub(crate) type Seen<'s> = Option<(usize, &'s Batch, &'s [Tensor])>;
+
+/// Evaluates what `evaluator` gives for all images of `loader`: of this rank's part of them, not yet
+/// [gathered](Scorer::gather). Every rank asks `goes_on` equally often, which must say the same on all; `None` where it said
+/// no.
+pub(crate) fn evaluate(
+    evaluator: &dyn Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>>,
     task: &dyn Task,
     loader: &Loader,
     normalize: &Normalize,
-    channel: &Channel,
-    mut goes_on: impl FnMut() -> anyhow::Result<bool>,
+    goes_on: &mut dyn FnMut(Seen<'_>) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<Box<dyn Scorer>>> {
     let mut scorer = task.scorer();
     let mut index = loader.evaluated().start;
     let mut batches = loader.evaluate();
-    let evaluator = step.evaluator();
     for _ in 0..loader.evaluation_steps() {
-        if let Some(batch) = batches.next().transpose()? {
-            let images = normalize.images(&batch)?;
-            let targets = task.targets(&batch, images.device());
-            let outputs = step.timeline.span(Work::Evaluation, || tch::no_grad(|| evaluator(&images)))?;
-            tch::no_grad(|| scorer.add(&outputs, &targets, index))?;
-            index += batch.len();
-        }
-        step.timeline.activity().beat();
-        if !goes_on()? {
+        let goes_on = match batches.next().transpose()? {
+            None => goes_on(None)?,
+            Some(batch) => {
+                let images = normalize.images(&batch)?;
+                let targets = task.targets(&batch, images.device());
+                let outputs = tch::no_grad(|| evaluator(&images))?;
+                tch::no_grad(|| scorer.add(&outputs, &targets, index))?;
+                let first = index;
+                index += batch.len();
+                goes_on(Some((first, &batch, &outputs)))?
+            }
+        };
+        if !goes_on {
             return Ok(None);
         }
     }
-    scorer.gather(channel)?;
     Ok(Some(scorer))
 }

@@ -47,8 +47,10 @@ impl<'a> Job<'a> {
         let config = LoaderConfig {
             global_batch: plan.batch.global(),
             side: plan.images.image_size,
-            resize: plan.images.resize,
-            resample: plan.images.decoding.resample,
+            resize: plan.images.evaluation.resize,
+            evaluation_side: plan.images.evaluation.size,
+            normalization: plan.images.evaluation.normalization,
+            resample: plan.images.evaluation.decoding.resample,
             augmentation: plan.augmentation.clone(),
             sampling: plan.sampling,
             repeats: plan.repeats,

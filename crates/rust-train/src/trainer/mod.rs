@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use dataset::{Batch, Batches, Dataset, Loader};
+use model_card::{CardScores, ModelCard};
 use report::EpochLine;
 
 use crate::data::normalize::Normalize;
 use crate::distributed::synchronization::{Agreement, Pass};
 use crate::errors::{RunOutcome, Stop, agree};
+use crate::model::card;
 use crate::observe::clock;
 use crate::observe::progress::{Progress, Throughput, left_words};
 use crate::observe::timers::Work;
@@ -63,10 +65,14 @@ pub(crate) struct Trainer<'a> {
     train: Loader,
     val: Loader,
     sizes: DatasetSize,
+    /// What must be known of the model to use it, but for its scores.
+    card: ModelCard,
     normalize: Normalize,
 
     /// Where the run stands.
     position: Position,
+    /// What the evaluation after the last epoch found, where no step has been made since.
+    scores: Option<CardScores>,
     /// This rank's losses, and the learning rates, since the last ones were written down.
     losses: Vec<(f64, f64)>,
     last_epoch: Option<EpochLine>,
@@ -103,11 +109,13 @@ impl<'a> Trainer<'a> {
             hooks,
             schedule: plan.training.learning_rate.in_steps(step_plan.steps_per_epoch, step_plan.total_steps()),
             step_plan,
+            card: card::of_plan(plan, task, &dataset.classes),
             sizes: DatasetSize { train: dataset.train.len(), val: dataset.val.len(), classes: dataset.classes },
             train: job.loader(Arc::new(dataset.train)),
             val: job.loader(Arc::new(dataset.val)),
             normalize: Normalize::new(job.device),
             position: Position::default(),
+            scores: None,
             losses: Vec::new(),
             last_epoch: None,
             evaluated: (0, 0),
@@ -181,6 +189,7 @@ impl<'a> Trainer<'a> {
         let throughput = |steps: usize, seconds: f64| {
             Throughput::new(timeline.spent() - spent, steps, steps * self.job.plan.batch.global(), seconds)
         };
+        self.scores = self.scores.take().filter(|_| steps == 0);
         let mut batches = self.batches(epoch, self.position.samples);
         let mut stop = None;
         for made in 1..=steps {

@@ -141,6 +141,7 @@ impl Trainer<'_> {
                 ranks: self.job.world.size(),
                 dataset: self.sizes.clone(),
                 scaler,
+                scores: self.scores.clone(),
                 plan: self.job.plan.mathematics(),
                 versions: BTreeMap::from([("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
                 files: BTreeMap::new(),
@@ -149,6 +150,7 @@ impl Trainer<'_> {
             optimizer: copies(&optimizer),
             ranks: copies(&ranks.collect::<Vec<_>>()),
             ema,
+            card: Some(self.card.clone()),
         }))
     }
 
@@ -168,7 +170,7 @@ impl Trainer<'_> {
 
     /// Goes on from `checkpoint`. Collective.
     pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
-        let Checkpoint { state, model, optimizer, ranks, ema } = checkpoint;
+        let Checkpoint { state, model, optimizer, ranks, ema, card: _ } = checkpoint;
         agree(self.job.world, self.refuse_other_data(&state))?;
         if !self.step_plan.is_phase_start(&state.position) {
             self.step.rehearse(self.job.plan.images.image_size)?;
@@ -208,6 +210,7 @@ impl Trainer<'_> {
         let restored = restore();
         agree(self.job.world, restored)?;
         self.position = state.position;
+        self.scores = state.scores;
         if let Some(writer) = &mut self.writer {
             writer.goes_on(self.position.step, state.best_model);
         }

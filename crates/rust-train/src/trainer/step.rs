@@ -5,12 +5,11 @@ use std::time::Instant;
 use dataset::Batch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, Optimizer, clip_grad_norm};
-use torch_ext::{
-    Autocast, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, set_memory_format, to_channels_last,
-};
+use torch_ext::{DistributedDataParallel, Precision, ProcessGroup, set_memory_format};
 
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::{Agreed, Agreement, Pass};
+use crate::model::numerics::Numerics;
 use crate::model::{Model, trained};
 use crate::observe::timeline::Timeline;
 use crate::observe::timers::Work;
@@ -29,15 +28,13 @@ pub(crate) struct TrainStep<'a> {
     scaler: Option<GradScaler>,
     /// The average of the weights, where one is asked for.
     pub ema: Option<Ema>,
-    precision: Precision,
-    memory_format: MemoryFormat,
+    numerics: Numerics,
     clip_grad_norm: Option<f64>,
     /// In how many parts a step is computed.
     pub micro_batches: usize,
     /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
     undoes_passes: bool,
     seed: u64,
-    device: Device,
 }
 
 /// What the name of an average begins with among the [buffers](TrainStep::buffers).
@@ -67,13 +64,11 @@ impl<'a> TrainStep<'a> {
             optimizer: optim::build(plan, model, group)?,
             ema: training.ema.map(|decay| Ema::new(model, decay)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default())),
-            precision: training.precision,
-            memory_format: training.memory_format,
+            numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
             clip_grad_norm: plan.flags.optimization.clip_grad_norm,
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
             seed: plan.flags.seed,
-            device,
             model,
             group,
             timeline,
@@ -82,27 +77,13 @@ impl<'a> TrainStep<'a> {
 
     /// The outputs for `images` in training, computed in the run's precision.
     fn forward(&self, images: &Tensor) -> torch_ext::Result<Vec<Tensor>> {
-        self.in_precision(images, |images| self.model.forward(images, true))
+        self.numerics.compute(images, |images| self.model.forward(images, true))
     }
 
     /// Gives the outputs for images in evaluation, computed in the run's precision, with the weights as they are now.
     pub(crate) fn evaluator(&self) -> impl Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>> {
         let evaluator = self.model.evaluator();
-        move |images| self.in_precision(images, &evaluator)
-    }
-
-    fn in_precision(
-        &self,
-        images: &Tensor,
-        forward: impl Fn(&Tensor) -> Vec<Tensor>,
-    ) -> torch_ext::Result<Vec<Tensor>> {
-        let autocast = Autocast::enter(self.device, self.precision)?;
-        let outputs = match self.memory_format {
-            MemoryFormat::Contiguous => forward(images),
-            MemoryFormat::ChannelsLast => forward(&to_channels_last(images)?),
-        };
-        drop(autocast);
-        Ok(outputs.into_iter().map(|output| output.to_kind(Kind::Float)).collect())
+        move |images| self.numerics.compute(images, &evaluator)
     }
 
     /// Trains on this rank's part of a global batch, as step `number` of the run. Collective.
@@ -192,10 +173,10 @@ impl<'a> TrainStep<'a> {
             let kept = trained(self.model).into_iter();
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
             let pixels = vec![0; images * side * side * 3].into();
-            let batch = Batch { pixels, labels: vec![0; images], mixed: None, side };
-            let targets = task.targets(&batch, self.device);
+            let batch = Batch { pixels, labels: vec![0; images], mixed: None, side, normalization: Default::default() };
+            let targets = task.targets(&batch, self.numerics.device);
             let shape = [images, 3, side, side].map(|length| length as i64);
-            let images = Tensor::zeros(shape, (Kind::Float, self.device));
+            let images = Tensor::zeros(shape, (Kind::Float, self.numerics.device));
             let outputs = self.ddp.no_sync(|| self.forward(&images))?;
             task.loss(&outputs, &targets).f_backward()?;
             drop(kept);
@@ -224,7 +205,7 @@ impl<'a> TrainStep<'a> {
     /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
         let side = side as i64;
-        let images = Tensor::zeros([2, 3, side, side], (Kind::Float, self.device));
+        let images = Tensor::zeros([2, 3, side, side], (Kind::Float, self.numerics.device));
         let pass = || -> torch_ext::Result<Tensor> {
             let sums = self.forward(&images)?.into_iter().map(|output| output.sum(Kind::Float));
             Ok(sums.reduce(|one, other| one + other).unwrap_or_else(|| Tensor::from(0.0f32)))

@@ -7,5 +7,5 @@ mod write;
 mod zip;
 
 pub(crate) use legacy::{LEGACY_MAGIC, legacy};
-pub use write::write_pth;
+pub use write::{add_extra_file, write_pth};
 pub(crate) use zip::zip;

@@ -23,13 +23,37 @@ pub fn write_pth(path: &Path, entries: &[(String, Tensor)]) -> Result<()> {
     write(file, entries).map_err(|error| io(std::io::Error::other(error)))
 }
 
-fn write(file: BufWriter<File>, entries: &[(String, Tensor)]) -> zip::result::ZipResult<()> {
-    let mut zip = ZipWriter::new(file);
-    // The time of an entry is left at zip's first, so that the same weights are the same file.
-    let options = SimpleFileOptions::default()
+/// Adds the extra file `name` to the TorchScript program in the file `path`, as libtorch has just written it: what `torch.jit.load` gives of it with
+/// `_extra_files={name: ""}`.
+///
+/// # Errors
+/// A file that is no such program, or cannot be written.
+pub fn add_extra_file(path: &Path, name: &str, contents: &[u8]) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let add = || -> zip::result::ZipResult<()> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let mut zip = ZipWriter::new_append(file)?;
+        // libtorch calls its folder like the file.
+        let folder = path.file_stem().unwrap_or_default().to_string_lossy();
+        zip.start_file(format!("{folder}/extra/{name}"), options())?;
+        zip.write_all(contents)?;
+        zip.finish()?;
+        Ok(())
+    };
+    add().map_err(|error| io(std::io::Error::other(error)))
+}
+
+/// How entries are stored. Their time is left at zip's first, so that the same contents are the same file.
+fn options() -> SimpleFileOptions {
+    SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .last_modified_time(zip::DateTime::default())
-        .with_alignment(ALIGNMENT);
+        .with_alignment(ALIGNMENT)
+}
+
+fn write(file: BufWriter<File>, entries: &[(String, Tensor)]) -> zip::result::ZipResult<()> {
+    let mut zip = ZipWriter::new(file);
+    let options = options();
     let mut put = |name: &str, bytes: &[u8]| -> zip::result::ZipResult<()> {
         zip.start_file(format!("archive/{name}"), options.large_file(bytes.len() > u32::MAX as usize))?;
         Ok(zip.write_all(bytes)?)

@@ -1,8 +1,11 @@
 //! The flags of a run as a recipe: `plan.toml`, and what a run that goes on must have again.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Arg;
 use flags::{Cli, Scope, TrainArgs, command};
 use serde_json::Value;
 
@@ -46,6 +49,26 @@ pub(crate) fn read_mathematics(folder: &Path) -> Option<toml::Table> {
     std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok().map(flags::modernize).map(of_result)
 }
 
+/// The images of the run in `folder`: a path, `None` for those inside the program. One that is relative is looked for where
+/// the run was started, too.
+///
+/// # Errors
+/// A run whose plan cannot be read.
+pub(crate) fn data_of(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let path = folder.join(PLAN_FILE);
+    let refused =
+        |error: &dyn std::fmt::Display| usage(format!("{}: {error}; name the images with --data", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| refused(&error))?;
+    let table: toml::Table = text.parse().map_err(|error| refused(&error))?;
+    let Some(data) = table.get("data").and_then(toml::Value::as_str).map(PathBuf::from) else { return Ok(None) };
+    if data.exists() {
+        return Ok(Some(data));
+    }
+    let environment = report::Run::read(folder).map(|run| run.environment).unwrap_or_default();
+    let elsewhere = environment.sessions.iter().map(|session| Path::new(&session.directory).join(&data));
+    Ok(Some(elsewhere.into_iter().find(|path| path.exists()).unwrap_or(data)))
+}
+
 /// What of a table decides about the result. A flag that this program does not know may.
 fn of_result(mut table: toml::Table) -> toml::Table {
     let command = command();
@@ -53,6 +76,17 @@ fn of_result(mut table: toml::Table) -> toml::Table {
         flag.get_long().map(|key| table.remove(key));
     }
     table
+}
+
+/// What of `mathematics` means the same on every machine: all but paths.
+pub(crate) fn portable(mathematics: toml::Table) -> BTreeMap<String, Value> {
+    let command = command();
+    let is_path = |flag: &Arg| flag.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let paths: Vec<_> = super::flags_of_run(&command).filter(|flag| is_path(flag)).filter_map(Arg::get_long).collect();
+    let is_url = |value: &toml::Value| value.as_str().is_some_and(|value| value.contains("://"));
+    let stays = |key: &str, value: &toml::Value| !paths.contains(&key) && (key != "weights" || is_url(value));
+    let kept = mathematics.into_iter().filter(|(key, value)| stays(key, value));
+    kept.filter_map(|(key, value)| Some((key, serde_json::to_value(value).ok()?))).collect()
 }
 
 /// The recipe that gives `flags` again, in the order of the help. What belongs to one run alone is left out.

@@ -178,7 +178,7 @@ fn every_flag_is_in_the_plan_file() {
     let without_value = [
         &["cache", "checkpoint-steps", "classes", "clip-grad-norm", "ema", "freeze-epochs", "loader-threads"][..],
         &["max-steps", "min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
-        &["weights-sha256"],
+        &["crop", "mean", "resize", "std", "weights-sha256"],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
@@ -198,6 +198,8 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             | "progressive-epochs" => return None,
             "resume" | "allow-changed-plan" | "time-limit" | "eval-only" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
+            "resize" | "crop" => return None,
+            "mean" | "std" => (0.01f64..1.0).prop_map(|value| value.to_string()).boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-grad-norm" | "mixup" | "lr" => {
                 (1e-12f64..9.0).prop_map(|value| value.to_string()).boxed()

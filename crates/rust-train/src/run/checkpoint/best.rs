@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::Checkpoints;
 use super::writer::publish;
-use super::{BEST, Found, State, Tensors, hash};
+use super::{BEST, Found, SavedModel, State, hash};
 
 /// What is known of the best model so far.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub(crate) struct BestModel {
     /// BLAKE3 of its file.
     pub hash: Option<String>,
     /// The model itself, as long as it is not in its place.
-    pub unsaved: Option<Tensors>,
+    pub unsaved: Option<SavedModel>,
 }
 
 /// The names, in a run's folder, of the newest model and of the best one.

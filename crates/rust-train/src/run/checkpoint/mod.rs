@@ -21,9 +21,10 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use model_card::{CardScores, ModelCard};
 use serde::{Deserialize, Serialize};
 
 use crate::model::tensors::Tensors;
@@ -62,6 +63,9 @@ pub(crate) struct State {
     pub dataset: DatasetSize,
     /// The scale of fp16's losses, and its good steps.
     pub scaler: Option<(f64, u32)>,
+    /// What the evaluation after the last epoch found, where no step has been made since.
+    #[serde(default)]
+    pub scores: Option<CardScores>,
     pub plan: toml::Table,
     pub versions: BTreeMap<String, String>,
     /// BLAKE3 of every file.
@@ -103,6 +107,16 @@ impl State {
     }
 }
 
+/// The file of the model in the folder of a checkpoint.
+///
+/// # Errors
+/// A state that cannot be read.
+pub(crate) fn model_file(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join(STATE);
+    let state = fs::read(&path).map_err(anyhow::Error::from).and_then(|bytes| State::parse(&bytes));
+    Ok(folder.join(state.with_context(|| path.display().to_string())?.model_file()))
+}
+
 /// A checkpoint in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
@@ -112,6 +126,15 @@ pub(crate) struct Checkpoint {
     pub ranks: Tensors,
     /// The moving average of the model.
     pub ema: Tensors,
+    /// What must be known of the model to use it; its scores are those of the state. `None` in a checkpoint that was read.
+    pub card: Option<ModelCard>,
+}
+
+/// A model as its file has it.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedModel {
+    tensors: Tensors,
+    metadata: BTreeMap<String, String>,
 }
 
 const MODEL: &str = "model.safetensors";
@@ -124,27 +147,36 @@ const STATE: &str = "state.json";
 
 impl Checkpoint {
     /// The model that the run is about: the moving average, where there is one.
-    fn run_model(&self) -> &Tensors {
-        if self.ema.is_empty() { &self.model } else { &self.ema }
+    fn run_model(&self) -> SavedModel {
+        let (name, tensors) = if self.ema.is_empty() { (MODEL, &self.model) } else { (EMA, &self.ema) };
+        SavedModel { tensors: tensors.clone(), metadata: self.metadata(name) }
     }
 
-    fn into_run_model(self) -> Tensors {
-        if self.ema.is_empty() { self.model } else { self.ema }
+    /// What the file `name` says of itself. The scores are those of the model that the run is about.
+    fn metadata(&self, name: &str) -> BTreeMap<String, String> {
+        let Some(card) = self.card.as_ref().filter(|_| [MODEL, EMA].contains(&name)) else { return BTreeMap::new() };
+        let is_of_run = name == EMA || self.ema.is_empty();
+        let scores = self.state.scores.clone().filter(|_| is_of_run);
+        let mut card = card.clone();
+        card.scores = scores;
+        card.metadata()
     }
 
-    fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensors)> {
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &Tensors, BTreeMap<String, String>)> {
         let parts = [(MODEL, &self.model), (OPTIMIZER, &self.optimizer), (RANKS, &self.ranks), (EMA, &self.ema)];
-        parts.into_iter().filter(|(_, tensors)| !tensors.is_empty())
+        let there = parts.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        there.map(|(name, tensors)| (name, tensors, self.metadata(name)))
     }
 
     /// Writes all files into `folder`, to the disk, and gives the state with their hashes. The state comes last: without
     /// it there is no checkpoint. `best` is known of the best model before this checkpoint.
     fn write(&self, folder: &Path, best: &BestModel) -> anyhow::Result<State> {
         let mut state = self.state.clone();
-        let unsaved = best.unsaved.as_ref().filter(|_| !state.is_best).map(|tensors| (BEST, tensors));
-        for (name, tensors) in self.parts().chain(unsaved) {
+        let unsaved = best.unsaved.as_ref().filter(|_| !state.is_best);
+        let unsaved = unsaved.map(|model| (BEST, &model.tensors, model.metadata.clone()));
+        for (name, tensors, metadata) in self.parts().chain(unsaved) {
             let path = folder.join(name);
-            weights::write_safetensors(&path, tensors)?;
+            weights::write_safetensors(&path, tensors, &metadata)?;
             let file = File::open(&path).with_context(|| path.display().to_string())?;
             file.sync_all().with_context(|| path.display().to_string())?;
             state.files.insert(name.to_owned(), hash(&path)?);
@@ -190,6 +222,7 @@ impl Checkpoint {
             optimizer: Vec::new(),
             ranks: Vec::new(),
             ema: Vec::new(),
+            card: None,
         };
         for (name, bytes) in files {
             let parsed = weights::parse(weights::Bytes::new(bytes)).map_err(anyhow::Error::msg);
@@ -230,6 +263,7 @@ pub(super) mod tests {
                 ranks: 2,
                 dataset: DatasetSize { train: 100, val: 10, classes: vec!["a".to_owned()] },
                 scaler: Some((65_536.0, 3)),
+                scores: None,
                 plan: toml::Table::new(),
                 versions: BTreeMap::new(),
                 files: BTreeMap::new(),
@@ -238,6 +272,7 @@ pub(super) mod tests {
             optimizer: named(0.5),
             ranks: Vec::new(),
             ema: Vec::new(),
+            card: None,
         }
     }
 

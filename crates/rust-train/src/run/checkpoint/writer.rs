@@ -51,7 +51,7 @@ impl Writer {
     /// Keeps the model of a `checkpoint` that is not written, where it is the best so far: the next one carries it along.
     pub(crate) fn keep_best(&mut self, checkpoint: Checkpoint) {
         if checkpoint.state.is_best {
-            self.best.unsaved = Some(checkpoint.into_run_model());
+            self.best.unsaved = Some(checkpoint.run_model());
         }
     }
 
@@ -67,7 +67,7 @@ impl Writer {
         let (run, keep, mut best) = (self.run.clone(), self.keep, std::mem::take(&mut self.best));
         if checkpoint.state.is_best {
             // Until it is in its place, wherever that fails.
-            best.unsaved = Some(checkpoint.run_model().clone());
+            best.unsaved = Some(checkpoint.run_model());
         }
         let thread = std::thread::Builder::new().name("checkpoint".to_owned());
         let write = move || {

@@ -12,6 +12,9 @@ use super::{Scorer, Targets, Task};
 pub use counts::Counts;
 use loss::Criterion;
 
+/// What model cards call it.
+pub(crate) const NAME: &str = "classification";
+
 /// Images have one class each; the first output of a model is a logit for each class, N×classes.
 #[derive(Debug)]
 pub(crate) struct Classification {
@@ -26,6 +29,10 @@ impl Classification {
 }
 
 impl Task for Classification {
+    fn name(&self) -> &str {
+        NAME
+    }
+
     fn targets(&self, batch: &Batch, device: Device) -> Targets {
         let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device(device);
         let own = labels(&batch.labels);

@@ -1,0 +1,191 @@
+//! What evaluation makes of an image: from flags, from the model card of weights, or from what a network was published
+//! with. Plain values.
+
+use architectures::Architecture;
+use dataset::{Decoding, Normalization, Resample};
+use flags::{ChannelValues, ImageArgs, ResampleKind};
+use model_card::ImageInput;
+
+use crate::errors::usage;
+
+/// What evaluation makes of an image: decoded, the shorter side scaled to `resize`, the middle cut out, normalized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Preprocessing {
+    /// Height and width of what the network sees, in pixels.
+    pub size: usize,
+    /// Length of the shorter side before the middle is cut out, in pixels; at least `size`.
+    pub resize: usize,
+    pub decoding: Decoding,
+    pub normalization: Normalization,
+}
+
+impl Preprocessing {
+    /// What the published weights of `architecture` were tested with.
+    pub(crate) fn published(architecture: &Architecture) -> Self {
+        let size = architecture.image_size;
+        Self {
+            size,
+            resize: architecture.published.map_or(size, |published| published.resize),
+            decoding: Decoding::default(),
+            normalization: Normalization::IMAGENET,
+        }
+    }
+
+    /// What a model card says. It has been checked when it was read.
+    pub(crate) fn of_card(images: &ImageInput) -> Self {
+        let &ImageInput { size, resize, mean, std, exif_orientation, .. } = images;
+        let resample = if images.resample == "bicubic" { Resample::Bicubic } else { Resample::Bilinear };
+        Self {
+            size,
+            resize,
+            decoding: Decoding { exif_orientation, resample },
+            normalization: Normalization { mean, std },
+        }
+    }
+
+    /// For a model card.
+    pub(crate) fn card(&self) -> ImageInput {
+        let Self { size, resize, decoding, normalization: Normalization { mean, std } } = *self;
+        ImageInput {
+            channels: 3,
+            size,
+            resize,
+            resample: resample_name(decoding.resample).to_owned(),
+            mean,
+            std,
+            exif_orientation: decoding.exif_orientation,
+        }
+    }
+
+    /// The same, where the flags say nothing else. Another size is scaled in proportion before it is cut out.
+    pub(crate) fn with(&self, args: &ImageArgs) -> anyhow::Result<Self> {
+        let size = args.crop.or(args.image_size).unwrap_or(self.size);
+        let resize = args.resize.unwrap_or(match size == self.size {
+            true => self.resize,
+            false => (self.resize * size).div_ceil(self.size.max(1)),
+        });
+        refuse_too_small(resize, size)?;
+        let decoding = decoding(args, self.decoding);
+        Ok(Self { size, resize, decoding, normalization: normalization(args, self.normalization)? })
+    }
+
+    /// In words: `64×64 pixels out of 73, bilinear, mean 0.485,0.456,0.406, std 0.229,0.224,0.225, not turned by EXIF`.
+    pub(crate) fn words(&self) -> String {
+        let Self { size, resize, decoding, normalization } = self;
+        let [mean, std] = [normalization.mean, normalization.std].map(ChannelValues::Of);
+        let turned = if decoding.exif_orientation { "turned as EXIF says" } else { "not turned by EXIF" };
+        let resample = resample_name(decoding.resample);
+        let scaled = if resize == size { String::new() } else { format!(" out of {resize}") };
+        format!("{size}×{size} pixels{scaled}, {resample}, {turned}, mean {mean}, std {std}")
+    }
+}
+
+/// How images are decoded: as the flags say, or else as `otherwise`.
+pub(super) fn decoding(args: &ImageArgs, otherwise: Decoding) -> Decoding {
+    Decoding {
+        exif_orientation: args.exif_orientation.unwrap_or(otherwise.exif_orientation),
+        resample: match args.resample {
+            None => otherwise.resample,
+            Some(ResampleKind::Bilinear) => Resample::Bilinear,
+            Some(ResampleKind::Bicubic) => Resample::Bicubic,
+        },
+    }
+}
+
+/// How images are normalized: as the flags say, or else as `otherwise`.
+pub(super) fn normalization(args: &ImageArgs, otherwise: Normalization) -> anyhow::Result<Normalization> {
+    let values = |flag: &str, given: Option<ChannelValues>, otherwise: [f64; 3], published: [f64; 3], least: f64| {
+        let values = match given {
+            None => return Ok(otherwise),
+            Some(ChannelValues::Auto) => return Ok(published),
+            Some(ChannelValues::Of(values)) => values,
+        };
+        if values.iter().all(|&value| (least..=1.0).contains(&value)) {
+            return Ok(values);
+        }
+        let shown = ChannelValues::Of(values);
+        let hint = if values.iter().any(|&value| value > 1.0) { "; divide values of 0 to 255 by 255" } else { "" };
+        let from = if least > 0.0 { "above 0 and at most 1" } else { "between 0 and 1" };
+        Err(usage(format!("{flag} {shown}: must be {from}{hint}")))
+    };
+    // Of all networks of the catalogue.
+    let published = Normalization::IMAGENET;
+    Ok(Normalization {
+        mean: values("--mean", args.mean, otherwise.mean, published.mean, 0.0)?,
+        std: values("--std", args.std, otherwise.std, published.std, f64::MIN_POSITIVE)?,
+    })
+}
+
+/// Refuses to cut more out of an image than there is.
+pub(super) fn refuse_too_small(resize: usize, size: usize) -> anyhow::Result<()> {
+    const LARGEST: usize = 1 << 15;
+    if size == 0 || resize > LARGEST {
+        return Err(usage(format!("--image-size {size}, --resize {resize}: must be between 1 and {LARGEST}")));
+    }
+    if resize < size {
+        return Err(usage(format!("--resize {resize}: must be at least the {size} pixels that the network sees")));
+    }
+    Ok(())
+}
+
+fn resample_name(resample: Resample) -> &'static str {
+    match resample {
+        Resample::Bilinear => "bilinear",
+        Resample::Bicubic => "bicubic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resnet18() -> Preprocessing {
+        Preprocessing::published(&architectures::architecture("resnet18").unwrap())
+    }
+
+    #[test]
+    fn flags_win_over_what_is_known() {
+        let known = Preprocessing { normalization: Normalization { mean: [0.5; 3], std: [0.25; 3] }, ..resnet18() };
+        assert_eq!(known.with(&ImageArgs::default()).unwrap(), known);
+        let with = |args: ImageArgs| known.with(&args).unwrap();
+        let smaller = with(ImageArgs { image_size: Some(112), ..ImageArgs::default() });
+        assert_eq!((smaller.size, smaller.resize), (112, 128));
+        let cropped =
+            with(ImageArgs { image_size: Some(176), crop: Some(224), resize: Some(232), ..ImageArgs::default() });
+        assert_eq!((cropped.size, cropped.resize), (224, 232));
+        let auto = with(ImageArgs { mean: Some(ChannelValues::Auto), ..ImageArgs::default() });
+        assert_eq!((auto.normalization.mean, auto.normalization.std), (Normalization::IMAGENET.mean, [0.25; 3]));
+        let other = ImageArgs {
+            exif_orientation: Some(true),
+            resample: Some(ResampleKind::Bicubic),
+            std: Some(ChannelValues::Of([0.1, 0.2, 0.3])),
+            ..ImageArgs::default()
+        };
+        assert_eq!(Preprocessing::of_card(&with(other.clone()).card()), with(other.clone()));
+        assert_eq!(
+            with(other).words(),
+            "224×224 pixels out of 256, bicubic, turned as EXIF says, mean 0.5,0.5,0.5, std 0.1,0.2,0.3"
+        );
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused() {
+        let of = |values| Some(ChannelValues::Of(values));
+        for (args, words) in [
+            (ImageArgs { resize: Some(200), ..ImageArgs::default() }, "--resize 200: must be at least the 224 pixels"),
+            (ImageArgs { image_size: Some(0), ..ImageArgs::default() }, "must be between 1 and 32768"),
+            (
+                ImageArgs { std: of([0.2, 0.0, 0.2]), ..ImageArgs::default() },
+                "--std 0.2,0,0.2: must be above 0 and at most 1",
+            ),
+            (
+                ImageArgs { mean: of([123.675, 116.28, 103.53]), ..ImageArgs::default() },
+                "--mean 123.675,116.28,103.53: must be between 0 and 1; divide values of 0 to 255 by 255",
+            ),
+            (ImageArgs { mean: of([f64::NAN; 3]), ..ImageArgs::default() }, "must be between 0 and 1"),
+        ] {
+            let error = resnet18().with(&args).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

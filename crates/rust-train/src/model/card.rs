@@ -1,0 +1,46 @@
+//! The model card of weights: made of a run's plan, and read from the files that others wrote.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model_card::{KEY, ModelCard};
+
+use crate::config::plan::Plan;
+use crate::config::recipe;
+use crate::errors::usage;
+use crate::task::Task;
+
+/// What must be known of the weights of a run of this plan, whose task tells `classes` apart.
+pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
+    let classes = if task.outputs().is_none() { classes.to_vec() } else { Vec::new() };
+    let mut card = ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
+    card.plan = recipe::portable(plan.mathematics());
+    card.versions = BTreeMap::from([
+        ("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("libtorch".to_owned(), torch_ext::version()),
+    ]);
+    card
+}
+
+/// The card of the weights in the file `path`, whose own metadata are these; `None` where they have none.
+///
+/// # Errors
+/// A card that is broken, or newer than this program.
+pub(crate) fn of_file(path: &Path, metadata: &BTreeMap<String, String>) -> anyhow::Result<Option<ModelCard>> {
+    let refused = |path: &Path, error| usage(format!("{}: {error}", path.display()));
+    if let Some(text) = metadata.get(KEY) {
+        return ModelCard::parse(text).map(Some).map_err(|error| refused(path, error));
+    }
+    let beside = beside(path);
+    match std::fs::read_to_string(&beside) {
+        Ok(text) => ModelCard::parse(&text).map(Some).map_err(|error| refused(&beside, error)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Where the card of a file lies whose format has no room for one: `best.pth.json` beside `best.pth`.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".json");
+    PathBuf::from(name)
+}
