@@ -29,12 +29,16 @@ pub struct Architecture {
 }
 
 /// A published file of weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
     /// Its name; the digits after the last hyphen are the first of its SHA-256.
     pub file: &'static str,
     /// The side to which the shorter side of an image is scaled before `image_size` is cut out, in pixels.
     pub resize: usize,
+    /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
+    pub is_bicubic: bool,
+    /// Top-1 accuracy on ImageNet's 50,000 validation images, in percent, as torchvision states it.
+    pub top1: f64,
 }
 
 impl Published {
@@ -67,8 +71,16 @@ impl Architecture {
     }
 
     /// With published weights.
-    const fn published(self, file: &'static str, resize: usize) -> Self {
-        Self { published: Some(Published { file, resize }), ..self }
+    const fn published(self, file: &'static str, resize: usize, top1: f64) -> Self {
+        Self { published: Some(Published { file, resize, is_bicubic: false, top1 }), ..self }
+    }
+
+    /// With published weights for images that were scaled with the bicubic filter.
+    const fn bicubic(self) -> Self {
+        match self.published {
+            Some(published) => Self { published: Some(Published { is_bicubic: true, ..published }), ..self },
+            None => self,
+        }
     }
 
     /// With keys that its published file has under older names.
@@ -86,54 +98,63 @@ const WIDE: Block = Block::Bottleneck { groups: 1, width_per_64: 128 };
 /// (`IMAGENET1K_V2` where there are two).
 #[rustfmt::skip] // a table
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture::new("resnet18", 224, |classes| resnet("resnet18", Block::Basic, [2, 2, 2, 2], classes)).published("resnet18-f37072fd.pth", 256),
-    Architecture::new("resnet34", 224, |classes| resnet("resnet34", Block::Basic, [3, 4, 6, 3], classes)).published("resnet34-b627a593.pth", 256),
-    Architecture::new("resnet50", 224, |classes| resnet("resnet50", Block::BOTTLENECK, [3, 4, 6, 3], classes)).published("resnet50-11ad3fa6.pth", 232),
-    Architecture::new("resnet101", 224, |classes| resnet("resnet101", Block::BOTTLENECK, [3, 4, 23, 3], classes)).published("resnet101-cd907fc2.pth", 232),
-    Architecture::new("resnet152", 224, |classes| resnet("resnet152", Block::BOTTLENECK, [3, 8, 36, 3], classes)).published("resnet152-f82ba261.pth", 232),
-    Architecture::new("wide_resnet50_2", 224, |classes| resnet("wide_resnet50_2", WIDE, [3, 4, 6, 3], classes)).published("wide_resnet50_2-9ba9bcbe.pth", 232),
-    Architecture::new("resnext50_32x4d", 224, |classes| resnet("resnext50_32x4d", RESNEXT, [3, 4, 6, 3], classes)).published("resnext50_32x4d-1a0047aa.pth", 232),
+    Architecture::new("resnet18", 224, |classes| resnet("resnet18", Block::Basic, [2, 2, 2, 2], classes)).published("resnet18-f37072fd.pth", 256, 69.758),
+    Architecture::new("resnet34", 224, |classes| resnet("resnet34", Block::Basic, [3, 4, 6, 3], classes)).published("resnet34-b627a593.pth", 256, 73.314),
+    Architecture::new("resnet50", 224, |classes| resnet("resnet50", Block::BOTTLENECK, [3, 4, 6, 3], classes)).published("resnet50-11ad3fa6.pth", 232, 80.858),
+    Architecture::new("resnet101", 224, |classes| resnet("resnet101", Block::BOTTLENECK, [3, 4, 23, 3], classes)).published("resnet101-cd907fc2.pth", 232, 81.886),
+    Architecture::new("resnet152", 224, |classes| resnet("resnet152", Block::BOTTLENECK, [3, 8, 36, 3], classes)).published("resnet152-f82ba261.pth", 232, 82.284),
+    Architecture::new("wide_resnet50_2", 224, |classes| resnet("wide_resnet50_2", WIDE, [3, 4, 6, 3], classes)).published("wide_resnet50_2-9ba9bcbe.pth", 232, 81.602),
+    Architecture::new("resnext50_32x4d", 224, |classes| resnet("resnext50_32x4d", RESNEXT, [3, 4, 6, 3], classes)).published("resnext50_32x4d-1a0047aa.pth", 232, 81.198),
     Architecture::new("cifar_resnet20", 32, |classes| cifar_resnet("cifar_resnet20", 3, classes)),
     Architecture::new("cifar_resnet32", 32, |classes| cifar_resnet("cifar_resnet32", 5, classes)),
     Architecture::new("cifar_resnet44", 32, |classes| cifar_resnet("cifar_resnet44", 7, classes)),
     Architecture::new("cifar_resnet56", 32, |classes| cifar_resnet("cifar_resnet56", 9, classes)),
-    Architecture::new("mobilenet_v2", 224, mobilenet_v2).published("mobilenet_v2-7ebf99e0.pth", 232),
-    Architecture::new("mobilenet_v3_small", 224, mobilenet_v3_small).published("mobilenet_v3_small-047dcff4.pth", 256),
-    Architecture::new("mobilenet_v3_large", 224, mobilenet_v3_large).published("mobilenet_v3_large-5c1a4163.pth", 232),
-    Architecture::new("efficientnet_b0", 224, |classes| efficientnet("efficientnet_b0", 1.0, 1.0, 0.2, classes)).published("efficientnet_b0_rwightman-7f5810bc.pth", 256),
-    Architecture::new("efficientnet_b1", 240, |classes| efficientnet("efficientnet_b1", 1.0, 1.1, 0.2, classes)).published("efficientnet_b1-c27df63c.pth", 255),
-    Architecture::new("efficientnet_b2", 288, |classes| efficientnet("efficientnet_b2", 1.1, 1.2, 0.3, classes)).published("efficientnet_b2_rwightman-c35c1473.pth", 288),
-    Architecture::new("efficientnet_b3", 300, |classes| efficientnet("efficientnet_b3", 1.2, 1.4, 0.3, classes)).published("efficientnet_b3_rwightman-b3899882.pth", 320),
-    Architecture::new("efficientnet_b4", 380, |classes| efficientnet("efficientnet_b4", 1.4, 1.8, 0.4, classes)).published("efficientnet_b4_rwightman-23ab8bcd.pth", 384),
-    Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256),
-    Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256),
-    Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256),
-    Architecture::new("vgg19", 224, |classes| vgg("vgg19", [2, 2, 4, 4, 4], false, classes)).published("vgg19-dcbb9e9d.pth", 256),
-    Architecture::new("vgg11_bn", 224, |classes| vgg("vgg11_bn", [1, 1, 2, 2, 2], true, classes)).published("vgg11_bn-6002323d.pth", 256),
-    Architecture::new("vgg13_bn", 224, |classes| vgg("vgg13_bn", [2, 2, 2, 2, 2], true, classes)).published("vgg13_bn-abd245e5.pth", 256),
-    Architecture::new("vgg16_bn", 224, |classes| vgg("vgg16_bn", [2, 2, 3, 3, 3], true, classes)).published("vgg16_bn-6c64b313.pth", 256),
-    Architecture::new("vgg19_bn", 224, |classes| vgg("vgg19_bn", [2, 2, 4, 4, 4], true, classes)).published("vgg19_bn-c79401a0.pth", 256),
-    Architecture::new("squeezenet1_0", 224, squeezenet1_0).published("squeezenet1_0-b66bff10.pth", 256),
-    Architecture::new("squeezenet1_1", 224, squeezenet1_1).published("squeezenet1_1-b8a52dc0.pth", 256),
-    Architecture::new("shufflenet_v2_x0_5", 224, |classes| shufflenet_v2("shufflenet_v2_x0_5", [48, 96, 192], classes)).published("shufflenetv2_x0.5-f707e7126e.pth", 256),
-    Architecture::new("shufflenet_v2_x1_0", 224, |classes| shufflenet_v2("shufflenet_v2_x1_0", [116, 232, 464], classes)).published("shufflenetv2_x1-5666bf0f80.pth", 256),
-    Architecture::new("densenet121", 224, |classes| densenet("densenet121", [6, 12, 24, 16], classes)).published("densenet121-a639ec97.pth", 256).renaming(densenet::renamed),
-    Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236),
-    Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230),
-    Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232),
-    Architecture::new("vit_b_16", 224, |classes| vit_base("vit_b_16", 16, classes)).published("vit_b_16-c867db91.pth", 256).renaming(vit::renamed),
-    Architecture::new("vit_b_32", 224, |classes| vit_base("vit_b_32", 32, classes)).published("vit_b_32-d86f8d99.pth", 256).renaming(vit::renamed),
-    Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232),
-    Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246),
-    Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238),
+    Architecture::new("mobilenet_v2", 224, mobilenet_v2).published("mobilenet_v2-7ebf99e0.pth", 232, 72.154),
+    Architecture::new("mobilenet_v3_small", 224, mobilenet_v3_small).published("mobilenet_v3_small-047dcff4.pth", 256, 67.668),
+    Architecture::new("mobilenet_v3_large", 224, mobilenet_v3_large).published("mobilenet_v3_large-5c1a4163.pth", 232, 75.274),
+    Architecture::new("efficientnet_b0", 224, |classes| efficientnet("efficientnet_b0", 1.0, 1.0, 0.2, classes)).published("efficientnet_b0_rwightman-7f5810bc.pth", 256, 77.692).bicubic(),
+    Architecture::new("efficientnet_b1", 240, |classes| efficientnet("efficientnet_b1", 1.0, 1.1, 0.2, classes)).published("efficientnet_b1-c27df63c.pth", 255, 79.838),
+    Architecture::new("efficientnet_b2", 288, |classes| efficientnet("efficientnet_b2", 1.1, 1.2, 0.3, classes)).published("efficientnet_b2_rwightman-c35c1473.pth", 288, 80.608).bicubic(),
+    Architecture::new("efficientnet_b3", 300, |classes| efficientnet("efficientnet_b3", 1.2, 1.4, 0.3, classes)).published("efficientnet_b3_rwightman-b3899882.pth", 320, 82.008).bicubic(),
+    Architecture::new("efficientnet_b4", 380, |classes| efficientnet("efficientnet_b4", 1.4, 1.8, 0.4, classes)).published("efficientnet_b4_rwightman-23ab8bcd.pth", 384, 83.384).bicubic(),
+    Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256, 69.02),
+    Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256, 69.928),
+    Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256, 71.592),
+    Architecture::new("vgg19", 224, |classes| vgg("vgg19", [2, 2, 4, 4, 4], false, classes)).published("vgg19-dcbb9e9d.pth", 256, 72.376),
+    Architecture::new("vgg11_bn", 224, |classes| vgg("vgg11_bn", [1, 1, 2, 2, 2], true, classes)).published("vgg11_bn-6002323d.pth", 256, 70.37),
+    Architecture::new("vgg13_bn", 224, |classes| vgg("vgg13_bn", [2, 2, 2, 2, 2], true, classes)).published("vgg13_bn-abd245e5.pth", 256, 71.586),
+    Architecture::new("vgg16_bn", 224, |classes| vgg("vgg16_bn", [2, 2, 3, 3, 3], true, classes)).published("vgg16_bn-6c64b313.pth", 256, 73.36),
+    Architecture::new("vgg19_bn", 224, |classes| vgg("vgg19_bn", [2, 2, 4, 4, 4], true, classes)).published("vgg19_bn-c79401a0.pth", 256, 74.218),
+    Architecture::new("squeezenet1_0", 224, squeezenet1_0).published("squeezenet1_0-b66bff10.pth", 256, 58.092),
+    Architecture::new("squeezenet1_1", 224, squeezenet1_1).published("squeezenet1_1-b8a52dc0.pth", 256, 58.178),
+    Architecture::new("shufflenet_v2_x0_5", 224, |classes| shufflenet_v2("shufflenet_v2_x0_5", [48, 96, 192], classes)).published("shufflenetv2_x0.5-f707e7126e.pth", 256, 60.552),
+    Architecture::new("shufflenet_v2_x1_0", 224, |classes| shufflenet_v2("shufflenet_v2_x1_0", [116, 232, 464], classes)).published("shufflenetv2_x1-5666bf0f80.pth", 256, 69.362),
+    Architecture::new("densenet121", 224, |classes| densenet("densenet121", [6, 12, 24, 16], classes)).published("densenet121-a639ec97.pth", 256, 74.434).renaming(densenet::renamed),
+    Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236, 82.52),
+    Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
+    Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
+    Architecture::new("vit_b_16", 224, |classes| vit_base("vit_b_16", 16, classes)).published("vit_b_16-c867db91.pth", 256, 81.072).renaming(vit::renamed),
+    Architecture::new("vit_b_32", 224, |classes| vit_base("vit_b_32", 32, classes)).published("vit_b_32-d86f8d99.pth", 256, 75.912).renaming(vit::renamed),
+    Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
+    Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
+    Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
     Architecture::new("lenet", 32, lenet),
 ];
 
 /// A name that no architecture has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no model is called '{name}'; there are: {}", ARCHITECTURES.iter().map(|known| known.name).collect::<Vec<_>>().join(", "))]
+#[error("no model is called '{name}'{}", whatever_is_known(name))]
 pub struct UnknownArchitecture {
     name: String,
+}
+
+/// The name that is meant, or all that there are.
+fn whatever_is_known(name: &str) -> String {
+    let names = || ARCHITECTURES.iter().map(|known| known.name);
+    match suggest::did_you_mean(name, names()) {
+        meant if meant.is_empty() => format!("; there are: {}", names().collect::<Vec<_>>().join(", ")),
+        meant => format!("{meant} rust-train models lists all of them"),
+    }
 }
 
 /// The architecture called `name`.
@@ -217,6 +238,6 @@ mod tests {
         let error = architecture("vit_b_16").unwrap().network(10).shapes(256, 256).unwrap_err();
         assert!(error.to_string().contains("256×256 pixels: inputs of shape 257×768 and 197×768"), "{error}");
         let error = architecture("resnet19").unwrap_err();
-        assert!(error.to_string().contains("'resnet19'; there are: resnet18"), "{error}");
+        assert!(error.to_string().contains("'resnet19'; did you mean resnet18? rust-train models"), "{error}");
     }
 }

@@ -38,7 +38,10 @@ pub use cache::CacheArgs;
 pub use data::{BadImage, CacheFormat, CacheScope, DataArgs};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, ResampleKind};
-pub use models::{DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, PredictArgs, ProfileArgs};
+pub use models::{
+    DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, ModelColumn, ModelsArgs, PredictArgs,
+    ProfileArgs,
+};
 pub use names::{default_of, find, modernize, of_run, spellings, takes_value};
 pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 pub use precision::PrecisionKind;
@@ -73,6 +76,10 @@ pub enum Command {
     /// Build the cache ahead of a run, or look at one
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
+    /// List the networks: parameters, operations, published accuracy
+    #[command(after_help = MODELS_EXAMPLES)]
+    Models(ModelsArgs),
+
     /// Say what a network costs, layer by layer: parameters, operations, memory
     Profile(ProfileArgs),
 
@@ -147,7 +154,7 @@ impl Cli {
             Some(Command::Fetch(fetch)) => fetch.timeout,
             Some(Command::Cache(cache)) => cache.timeout,
             Some(Command::Bench(bench)) => bench.train.timeout,
-            Some(Command::Profile(_) | Command::Report(_)) => return Duration::MAX, // waits for nobody
+            Some(Command::Models(_) | Command::Profile(_) | Command::Report(_)) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
             Some(Command::Export(export)) => export.model.timeout,
@@ -156,6 +163,12 @@ impl Cli {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(600))
     }
 }
+
+const MODELS_EXAMPLES: &str = "\
+Examples:
+  rust-train models                                all of them
+  rust-train models resnet vit                     those with resnet or vit in their names
+  rust-train models --pretrained --max-parameters 10 --sort accuracy";
 
 const EVAL_EXAMPLES: &str = "\
 Examples:

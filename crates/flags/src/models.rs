@@ -45,6 +45,43 @@ pub struct ModelArgs {
     pub timeout: f64,
 }
 
+/// The flags of `models`.
+#[derive(Args, Clone, Debug)]
+pub struct ModelsArgs {
+    /// Only the networks whose names contain one of these
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Only those with published weights
+    #[arg(long)]
+    pub pretrained: bool,
+
+    /// Only those with at most so many million parameters
+    #[arg(long, value_name = "MILLIONS")]
+    pub max_parameters: Option<f64>,
+
+    /// Sort by this column
+    #[arg(long, value_enum, default_value_t = ModelColumn::Name)]
+    pub sort: ModelColumn,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A column of the table of networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelColumn {
+    /// By family, as they are listed
+    Name,
+    /// Smallest first
+    Parameters,
+    /// Cheapest first
+    Macs,
+    /// Best first; those without published weights last
+    Accuracy,
+}
+
 /// The flags of `profile`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileArgs {

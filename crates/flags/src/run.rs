@@ -27,6 +27,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Stopping and resuming", add = Scope::Free)]
     pub checkpoint_steps: Option<usize>,
 
+    /// End the run when N epochs in a row have not been better than the best one (early stopping). Default: never
+    #[arg(long, value_name = "N", help_heading = "Stopping and resuming")]
+    pub patience: Option<usize>,
+
     /// Checkpoints that are kept
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Stopping and resuming", add = Scope::Free)]
     pub keep_checkpoints: usize,

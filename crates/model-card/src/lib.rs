@@ -13,10 +13,14 @@
 //!
 //! Knows no torch, and no files: text in, text out.
 
+mod readme;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use readme::{About, ClassLine, README_START};
 
 /// What metadata with a card are called.
 pub const KEY: &str = "rust-train";
@@ -200,6 +204,24 @@ mod tests {
         assert!(!text.contains('\n'));
         assert_eq!(ModelCard::parse(&text).unwrap(), card());
         assert_eq!(card().metadata()[KEY], text);
+    }
+
+    #[test]
+    fn a_card_for_people_can_be_copied_from() {
+        let line = |name: &str, recall| ClassLine {
+            name: name.to_owned(),
+            support: 5,
+            precision: None,
+            recall: Some(recall),
+            f1: Some(0.5),
+        };
+        let about = About {
+            data: "signs".to_owned(),
+            is_in_torchvision: true,
+            epoch: Some(4),
+            classes: vec![line("stop|\n", 0.8), line("give way", 0.25)],
+        };
+        insta::assert_snapshot!(card().readme(&about));
     }
 
     #[test]

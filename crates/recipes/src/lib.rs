@@ -40,7 +40,8 @@ pub fn read(path: &Path) -> Result<String, String> {
         (Err(_), Some((_, text))) => return Ok((*text).to_owned()),
         (Err(error), None) => {
             let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
-            return Err(format!("{shown}: {error}; the recipes inside the program are {}", names.join(", ")));
+            let meant = suggest::did_you_mean(&shown.to_string(), names.iter().copied());
+            return Err(format!("{shown}: {error}{meant}; the recipes inside the program are {}", names.join(", ")));
         }
         (Ok(_), _) => {}
     }

@@ -18,9 +18,9 @@ use world::{Signals, World};
 use crate::commands::train;
 use crate::config::plan::Plan;
 use crate::data::normalize::Normalize;
+use crate::distributed::process_group;
 use crate::distributed::synchronization::{Agreement, Pass};
 use crate::distributed::time_limit::TimeLimit;
-use crate::distributed::{download, process_group};
 use crate::errors::{RunOutcome, agree, interrupted, to_failure, usage};
 use crate::model;
 use crate::model::BuildContext;
@@ -155,7 +155,7 @@ impl Bench<'_> {
     /// Trains for a while on all ranks of `world`. Collective.
     fn measure(&self, world: &World, plan: &Plan) -> anyhow::Result<Point> {
         let job = Job { world, plan, ..self.job };
-        let weights = download::weights(world, plan)?;
+        let weights = train::weights(world, plan)?;
         let own = self.program.model.as_ref();
         let mut model = model::build::build(world, plan, own, weights.as_deref(), &self.context)?;
         let timeline = Timeline::exact(job.device);

@@ -5,7 +5,6 @@
 //!                                                       flags, which win, and are said ─────┘   classes, numerics
 //! ```
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use architectures::{Architecture, architecture};
@@ -14,7 +13,7 @@ use clap::ValueEnum;
 use dataset::Resample;
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
 use model_card::ModelCard;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::{Device, Tensor};
 use torch_ext::{MemoryFormat, Precision, set_memory_format};
 use weights::StateDict;
@@ -45,30 +44,22 @@ pub(crate) struct Loaded {
     pub run: Option<PathBuf>,
 }
 
-/// Where the weights are, as rank 0 finds it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Place {
-    /// A path or an address.
-    source: String,
-    run: Option<OsString>,
-}
-
 impl Loaded {
     /// Gets the weights that `run` or the flags name, the card that they carry, and the network that they belong to, onto
     /// `device`. What the flags say otherwise than the card, and what had to be assumed without one, is said. Collective.
     pub(crate) fn new(world: &World, run: Option<&str>, args: &ModelArgs, device: Device) -> anyhow::Result<Self> {
         let named = args.model.as_deref().map(architecture).transpose();
         let named = agree(world, named.map_err(|error| usage(format!("--model: {error}"))))?;
-        let place = place(world, run.or(args.weights.as_deref()), args.pretrained)?;
         let request = request::of_flags(
             named.as_ref(),
-            place.as_ref().map(|place| place.source.as_str()),
+            run.or(args.weights.as_deref()),
             args.weights_sha256.as_deref(),
             args.pretrained,
             &args.store,
         );
         let none = "which weights? Name the folder of a run, a file with --weights, or --pretrained";
-        let (request, store) = agree(world, request.and_then(|request| request.ok_or_else(|| usage(none))))?;
+        let (mut request, store) = agree(world, request.and_then(|request| request.ok_or_else(|| usage(none))))?;
+        let run = model_file::locate(world, &mut request)?;
         let path = fetch_once(world, &store, &request)?;
         let found = agree(world, weights::read(&path).map_err(|error| usage(format!("--weights: {error}"))))?;
         let card = card_of(world, &path, &found)?;
@@ -79,28 +70,8 @@ impl Loaded {
         if world.rank() == 0 {
             said.iter().for_each(|line| log::warn!("{line}"));
         }
-        Ok(Self { run: place.and_then(|place| place.run).map(PathBuf::from), ..loaded })
+        Ok(Self { run, ..loaded })
     }
-}
-
-/// Where the weights are that `source` names. Collective: rank 0 looks.
-fn place(world: &World, source: Option<&str>, pretrained: bool) -> anyhow::Result<Option<Place>> {
-    let Some(source) = source.filter(|_| !pretrained) else { return Ok(None) };
-    let bytes = world.from_rank_zero("looking for the weights", || {
-        let look = || -> anyhow::Result<Place> {
-            if source.contains("://") {
-                return Ok(Place { source: source.to_owned(), run: None });
-            }
-            let found = model_file::find(Path::new(source))?;
-            let source = found.file.to_str().map(str::to_owned);
-            let source =
-                source.ok_or_else(|| usage("--weights: a path that is not UTF-8; give a link with another name"))?;
-            Ok(Place { source, run: found.run.map(PathBuf::into_os_string) })
-        };
-        let found = look().map_err(|error| to_failure(&error))?;
-        serde_json::to_vec(&found).map_err(world::Failure::new)
-    })?;
-    Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
 /// The card of the weights that were `found` in the file `path`. Collective: rank 0 looks.
@@ -171,7 +142,8 @@ impl Known {
         let backbone = Backbone::of_state_dict(&architecture, found.clone(), path, device);
         let backbone = backbone.map_err(|error| {
             let names: Vec<_> = fitting(&found).iter().map(|known| known.name).collect();
-            let hint = if names.is_empty() { String::new() } else { format!("\nthey fit --model {}", names.join(", ")) };
+            let hint =
+                if names.is_empty() { String::new() } else { format!("\nthey fit --model {}", names.join(", ")) };
             usage(format!("--weights: {error:#}{hint}"))
         })?;
         let count = backbone.network().classes();

@@ -6,6 +6,7 @@ pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod inference;
+pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod profile;
 pub(crate) mod train;
@@ -20,6 +21,7 @@ use crate::run::results;
 /// Does what needs no MPI; `None` where that is something else.
 pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
     match &cli.command {
+        Some(Command::Models(args)) => Some(models::run(args)),
         Some(Command::Profile(args)) => Some(profile::run(args)),
         Some(Command::Report(args)) => Some(args.runs.iter().try_for_each(|run| results::render_again(run))),
         _ => None,
@@ -32,7 +34,7 @@ pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result
         None => train::run(&cli.train, world, program),
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| RunOutcome::Complete),
-        Some(Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(Command::Models(_) | Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
         Some(Command::Bench(args)) => bench::run(args, world, program),
         Some(Command::Eval(args)) => eval::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Predict(args)) => predict::run(args, world).map(|()| RunOutcome::Complete),

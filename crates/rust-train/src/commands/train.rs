@@ -1,6 +1,6 @@
 //! The training run, top to bottom: everything is put in its place, then [`Trainer`] trains.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -12,17 +12,18 @@ use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
 use crate::data::listing::Listed;
+use crate::distributed::download::fetch_once;
+use crate::distributed::process_group;
 use crate::distributed::synchronization::Agreement;
 use crate::distributed::time_limit::TimeLimit;
-use crate::distributed::{download, process_group};
-use crate::errors::{RunOutcome, agree};
+use crate::errors::{RunOutcome, agree, usage};
 use crate::files;
 use crate::model::{self, BuildContext, Model};
 use crate::observe::progress::left_words;
 use crate::observe::timeline::Timeline;
 use crate::observe::watchdog::Watchdog;
 use crate::program::Program;
-use crate::run::resume;
+use crate::run::{model_file, resume};
 use crate::task::classification::Classification;
 use crate::task::refuse_names;
 use crate::trainer::job::Job;
@@ -47,9 +48,12 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let job = Job::set_up(world, &plan)?;
 
     let (dataset, mut model) = prepare(&job, program, |context| {
-        let weights = download::weights(world, &plan)?;
+        let weights = weights(world, &plan)?;
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
+    if plan.flags.run.patience.is_some() && dataset.val.is_empty() {
+        agree(world, Err(usage("--patience: the data have no validation images to tell by which epoch is better")))?;
+    }
     let classification =
         Classification::new(&plan.flags.optimization, dataset.train.labels(), dataset.classes.len(), job.device);
     let task = program.task.as_deref().unwrap_or(&classification);
@@ -107,6 +111,13 @@ pub(crate) fn prepare<T>(
         let outputs = program.outputs(listed.classes);
         check(&BuildContext { outputs, image_size: images.image_size, device: job.device })
     })
+}
+
+/// Brings the weights that a run starts from to this rank's node, if it starts from some. Collective.
+pub(super) fn weights(world: &World, plan: &Plan) -> anyhow::Result<Option<PathBuf>> {
+    let Some((mut request, store)) = plan.weights.clone() else { return Ok(None) };
+    model_file::locate(world, &mut request)?;
+    fetch_once(world, &store, &request).map(Some)
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, output: &Path) {

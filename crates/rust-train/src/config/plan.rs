@@ -251,6 +251,7 @@ fn watchdog(cli: &RunArgs) -> anyhow::Result<Option<Duration>> {
         return Err(usage("--checkpoint-steps: must be at least 1"));
     }
     at_least_one("--keep-checkpoints", cli.keep_checkpoints)?;
+    at_least_one("--patience", cli.patience.unwrap_or(1))?;
     Ok((!watchdog.is_zero()).then_some(watchdog))
 }
 
@@ -515,7 +516,7 @@ mod tests {
     fn bad_flags_are_refused_in_one_line() {
         let cases = [
             ("--batch 64", 3, "--batch: a global batch of 64 cannot be shared evenly by 3 ranks"),
-            ("--model resnet19", 1, "--model: no model is called 'resnet19'; there are: resnet18"),
+            ("--model resnet19", 1, "--model: no model is called 'resnet19'; did you mean resnet18? rust-train models"),
             ("--device gpu", 1, "--device: invalid device 'gpu' in 'gpu'"),
             ("--data d --image-size 2 --model lenet", 1, "--image-size: lenet cannot take images of 2×2 pixels"),
             ("--image-size 16", 1, "--image-size 16: the digits are 8×8 pixels"),

@@ -26,7 +26,13 @@ impl Preprocessing {
         Self {
             size,
             resize: architecture.published.map_or(size, |published| published.resize),
-            decoding: Decoding::default(),
+            decoding: Decoding {
+                resample: match architecture.published {
+                    Some(published) if published.is_bicubic => Resample::Bicubic,
+                    _ => Resample::Bilinear,
+                },
+                ..Decoding::default()
+            },
             normalization: Normalization::IMAGENET,
         }
     }

@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use fetch::{Incoming, Request, Source, Store, unwatched};
 use world::{Failure, Scope, World};
 
-use crate::config::plan::Plan;
 use crate::errors::{agree, name_interruption, to_failure};
 use crate::observe::progress::Progress;
 
@@ -128,9 +127,4 @@ fn any(world: &World, this: bool) -> anyhow::Result<bool> {
     let mut any = [u8::from(this)];
     world.control().all_reduce(&mut any, world::Reduction::Max)?;
     Ok(any[0] == 1)
-}
-
-/// Brings the weights that a run starts from to this rank's node, if it starts from some. Collective.
-pub(crate) fn weights(world: &World, plan: &Plan) -> anyhow::Result<Option<PathBuf>> {
-    plan.weights.as_ref().map(|(request, store)| fetch_once(world, store, request)).transpose()
 }

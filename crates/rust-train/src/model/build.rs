@@ -4,11 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use architectures::Architecture;
-use backbones::{Backbone, Matching, WeightsError};
+use backbones::{Backbone, Matching, WeightsError, fitting};
+use flags::ChannelValues;
+use model_card::ModelCard;
 use world::World;
 
 use crate::config::plan::Plan;
 use crate::errors::{agree, usage};
+use crate::model::card;
 use crate::model::tensors::restore;
 use crate::model::{BuildContext, Model, OwnModel};
 
@@ -22,6 +25,7 @@ pub(crate) fn build(
 ) -> anyhow::Result<Box<dyn Model>> {
     if let (Some(path), 0) = (weights, world.rank()) {
         log::info!("weights from {}", path.display());
+        warn_of_other_normalization(plan, path);
     }
     let model = match (&plan.architecture, own) {
         (Some(architecture), _) => of_catalogue(architecture, context, weights, plan.matching, world.rank() == 0),
@@ -29,6 +33,35 @@ pub(crate) fn build(
         (None, None) => Err(anyhow!("there is no model")),
     };
     agree(world, model)
+}
+
+/// Says where the weights were trained on images that were normalized otherwise.
+fn warn_of_other_normalization(plan: &Plan, path: &Path) {
+    let Some(card) = read_card(path) else { return };
+    let (known, now) = (&card.images, plan.images.evaluation.card());
+    if (known.mean, known.std) != (now.mean, now.std) {
+        log::warn!(
+            "the weights are of images normalized with mean {} and std {}; this run uses {} and {}",
+            ChannelValues::Of(known.mean),
+            ChannelValues::Of(known.std),
+            ChannelValues::Of(now.mean),
+            ChannelValues::Of(now.std),
+        );
+    }
+}
+
+/// The card of the weights in the file `path`, if they have one that can be read.
+fn read_card(path: &Path) -> Option<ModelCard> {
+    card::of_file(path, weights::read(path).ok()?.metadata()).ok()?
+}
+
+/// The networks that the weights in the file `path` can be of.
+fn networks_of(path: &Path) -> Vec<String> {
+    if let Some(card) = read_card(path) {
+        return Some(card.network).filter(|name| architectures::architecture(name).is_ok()).into_iter().collect();
+    }
+    let fitting = weights::read(path).map(|found| fitting(&found)).unwrap_or_default();
+    fitting.iter().map(|known| known.name.to_owned()).collect()
 }
 
 fn of_catalogue(
@@ -40,7 +73,7 @@ fn of_catalogue(
 ) -> anyhow::Result<Box<dyn Model>> {
     let backbone = Backbone::new(architecture.network(context.outputs), context.device);
     if let Some(path) = weights {
-        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error)))?;
+        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error, architecture, path)))?;
         if speaks && !differences.is_empty() {
             log::info!("reinitialized, because the weights do not fit:\n{differences}");
         }
@@ -58,11 +91,18 @@ fn build_own(own: &OwnModel, context: &BuildContext, weights: Option<&Path>) -> 
     Ok(model)
 }
 
-/// What is wrong with weights, and what to do if it is only the head.
-fn refused(error: &WeightsError) -> String {
+/// What is wrong with weights, and what to do if it is only the head, or if they are of another network.
+fn refused(error: &WeightsError, architecture: &Architecture, path: &Path) -> String {
     let hint = match error {
-        WeightsError::Misfit { is_head_alone: true, .. } => "\nfor another number of classes: --weights-match head",
-        _ => "",
+        WeightsError::Misfit { is_head_alone: true, .. } => {
+            "\nfor another number of classes: --weights-match head".to_owned()
+        }
+        WeightsError::Misfit { .. } => match networks_of(path).as_slice() {
+            [] => String::new(),
+            names if names.iter().any(|name| name == architecture.name) => String::new(),
+            names => format!("\nthe weights are of {0}: --model {0}", names.join(" or ")),
+        },
+        WeightsError::File(_) => String::new(),
     };
     format!("--weights: {error:#}{hint}")
 }

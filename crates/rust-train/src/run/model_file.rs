@@ -1,22 +1,40 @@
 //! Which file holds the model that somebody means: of a run, of a checkpoint, or a file by itself; and which run it is of.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use fetch::{Request, Source};
+use world::{Failure, World};
 
 use super::checkpoint::{self, Checkpoints};
 use super::directory::is_run;
-use crate::errors::usage;
+use crate::errors::{to_failure, usage};
 
 /// The file of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ModelFile {
-    pub file: PathBuf,
+struct ModelFile {
+    file: PathBuf,
     /// The folder of the run that it lies in.
-    pub run: Option<PathBuf>,
+    run: Option<PathBuf>,
+}
+
+/// Makes a request for a folder one for the file of its model; gives the run's folder around the file, if there is one.
+/// Collective: rank 0 looks.
+pub(crate) fn locate(world: &World, request: &mut Request) -> anyhow::Result<Option<PathBuf>> {
+    let Source::File(path) = &request.source else { return Ok(None) };
+    let bytes = world.from_rank_zero("looking for the weights", || {
+        let ModelFile { file, run } = find(path).map_err(|error| to_failure(&error))?;
+        // Paths of any bytes, which JSON has no text for.
+        serde_json::to_vec(&(file.into_os_string(), run.map(PathBuf::into_os_string))).map_err(Failure::new)
+    })?;
+    let (file, run): (OsString, Option<OsString>) = serde_json::from_slice(&bytes)?;
+    request.source = Source::File(file.into());
+    Ok(run.map(PathBuf::from))
 }
 
 /// What `path` means: the best model of a run, where it has been scored, or else the newest; that of a checkpoint; or the
 /// file itself.
-pub(crate) fn find(path: &Path) -> anyhow::Result<ModelFile> {
+fn find(path: &Path) -> anyhow::Result<ModelFile> {
     if !path.is_dir() {
         return Ok(ModelFile { file: path.to_owned(), run: path.parent().and_then(run_around) });
     }

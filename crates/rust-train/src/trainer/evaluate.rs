@@ -33,14 +33,14 @@ impl Trainer<'_> {
             Ok(scorer) => scorer,
             Err(stop) => return Ok(Err(stop)),
         };
+        let epoch = self.position.epoch + 1;
         let (loss, scores) = (scorer.loss(), scorer.scores());
         let (metric, value) = deciding(&*scorer);
         let is_better = |best| metric.is_better(value, best);
         let is_best = self.refuse_nan_scores(loss)? && !value.is_nan() && self.position.best.is_none_or(is_better);
         if is_best {
-            self.position.best = Some(value);
+            (self.position.best, self.position.best_epoch) = (Some(value), epoch);
         }
-        let epoch = self.position.epoch + 1;
         self.scores = card_scores(epoch, &*scorer);
         agree(self.job.world, self.hooks.borrow_mut().evaluation(epoch, loss, &scores, is_best))?;
         Ok(Ok((Some(scorer), is_best)))

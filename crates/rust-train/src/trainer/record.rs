@@ -79,7 +79,7 @@ impl Trainer<'_> {
             communication_wait: throughput.communication_wait,
             elapsed_seconds: self.elapsed(),
         };
-        self.position.ended = self.ask_whether_to_end(&line)?;
+        self.position.ended = self.ask_whether_to_end(&line)? || self.is_out_of_patience(line.epoch);
         let mut after = self.position.clone();
         self.step_plan.score(&mut after);
         let is_last = self.position.ended || self.step_plan.is_over(&after);
@@ -98,6 +98,19 @@ impl Trainer<'_> {
         (self.position.loss_sum, self.position.losses) = (0.0, 0);
         self.last_epoch = Some(line);
         Ok(is_best)
+    }
+
+    /// Whether `epoch`, the one that has just ended, is the last one by `--patience`: the same on all ranks.
+    fn is_out_of_patience(&self, epoch: usize) -> bool {
+        let Some(patience) = self.job.plan.flags.run.patience else { return false };
+        let without = epoch - self.position.best_epoch;
+        if without < patience || epoch >= self.step_plan.epochs {
+            return false;
+        }
+        if self.job.world.rank() == 0 {
+            log::info!("{without} epochs in a row have not been better: the run ends after epoch {epoch} (--patience)");
+        }
+        true
     }
 
     /// Asks whether a hook on any rank says that the epoch of `line` is the last one. Collective.

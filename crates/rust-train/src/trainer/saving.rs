@@ -210,6 +210,10 @@ impl Trainer<'_> {
         let restored = restore();
         agree(self.job.world, restored)?;
         self.position = state.position;
+        // An older program did not write it down: patience begins here.
+        if self.position.best.is_some() && self.position.best_epoch == 0 {
+            self.position.best_epoch = self.position.epoch;
+        }
         self.scores = state.scores;
         if let Some(writer) = &mut self.writer {
             writer.goes_on(self.position.step, state.best_model);

@@ -22,7 +22,7 @@ use world::{Failure, World};
 
 use crate::errors::{agree, usage};
 
-pub(crate) use plan_file::{PLAN_FILE, data_of, mathematics, portable, read_mathematics, save, summary};
+pub(crate) use plan_file::{PLAN_FILE, data_name, data_of, mathematics, portable, read_mathematics, save, summary};
 use value::word;
 
 /// A recipe as it was read.
@@ -139,7 +139,10 @@ fn flag<'c>(command: &'c Command, key: &str) -> Result<&'c Arg, String> {
     match (find(key), find(&key.replace('_', "-"))) {
         (Some(flag), _) => flag.get::<NotInRecipe>().map_or(Ok(flag), |NotInRecipe(reason)| Err((*reason).to_owned())),
         (None, Some(_)) => Err(format!("is written {}", key.replace('_', "-"))),
-        (None, None) => Err("is not a flag of a training run; `rust-train --help` lists them".to_owned()),
+        (None, None) => {
+            let meant = suggest::did_you_mean(key, flags_of_run(command).filter_map(Arg::get_long));
+            Err(format!("is not a flag of a training run; `rust-train --help` lists them{meant}"))
+        }
     }
 }
 

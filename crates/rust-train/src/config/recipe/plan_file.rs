@@ -69,6 +69,15 @@ pub(crate) fn data_of(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(elsewhere.into_iter().find(|path| path.exists()).unwrap_or(data)))
 }
 
+/// What the images of the run in `folder` are called.
+pub(crate) fn data_name(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join(PLAN_FILE)).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let path = table.get("data").and_then(toml::Value::as_str).map(Path::new);
+    let name = path.map(|path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "digits".to_owned())
+}
+
 /// What of a table decides about the result. A flag that this program does not know may.
 fn of_result(mut table: toml::Table) -> toml::Table {
     let command = command();

@@ -31,6 +31,9 @@ pub(crate) struct Position {
     pub skipped: usize,
     /// The best epoch's value of the metric that decides.
     pub best: Option<f64>,
+    /// The best epoch, from 1; 0 where it is not known.
+    #[serde(default)]
+    pub best_epoch: usize,
     /// Time that the run has taken, in seconds.
     pub elapsed: f64,
 }

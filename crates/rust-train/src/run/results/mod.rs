@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::Loader;
+use model_card::{About, ClassLine, README_START};
 use report::tensorboard::EventFile;
 use report::{Environment, EpochLine, Evaluation, Run, Session, SessionEnd, StepLine};
 
+use crate::config::recipe;
 use crate::data::shown::show;
 use crate::files::write_whole;
+use crate::model::card;
 use crate::task::Scorer;
 use lines::Lines;
 
@@ -161,7 +164,34 @@ pub(crate) fn render(folder: &Path) -> anyhow::Result<()> {
         let epochs = run.metrics.epochs.iter().map(|(line, _)| line);
         write(folder, "metrics.csv", || Ok(report::csv(epochs)))?;
     }
-    write(folder, "report.html", || Ok(report::page(&run)))
+    write(folder, "report.html", || Ok(report::page(&run)))?;
+    write_readme(folder, &run)
+}
+
+/// Writes `README.md`, the model card for people, of the run in `folder`, once it has a model; in the place of an older one,
+/// not of somebody's own.
+fn write_readme(folder: &Path, run: &Run) -> anyhow::Result<()> {
+    let files = ["best.safetensors", "last.safetensors"].map(|name| folder.join(name));
+    let Some(file) = files.iter().find(|file| file.is_file()) else { return Ok(()) };
+    let Some(card) = card::of_file(file, weights::read(file)?.metadata())? else { return Ok(()) };
+    let own = std::fs::read_to_string(folder.join("README.md"));
+    if own.is_ok_and(|text| !text.starts_with(README_START)) {
+        return Ok(());
+    }
+    let line = |class: &report::ClassScores| ClassLine {
+        name: class.name.clone(),
+        support: class.support,
+        precision: class.precision,
+        recall: class.recall,
+        f1: class.f1,
+    };
+    let about = About {
+        data: recipe::data_name(folder),
+        is_in_torchvision: architectures::architecture(&card.network).is_ok_and(|known| known.published.is_some()),
+        epoch: run.evaluation.as_ref().and_then(|evaluation| evaluation.epoch),
+        classes: run.evaluation.iter().flat_map(|evaluation| &evaluation.classes).map(line).collect(),
+    };
+    write(folder, "README.md", || Ok(card.readme(&about)))
 }
 
 /// The same for a folder that the user names.
