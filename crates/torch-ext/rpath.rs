@@ -4,7 +4,7 @@
 /// What libtorch_cpu 2.11 needs of the libraries that may lie beside it.
 const NEEDED: [&str; 3] = ["libgomp", "libcudart", "libcupti"];
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let lib = std::env::var("DEP_TORCH_EXT_SHIM_LIBTORCH_LIB").expect("torch-ext gives libtorch's library folder");
     let mut arguments = vec![format!("-Wl,-rpath,{lib}")];

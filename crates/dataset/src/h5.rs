@@ -197,3 +197,9 @@ pub(crate) fn bytes_of(dataset: &Dataset) -> Option<Range<u64>> {
     let count = dataset.shape().iter().try_fold(width, |product, &length| product.checked_mul(length as u64))?;
     Some(offset..offset.checked_add(count)?)
 }
+
+/// The version of HDF5: `1.14.6`.
+pub fn hdf5_version() -> String {
+    let (major, minor, release) = hdf5::library_version();
+    format!("{major}.{minor}.{release}")
+}

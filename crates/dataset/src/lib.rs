@@ -35,6 +35,7 @@ pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
 pub use decode::{Decoder, Decoding};
 pub use error::{Error, Result};
+pub use h5::hdf5_version;
 pub use images::{Dataset, ImageSet};
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
 pub use normalize::Normalization;

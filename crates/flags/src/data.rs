@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{ImageArgs, Scope};
+use super::{Essential, ImageArgs, Scope};
 
 /// Where the images come from and how they are kept. The same flags make the same cache, in a run and in `cache`.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DataArgs {
-    /// Folder of images: DIR/train/CLASS/* and DIR/val/CLASS/*, or lists with PATH, a tab and CLASS: DIR/train.tsv
-    /// and DIR/val.tsv. Or an HDF5 file with images and labels. Default: the digits inside the program
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
+    ///
+    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or an HDF5 file with images and labels. Default: the
+    /// digits inside the program
+    #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,
 
     /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names

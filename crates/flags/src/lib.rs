@@ -12,6 +12,7 @@ mod augmentation;
 mod batch_size;
 mod bench;
 mod cache;
+mod completions;
 mod data;
 mod duration;
 mod fetch;
@@ -35,6 +36,7 @@ pub use augmentation::{AugmentationArgs, AutoAugment, within};
 pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
+pub use completions::{CompletionsArgs, ManArgs, Shell};
 pub use data::{BadImage, CacheFormat, CacheScope, DataArgs};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, ResampleKind};
@@ -46,7 +48,7 @@ pub use names::{default_of, find, modernize, of_run, spellings, takes_value};
 pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 pub use precision::PrecisionKind;
 pub use run::{OnNan, RunArgs};
-pub use scope::{NotInRecipe, Scope};
+pub use scope::{Essential, NotInRecipe, Scope};
 pub use train::{Compression, DistributeBn, Freeze, TrainArgs, WeightsMatch};
 
 use models::model_help;
@@ -55,7 +57,7 @@ use models::model_help;
 ///
 /// Without arguments it trains a small network on handwritten digits that are part of the program.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "rust-train", version, max_term_width = 100, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "rust-train", version, max_term_width = 100, after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do instead of training
     #[command(subcommand)]
@@ -69,32 +71,43 @@ pub struct Cli {
 /// The verbs other than training.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Bring files to this machine, or to every node of the job: downloaded once, verified, then sent on by MPI
+    /// Bring files to every node of the job: downloaded once, verified, sent on by MPI
     #[command(after_help = FETCH_EXAMPLES)]
     Fetch(FetchArgs),
 
     /// Build the cache ahead of a run, or look at one
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
+    /// Write the completions of a shell to standard output
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+
+    /// Write manual pages, one for each verb, into a folder
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
+
     /// List the networks: parameters, operations, published accuracy
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArgs),
 
     /// Say what a network costs, layer by layer: parameters, operations, memory
+    #[command(after_help = PROFILE_EXAMPLES)]
     Profile(ProfileArgs),
 
     /// Say how good a model is on a folder of images
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
 
-    /// Measure training on several numbers of ranks: throughput, efficiency, the parts of a step
+    /// Measure training on several numbers of ranks
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<BenchArgs>),
 
     /// Draw report.html and metrics.csv of runs anew, from what they wrote down
+    #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
 
     /// Say which classes a model sees in images
+    #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
 
     /// Write a model for other programs: safetensors, pth, TorchScript, ONNX
@@ -125,7 +138,14 @@ pub fn command() -> clap::Command {
         clap::ArgAction::Set if is_number(&arg) => arg.allow_hyphen_values(true),
         _ => arg,
     };
-    Cli::command().mut_args(switchable).mut_subcommand("bench", |bench| bench.mut_args(switchable))
+    let in_short_help = |arg: clap::Arg| {
+        let is_essential = arg.get::<Essential>().is_some();
+        arg.hide_short_help(!is_essential)
+    };
+    Cli::command()
+        .mut_args(switchable)
+        .mut_args(in_short_help)
+        .mut_subcommand("bench", |bench| bench.mut_args(switchable))
 }
 
 impl Cli {
@@ -154,7 +174,13 @@ impl Cli {
             Some(Command::Fetch(fetch)) => fetch.timeout,
             Some(Command::Cache(cache)) => cache.timeout,
             Some(Command::Bench(bench)) => bench.train.timeout,
-            Some(Command::Models(_) | Command::Profile(_) | Command::Report(_)) => return Duration::MAX, // waits for nobody
+            Some(
+                Command::Completions(_)
+                | Command::Man(_)
+                | Command::Models(_)
+                | Command::Profile(_)
+                | Command::Report(_),
+            ) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
             Some(Command::Export(export)) => export.model.timeout,
@@ -164,6 +190,12 @@ impl Cli {
     }
 }
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  rust-train completions bash > ~/.local/share/bash-completion/completions/rust-train
+  rust-train completions zsh > ~/.zfunc/_rust-train
+  rust-train completions fish > ~/.config/fish/completions/rust-train.fish";
+
 const MODELS_EXAMPLES: &str = "\
 Examples:
   rust-train models                                all of them
@@ -172,8 +204,28 @@ Examples:
 
 const EVAL_EXAMPLES: &str = "\
 Examples:
-  rust-train eval --model resnet50 --pretrained --data imagenet
-  mpirun -n 4 rust-train eval --model cifar_resnet20 --weights runs/pets-cifar_resnet20/best.safetensors --data pets";
+  rust-train eval run                                            the run's own validation images
+  mpirun -n 4 rust-train eval run --data heldout                 heldout/val/CLASS/*, or heldout/CLASS/*
+  rust-train eval --model resnet50 --pretrained --data imagenet";
+
+const PREDICT_EXAMPLES: &str = "\
+Examples:
+  rust-train predict photo.jpg --weights run
+  rust-train predict photos --weights run --top 1 --json > classes.jsonl";
+
+const PROFILE_EXAMPLES: &str = "\
+Examples:
+  rust-train profile --model resnet50 --batch 64
+  rust-train profile --model vit_b_16 --precision bf16 --optimizer adamw --json";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  rust-train report runs/pets-resnet50                           also of a run that was killed
+  rust-train report runs/*";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  rust-train man ~/.local/share/man/man1 && man rust-train-eval";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -185,7 +237,8 @@ scaling.json into the folder --output.";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  rust-train export --model resnet18 --weights best.safetensors --output best.pth    for torchvision
+  rust-train export run --output pets.onnx                       for ONNX Runtime
+  rust-train export run --output pets.pth                        for torchvision
   rust-train export --model resnet18 --pretrained --output resnet18.onnx";
 
 const FETCH_EXAMPLES: &str = "\
@@ -205,6 +258,13 @@ Examples:
 Give the same flags as to the run: data, size and format decide which cache it is.
 Exit status: 0 done, and with --verify and --explain: the cache is whole, or current; 1 it is not; 2 bad input.";
 
+const SHORT_EXAMPLES: &str = "\
+Examples:
+  mpirun -n 4 rust-train --data pets --model resnet50 --batch 256 --output run
+  rust-train eval run
+
+All flags: rust-train --help. Networks: rust-train models.";
+
 const EXAMPLES: &str = "\
 Examples:
   rust-train                                        the digits, on one rank
@@ -212,6 +272,12 @@ Examples:
   mpirun -n 4 rust-train --data pets --model resnet50 --batch 256
   srun --ntasks-per-node=4 rust-train --data /scratch/imagenet --cache /local/cache
   mpirun -n 4 rust-train --output run --resume auto begins a run, or goes on with it
+
+From training to another program:
+  mpirun -n 4 rust-train --data pets --model resnet50 --pretrained --output run
+  rust-train eval run
+  rust-train predict photo.jpg --weights run
+  rust-train export run --output pets.onnx
 
 Logs: RUST_LOG=debug shows more, RUST_LOG=warn less.
 Exit status: 0 done, 1 failed, 2 wrong usage or bad input, 75 stopped by a signal or a

@@ -217,8 +217,7 @@ pub struct InferenceArgs {
     pub device: String,
 }
 
-/// The help of `--model`: all networks by name.
-pub(crate) fn model_help() -> String {
-    let names: Vec<_> = architectures::ARCHITECTURES.iter().map(|known| known.name).collect();
-    format!("Network: {}", names.join(", "))
+/// The help of `--model`.
+pub(crate) fn model_help() -> &'static str {
+    "Network: rust-train models lists their names"
 }

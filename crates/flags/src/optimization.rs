@@ -1,5 +1,6 @@
 //! The flags about what is minimized, and by which steps: optimizer, schedule, loss.
 
+use super::Essential;
 use architectures::OptimizerMemory;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -12,7 +13,7 @@ pub const DEFAULT_MOMENTUM: f64 = 0.9;
 #[serde(rename_all = "kebab-case")]
 pub struct OptimizationArgs {
     /// Highest learning rate of the schedule
-    #[arg(long, default_value_t = 0.1, help_heading = "Optimization")]
+    #[arg(long, default_value_t = 0.1, help_heading = "Optimization", add = Essential)]
     pub lr: f64,
 
     /// How --lr follows the batch: it is what a batch of --lr-reference-batch would get

@@ -6,15 +6,17 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::Scope;
+use super::{Essential, Scope};
 
 /// How a run begins, goes on, and ends.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunArgs {
-    /// Go on where a run stopped, in the middle of an epoch too: the folder of a run or of one of its checkpoints, or
-    /// auto: the run in --output if it has been begun, or the newest unfinished one of this name below ./runs
-    #[arg(long, value_name = "auto|DIR", help_heading = "Stopping and resuming", add = Scope::OneRun)]
+    /// Go on where a run stopped
+    ///
+    /// In the middle of an epoch too: the folder of a run or of one of its checkpoints, or auto: the run in --output if it has
+    /// been begun, or the newest unfinished one of this name below ./runs
+    #[arg(long, value_name = "auto|DIR", help_heading = "Stopping and resuming", add = Scope::OneRun, add = Essential)]
     #[serde(skip)]
     pub resume: Option<PathBuf>,
 

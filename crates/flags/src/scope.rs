@@ -23,6 +23,12 @@ impl Scope {
     }
 }
 
+/// Marks a flag that the short help shows: `-h` fits on one screen, `--help` has all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Essential;
+
+impl ArgExt for Essential {}
+
 /// Why a flag cannot stand in a recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct NotInRecipe(pub &'static str);

@@ -6,17 +6,19 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, NotInRecipe, OptimizationArgs, PrecisionKind, RunArgs, Scope,
-    StoreArgs, model_help,
+    AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, Essential, NotInRecipe, OptimizationArgs, PrecisionKind,
+    RunArgs, Scope, StoreArgs, model_help,
 };
 
 /// The flags of a training run. As a table they are the file that `--config` reads.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainArgs {
-    /// Take flags from a TOML file: its keys are their names, as in `lr = 0.1`. The command line wins. A path, or a recipe
-    /// inside the program: digits, cifar10, finetune, imagenet-resnet50
-    #[arg(long, value_name = "FILE", add = Scope::OneRun, add = NotInRecipe("a recipe cannot name another one"))]
+    /// Take flags from a recipe, a TOML file
+    ///
+    /// Its keys are the flags' names, as in `lr = 0.1`. The command line wins. A path, or a recipe inside the program: digits,
+    /// cifar10, finetune, imagenet-resnet50
+    #[arg(long, value_name = "FILE", add = Scope::OneRun, add = NotInRecipe("a recipe cannot name another one"), add = Essential)]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
@@ -36,20 +38,24 @@ pub struct TrainArgs {
     pub optimization: OptimizationArgs,
 
     /// The network's name
-    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model")]
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model", add = Essential)]
     pub model: String,
 
-    /// Start from these weights instead of random ones: .pth, .safetensors or .npz, with the network's own names; a path,
-    /// file:// or https://. Downloaded once for the whole job
-    #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained")]
+    /// Start from these weights: a run's folder, or a file
+    ///
+    /// The folder of a run or of a checkpoint, or .pth, .safetensors or .npz with the network's own names: a path, file:// or
+    /// https://. Downloaded once for the whole job
+    #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained", add = Essential)]
     pub weights: Option<String>,
 
     /// SHA-256 of the weights, or its first digits
     #[arg(long, value_name = "HEX", help_heading = "Model")]
     pub weights_sha256: Option<String>,
 
-    /// Start from the weights that torchvision publishes for the network; its head is kept where the classes are as many
-    #[arg(long, help_heading = "Model")]
+    /// Start from the weights that torchvision publishes
+    ///
+    /// Their head is kept where the classes are as many
+    #[arg(long, help_heading = "Model", add = Essential)]
     pub pretrained: bool,
 
     /// How much of the network the weights must match. Default: strict; with --pretrained, head
@@ -65,12 +71,14 @@ pub struct TrainArgs {
     pub freeze_epochs: Option<usize>,
 
     /// Passes over the training images
-    #[arg(long, default_value_t = 20, help_heading = "Training")]
+    #[arg(long, default_value_t = 20, help_heading = "Training", add = Essential)]
     pub epochs: usize,
 
-    /// Images per step over all ranks, which must be able to share them evenly. auto:N, or auto for 64: N images, which
-    /// every rank computes in micro-batches of the largest size that fits in the memory of all
-    #[arg(long, default_value = "64", value_name = "N", help_heading = "Training")]
+    /// Images per step over all ranks
+    ///
+    /// The ranks must be able to share them evenly. auto:N, or auto for 64: N images, which every rank computes in
+    /// micro-batches of the largest size that fits in the memory of all
+    #[arg(long, default_value = "64", value_name = "N", help_heading = "Training", add = Essential)]
     pub batch: BatchSize,
 
     /// Compute each rank's part of the batch in this many micro-batches, one after the other: less memory, same batch
@@ -149,8 +157,10 @@ pub struct TrainArgs {
     #[serde(flatten)]
     pub store: StoreArgs,
 
-    /// Folder for the results, in which no run has begun yet. Default: a new one below ./runs
-    #[arg(long, value_name = "DIR", help_heading = "Results", add = Scope::OneRun)]
+    /// Folder for the results [default: a new one below ./runs]
+    ///
+    /// No run may have begun there yet
+    #[arg(long, value_name = "DIR", help_heading = "Results", add = Scope::OneRun, add = Essential)]
     pub output: Option<PathBuf>,
 
     /// Train nothing: score the model of --weights, --pretrained or --resume on the validation images, as the run would,

@@ -29,6 +29,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use flags::Cli;
 use world::{Launcher, Signals, World, WorldConfig};
 
@@ -52,6 +53,7 @@ use config::recipe::Recipe;
 use errors::{Outcome, RunOutcome};
 use machine::cores;
 use observe::logging;
+use observe::stdout::print;
 
 /// Runs the program `rust-train`: from its arguments to its exit status (0 done, 1 failed, 2 wrong usage, 75 stopped with a
 /// checkpoint saved).
@@ -67,7 +69,9 @@ fn run(program: &Program) -> ExitCode {
     let cli = match Cli::of(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            if speaks {
+            if speaks && error.kind() == ErrorKind::DisplayVersion {
+                let _ = print(&commands::version::text());
+            } else if speaks {
                 let _ = error.print(); // where stderr is closed there is nobody to tell
             }
             return ExitCode::from(error.exit_code() as u8);

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod fetch;
@@ -10,6 +11,7 @@ pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod profile;
 pub(crate) mod train;
+pub(crate) mod version;
 
 use flags::{Cli, Command};
 use world::World;
@@ -21,6 +23,8 @@ use crate::run::results;
 /// Does what needs no MPI; `None` where that is something else.
 pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
     match &cli.command {
+        Some(Command::Completions(args)) => Some(completions::completions(args)),
+        Some(Command::Man(args)) => Some(completions::man(args)),
         Some(Command::Models(args)) => Some(models::run(args)),
         Some(Command::Profile(args)) => Some(profile::run(args)),
         Some(Command::Report(args)) => Some(args.runs.iter().try_for_each(|run| results::render_again(run))),
@@ -34,7 +38,9 @@ pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result
         None => train::run(&cli.train, world, program),
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| RunOutcome::Complete),
-        Some(Command::Models(_) | Command::Profile(_) | Command::Report(_)) => unreachable!("is done before MPI is up"),
+        Some(
+            Command::Completions(_) | Command::Man(_) | Command::Models(_) | Command::Profile(_) | Command::Report(_),
+        ) => unreachable!("is done before MPI is up"),
         Some(Command::Bench(args)) => bench::run(args, world, program),
         Some(Command::Eval(args)) => eval::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Predict(args)) => predict::run(args, world).map(|()| RunOutcome::Complete),

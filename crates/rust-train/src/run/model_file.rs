@@ -35,6 +35,12 @@ pub(crate) fn locate(world: &World, request: &mut Request) -> anyhow::Result<Opt
 /// What `path` means: the best model of a run, where it has been scored, or else the newest; that of a checkpoint; or the
 /// file itself.
 fn find(path: &Path) -> anyhow::Result<ModelFile> {
+    if !path.exists() {
+        return Err(usage(format!(
+            "{}: no such file or folder; name the folder of a run, or a file of weights",
+            path.display()
+        )));
+    }
     if !path.is_dir() {
         return Ok(ModelFile { file: path.to_owned(), run: path.parent().and_then(run_around) });
     }

@@ -1,0 +1,21 @@
+//! `--version`: what the program is, and what it stands on.
+
+use std::fmt::Write;
+
+/// The version, the commit, and the libraries.
+pub(crate) fn text() -> String {
+    let commit =
+        option_env!("RUST_TRAIN_COMMIT").map_or_else(|| "debug build".to_owned(), |commit| format!("commit {commit}"));
+    let cuda = if cfg!(feature = "cuda") { "cuda" } else { "none" };
+    let devices = if tch::Cuda::is_available() { "CUDA" } else { "CPU" };
+    let mut text = format!("rust-train {} ({commit})\n", env!("CARGO_PKG_VERSION"));
+    for (name, value) in [
+        ("libtorch", format!("{} (computes on {devices} here)", torch_ext::version())),
+        ("MPI", world::mpi_library()),
+        ("HDF5", dataset::hdf5_version()),
+        ("features", cuda.to_owned()),
+    ] {
+        let _ = writeln!(text, "{name:9} {value}"); // writing to a string does not fail
+    }
+    text
+}
