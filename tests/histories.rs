@@ -194,6 +194,7 @@ impl<'a> History<'a> {
         self.demand(may_be, || format!("job {number} should not end so: {}", outcome.stderr));
         if outcome.status == Some(0) {
             let (_, folder) = outcome.stderr.rsplit_once("results in ").expect("it says where its results are");
+            let folder = folder.split_once(';').map_or(folder, |(folder, _)| folder);
             let run = self.folder.path().join(folder.lines().next().expect("a folder has a name").trim());
             let seen = self.look_at(&run);
             let done = seen.done.or_else(|| Some(contents(&run)));

@@ -37,7 +37,11 @@ pub struct BenchArgs {
 /// The flags of `report`.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Folders of runs
+    /// Folders of runs; several are compared on one page, too
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+
+    /// Where the page that compares several runs goes
+    #[arg(long, value_name = "FILE", default_value = "comparison.html")]
+    pub output: PathBuf,
 }

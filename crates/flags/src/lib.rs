@@ -51,7 +51,7 @@ pub use run::{OnNan, RunArgs};
 pub use scope::{Essential, NotInRecipe, Scope};
 pub use train::{Compression, DistributeBn, Freeze, TrainArgs, WeightsMatch};
 
-use models::model_help;
+use models::{model_help, model_names};
 
 /// Train an image model, data-parallel over all ranks of an MPI job.
 ///
@@ -221,7 +221,7 @@ Examples:
 const REPORT_EXAMPLES: &str = "\
 Examples:
   rust-train report runs/pets-resnet50                           also of a run that was killed
-  rust-train report runs/*";
+  rust-train report runs/a runs/b --output ab.html               their curves together, and what differs";
 
 const MAN_EXAMPLES: &str = "\
 Examples:

@@ -217,6 +217,12 @@ pub struct InferenceArgs {
     pub device: String,
 }
 
+/// The long help of `--model`: all networks by name.
+pub(crate) fn model_names() -> String {
+    let names: Vec<_> = architectures::ARCHITECTURES.iter().map(|known| known.name).collect();
+    format!("Network: {}. rust-train models says what they cost", names.join(", "))
+}
+
 /// The help of `--model`.
 pub(crate) fn model_help() -> &'static str {
     "Network: rust-train models lists their names"

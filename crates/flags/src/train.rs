@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, Essential, NotInRecipe, OptimizationArgs, PrecisionKind,
-    RunArgs, Scope, StoreArgs, model_help,
+    RunArgs, Scope, StoreArgs, model_help, model_names,
 };
 
 /// The flags of a training run. As a table they are the file that `--config` reads.
@@ -38,7 +38,7 @@ pub struct TrainArgs {
     pub optimization: OptimizationArgs,
 
     /// The network's name
-    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), help_heading = "Model", add = Essential)]
+    #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), long_help = model_names(), help_heading = "Model", add = Essential)]
     pub model: String,
 
     /// Start from these weights: a run's folder, or a file

@@ -29,7 +29,7 @@ pub use environment::{Environment, Rank, Session, SessionEnd};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, WorstSample};
 pub use metrics::{EpochLine, Metrics, StepLine, csv};
-pub use page::page;
+pub use page::{comparison, page};
 pub use run::Run;
 pub use scaling::{Mode, Parts, Point, Scaling};
 pub use scores::{Better, Metric, Scores};

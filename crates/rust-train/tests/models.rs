@@ -194,6 +194,14 @@ fn a_run_is_a_model() {
         let holds = |words: &[u8]| read().windows(words.len()).any(|window| window == words);
         assert!(file == "a.pth" || holds(card) || holds(escaped), "{file}");
     }
+    // A run of an older program, whose weights have no card, has a plan.
+    let bare = weights::read(&folder.join("run/best.safetensors")).unwrap();
+    std::fs::create_dir(folder.join("old")).unwrap();
+    weights::write_safetensors(&folder.join("old/best.safetensors"), bare.entries(), &Default::default()).unwrap();
+    for name in ["plan.toml", "evaluation.json", "metrics.jsonl"] {
+        std::fs::copy(folder.join("run").join(name), folder.join("old").join(name)).unwrap();
+    }
+    assert_eq!(rust_train_in(folder, "eval old"), (0, scores.clone(), String::new()));
     // What a flag says otherwise wins, and is said.
     let (status, other, error) = rust_train_in(folder, "eval run --std 0.5");
     assert_eq!((status, error.lines().count()), (0, 1), "{error}");

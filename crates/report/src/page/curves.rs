@@ -48,7 +48,7 @@ fn of_epochs(metrics: &Metrics, value: impl Fn(&EpochLine) -> f64) -> Shape {
 }
 
 /// Few points have dots.
-fn dotted(points: Vec<(f64, f64)>) -> Shape {
+pub(super) fn dotted(points: Vec<(f64, f64)>) -> Shape {
     if points.len() <= MOST_DOTS { Shape::Dotted(points) } else { Shape::Line(points) }
 }
 

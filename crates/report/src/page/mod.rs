@@ -2,6 +2,7 @@
 //! of them are escaped.
 
 mod classes;
+mod comparison;
 mod confusion;
 mod curves;
 mod machine;
@@ -11,6 +12,8 @@ mod worst;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{Run, chart};
+
+pub use comparison::comparison;
 
 /// Where the page may load from: nowhere. Images are part of it.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";

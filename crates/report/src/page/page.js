@@ -5,7 +5,9 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   headings.forEach((heading, column) => heading.addEventListener("click", () => {
     const numeric = column > 0;
     const was = heading.getAttribute("aria-sort");
-    const descending = was ? was === "ascending" : numeric;
+    // Of scores the worst come first.
+    const worstFirst = table.tBodies[0].rows[0]?.cells[column].classList.contains("score");
+    const descending = was ? was === "ascending" : numeric && !worstFirst;
     headings.forEach((other) => other.removeAttribute("aria-sort"));
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const key = (row) => {

@@ -21,6 +21,7 @@ use world::World;
 
 use crate::config::plan::{MOST, precision};
 use crate::config::preprocessing::Preprocessing;
+use crate::config::recipe::PLAN_FILE;
 use crate::config::weights as request;
 use crate::distributed::download::fetch_once;
 use crate::errors::{agree, to_failure, usage};
@@ -62,7 +63,7 @@ impl Loaded {
         let run = model_file::locate(world, &mut request)?;
         let path = fetch_once(world, &store, &request)?;
         let found = agree(world, weights::read(&path).map_err(|error| usage(format!("--weights: {error}"))))?;
-        let card = card_of(world, &path, &found)?;
+        let card = card_of(world, &path, &found, run.as_deref())?;
         let known = Known::new(named, card, found, &path, args);
         let mut known = agree(world, known)?;
         let said = std::mem::take(&mut known.said);
@@ -74,10 +75,17 @@ impl Loaded {
     }
 }
 
-/// The card of the weights that were `found` in the file `path`. Collective: rank 0 looks.
-fn card_of(world: &World, path: &Path, found: &StateDict) -> anyhow::Result<Option<ModelCard>> {
+/// The card of the weights that were `found` in the file `path`; where they have none, what the plan of the `run` says that
+/// they are of. Collective: rank 0 looks.
+fn card_of(world: &World, path: &Path, found: &StateDict, run: Option<&Path>) -> anyhow::Result<Option<ModelCard>> {
     let bytes = world.from_rank_zero("reading the model card", || {
         let card = card::of_file(path, found.metadata()).map_err(|error| to_failure(&error))?;
+        let card = card.or_else(|| {
+            let run = run?;
+            let card = card::of_run(run)?;
+            log::info!("{} has no model card; what {} says is taken", path.display(), run.join(PLAN_FILE).display());
+            Some(card)
+        });
         Ok(card.map(|card| card.to_json()).unwrap_or_default().into_bytes())
     })?;
     let text = String::from_utf8(bytes)?;

@@ -10,6 +10,7 @@ pub(crate) mod inference;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod profile;
+pub(crate) mod report;
 pub(crate) mod train;
 pub(crate) mod version;
 
@@ -18,7 +19,6 @@ use world::World;
 
 use crate::errors::RunOutcome;
 use crate::program::Program;
-use crate::run::results;
 
 /// Does what needs no MPI; `None` where that is something else.
 pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
@@ -27,7 +27,7 @@ pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
         Some(Command::Man(args)) => Some(completions::man(args)),
         Some(Command::Models(args)) => Some(models::run(args)),
         Some(Command::Profile(args)) => Some(profile::run(args)),
-        Some(Command::Report(args)) => Some(args.runs.iter().try_for_each(|run| results::render_again(run))),
+        Some(Command::Report(args)) => Some(report::run(args)),
         _ => None,
     }
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use model_card::{KEY, ModelCard};
 
+use crate::config::images::{Images, Source};
 use crate::config::plan::Plan;
-use crate::config::recipe;
+use crate::config::recipe::{self, Recipe};
 use crate::errors::usage;
 use crate::task::Task;
+use crate::task::classification::NAME;
 
 /// What must be known of the weights of a run of this plan, whose task tells `classes` apart.
 pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
@@ -36,6 +38,20 @@ pub(crate) fn of_file(path: &Path, metadata: &BTreeMap<String, String>) -> anyho
         Ok(text) => ModelCard::parse(&text).map(Some).map_err(|error| refused(&beside, error)),
         Err(_) => Ok(None),
     }
+}
+
+/// What the plan of the run in `folder` says of its weights: for those that an older program wrote, which had no cards. `None`
+/// where it cannot be told, or where the run is of a program of somebody's own.
+pub(crate) fn of_run(folder: &Path) -> Option<ModelCard> {
+    let text = std::fs::read_to_string(folder.join(recipe::PLAN_FILE)).ok()?;
+    let flags = Recipe::parse(recipe::PLAN_FILE, &text).ok()?.complete(&["rust-train".into()]).ok()?.train;
+    let architecture = architectures::architecture(&flags.model).ok()?;
+    let images = Images::new(&flags.data, Source::new(&flags.data, None).ok()?, &architecture).ok()?;
+    let evaluation = report::Run::read(folder).ok()?.evaluation;
+    let classes = evaluation.into_iter().flat_map(|evaluation| evaluation.classes).map(|class| class.name).collect();
+    let mut card = ModelCard::new(NAME, architecture.name, classes, images.evaluation.card());
+    card.plan = recipe::portable(recipe::mathematics(&flags).ok()?);
+    Some(card)
 }
 
 /// Where the card of a file lies whose format has no room for one: `best.pth.json` beside `best.pth`.

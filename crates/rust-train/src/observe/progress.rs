@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use world::World;
 
-use crate::observe::terminal;
+use crate::observe::terminal::Terminal;
 use crate::observe::timers::{Spent, Work};
 
 /// Between two lines in a log.
@@ -76,7 +76,7 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 enum Kind {
     Silent,
-    Bar(ProgressBar),
+    Bar { bar: ProgressBar, terminal: Terminal, what: String, units: String },
     Lines { what: String, total: u64, start: Instant, next: Mutex<Duration> },
 }
 
@@ -98,9 +98,18 @@ impl Progress {
     pub(crate) fn update(&self, done: u64, detail: impl FnOnce() -> String) {
         match &self.kind {
             Kind::Silent => {}
-            Kind::Bar(bar) => {
-                bar.set_message(detail());
+            Kind::Bar { bar, terminal, what, units } => {
                 bar.set_position(done);
+                let numbers = format!("{done}/{} {units}", bar.length().unwrap_or(0));
+                let used = what.chars().count() + numbers.chars().count() + 2;
+                let mut detail = detail();
+                if detail == *units {
+                    detail.clear(); // which the numbers say already
+                }
+                if !detail.contains("left") && done > 0 {
+                    detail = format!("{}, {detail}", left_words(bar.eta().as_secs_f64()));
+                }
+                bar.set_message(fitting(&numbers, &detail, terminal.width().saturating_sub(used)));
             }
             Kind::Lines { what, total, start, next } => {
                 let elapsed = start.elapsed();
@@ -121,7 +130,7 @@ impl Progress {
 
     /// `done` of `total` are done, where the total becomes known only on the way; 0 where it is not.
     pub(crate) fn update_of(&self, done: u64, total: u64, detail: impl FnOnce() -> String) {
-        if let Kind::Bar(bar) = &self.kind {
+        if let Kind::Bar { bar, .. } = &self.kind {
             bar.set_length(total);
         }
         self.update(done, detail);
@@ -129,7 +138,7 @@ impl Progress {
 
     /// The work is over: the bar goes.
     pub(crate) fn finish(self) {
-        if let Kind::Bar(bar) = self.kind {
+        if let Kind::Bar { bar, .. } = self.kind {
             bar.finish_and_clear();
         }
     }
@@ -137,14 +146,16 @@ impl Progress {
 
 impl Kind {
     fn of_rank_zero(what: &str, units: &str, total: u64) -> Self {
-        match terminal::draw_target() {
-            Some(target) => {
+        match Terminal::watched() {
+            Some(terminal) => {
+                let target = terminal.draw_target();
                 let bar = ProgressBar::with_draw_target(Some(total), target);
-                let template = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {units} {{msg}} {{eta}} left");
-                if let Ok(style) = ProgressStyle::with_template(&template) {
+                // On a narrow terminal the bar shrinks to nothing, and the message has been made to fit.
+                if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {msg}") {
                     bar.set_style(style);
                 }
-                Kind::Bar(bar.with_prefix(what.to_owned()))
+                let bar = bar.with_prefix(what.to_owned());
+                Kind::Bar { bar, terminal, what: what.to_owned(), units: units.to_owned() }
             }
             None => {
                 let what = what.to_owned();
@@ -154,9 +165,39 @@ impl Kind {
     }
 }
 
+/// The narrowest bar that is worth its place, in columns.
+const NARROWEST_BAR: usize = 8;
+
+/// The `numbers`, and of the `detail`, whose parts stand between commas, the first ones that leave room for a bar in so many
+/// columns more.
+fn fitting(numbers: &str, detail: &str, columns: usize) -> String {
+    let mut text = numbers.to_owned();
+    let mut room = columns.saturating_sub(NARROWEST_BAR);
+    for part in detail.split(", ").filter(|part| !part.is_empty()) {
+        let width = part.chars().count() + 2;
+        if width > room {
+            break;
+        }
+        room -= width;
+        text += if text.len() == numbers.len() { " " } else { ", " };
+        text += part;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_leaves_room_for_the_bar() {
+        let detail = "12 min left, loss 0.123, lr 1.00e-1, 3600 images/s, waits: data 2 %, ranks 10 %";
+        assert_eq!(fitting("5/390 steps", detail, 12), "5/390 steps");
+        assert_eq!(fitting("5/390 steps", detail, 22), "5/390 steps 12 min left");
+        assert_eq!(fitting("5/390 steps", detail, 50), "5/390 steps 12 min left, loss 0.123, lr 1.00e-1");
+        assert_eq!(fitting("5/390 steps", detail, 200), format!("5/390 steps {detail}"));
+        assert_eq!(fitting("5/0 files", "files", 0), "5/0 files");
+    }
 
     #[test]
     fn it_is_in_words() {

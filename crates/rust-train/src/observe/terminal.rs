@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use indicatif::{ProgressDrawTarget, TermLike};
 use rustix::termios::tcgetwinsize;
@@ -29,17 +30,36 @@ pub(crate) fn shows_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && watched_terminal().is_some()
 }
 
-/// Where a progress bar is drawn; `None` where nobody watches.
-pub(crate) fn draw_target() -> Option<ProgressDrawTarget> {
-    let terminal = watched_terminal()?;
-    Some(ProgressDrawTarget::term_like_with_hz(Box::new(ForwardedTerminal { terminal }), 5))
+/// The terminal that a person watches.
+#[derive(Debug)]
+pub(crate) struct Terminal(Arc<File>);
+
+impl Terminal {
+    /// `None` where nobody watches.
+    pub(crate) fn watched() -> Option<Self> {
+        watched_terminal().map(|terminal| Self(Arc::new(terminal)))
+    }
+
+    /// Its columns at present; 80 where that cannot be told.
+    pub(crate) fn width(&self) -> usize {
+        columns(&self.0).into()
+    }
+
+    /// Where a progress bar is drawn.
+    pub(crate) fn draw_target(&self) -> ProgressDrawTarget {
+        ProgressDrawTarget::term_like_with_hz(Box::new(ForwardedTerminal { terminal: Arc::clone(&self.0) }), 5)
+    }
+}
+
+fn columns(terminal: &File) -> u16 {
+    tcgetwinsize(terminal).map_or(80, |size| if size.ws_col == 0 { 80 } else { size.ws_col })
 }
 
 /// A terminal at the other end of a launcher's pipe: written to through our own stderr, so that bar and log lines come
 /// in order, and measured by the launcher's.
 #[derive(Debug)]
 struct ForwardedTerminal {
-    terminal: File,
+    terminal: Arc<File>,
 }
 
 impl ForwardedTerminal {
@@ -50,7 +70,7 @@ impl ForwardedTerminal {
 
 impl TermLike for ForwardedTerminal {
     fn width(&self) -> u16 {
-        tcgetwinsize(&self.terminal).map_or(80, |size| if size.ws_col == 0 { 80 } else { size.ws_col })
+        columns(&self.terminal)
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {

@@ -201,7 +201,7 @@ impl<'a> Trainer<'a> {
                 let left = self.step_plan.total_steps() as f64 - self.step_plan.progress(&self.position);
                 let rate = self.losses.last().map_or(0.0, |(_, rate)| *rate);
                 let left = left_words(throughput.seconds_per_step * left);
-                format!("loss {loss:.3}, lr {rate:.2e}, {}, {left} in all", throughput.brief())
+                format!("{left} in all, loss {loss:.3}, {}, lr {rate:.2e}", throughput.brief())
             });
             if stop.is_some() {
                 break;

@@ -124,7 +124,10 @@ pub(crate) fn save(flags: &TrainArgs, folder: &Path) -> anyhow::Result<()> {
 pub(crate) fn summary(flags: &TrainArgs) -> String {
     let said = |flags: &TrainArgs| table(flags).unwrap_or_default();
     let mut usual = Cli::of(["rust-train"]).map_or_else(|_| toml::Table::new(), |cli| said(&cli.train));
-    usual.insert("nesterov".to_owned(), true.into()); // what follows from the usual momentum
+    // What follows from other flags, or from none.
+    usual.insert("nesterov".to_owned(), true.into());
+    usual.insert("resample".to_owned(), "bilinear".into());
+    usual.insert("exif-orientation".to_owned(), false.into());
     let mut flags = said(flags);
     let command = command();
     for flag in super::flags_of_run(&command).filter(|flag| Scope::of(flag) == Scope::OneRun) {
