@@ -33,7 +33,7 @@ def drawn(kind, random):
     """Noise, a little more of one colour than of the others; of any shape, and perhaps stored on its side."""
     width, height = random.integers(70, 180, 2)
     colour = random.normal(120, 14, 3)
-    colour[kind] += 32
+    colour[kind] += 45
     y, x = numpy.mgrid[:height, :width]
     waves = 30 * numpy.sin(x / random.uniform(3, 20)) * numpy.sin(y / random.uniform(3, 20))
     pixels = colour + waves[..., None] + random.normal(0, 30, (height, width, 3))

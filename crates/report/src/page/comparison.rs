@@ -96,7 +96,8 @@ fn curves(runs: &[Run], names: &[String], metrics: &[Metric]) -> Markup {
     html! { div.charts { @for chart in &charts { (chart.figure()) } } }
 }
 
-/// The flags that are not the same in all plans, a row each; a flag that a plan does not have stands as –.
+/// The flags that are not the same in all plans, a row each; a flag that a plan does not have stands as –. A folder without
+/// a plan is no run, and differs in nothing.
 fn plans(runs: &[Run], names: &[String]) -> Markup {
     let tables: Vec<Vec<(String, String)>> = runs.iter().map(flags).collect();
     let keys: BTreeSet<&String> = tables.iter().flatten().map(|(key, _)| key).collect();
@@ -104,7 +105,12 @@ fn plans(runs: &[Run], names: &[String]) -> Markup {
         table.iter().find(|(known, _)| known == key).map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
     };
     let rows = keys.into_iter().map(|key| (key, tables.iter().map(|table| of(table, key)).collect::<Vec<_>>()));
-    let rows: Vec<_> = rows.filter(|(_, values)| values.windows(2).any(|pair| pair[0] != pair[1])).collect();
+    let differs = |values: &[String]| {
+        let mut planned = values.iter().zip(runs).filter(|(_, run)| run.plan.is_some()).map(|(value, _)| value);
+        let first = planned.next();
+        planned.any(|value| Some(value) != first)
+    };
+    let rows: Vec<_> = rows.filter(|(_, values)| differs(values)).collect();
     html! {
         div.card {
             @if rows.is_empty() { p.lead { "Nothing: all plans are the same." } } @else {

@@ -76,8 +76,8 @@ fn pairs(evaluation: &Evaluation, most: usize) -> Markup {
                     tbody {
                         @for (label, predicted, count) in pairs {
                             tr {
-                                td { (evaluation.class(label)) }
-                                td { (evaluation.class(predicted)) }
+                                td.name { (evaluation.class(label)) }
+                                td.name { (evaluation.class(predicted)) }
                                 td.number { (count) }
                                 td.number { (evaluation.support(label)) }
                             }
