@@ -272,3 +272,19 @@ fn training_needs_no_validation() {
         assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");
     }
 }
+
+#[test]
+fn patience_ends_a_run_that_gets_no_better() {
+    let folder = tempfile::tempdir().unwrap();
+    // So small a learning rate that no epoch is better than another but by chance.
+    let flags = "--epochs 30 --lr 1e-9 --batch 480 --patience 2 --output run";
+    let said = rust_train(2, folder.path(), flags).stderr;
+    let scores = metric(folder.path(), "run", "top1");
+    let best = scores.iter().copied().fold(0.0, f64::max);
+    let first_best = scores.iter().position(|&score| score == best).unwrap() + 1;
+    assert_eq!(scores.len(), first_best + 2, "{scores:?}");
+    assert!(said.contains(&format!("the run ends after epoch {} (--patience)", scores.len())), "{said}");
+    let again = rust_train(2, folder.path(), &format!("{flags} --resume auto")).stderr;
+    assert!(again.contains("done: "), "it has come to its end: {again}");
+    assert_eq!(metric(folder.path(), "run", "top1"), scores);
+}

@@ -2,7 +2,9 @@
 
     matrix.py RUST_TRAIN [--whole]
 
-Exits 1 where a score differs, or where ONNX Runtime decides more than one image in 200 otherwise.
+Exits 1 where a score differs, or where ONNX Runtime decides more than one image in 200 otherwise: of all, and no more than three of
+one run's 201. Scaling differs from Pillow's by a level of 255 here and there, and what lies on the edge between two classes may fall
+to either side.
 """
 
 import json
@@ -90,7 +92,7 @@ def of_onnx(path, folder):
 def main():
     program, whole = sys.argv[1], sys.argv[2:] == ["--whole"]
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "RUST_LOG": "info"}
-    good = True
+    good, images, others = True, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         make_images(folder / "images")
@@ -130,11 +132,12 @@ def main():
                 assert seen.keys() == logits.keys() and len(seen) == VALIDATION * 3
                 otherwise = sum(seen[name] != logits[name] for name in seen)
                 learned = len(set(logits.values())) > 1  # one answer to everything proves nothing
-                is_good = {*own, *best} == {said} and otherwise <= len(seen) // 200 and learned
-                good &= is_good
+                is_good = {*own, *best} == {said} and otherwise <= 3 and learned
+                good, images, others = good and is_good, images + len(seen), others + otherwise
                 cells = f"{network:20} {size:4} {flags:14} {ranks:5} {said:>7} {' '.join(own):>22} {' '.join(best):>22} {otherwise:5}"
                 print(f"{cells}  {'ok' if is_good else 'FAILED'}", flush=True)
-    sys.exit(0 if good else 1)
+    print(f"ONNX Runtime decides {others} of {images} images otherwise")
+    sys.exit(0 if good and others * 200 <= images else 1)
 
 
 main()
