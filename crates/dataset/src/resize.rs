@@ -79,6 +79,19 @@ pub enum Resample {
 }
 
 impl Resample {
+    /// `bilinear` or `bicubic`: what caches and model cards call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+        }
+    }
+
+    /// The filter of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Bilinear, Self::Bicubic].into_iter().find(|filter| filter.name() == name)
+    }
+
     fn filter(self) -> FilterType {
         match self {
             Self::Bilinear => FilterType::Bilinear,

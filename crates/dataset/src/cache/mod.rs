@@ -87,10 +87,7 @@ pub struct Spec {
 impl Spec {
     /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
-        let resample = match self.decoding.resample {
-            Resample::Bilinear => "bilinear",
-            Resample::Bicubic => "bicubic",
-        };
+        let resample = self.decoding.resample.name();
         let orientation = if self.decoding.exif_orientation { "upright" } else { "as-stored" };
         match self.contents {
             // Where both cuts round alike, the square is the same for every such crop.
@@ -108,11 +105,7 @@ impl Spec {
         match words[..] {
             ["encoded"] => Some(Self { contents: Contents::Encoded, decoding: Decoding::default() }),
             ["pixels", side, resample, orientation, ref crop @ ..] => {
-                let resample = match resample {
-                    "bilinear" => Resample::Bilinear,
-                    "bicubic" => Resample::Bicubic,
-                    _ => return None,
-                };
+                let resample = Resample::named(resample)?;
                 let side = side.parse().ok().filter(|side| (1..=1 << 15).contains(side))?;
                 let crop = match crop {
                     [] => side,

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use architectures::{Architecture, architecture};
 use backbones::{Backbone, fitting};
 use clap::ValueEnum;
-use dataset::Resample;
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
 use model_card::ModelCard;
 use serde::Serialize;
@@ -228,8 +227,8 @@ fn contradictions(
     if now.size == base.size {
         differ("--resize", size(now.resize), size(base.resize));
     }
-    let resample = |resample: Resample| if resample == Resample::Bicubic { "bicubic" } else { "bilinear" }.to_owned();
-    differ("--resample", resample(now.decoding.resample), resample(base.decoding.resample));
+    let resample = |preprocessing: &Preprocessing| preprocessing.decoding.resample.name().to_owned();
+    differ("--resample", resample(now), resample(base));
     let exif = |preprocessing: &Preprocessing| preprocessing.decoding.exif_orientation.to_string();
     differ("--exif-orientation", exif(now), exif(base));
     let channels = |values: [f64; 3]| flags::ChannelValues::Of(values).to_string();

@@ -40,7 +40,7 @@ impl Preprocessing {
     /// What a model card says. It has been checked when it was read.
     pub(crate) fn of_card(images: &ImageInput) -> Self {
         let &ImageInput { size, resize, mean, std, exif_orientation, .. } = images;
-        let resample = if images.resample == "bicubic" { Resample::Bicubic } else { Resample::Bilinear };
+        let resample = Resample::named(&images.resample).unwrap_or_default();
         Self {
             size,
             resize,
@@ -56,7 +56,7 @@ impl Preprocessing {
             channels: 3,
             size,
             resize,
-            resample: resample_name(decoding.resample).to_owned(),
+            resample: decoding.resample.name().to_owned(),
             mean,
             std,
             exif_orientation: decoding.exif_orientation,
@@ -80,7 +80,7 @@ impl Preprocessing {
         let Self { size, resize, decoding, normalization } = self;
         let [mean, std] = [normalization.mean, normalization.std].map(ChannelValues::Of);
         let turned = if decoding.exif_orientation { "turned as EXIF says" } else { "not turned by EXIF" };
-        let resample = resample_name(decoding.resample);
+        let resample = decoding.resample.name();
         let scaled = if resize == size { String::new() } else { format!(" out of {resize}") };
         format!("{size}×{size} pixels{scaled}, {resample}, {turned}, mean {mean}, std {std}")
     }
@@ -132,13 +132,6 @@ pub(super) fn refuse_too_small(resize: usize, size: usize) -> anyhow::Result<()>
         return Err(usage(format!("--resize {resize}: must be at least the {size} pixels that the network sees")));
     }
     Ok(())
-}
-
-fn resample_name(resample: Resample) -> &'static str {
-    match resample {
-        Resample::Bilinear => "bilinear",
-        Resample::Bicubic => "bicubic",
-    }
 }
 
 #[cfg(test)]
