@@ -26,7 +26,7 @@ fn child() {
     let Some(path) = std::env::var_os(FILE).map(PathBuf::from) else { return };
     let before = memory("VmRSS:");
     let reason = match path.extension() {
-        Some(extension) if extension == "h5" => Dataset::of_file(&path).map(drop).map_err(|error| {
+        Some(extension) if extension == "h5" => Dataset::of_file(&path, None).map(drop).map_err(|error| {
             assert!(error.is_bad_input(), "{error}");
             error.to_string()
         }),

@@ -22,6 +22,12 @@ pub struct DataArgs {
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub classes: Option<PathBuf>,
 
+    /// Share of each class's training images to set aside for validation, such as 0.1, where DIR has none to validate on
+    ///
+    /// The same images in every run, whatever its seed and number of ranks. DIR may then hold the class folders itself
+    #[arg(long, value_name = "SHARE", help_heading = "Data", allow_negative_numbers = true)]
+    pub val_split: Option<f64>,
+
     /// What is kept of each image
     #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
     pub cache_format: CacheFormat,

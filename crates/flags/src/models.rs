@@ -164,6 +164,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// Look at those images that training with this --val-split sets aside from DIR. Default: as the run did
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub val_split: Option<f64>,
+
     /// How images become batches
     #[command(flatten)]
     pub inference: InferenceArgs,

@@ -287,6 +287,11 @@ fn mistakes_that_people_make_have_remedies() {
         ("--config typo.toml", "did you mean label-smoothing?"),
         ("--imagesize 64", "unexpected argument '--imagesize' found"),
         ("--patience 0", "--patience: must be at least 1"),
+        ("--val-split 0.1", "--val-split: is for --data; digits are divided already"),
+        ("--data colours --val-split 10", "--val-split 10: must be above 0 and below 1; 0.1 is a tenth of each class"),
+        ("--data colours --val-split 0.1", "colours/val: has images to validate on; leave --val-split out"),
+        ("eval run --val-split 0.1", "colours/val: has images to validate on; leave --val-split out"),
+        ("--data colours/val --batch 4", "where each class has a folder in DIR itself, add --val-split 0.1"),
         ("models yolo", "models: no network is like that"),
     ] {
         let (status, output, error) = rust_train_in(folder, arguments);

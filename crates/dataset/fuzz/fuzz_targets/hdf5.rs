@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
         return; // HDF5 refuses to write it
     }
     let length = std::fs::metadata(&path).expect("it was written").len() as usize;
-    within(FREE + 4 * length, || match Dataset::of_file(&path) {
+    within(FREE + 4 * length, || match Dataset::of_file(&path, None) {
         Ok(dataset) => read(dataset),
         Err(error) => {
             assert!(error.is_bad_input(), "{error:?}");

@@ -18,7 +18,7 @@ use hdf5::{File, Group};
 
 use super::{Bytes, Dataset, ImageSet, Store};
 use crate::h5::{self, bytes_of, chunk_bytes, texts_within};
-use crate::{Error, Result, Size, Split, limits};
+use crate::{Error, Result, Size, Split, ValSplit, limits};
 
 const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
 /// Labels are below this.
@@ -30,8 +30,8 @@ const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 /// Opens an HDF5 file with images and labels.
 ///
 /// # Errors
-/// A file that is none, or is not laid out as above.
-pub(super) fn open(path: &Path) -> Result<Dataset> {
+/// A file that is none, or is not laid out as above; a `val_split` where it has images to validate on.
+pub(super) fn open(path: &Path, val_split: Option<ValSplit>) -> Result<Dataset> {
     let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
     let file = h5::open(path).map_err(|error| input(format!("cannot be opened as HDF5: {error}")))?;
     let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
@@ -41,9 +41,20 @@ pub(super) fn open(path: &Path) -> Result<Dataset> {
         let group = group.map_err(|_| input(format!("no group /{}; it holds {}", split.name(), members(&file))))?;
         read_set(&group, &mut memory).map_err(|reason| input(format!("/{}: {reason}", split.name())))
     };
-    let train = set(Split::Train)?;
-    let mut optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
-    let (val, test) = (optional(Split::Val)?.unwrap_or_else(ImageSet::empty), optional(Split::Test)?);
+    let has = |split: Split| file.link_exists(split.name());
+    let (train, val) = match val_split {
+        Some(_) if has(Split::Val) => return Err(input("has /val to validate on; leave --val-split out".to_owned())),
+        Some(val_split) => {
+            let (train, val) = (set(Split::Train)?, set(Split::Train)?);
+            let is_val = train.set_aside(val_split);
+            let of = |wanted: bool| (0..is_val.len()).filter(|&index| is_val[index] == wanted).collect::<Vec<_>>();
+            (train.without(&of(true)), val.without(&of(false)))
+        }
+        None => {
+            (set(Split::Train)?, has(Split::Val).then(|| set(Split::Val)).transpose()?.unwrap_or_else(ImageSet::empty))
+        }
+    };
+    let test = has(Split::Test).then(|| set(Split::Test)).transpose()?;
     let sets = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten();
     let labels = sets.flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
     let classes = if file.link_exists("classes") {
@@ -148,7 +159,7 @@ mod tests {
     #[test]
     fn chunks_and_contiguous_images_are_read_alike() {
         let file = file("data", &[3, 0, 1, 2, 0]);
-        let dataset = open(file.path()).unwrap();
+        let dataset = open(file.path(), None).unwrap();
         assert_eq!(dataset.classes, ["0", "1", "2", "3"]);
         assert_eq!(dataset.train.size(), Some(Size { width: 3, height: 2 }));
         assert_eq!((dataset.train.labels(), dataset.val.labels()), (&[3i64, 0, 1, 2, 0][..], &[3i64, 0][..]));
@@ -168,18 +179,25 @@ mod tests {
         hdf5.group("val").unwrap().unlink("y").unwrap();
         hdf5.group("val").unwrap().new_dataset_builder().with_data(&[-1i64, -1]).create("y").unwrap();
         drop(hdf5);
-        let error = open(file.path()).unwrap_err().to_string();
+        let error = open(file.path(), None).unwrap_err().to_string();
         assert!(error.ends_with("/val: all of its 2 images are left out: their labels are -1"), "{error}");
         h5::open_to_write(file.path()).unwrap().unlink("val").unwrap();
-        let dataset = open(file.path()).unwrap();
+        let dataset = open(file.path(), None).unwrap();
         assert_eq!((dataset.train.len(), dataset.val.len()), (5, 0));
+
+        let dataset = open(file.path(), ValSplit::new(0.5)).unwrap(); // of the labels 3, 0, 1, 2, 0: one of the two zeros
+        assert_eq!((dataset.train.len(), dataset.val.labels()), (4, &[0i64][..]));
+        let [val] = &dataset.val.names(&[0])[..] else { panic!("one image") };
+        assert!(!dataset.train.names(&[0, 1, 2, 3]).contains(val));
     }
 
     #[test]
     fn faults_have_words() {
-        let error = |file: &tempfile::NamedTempFile| open(file.path()).unwrap_err().to_string();
+        let error = |file: &tempfile::NamedTempFile| open(file.path(), None).unwrap_err().to_string();
         assert!(error(&file("photos", &[0; 5])).contains("/train: no images (looked for: images"));
         assert!(error(&file("data", &[0; 4])).contains("/train: 5 images, and labels of the shape [4]"));
+        let both = open(file("data", &[0; 5]).path(), ValSplit::new(0.1)).unwrap_err().to_string();
+        assert!(both.ends_with("has /val to validate on; leave --val-split out"), "{both}");
         let empty = tempfile::NamedTempFile::new().unwrap();
         assert!(error(&empty).contains("cannot be opened as HDF5"));
         h5::create(empty.path()).unwrap().create_group("other").unwrap();

@@ -16,7 +16,7 @@ pub(crate) use checks::{Checks, Checksum, checksum};
 
 use crate::decode::Source;
 use crate::scan::Sample;
-use crate::{Decoder, Decoding, Error, Listing, Result, Size, Split};
+use crate::{Decoder, Decoding, Error, Listing, Result, Size, Split, ValSplit};
 
 /// A set to train on and one to validate on, with the names of their classes.
 #[derive(Debug)]
@@ -32,12 +32,14 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a file that holds a data set, and is used as it is: HDF5 with images and labels.
+    /// Opens a file that holds a data set, and is used as it is: HDF5 with images and labels. With a `val_split` the images to
+    /// validate on are set aside from those to train on, by their numbers.
     ///
     /// # Errors
-    /// A file of another format, or one that is not laid out as it must be.
-    pub fn of_file(path: &Path) -> Result<Self> {
-        hdf5_file::open(path)
+    /// A file of another format, one that is not laid out as it must be, or a `val_split` where there are images to validate
+    /// on.
+    pub fn of_file(path: &Path, val_split: Option<ValSplit>) -> Result<Self> {
+        hdf5_file::open(path, val_split)
     }
 
     /// The files of a listing, decoded whenever they are asked for.
@@ -138,6 +140,11 @@ impl ImageSet {
         let labels =
             (0..self.len()).filter(|index| !left_out.contains(index)).map(|index| self.labels[index]).collect();
         Self { labels, slots: Some(slots), ..self }
+    }
+
+    /// Which images a `val_split` sets aside, by their places in the store.
+    fn set_aside(&self, val_split: ValSplit) -> Vec<bool> {
+        val_split.choose(self.labels.iter().copied(), |index| (self.slot(index) as u64).to_le_bytes().to_vec())
     }
 
     /// The number of images.

@@ -17,7 +17,8 @@ pub(super) const LAYOUT: Layout =
 fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
     if !place.is_dir() {
         return Err(Error::Input(format!(
-            "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*",
+            "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*; where each class has a folder in \
+             DIR itself, add --val-split 0.1",
             place.display()
         )));
     }

@@ -3,13 +3,14 @@
 //! ```text
 //! DIR/train/<class>/…  ── folder ─┐
 //! DIR/train.tsv        ── list ───┴──> Listing ── fingerprint ──> is the cache current?
-//! FILE with names      ── classes ─┘
+//! FILE with names      ── classes ─┘        no val/: a share of train/ (val_split)
 //! ```
 
 mod classes;
 mod fingerprint;
 mod folder;
 mod list;
+mod val_split;
 mod wire;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
 pub use folder::is_image;
+pub use val_split::ValSplit;
 
 /// File names that count as images, in lower case.
 const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp"];
@@ -75,7 +77,7 @@ pub struct Listing {
     pub classes: Vec<String>,
     /// The images to train on.
     pub train: Vec<Sample>,
-    /// The images to validate on: none where there is neither `DIR/val` nor `DIR/val.tsv`.
+    /// The images to validate on: none where there is neither `DIR/val` nor `DIR/val.tsv`, and none were set aside.
     pub val: Vec<Sample>,
     /// The images for the end: none where there is neither `DIR/test` nor `DIR/test.tsv`.
     pub test: Vec<Sample>,
@@ -92,20 +94,32 @@ impl Listing {
     /// A missing folder, no classes, a class without images, classes that differ between splits and the list, or a
     /// list that is not as it must be.
     pub fn scan(root: &Path, classes: Option<&[String]>) -> Result<Self> {
-        Self::scan_watched(root, classes, &unwatched)
+        Self::scan_watched(root, classes, None, &unwatched)
     }
 
-    /// As [`scan`](Self::scan); `watch` is called for each entry of a folder, and again for each image whose size is
-    /// asked for.
+    /// As [`scan`](Self::scan). With a `val_split` the images to validate on are set aside from those to train on, and where
+    /// `root` has no splits at all, its folders are the classes. `watch` is called for each entry of a folder, and again for
+    /// each image whose size is asked for.
     ///
     /// # Errors
-    /// As [`scan`](Self::scan), and [`Error::Interrupted`].
-    pub fn scan_watched(root: &Path, classes: Option<&[String]>, watch: &Watch<'_>) -> Result<Self> {
+    /// As [`scan`](Self::scan), [`Error::Interrupted`], and a `val_split` where there are images to validate on.
+    pub fn scan_watched(
+        root: &Path,
+        classes: Option<&[String]>,
+        val_split: Option<ValSplit>,
+        watch: &Watch<'_>,
+    ) -> Result<Self> {
         let counter = Counter::new(watch);
         if !root.is_dir() {
             return Err(Error::Input(format!("{}: no such folder; --data wants DIR/train/<class>/*", root.display())));
         }
-        let train = Part::find(root, Split::Train, &counter)?;
+        let train = match val_split {
+            None => Part::find(root, Split::Train, &counter)?,
+            Some(_) => {
+                refuse_second_val(root)?;
+                Part::find_or_flat(root, Split::Train, &counter)?
+            }
+        };
         let find = |split| {
             if Part::is_there(root, split) { Part::find(root, split, &counter).map(Some) } else { Ok(None) }
         };
@@ -124,6 +138,10 @@ impl Listing {
         let train = samples(train)?;
         let [val, test] = [val, test].map(|part| part.map(samples).transpose());
         let (val, test) = (val?.unwrap_or_default(), test?.unwrap_or_default());
+        let (train, val) = match val_split {
+            None => (train, val),
+            Some(val_split) => val_split.divide(train),
+        };
         Ok(Self { root: root.to_owned(), classes: names, train, val, test })
     }
 
@@ -135,13 +153,36 @@ impl Listing {
     /// As [`scan`](Self::scan), and [`Error::Interrupted`].
     pub fn scan_split(root: &Path, split: Split, names: Option<&[String]>, watch: &Watch<'_>) -> Result<Self> {
         let counter = Counter::new(watch);
-        if !root.is_dir() {
-            return Err(Error::Input(format!("{}: no such folder", root.display())));
-        }
-        let part = match Split::ALL.into_iter().any(|split| Part::is_there(root, split)) {
-            true => Part::find(root, split, &counter)?,
-            false => Part::read(&folder::LAYOUT, root, split, root, &counter)?,
-        };
+        refuse_missing(root)?;
+        Self::of_part(Part::find_or_flat(root, split, &counter)?, root, split, names, &counter)
+    }
+
+    /// Lists the images that `val_split` sets aside for validation from those to train on, and nothing else; otherwise as
+    /// [`scan_split`](Self::scan_split).
+    ///
+    /// # Errors
+    /// As [`scan_watched`](Self::scan_watched).
+    pub fn scan_set_aside(
+        root: &Path,
+        val_split: ValSplit,
+        names: Option<&[String]>,
+        watch: &Watch<'_>,
+    ) -> Result<Self> {
+        let counter = Counter::new(watch);
+        refuse_missing(root)?;
+        refuse_second_val(root)?;
+        let part = Part::find_or_flat(root, Split::Train, &counter)?;
+        let mut listing = Self::of_part(part, root, Split::Train, names, &counter)?;
+        (_, listing.val) = val_split.divide(std::mem::take(&mut listing.train));
+        Ok(listing)
+    }
+
+    /// Whether there are images of this split below `root`: a folder or a list.
+    pub fn has(root: &Path, split: Split) -> bool {
+        Part::is_there(root, split)
+    }
+
+    fn of_part(part: Part, root: &Path, split: Split, names: Option<&[String]>, counter: &Counter<'_>) -> Result<Self> {
         let classes = match names {
             None => part.classes(),
             Some(names) => {
@@ -153,7 +194,7 @@ impl Listing {
                 names.to_vec()
             }
         };
-        let samples = part.samples(root, &classes, &counter)?;
+        let samples = part.samples(root, &classes, counter)?;
         let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
         *listing.split_mut(split) = samples;
         Ok(listing)
@@ -214,6 +255,14 @@ impl Part {
     fn find(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Self> {
         let layout = LAYOUTS.iter().find(|layout| layout.is_there(root, split)).unwrap_or(&LAYOUTS[0]);
         Self::read(layout, root, split, &(layout.place)(root, split), counter)
+    }
+
+    /// Where no split is there, `root` is this one.
+    fn find_or_flat(root: &Path, split: Split, counter: &Counter<'_>) -> Result<Self> {
+        match Split::ALL.into_iter().any(|split| Self::is_there(root, split)) {
+            true => Self::find(root, split, counter),
+            false => Self::read(&folder::LAYOUT, root, split, root, counter),
+        }
     }
 
     fn read(layout: &Layout, root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Result<Self> {
@@ -287,6 +336,19 @@ fn text(name: &[u8]) -> String {
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
+}
+
+fn refuse_missing(root: &Path) -> Result<()> {
+    if root.is_dir() { Ok(()) } else { Err(Error::Input(format!("{}: no such folder", root.display()))) }
+}
+
+/// Refuses to set images aside where there are some to validate on.
+fn refuse_second_val(root: &Path) -> Result<()> {
+    let found = LAYOUTS.iter().find(|layout| layout.is_there(root, Split::Val));
+    found.map_or(Ok(()), |layout| {
+        let place = (layout.place)(root, Split::Val);
+        Err(Error::Input(format!("{}: has images to validate on; leave --val-split out", place.display())))
+    })
 }
 
 /// Refuses `found` classes that are not exactly the `wanted` ones.
@@ -393,6 +455,47 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn images_are_set_aside_to_validate_on() {
+        let files = |prefix: &str| -> Vec<String> {
+            ["ant", "bee"]
+                .iter()
+                .flat_map(|class| (0..20).map(move |index| format!("{prefix}{class}/{index}.png")))
+                .collect()
+        };
+        let nested = files("train/");
+        let root = tree(&nested.iter().map(String::as_str).collect::<Vec<_>>());
+        let split = ValSplit::new(0.1);
+        let scan = |root: &Path, names: Option<&[String]>| Listing::scan_watched(root, names, split, &unwatched);
+        let listing = scan(root.path(), None).unwrap();
+        assert_eq!((listing.train.len(), listing.val.len()), (36, 4));
+        assert_eq!(listing.val.iter().map(|sample| sample.class).collect::<Vec<_>>(), [0, 0, 1, 1]);
+        let all = Listing::scan(root.path(), None).unwrap().train;
+        assert_eq!(all.iter().filter(|sample| listing.val.contains(sample)).count(), 4);
+        assert!(listing.train.iter().all(|sample| !listing.val.contains(sample)));
+        // What evaluation finds is what training left, whatever the order of the classes.
+        let names = classes(&["bee", "ant"]);
+        let aside = Listing::scan_set_aside(root.path(), split.unwrap(), Some(&names), &unwatched).unwrap();
+        let sorted = |listing: &Listing| {
+            let mut paths: Vec<_> = listing.val.iter().map(|sample| sample.path.clone()).collect();
+            paths.sort();
+            paths
+        };
+        assert_eq!((sorted(&aside), aside.train.len()), (sorted(&listing), 0));
+
+        let flat = files("");
+        let flat = tree(&flat.iter().map(String::as_str).collect::<Vec<_>>());
+        let listing = scan(flat.path(), None).unwrap();
+        assert_eq!((listing.train.len(), listing.val.len()), (36, 4));
+        assert_eq!(Listing::scan_set_aside(flat.path(), split.unwrap(), None, &unwatched).unwrap().val, listing.val);
+        let error = Listing::scan(flat.path(), None).unwrap_err().to_string();
+        assert!(error.ends_with("in DIR itself, add --val-split 0.1"), "{error}");
+
+        fs::create_dir(root.path().join("val")).unwrap();
+        let error = scan(root.path(), None).unwrap_err().to_string();
+        assert!(error.ends_with("val: has images to validate on; leave --val-split out"), "{error}");
+    }
+
+    #[test]
     fn lists_keep_their_order() {
         let root = tree(&["x/1.png", "x/2.png", "y/3.png"]);
         let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
@@ -469,7 +572,7 @@ pub(crate) mod tests {
                 most.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
                 if done < limit { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
             };
-            Listing::scan_watched(root.path(), None, &watch)
+            Listing::scan_watched(root.path(), None, None, &watch)
         };
         assert_eq!(until(100).unwrap(), Listing::scan(root.path(), None).unwrap());
         // Two class folders, four entries in them, and three sizes.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use architectures::Architecture;
-use dataset::{Contents, Crop, Decoding, Normalization, OnBadImage, Spec, digits};
+use dataset::{Contents, Crop, Decoding, Normalization, OnBadImage, Spec, ValSplit, digits};
 use flags::{BadImage, CacheFormat, CacheScope, DataArgs};
 use world::Scope;
 
@@ -18,6 +18,8 @@ const LARGEST_PADDED_SIZE: usize = 64;
 pub(crate) struct Images {
     pub source: Source,
     pub classes: Option<PathBuf>,
+    /// What is set aside from the training images to validate on.
+    pub val_split: Option<ValSplit>,
     /// Height and width of the images that the network sees in training, in pixels.
     pub image_size: usize,
     /// Which part of an image the network sees in training.
@@ -111,6 +113,10 @@ impl Images {
                 "--on-bad-image skip: needs a cache, which says what is left; use --cache-format encoded or pixels",
             ));
         }
+        let val_split = args.val_split.map(val_split).transpose()?;
+        if let (Some(_), Source::Digits | Source::Own(_)) = (val_split, &source) {
+            return Err(usage(format!("--val-split: is for --data; {} are divided already", source.name())));
+        }
         let evaluation = Preprocessing {
             size,
             resize,
@@ -120,6 +126,7 @@ impl Images {
         Ok(Self {
             source,
             classes: args.classes.clone(),
+            val_split,
             image_size,
             augmented_crop,
             evaluation,
@@ -138,6 +145,12 @@ impl Images {
     pub(crate) fn spec(&self) -> Option<Spec> {
         self.contents.map(|contents| Spec { contents, decoding: self.evaluation.decoding })
     }
+}
+
+/// The share that is set aside to validate on.
+pub(crate) fn val_split(share: f64) -> anyhow::Result<ValSplit> {
+    ValSplit::new(share)
+        .ok_or_else(|| usage(format!("--val-split {share}: must be above 0 and below 1; 0.1 is a tenth of each class")))
 }
 
 fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow::Result<usize> {

@@ -200,7 +200,8 @@ pub(crate) fn cache_path<E>(
     spec: &Spec,
     fingerprint: impl FnOnce() -> Result<String, E>,
 ) -> Result<PathBuf, E> {
-    let file = format!("{}.h5", spec.settings().replace(' ', "-"));
+    let aside = images.val_split.map_or(String::new(), |split| format!("-val-split-{}", split.share()));
+    let file = format!("{}{aside}.h5", spec.settings().replace(' ', "-"));
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
     // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.

@@ -1,5 +1,6 @@
 //! Which images there are, found out by one rank, which tells whoever waits how far it is.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use dataset::{Dataset, Listing, read_classes};
@@ -22,14 +23,16 @@ impl Listed {
     }
 }
 
-/// Lists the images below `root`.
+/// Lists the images below `root`, and tells whoever waits how far it is.
 pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Listing> {
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
-    scan(root, classes.as_deref())
+    name_interruption(
+        "listing the images",
+        Listing::scan_watched(root, classes.as_deref(), images.val_split, &count_files),
+    )
 }
 
-/// Lists the images below `root`, and tells whoever waits how far it is.
-pub(crate) fn scan(root: &Path, classes: Option<&[String]>) -> anyhow::Result<Listing> {
-    let listing = Listing::scan_watched(root, classes, &|done| world::report(done as u64, 0, "files"));
-    name_interruption("listing the images", listing)
+/// Tells whoever waits for a folder to be listed how far that is.
+pub(crate) fn count_files(done: usize) -> ControlFlow<()> {
+    world::report(done as u64, 0, "files")
 }

@@ -1,0 +1,186 @@
+//! The images that a model is evaluated on: those that are named, or those that its run was validated on.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
+use layout::Shard;
+use model_card::ModelCard;
+use serde::{Deserialize, Serialize};
+use world::World;
+
+use crate::config::images::val_split;
+use crate::config::recipe;
+use crate::data::listing::count_files;
+use crate::errors::{agree, name_interruption, to_failure, usage};
+
+/// Images that are named in the log because they cannot be decoded.
+const NAMED: usize = 10;
+
+/// Which images are asked for, and of which model.
+#[derive(Debug)]
+pub(crate) struct Evaluated<'a> {
+    /// `--data`.
+    pub data: Option<&'a Path>,
+    /// `--val-split`.
+    pub val_split: Option<f64>,
+    /// The folder of the run that the weights are of.
+    pub run: Option<&'a Path>,
+    pub card: &'a ModelCard,
+    /// The names of the model's classes, or their numbers.
+    pub classes: &'a [String],
+    pub decoding: Decoding,
+}
+
+/// Where the images are, as rank 0 finds it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Place {
+    Digits,
+    // Paths of any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
+    File(OsString),
+    Folder(OsString),
+}
+
+impl Evaluated<'_> {
+    /// The images, labelled by the classes of the model. Collective: rank 0 looks and lists; `threads` look for images that
+    /// cannot be decoded, where the run left such out.
+    pub(crate) fn images(&self, world: &World, threads: usize) -> anyhow::Result<ImageSet> {
+        let wanted = agree(world, self.val_split.map(val_split).transpose())?;
+        let of_run = self.of_plan("val-split").and_then(serde_json::Value::as_f64).and_then(ValSplit::new);
+        let bytes = world.from_rank_zero("looking for the images", || {
+            let place = self.place().map_err(|error| to_failure(&error))?;
+            serde_json::to_vec(&place).map_err(world::Failure::new)
+        })?;
+        let (images, classes) = match serde_json::from_slice(&bytes)? {
+            Place::Digits => of_dataset(digits::load()),
+            Place::File(path) => of_dataset(agree(world, open(Path::new(&path), wanted, of_run))?),
+            Place::Folder(root) => {
+                let root = PathBuf::from(root);
+                let bytes = world.from_rank_zero("listing the images", || {
+                    let listing = self.list(&root, wanted, of_run).map_err(|error| to_failure(&error))?;
+                    Ok(listing.to_bytes())
+                })?;
+                let listing = Listing::from_bytes(&root, &bytes).context("the listing arrived damaged")?;
+                (ImageSet::of_files(&listing, Split::Val, self.decoding), listing.classes)
+            }
+        };
+        agree(world, self.same_classes(&classes))?;
+        let skips = self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip");
+        let images = if skips { without_undecodable(world, images, threads)? } else { images };
+        if images.is_empty() {
+            agree(world, Err(usage("--data: has no images to evaluate on")))?;
+        }
+        if world.rank() == 0 {
+            self.say_if_others(images.len());
+        }
+        Ok(images)
+    }
+
+    /// What the run's plan says of a flag.
+    fn of_plan(&self, flag: &str) -> Option<&serde_json::Value> {
+        self.card.plan.get(flag)
+    }
+
+    /// Whether they are those that the run itself was validated on.
+    fn is_of_run(&self) -> bool {
+        self.data.is_none() && self.val_split.is_none()
+    }
+
+    fn place(&self) -> anyhow::Result<Place> {
+        let data = match (self.data, self.run) {
+            (Some(data), _) => Some(data.to_owned()),
+            (None, Some(run)) => recipe::data_of(run)?,
+            (None, None) => return Err(usage("--data: names the images to evaluate on; only a run knows its own")),
+        };
+        Ok(match data {
+            None => Place::Digits,
+            Some(path) if path.is_file() => Place::File(path.into()),
+            Some(path) => Place::Folder(path.into()),
+        })
+    }
+
+    /// Lists `root/val`, which needs no `root/train`, or what is set aside from `root/train`. Classes whose names the model
+    /// knows may be missing.
+    fn list(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
+        let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
+        let has = |split| Listing::has(root, split);
+        let (shown, of_run) = (root.display(), of_run.filter(|_| !has(Split::Val)));
+        let set_aside = match (wanted, of_run) {
+            (None, Some(split)) if has(Split::Train) || self.is_of_run() => {
+                let share = split.share();
+                log::info!("evaluated are the images that the run's --val-split {share} sets aside from {shown}");
+                Some(split)
+            }
+            (None, Some(split)) => {
+                log::warn!(
+                    "all images of {shown} are evaluated; if the run was trained on them, --val-split {} evaluates those \
+                     that it set aside",
+                    split.share()
+                );
+                None
+            }
+            (wanted, _) => wanted,
+        };
+        let listing = match set_aside {
+            Some(split) => Listing::scan_set_aside(root, split, names, &count_files),
+            None => Listing::scan_split(root, Split::Val, names, &count_files),
+        };
+        name_interruption("listing the images", listing)
+    }
+
+    fn same_classes(&self, found: &[String]) -> anyhow::Result<()> {
+        let (ours, theirs) = (self.classes.len(), found.len());
+        if ours != theirs {
+            return Err(usage(format!("--data: has {theirs} classes, and the weights tell {ours} apart")));
+        }
+        if !self.card.classes.is_empty() && found != self.card.classes {
+            return Err(usage("--data: its classes have other names than the model's, or another order"));
+        }
+        Ok(())
+    }
+
+    /// Says if the run's own images are no longer as many as the card's scores are of.
+    fn say_if_others(&self, count: usize) {
+        let scored = self.card.scores.as_ref().map_or(0, |scores| scores.samples);
+        if self.is_of_run() && scored > 0 && scored != count as u64 {
+            log::warn!(
+                "the run was scored on {scored} validation images, and now there are {count}: its data have changed"
+            );
+        }
+    }
+}
+
+/// A file's images to validate on: where it has none, those that the run set aside.
+fn open(path: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Dataset> {
+    let dataset = Dataset::of_file(path, wanted)?;
+    if dataset.val.is_empty() && of_run.is_some() {
+        return Ok(Dataset::of_file(path, of_run)?);
+    }
+    Ok(dataset)
+}
+
+fn of_dataset(dataset: Dataset) -> (ImageSet, Vec<String>) {
+    (dataset.val, dataset.classes)
+}
+
+/// The images without those that cannot be decoded: the run left them out, too. Collective.
+fn without_undecodable(world: &World, images: ImageSet, threads: usize) -> anyhow::Result<ImageSet> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting threads")?;
+    let own = Shard::new(world.rank(), world.size()).of(0..images.len());
+    let bad = agree(world, pool.install(|| images.undecodable(own)).map_err(Into::into))?;
+    let mut all: HashMap<usize, String> = HashMap::new();
+    for text in world.control().all_gather_text(&serde_json::to_string(&bad)?)? {
+        all.extend(serde_json::from_str::<Vec<(usize, String)>>(&text)?);
+    }
+    let mut indices: Vec<_> = all.keys().copied().collect();
+    indices.sort_unstable();
+    if world.rank() == 0 && !indices.is_empty() {
+        log::warn!("{} images cannot be decoded and are left out, as in the run:", indices.len());
+        for (index, path) in indices.iter().zip(images.names(&indices)).take(NAMED) {
+            log::warn!("  {}: {}", path.display(), all[index]);
+        }
+    }
+    Ok(images.without(&indices))
+}
