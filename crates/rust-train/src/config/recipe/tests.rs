@@ -178,7 +178,7 @@ fn every_flag_is_in_the_plan_file() {
     let without_value = [
         &["cache", "checkpoint-steps", "classes", "clip-grad-norm", "ema", "freeze-epochs", "loader-threads"][..],
         &["max-steps", "min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
-        &["crop", "mean", "patience", "resize", "std", "weights-sha256"],
+        &["crop", "mean", "patience", "resize", "std", "val-split", "weights-sha256"],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
