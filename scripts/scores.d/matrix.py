@@ -2,9 +2,8 @@
 
     matrix.py RUST_TRAIN [--whole]
 
-Exits 1 where a score differs, or where ONNX Runtime decides more than one image in 200 otherwise: of all, and no more than three of
-one run's 201. Scaling differs from Pillow's by a level of 255 here and there, and what lies on the edge between two classes may fall
-to either side.
+Exits 1 where a score differs, or where ONNX Runtime decides more than one image in 200 of a run otherwise: its images are the same to
+the bit, but sums of floats are not, and what lies on the edge between two classes may fall to either side.
 """
 
 import json
@@ -133,14 +132,14 @@ def main():
                 assert seen.keys() == logits.keys() and len(seen) == VALIDATION * 3
                 otherwise = sum(seen[name] != logits[name] for name in seen)
                 learned = len(set(logits.values())) > 1  # one answer to everything proves nothing
-                is_good = {*own, *best} == {said} and otherwise <= 3 and learned
+                is_good = {*own, *best} == {said} and otherwise * 200 <= len(seen) and learned
                 good, images, others = good and is_good, images + len(seen), others + otherwise
                 shutil.rmtree(folder / run)  # a run and what it exports are 300 MB
                 (folder / f"{run}.onnx").unlink()
                 cells = f"{network:20} {size:4} {flags:14} {ranks:5} {said:>7} {' '.join(own):>22} {' '.join(best):>22} {otherwise:5}"
                 print(f"{cells}  {'ok' if is_good else 'FAILED'}", flush=True)
     print(f"ONNX Runtime decides {others} of {images} images otherwise")
-    sys.exit(0 if good and others * 200 <= images else 1)
+    sys.exit(0 if good else 1)
 
 
 main()

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::augment::{Augmentation, Crop, random_part, shift};
 use crate::decode::{FINE, Source};
 use crate::images::{ImageSet, Stored};
-use crate::resize::{Resizer, Window};
+use crate::resize::{Pixels, Resizer, Window};
 use crate::size::Size;
 use crate::{Decoder, Decoding, Resample, Result};
 
@@ -74,7 +74,7 @@ impl Renderer {
             }
             (Stored::Pixels(size, pixels), _) => {
                 let window = choose(size, random);
-                self.resizer.resize(pixels, size, &window, side, out);
+                self.resizer.resize(&Pixels::whole(pixels, size), &window, side, out);
                 pad(crop, side, out, random, &mut self.scratch);
             }
             (stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)), _) => {

@@ -75,6 +75,9 @@ impl Contents {
     }
 }
 
+/// How pixels are scaled. Another arithmetic gives other bits, and a cache of the former is not current.
+const SCALING: &str = "Pillow's arithmetic";
+
 /// What a cache is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -121,7 +124,11 @@ impl Spec {
 
     /// Says whether a cache is the one of these images in this form.
     pub fn fingerprint(&self, listing: &Listing) -> String {
-        listing.fingerprint(&format!("{} {} {}", structure::FORMAT, trailer::VERSION, self.settings()))
+        let settings = match self.contents {
+            Contents::Pixels { .. } => format!("{} by {SCALING}", self.settings()),
+            Contents::Encoded => self.settings(),
+        };
+        listing.fingerprint(&format!("{} {} {settings}", structure::FORMAT, trailer::VERSION))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::limits::{
     BYTES_PER_PIXEL, CMYK_BYTES_PER_PIXEL, DECODER, JPEG_BYTES_PER_PIXEL, MOST_PIXELS, MOST_PIXELS_OF_ALL_SCANS,
     MOST_SCANS, READ_AT_ONCE,
 };
-use crate::resize::{Resample, Window};
+use crate::resize::{Pixels, Resample, Window};
 use crate::size::Size;
 
 /// A file can hold no more: each block of 64 pixels takes a bit at least, unless it is coded arithmetically. So a small
@@ -57,18 +57,21 @@ pub(super) struct Region {
     left: u32,
     top: u32,
     size: Size,
+    /// Of the whole scaled image.
+    whole: Size,
 }
 
 impl Region {
     /// The whole image, as it is.
     pub fn whole(header: &Header<'_>) -> Self {
-        Self { denominator: 1, left: 0, top: 0, size: header.size }
+        Self { denominator: 1, left: 0, top: 0, size: header.size, whole: header.size }
     }
 
     /// The whole image, as small as can be.
     pub fn coarse(header: &Header<'_>) -> Self {
         let Size { width, height } = header.size;
-        Self { denominator: 8, left: 0, top: 0, size: Size { width: width.div_ceil(8), height: height.div_ceil(8) } }
+        let size = Size { width: width.div_ceil(8), height: height.div_ceil(8) };
+        Self { denominator: 8, left: 0, top: 0, size, whole: size }
     }
 
     /// What must be decoded so that `window` can be scaled to `side`×`side` pixels, with at least `detail` decoded
@@ -83,7 +86,7 @@ impl Region {
         let scale = f64::from(denominator);
         // Two pixels more than the filter sees: at the region's edge libjpeg's own chroma filter sees no neighbours.
         let span = |start: f64, length: f64, limit: u32| {
-            let margin = resample.support(length / scale, side) + 2.0;
+            let margin = resample.support(length / (scale * side as f64)) + 2.0;
             let from = (start / scale - margin).floor().max(0.0) as u32;
             let to = ((start + length) / scale + margin).ceil().min(f64::from(limit)) as u32;
             (from.min(limit - 1), to.max(1))
@@ -100,20 +103,21 @@ impl Region {
             None => (0, scaled.height),
             Some(_) => span(window.top, window.height, scaled.height),
         };
-        Self { denominator, left, top, size: Size { width: right - left, height: bottom - top } }
+        Self { denominator, left, top, size: Size { width: right - left, height: bottom - top }, whole: scaled }
     }
 
-    /// Width and height of the region.
-    pub fn size(&self) -> Size {
-        self.size
+    /// The region's pixels, as part of the image as it is decoded.
+    pub fn pixels<'a>(&self, bytes: &'a [u8]) -> Pixels<'a> {
+        let Self { size, whole, .. } = *self;
+        Pixels { bytes, size, left: self.left as usize, top: self.top as usize, whole, turned: false }
     }
 
-    /// Where `window` of the whole image lies in this region of the scaled one.
+    /// Where `window` of the whole image lies in the image as it is decoded.
     pub fn window(&self, window: &Window) -> Window {
         let scale = f64::from(self.denominator);
         Window {
-            left: window.left / scale - f64::from(self.left),
-            top: window.top / scale - f64::from(self.top),
+            left: window.left / scale,
+            top: window.top / scale,
             width: window.width / scale,
             height: window.height / scale,
         }
@@ -298,7 +302,11 @@ mod tests {
             let window = Window { left, top, width, height };
             let region = Region::around(&header, &window, 9, 1e9, Resample::Bilinear);
             jpeg.decompress(&header, region, &mut part).unwrap();
-            let inside = region.window(&window);
+            let inside = Window {
+                left: left - f64::from(region.left),
+                top: top - f64::from(region.top),
+                ..region.window(&window)
+            };
             // All that the filter sees: the window and a pixel around it.
             let (x, y) = ((inside.left - 1.0).floor().max(0.0) as usize, (inside.top - 1.0).floor().max(0.0) as usize);
             let right = ((inside.left + width + 1.0).ceil() as usize).min(region.size.width as usize);
@@ -322,9 +330,10 @@ mod tests {
             let window = Window { left: (f64::from(width) - w) * left, top: (f64::from(height) - h) * top, width: w, height: h };
             let region = Region::around(&header, &window, side, detail, Resample::Bicubic);
             let scaled = region.window(&window);
-            prop_assert!(scaled.left >= 0.0 && scaled.top >= 0.0);
-            prop_assert!(scaled.left + scaled.width <= f64::from(region.size.width) + 1.0);
-            prop_assert!(scaled.top + scaled.height <= f64::from(region.size.height) + 1.0);
+            let from = (f64::from(region.left), f64::from(region.top));
+            prop_assert!(scaled.left >= from.0 && scaled.top >= from.1);
+            prop_assert!(scaled.left + scaled.width <= from.0 + f64::from(region.size.width) + 1.0);
+            prop_assert!(scaled.top + scaled.height <= from.1 + f64::from(region.size.height) + 1.0);
             prop_assert!(region.left + region.size.width <= width.div_ceil(region.denominator));
             prop_assert!(region.top + region.size.height <= height.div_ceil(region.denominator));
             prop_assert!(region.denominator == 1 || w.min(h) / f64::from(region.denominator) >= side as f64 * detail);

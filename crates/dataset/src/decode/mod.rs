@@ -28,7 +28,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 
-use crate::resize::{Resample, Window, copy, offset};
+use crate::resize::{Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
 
@@ -110,7 +110,7 @@ impl Decoder {
     }
 
     /// Decodes what torchvision's `Resize(resize)` and `CenterCrop(side)` make of an image, into `out` (`side`²×3
-    /// bytes): equal to Pillow's within a level or two.
+    /// bytes): Pillow's bits, unless a JPEG is at least four times as large, which is decoded at half its size or less.
     ///
     /// # Errors
     /// Why the bytes are no image, in one line without the file's name.
@@ -218,18 +218,21 @@ impl Decoder {
         if let Some(bytes) = source.jpeg() {
             let header = self.jpeg.read_header(bytes)?;
             orientation = self.orientation_of(header.exif);
-            let upright = header.size.turned(orientation::turns(orientation));
+            let turned = orientation::turns(orientation);
+            let upright = header.size.turned(turned);
             let window = orientation::window_before(orientation, choose(upright), upright);
             let region = jpeg::Region::around(&header, &window, side, detail, self.decoding.resample);
             self.jpeg.decompress(&header, region, &mut self.pixels)?;
-            let window = region.window(&window);
-            self.resizer.resize(&self.pixels, region.size(), &window, side, out);
+            let pixels = Pixels { turned, ..region.pixels(&self.pixels) };
+            self.resizer.resize(&pixels, &region.window(&window), side, out);
         } else {
             let size;
             (size, orientation) = self.decode_other(source)?;
-            let upright = size.turned(orientation::turns(orientation));
+            let turned = orientation::turns(orientation);
+            let upright = size.turned(turned);
             let window = orientation::window_before(orientation, choose(upright), upright);
-            self.resizer.resize(&self.pixels, size, &window, side, out);
+            let pixels = Pixels { turned, ..Pixels::whole(&self.pixels, size) };
+            self.resizer.resize(&pixels, &window, side, out);
         }
         if orientation != Orientation::NoTransforms {
             self.turned.clear();

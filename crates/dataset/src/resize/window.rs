@@ -1,7 +1,4 @@
-//! Scaling a part of an image to a square, as Pillow and torchvision scale: anti-aliased, SIMD inside.
-
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
+//! Which part of an image is scaled.
 
 use crate::size::Size;
 
@@ -68,93 +65,6 @@ pub(crate) fn offset(length: f64, side: f64) -> f64 {
     ((length - side) / 2.0).round_ties_even() // Python's round
 }
 
-/// The filter that scales. Both are anti-aliased: when an image shrinks, every pixel of it counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Resample {
-    /// torchvision's default.
-    #[default]
-    Bilinear,
-    /// Sharper.
-    Bicubic,
-}
-
-impl Resample {
-    /// `bilinear` or `bicubic`: what caches and model cards call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bilinear => "bilinear",
-            Self::Bicubic => "bicubic",
-        }
-    }
-
-    /// The filter of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Bilinear, Self::Bicubic].into_iter().find(|filter| filter.name() == name)
-    }
-
-    fn filter(self) -> FilterType {
-        match self {
-            Self::Bilinear => FilterType::Bilinear,
-            Self::Bicubic => FilterType::CatmullRom, // a = −0.5, as Pillow's
-        }
-    }
-
-    /// How far around a pixel's centre the filter looks when `length` pixels become `side`.
-    pub(crate) fn support(self, length: f64, side: usize) -> f64 {
-        let radius = match self {
-            Self::Bilinear => 1.0,
-            Self::Bicubic => 2.0,
-        };
-        radius * (length / side as f64).max(1.0)
-    }
-}
-
-/// Scales, and keeps its buffers for the next image.
-#[derive(Debug)]
-pub(crate) struct Resizer {
-    resizer: fast_image_resize::Resizer,
-    resample: Resample,
-}
-
-impl Resizer {
-    pub fn new(resample: Resample) -> Self {
-        Self { resizer: fast_image_resize::Resizer::new(), resample }
-    }
-
-    /// Scales `window` of an image to `side`×`side` pixels.
-    ///
-    /// # Panics
-    /// If a buffer does not have its image's size. A window that reaches past an edge by less than a pixel, as
-    /// arithmetic can make it, is moved inside.
-    pub fn resize(&mut self, pixels: &[u8], size: Size, window: &Window, side: usize, out: &mut [u8]) {
-        let (width, height) = (f64::from(size.width), f64::from(size.height));
-        let copied = |offset: f64, length: f64| offset.fract() == 0.0 && length == side as f64;
-        if copied(window.left, window.width) && copied(window.top, window.height) {
-            return copy(pixels, size, window.left as usize, window.top as usize, side, out);
-        }
-        let left = window.left.clamp(0.0, width);
-        let top = window.top.clamp(0.0, height);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.resample.filter())).crop(
-            left,
-            top,
-            window.width.min(width - left),
-            window.height.min(height - top),
-        );
-        let source = ImageRef::new(size.width, size.height, pixels, PixelType::U8x3).expect("an image's pixels");
-        let mut target =
-            Image::from_slice_u8(side as u32, side as u32, out, PixelType::U8x3).expect("a square's pixels");
-        self.resizer.resize(&source, &mut target, &options).expect("the window lies inside the image");
-    }
-}
-
-pub(crate) fn copy(pixels: &[u8], size: Size, left: usize, top: usize, side: usize, out: &mut [u8]) {
-    let pitch = size.width as usize * 3;
-    let rows = pixels.chunks_exact(pitch).skip(top);
-    for (out, row) in out.chunks_exact_mut(side * 3).zip(rows) {
-        out.copy_from_slice(&row[left * 3..][..side * 3]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,30 +122,6 @@ mod tests {
             prop_assert!(window.left >= 0.0 && window.top >= 0.0);
             prop_assert!(window.left + window.width <= f64::from(width) + 1e-6);
             prop_assert!(window.top + window.height <= f64::from(height) + 1e-6);
-        }
-
-        #[test]
-        fn a_scaled_window_is_a_part_of_the_scaled_image(
-            width in 9u32..60, height in 9u32..60, side in 2usize..9, seed: u64,
-        ) {
-            let pixels: Vec<u8> =
-                (0..size(width, height).bytes() as u64).map(|index| (index.wrapping_mul(seed | 1) >> 7) as u8).collect();
-            // The middle of 9 scaled pixels, and all 9 of them.
-            let shorter = width.min(height);
-            let square = size(shorter, shorter);
-            let pixels = &pixels[..square.bytes()];
-            let mut resizer = Resizer::new(Resample::Bilinear);
-            let mut all = vec![0; 9 * 9 * 3];
-            resizer.resize(pixels, square, &Window::whole(square), 9, &mut all);
-            let mut part = vec![0; side * side * 3];
-            resizer.resize(pixels, square, &Window::center(square, 9, side), side, &mut part);
-            let offset = ((9.0 - side as f64) / 2.0).round_ties_even() as usize;
-            for y in 0..side {
-                for x in 0..side * 3 {
-                    let (a, b) = (part[y * side * 3 + x], all[(y + offset) * 27 + offset * 3 + x]);
-                    prop_assert!(a.abs_diff(b) <= 1, "{} and {} at {}, {}", a, b, x, y);
-                }
-            }
         }
     }
 }
