@@ -179,7 +179,7 @@ fn fitting(numbers: &str, detail: &str, columns: usize) -> String {
             break;
         }
         room -= width;
-        text += if text.len() == numbers.len() { " " } else { ", " };
+        text += if part.starts_with("of ") { " " } else { ", " }; // "5/90 images of this rank's"
         text += part;
     }
     text
@@ -193,9 +193,10 @@ mod tests {
     fn a_message_leaves_room_for_the_bar() {
         let detail = "12 min left, loss 0.123, lr 1.00e-1, 3600 images/s, waits: data 2 %, ranks 10 %";
         assert_eq!(fitting("5/390 steps", detail, 12), "5/390 steps");
-        assert_eq!(fitting("5/390 steps", detail, 22), "5/390 steps 12 min left");
-        assert_eq!(fitting("5/390 steps", detail, 50), "5/390 steps 12 min left, loss 0.123, lr 1.00e-1");
-        assert_eq!(fitting("5/390 steps", detail, 200), format!("5/390 steps {detail}"));
+        assert_eq!(fitting("5/390 steps", detail, 22), "5/390 steps, 12 min left");
+        assert_eq!(fitting("5/390 steps", detail, 50), "5/390 steps, 12 min left, loss 0.123, lr 1.00e-1");
+        assert_eq!(fitting("5/390 steps", detail, 200), format!("5/390 steps, {detail}"));
+        assert_eq!(fitting("5/9 images", "of this rank's, 3/s", 50), "5/9 images of this rank's, 3/s");
         assert_eq!(fitting("5/0 files", "files", 0), "5/0 files");
     }
 
