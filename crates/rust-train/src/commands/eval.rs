@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use dataset::{Batch, Loader, LoaderConfig};
-use flags::{Cli, EvalArgs};
+use flags::EvalArgs;
 use layout::Shard;
 use tch::Tensor;
 use world::World;
@@ -53,8 +53,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         ..LoaderConfig::new(args.inference.batch * ranks, preprocessing.size)
     };
     let loader = Loader::new(Arc::new(images), Shard::new(world.rank(), ranks), config);
-    let usual = Cli::of(["rust-train"]).context("the flags without any")?.train.optimization;
-    let task = Classification::new(&usual, &[], loaded.classes.len(), device);
+    let task = Classification::to_evaluate();
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
     let forward = evaluator(&loaded.backbone, loaded.numerics);

@@ -16,6 +16,9 @@ pub(super) struct Criterion {
 }
 
 impl Criterion {
+    /// The cross-entropy as it is.
+    pub(super) const PLAIN: Self = Self { label_smoothing: 0.0, class_weights: None };
+
     /// The loss of a run whose training images have these `labels`, of so many `classes`.
     pub(super) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
         let class_weights = match args.class_weights {
@@ -69,12 +72,10 @@ mod tests {
         criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets).double_value(&[])
     }
 
-    const PLAIN: Criterion = Criterion { label_smoothing: 0.0, class_weights: None };
-
     #[test]
     fn a_mixed_batch_has_two_losses() {
-        let (first, second) = (loss(&PLAIN, &[0, 1], None), loss(&PLAIN, &[1, 2], None));
-        let mixed = loss(&PLAIN, &[0, 1], Some((&[1, 2], 0.3)));
+        let (first, second) = (loss(&Criterion::PLAIN, &[0, 1], None), loss(&Criterion::PLAIN, &[1, 2], None));
+        let mixed = loss(&Criterion::PLAIN, &[0, 1], Some((&[1, 2], 0.3)));
         assert!((mixed - (0.3 * first + 0.7 * second)).abs() < 1e-6);
     }
 

@@ -26,6 +26,11 @@ impl Classification {
     pub(crate) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
         Self { criterion: Criterion::new(args, labels, classes, device) }
     }
+
+    /// The task of weights that are only evaluated: scores know neither smoothing nor weights of classes.
+    pub(crate) fn to_evaluate() -> Self {
+        Self { criterion: Criterion::PLAIN }
+    }
 }
 
 impl Task for Classification {
