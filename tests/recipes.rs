@@ -90,7 +90,8 @@ fn every_ingredient_goes_on_where_it_was() {
     for step in [16, 32] {
         let part = folder.join(format!("part-{step}"));
         fs::create_dir_all(part.join("checkpoints")).unwrap();
-        for name in ["metrics.jsonl", "plan.toml"] {
+        // The best model is that of an epoch before the checkpoint, or one that comes after it takes its place.
+        for name in ["metrics.jsonl", "plan.toml", "best.safetensors"] {
             fs::copy(folder.join("whole").join(name), part.join(name)).unwrap();
         }
         let checkpoint = part.join(format!("checkpoints/step-{step:08}"));
