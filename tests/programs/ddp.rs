@@ -503,7 +503,7 @@ fn scaler(group: &ProcessGroup) {
     let weight = Tensor::zeros([4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let groups = ParameterGroup::all(vec![("weight".to_owned(), weight.shallow_clone())], 0.0);
     let mut optimizer = Optimizer::new(groups, SGD).unwrap();
-    let mut scaler = GradScaler::new(GradScalerConfig::default());
+    let mut scaler = GradScaler::new(GradScalerConfig::default(), Device::Cpu);
     for (step, bad_rank) in [None, Some(0), Some(group.size() - 1), None].into_iter().enumerate() {
         let mut grad = weight.grad();
         if grad.defined() {
@@ -512,7 +512,7 @@ fn scaler(group: &ProcessGroup) {
         let before = weight.detach().copy();
         let factor = if bad_rank == Some(group.rank()) { f64::INFINITY } else { 1.0 };
         scaler.scale(&(&weight * factor).sum(Kind::Float)).backward();
-        let stepped = scaler.step(&mut optimizer, 0.1, group).unwrap();
+        let stepped = scaler.step(&mut optimizer, 0.1, None, group).unwrap().double_value(&[0]) == 0.0;
         assert_eq!(stepped, bad_rank.is_none(), "step {step}");
         assert_eq!(weight.detach() == before, !stepped);
     }

@@ -248,7 +248,7 @@ fn half_training(group: &ProcessGroup) -> String {
     let backbone = Backbone::new(architectures::architecture("cifar_resnet20").unwrap().network(10), GPU);
     let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, DdpConfig::default()).unwrap();
     let mut optimizer = Optimizer::new(ParameterGroup::all(backbone.trained(), 0.0), Algorithm::ADAM).unwrap();
-    let mut scaler = GradScaler::new(GradScalerConfig::default());
+    let mut scaler = GradScaler::new(GradScalerConfig::default(), GPU);
     let images = Tensor::randn([32, 3, 32, 32], (Kind::Float, GPU));
     let labels = Tensor::randint(10, [32], (Kind::Int64, GPU));
     let (mut first, mut last, mut skipped) = (f64::NAN, f64::NAN, 0);
@@ -261,7 +261,7 @@ fn half_training(group: &ProcessGroup) -> String {
         let loss = loss.unwrap();
         let factor = if step == 20 { f64::INFINITY } else { 1.0 };
         scaler.scale(&(&loss * factor)).backward();
-        skipped += u32::from(!scaler.step(&mut optimizer, 0.003, group).unwrap());
+        skipped += scaler.step(&mut optimizer, 0.003, None, group).unwrap().double_value(&[0]) as u32;
         last = loss.double_value(&[]);
         first = if step == 0 { last } else { first };
     }

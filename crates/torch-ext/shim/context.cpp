@@ -9,7 +9,9 @@
 #include <ATen/ops/hash_tensor.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
 namespace {
@@ -32,6 +34,40 @@ char* te_pinned(size_t bytes, at::Tensor** out) {
     *out = new at::Tensor(at::empty({int64_t(bytes)}, options).zero_());
   })
 }
+
+// Numbers on their way from a device.
+struct te_numbers {
+  at::Tensor values;  // in host memory; page-locked where they come from a device
+  std::optional<c10::Event> arrived;
+};
+
+// The elements of `tensor`, as they are once what is queued for the device by now has been computed. Waits for nothing.
+char* te_numbers_new(const at::Tensor* tensor, te_numbers** out) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto values = te_tensor(tensor).detach().reshape({-1}).to(at::kFloat).contiguous();
+    if (values.is_cpu()) {
+      *out = new te_numbers{values.clone(), std::nullopt};
+      return nullptr;
+    }
+    auto host = at::empty(values.sizes(), at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
+    host.copy_(values, /*non_blocking=*/true);
+    c10::Event arrived(values.device().type());
+    arrived.record(c10::impl::VirtualGuardImpl(values.device().type()).getStream(values.device()));
+    *out = new te_numbers{host, std::move(arrived)};
+  })
+}
+
+// Waits for them; there must be `count`.
+char* te_numbers_get(te_numbers* numbers, float* out, size_t count) {
+  TE_CATCH({
+    if (numbers->arrived) numbers->arrived->synchronize();
+    TORCH_CHECK(size_t(numbers->values.numel()) == count, count, " numbers of ", numbers->values.numel());
+    std::memcpy(out, numbers->values.const_data_ptr<float>(), count * sizeof(float));
+  })
+}
+
+void te_numbers_free(te_numbers* numbers) { delete numbers; }
 
 const char* te_version() { return TORCH_VERSION; }
 

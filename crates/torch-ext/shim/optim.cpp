@@ -3,6 +3,7 @@
 #include "shim.h"
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_amp_update_scale.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_addcmul.h>
 #include <ATen/ops/_foreach_div.h>
@@ -10,6 +11,7 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_foreach_sqrt.h>
+#include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -21,6 +23,9 @@ namespace {
 at::Tensor norms(const std::vector<at::Tensor>& tensors) {
   return at::stack(at::_foreach_norm(tensors, 2));
 }
+
+// A tensor of one number as a scalar.
+at::Tensor number(const at::Tensor* handle) { return te_tensor(handle).reshape({-1})[0]; }
 
 // As a list again, for the multi-tensor operations.
 std::vector<at::Tensor> rows(const at::Tensor& values) { return values.unbind(0); }
@@ -41,6 +46,8 @@ struct te_step {
   te_list first;   // momentum, or the mean of gradients
   te_list second;  // the mean of squared gradients
   te_list steps;   // steps taken before this one, as scalars of single precision
+  // A number of single precision beside the parameters, or null: where it is 1 nothing changes. Nobody waits for it.
+  const at::Tensor* skip;
   double lr;
   double weight_decay;
 };
@@ -99,11 +106,40 @@ struct Tensors {
   }
 };
 
-// What Adam and its kin work on, with this step counted.
+// What Adam and its kin work on, with this step counted, if it is made.
 Tensors next_moments(const te_step& step) {
   Tensors tensors(step, /*moments=*/2, /*counts=*/true);
   at::_foreach_add_(tensors.steps, 1);
+  if (step.skip) at::_foreach_add_(tensors.steps, number(step.skip), /*alpha=*/-1);
   return tensors;
+}
+
+// The fused kernels' name for it.
+std::optional<at::Tensor> found_inf(const te_step& step) {
+  return step.skip ? std::optional<at::Tensor>(number(step.skip)) : std::nullopt;
+}
+
+// Puts `tensors` back to what they were, where the step is not made: chosen, never multiplied, since 0·NaN is NaN.
+class Undo {
+ public:
+  Undo(const at::Tensor* skip, std::vector<at::Tensor> tensors) : tensors_(std::move(tensors)) {
+    if (!skip) return;
+    skip_ = number(skip) != 0;
+    for (auto& tensor : tensors_) before_.push_back(tensor.clone());
+  }
+
+  void where_skipped() {
+    for (size_t i = 0; i < before_.size(); ++i) at::where_out(tensors_[i], skip_, before_[i], tensors_[i]);
+  }
+
+ private:
+  at::Tensor skip_;
+  std::vector<at::Tensor> tensors_, before_;
+};
+
+std::vector<at::Tensor> joined(std::vector<at::Tensor> list, const std::vector<at::Tensor>& other) {
+  list.insert(list.end(), other.begin(), other.end());
+  return list;
 }
 
 }  // namespace
@@ -115,7 +151,7 @@ char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_
     c10::AutoGradMode no_grad(false);
     auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/momentum == 0.0 ? 0 : 1, /*counts=*/false);
     at::_fused_sgd_(params, grads, buffers, step->weight_decay, momentum, step->lr, /*dampening=*/0.0, nesterov,
-                    /*maximize=*/false, is_first_step);
+                    /*maximize=*/false, is_first_step, {}, found_inf(*step));
   })
 }
 
@@ -126,7 +162,7 @@ char* te_adam(const te_step* step, double beta1, double beta2, double eps, bool 
     auto [params, grads, first, second, steps] = next_moments(*step);
     auto run = decoupled ? &at::_ops::_fused_adamw_::call : &at::_ops::_fused_adam_::call;
     run(params, grads, first, second, {}, steps, step->lr, beta1, beta2, step->weight_decay, eps, /*amsgrad=*/false,
-        /*maximize=*/false, {}, {});
+        /*maximize=*/false, {}, found_inf(*step));
   })
 }
 
@@ -135,6 +171,7 @@ char* te_lars(const te_step* step, double momentum, double trust, double eps) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/1, /*counts=*/false);
+    Undo undo(step->skip, joined(params, buffers));
     auto directions = at::_foreach_add(grads, params, step->weight_decay);
     if (step->weight_decay != 0.0) {
       auto p = norms(params);
@@ -145,6 +182,7 @@ char* te_lars(const te_step* step, double momentum, double trust, double eps) {
     at::_foreach_mul_(buffers, momentum);
     at::_foreach_add_(buffers, directions);
     at::_foreach_add_(params, buffers, -step->lr);
+    undo.where_skipped();
   })
 }
 
@@ -153,6 +191,7 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     auto [params, grads, first, second, steps] = next_moments(*step);
+    Undo undo(step->skip, joined(params, joined(first, second)));
     at::_foreach_lerp_(first, grads, 1 - beta1);
     at::_foreach_mul_(second, beta2);
     at::_foreach_addcmul_(second, grads, grads, 1 - beta2);
@@ -172,15 +211,24 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
       at::_foreach_mul_(directions, rows(safe_ratio(p, d, (p > 0).logical_and(d > 0))));
     }
     at::_foreach_add_(params, directions, -step->lr);
+    undo.where_skipped();
   })
 }
 
-// Moves each of `targets` towards its counterpart in `sources` by `weight` of the way.
-char* te_lerp(te_list targets, te_list sources, double weight) {
+// Moves each of `targets` towards its counterpart in `sources` by `weight` of the way; by nothing where `skip`, which may be
+// null, is 1: the sources must be finite then, too.
+char* te_lerp(te_list targets, te_list sources, double weight, const at::Tensor* skip) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     auto tensors = te_tensors(targets);
-    at::_foreach_lerp_(tensors, te_tensors(sources, tensors.size(), "tensors to move towards"), weight);
+    auto towards = te_tensors(sources, tensors.size(), "tensors to move towards");
+    if (!skip) {
+      at::_foreach_lerp_(tensors, towards, weight);
+      return nullptr;
+    }
+    auto ways = at::_foreach_sub(towards, tensors);
+    at::_foreach_mul_(ways, (1 - number(skip)) * weight);
+    at::_foreach_add_(tensors, ways);
   })
 }
 
@@ -196,14 +244,27 @@ char* te_clip_grad_norm(te_list grads, double max_norm, at::Tensor** norm) {
   })
 }
 
-// Multiplies `grads` by 1/scale; `found_inf`, a single f32, becomes 1 where any of them was not finite.
-char* te_unscale(te_list grads, double scale, const at::Tensor* found_inf) {
+// Multiplies `grads` by 1/scale; `found_inf`, as `scale` a single f32 beside them, becomes 1 where any of them was not finite.
+char* te_unscale(te_list grads, const at::Tensor* scale, const at::Tensor* found_inf) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
     auto tensors = te_tensors(grads);
     at::Tensor found = te_tensor(found_inf);
-    auto inverse = at::full({}, 1.0 / scale, found.options());
+    auto inverse = te_tensor(scale).to(at::kDouble).reciprocal().to(at::kFloat);
     at::_amp_foreach_non_finite_check_and_unscale_(tensors, found, inverse);
+  })
+}
+
+// Adapts `scale` (one f32) and the count of good steps since it changed (one i32) to whether a step found what is not finite.
+// Where `skip`, which may be null, is 1 and nothing was found, the step tells nothing, and both stay.
+char* te_update_scale(const at::Tensor* scale, const at::Tensor* good_steps, const at::Tensor* found_inf,
+                      const at::Tensor* skip, double growth, double backoff, int64_t interval) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    at::Tensor scales = te_tensor(scale), counts = te_tensor(good_steps);
+    Undo undo(skip, {scales, counts});
+    at::_amp_update_scale_(scales, counts, te_tensor(found_inf), growth, backoff, interval);
+    undo.where_skipped();
   })
 }
 

@@ -1,12 +1,10 @@
 //! BatchNorm in training, in one with the sum and the bounded activation that often follow it.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use std::ptr;
-
 use tch::Tensor;
 
 use crate::Result;
-use crate::ffi::{self, AtTensor, Handles, handles, new_tensor};
+use crate::ffi::{self, Handles, handles, new_tensor, pointer};
 
 /// A layer of batch normalization over C channels: `y = (x − E[x]) / √(Var[x] + ε) · weight + bias`, per channel.
 ///
@@ -76,10 +74,6 @@ impl BatchNorm<'_> {
     pub(crate) fn handles<'a>(&'a self, input: &'a Tensor) -> Handles<'a> {
         handles([input, self.weight, self.bias, self.running_mean, self.running_var])
     }
-}
-
-fn pointer(tensor: Option<&Tensor>) -> *const AtTensor {
-    tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
 // Elsewhere the kernels are not used.

@@ -55,7 +55,7 @@ macro_rules! opaque {
     };
 }
 
-opaque!(ProcessGroup, Reducer, Store, Work);
+opaque!(Numbers, ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -98,6 +98,7 @@ pub(crate) struct Step<'a> {
     pub first: List<'a>,
     pub second: List<'a>,
     pub steps: List<'a>,
+    pub skip: *const AtTensor,
     pub lr: f64,
     pub weight_decay: f64,
 }
@@ -155,6 +156,11 @@ impl Message {
         };
         Err(Error::Torch { call, message })
     }
+}
+
+/// The handle of a tensor that there may be.
+pub(crate) fn pointer(tensor: Option<&Tensor>) -> *const AtTensor {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
 }
 
 /// The tensor that `call` makes.
@@ -262,14 +268,26 @@ unsafe extern "C" {
     pub(crate) fn te_adam(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
     pub(crate) fn te_lars(step: *const Step<'_>, momentum: f64, trust: f64, eps: f64) -> Message;
     pub(crate) fn te_lamb(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64) -> Message;
-    pub(crate) fn te_lerp(targets: List<'_>, sources: List<'_>, weight: f64) -> Message;
+    pub(crate) fn te_lerp(targets: List<'_>, sources: List<'_>, weight: f64, skip: *const AtTensor) -> Message;
     pub(crate) fn te_clip_grad_norm(grads: List<'_>, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
-    pub(crate) fn te_unscale(grads: List<'_>, scale: f64, found_inf: *const AtTensor) -> Message;
+    pub(crate) fn te_unscale(grads: List<'_>, scale: *const AtTensor, found_inf: *const AtTensor) -> Message;
+    pub(crate) fn te_update_scale(
+        scale: *const AtTensor,
+        good_steps: *const AtTensor,
+        found_inf: *const AtTensor,
+        skip: *const AtTensor,
+        growth: f64,
+        backoff: f64,
+        interval: i64,
+    ) -> Message;
 
     // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
     pub(crate) fn te_pinned(bytes: usize, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
+    pub(crate) fn te_numbers_new(tensor: *const AtTensor, out: *mut *mut Numbers) -> Message;
+    pub(crate) fn te_numbers_get(numbers: *mut Numbers, out: *mut f32, count: usize) -> Message;
+    pub(crate) fn te_numbers_free(numbers: *mut Numbers);
     pub(crate) fn te_version() -> *const c_char;
     pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;
     pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);

@@ -20,6 +20,7 @@ mod ffi;
 mod host;
 mod host_memory;
 mod memory_format;
+mod numbers;
 pub mod optim;
 mod process_group;
 mod replicas;
@@ -36,6 +37,7 @@ pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs}
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{PinnedMemory, to_device};
 pub use memory_format::{MemoryFormat, set_memory_format, to_channels_last};
+pub use numbers::Numbers;
 pub use process_group::ProcessGroup;
 pub use replicas::Difference;
 pub use store::Store;

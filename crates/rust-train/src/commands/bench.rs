@@ -35,7 +35,7 @@ use crate::run::results;
 use crate::task::Task;
 use crate::task::classification::Classification;
 use crate::trainer::job::Job;
-use crate::trainer::step::TrainStep;
+use crate::trainer::step::{Launched, StepInput, TrainStep};
 
 /// Steps before the first window, at least: gradients are put in buckets anew after the first, libraries try their
 /// algorithms in the next.
@@ -253,23 +253,35 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// Makes `count` steps. Collective.
     fn steps(&mut self, count: usize) -> anyhow::Result<()> {
+        let mut under_way: Option<Launched> = None;
         for _ in 0..count {
             let timeline = self.train_step.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
             let images = self.normalize.images(&batch)?;
             let targets = self.task.targets(&batch, images.device());
-            let (number, agreement) = (self.step, &mut self.agreement);
-            let step = self.train_step.step(self.task, &images, &targets, number, self.rate, agreement)?;
+            let input = StepInput { images, targets, number: self.step, rate: self.rate };
+            // Each stands for itself: a loss that is no number ends no measurement.
+            let next = self.train_step.launch(self.task, &input, || self.agreement.wish(), None)?;
             self.step += 1;
             // Ranks that take no part wait; what they hear of signals, the next step's agreement reads.
             let _ = world::report(self.step as u64, 0, "steps");
-            match step.agreed {
-                agreed if agreed.stop.is_some() => return Err(interrupted("measuring; no results are written")),
-                agreed if agreed.pass == Pass::OutOfMemory => {
-                    bail!("out of memory: --accumulate computes in smaller parts")
-                }
-                _ => {}
-            }
+            // As the trainer: while the device makes this step, the one before it is looked at.
+            under_way.replace(next).map_or(Ok(()), |earlier| self.settle(&earlier))?;
+        }
+        under_way.map_or(Ok(()), |last| self.settle(&last))
+    }
+
+    fn settle(&self, launched: &Launched) -> anyhow::Result<()> {
+        if self.train_step.is_on_device() {
+            self.agreement.meet()?;
+        }
+        let outcome = launched.outcome()?;
+        let agreed = self.agreement.agree(outcome.pass, outcome.is_made, outcome.wish)?;
+        if agreed.stop.is_some() {
+            return Err(interrupted("measuring; no results are written"));
+        }
+        if agreed.pass == Pass::OutOfMemory {
+            bail!("out of memory: --accumulate computes in smaller parts");
         }
         Ok(())
     }

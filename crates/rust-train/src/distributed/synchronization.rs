@@ -1,5 +1,6 @@
-//! What all ranks decide together, once a step: whether to stop, and what to make of a loss that is not a number or of
-//! memory that does not suffice. A rank never decides alone.
+//! What all ranks decide together: whether to stop, and what to make of a loss that is not a number or of memory that does not
+//! suffice. A rank never decides alone. A step's flags travel with its gradients; only where one is not made do the ranks ask each
+//! other why.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use world::{Reduction, Signal, Signals, World};
 use super::time_limit::TimeLimit;
 use crate::errors::Stop;
 
-/// How a rank's forward pass went.
+/// How a rank's passes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// It gave a loss.
@@ -42,20 +43,28 @@ impl<'a> Agreement<'a> {
         Self { world, signals, limit }
     }
 
-    /// Waits for the other ranks, `pass` being how this one's forward pass went. One small all-reduce. Collective.
-    pub(crate) fn synchronize(&mut self, pass: Pass) -> world::Result<Agreed> {
-        let control = self.world.control();
-        let mut worst = [pass as u8, self.wish()];
-        control.all_reduce(&mut worst, Reduction::Max)?;
-        let stop = worst[1].checked_sub(1).map(|index| Stop::ALL[index as usize]);
-        let (pass, rank) = match worst[0] {
-            0 => (Pass::Good, 0),
-            code => {
-                let all = control.all_gather(&[pass as u8])?;
-                let rank = all.iter().position(|&other| other == code).unwrap_or(0);
-                (if code == Pass::BadLoss as u8 { Pass::BadLoss } else { Pass::OutOfMemory }, rank)
-            }
-        };
+    /// Waits for the other ranks: whether the run is to end. One small all-reduce. Collective.
+    pub(crate) fn stop(&mut self) -> world::Result<Option<Stop>> {
+        let mut wish = [self.wish()];
+        self.world.control().all_reduce(&mut wish, Reduction::Max)?;
+        Ok(stop_of(wish[0]))
+    }
+
+    /// Waits for the hosts of all ranks: one that is missing is named, which a device's own collectives cannot do. Collective.
+    pub(crate) fn meet(&self) -> world::Result<()> {
+        self.world.control().barrier()
+    }
+
+    /// What to make of a step of which all ranks know whether it `is_made`, and the largest [`wish`](Self::wish); `pass` is how
+    /// this rank's own passes went. Collective where it is not made.
+    pub(crate) fn agree(&self, pass: Pass, is_made: bool, wish: u8) -> world::Result<Agreed> {
+        let stop = stop_of(wish);
+        if is_made {
+            return Ok(Agreed { pass: Pass::Good, rank: 0, stop });
+        }
+        let all = self.world.control().all_gather(&[pass as u8])?;
+        let of = |pass: Pass| all.iter().position(|&other| other == pass as u8).map(|rank| (pass, rank));
+        let (pass, rank) = of(Pass::OutOfMemory).or_else(|| of(Pass::BadLoss)).unwrap_or((Pass::BadLoss, 0));
         Ok(Agreed { pass, rank, stop })
     }
 
@@ -75,7 +84,7 @@ impl<'a> Agreement<'a> {
     }
 
     /// What this rank wants: 0 to go on, or one more than the place in [`Stop::ALL`].
-    fn wish(&self) -> u8 {
+    pub(crate) fn wish(&self) -> u8 {
         // submitit, for one, sends USR2 where others send USR1.
         let signalled = [Signal::Terminate, Signal::Interrupt, Signal::User1, Signal::User2];
         if signalled.into_iter().any(|signal| self.signals.arrived(signal)) {
@@ -84,4 +93,8 @@ impl<'a> Agreement<'a> {
             u8::from(self.limit.is_over(Instant::now()))
         }
     }
+}
+
+fn stop_of(wish: u8) -> Option<Stop> {
+    wish.checked_sub(1).map(|index| Stop::ALL[index as usize])
 }

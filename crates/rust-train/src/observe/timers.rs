@@ -18,7 +18,7 @@ pub(crate) enum Work {
     /// That rest alone: from the moment at which the last gradient is ready, this rank waits for others, and for what
     /// travels between them.
     Exchange,
-    /// Step synchronization: waiting for the slowest rank.
+    /// What all ranks must know of a step, behind its gradients: waiting for the slowest rank.
     Synchronization,
     /// The update of the weights.
     Optimizer,

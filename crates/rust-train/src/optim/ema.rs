@@ -10,7 +10,7 @@
 //! decay follows from the number of the step, so that the averages are all there is to save.
 
 use tch::{Tensor, no_grad};
-use torch_ext::optim::lerp;
+use torch_ext::optim::lerp_unless;
 
 use crate::model::Model;
 
@@ -34,8 +34,8 @@ impl Ema {
         Self { names, live, averages, decay }
     }
 
-    /// Takes in the weights as they are after step `number` of the run, counted from 0.
-    pub(crate) fn update(&mut self, number: usize) -> torch_ext::Result<()> {
+    /// Takes in the weights as they are after step `number` of the run, counted from 0; where `skip` is 1, nothing.
+    pub(crate) fn update(&mut self, number: usize, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         let decay = self.decay.min((1 + number) as f64 / (10 + number) as f64);
         let (mut averages, mut live) = (Vec::new(), Vec::new());
         for (average, weight) in self.averages.iter_mut().zip(&self.live) {
@@ -46,7 +46,7 @@ impl Ema {
                 average.f_copy_(weight)?;
             }
         }
-        lerp(&averages, &live, 1.0 - decay)
+        lerp_unless(&averages, &live, 1.0 - decay, skip)
     }
 
     /// Exchanges the model's weights and their averages: twice, and everything is where it was.
@@ -107,7 +107,7 @@ mod tests {
         let mut expected = names.map(|name| get(&live.state(), name));
         for step in 0..6 {
             add(&live, 1.0 + step as f64);
-            ema.update(step).unwrap();
+            ema.update(step, None).unwrap();
             let decay = 0.3f64.min((1.0 + step as f64) / (10.0 + step as f64));
             for (expected, name) in expected.iter_mut().zip(names) {
                 *expected = decay * *expected + (1.0 - decay) * get(&live.state(), name);
@@ -124,7 +124,7 @@ mod tests {
         let live = backbone();
         let mut ema = Ema::new(&live, 0.9);
         add(&live, 1.0);
-        ema.update(100).unwrap();
+        ema.update(100, None).unwrap();
         let values =
             |state: Vec<(String, Tensor)>| state.into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
         let (weights, averages) = (values(live.state()), values(ema.state()));

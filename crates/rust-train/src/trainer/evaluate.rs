@@ -12,7 +12,6 @@ use super::Trainer;
 use super::buffers::distribute_buffers;
 use crate::data::normalize::Normalize;
 use crate::data::shown::show;
-use crate::distributed::synchronization::Pass;
 use crate::errors::{Stop, agree, usage};
 use crate::observe::timers::Work;
 use crate::run::results;
@@ -62,7 +61,7 @@ impl Trainer<'_> {
             let timed = |images: &Tensor| step.timeline.span(Work::Evaluation, || forward(images));
             evaluate(&timed, *task, val, normalize, &mut |_| {
                 step.timeline.activity().beat();
-                stop = agreement.synchronize(Pass::Good)?.stop;
+                stop = agreement.stop()?;
                 done += 1;
                 Ok(stop.is_none())
             })

@@ -8,7 +8,6 @@ use world::World;
 
 use super::Trainer;
 use crate::config::plan::OnNan;
-use crate::distributed::synchronization::Pass;
 use crate::errors::{Stop, agree};
 use crate::run::checkpoint::Position;
 
@@ -26,7 +25,6 @@ impl Trainer<'_> {
         let Some(more) = more.filter(|_| self.job.plan.flags.batch.fit_memory) else {
             return bail_together(self.job.world, rank, format!("step {step}: out of memory; {hint}"));
         };
-        self.step.reconnect(self.job.plan)?;
         self.step.micro_batches = more;
         if self.job.world.rank() == 0 {
             log::warn!(
@@ -87,7 +85,7 @@ impl Trainer<'_> {
 
     /// Refuses to begin where the time limit leaves no time for a step. Collective.
     pub(super) fn refuse_no_time(&mut self) -> anyhow::Result<()> {
-        let (stop, needed) = (self.agreement.synchronize(Pass::Good)?.stop, self.agreement.time_needed(Duration::ZERO));
+        let (stop, needed) = (self.agreement.stop()?, self.agreement.time_needed(Duration::ZERO));
         let refused = match (stop, needed) {
             (Some(Stop::TimeLimit), Some(needed)) if self.job.world.rank() == 0 => Err(anyhow!(
                 "the time limit leaves no time for a step: {:.0} s went by before the first one, and some are kept for saving; \

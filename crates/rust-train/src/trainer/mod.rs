@@ -23,9 +23,10 @@ use model_card::{CardScores, ModelCard};
 use report::EpochLine;
 
 use crate::data::normalize::Normalize;
-use crate::distributed::synchronization::{Agreement, Pass};
+use crate::distributed::synchronization::{Agreed, Agreement, Pass};
 use crate::errors::{RunOutcome, Stop, agree};
 use crate::model::card;
+use crate::observe::activity::{Doing, Row};
 use crate::observe::clock;
 use crate::observe::progress::{Progress, Throughput, left_words};
 use crate::observe::timers::Work;
@@ -37,7 +38,7 @@ use crate::task::Task;
 use epochs::Epochs;
 use hooks::{Hooks, StepEnd};
 use job::Job;
-use step::{StepOutcome, TrainStep};
+use step::{Launched, StepInput, TrainStep};
 pub(crate) use step_plan::StepPlan;
 
 /// What a run is made of, beside its job and its data.
@@ -46,6 +47,13 @@ pub(crate) struct Parts<'a> {
     pub step: TrainStep<'a>,
     pub agreement: Agreement<'a>,
     pub hooks: &'a RefCell<Box<dyn Hooks>>,
+}
+
+/// A step under way, and what is needed to launch it once more.
+struct Flight {
+    input: StepInput,
+    launched: Launched,
+    begun: Instant,
 }
 
 /// A run, ready to train.
@@ -191,23 +199,33 @@ impl<'a> Trainer<'a> {
         };
         self.scores = self.scores.take().filter(|_| steps == 0);
         let mut batches = self.batches(epoch, self.position.samples);
-        let mut stop = None;
-        for made in 1..=steps {
+        let (mut under_way, mut stop) = (None, None);
+        for launched in 1..=steps {
             let batch = timeline.span(Work::Data, || batches.next()).context("the data ended early")??;
-            let loss;
-            (loss, stop) = self.one_step(&batch)?;
-            progress.update((of_epoch - steps + made) as u64, || {
-                let throughput = throughput(made, begin.elapsed().as_secs_f64());
-                let left = self.step_plan.total_steps() as f64 - self.step_plan.progress(&self.position);
-                let rate = self.losses.last().map_or(0.0, |(_, rate)| *rate);
-                let left = left_words(throughput.seconds_per_step * left);
-                format!("{left} in all, loss {loss:.3}, {}, lr {rate:.2e}", throughput.brief())
-            });
+            let next = self.launch(&batch, under_way.as_ref())?;
+            let is_last = launched == steps || self.is_looked_at(next.input.number + 1);
+            under_way = match under_way {
+                None => Some(next),
+                Some(earlier) => self.settle(earlier, Some(next), &mut stop)?,
+            };
+            if is_last || stop.is_some() {
+                while let Some(last) = under_way {
+                    under_way = self.settle(last, None, &mut stop)?;
+                }
+            }
+            let made = self.position.step - begun;
+            if let Some(&(loss, rate)) = self.losses.last().filter(|_| made > 0) {
+                progress.update((of_epoch - steps + made) as u64, || {
+                    let throughput = throughput(made, begin.elapsed().as_secs_f64());
+                    let left = self.step_plan.total_steps() as f64 - self.step_plan.progress(&self.position);
+                    let left = left_words(throughput.seconds_per_step * left);
+                    format!("{left} in all, loss {loss:.3}, {}, lr {rate:.2e}", throughput.brief())
+                });
+            }
             if stop.is_some() {
                 break;
             }
-            let interval = self.job.plan.flags.run.checkpoint_steps;
-            if made < steps && interval.is_some_and(|steps| self.position.step.is_multiple_of(steps)) {
+            if launched < steps && self.is_checkpoint(self.position.step) && under_way.is_none() {
                 self.write_losses()?;
                 self.save(false)?;
             }
@@ -229,18 +247,57 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One step; its loss on this rank, and whether the run is to stop after it.
-    fn one_step(&mut self, batch: &Batch) -> anyhow::Result<(f64, Option<Stop>)> {
-        let start = Instant::now();
-        let number = self.position.step;
+    /// Gives the device the step after `before`, which is under way, or after the last one that was made.
+    fn launch(&mut self, batch: &Batch, before: Option<&Flight>) -> anyhow::Result<Flight> {
+        let begun = Instant::now();
+        let mut position = self.position.clone();
+        if before.is_some() {
+            self.step_plan.advance(&mut position);
+        }
+        let number = position.step;
         self.step.timeline.activity().enter_step(number + 1);
         let (images, targets) = (self.normalize.images(batch)?, self.task.targets(batch, self.job.device));
-        let rate = self.schedule.at(self.step_plan.progress(&self.position));
-        let StepOutcome { loss, agreed } = loop {
-            let made = self.step.step(self.task, &images, &targets, number, rate, &mut self.agreement)?;
-            match made.agreed.pass {
-                Pass::OutOfMemory => self.split_further(made.agreed.rank)?,
-                Pass::Good | Pass::BadLoss => break made,
+        let rate = self.schedule.at(self.step_plan.progress(&position));
+        let input = StepInput { images, targets, number, rate };
+        let launched = self.give(&input, before)?;
+        Ok(Flight { input, launched, begun })
+    }
+
+    /// Launches a step that changed nothing once more, after `before`, which is under way, or after the last one that was made.
+    fn relaunch(&mut self, flight: &mut Flight, before: Option<&Flight>) -> anyhow::Result<()> {
+        flight.launched = self.give(&flight.input, before)?;
+        Ok(())
+    }
+
+    fn give(&mut self, input: &StepInput, before: Option<&Flight>) -> anyhow::Result<Launched> {
+        let agreement = &self.agreement;
+        self.step.launch(self.task, input, || agreement.wish(), before.map(|flight| &flight.launched))
+    }
+
+    /// Waits for `flight`, and draws the consequences; `next` was launched after it, and comes back, launched anew if need be.
+    /// Whether the run is to stop is left in `stop`.
+    fn settle(
+        &mut self,
+        mut flight: Flight,
+        mut next: Option<Flight>,
+        stop: &mut Option<Stop>,
+    ) -> anyhow::Result<Option<Flight>> {
+        let (agreed, loss) = loop {
+            if self.step.is_on_device() {
+                self.agreement.meet()?;
+            }
+            let outcome = {
+                let _waiting = self.step.timeline.activity().begin(Row::Main, Doing::new("waiting for the device"));
+                flight.launched.outcome()?
+            };
+            let agreed = self.agreement.agree(outcome.pass, outcome.is_made, outcome.wish)?;
+            if agreed.pass != Pass::OutOfMemory {
+                break (agreed, outcome.loss);
+            }
+            self.split_further(agreed.rank)?;
+            self.relaunch(&mut flight, None)?;
+            if let Some(next) = &mut next {
+                self.relaunch(next, Some(&flight))?;
             }
         };
         match agreed.pass {
@@ -248,17 +305,40 @@ impl<'a> Trainer<'a> {
             _ => self.position.skipped = 0,
         }
         self.step_plan.advance(&mut self.position);
+        if let (Pass::BadLoss, Some(next)) = (agreed.pass, &mut next) {
+            self.relaunch(next, None)?; // its flags said that the step before it was not made
+        }
+        *stop = stop.or(agreed.stop);
+        self.note(&flight, agreed, loss)?;
+        Ok(next)
+    }
+
+    /// A step was made, or left out.
+    fn note(&mut self, flight: &Flight, agreed: Agreed, loss: f64) -> anyhow::Result<()> {
+        let &Flight { input: StepInput { number, rate, .. }, begun, .. } = flight;
         if number == 0 && self.job.world.rank() == 0 {
             log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
         }
         self.losses.push((loss, rate.lr));
         self.compare_replicas()?;
         self.step.timeline.activity().beat();
-        self.agreement.note_step(start.elapsed());
+        self.agreement.note_step(begun.elapsed());
         let kept = if agreed.pass == Pass::Good { loss } else { f64::NAN };
         let ended = StepEnd { step: number + 1, epoch: self.position.epoch + 1, loss: kept, lr: rate.lr };
-        self.hooks.borrow_mut().step_end(&ended)?;
-        Ok((loss, agreed.stop))
+        self.hooks.borrow_mut().step_end(&ended)
+    }
+
+    /// Whether somebody looks at the weights after this step: none may be under way then.
+    fn is_looked_at(&self, step: usize) -> bool {
+        self.is_checkpoint(step) || self.is_comparison(step)
+    }
+
+    fn is_checkpoint(&self, step: usize) -> bool {
+        self.job.plan.flags.run.checkpoint_steps.is_some_and(|interval| step.is_multiple_of(interval))
+    }
+
+    fn is_comparison(&self, step: usize) -> bool {
+        self.job.plan.compare_replicas.is_some_and(|interval| step.is_multiple_of(interval))
     }
 
     /// From here on everything is trained.
@@ -284,7 +364,7 @@ impl<'a> Trainer<'a> {
     /// Now and then makes sure that all ranks still train the same model.
     fn compare_replicas(&self) -> anyhow::Result<()> {
         let step = self.position.step;
-        if self.job.plan.compare_replicas.is_none_or(|interval| !step.is_multiple_of(interval)) {
+        if !self.is_comparison(step) {
             return Ok(());
         }
         match self.step.ddp.compare_replicas()? {

@@ -1,14 +1,23 @@
-//! One optimizer step: forward, step synchronization, backward with the gradients' exchange, update.
+//! One optimizer step: forward, backward with the gradients' exchange, what all ranks must know of it, update.
+//!
+//! ```text
+//! launch: forward ─> backward ── exchange ─> flags, of all ranks ─> update, chosen by them ─> Launched: flags on their way
+//! the caller launches the next step ...                                                   ... and only then reads them
+//! ```
+//!
+//! Nobody waits for the device between two steps. A step that some rank cannot make, because its loss is no number or its memory does
+//! not suffice, goes through the exchange all the same, and changes nothing on any rank; nor does the one that was launched after it.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use dataset::Batch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, Optimizer, clip_grad_norm};
-use torch_ext::{DistributedDataParallel, Precision, ProcessGroup, set_memory_format};
+use torch_ext::{DistributedDataParallel, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
 
 use crate::config::plan::{OnNan, Plan};
-use crate::distributed::synchronization::{Agreed, Agreement, Pass};
+use crate::distributed::synchronization::Pass;
 use crate::model::numerics::Numerics;
 use crate::model::{Model, trained};
 use crate::observe::timeline::Timeline;
@@ -34,19 +43,68 @@ pub(crate) struct TrainStep<'a> {
     pub micro_batches: usize,
     /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
     undoes_passes: bool,
+    /// Whether ranks wait for each other within a forward pass: then none may leave it.
+    meets_in_passes: bool,
     seed: u64,
 }
 
 /// What the name of an average begins with among the [buffers](TrainStep::buffers).
 pub(crate) const AVERAGE: &str = "average/";
 
+/// What a step is made of.
+pub(crate) struct StepInput {
+    /// This rank's part of the global batch, N×3×height×width.
+    pub images: Tensor,
+    pub targets: Targets,
+    /// Steps of the run before it.
+    pub number: usize,
+    pub rate: Rate,
+}
+
+/// A step that the device has been given to do.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// On the device, of all ranks: whether the step changes nothing, 0 or 1, and the largest wish.
+    flags: Tensor,
+    /// The flags, and this rank's loss.
+    numbers: Numbers,
+    is_out_of_memory: bool,
+}
+
 /// What came of a step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StepOutcome {
+    /// How it went on this rank.
+    pub pass: Pass,
     /// The mean loss over this rank's part of the batch.
     pub loss: f64,
-    /// What all ranks agreed on. Unless all passes were good the weights are what they were.
-    pub agreed: Agreed,
+    /// Whether all ranks have made it. If not, the weights are what they were, on all ranks.
+    pub is_made: bool,
+    /// The largest wish of all ranks.
+    pub wish: u8,
+}
+
+impl Launched {
+    /// Waits for the device to make it.
+    pub(crate) fn outcome(&self) -> torch_ext::Result<StepOutcome> {
+        let numbers = self.numbers.get()?;
+        let [is_skipped, wish, loss] = numbers[..] else { unreachable!("two flags and a loss") };
+        let pass = match self.is_out_of_memory {
+            true => Pass::OutOfMemory,
+            false if loss.is_finite() => Pass::Good,
+            false => Pass::BadLoss,
+        };
+        Ok(StepOutcome { pass, loss: loss.into(), is_made: is_skipped == 0.0, wish: wish as u8 })
+    }
+}
+
+/// All passes of a step but the last one's way back.
+struct Passes {
+    /// The mean over this rank's part of the batch, on the device.
+    loss: Tensor,
+    /// What the last way back starts from.
+    last: Tensor,
+    is_out_of_memory: bool,
 }
 
 impl<'a> TrainStep<'a> {
@@ -63,16 +121,22 @@ impl<'a> TrainStep<'a> {
             ddp: data_parallel(plan, model, group)?,
             optimizer: optim::build(plan, model, group)?,
             ema: training.ema.map(|decay| Ema::new(model, decay)),
-            scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default())),
+            scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default(), device)),
             numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
             clip_grad_norm: plan.flags.optimization.clip_grad_norm,
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
+            meets_in_passes: plan.flags.sync_bn && group.size() > 1,
             seed: plan.flags.seed,
             model,
             group,
             timeline,
         })
+    }
+
+    /// Whether steps are computed, and their gradients exchanged, by something else than this thread.
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.numerics.device != Device::Cpu
     }
 
     /// The outputs for `images` in training, computed in the run's precision.
@@ -86,84 +150,120 @@ impl<'a> TrainStep<'a> {
         move |images| self.numerics.compute(images, &evaluator)
     }
 
-    /// Trains on this rank's part of a global batch, as step `number` of the run. Collective.
-    pub(crate) fn step(
+    /// Gives the device a step to do. `before` is the step before it, of which nobody knows yet whether it is made: if it is not,
+    /// this one is not either. `wish` is asked for what this rank has to tell the others. Collective.
+    pub(crate) fn launch(
         &mut self,
         task: &dyn Task,
-        images: &Tensor,
-        targets: &Targets,
-        number: usize,
-        rate: Rate,
-        agreement: &mut Agreement<'_>,
-    ) -> anyhow::Result<StepOutcome> {
+        input: &StepInput,
+        wish: impl FnOnce() -> u8,
+        before: Option<&Launched>,
+    ) -> anyhow::Result<Launched> {
+        let &StepInput { ref images, ref targets, number, rate } = input;
         self.ddp.zero_grad()?;
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
         let buffers = if self.undoes_passes { self.model.buffers() } else { Vec::new() };
         let buffers: Vec<_> = buffers.into_iter().map(|(_, buffer)| (buffer.detach().copy(), buffer)).collect();
-        let passes = self.passes(task, images, targets)?;
-        let pass = match &passes {
-            None => Pass::OutOfMemory,
-            Some((loss, _)) if loss.is_finite() => Pass::Good,
-            Some(_) => Pass::BadLoss,
-        };
-        let agreed = timeline.span(Work::Synchronization, || agreement.synchronize(pass))?;
-        // BatchNorm has taken the images in already: one NaN in its running statistics would stay for ever, and reach the
-        // other ranks with the next average.
-        let undo = || buffers.iter().try_for_each(|(before, buffer)| buffer.detach().f_copy_(before).map(drop));
-        let (Some((loss, last)), false) = (passes, agreed.pass == Pass::OutOfMemory) else {
-            undo()?;
-            return Ok(StepOutcome { loss: f64::NAN, agreed });
-        };
-        // The exchange has been prepared for on all ranks, so all go through it, whatever the loss is.
+        let Passes { loss, last, is_out_of_memory } = self.passes(task, images, targets)?;
         let begin = Instant::now();
         timeline.span(Work::Backward, || last.f_backward())?;
         if let Some(ready) = self.group.last_submitted().filter(|&ready| ready >= begin) {
             timeline.add_part(Work::Exchange, ready);
         }
-        if agreed.pass == Pass::Good {
-            timeline.span(Work::Optimizer, || self.update(number, rate))?;
-        } else {
-            undo()?; // not earlier: the backward pass wants to find them as the forward pass left them
+        let flags = self.flags(&loss, is_out_of_memory, wish(), before)?;
+        let skip = flags.narrow(0, 0, 1);
+        // BatchNorm has taken the images in: one NaN in its running statistics would stay for ever, and reach the other ranks
+        // with the next average. Not earlier: the way back wants to find them as the forward pass left them.
+        let is_skipped = skip.ne(0.0);
+        for (before, buffer) in &buffers {
+            buffer.detach().f_copy_(&before.f_where_self(&is_skipped, &buffer.detach())?)?;
         }
-        Ok(StepOutcome { loss, agreed })
+        // On the host the flag is there, and the update need not be chosen by arithmetic.
+        if self.is_on_device() || skip.double_value(&[0]) == 0.0 {
+            let skip = self.is_on_device().then_some(&skip);
+            timeline.span(Work::Optimizer, || self.update(number, rate, skip))?;
+        }
+        let numbers = Numbers::on_their_way(&Tensor::cat(&[&flags, &loss.view([1])], 0))?;
+        Ok(Launched { flags, numbers, is_out_of_memory })
     }
 
-    /// All passes of a step, up to the last one's backward: the mean loss, and what that backward starts from. `None`
-    /// where the memory does not suffice.
-    fn passes(&self, task: &dyn Task, images: &Tensor, targets: &Targets) -> anyhow::Result<Option<(f64, Tensor)>> {
-        let passes = || -> anyhow::Result<(f64, Tensor)> {
-            let micro = images.size()[0] / self.micro_batches as i64;
-            let mut losses = Vec::with_capacity(self.micro_batches);
-            for part in 0..self.micro_batches as i64 {
-                let start = part * micro;
-                let (images, targets) = (images.narrow(0, start, micro), targets.part(start, micro));
-                let pass = || -> torch_ext::Result<Tensor> { Ok(task.loss(&self.forward(&images)?, &targets)) };
-                // Gradients travel once a step, with the last part's.
-                let is_last = part + 1 == self.micro_batches as i64;
-                let forward = || if is_last { self.ddp.forward(pass)? } else { self.ddp.no_sync(pass) };
-                let loss = self.timeline.span(Work::Forward, forward)?;
-                losses.push(loss.detach());
-                let share = loss / self.micro_batches as f64;
-                let scaled = self.scaler.as_ref().map_or_else(|| share.shallow_clone(), |scaler| scaler.scale(&share));
-                if is_last {
-                    return Ok((Tensor::stack(&losses, 0).mean(Kind::Float).f_double_value(&[])?, scaled));
-                }
-                self.timeline.span(Work::Backward, || scaled.f_backward())?;
-            }
-            unreachable!("there is at least one part")
+    /// Whether a step whose passes ended so on this rank changes nothing, and the largest wish, over all ranks. Collective.
+    fn flags(
+        &self,
+        loss: &Tensor,
+        is_out_of_memory: bool,
+        wish: u8,
+        before: Option<&Launched>,
+    ) -> torch_ext::Result<Tensor> {
+        let is_bad = match is_out_of_memory {
+            true => loss.ones_like(),
+            false => loss.isfinite().logical_not().to_kind(Kind::Float),
         };
+        let wish = is_bad.full_like(f64::from(wish));
+        let flags = Tensor::stack(&[is_bad, wish], 0);
+        let flags = before.map_or(flags.shallow_clone(), |before| flags.maximum(&before.flags));
+        if self.group.size() > 1 {
+            self.timeline.span(Work::Synchronization, || self.group.all_reduce(&flags, ReduceOp::Max))?;
+        }
+        Ok(flags)
+    }
+
+    /// All passes of a step, up to the last one's way back. Where the memory does not suffice for one, that way back is one that
+    /// brings NaN to every gradient: the others' gradients have somebody to meet.
+    fn passes(&self, task: &dyn Task, images: &Tensor, targets: &Targets) -> anyhow::Result<Passes> {
+        let micro = images.size()[0] / self.micro_batches as i64;
+        let mut losses = Vec::with_capacity(self.micro_batches);
+        let is_out_of_memory = Cell::new(false);
+        for part in 0..self.micro_batches as i64 {
+            let start = part * micro;
+            let (images, targets) = (images.narrow(0, start, micro), targets.part(start, micro));
+            let pass = || -> anyhow::Result<Option<Tensor>> {
+                if is_out_of_memory.get() {
+                    return Ok(None);
+                }
+                let loss = self.unless_out_of_memory(|| Ok(task.loss(&self.forward(&images)?, &targets)))?;
+                is_out_of_memory.set(loss.is_none());
+                Ok(loss)
+            };
+            let share = |loss: &Tensor| {
+                let share = loss / self.micro_batches as f64;
+                self.scaler.as_ref().map_or_else(|| share.shallow_clone(), |scaler| scaler.scale(&share))
+            };
+            // Gradients travel once a step, with the last part's.
+            if part + 1 == self.micro_batches as i64 {
+                let pass = || -> anyhow::Result<Tensor> { pass()?.map_or_else(|| Ok(self.nothing_but_nan()), Ok) };
+                let loss = self.timeline.span(Work::Forward, || self.ddp.forward(pass))??;
+                losses.push(loss.detach());
+                let mean = Tensor::stack(&losses, 0).mean(Kind::Float);
+                return Ok(Passes { loss: mean, last: share(&loss), is_out_of_memory: is_out_of_memory.get() });
+            }
+            let Some(loss) = self.timeline.span(Work::Forward, || self.ddp.no_sync(pass))? else { continue };
+            losses.push(loss.detach());
+            let back = || self.unless_out_of_memory(|| Ok(share(&loss).f_backward()?));
+            is_out_of_memory.set(self.timeline.span(Work::Backward, back)?.is_none());
+        }
+        unreachable!("there is at least one part")
+    }
+
+    /// What `work` gives; `None` where the memory does not suffice for it, and nobody waits for this rank meanwhile.
+    fn unless_out_of_memory<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         // tch panics where libtorch throws.
-        let outcome = world::catch_panic(passes).map_err(anyhow::Error::msg).flatten();
-        match outcome {
-            Ok(passes) => Ok(Some(passes)),
-            Err(error) if is_out_of_memory(&error) => {
+        match world::catch_panic(work).map_err(anyhow::Error::msg).flatten() {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if is_out_of_memory(&error) && !self.meets_in_passes => {
                 log::error!("{error:#}");
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A loss that depends on every parameter, and makes its gradient NaN.
+    fn nothing_but_nan(&self) -> Tensor {
+        let sums = trained(self.model).into_iter().map(|(_, parameter)| parameter.sum(Kind::Float));
+        sums.reduce(|one, other| one + other).unwrap_or_else(|| Tensor::from(0.0f32)) * f64::NAN
     }
 
     /// Whether a micro-batch of so many images fits in this rank's memory, beside what the optimizer will keep. No rank
@@ -194,12 +294,6 @@ impl<'a> TrainStep<'a> {
         }
     }
 
-    /// Connects the gradients anew, after a pass that not all ranks have come through. Collective.
-    pub(crate) fn reconnect(&mut self, plan: &Plan) -> torch_ext::Result<()> {
-        self.ddp = data_parallel(plan, self.model, self.group)?;
-        Ok(())
-    }
-
     /// Makes a step that leaves nothing behind but the buckets of gradients in the order in which gradients become
     /// ready. The order in which ranks are added up depends on where in a bucket a gradient lies, and so a run that goes
     /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
@@ -214,7 +308,8 @@ impl<'a> TrainStep<'a> {
         Ok(self.ddp.zero_grad()?)
     }
 
-    fn update(&mut self, number: usize, Rate { lr, momentum }: Rate) -> torch_ext::Result<()> {
+    /// Moves the weights; where `skip` is 1 nothing changes.
+    fn update(&mut self, number: usize, Rate { lr, momentum }: Rate, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         if let Some(momentum) = momentum {
             self.optimizer.set_momentum(momentum);
         }
@@ -225,10 +320,10 @@ impl<'a> TrainStep<'a> {
             let _norm = clip_grad_norm(&self.optimizer.parameters(), max_norm)?;
         }
         match &mut self.scaler {
-            Some(scaler) => drop(scaler.step(&mut self.optimizer, lr, self.group)?),
-            None => self.optimizer.step(lr)?,
+            Some(scaler) => drop(scaler.step(&mut self.optimizer, lr, skip, self.group)?),
+            None => self.optimizer.step_unless(lr, skip)?,
         }
-        self.ema.as_mut().map_or(Ok(()), |ema| ema.update(number))
+        self.ema.as_mut().map_or(Ok(()), |ema| ema.update(number, skip))
     }
 
     /// Does `task` with the weights that are evaluated: the averages, where there are some.

@@ -140,7 +140,14 @@ impl Lists {
     }
 
     /// One step of all tensors in the lists.
-    pub(super) fn step(&self, algorithm: &Algorithm, lr: f64, weight_decay: f64, is_first_step: bool) -> Result<()> {
+    pub(super) fn step(
+        &self,
+        algorithm: &Algorithm,
+        lr: f64,
+        weight_decay: f64,
+        is_first_step: bool,
+        skip: Option<&Tensor>,
+    ) -> Result<()> {
         if self.parameters.is_empty() {
             return Ok(());
         }
@@ -157,7 +164,8 @@ impl Lists {
             return Err(Error::State { what });
         }
         let [params, grads, first, second, steps] = lists.each_ref().map(Handles::list);
-        let step = ffi::Step { params, grads, first, second, steps, lr, weight_decay };
+        let skip = ffi::pointer(skip);
+        let step = ffi::Step { params, grads, first, second, steps, skip, lr, weight_decay };
         // SAFETY: all handles are of tensors that live during the call; each list carries its length, and the shim checks
         // lengths, shapes, types and places before a kernel sees them.
         unsafe {

@@ -28,16 +28,15 @@ pub fn clip_grad_norm(parameters: &[Tensor], max_norm: f64) -> Result<Tensor> {
     })
 }
 
-/// Divides the gradients of `parameters` by `scale`, in place; whether one of them was not finite, as a 0 or 1 of
-/// single precision on their device.
-pub(super) fn unscale(parameters: &[Tensor], scale: f64) -> Result<Tensor> {
+/// Divides the gradients of `parameters` by `scale`, one number of single precision beside them, in place; whether one of them
+/// was not finite, as a 0 or 1 of its kind.
+pub(super) fn unscale(parameters: &[Tensor], scale: &Tensor) -> Result<Tensor> {
     let grads = gradients(parameters);
-    let device = grads.first().map_or(Device::Cpu, Tensor::device);
-    let found_inf = Tensor::f_zeros([1], (Kind::Float, device))?;
+    let found_inf = Tensor::f_zeros([1], (Kind::Float, scale.device()))?;
     if !grads.is_empty() {
         let handles = handles(&grads);
         // SAFETY: the handles are of tensors that live during the call.
-        unsafe { ffi::te_unscale(handles.list(), scale, found_inf.as_ptr()) }.check("unscaling gradients")?;
+        unsafe { ffi::te_unscale(handles.list(), scale.as_ptr(), found_inf.as_ptr()) }.check("unscaling gradients")?;
     }
     Ok(found_inf)
 }

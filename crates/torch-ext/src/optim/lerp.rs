@@ -12,6 +12,14 @@ use crate::{Error, Result};
 /// # Errors
 /// Lists of different lengths; what libtorch threw: other shapes, kinds that are no floating-point numbers.
 pub fn lerp(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
+    lerp_unless(targets, sources, weight, None)
+}
+
+/// As [`lerp`], where `skip`, a number of single precision beside them, is 0; where it is 1 nothing moves, if all are finite.
+///
+/// # Errors
+/// As [`lerp`].
+pub fn lerp_unless(targets: &[Tensor], sources: &[Tensor], weight: f64, skip: Option<&Tensor>) -> Result<()> {
     if targets.len() != sources.len() {
         let what = format!("{} tensors cannot move towards {}", targets.len(), sources.len());
         return Err(Error::State { what });
@@ -21,7 +29,7 @@ pub fn lerp(targets: &[Tensor], sources: &[Tensor], weight: f64) -> Result<()> {
     }
     let (targets, sources) = (handles(targets), handles(sources));
     // SAFETY: all handles are of tensors that live during the call.
-    unsafe { ffi::te_lerp(targets.list(), sources.list(), weight) }.check("averaging weights")
+    unsafe { ffi::te_lerp(targets.list(), sources.list(), weight, ffi::pointer(skip)) }.check("averaging weights")
 }
 
 #[cfg(test)]
@@ -38,5 +46,15 @@ mod tests {
         assert!(lerp(&[target.shallow_clone()], &[], 0.5).is_err());
         assert!(lerp(&[target], &[Tensor::from_slice(&[1.0f32; 3])], 0.5).is_err());
         lerp(&[], &[], 0.5).unwrap();
+    }
+
+    #[test]
+    fn nothing_moves_where_it_is_to_be_skipped() {
+        for (skip, expected) in [(0.0f32, [1.5, 1.0]), (1.0, [1.0, 2.0])] {
+            let [target, source] = [[1.0f32, 2.0], [3.0, -2.0]].map(|values| Tensor::from_slice(&values));
+            let lists = (std::slice::from_ref(&target), std::slice::from_ref(&source));
+            lerp_unless(lists.0, lists.1, 0.25, Some(&Tensor::from_slice(&[skip]))).unwrap();
+            assert_eq!(Vec::<f32>::try_from(&target).unwrap(), expected);
+        }
     }
 }

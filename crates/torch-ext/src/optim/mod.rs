@@ -19,7 +19,7 @@ pub use algorithm::Algorithm;
 pub use grad_scaler::{GradScaler, GradScalerConfig};
 pub use gradients::clip_grad_norm;
 pub use groups::ParameterGroup;
-pub use lerp::lerp;
+pub use lerp::{lerp, lerp_unless};
 
 /// The name of what counts a parameter's steps in a state, whatever the algorithm.
 const STEP: &str = "step";
@@ -98,6 +98,15 @@ impl Optimizer {
     /// # Errors
     /// What libtorch threw, or of a sharded optimizer what the communication reported.
     pub fn step(&mut self, lr: f64) -> Result<()> {
+        self.step_unless(lr, None)
+    }
+
+    /// As [`step`](Self::step), where `skip`, a number of single precision beside the parameters, is 0; where it is 1 nothing
+    /// changes. Nobody waits for the device to know which. Of a sharded optimizer it must be the same on all ranks.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_unless(&mut self, lr: f64, skip: Option<&Tensor>) -> Result<()> {
         let mut index = 0;
         for (weight_decay, lr_scale, slots) in &mut self.groups {
             let mut fresh = Lists::default();
@@ -114,7 +123,7 @@ impl Optimizer {
                 list.push(slot, grad);
             }
             for (lists, is_first_step) in [(fresh, true), (known, false)] {
-                lists.step(&self.algorithm, lr * *lr_scale, *weight_decay, is_first_step)?;
+                lists.step(&self.algorithm, lr * *lr_scale, *weight_decay, is_first_step, skip)?;
             }
         }
         match &self.shards {

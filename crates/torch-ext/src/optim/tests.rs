@@ -425,14 +425,65 @@ fn the_scaler_skips_and_adapts_as_pytorchs() {
     let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: false };
     let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), sgd).unwrap();
     let config = GradScalerConfig { scale: 1024.0, growth_interval: 4, ..GradScalerConfig::default() };
-    let mut scaler = GradScaler::new(config);
+    let mut scaler = GradScaler::new(config, Device::Cpu);
     let expected: Vec<f64> =
         reference["scales"].as_array().unwrap().iter().map(|scale| scale.as_f64().unwrap()).collect();
     for (step, expected) in expected.iter().enumerate() {
         let is_bad = step % 7 == 3;
         set_gradients(&all, step as i64, if is_bad { f64::INFINITY } else { scaler.state().0 });
-        assert_eq!(scaler.step(&mut optimizer, 0.05, &group).unwrap(), !is_bad);
+        let skipped = scaler.step(&mut optimizer, 0.05, None, &group).unwrap();
+        assert_eq!(skipped.double_value(&[0]) == 1.0, is_bad);
         assert_eq!(scaler.state().0, *expected, "step {step}");
     }
     assert_close(&all, &reference["parameters"], "scaler");
+}
+
+/// Whatever the gradients hold, a step that is to be skipped leaves every bit of parameters and state; one that is not is the
+/// plain step.
+#[test]
+fn a_step_is_made_or_nothing_changes() {
+    let state = |optimizer: &Optimizer, all: &[(String, Tensor)]| -> Vec<Tensor> {
+        let kept = optimizer.state().unwrap().into_iter().map(|(_, tensor)| tensor);
+        kept.chain(all.iter().map(|(_, tensor)| tensor.detach())).map(|tensor| tensor.copy()).collect()
+    };
+    let equal = |one: &[Tensor], other: &[Tensor]| {
+        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.equal(other))
+    };
+    let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: momentum > 0.0 };
+    for algorithm in [sgd(0.0), sgd(0.9), Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LARS, Algorithm::LAMB] {
+        let [plain, chosen] = [parameters(), parameters()];
+        let [mut one, mut other] = [&plain, &chosen].map(|all| {
+            Optimizer::new(ParameterGroup::without_decay_on_vectors(parameters_of(all), 0.01), algorithm).unwrap()
+        });
+        for step in 0..6 {
+            // The first of all is skipped, too.
+            set_gradients(&chosen, step, f64::NAN);
+            let before = state(&other, &chosen);
+            other.step_unless(0.1, Some(&Tensor::from_slice(&[1.0f32]))).unwrap();
+            let after = state(&other, &chosen);
+            assert!(step == 0 || equal(&before, &after), "{algorithm:?}, step {step}");
+            set_gradients(&plain, step, 1.0);
+            set_gradients(&chosen, step, 1.0);
+            one.step(0.1).unwrap();
+            other.step_unless(0.1, Some(&Tensor::from_slice(&[0.0f32]))).unwrap();
+            assert!(equal(&state(&one, &plain), &state(&other, &chosen)), "{algorithm:?}, step {step}");
+        }
+    }
+}
+
+/// A step that is left out for another reason than its gradients tells nothing about the scale.
+#[test]
+fn the_scale_stays_where_a_step_is_left_out() {
+    let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+    let all = parameters();
+    let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), Algorithm::ADAM).unwrap();
+    let mut scaler = GradScaler::new(GradScalerConfig::default(), Device::Cpu);
+    scaler.load_state((512.0, 7));
+    for (skip, gradient, expected) in
+        [(1.0f32, f64::NAN, (512.0, 7)), (0.0, 512.0, (512.0, 8)), (0.0, f64::INFINITY, (256.0, 0))]
+    {
+        set_gradients(&all, 1, gradient);
+        let _skipped = scaler.step(&mut optimizer, 0.1, Some(&Tensor::from_slice(&[skip])), &group).unwrap();
+        assert_eq!(scaler.state(), expected, "{skip} {gradient}");
+    }
 }

@@ -5,7 +5,7 @@ mod loss;
 
 use dataset::Batch;
 use flags::OptimizationArgs;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Scorer, Targets, Task};
 
@@ -39,7 +39,8 @@ impl Task for Classification {
     }
 
     fn targets(&self, batch: &Batch, device: Device) -> Targets {
-        let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device(device);
+        // Without a wait: so few bytes are taken at once.
+        let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device_(device, Kind::Int64, true, false);
         let own = labels(&batch.labels);
         match &batch.mixed {
             None => Targets::of(vec![own]),
