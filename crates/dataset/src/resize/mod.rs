@@ -193,13 +193,7 @@ mod tests {
     /// Pixels of every kind: half noise, half black and white.
     fn noise(size: Size) -> Vec<u8> {
         let value = |index: u64| match ((index * 2_654_435_761) as u32 >> 19) as u8 {
-            value if (index / 7).is_multiple_of(3) => {
-                if value > 127 {
-                    255
-                } else {
-                    0
-                }
-            }
+            value if (index / 7).is_multiple_of(3) => u8::MAX * u8::from(value > 127),
             value => value,
         };
         (0..size.bytes() as u64).map(value).collect()
@@ -211,7 +205,8 @@ mod tests {
 
     #[test]
     fn bits_are_pillows() {
-        // Width, height, Resize, CenterCrop; hashes of what Pillow 13.0 makes of the noise, bilinear and bicubic.
+        // Width, height, Resize, CenterCrop; hashes of what Pillow 13.0 makes of the noise, bilinear and bicubic:
+        // scripts/parity.d/scaling.py.
         let cases = [
             (64, 48, 32, 32, 0xbfc435fec016b4e0, 0x2cd0195344bbc955),
             (500, 375, 256, 224, 0x344fa85eda336c4d, 0xf3078d2f11d0c63b),
@@ -246,6 +241,25 @@ mod tests {
                 copy(&square, size(resize as u32, resize as u32), middle, middle, side, &mut out);
                 assert_eq!(fnv1a(&out), expected, "{width}×{height}: the middle of a square");
             }
+        }
+    }
+
+    /// An image that is stored on its side gives the bits of the upright one, whichever direction comes first.
+    #[test]
+    fn turning_may_come_after_scaling() {
+        let transposed = |bytes: &[u8], Size { width, height }: Size| -> Vec<u8> {
+            let pixel = |x: u32, y: u32| bytes[(y * width + x) as usize * 3..][..3].iter().copied();
+            (0..width).flat_map(|x| (0..height).flat_map(move |y| pixel(x, y))).collect()
+        };
+        for (width, height) in [(40, 30), (30, 100), (97, 1000), (100, 30)] {
+            let upright = size(width, height);
+            let (pixels, stored) = (noise(upright), transposed(&noise(upright), upright));
+            let mut resizer = Resizer::new(Resample::Bilinear);
+            let [mut expected, mut out] = [vec![0; 16 * 16 * 3], vec![0; 16 * 16 * 3]];
+            resizer.resize(&Pixels::whole(&pixels, upright), &Window::center(upright, 16, 16), 16, &mut expected);
+            let on_its_side = Pixels { turned: true, ..Pixels::whole(&stored, size(height, width)) };
+            resizer.resize(&on_its_side, &Window::center(size(height, width), 16, 16), 16, &mut out);
+            assert!(transposed(&out, size(16, 16)) == expected, "{width}×{height}");
         }
     }
 

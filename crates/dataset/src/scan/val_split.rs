@@ -20,11 +20,7 @@ impl ValSplit {
     /// Which images are set aside, by their labels: of each class the share, rounded, but at least one, and never the last.
     /// Those whose `key` has the lowest hash are taken, so that the choice depends on nothing but the keys: neither on a seed,
     /// nor on order, ranks or machine; and another image of the class moves one over the border at most.
-    pub(crate) fn choose<'a>(
-        self,
-        labels: impl Iterator<Item = i64>,
-        key: impl Fn(usize) -> Vec<u8> + 'a,
-    ) -> Vec<bool> {
+    pub(crate) fn choose(self, labels: impl Iterator<Item = i64>, key: impl Fn(usize) -> Vec<u8>) -> Vec<bool> {
         let hash = |index| *blake3::hash(&key(index)).as_bytes();
         let mut images: Vec<_> = labels.enumerate().map(|(index, label)| (label, hash(index), index)).collect();
         images.sort_unstable();

@@ -259,17 +259,12 @@ impl<'a> Trainer<'a> {
         let (images, targets) = (self.normalize.images(batch)?, self.task.targets(batch, self.job.device));
         let rate = self.schedule.at(self.step_plan.progress(&position));
         let input = StepInput { images, targets, number, rate };
-        let launched = self.give(&input, before)?;
+        let launched = self.submit(&input, before)?;
         Ok(Flight { input, launched, begun })
     }
 
-    /// Launches a step that changed nothing once more, after `before`, which is under way, or after the last one that was made.
-    fn relaunch(&mut self, flight: &mut Flight, before: Option<&Flight>) -> anyhow::Result<()> {
-        flight.launched = self.give(&flight.input, before)?;
-        Ok(())
-    }
-
-    fn give(&mut self, input: &StepInput, before: Option<&Flight>) -> anyhow::Result<Launched> {
+    /// Gives the device a step, for the first time or once more.
+    fn submit(&mut self, input: &StepInput, before: Option<&Flight>) -> anyhow::Result<Launched> {
         let agreement = &self.agreement;
         self.step.launch(self.task, input, || agreement.wish(), before.map(|flight| &flight.launched))
     }
@@ -295,9 +290,9 @@ impl<'a> Trainer<'a> {
                 break (agreed, outcome.loss);
             }
             self.split_further(agreed.rank)?;
-            self.relaunch(&mut flight, None)?;
+            flight.launched = self.submit(&flight.input, None)?;
             if let Some(next) = &mut next {
-                self.relaunch(next, Some(&flight))?;
+                next.launched = self.submit(&next.input, Some(&flight))?;
             }
         };
         match agreed.pass {
@@ -306,7 +301,7 @@ impl<'a> Trainer<'a> {
         }
         self.step_plan.advance(&mut self.position);
         if let (Pass::BadLoss, Some(next)) = (agreed.pass, &mut next) {
-            self.relaunch(next, None)?; // its flags said that the step before it was not made
+            next.launched = self.submit(&next.input, None)?; // its flags said that the step before it was not made
         }
         *stop = stop.or(agreed.stop);
         self.note(&flight, agreed, loss)?;
