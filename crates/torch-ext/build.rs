@@ -2,8 +2,21 @@
 use std::path::{Path, PathBuf};
 
 /// What works on any machine.
-const SOURCES: [&str; 8] =
-    ["batch_norm", "context", "convolution", "optim", "process_group", "reducer", "store", "sync_batch_norm"];
+const SOURCES: [&str; 13] = [
+    "context",
+    "cpu/batch_norm",
+    "cpu/convolution",
+    "gpu/batch_norm",
+    "gpu/images",
+    "gpu/launch",
+    "gpu/max_pool",
+    "gpu/nvrtc",
+    "optim",
+    "process_group",
+    "reducer",
+    "store",
+    "sync_batch_norm",
+];
 
 fn main() {
     // torch-sys says where its libraries are; the headers lie beside them in every distribution of libtorch.
@@ -17,8 +30,9 @@ fn main() {
         .flag("-Wno-unused-parameter") // libtorch's headers
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D", None)
+        .include(kernel_sources())
         .files(SOURCES.map(|part| format!("shim/{part}.cpp")));
-    let mut headers = vec![include.join("torch/csrc/api/include"), include];
+    let mut headers = vec![include.join("torch/csrc/api/include"), include.clone()];
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         headers.extend(cuda_headers());
         shim.file("shim/cuda.cpp").define("USE_C10D_NCCL", None);
@@ -38,6 +52,7 @@ fn main() {
     shim.compile("torch_ext_shim");
     compile_kernels("batch_norm_kernels", "off");
     compile_kernels("convolution_kernels", "fast");
+    compile_gpu_kernels(&include);
 
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
@@ -54,7 +69,32 @@ fn compile_kernels(name: &str, contraction: &str) {
     }
     // What it keeps for the next round of a loop takes registers that sums need.
     kernels.flag_if_supported("-fno-predictive-commoning");
-    kernels.file(format!("shim/{name}.cpp")).compile(&format!("torch_ext_{name}"));
+    kernels.file(format!("shim/cpu/{name}.cpp")).compile(&format!("torch_ext_{name}"));
+}
+
+/// Compiles a GPU's kernels for the host, where tests run them.
+fn compile_gpu_kernels(include: &Path) {
+    let mut kernels = cc::Build::new();
+    kernels.cpp(true).std("c++17").opt_level(2).flag("-ffp-contract=off").flag("-isystem").flag(include);
+    kernels.flag("-Wno-unused-parameter").file("shim/gpu/host.cpp").compile("torch_ext_gpu_kernels");
+}
+
+/// A folder with `kernel_sources.h`: the texts of a GPU's kernels, which are compiled where they are to run.
+fn kernel_sources() -> PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir("shim/gpu/kernels")
+        .and_then(|files| files.map(|file| Ok(file?.path())).collect::<std::io::Result<_>>())
+        .expect("the kernels lie in shim/gpu/kernels");
+    files.sort();
+    let (mut names, mut texts) = (String::new(), String::new());
+    for file in files {
+        names += &format!("    {:?},\n", file.file_name().expect("it is a file"));
+        texts += &format!("    R\"kernel({})kernel\",\n", std::fs::read_to_string(&file).expect("a kernel is text"));
+    }
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a folder"));
+    let list = |name: &str, of: &str| format!("static const char* const {name}[] = {{\n{of}}};\n");
+    let text = list("te_kernel_names", &names) + &list("te_kernel_texts", &texts);
+    std::fs::write(folder.join("kernel_sources.h"), text).expect("cargo's folder can be written to");
+    folder
 }
 
 /// The folders of CUDA's and NCCL's headers.

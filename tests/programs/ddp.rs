@@ -8,8 +8,8 @@ use rust_train::collectives::MpiCollectives;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup};
 use torch_ext::{
-    BatchNorm, DdpConfig, DistributedDataParallel, HostCollectives, HostElements, ProcessGroup, ReduceOp, Store,
-    SyncBatchNorm,
+    BatchNorm, DdpConfig, DistributedDataParallel, Fused, HostCollectives, HostElements, ProcessGroup, ReduceOp, Store,
+    SyncBatchNorm, to_channels_last,
 };
 use world::{World, WorldConfig};
 
@@ -307,14 +307,24 @@ fn epsilon(kind: Kind) -> f64 {
     if kind == Kind::Double { f64::EPSILON } else { f32::EPSILON.into() }
 }
 
-/// One layer against BatchNorm on one rank in double precision: output, all three gradients, running statistics.
+/// One layer against BatchNorm on one rank in double precision: output, all three gradients, running statistics. By libtorch's
+/// operations, and by the kernels of a GPU, which a host runs, too.
 fn sync_bn(group: &ProcessGroup) {
-    for kind in [Kind::Double, Kind::Float] {
-        sync_bn_in(kind, group);
-    }
+    let together = SyncBatchNorm::new(group);
+    let fused = Fused { together: Some(&together), ..Fused::NOTHING };
+    let by_operations = |layer: &BatchNorm<'_>, x: &Tensor| together.forward(layer, x);
+    let by_kernels = |layer: &BatchNorm<'_>, x: &Tensor| match x.dim() {
+        4 => layer.forward_in_kernels(&to_channels_last(x)?, fused),
+        _ => layer.forward_in_kernels(x, fused),
+    };
+    sync_bn_by(&by_operations, Kind::Double, group);
+    sync_bn_by(&by_operations, Kind::Float, group);
+    sync_bn_by(&by_kernels, Kind::Float, group);
 }
 
-fn sync_bn_in(kind: Kind, group: &ProcessGroup) {
+type Forward<'a> = &'a dyn Fn(&BatchNorm<'_>, &Tensor) -> torch_ext::Result<Tensor>;
+
+fn sync_bn_by(forward: Forward<'_>, kind: Kind, group: &ProcessGroup) {
     const MEAN: f64 = 100.0; // and a deviation of about 2: what is left of a difference to the mean has lost 1/50
     let double = (Kind::Double, Device::Cpu);
     let ranks = group.size() as i64;
@@ -344,7 +354,7 @@ fn sync_bn_in(kind: Kind, group: &ProcessGroup) {
             let [x, w, b] = &own;
             let [running_mean, running_var] = &running;
             let layer = BatchNorm { weight: w, bias: b, running_mean, running_var, momentum: 0.1, epsilon: 1e-5 };
-            let out = SyncBatchNorm::new(group).forward(&layer, x).unwrap();
+            let out = forward(&layer, x).unwrap();
             (&out * part(&slope).to_kind(kind)).sum(Kind::Double).backward();
 
             let close = |got: &Tensor, expected: &Tensor, what: &str| {

@@ -5,8 +5,9 @@ use crate::op::{Activation, Op};
 
 impl Network {
     /// The operations in an order in which they can be computed, in groups of one; but BatchNorm, the sum that alone takes
-    /// its value, and the ReLU or ReLU6 that alone takes the value of either are one group, in this order. A group's
-    /// value is that of its last node; nobody else takes the values of the others.
+    /// its value, and the activation that alone takes the value of either are one group, in this order: a ReLU or a ReLU6; of
+    /// BatchNorm alone, a SiLU or a hard swish, too. A group's value is that of its last node; nobody else takes the values
+    /// of the others.
     pub fn groups(&self) -> Vec<Vec<NodeId>> {
         let takers = takers(&self.nodes);
         let mut groups: Vec<Vec<NodeId>> = (0..self.nodes.len()).map(|id| vec![NodeId(id)]).collect();
@@ -35,6 +36,8 @@ fn follows(next: &Op, before: &Op) -> bool {
     match next {
         Op::Add => matches!(before, Op::BatchNorm2d { .. }),
         Op::Activation(Activation::Relu | Activation::Relu6) => matches!(before, Op::BatchNorm2d { .. } | Op::Add),
+        // Their gradient depends on what they are given, and of a sum nobody keeps that.
+        Op::Activation(Activation::Silu | Activation::HardSwish) => matches!(before, Op::BatchNorm2d { .. }),
         _ => false,
     }
 }
@@ -91,6 +94,15 @@ mod tests {
                 assert!(node.inputs.iter().all(|input| place[input.index()] < *own), "{}", known.name);
             }
             assert!(place.iter().all(Option::is_some), "{}", known.name);
+        }
+    }
+
+    #[test]
+    fn every_silu_behind_a_convolution_is_in_a_group() {
+        for (name, alone) in [("efficientnet_b0", "silu"), ("mobilenet_v3_large", "hard swish")] {
+            let words = words(&architecture(name).unwrap().network(1000));
+            let grouped = words.iter().filter(|word| **word == format!("batch norm + {alone}")).count();
+            assert!(grouped > 10, "{name}: {words:?}");
         }
     }
 

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use architectures::{Network, Node, NodeId, Op, Parameter};
+use architectures::{Network, Node, NodeId, Op, Parameter, ParameterRole};
 use tch::{Device, Tensor};
-use torch_ext::{Bounds, ProcessGroup, SyncBatchNorm};
+use torch_ext::{Fused, ProcessGroup, SyncBatchNorm, add_to_each};
 
 use crate::forward::{self, Mode, WindowMasks};
 use crate::initialise;
@@ -178,6 +178,9 @@ impl Backbone {
     /// If `images` do not have the shape that the network takes, or are on another device; if BatchNorm in training sees
     /// one value a channel; if synchronized BatchNorm loses a rank.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        if train {
+            self.count_batch();
+        }
         let mut values: Vec<Option<Tensor>> = self.network.nodes().iter().map(|_| None).collect();
         for Step { nodes, freed } in &self.steps {
             match self.compute_fused(nodes, &values, train) {
@@ -195,6 +198,15 @@ impl Backbone {
         values.pop().flatten().expect("a network has at least one node")
     }
 
+    /// BatchNorm counts the batches that have gone into its running statistics.
+    fn count_batch(&self) {
+        let is_counter = |parameter: &Parameter| matches!(parameter.role, ParameterRole::NumBatchesTracked);
+        let all = self.parameters.iter().zip(&self.tensors);
+        let counters = all.filter(|(parameter, _)| is_counter(parameter) && !self.frozen[parameter.node.index()].get());
+        let counters: Vec<_> = counters.map(|(_, tensor)| tensor.shallow_clone()).collect();
+        add_to_each(&counters, 1).unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// The value of `node`, given those before it.
     fn compute(&self, node: NodeId, values: &[Option<Tensor>], images: &Tensor, train: bool) -> Tensor {
         let Node { op, inputs, .. } = &self.network.nodes()[node.index()];
@@ -209,20 +221,28 @@ impl Backbone {
     /// The value of BatchNorm and what follows it, computed in one; none where that cannot be.
     fn compute_fused(&self, group: &[NodeId], values: &[Option<Tensor>], train: bool) -> Option<Tensor> {
         let [first, after @ ..] = group else { return None };
-        let (nodes, Mode::Train) = (self.network.nodes(), self.mode(*first, train)) else { return None };
+        let nodes = self.network.nodes();
+        let together = match self.mode(*first, train) {
+            Mode::Evaluate => return None,
+            Mode::Train => None,
+            Mode::TrainTogether(sync) => Some(sync),
+        };
         let Node { op: Op::BatchNorm2d { epsilon, momentum, .. }, inputs, .. } = &nodes[first.index()] else {
             return None;
         };
-        let (mut before, mut residual, mut bounds) = (first, None, Bounds::NONE);
+        let (mut before, mut fused) = (first, Fused { together, ..Fused::NOTHING });
         for node in after {
             match &nodes[node.index()] {
-                Node { op: Op::Add, inputs, .. } => residual = inputs.iter().find(|input| *input != before),
-                Node { op, .. } => bounds = forward::bounds(op)?,
+                Node { op: Op::Add, inputs, .. } => {
+                    let residual = inputs.iter().find(|input| *input != before);
+                    fused.residual = residual.map(|&node| value_of(values, node));
+                }
+                Node { op, .. } => fused.activation = forward::activation_of(op)?,
             }
             before = node;
         }
-        let (input, residual) = (value_of(values, inputs[0]), residual.map(|&node| value_of(values, node)));
-        forward::batch_norm_fused(input, residual, bounds, self.state_of(*first), *momentum, *epsilon)
+        let input = value_of(values, inputs[0]);
+        forward::batch_norm_fused(input, fused, self.state_of(*first), *momentum, *epsilon)
     }
 
     /// How `node` takes part in a pass.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
 use tch::{Kind, Tensor};
-use torch_ext::{BatchNorm, Bounds, Convolution, SyncBatchNorm};
+use torch_ext::{BatchNorm, Convolution, Fused, MaxPool, SyncBatchNorm};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +39,6 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         }
         Op::BatchNorm2d { epsilon, momentum, .. } => {
             let layer = batch_norm(state, momentum, epsilon);
-            if train {
-                count_batch(state);
-            }
             if let Mode::TrainTogether(sync) = mode {
                 return sync.forward(&layer, inputs[0]).unwrap_or_else(|error| panic!("{error}"));
             }
@@ -56,8 +53,8 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         }
         Op::Activation(activation) => activate(activation, inputs[0]),
         Op::MaxPool2d { kernel, stride, padding, ceil } => {
-            let [kernel, stride, padding] = [kernel, stride, padding].map(|side| [side as i64, side as i64]);
-            inputs[0].max_pool2d(kernel, stride, padding, [1, 1], ceil)
+            let [side, stride, padding] = [kernel, stride, padding].map(|pixels| pixels as i64);
+            MaxPool { side, stride, padding, ceil }.forward(inputs[0])
         }
         Op::AvgPool2d { kernel } => {
             let kernel = [kernel as i64, kernel as i64];
@@ -87,22 +84,21 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
     }
 }
 
-/// BatchNorm in training, `residual` added, the sum kept in `bounds`: in one operation. None where torch-ext has none for
-/// such tensors.
+/// BatchNorm in training and what is computed in one with it. None where torch-ext has no kernel for such tensors.
 pub(crate) fn batch_norm_fused(
     input: &Tensor,
-    residual: Option<&Tensor>,
-    bounds: Bounds,
+    fused: Fused<'_>,
     state: &[Tensor],
     momentum: f64,
     epsilon: f64,
 ) -> Option<Tensor> {
-    if !BatchNorm::fuses(input, residual) {
+    if !BatchNorm::fuses(input, fused) {
         return None;
     }
-    refuse_single_values(input);
-    count_batch(state);
-    let value = batch_norm(state, momentum, epsilon).forward_fused(input, residual, bounds);
+    if fused.together.is_none() {
+        refuse_single_values(input);
+    }
+    let value = batch_norm(state, momentum, epsilon).forward_fused(input, fused);
     Some(value.unwrap_or_else(|error| panic!("{error}")))
 }
 
@@ -117,22 +113,21 @@ fn refuse_single_values(input: &Tensor) {
     );
 }
 
-/// The bounds that an activation keeps its values in, if that is all that it does.
-pub(crate) fn bounds(op: &Op) -> Option<Bounds> {
-    match op {
-        Op::Activation(Activation::Relu) => Some(Bounds::RELU),
-        Op::Activation(Activation::Relu6) => Some(Bounds::RELU6),
-        _ => None,
+/// What an operation is that can be computed in one with the BatchNorm before it.
+pub(crate) fn activation_of(op: &Op) -> Option<torch_ext::Activation> {
+    let Op::Activation(activation) = op else { return None };
+    match activation {
+        Activation::Relu => Some(torch_ext::Activation::Relu),
+        Activation::Relu6 => Some(torch_ext::Activation::Relu6),
+        Activation::Silu => Some(torch_ext::Activation::Silu),
+        Activation::HardSwish => Some(torch_ext::Activation::HardSwish),
+        Activation::HardSigmoid | Activation::Sigmoid | Activation::Gelu => None,
     }
 }
 
 fn batch_norm(state: &[Tensor], momentum: f64, epsilon: f64) -> BatchNorm<'_> {
     let [weight, bias, running_mean, running_var] = [0, 1, 2, 3].map(|index| &state[index]);
     BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon }
-}
-
-fn count_batch(state: &[Tensor]) {
-    let _ = state[4].shallow_clone().g_add_scalar_(1);
 }
 
 /// The value of a ReLU, a ReLU6 or a sum, written over the input at `place`: see [`architectures::Network::overwritten`].

@@ -122,6 +122,11 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub tf32: bool,
 
+    /// Compute BatchNorm, what is added to it and the activation after that in one, by kernels of our own, which are tried out
+    /// when a run starts; off: by libtorch, one by one
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Fused::Auto, help_heading = "Machine", add = Scope::Free)]
+    pub fused: Fused,
+
     /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
     #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub zero: bool,
@@ -215,4 +220,14 @@ pub enum Freeze {
     None,
     /// Everything but the head
     Backbone,
+}
+
+/// Whether kernels of our own are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Fused {
+    /// Where they are right: on a GPU they are compiled first, by NVRTC
+    Auto,
+    /// Nowhere
+    Off,
 }

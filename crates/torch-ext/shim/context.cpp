@@ -6,11 +6,13 @@
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/hash_tensor.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
@@ -34,6 +36,53 @@ char* te_pinned(size_t bytes, at::Tensor** out) {
     *out = new at::Tensor(at::empty({int64_t(bytes)}, options).zero_());
   })
 }
+
+// Bytes on their way to a device.
+struct te_copy {
+  std::optional<c10::Event> arrived;  // none where they are there
+};
+
+// `out` becomes a new tensor of this shape on a device, which `count` numbers give; the bytes travel to it while the device
+// computes something else, and what it is given to do after this call finds them there. Until they have arrived they must
+// stay as they are.
+char* te_copy_new(const void* bytes, const int64_t* shape, size_t count, int index, te_copy** copy, at::Tensor** out) {
+  TE_CATCH({
+    const auto options = at::TensorOptions().dtype(at::kByte);
+    const auto here = at::from_blob(const_cast<void*>(bytes), {shape, count}, options);
+    const auto place = device(index);
+    if (place.is_cpu()) {
+      *out = new at::Tensor(here.clone());
+      *copy = new te_copy{std::nullopt};
+      return nullptr;
+    }
+    const c10::impl::VirtualGuardImpl guard(place.type());
+    const auto computes = guard.getStream(place);
+    static const auto copies = guard.getStreamFromGlobalPool(place, /*is_high_priority=*/true);  // a process has one device
+    TORCH_CHECK(copies.device() == place, "bytes travel to ", copies.device(), ", not to ", place);
+    c10::Event arrived(place.type());
+    at::Tensor there;
+    {
+      const c10::StreamGuard on(copies);
+      there = at::empty(here.sizes(), options.device(place));
+      there.copy_(here, /*non_blocking=*/true);
+      arrived.record(copies);
+    }
+    arrived.block(computes);
+    there.record_stream(computes);  // its memory is not used again before
+    *out = new at::Tensor(there);
+    *copy = new te_copy{std::move(arrived)};
+  })
+}
+
+// Whether the bytes have arrived; `waits` until they have.
+char* te_copy_arrived(te_copy* copy, bool waits, bool* out) {
+  TE_CATCH({
+    if (waits && copy->arrived) copy->arrived->synchronize();
+    *out = !copy->arrived || copy->arrived->query();
+  })
+}
+
+void te_copy_free(te_copy* copy) { delete copy; }
 
 // Numbers on their way from a device.
 struct te_numbers {

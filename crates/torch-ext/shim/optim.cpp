@@ -6,6 +6,7 @@
 #include <ATen/ops/_amp_update_scale.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_addcmul.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_div.h>
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_mul.h>
@@ -212,6 +213,24 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
     }
     at::_foreach_add_(params, directions, -step->lr);
     undo.where_skipped();
+  })
+}
+
+// Adds a number to every element of each of them.
+char* te_each_add(te_list tensors, int64_t number) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto all = te_tensors(tensors);
+    if (!all.empty()) at::_foreach_add_(all, number);
+  })
+}
+
+// Makes each of `targets` what its counterpart in `sources` is.
+char* te_each_copy(te_list targets, te_list sources) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto all = te_tensors(targets);
+    if (!all.empty()) at::_foreach_copy_(all, te_tensors(sources, all.size(), "tensors to copy"));
   })
 }
 

@@ -20,6 +20,17 @@ pub enum Precision {
     Half,
 }
 
+impl Precision {
+    /// The type of what convolutions and matrix products give.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Single => Kind::Float,
+            Self::BFloat16 => Kind::BFloat16,
+            Self::Half => Kind::Half,
+        }
+    }
+}
+
 /// While it lives, operations of this thread on a kind of device run in a lower precision where that is safe
 /// (`torch.autocast`). Backward runs outside of it, each operation in the type of its forward.
 ///
@@ -48,14 +59,13 @@ impl Autocast {
     /// # Errors
     /// What libtorch threw: a type that autocast does not know on this device.
     pub fn enter(device: Device, precision: Precision) -> Result<Self> {
-        let kind = match precision {
-            Precision::Single => return Ok(Self { before: None, _not_send: PhantomData }),
-            Precision::BFloat16 => Kind::BFloat16,
-            Precision::Half => Kind::Half,
-        };
+        if precision == Precision::Single {
+            return Ok(Self { before: None, _not_send: PhantomData });
+        }
         let mut before = AutocastState::default();
         // SAFETY: `before` lives during the call.
-        unsafe { ffi::te_autocast_enter(device.is_cuda(), scalar_type(kind), &mut before) }.check("autocast")?;
+        unsafe { ffi::te_autocast_enter(device.is_cuda(), scalar_type(precision.kind()), &mut before) }
+            .check("autocast")?;
         Ok(Self { before: Some((device.is_cuda(), before)), _not_send: PhantomData })
     }
 }

@@ -1,10 +1,12 @@
-//! BatchNorm in training, in one with the sum and the bounded activation that often follow it.
+//! BatchNorm in training, in one with the sum and the activation that often follow it.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use tch::Tensor;
+use std::ptr;
 
-use crate::Result;
+use tch::{Device, Tensor};
+
 use crate::ffi::{self, Handles, handles, new_tensor, pointer};
+use crate::{Result, SyncBatchNorm, kernels};
 
 /// A layer of batch normalization over C channels: `y = (x − E[x]) / √(Var[x] + ε) · weight + bias`, per channel.
 ///
@@ -26,46 +28,116 @@ pub struct BatchNorm<'a> {
     pub epsilon: f64,
 }
 
-/// Between which values a result is kept: an activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bounds {
-    /// What is below becomes this.
-    pub lower: f64,
-    /// What is above becomes this.
-    pub upper: f64,
+/// What follows a BatchNorm, or its sum with something else, and can be computed in one with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x / (1 + exp(−x))`.
+    Silu,
+    /// `x · min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
 }
 
-impl Bounds {
-    /// Nothing is changed.
-    pub const NONE: Self = Self { lower: f64::NEG_INFINITY, upper: f64::INFINITY };
-    /// `max(x, 0)`.
-    pub const RELU: Self = Self { lower: 0.0, upper: f64::INFINITY };
-    /// `min(max(x, 0), 6)`.
-    pub const RELU6: Self = Self { lower: 0.0, upper: 6.0 };
+impl Activation {
+    pub(crate) const ALL: [Self; 5] = [Self::Identity, Self::Relu, Self::Relu6, Self::Silu, Self::HardSwish];
+
+    /// Between which values it keeps what it is given, if that is all that it does.
+    fn bounds(self) -> Option<[f64; 2]> {
+        match self {
+            Self::Identity => Some([f64::NEG_INFINITY, f64::INFINITY]),
+            Self::Relu => Some([0.0, f64::INFINITY]),
+            Self::Relu6 => Some([0.0, 6.0]),
+            Self::Silu | Self::HardSwish => None,
+        }
+    }
+
+    /// The shim's number for it.
+    fn number(self) -> i32 {
+        match self {
+            Self::Identity => 0,
+            Self::Relu => 1,
+            Self::Relu6 => 2,
+            Self::Silu => 3,
+            Self::HardSwish => 4,
+        }
+    }
+}
+
+/// What is computed in one with a BatchNorm in training.
+#[derive(Clone, Copy, Debug)]
+pub struct Fused<'a> {
+    /// Added to what is normalized: shaped like it.
+    pub residual: Option<&'a Tensor>,
+    /// Follows the sum.
+    pub activation: Activation,
+    /// Whose batches the statistics are of: this rank's, or those of all ranks.
+    pub together: Option<&'a SyncBatchNorm>,
+}
+
+impl Fused<'_> {
+    /// Nothing but the BatchNorm.
+    pub const NOTHING: Self = Self { residual: None, activation: Activation::Identity, together: None };
 }
 
 impl BatchNorm<'_> {
-    /// Whether [`forward_fused`](Self::forward_fused) takes these: dense tensors of single precision on a CPU with AVX2,
-    /// contiguous or with channels last, `residual` like `input`.
-    pub fn fuses(input: &Tensor, residual: Option<&Tensor>) -> bool {
-        // SAFETY: the tensors live during the call, and a residual may be null.
-        unsafe { ffi::te_batch_norm_takes(input.as_ptr(), pointer(residual)) }
+    /// Whether [`forward_fused`](Self::forward_fused) takes these. On a CPU with AVX2: dense tensors of single precision,
+    /// contiguous or with channels last, this rank's statistics, and an activation that only bounds. On a GPU, where
+    /// [`kernels::check`](crate::kernels::check) has found its kernels right: N×C, or N×C×H×W with channels last, of fp32,
+    /// bf16 or fp16; what has been added is followed by a ReLU, a ReLU6 or nothing. `residual` must be like `input`.
+    pub fn fuses(input: &Tensor, fused: Fused<'_>) -> bool {
+        let residual = pointer(fused.residual);
+        let is_bounded = fused.activation.bounds().is_some();
+        if !input.defined() || !kernels::are_used(input.device()) {
+            return false;
+        }
+        if input.device() == Device::Cpu {
+            // SAFETY: the tensors live during the call, and a residual may be null.
+            let takes = || unsafe { ffi::te_batch_norm_takes(input.as_ptr(), residual) };
+            return fused.together.is_none() && is_bounded && takes();
+        }
+        // SAFETY: as above.
+        let takes = || unsafe { ffi::te_gpu_batch_norm_takes(input.as_ptr(), residual) };
+        (is_bounded || fused.residual.is_none()) && takes()
     }
 
-    /// In training, `input` (N×C×…) normalized by its own statistics, `residual` added, and the sum kept in `bounds`: what
-    /// three operations of libtorch compute, in half as many passes over memory.
+    /// In training, `input` (N×C×…) normalized by its own statistics, what is added, and the sum's activation: what three
+    /// operations of libtorch compute, in half as many passes over memory.
     ///
     /// Sums are made in an order that does not depend on the number of threads. The backward pass cannot be
     /// differentiated again.
     ///
     /// # Errors
-    /// What [`fuses`](Self::fuses) refuses; parameters that do not fit the channels.
-    pub fn forward_fused(&self, input: &Tensor, residual: Option<&Tensor>, bounds: Bounds) -> Result<Tensor> {
-        let (handles, Bounds { lower, upper }) = (self.handles(input), bounds);
+    /// What [`fuses`](Self::fuses) refuses; parameters that do not fit the channels; what the communication reported.
+    pub fn forward_fused(&self, input: &Tensor, fused: Fused<'_>) -> Result<Tensor> {
+        match (input.device(), fused.activation.bounds()) {
+            (Device::Cpu, Some([lower, upper])) => new_tensor("BatchNorm", |out| {
+                let (handles, residual) = (self.handles(input), pointer(fused.residual));
+                // SAFETY: the handles are of tensors that live during the call, and a residual may be null.
+                unsafe { ffi::te_batch_norm(handles.list(), residual, self.momentum, self.epsilon, lower, upper, out) }
+            }),
+            _ => self.forward_in_kernels(input, fused),
+        }
+    }
+
+    /// The same by a GPU's kernels, wherever the tensors are: in host memory slowly, one thread after the other, for tests.
+    ///
+    /// # Errors
+    /// As of [`forward_fused`](Self::forward_fused).
+    pub fn forward_in_kernels(&self, input: &Tensor, fused: Fused<'_>) -> Result<Tensor> {
+        let (handles, residual) = (self.handles(input), pointer(fused.residual));
+        let group = fused.together.map_or(ptr::null_mut(), SyncBatchNorm::raw);
+        let activation = fused.activation.number();
         new_tensor("BatchNorm", |out| {
-            // SAFETY: the handles are of tensors that live during the call, and a residual may be null.
+            // SAFETY: the handles are of tensors that live during the call; a residual and a group may be null, and the graph
+            // holds the group.
             unsafe {
-                ffi::te_batch_norm(handles.list(), pointer(residual), self.momentum, self.epsilon, lower, upper, out)
+                let (momentum, epsilon) = (self.momentum, self.epsilon);
+                ffi::te_gpu_batch_norm(handles.list(), residual, momentum, epsilon, activation, group, out)
             }
         })
     }
@@ -76,15 +148,14 @@ impl BatchNorm<'_> {
     }
 }
 
-// Elsewhere the kernels are not used.
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MemoryFormat, to_channels_last};
-    use tch::{Device, Kind};
+    use crate::kernels::check::{Case, EPSILON, MOMENTUM, in_one, numbers};
+    use crate::{MemoryFormat, Precision};
+    use tch::Kind;
 
-    const MOMENTUM: f64 = 0.3;
-    const EPSILON: f64 = 1e-5;
+    const FORMATS: [MemoryFormat; 2] = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast];
     /// More than a tile of each layout, and channels for vectors of each width.
     const SHAPES: &[&[i64]] = &[
         &[2, 1],
@@ -97,143 +168,185 @@ mod tests {
         &[7, 130, 1, 1],
     ];
 
-    /// Numbers between -1 and 1 without much order, the same in each run.
-    fn numbers(shape: &[i64], seed: f64) -> Tensor {
-        let count = shape.iter().product::<i64>();
-        (Tensor::arange(count, (Kind::Double, Device::Cpu)) * (12.9898 + seed) + seed).sin().view(shape)
-    }
-
-    /// Input, residual, weight and bias.
-    fn leaves(shape: &[i64], kind: Kind, format: MemoryFormat) -> [Tensor; 4] {
-        let (input, residual) = (numbers(shape, 0.1) * 2.0 + 30.0, numbers(shape, 0.2));
-        let (weight, bias) = (numbers(&shape[1..2], 0.3) + 1.5, numbers(&shape[1..2], 0.4) * 0.5 + 0.2);
-        [input, residual, weight, bias].map(|tensor| {
-            let tensor = tensor.to_kind(kind);
-            let images = tensor.dim() == 4 && format == MemoryFormat::ChannelsLast;
-            let tensor = if images { to_channels_last(&tensor).unwrap() } else { tensor };
-            tensor.set_requires_grad(true)
-        })
-    }
-
-    /// Weight, bias, running mean and running variance.
-    fn layer<'a>([weight, bias, running_mean, running_var]: [&'a Tensor; 4]) -> BatchNorm<'a> {
-        BatchNorm { weight, bias, running_mean, running_var, momentum: MOMENTUM, epsilon: EPSILON }
-    }
-
-    /// What a pass forward and back gives: the output, the running statistics, and the gradients of all leaves that have one.
-    fn pass(leaves: &[Tensor; 4], compute: impl Fn(&BatchNorm<'_>, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
-        let [input, residual, weight, bias] = leaves;
-        let (running_mean, running_var) = (&weight.detach() * 0.0, &weight.detach() * 0.0 + 1.0);
-        let layer = layer([weight, bias, &running_mean, &running_var]);
-        let output = compute(&layer, input, residual);
-        (&output * numbers(&output.size(), 0.5).to_kind(output.kind())).sum(output.kind()).backward();
-        let gradients = leaves.iter().map(Tensor::grad).filter(Tensor::defined);
-        let values = [output.detach(), running_mean.shallow_clone(), running_var.shallow_clone()];
-        values.into_iter().chain(gradients).map(|tensor| tensor.to_kind(Kind::Double)).collect()
-    }
-
-    fn composed(layer: &BatchNorm<'_>, input: &Tensor, residual: Option<&Tensor>, bounds: Bounds) -> Tensor {
-        let BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon } = *layer;
-        let [weight, bias, mean, var] = [weight, bias, running_mean, running_var].map(Some);
-        let normalized = input.batch_norm(weight, bias, mean, var, true, momentum, epsilon, false);
-        let sum = residual.map_or(normalized.shallow_clone(), |residual| &normalized + residual);
-        match bounds {
-            Bounds::RELU => sum.relu(),
-            Bounds::RELU6 => sum.relu6(),
-            _ => sum,
-        }
-    }
-
-    #[test]
-    fn fused_is_what_three_operations_in_double_precision_compute() {
-        for shape in SHAPES {
-            for format in [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast] {
-                for bounds in [Bounds::NONE, Bounds::RELU, Bounds::RELU6] {
+    fn cases(shapes: &'static [&'static [i64]], formats: &[MemoryFormat]) -> Vec<Case<'static>> {
+        let mut cases = Vec::new();
+        for &shape in shapes {
+            for &format in formats {
+                for activation in Activation::ALL {
                     for with_residual in [false, true] {
-                        let case = format!("{shape:?} {format:?} {bounds:?}, residual: {with_residual}");
-                        let expected = pass(&leaves(shape, Kind::Double, format), |layer, input, residual| {
-                            composed(layer, input, with_residual.then_some(residual), bounds)
-                        });
-                        let got = pass(&leaves(shape, Kind::Float, format), |layer, input, residual| {
-                            layer.forward_fused(input, with_residual.then_some(residual), bounds).unwrap()
-                        });
-                        assert_eq!(expected.len(), got.len(), "{case}");
-                        for (place, (expected, got)) in expected.iter().zip(&got).enumerate() {
-                            let difference = (expected - got).abs().max().double_value(&[]);
-                            let scale = expected.abs().max().double_value(&[]).max(1.0);
-                            assert!(
-                                difference < 3e-5 * scale,
-                                "{case}: result {place} is off by {difference} of {scale}"
-                            );
-                        }
+                        cases.push(Case { shape, format, activation, with_residual });
                     }
                 }
             }
         }
+        cases
+    }
+
+    fn layer<'a>([weight, bias, running_mean, running_var]: [&'a Tensor; 4]) -> BatchNorm<'a> {
+        BatchNorm { weight, bias, running_mean, running_var, momentum: MOMENTUM, epsilon: EPSILON }
+    }
+
+    fn with(activation: Activation) -> Fused<'static> {
+        Fused { activation, ..Fused::NOTHING }
+    }
+
+    fn in_kernels(layer: &BatchNorm<'_>, input: &Tensor, fused: Fused<'_>) -> Result<Tensor> {
+        layer.forward_in_kernels(input, fused)
+    }
+
+    const IMAGES: Case<'_> = Case {
+        shape: &[4, 3, 7, 5],
+        format: MemoryFormat::Contiguous,
+        activation: Activation::Identity,
+        with_residual: false,
+    };
+
+    fn images() -> [Tensor; 4] {
+        IMAGES.leaves(Device::Cpu, Kind::Float, Kind::Float).unwrap()
     }
 
     #[test]
-    fn the_number_of_threads_changes_no_bit() {
-        let of_threads = |threads| {
-            tch::set_num_threads(threads);
-            let leaves = leaves(&[16, 24, 14, 14], Kind::Float, MemoryFormat::ChannelsLast);
-            pass(&leaves, |layer, input, residual| layer.forward_fused(input, Some(residual), Bounds::RELU).unwrap())
-        };
-        let before = tch::get_num_threads();
-        let (one, three) = (of_threads(1), of_threads(3));
-        tch::set_num_threads(before);
-        assert!(one.iter().zip(&three).all(|(one, three)| one.equal(three)));
-    }
-
-    #[test]
-    fn a_gradient_that_others_hold_is_not_written_over() {
-        for bounds in [Bounds::NONE, Bounds::RELU] {
-            for with_residual in [false, true] {
-                let other = numbers(&[4, 3, 7, 5], 0.6).to_kind(Kind::Float).set_requires_grad(true);
-                pass(&leaves(&[4, 3, 7, 5], Kind::Float, MemoryFormat::Contiguous), |layer, input, residual| {
-                    layer.forward_fused(input, with_residual.then_some(residual), bounds).unwrap() + &other
-                });
-                assert!(other.grad().equal(&numbers(&[4, 3, 7, 5], 0.5).to_kind(Kind::Float)), "{bounds:?}");
+    fn a_gpus_kernels_compute_what_three_operations_in_double_precision_do() {
+        for case in cases(SHAPES, &[MemoryFormat::ChannelsLast]) {
+            let is_bounded = case.activation.bounds().is_some();
+            if case.shape.len() == 3 || (case.with_residual && !is_bounded) {
+                continue;
+            }
+            for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+                case.check(Device::Cpu, kind, in_kernels).unwrap();
             }
         }
     }
 
     #[test]
-    fn a_nan_is_seen_behind_a_relu() {
-        let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
-        let _ = input.detach().get(0).get(1).fill_(f64::NAN);
-        let (mean, var) = (weight.detach().copy(), bias.detach().copy());
-        let layer = layer([&weight, &bias, &mean, &var]);
-        let output = layer.forward_fused(&input, None, Bounds::RELU).unwrap();
-        let nans: Vec<_> =
-            (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
-        assert_eq!(nans, [false, true, false]);
+    fn a_gpus_kernels_see_a_nan_behind_an_activation() {
+        for activation in Activation::ALL {
+            let case = Case { format: MemoryFormat::ChannelsLast, ..IMAGES };
+            let [input, _, weight, bias] = case.leaves(Device::Cpu, Kind::Float, Kind::Float).unwrap();
+            let _ = input.detach().get(0).get(1).fill_(f64::NAN);
+            let (mean, var) = (weight.detach().copy(), bias.detach().copy());
+            let layer = layer([&weight, &bias, &mean, &var]);
+            let output = layer.forward_in_kernels(&input, with(activation)).unwrap();
+            let nans: Vec<_> =
+                (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
+            assert_eq!(nans, [false, true, false], "{activation:?}");
+            assert!(mean.isnan().equal(&Tensor::from_slice(&[false, true, false])), "{activation:?}");
+        }
     }
 
     #[test]
-    fn a_gradient_of_a_gradient_is_refused() {
-        let [input, _, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
-        let (mean, var) = (weight.detach().copy(), bias.detach().copy());
-        let layer = layer([&weight, &bias, &mean, &var]);
-        let sum = layer.forward_fused(&input, None, Bounds::NONE).unwrap().sum(Kind::Float);
-        let refused = Tensor::f_run_backward(&[sum], &[&weight], true, true).unwrap_err();
-        assert!(refused.to_string().contains("cannot be differentiated again"), "{refused}");
+    fn a_gpus_kernels_take_values_at_odd_addresses() {
+        let whole = numbers(&[3, 16, 4, 5], 0.1, Device::Cpu).to_kind(Kind::BFloat16);
+        let odd =
+            Tensor::empty([whole.numel() as i64 + 1], (Kind::BFloat16, Device::Cpu)).narrow(0, 1, whole.numel() as i64);
+        let mut odd = odd.view([3, 4, 5, 16]).permute([0, 3, 1, 2]);
+        odd.copy_(&whole);
+        let aligned = crate::to_channels_last(&whole).unwrap();
+        let pass = |x: &Tensor, slope: &Tensor| {
+            let (x, ones) = (x.detach().set_requires_grad(true), Tensor::ones([16], (Kind::Float, Device::Cpu)));
+            let (weight, mean, var) = (ones.copy().set_requires_grad(true), ones.copy(), ones.copy());
+            let layer = layer([&weight, &ones, &mean, &var]);
+            let output = layer.forward_in_kernels(&x, with(Activation::Relu)).unwrap();
+            (&output * slope).sum(Kind::Float).backward();
+            x.grad()
+        };
+        let expected = pass(&aligned, &aligned);
+        assert!(expected.equal(&pass(&odd, &aligned)) && expected.equal(&pass(&aligned, &odd)));
     }
 
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        let [input, residual, weight, bias] = leaves(&[2, 3, 4, 4], Kind::Float, MemoryFormat::Contiguous);
-        let fuses = |input: &Tensor| BatchNorm::fuses(input, None);
-        assert!(fuses(&input) && BatchNorm::fuses(&input, Some(&residual)));
-        assert!(!fuses(&input.to_kind(Kind::Double)) && !fuses(&input.to_kind(Kind::BFloat16)));
-        assert!(!fuses(&input.transpose(2, 3)) && !fuses(&input.narrow(0, 0, 0)) && !fuses(&weight));
-        assert!(!BatchNorm::fuses(&input, Some(&residual.narrow(2, 0, 1))));
-        let sparse = input.detach().to_sparse(None, None::<i64>, None);
-        assert!(!fuses(&Tensor::new()) && !fuses(&sparse) && !fuses(&input.detach().to_mkldnn()));
-        assert!(!BatchNorm::fuses(&input, Some(&Tensor::new())) && !BatchNorm::fuses(&input, Some(&sparse)));
-        let few = bias.narrow(0, 0, 2);
-        let layer = layer([&weight, &few, &weight, &weight]);
-        let refused = layer.forward_fused(&input, None, Bounds::NONE).unwrap_err();
-        assert!(refused.to_string().contains("3 channels, and 2 numbers"), "{refused}");
+    // Elsewhere the kernels of the CPU are not used.
+    #[cfg(target_arch = "x86_64")]
+    mod of_the_cpu {
+        use super::*;
+
+        #[test]
+        fn fused_is_what_three_operations_in_double_precision_compute() {
+            for case in cases(SHAPES, &FORMATS) {
+                if case.is_taken(Device::Cpu) {
+                    case.check(Device::Cpu, Kind::Float, in_one).unwrap();
+                }
+            }
+        }
+
+        #[test]
+        fn a_run_finds_its_kernels_right() {
+            kernels::check(Device::Cpu, Precision::Single).unwrap();
+        }
+
+        #[test]
+        fn the_number_of_threads_changes_no_bit() {
+            let case = Case {
+                shape: &[16, 24, 14, 14],
+                format: MemoryFormat::ChannelsLast,
+                activation: Activation::Relu,
+                with_residual: true,
+            };
+            let of_threads = |threads| {
+                tch::set_num_threads(threads);
+                let leaves = case.leaves(Device::Cpu, Kind::Float, Kind::Float).unwrap();
+                case.pass(&leaves, Kind::Float, in_one).unwrap()
+            };
+            let before = tch::get_num_threads();
+            let (one, three) = (of_threads(1), of_threads(3));
+            tch::set_num_threads(before);
+            assert!(one.iter().zip(&three).all(|(one, three)| one.equal(three)));
+        }
+
+        #[test]
+        fn a_gradient_that_others_hold_is_not_written_over() {
+            for activation in [Activation::Identity, Activation::Relu] {
+                for with_residual in [false, true] {
+                    let other = numbers(IMAGES.shape, 0.6, Device::Cpu).to_kind(Kind::Float).set_requires_grad(true);
+                    let case = Case { activation, with_residual, ..IMAGES };
+                    let pass = |layer: &BatchNorm<'_>, x: &Tensor, fused: Fused<'_>| {
+                        Ok(layer.forward_fused(x, fused)? + &other)
+                    };
+                    case.pass(&images(), Kind::Float, pass).unwrap();
+                    let expected = numbers(IMAGES.shape, 0.5, Device::Cpu).to_kind(Kind::Float);
+                    assert!(other.grad().equal(&expected), "{activation:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_nan_is_seen_behind_a_relu() {
+            let [input, _, weight, bias] = images();
+            let _ = input.detach().get(0).get(1).fill_(f64::NAN);
+            let (mean, var) = (weight.detach().copy(), bias.detach().copy());
+            let layer = layer([&weight, &bias, &mean, &var]);
+            let output = layer.forward_fused(&input, with(Activation::Relu)).unwrap();
+            let nans: Vec<_> =
+                (0..3).map(|channel| output.get(0).get(channel).isnan().any().int64_value(&[]) == 1).collect();
+            assert_eq!(nans, [false, true, false]);
+        }
+
+        #[test]
+        fn a_gradient_of_a_gradient_is_refused() {
+            let [input, _, weight, bias] = images();
+            let (mean, var) = (weight.detach().copy(), bias.detach().copy());
+            let layer = layer([&weight, &bias, &mean, &var]);
+            let sum = layer.forward_fused(&input, Fused::NOTHING).unwrap().sum(Kind::Float);
+            let refused = Tensor::f_run_backward(&[sum], &[&weight], true, true).unwrap_err();
+            assert!(refused.to_string().contains("cannot be differentiated again"), "{refused}");
+        }
+
+        #[test]
+        fn what_does_not_fit_is_refused() {
+            let [input, residual, weight, bias] = images();
+            let fuses = |input: &Tensor| BatchNorm::fuses(input, Fused::NOTHING);
+            let fuses_with =
+                |residual: &Tensor| BatchNorm::fuses(&input, Fused { residual: Some(residual), ..Fused::NOTHING });
+            assert!(fuses(&input) && fuses_with(&residual) && !BatchNorm::fuses(&input, with(Activation::Silu)));
+            assert!(!fuses(&input.to_kind(Kind::Double)) && !fuses(&input.to_kind(Kind::BFloat16)));
+            assert!(!fuses(&input.transpose(2, 3)) && !fuses(&input.narrow(0, 0, 0)) && !fuses(&weight));
+            assert!(!fuses_with(&residual.narrow(2, 0, 1)));
+            let sparse = input.detach().to_sparse(None, None::<i64>, None);
+            assert!(!fuses(&Tensor::new()) && !fuses(&sparse) && !fuses(&input.detach().to_mkldnn()));
+            assert!(!fuses_with(&Tensor::new()) && !fuses_with(&sparse));
+            let few = bias.narrow(0, 0, 2);
+            let layer = layer([&weight, &few, &weight, &weight]);
+            let refused = layer.forward_fused(&input, Fused::NOTHING).unwrap_err();
+            assert!(refused.to_string().contains("3 channels, and 2 numbers"), "{refused}");
+        }
     }
 }

@@ -55,7 +55,7 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Numbers, ProcessGroup, Reducer, Store, Work);
+opaque!(Copy, Numbers, ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -149,12 +149,21 @@ impl Message {
             return Ok(());
         }
         // SAFETY: the shim returns null or a null-terminated string from `strdup`, which is ours to free, once.
-        let message = unsafe {
-            let message = CStr::from_ptr(self.0).to_string_lossy().into_owned();
-            te_free_message(self.0);
-            message
-        };
+        let message = unsafe { take_text(self.0) };
         Err(Error::Torch { call, message })
+    }
+}
+
+/// A text that the shim made, and its memory given back.
+///
+/// # Safety
+/// `text` must be a null-terminated string from `strdup`, which nobody else frees.
+pub(crate) unsafe fn take_text(text: *mut c_char) -> String {
+    // SAFETY: as the caller says.
+    unsafe {
+        let words = CStr::from_ptr(text).to_string_lossy().into_owned();
+        te_free_message(text);
+        words
     }
 }
 
@@ -232,7 +241,7 @@ unsafe extern "C" {
     pub(crate) fn te_reducer_prepare_for_backward(reducer: *mut Reducer, outputs: List<'_>, search: bool) -> Message;
     pub(crate) fn te_drop_grads(params: List<'_>) -> Message;
 
-    // batch_norm.cpp
+    // cpu/batch_norm.cpp
     pub(crate) fn te_batch_norm_takes(input: *const AtTensor, residual: *const AtTensor) -> bool;
     pub(crate) fn te_batch_norm(
         input_weight_bias_mean_var: List<'_>,
@@ -244,7 +253,7 @@ unsafe extern "C" {
         out: *mut *mut AtTensor,
     ) -> Message;
 
-    // convolution.cpp
+    // cpu/convolution.cpp
     pub(crate) fn te_convolution_pays(
         input: *const AtTensor,
         weight: *const AtTensor,
@@ -253,6 +262,49 @@ unsafe extern "C" {
     ) -> bool;
     pub(crate) fn te_convolution(input_weight: List<'_>, stride: i64, padding: i64, out: *mut *mut AtTensor)
     -> Message;
+
+    // gpu/batch_norm.cpp
+    pub(crate) fn te_gpu_batch_norm_takes(input: *const AtTensor, residual: *const AtTensor) -> bool;
+    pub(crate) fn te_gpu_batch_norm(
+        input_weight_bias_mean_var: List<'_>,
+        residual: *const AtTensor,
+        momentum: f64,
+        epsilon: f64,
+        activation: i32,
+        group: *mut ProcessGroup,
+        out: *mut *mut AtTensor,
+    ) -> Message;
+
+    // gpu/max_pool.cpp
+    pub(crate) fn te_gpu_max_pool_takes(input: *const AtTensor, side: i64) -> bool;
+    pub(crate) fn te_gpu_max_pool(
+        input: *const AtTensor,
+        side: i64,
+        stride: i64,
+        padding: i64,
+        ceil: bool,
+        out: *mut *mut AtTensor,
+    ) -> Message;
+
+    // gpu/images.cpp
+    pub(crate) fn te_gpu_images(
+        bytes: *const AtTensor,
+        scale: *const f32,
+        shift: *const f32,
+        scalar_type: i32,
+        channels_last: bool,
+        out: *mut *mut AtTensor,
+    ) -> Message;
+
+    // gpu/nvrtc.cpp
+    pub(crate) fn te_gpu_compile(
+        architecture: *const c_char,
+        scalar_type: i32,
+        lanes: i32,
+        nvrtc: *const c_char,
+        log: *mut *mut c_char,
+        bytes: *mut usize,
+    ) -> Message;
 
     // sync_batch_norm.cpp
     pub(crate) fn te_sync_batch_norm(
@@ -268,6 +320,8 @@ unsafe extern "C" {
     pub(crate) fn te_adam(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
     pub(crate) fn te_lars(step: *const Step<'_>, momentum: f64, trust: f64, eps: f64) -> Message;
     pub(crate) fn te_lamb(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64) -> Message;
+    pub(crate) fn te_each_add(tensors: List<'_>, number: i64) -> Message;
+    pub(crate) fn te_each_copy(targets: List<'_>, sources: List<'_>) -> Message;
     pub(crate) fn te_lerp(targets: List<'_>, sources: List<'_>, weight: f64, skip: *const AtTensor) -> Message;
     pub(crate) fn te_clip_grad_norm(grads: List<'_>, max_norm: f64, norm: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_unscale(grads: List<'_>, scale: *const AtTensor, found_inf: *const AtTensor) -> Message;
@@ -285,6 +339,16 @@ unsafe extern "C" {
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
     pub(crate) fn te_pinned(bytes: usize, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
+    pub(crate) fn te_copy_new(
+        bytes: *const c_void,
+        shape: *const i64,
+        dimensions: usize,
+        device: c_int,
+        copy: *mut *mut Copy,
+        out: *mut *mut AtTensor,
+    ) -> Message;
+    pub(crate) fn te_copy_arrived(copy: *mut Copy, waits: bool, out: *mut bool) -> Message;
+    pub(crate) fn te_copy_free(copy: *mut Copy);
     pub(crate) fn te_numbers_new(tensor: *const AtTensor, out: *mut *mut Numbers) -> Message;
     pub(crate) fn te_numbers_get(numbers: *mut Numbers, out: *mut f32, count: usize) -> Message;
     pub(crate) fn te_numbers_free(numbers: *mut Numbers);

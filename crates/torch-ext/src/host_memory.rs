@@ -1,10 +1,15 @@
 //! Bytes in host memory and their way to a device.
 #![expect(unsafe_code, reason = "makes slices of libtorch's memory, and tensors of a slice's")]
 
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::ffi::{self, new_tensor};
+use crate::ffi::{self, device_index, new_tensor};
+use crate::process_group::no_object;
 
 /// Page-locked host memory, which a CUDA device reads by itself: a batch in it is copied to the device without a detour
 /// through the driver's own buffer.
@@ -48,6 +53,80 @@ impl AsMut<[u8]> for PinnedMemory {
     }
 }
 
+/// Bytes on their way to devices: each buffer is kept until the device has what was in it.
+#[derive(Debug)]
+pub struct Copies<B> {
+    /// In the order in which they were started. A buffer has a place of its own, so that its bytes stay where they are.
+    under_way: VecDeque<(Copy, Box<B>)>,
+}
+
+impl<B> Default for Copies<B> {
+    fn default() -> Self {
+        Self { under_way: VecDeque::new() }
+    }
+}
+
+impl<B: Deref<Target = [u8]>> Copies<B> {
+    /// The bytes of `buffer` as a tensor of this shape on `device`. On a GPU, from [`PinnedMemory`], they travel while it
+    /// computes what it was given before; nobody waits for them but what it is given after this. `buffer` is dropped by a
+    /// later call, when its bytes have arrived.
+    ///
+    /// # Errors
+    /// What libtorch threw: no room on the device, say.
+    ///
+    /// # Panics
+    /// If the bytes are not as many as the shape says.
+    pub fn start(&mut self, buffer: B, shape: &[i64], device: Device) -> Result<Tensor> {
+        while let Some((first, _)) = self.under_way.front()
+            && first.has_arrived(false)?
+        {
+            self.under_way.pop_front();
+        }
+        let buffer = Box::new(buffer);
+        assert_eq!(buffer.len() as i64, shape.iter().product::<i64>(), "bytes of a tensor of shape {shape:?}");
+        let mut raw = ptr::null_mut();
+        let tensor = new_tensor("bytes on their way to a device", |out| {
+            let bytes = buffer.as_ptr().cast();
+            // SAFETY: the bytes stay where they are until they have arrived: the buffer is dropped only then.
+            unsafe { ffi::te_copy_new(bytes, shape.as_ptr(), shape.len(), device_index(device), &mut raw, out) }
+        })?;
+        let copy = Copy(NonNull::new(raw).ok_or_else(|| no_object("a copy"))?);
+        self.under_way.push_back((copy, buffer));
+        Ok(tensor)
+    }
+}
+
+impl<B> Drop for Copies<B> {
+    fn drop(&mut self) {
+        for (copy, buffer) in self.under_way.drain(..) {
+            if copy.has_arrived(true).is_err() {
+                std::mem::forget(buffer); // a device that failed may still read it
+            }
+        }
+    }
+}
+
+/// One buffer's way.
+#[derive(Debug)]
+struct Copy(NonNull<ffi::Copy>);
+
+impl Copy {
+    fn has_arrived(&self, waits: bool) -> Result<bool> {
+        let mut arrived = false;
+        // SAFETY: a live copy, and room for the answer.
+        unsafe { ffi::te_copy_arrived(self.0.as_ptr(), waits, &mut arrived) }
+            .check("bytes on their way to a device")?;
+        Ok(arrived)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `te_copy_new` and is freed once.
+        unsafe { ffi::te_copy_free(self.0.as_ptr()) }
+    }
+}
+
 /// `bytes` as a tensor of this shape on `device`, copied once. It has arrived when the call returns, so that the bytes
 /// can be used for the next batch.
 ///
@@ -71,6 +150,7 @@ pub fn to_device(bytes: &[u8], shape: &[i64], device: Device) -> Result<Tensor> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn bytes_arrive_in_their_shape() {
@@ -80,6 +160,27 @@ mod tests {
         assert_eq!(tensor.size(), [2, 3, 4]);
         assert_eq!(tensor.int64_value(&[1, 2, 3]), 23);
         assert_eq!(to_device(&[], &[0, 3], Device::Cpu).unwrap().size(), [0, 3]);
+    }
+
+    #[test]
+    fn a_buffer_is_kept_until_its_bytes_have_arrived() {
+        let mut copies = Copies::default();
+        let shared = Arc::new(());
+        struct Buffer(Vec<u8>, #[expect(dead_code, reason = "is counted")] Arc<()>);
+        impl Deref for Buffer {
+            type Target = [u8];
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        for round in 0..3u8 {
+            let buffer = Buffer(vec![round; 6], shared.clone());
+            let tensor = copies.start(buffer, &[2, 3], Device::Cpu).unwrap();
+            assert_eq!(tensor.int64_value(&[1, 2]), i64::from(round));
+            assert_eq!(Arc::strong_count(&shared), 2, "the one before has arrived, and is gone");
+        }
+        drop(copies);
+        assert_eq!(Arc::strong_count(&shared), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel, faster
-//! convolutions, BatchNorm fused and synchronized, fused optimizers, autocast types, device properties, random
+//! convolutions, BatchNorm fused and synchronized, kernels for a GPU, fused optimizers, autocast types, device properties, random
 //! generators' states.
 //!
 //! The only crate with C++ and unsafe FFI. It does not know MPI: on the CPU, collectives go through the trait
@@ -16,9 +16,13 @@ mod batch_norm;
 mod convolution;
 pub mod cuda;
 mod distributed_data_parallel;
+mod each;
 mod ffi;
 mod host;
 mod host_memory;
+mod images;
+pub mod kernels;
+mod max_pool;
 mod memory_format;
 mod numbers;
 pub mod optim;
@@ -31,11 +35,14 @@ mod sync_batch_norm;
 pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
 pub use backends::{CudnnMode, set_cudnn_mode, set_tf32, version};
-pub use batch_norm::{BatchNorm, Bounds};
+pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
+pub use each::{Kept, add_to_each};
 pub use host::{HostCollectives, HostElements, ReduceOp};
-pub use host_memory::{PinnedMemory, to_device};
+pub use host_memory::{Copies, PinnedMemory, to_device};
+pub use images::normalize_images;
+pub use max_pool::MaxPool;
 pub use memory_format::{MemoryFormat, set_memory_format, to_channels_last};
 pub use numbers::Numbers;
 pub use process_group::ProcessGroup;
@@ -53,6 +60,14 @@ pub enum Error {
         call: &'static str,
         /// The exception's message.
         message: String,
+    },
+    /// A kernel of ours does not compute what libtorch does.
+    #[error("{what} differs from libtorch's by {difference:.1e}")]
+    Kernel {
+        /// Which one, of what.
+        what: String,
+        /// Of the largest number.
+        difference: f64,
     },
     /// tch refused.
     #[error(transparent)]

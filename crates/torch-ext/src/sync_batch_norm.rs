@@ -22,6 +22,10 @@ impl SyncBatchNorm {
         Self { group: group.clone() }
     }
 
+    pub(crate) fn raw(&self) -> *mut ffi::ProcessGroup {
+        self.group.raw()
+    }
+
     /// Normalizes `input`, N×C×…, in training, and updates the running statistics of `layer`.
     ///
     /// # Errors

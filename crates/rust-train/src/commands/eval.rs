@@ -57,14 +57,15 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
     let forward = evaluator(&loaded.backbone, loaded.numerics);
-    let evaluated = evaluate(&forward, &task, &loader, &Normalize::new(device), &mut |seen| {
-        let Some((index, batch, outputs)) = seen else { return Ok(true) };
-        go_on("evaluating", index - loader.evaluated().start, total, "images")?;
-        if args.logits.is_some() {
-            lines.extend(rows(&loader, index, batch, &outputs[0])?);
-        }
-        Ok(true)
-    });
+    let evaluated =
+        evaluate(&forward, &task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
+            let Some((index, batch, outputs)) = seen else { return Ok(true) };
+            go_on("evaluating", index - loader.evaluated().start, total, "images")?;
+            if args.logits.is_some() {
+                lines.extend(rows(&loader, index, batch, &outputs[0])?);
+            }
+            Ok(true)
+        });
     let scorer = agree_after(world, "evaluating", evaluated)?;
     let mut scorer = scorer.context("an evaluation that nothing stops comes to its end")?;
     scorer.gather(world.control())?;

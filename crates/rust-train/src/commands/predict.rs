@@ -51,7 +51,8 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<Candidate> = list(world, || files(&args.images))?;
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
-    let (forward, normalize) = (evaluator(&loaded.backbone, loaded.numerics), Normalize::new(device));
+    let forward = evaluator(&loaded.backbone, loaded.numerics);
+    let normalize = Normalize::new(device, loaded.numerics.memory_format);
     let mut left_out = 0;
     for (index, batch) in files.chunks(args.inference.batch).enumerate() {
         go_on("predicting", index * args.inference.batch, files.len(), "images")?;

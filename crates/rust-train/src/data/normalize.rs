@@ -2,52 +2,56 @@
 
 use std::cell::RefCell;
 
-use dataset::Normalization;
+use dataset::{Batch, Buffer, Normalization};
 use tch::{Device, Kind, Tensor};
-use torch_ext::to_device;
+use torch_ext::{Copies, MemoryFormat, normalize_images, to_device};
 
 /// Bytes N×side×side×3 to normalized images N×3×side×side on a device: on the host by `dataset`, in one pass on all its
 /// cores; elsewhere by the device, to which a quarter of the bytes travel then. Both give the same bits.
 #[derive(Debug)]
 pub(crate) struct Normalize {
     device: Device,
-    /// Scale and shift on the device, of the normalization of the last batch.
-    last: RefCell<Option<(Normalization, Tensor, Tensor)>>,
+    format: MemoryFormat,
+    copies: RefCell<Copies<Buffer>>,
 }
 
 impl Normalize {
-    pub(crate) fn new(device: Device) -> Self {
-        Self { device, last: RefCell::new(None) }
+    /// Images on `device`, in `format` where that costs nothing.
+    pub(crate) fn new(device: Device, format: MemoryFormat) -> Self {
+        Self { device, format, copies: RefCell::default() }
     }
 
-    /// What bytes are multiplied with on the device, and what is added then, 1×3×1×1.
-    fn scale_and_shift(&self, normalization: Normalization) -> (Tensor, Tensor) {
-        let mut last = self.last.borrow_mut();
-        let (_, scale, shift) = match last.take() {
-            Some(known) if known.0 == normalization => last.insert(known),
-            _ => {
-                let (scale, shift) = normalization.scale_and_shift();
-                let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(self.device);
-                last.insert((normalization, channels(scale), channels(shift)))
+    /// The images of `batch`, which is free when the call returns.
+    pub(crate) fn images(&self, batch: &Batch) -> torch_ext::Result<Tensor> {
+        match self.device {
+            Device::Cpu => on_host(batch),
+            device => self.on_device(&to_device(&batch.pixels, &shape(batch), device)?, batch.normalization),
+        }
+    }
+
+    /// The images of `batch`, which travel to a device while it computes something else: its memory is free later.
+    pub(crate) fn take(&self, batch: Batch) -> torch_ext::Result<Tensor> {
+        match self.device {
+            Device::Cpu => on_host(&batch),
+            device => {
+                let shape = shape(&batch);
+                let bytes = self.copies.borrow_mut().start(batch.pixels, &shape, device)?;
+                self.on_device(&bytes, batch.normalization)
             }
-        };
-        (scale.shallow_clone(), shift.shallow_clone())
+        }
     }
 
-    pub(crate) fn images(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
-        if self.device == Device::Cpu { on_host(batch) } else { self.on_device(batch) }
-    }
-
-    fn on_device(&self, batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
-        let side = batch.side as i64;
-        let bytes = to_device(&batch.pixels, &[batch.len() as i64, side, side, 3], self.device)?;
-        let images = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float);
-        let (scale, shift) = self.scale_and_shift(batch.normalization);
-        Ok((images * scale + shift).contiguous())
+    fn on_device(&self, bytes: &Tensor, normalization: Normalization) -> torch_ext::Result<Tensor> {
+        let (scale, shift) = normalization.scale_and_shift();
+        normalize_images(bytes, scale, shift, Kind::Float, self.format)
     }
 }
 
-fn on_host(batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
+fn shape(batch: &Batch) -> [i64; 4] {
+    [batch.len(), batch.side, batch.side, 3].map(|length| length as i64)
+}
+
+fn on_host(batch: &Batch) -> torch_ext::Result<Tensor> {
     let mut values = vec![0.0; batch.pixels.len()];
     batch.normalization.apply(&batch.pixels, batch.side, &mut values);
     let side = batch.side as i64;
@@ -58,8 +62,8 @@ fn on_host(batch: &dataset::Batch) -> torch_ext::Result<Tensor> {
 ///
 /// # Errors
 /// A device without memory for them.
-pub fn normalized(batch: &dataset::Batch, device: Device) -> torch_ext::Result<Tensor> {
-    Normalize::new(device).images(batch)
+pub fn normalized(batch: &Batch, device: Device) -> torch_ext::Result<Tensor> {
+    Normalize::new(device, MemoryFormat::Contiguous).images(batch)
 }
 
 #[cfg(test)]
@@ -70,9 +74,11 @@ mod tests {
     fn host_and_device_give_the_same_bits() {
         let pixels: Vec<u8> = (0..2 * 16 * 16 * 3).map(|index: u32| (index * 7 % 256) as u8).collect();
         let normalization = Normalization { mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3] };
-        let batch = dataset::Batch { pixels: pixels.into(), labels: vec![3, 4], mixed: None, side: 16, normalization };
-        let normalize = Normalize::new(Device::Cpu);
-        let [host, device] = [normalize.images(&batch).unwrap(), normalize.on_device(&batch).unwrap()];
+        let batch = Batch { pixels: pixels.into(), labels: vec![3, 4], mixed: None, side: 16, normalization };
+        let normalize = Normalize::new(Device::Cpu, MemoryFormat::Contiguous);
+        let host = normalize.images(&batch).unwrap();
+        let bytes = to_device(&batch.pixels, &shape(&batch), Device::Cpu).unwrap();
+        let device = normalize.on_device(&bytes, normalization).unwrap();
         assert_eq!(host.size(), [2, 3, 16, 16]);
         assert!(host == device && host.is_contiguous() && device.is_contiguous());
         let first = host.double_value(&[0, 0, 0, 0]);

@@ -1,5 +1,6 @@
-//! What of the machine is a rank's: its device, its cores, its random numbers.
+//! What of the machine is a rank's: its device, its cores, its kernels, its random numbers.
 
 pub(crate) mod cores;
 pub mod device;
+pub(crate) mod kernels;
 pub(crate) mod seed;

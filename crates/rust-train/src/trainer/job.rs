@@ -10,7 +10,7 @@ use world::World;
 
 use crate::config::plan::Plan;
 use crate::errors::{agree, usage};
-use crate::machine::{cores, device, seed};
+use crate::machine::{cores, device, kernels, seed};
 use crate::model::Model;
 use crate::observe::announce;
 use crate::observe::timeline::Timeline;
@@ -38,6 +38,7 @@ impl<'a> Job<'a> {
         tch::set_num_threads(cores as i32);
         seed::init(plan.flags.seed, plan.flags.deterministic);
         set_tf32(plan.flags.tf32)?;
+        kernels::choose(world, device, plan.flags.fused, plan.training.precision)?;
         Ok(Self { world, plan, device, cores })
     }
 

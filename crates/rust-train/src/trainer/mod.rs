@@ -121,7 +121,7 @@ impl<'a> Trainer<'a> {
             sizes: DatasetSize { train: dataset.train.len(), val: dataset.val.len(), classes: dataset.classes },
             train: job.loader(Arc::new(dataset.train)),
             val: job.loader(Arc::new(dataset.val)),
-            normalize: Normalize::new(job.device),
+            normalize: Normalize::new(job.device, plan.training.memory_format),
             position: Position::default(),
             scores: None,
             losses: Vec::new(),
@@ -202,7 +202,7 @@ impl<'a> Trainer<'a> {
         let (mut under_way, mut stop) = (None, None);
         for launched in 1..=steps {
             let batch = timeline.span(Work::Data, || batches.next()).context("the data ended early")??;
-            let next = self.launch(&batch, under_way.as_ref())?;
+            let next = self.launch(batch, under_way.as_ref())?;
             let is_last = launched == steps || self.is_looked_at(next.input.number + 1);
             under_way = match under_way {
                 None => Some(next),
@@ -248,7 +248,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Gives the device the step after `before`, which is under way, or after the last one that was made.
-    fn launch(&mut self, batch: &Batch, before: Option<&Flight>) -> anyhow::Result<Flight> {
+    fn launch(&mut self, batch: Batch, before: Option<&Flight>) -> anyhow::Result<Flight> {
         let begun = Instant::now();
         let mut position = self.position.clone();
         if before.is_some() {
@@ -256,7 +256,8 @@ impl<'a> Trainer<'a> {
         }
         let number = position.step;
         self.step.timeline.activity().enter_step(number + 1);
-        let (images, targets) = (self.normalize.images(batch)?, self.task.targets(batch, self.job.device));
+        let targets = self.task.targets(&batch, self.job.device);
+        let images = self.normalize.take(batch)?;
         let rate = self.schedule.at(self.step_plan.progress(&position));
         let input = StepInput { images, targets, number, rate };
         let launched = self.submit(&input, before)?;

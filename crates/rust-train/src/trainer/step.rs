@@ -14,7 +14,7 @@ use std::time::Instant;
 use dataset::Batch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, Optimizer, clip_grad_norm};
-use torch_ext::{DistributedDataParallel, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
+use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
 
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::Pass;
@@ -43,6 +43,8 @@ pub(crate) struct TrainStep<'a> {
     pub micro_batches: usize,
     /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
     undoes_passes: bool,
+    /// Those of the model.
+    buffers: Vec<Tensor>,
     /// Whether ranks wait for each other within a forward pass: then none may leave it.
     meets_in_passes: bool,
     seed: u64,
@@ -127,6 +129,7 @@ impl<'a> TrainStep<'a> {
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
             meets_in_passes: plan.flags.sync_bn && group.size() > 1,
+            buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             seed: plan.flags.seed,
             model,
             group,
@@ -164,8 +167,7 @@ impl<'a> TrainStep<'a> {
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
         let timeline = self.timeline;
-        let buffers = if self.undoes_passes { self.model.buffers() } else { Vec::new() };
-        let buffers: Vec<_> = buffers.into_iter().map(|(_, buffer)| (buffer.detach().copy(), buffer)).collect();
+        let buffers = self.undoes_passes.then(|| Kept::of(&self.buffers)).transpose()?;
         let Passes { loss, last, is_out_of_memory } = self.passes(task, images, targets)?;
         let begin = Instant::now();
         timeline.span(Work::Backward, || last.f_backward())?;
@@ -176,9 +178,8 @@ impl<'a> TrainStep<'a> {
         let skip = flags.narrow(0, 0, 1);
         // BatchNorm has taken the images in: one NaN in its running statistics would stay for ever, and reach the other ranks
         // with the next average. Not earlier: the way back wants to find them as the forward pass left them.
-        let is_skipped = skip.ne(0.0);
-        for (before, buffer) in &buffers {
-            buffer.detach().f_copy_(&before.f_where_self(&is_skipped, &buffer.detach())?)?;
+        if let Some(buffers) = buffers {
+            buffers.restore_where(&skip.ne(0.0))?;
         }
         // On the host the flag is there, and the update need not be chosen by arithmetic.
         if self.is_on_device() || skip.double_value(&[0]) == 0.0 {

@@ -2,8 +2,8 @@
 // of what the processor can for it, and it is a third of the time of a small ResNet's step.
 
 #include "convolution_kernels.h"
-#include "cpu.h"
-#include "shim.h"
+#include "processor.h"
+#include "../shim.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>

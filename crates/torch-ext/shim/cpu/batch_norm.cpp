@@ -2,8 +2,8 @@
 // memory as can be. libtorch computes each by itself, and with small images that is a sixth of a step.
 
 #include "batch_norm_kernels.h"
-#include "cpu.h"
-#include "shim.h"
+#include "processor.h"
+#include "../shim.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>

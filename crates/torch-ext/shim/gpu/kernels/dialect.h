@@ -1,0 +1,66 @@
+// What kernels are written in. NVRTC compiles them for a GPU, where each thread runs them by itself; a host compiler makes
+// functions of them that run all threads of one block, step by step: between two TE_SYNC each thread's part is a turn of
+// a loop. So what a thread keeps from one part to the next lies in shared memory.
+//
+// The same bits on both: nothing is contracted (`--fmad=false`, `-ffp-contract=off`), and every sum has its order.
+#pragma once
+
+namespace te_gpu {
+
+typedef long long i64;
+typedef unsigned char byte;
+
+// Threads of one block, in every kernel.
+constexpr int BLOCK = 256;
+// Those of the few blocks that merge what many have summed up.
+constexpr int LARGE_BLOCK = 1024;
+
+}  // namespace te_gpu
+
+#ifdef __CUDACC_RTC__
+
+#define TE_DEVICE static __device__ __forceinline__
+#define TE_PRAGMA(words) _Pragma(#words)
+#define TE_UNROLL(count) TE_PRAGMA(unroll count)
+#define TE_SHARED(type, name, count) __shared__ type name[count]
+#define TE_SYNC __syncthreads()
+#define TE_EACH_THREAD(tx, ty) for (unsigned tx = threadIdx.x, ty = threadIdx.y, te_once = 1; te_once; te_once = 0)
+
+namespace te_gpu {
+
+struct Place {};
+TE_DEVICE unsigned block_x(Place) { return blockIdx.x; }
+TE_DEVICE unsigned block_y(Place) { return blockIdx.y; }
+TE_DEVICE unsigned blocks_y(Place) { return gridDim.y; }
+TE_DEVICE unsigned width(Place) { return blockDim.x; }
+TE_DEVICE unsigned height(Place) { return blockDim.y; }
+
+}  // namespace te_gpu
+
+#else
+
+#include <cmath>
+
+#define TE_DEVICE static inline
+#define TE_UNROLL(count)
+#define TE_SHARED(type, name, count) type name[count]
+#define TE_SYNC
+#define TE_EACH_THREAD(tx, ty)                      \
+  for (unsigned ty = 0; ty < height(place); ++ty)   \
+    for (unsigned tx = 0; tx < width(place); ++tx)
+
+namespace te_gpu {
+
+// Which block of how many, and its threads.
+struct Place {
+  unsigned x, y, of_y, wide, high;
+};
+TE_DEVICE unsigned block_x(Place place) { return place.x; }
+TE_DEVICE unsigned block_y(Place place) { return place.y; }
+TE_DEVICE unsigned blocks_y(Place place) { return place.of_y; }
+TE_DEVICE unsigned width(Place place) { return place.wide; }
+TE_DEVICE unsigned height(Place place) { return place.high; }
+
+}  // namespace te_gpu
+
+#endif

@@ -1,0 +1,96 @@
+//! Many small tensors in a few calls: on a GPU each call costs more than such a tensor.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+use tch::{Kind, Tensor, no_grad};
+
+use crate::Result;
+use crate::ffi::{self, handles};
+
+/// Adds `number` to every element of each of `tensors`, in place.
+///
+/// # Errors
+/// What libtorch threw.
+pub fn add_to_each(tensors: &[Tensor], number: i64) -> Result<()> {
+    let handles = handles(tensors);
+    // SAFETY: all handles are of tensors that live during the call.
+    unsafe { ffi::te_each_add(handles.list(), number) }.check("adding to tensors")
+}
+
+/// What tensors were once, so that they can be it again.
+#[derive(Debug)]
+pub struct Kept {
+    /// Those of one type: the tensors, and their elements then, one tensor's after the other's.
+    groups: Vec<(Vec<Tensor>, Tensor)>,
+}
+
+fn elements(tensors: &[Tensor]) -> Result<Tensor> {
+    let flat: Vec<_> = tensors.iter().map(|tensor| tensor.detach().flatten(0, -1)).collect();
+    Ok(no_grad(|| Tensor::f_cat(&flat, 0))?)
+}
+
+impl Kept {
+    /// What `tensors`, all on one device, are now.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn of(tensors: &[Tensor]) -> Result<Self> {
+        let mut of_kinds: Vec<(Kind, Vec<Tensor>)> = Vec::new();
+        for tensor in tensors {
+            let (kind, tensor) = (tensor.kind(), tensor.shallow_clone());
+            match of_kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, others)) => others.push(tensor),
+                None => of_kinds.push((kind, vec![tensor])),
+            }
+        }
+        let groups = of_kinds.into_iter().map(|(_, tensors)| elements(&tensors).map(|flat| (tensors, flat)));
+        Ok(Self { groups: groups.collect::<Result<_>>()? })
+    }
+
+    /// Makes them what they were, where `flag`, one truth value on their device, is true; else they stay as they are. Waits for
+    /// nothing.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn restore_where(&self, flag: &Tensor) -> Result<()> {
+        for (tensors, before) in &self.groups {
+            // A choice, and no product: what is to be left behind may be NaN.
+            let chosen = before.f_where_self(flag, &elements(tensors)?)?;
+            let lengths: Vec<_> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
+            let parts = chosen.f_split_with_sizes(&lengths[..], 0)?.into_iter().zip(tensors);
+            let parts: Vec<_> = parts.map(|(part, tensor)| part.view(&tensor.size()[..])).collect();
+            let (targets, sources) = (handles(tensors), handles(&parts));
+            // SAFETY: all handles are of tensors that live during the call.
+            unsafe { ffi::te_each_copy(targets.list(), sources.list()) }.check("restoring tensors")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn each_grows_by_the_number() {
+        let counters = [Tensor::from(3i64), Tensor::from_slice(&[1i64, 2])];
+        add_to_each(&counters, 2).unwrap();
+        assert_eq!(counters[0].int64_value(&[]), 5);
+        assert_eq!(Vec::<i64>::try_from(&counters[1]).unwrap(), [3, 4]);
+        add_to_each(&[], 1).unwrap();
+    }
+
+    #[test]
+    fn tensors_become_what_they_were_only_where_they_are_to() {
+        let float = (Kind::Float, Device::Cpu);
+        let (values, count, rows) = (Tensor::arange(4, float), Tensor::from(7i64), Tensor::ones([2, 3], float));
+        let kept = Kept::of(&[values.shallow_clone(), count.shallow_clone(), rows.shallow_clone()]).unwrap();
+        let _ =
+            (values.shallow_clone().fill_(f64::NAN), count.shallow_clone().fill_(8), rows.shallow_clone().fill_(2.0));
+        kept.restore_where(&Tensor::from_slice(&[false])).unwrap();
+        assert!(values.isnan().all().int64_value(&[]) == 1 && count.int64_value(&[]) == 8);
+        kept.restore_where(&Tensor::from_slice(&[true])).unwrap();
+        assert!(values.equal(&Tensor::arange(4, float)) && count.int64_value(&[]) == 7);
+        assert!(rows.equal(&Tensor::ones([2, 3], float)));
+    }
+}

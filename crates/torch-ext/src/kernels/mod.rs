@@ -1,0 +1,80 @@
+//! Kernels of our own: where they are used, whether they are right, and what a compiler says of a GPU's.
+//!
+//! Those of the CPU are compiled with this crate. Those of a GPU are compiled when a run first wants them, by the NVRTC that
+//! lies beside libtorch, for the GPU that is there; a host compiler takes the same text, and tests run that.
+#![expect(unsafe_code, reason = "calls the shim")]
+
+pub(crate) mod check;
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Device, Kind};
+
+use crate::Result;
+use crate::ffi;
+
+pub use check::check;
+
+static ON_CPU: AtomicBool = AtomicBool::new(true);
+static ON_GPU: AtomicBool = AtomicBool::new(false);
+
+fn switch(device: Device) -> &'static AtomicBool {
+    if device == Device::Cpu { &ON_CPU } else { &ON_GPU }
+}
+
+/// Whether the kernels for devices like this one are used from here on, or libtorch's operations one by one. At first those of
+/// the CPU are, and those of a GPU, which [`check`] has not seen yet, are not.
+pub fn set_used(device: Device, used: bool) {
+    switch(device).store(used, Ordering::Relaxed);
+}
+
+/// Whether the kernels for devices like this one are used.
+pub fn are_used(device: Device) -> bool {
+    switch(device).load(Ordering::Relaxed)
+}
+
+/// What a compiler made of the kernels of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// Bytes of code.
+    pub bytes: usize,
+    /// What the compiler said: for each kernel its registers, and what it spilled.
+    pub log: String,
+}
+
+/// Compiles all kernels for an architecture ("sm_90"), of elements of `kind`, `lanes` of which travel in one. No GPU is needed.
+/// `nvrtc` is a libnvrtc.so; without one it is that of libtorch.
+///
+/// # Errors
+/// No NVRTC; what the compiler refused.
+///
+/// # Panics
+/// If `architecture` or `nvrtc` has a null byte.
+pub fn compile(architecture: &str, kind: Kind, lanes: usize, nvrtc: Option<&Path>) -> Result<Compiled> {
+    let text = |text: &[u8]| CString::new(text).expect("no null byte");
+    let architecture = text(architecture.as_bytes());
+    let nvrtc = nvrtc.map(|path| text(path.as_os_str().as_encoded_bytes()));
+    let (mut log, mut bytes): (*mut c_char, usize) = (ptr::null_mut(), 0);
+    let nvrtc = nvrtc.as_ref().map_or(ptr::null(), |path| path.as_ptr());
+    // SAFETY: texts that end in a null byte and live during the call, and room for what it writes.
+    unsafe {
+        let kind = ffi::scalar_type(kind);
+        ffi::te_gpu_compile(architecture.as_ptr(), kind, lanes as i32, nvrtc, &mut log, &mut bytes)
+            .check("compiling kernels")?;
+        Ok(Compiled { bytes, log: ffi::take_text(log) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_compiler_there_is_a_reason() {
+        let refused = compile("sm_90", Kind::Float, 4, Some(Path::new("/nowhere/libnvrtc.so"))).unwrap_err();
+        assert!(refused.to_string().contains("/nowhere/libnvrtc.so"), "{refused}");
+    }
+}
