@@ -102,7 +102,7 @@ pub struct TrainArgs {
     #[arg(help_heading = "Training")]
     pub seed: u64,
 
-    /// On CUDA use only algorithms that repeat bit for bit, instead of the fastest
+    /// Use only algorithms that repeat bit for bit, instead of the fastest; an operation that has none is named
     #[arg(long, help_heading = "Training")]
     pub deterministic: bool,
 

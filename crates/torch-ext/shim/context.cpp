@@ -16,6 +16,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
+#include <cstdlib>
+
 namespace {
 
 at::Device device(int index) { return index == -1 ? at::Device(at::kCPU) : at::Device(at::kCUDA, te_device(index)); }
@@ -27,6 +29,28 @@ extern "C" {
 void te_set_cudnn(bool benchmark, bool deterministic) {
   at::globalContext().setBenchmarkCuDNN(benchmark);
   at::globalContext().setDeterministicCuDNN(deterministic);
+}
+
+// Only algorithms that repeat bit for bit, with a warning by an operation that has none.
+char* te_set_deterministic(bool deterministic) {
+  TE_CATCH({
+    // cuBLAS asks for it before its first call.
+    if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+    at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+    // Memory that nobody has written to yet would be filled: that finds mistakes, and changes no result.
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  })
+}
+
+// Who hears of libtorch's warnings from here on, on this thread.
+void te_on_warning(void (*hear)(const char*)) {
+  struct Handler : c10::WarningHandler {
+    void (*hear)(const char*) = nullptr;
+    void process(const c10::Warning& warning) override { hear(warning.msg().c_str()); }
+  };
+  static auto* handler = new Handler;  // threads may warn until the end
+  handler->hear = hear;
+  c10::WarningUtils::set_warning_handler(handler);
 }
 
 // Bytes in page-locked memory, all zero.

@@ -1,7 +1,8 @@
 //! Global switches of libtorch's backends, and its version.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
+use std::sync::{Mutex, PoisonError};
 
 use crate::Result;
 use crate::ffi;
@@ -28,6 +29,35 @@ pub fn set_cudnn_mode(mode: CudnnMode) {
     unsafe { ffi::te_set_cudnn(mode == CudnnMode::Benchmark, mode == CudnnMode::Deterministic) }
 }
 
+/// Whether only algorithms are used that repeat bit for bit, cuDNN's and all others of libtorch. An operation that has none is
+/// computed all the same, and libtorch [warns](on_warning) of it by its name, once.
+///
+/// # Errors
+/// What libtorch threw.
+pub fn set_deterministic(deterministic: bool) -> Result<()> {
+    set_cudnn_mode(if deterministic { CudnnMode::Deterministic } else { CudnnMode::Benchmark });
+    // SAFETY: sets flags of libtorch's global context.
+    unsafe { ffi::te_set_deterministic(deterministic) }.check("deterministic algorithms")
+}
+
+/// From here on `hear` hears what libtorch warns of on this thread, and in backward passes that this thread starts, instead of
+/// stderr.
+pub fn on_warning(hear: fn(&str)) {
+    *HEAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(hear);
+    extern "C" fn warned(text: *const c_char) {
+        let hear = *HEAR.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the shim gives a text that ends in a null byte and lives during the call.
+        let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+        if let Some(hear) = hear {
+            hear(&text);
+        }
+    }
+    // SAFETY: the function is there until the end.
+    unsafe { ffi::te_on_warning(warned) }
+}
+
+static HEAR: Mutex<Option<fn(&str)>> = Mutex::new(None);
+
 /// Whether matrix products and convolutions on CUDA may round their inputs to TF32's ten bits: several times faster on
 /// the tensor cores of Ampere and later. Without CUDA it changes nothing.
 ///
@@ -36,4 +66,26 @@ pub fn set_cudnn_mode(mode: CudnnMode) {
 pub fn set_tf32(allowed: bool) -> Result<()> {
     // SAFETY: sets two flags of libtorch's global context.
     unsafe { ffi::te_set_tf32(allowed) }.check("TF32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Tensor;
+
+    #[test]
+    fn an_operation_that_may_not_repeat_is_named() {
+        static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        on_warning(|text| HEARD.lock().unwrap().push(text.to_owned()));
+        set_deterministic(true).unwrap();
+        // Which of two values is put in the same place?
+        let _ = Tensor::from_slice(&[0.0f32; 3]).put_(
+            &Tensor::from_slice(&[1i64, 1]),
+            &Tensor::from_slice(&[1.0f32, 2.0]),
+            false,
+        );
+        set_deterministic(false).unwrap();
+        let heard = HEARD.lock().unwrap();
+        assert!(heard.iter().any(|text| text.contains("put_")), "{heard:?}");
+    }
 }

@@ -338,6 +338,8 @@ unsafe extern "C" {
     // context.cpp
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
     pub(crate) fn te_pinned(bytes: usize, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_set_deterministic(deterministic: bool) -> Message;
+    pub(crate) fn te_on_warning(hear: extern "C" fn(*const c_char));
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
     pub(crate) fn te_copy_new(
         bytes: *const c_void,

@@ -72,7 +72,8 @@ pub trait Scorer {
     fn metrics(&self) -> Vec<Metric>;
 
     /// Counts a batch: `outputs` in evaluation, in single precision, and what they are to be. The first image is number
-    /// `first` of the set.
+    /// `first` of the set. What is counted may be asked for only when all ranks have [gathered](Self::gather): until then a
+    /// device may still be at it.
     ///
     /// # Errors
     /// What libtorch says.

@@ -36,7 +36,7 @@ impl<'a> Job<'a> {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
         tch::set_num_threads(cores as i32);
-        seed::init(plan.flags.seed, plan.flags.deterministic);
+        seed::init(world, plan.flags.seed, plan.flags.deterministic)?;
         set_tf32(plan.flags.tf32)?;
         kernels::choose(world, device, plan.flags.fused, plan.training.precision)?;
         Ok(Self { world, plan, device, cores })

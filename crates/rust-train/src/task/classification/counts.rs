@@ -1,7 +1,8 @@
 //! What is counted of each sample, added up exactly over all ranks.
 
 use report::{Confusion, Evaluation, Metric, Scores, WorstSample};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use torch_ext::Numbers;
 use world::{Channel, Reduction};
 
 use crate::task::{Scorer, Show, Targets};
@@ -22,7 +23,7 @@ struct Sample {
 }
 
 /// The scores of a classification: the first outputs are logits, N×classes, and the first targets labels.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Counts {
     loss: f64,
     right: u64,
@@ -31,34 +32,64 @@ pub struct Counts {
     confusion: Confusion,
     /// The samples with the highest loss, highest first.
     worst: Vec<Sample>,
+    /// The last batch, where a device is still at it.
+    pending: Option<Pending>,
+}
+
+/// What is read of a batch, on its way from a device.
+#[derive(Debug)]
+struct Pending {
+    /// The number of its first sample.
+    first: usize,
+    /// N of each: whether the label is among the best five, the highest logarithm of a probability, its class, the
+    /// logarithm of the label's, the label. Single precision counts more classes than there are.
+    numbers: Numbers,
 }
 
 impl Counts {
     /// Counts a batch: its logits, N×classes in single precision, and labels; the first sample is number `first` of the
-    /// set.
+    /// set. A device is given the batch to do, and what it found of the one before is read meanwhile.
     fn count(&mut self, logits: &Tensor, labels: &Tensor, first: usize) -> anyhow::Result<()> {
         let targets = labels.unsqueeze(1);
-        let logs = logits.log_softmax(-1, Kind::Float);
-        let (best, predicted) = logs.topk(5.min(logits.size()[1]), 1, true, true);
-        self.among_five += predicted.eq_tensor(&targets).sum(Kind::Int64).int64_value(&[]) as u64;
-        let column = |tensor: Tensor| Vec::<f64>::try_from(tensor.select(1, 0).to_kind(Kind::Double));
-        let (best, predicted) = (column(best)?, column(predicted)?);
-        let of_label = column(logs.gather(1, &targets, false))?;
-        for (number, label) in Vec::<i64>::try_from(labels)?.into_iter().enumerate() {
+        let logs = logits.f_log_softmax(-1, Kind::Float)?;
+        let (best, predicted) = logs.f_topk(5.min(logits.size()[1]), 1, true, true)?;
+        let is_among = predicted.f_eq_tensor(&targets)?.f_sum_dim_intlist(1, false, Kind::Float)?;
+        let [best, predicted] = [best, predicted].map(|ranked| ranked.select(1, 0));
+        let of_label = logs.f_gather(1, &targets, false)?.select(1, 0);
+        let columns = [&is_among, &best, &predicted, &of_label, labels].map(|column| column.to_kind(Kind::Float));
+        let numbers = Numbers::on_their_way(&Tensor::f_cat(&columns, 0)?)?;
+        let before = self.pending.replace(Pending { first, numbers });
+        before.map_or(Ok(()), |before| self.take(&before))?;
+        // On the host they are there.
+        if logits.device() == Device::Cpu { self.take_last() } else { Ok(()) }
+    }
+
+    fn take_last(&mut self) -> anyhow::Result<()> {
+        self.pending.take().map_or(Ok(()), |last| self.take(&last))
+    }
+
+    /// Takes in what was found of a batch.
+    fn take(&mut self, Pending { first, numbers }: &Pending) -> anyhow::Result<()> {
+        let numbers = numbers.get()?;
+        let of = numbers.len() / 5;
+        for number in 0..of {
+            let [is_among, best, predicted, of_label, label] =
+                [0, 1, 2, 3, 4].map(|column| f64::from(numbers[column * of + number]));
             let sample = Sample {
                 index: first + number,
                 label: label as u32,
-                predicted: predicted[number] as u32,
-                probability: best[number].exp(),
-                label_probability: of_label[number].exp(),
-                loss: -of_label[number],
+                predicted: predicted as u32,
+                probability: best.exp(),
+                label_probability: of_label.exp(),
+                loss: -of_label,
             };
             self.loss += sample.loss;
             self.right += u64::from(sample.label == sample.predicted);
+            self.among_five += u64::from(is_among > 0.0);
             self.confusion.add(sample.label, sample.predicted);
             self.worst.push(sample);
         }
-        self.samples += labels.size()[0] as u64;
+        self.samples += of as u64;
         self.keep_worst();
         Ok(())
     }
@@ -80,6 +111,7 @@ impl Scorer for Counts {
     }
 
     fn gather(&mut self, channel: &Channel) -> anyhow::Result<()> {
+        self.take_last()?;
         let mut loss = [self.loss];
         channel.all_reduce(&mut loss, Reduction::Sum)?;
         let mut counts = [self.right, self.among_five, self.samples];
