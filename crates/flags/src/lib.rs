@@ -49,7 +49,7 @@ pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationAr
 pub use precision::PrecisionKind;
 pub use run::{OnNan, RunArgs};
 pub use scope::{Essential, NotInRecipe, Scope};
-pub use train::{Compression, DistributeBn, Freeze, Fused, TrainArgs, WeightsMatch};
+pub use train::{Compression, CudaGraph, DistributeBn, Freeze, Fused, TrainArgs, WeightsMatch};
 
 use models::{model_help, model_names};
 

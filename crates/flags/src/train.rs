@@ -127,6 +127,10 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Fused::Auto, help_heading = "Machine", add = Scope::Free)]
     pub fused: Fused,
 
+    /// Give a GPU whole steps at once, recorded after the first eleven (CUDA graphs)
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Off, help_heading = "Machine", add = Scope::Free)]
+    pub cuda_graph: CudaGraph,
+
     /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
     #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub zero: bool,
@@ -229,5 +233,15 @@ pub enum Fused {
     /// Where they are right: on a GPU they are compiled first, by NVRTC
     Auto,
     /// Nowhere
+    Off,
+}
+
+/// Whether steps are given to a GPU as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CudaGraph {
+    /// Where a step can be recorded: else one line says why not
+    Auto,
+    /// One operation at a time
     Off,
 }

@@ -4,10 +4,13 @@
 #include "store.h"
 
 #include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 #include <cstdlib>
+#include <memory>
 
 extern "C" {
 
@@ -33,6 +36,42 @@ char* te_process_group_nccl(te_store* store, int rank, int size, int device, int
 
 // Ends all collectives under way, so that nothing waits for ranks that are gone.
 char* te_process_group_abort(te_process_group* group) { TE_CATCH(group->group->abort()) }
+
+// From here on this thread's work for a device goes to a stream of its own: the default stream cannot be recorded.
+char* te_cuda_own_stream(int device) {
+  TE_CATCH({
+    c10::cuda::set_device(te_device(device));
+    c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, te_device(device)));
+  })
+}
+
+// Refuses, or allows again, every call of libtorch that waits for a device.
+char* te_cuda_refuse_waits(bool refused) {
+  TE_CATCH(c10::cuda::warning_state().set_sync_debug_mode(refused ? c10::cuda::SyncDebugMode::L_ERROR
+                                                                  : c10::cuda::SyncDebugMode::L_DISABLED))
+}
+
+// Work for a device, recorded once and given to it again and again.
+struct te_graph {
+  at::cuda::CUDAGraph graph;
+};
+
+// Records what this thread gives the device from here on, on its present stream, until te_graph_end; none of it is computed.
+// Other threads may allocate meanwhile.
+char* te_graph_begin(te_graph** out) {
+  TE_CATCH({
+    auto graph = std::make_unique<te_graph>();
+    graph->graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    *out = graph.release();
+  })
+}
+
+char* te_graph_end(te_graph* graph) { TE_CATCH(graph->graph.capture_end()) }
+
+// Gives the device all of it once more.
+char* te_graph_replay(te_graph* graph) { TE_CATCH(graph->graph.replay()) }
+
+void te_graph_free(te_graph* graph) { delete graph; }
 
 struct te_device_properties {
   char name[256];

@@ -49,6 +49,8 @@ struct te_step {
   te_list steps;   // steps taken before this one, as scalars of single precision
   // A number of single precision beside the parameters, or null: where it is 1 nothing changes. Nobody waits for it.
   const at::Tensor* skip;
+  // The learning rate as a number of single precision beside the parameters, or null, and then it is `lr`.
+  const at::Tensor* rate;
   double lr;
   double weight_decay;
 };
@@ -120,6 +122,12 @@ std::optional<at::Tensor> found_inf(const te_step& step) {
   return step.skip ? std::optional<at::Tensor>(number(step.skip)) : std::nullopt;
 }
 
+// Moves each of `params` by the learning rate against its direction.
+void descend(const te_step& step, const std::vector<at::Tensor>& params, const std::vector<at::Tensor>& directions) {
+  if (!step.rate) return at::_foreach_add_(params, directions, -step.lr);
+  at::_foreach_add_(params, at::_foreach_mul(directions, -number(step.rate)));
+}
+
 // Puts `tensors` back to what they were, where the step is not made: chosen, never multiplied, since 0·NaN is NaN.
 class Undo {
  public:
@@ -150,9 +158,12 @@ extern "C" {
 char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_step) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/momentum == 0.0 ? 0 : 1, /*counts=*/false);
-    at::_fused_sgd_(params, grads, buffers, step->weight_decay, momentum, step->lr, /*dampening=*/0.0, nesterov,
-                    /*maximize=*/false, is_first_step, {}, found_inf(*step));
+    const Tensors all(*step, /*moments=*/momentum == 0.0 ? 0 : 1, /*counts=*/false);
+    const auto run = [&](const auto& lr) {
+      at::_fused_sgd_(all.params, all.grads, all.first, step->weight_decay, momentum, lr, /*dampening=*/0.0, nesterov,
+                      /*maximize=*/false, is_first_step, {}, found_inf(*step));
+    };
+    step->rate ? run(number(step->rate)) : run(step->lr);
   })
 }
 
@@ -160,10 +171,17 @@ char* te_sgd(const te_step* step, double momentum, bool nesterov, bool is_first_
 char* te_adam(const te_step* step, double beta1, double beta2, double eps, bool decoupled) {
   TE_CATCH({
     c10::AutoGradMode no_grad(false);
-    auto [params, grads, first, second, steps] = next_moments(*step);
-    auto run = decoupled ? &at::_ops::_fused_adamw_::call : &at::_ops::_fused_adam_::call;
-    run(params, grads, first, second, {}, steps, step->lr, beta1, beta2, step->weight_decay, eps, /*amsgrad=*/false,
-        /*maximize=*/false, {}, found_inf(*step));
+    const auto all = next_moments(*step);
+    const auto run = [&](const auto& lr) {
+      if (decoupled) {
+        at::_fused_adamw_(all.params, all.grads, all.first, all.second, {}, all.steps, lr, beta1, beta2,
+                          step->weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, {}, found_inf(*step));
+      } else {
+        at::_fused_adam_(all.params, all.grads, all.first, all.second, {}, all.steps, lr, beta1, beta2,
+                         step->weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, {}, found_inf(*step));
+      }
+    };
+    step->rate ? run(number(step->rate)) : run(step->lr);
   })
 }
 
@@ -182,7 +200,7 @@ char* te_lars(const te_step* step, double momentum, double trust, double eps) {
     }
     at::_foreach_mul_(buffers, momentum);
     at::_foreach_add_(buffers, directions);
-    at::_foreach_add_(params, buffers, -step->lr);
+    descend(*step, params, buffers);
     undo.where_skipped();
   })
 }
@@ -211,7 +229,7 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
       auto d = norms(directions);
       at::_foreach_mul_(directions, rows(safe_ratio(p, d, (p > 0).logical_and(d > 0))));
     }
-    at::_foreach_add_(params, directions, -step->lr);
+    descend(*step, params, directions);
     undo.where_skipped();
   })
 }

@@ -51,6 +51,91 @@ pub fn properties(index: usize) -> Result<Properties> {
     Err(crate::Error::WithoutCuda { call: "the properties of a CUDA device" })
 }
 
+/// From here on this thread's work for CUDA device `index` goes to a stream of its own, which can be [recorded](Graph).
+///
+/// # Errors
+/// What libtorch threw; [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+pub fn use_own_stream(index: usize) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    // SAFETY: takes a number.
+    return unsafe { ffi::te_cuda_own_stream(ffi::cuda_index(index)) }.check("a stream");
+    #[cfg(not(feature = "cuda"))]
+    Err(crate::Error::WithoutCuda { call: "a stream" })
+}
+
+/// Makes an error of every call that waits for a device, or no longer: for tests.
+///
+/// # Errors
+/// [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+pub fn refuse_waits(refused: bool) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    // SAFETY: sets a switch.
+    return unsafe { ffi::te_cuda_refuse_waits(refused) }.check("waits");
+    #[cfg(not(feature = "cuda"))]
+    Err(crate::Error::WithoutCuda { call: "refusing waits" })
+}
+
+/// Work for a CUDA device that was recorded once, and is given to it again as one: the same operations, on the same memory.
+#[derive(Debug)]
+pub struct Graph {
+    #[cfg(feature = "cuda")]
+    raw: std::ptr::NonNull<ffi::Graph>,
+    #[cfg(not(feature = "cuda"))]
+    never: std::convert::Infallible,
+}
+
+impl Graph {
+    /// Records what `work` gives the device, on [a stream of this thread's own](use_own_stream). None of it is computed; what
+    /// `work` gives are the places where each [replay](Self::replay) leaves its results.
+    ///
+    /// # Errors
+    /// What `work` failed with; work that cannot be recorded, such as that which waits for the device;
+    /// [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+    pub fn record<T, E: From<crate::Error>>(
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Self, T), E> {
+        #[cfg(feature = "cuda")]
+        {
+            let mut raw = std::ptr::null_mut();
+            // SAFETY: room for what it makes.
+            unsafe { ffi::te_graph_begin(&mut raw) }.check("recording")?;
+            let raw = std::ptr::NonNull::new(raw).ok_or_else(|| crate::process_group::no_object("a graph"))?;
+            let graph = Self { raw };
+            let done = work();
+            // SAFETY: a live graph. A recording is ended whatever became of it.
+            let ended = unsafe { ffi::te_graph_end(graph.raw.as_ptr()) }.check("recording");
+            let done = done?;
+            ended?;
+            return Ok((graph, done));
+        }
+        #[cfg(not(feature = "cuda"))]
+        Err(crate::Error::WithoutCuda { call: "recording" }.into())
+    }
+
+    /// Gives the device all of it once more, and waits for nothing.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn replay(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        // SAFETY: a live graph.
+        return unsafe { ffi::te_graph_replay(self.raw.as_ptr()) }.check("recorded work");
+        #[cfg(not(feature = "cuda"))]
+        match self.never {}
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `te_graph_begin` and is freed once.
+        unsafe { ffi::te_graph_free(self.raw.as_ptr()) }
+    }
+}
+
 /// How a device's memory is used, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {

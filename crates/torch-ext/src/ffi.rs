@@ -56,6 +56,8 @@ macro_rules! opaque {
 }
 
 opaque!(Copy, Numbers, ProcessGroup, Reducer, Store, Work);
+#[cfg(feature = "cuda")]
+opaque!(Graph);
 
 /// `te_collective`.
 #[repr(C)]
@@ -99,6 +101,7 @@ pub(crate) struct Step<'a> {
     pub second: List<'a>,
     pub steps: List<'a>,
     pub skip: *const AtTensor,
+    pub rate: *const AtTensor,
     pub lr: f64,
     pub weight_decay: f64,
 }
@@ -397,5 +400,11 @@ unsafe extern "C" {
         out: *mut *mut ProcessGroup,
     ) -> Message;
     pub(crate) fn te_process_group_abort(group: *mut ProcessGroup) -> Message;
+    pub(crate) fn te_cuda_own_stream(device: c_int) -> Message;
+    pub(crate) fn te_cuda_refuse_waits(refused: bool) -> Message;
+    pub(crate) fn te_graph_begin(out: *mut *mut Graph) -> Message;
+    pub(crate) fn te_graph_end(graph: *mut Graph) -> Message;
+    pub(crate) fn te_graph_replay(graph: *mut Graph) -> Message;
+    pub(crate) fn te_graph_free(graph: *mut Graph);
     pub(crate) fn te_device_properties_get(device: c_int, out: *mut DeviceProperties) -> Message;
 }

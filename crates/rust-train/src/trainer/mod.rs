@@ -8,6 +8,7 @@ pub(crate) mod hooks;
 pub(crate) mod job;
 mod memory;
 mod record;
+mod recording;
 mod saving;
 pub(crate) mod step;
 mod step_plan;

@@ -12,10 +12,12 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use dataset::Batch;
+use flags::CudaGraph;
 use tch::{Device, Kind, Tensor};
-use torch_ext::optim::{GradScaler, GradScalerConfig, Optimizer, clip_grad_norm};
+use torch_ext::optim::{GradScaler, GradScalerConfig, LearningRate, Optimizer, clip_grad_norm};
 use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
 
+use super::recording::{Next, Recording};
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::Pass;
 use crate::model::numerics::Numerics;
@@ -47,6 +49,8 @@ pub(crate) struct TrainStep<'a> {
     buffers: Vec<Tensor>,
     /// Whether ranks wait for each other within a forward pass: then none may leave it.
     meets_in_passes: bool,
+    /// Where steps are given to a GPU as one.
+    recording: Option<Recording>,
     seed: u64,
 }
 
@@ -61,6 +65,27 @@ pub(crate) struct StepInput {
     /// Steps of the run before it.
     pub number: usize,
     pub rate: Rate,
+}
+
+/// What a step is computed from, beside the model.
+pub(super) struct Given<'g> {
+    pub images: &'g Tensor,
+    pub targets: &'g Targets,
+    pub lr: LearningRate<'g>,
+    /// Gives this rank's wish, one number of single precision on the device.
+    pub wish: Box<dyn Fn() -> Tensor + 'g>,
+    /// The flags of the step before, of which nobody knows yet whether it is made.
+    pub before: Option<&'g Tensor>,
+}
+
+/// What a step leaves on the device.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Of all ranks: whether it changes nothing, 0 or 1, and the largest wish.
+    pub flags: Tensor,
+    /// The mean loss over this rank's part of the batch.
+    pub loss: Tensor,
+    pub is_out_of_memory: bool,
 }
 
 /// A step that the device has been given to do.
@@ -129,6 +154,8 @@ impl<'a> TrainStep<'a> {
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
             meets_in_passes: plan.flags.sync_bn && group.size() > 1,
+            recording: (plan.flags.cuda_graph == CudaGraph::Auto && is_recordable(plan, device))
+                .then(|| Recording::new(device)),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             seed: plan.flags.seed,
             model,
@@ -159,22 +186,102 @@ impl<'a> TrainStep<'a> {
         &mut self,
         task: &dyn Task,
         input: &StepInput,
-        wish: impl FnOnce() -> u8,
+        wish: impl Fn() -> u8,
         before: Option<&Launched>,
     ) -> anyhow::Result<Launched> {
-        let &StepInput { ref images, ref targets, number, rate } = input;
-        self.ddp.zero_grad()?;
+        if let Some(momentum) = input.rate.momentum {
+            self.optimizer.set_momentum(momentum);
+        }
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
-        tch::manual_seed(seed_of(self.seed, number, self.group.rank()));
+        tch::manual_seed(seed_of(self.seed, input.number, self.group.rank()));
+        let before = before.map(|before| &before.flags);
+        let made = match self.recording.take() {
+            None => self.compute(task, &self.given(input, LearningRate::Number(input.rate.lr), &wish, before))?,
+            Some(mut recording) => {
+                let made = self.compute_recorded(&mut recording, task, input, &wish, before);
+                self.recording = Some(recording);
+                made?
+            }
+        };
+        let Made { flags, loss, is_out_of_memory } = made;
+        if let Some(ema) = &mut self.ema {
+            let skip = flags.narrow(0, 0, 1);
+            let is_on_device = self.numerics.device != Device::Cpu;
+            if is_on_device || skip.double_value(&[0]) == 0.0 {
+                let skip = is_on_device.then_some(&skip);
+                self.timeline.span(Work::Optimizer, || ema.update(input.number, skip))?;
+            }
+        }
+        let numbers = Numbers::on_their_way(&Tensor::cat(&[&flags, &loss.view([1])], 0))?;
+        Ok(Launched { flags, numbers, is_out_of_memory })
+    }
+
+    fn given<'g>(
+        &self,
+        input: &'g StepInput,
+        lr: LearningRate<'g>,
+        wish: &'g dyn Fn() -> u8,
+        before: Option<&'g Tensor>,
+    ) -> Given<'g> {
+        let float = (Kind::Float, self.numerics.device);
+        let wish = Box::new(move || Tensor::full([0i64; 0], f64::from(wish()), float));
+        Given { images: &input.images, targets: &input.targets, lr, wish, before }
+    }
+
+    /// A step as `recording` has it, or one operation at a time where it cannot be recorded, or not yet. Collective.
+    fn compute_recorded(
+        &mut self,
+        recording: &mut Recording,
+        task: &dyn Task,
+        input: &StepInput,
+        wish: &dyn Fn() -> u8,
+        before: Option<&Tensor>,
+    ) -> anyhow::Result<Made> {
+        recording.set_rate(input.rate.lr);
+        match recording.next(input, self.micro_batches) {
+            Next::OneByOne => {
+                let lr = recording.rate();
+                self.compute(task, &self.given(input, lr, wish, before))
+            }
+            Next::Replay => self.timeline.span(Work::Forward, || recording.replay(input, wish(), before)),
+            Next::Record => {
+                let recorded = recording.record(input, |given| self.compute(task, given));
+                let refused = Tensor::full([1], i64::from(recorded.is_err()), (Kind::Float, self.numerics.device));
+                self.group.all_reduce(&refused, ReduceOp::Max)?;
+                if refused.f_double_value(&[0])? == 0.0
+                    && let Ok(recorded) = recorded
+                {
+                    recording.take(recorded, input, self.micro_batches);
+                    log::debug!("step {} was recorded; those like it are replayed from here on", input.number + 1);
+                    return self.timeline.span(Work::Forward, || recording.replay(input, wish(), before));
+                }
+                recording.refuse();
+                let why =
+                    recorded.err().map_or_else(|| "another rank could not".to_owned(), |error| format!("{error:#}"));
+                if self.group.rank() == 0 {
+                    log::info!(
+                        "steps are given to the GPU one operation at a time: step {} could not be recorded ({why})",
+                        input.number + 1
+                    );
+                }
+                let lr = recording.rate();
+                self.compute(task, &self.given(input, lr, wish, before))
+            }
+        }
+    }
+
+    /// Gives the device all of a step but its average: passes, exchange, flags, update. Collective.
+    fn compute(&mut self, task: &dyn Task, given: &Given<'_>) -> anyhow::Result<Made> {
+        self.ddp.zero_grad()?;
         let timeline = self.timeline;
         let buffers = self.undoes_passes.then(|| Kept::of(&self.buffers)).transpose()?;
-        let Passes { loss, last, is_out_of_memory } = self.passes(task, images, targets)?;
+        let Passes { loss, last, is_out_of_memory } = self.passes(task, given.images, given.targets)?;
         let begin = Instant::now();
         timeline.span(Work::Backward, || last.f_backward())?;
         if let Some(ready) = self.group.last_submitted().filter(|&ready| ready >= begin) {
             timeline.add_part(Work::Exchange, ready);
         }
-        let flags = self.flags(&loss, is_out_of_memory, wish(), before)?;
+        let flags = self.flags(&loss, is_out_of_memory, &(given.wish)(), given.before)?;
         let skip = flags.narrow(0, 0, 1);
         // BatchNorm has taken the images in: one NaN in its running statistics would stay for ever, and reach the other ranks
         // with the next average. Not earlier: the way back wants to find them as the forward pass left them.
@@ -184,10 +291,9 @@ impl<'a> TrainStep<'a> {
         // On the host the flag is there, and the update need not be chosen by arithmetic.
         if self.is_on_device() || skip.double_value(&[0]) == 0.0 {
             let skip = self.is_on_device().then_some(&skip);
-            timeline.span(Work::Optimizer, || self.update(number, rate, skip))?;
+            timeline.span(Work::Optimizer, || self.update(given.lr, skip))?;
         }
-        let numbers = Numbers::on_their_way(&Tensor::cat(&[&flags, &loss.view([1])], 0))?;
-        Ok(Launched { flags, numbers, is_out_of_memory })
+        Ok(Made { flags, loss, is_out_of_memory })
     }
 
     /// Whether a step whose passes ended so on this rank changes nothing, and the largest wish, over all ranks. Collective.
@@ -195,16 +301,15 @@ impl<'a> TrainStep<'a> {
         &self,
         loss: &Tensor,
         is_out_of_memory: bool,
-        wish: u8,
-        before: Option<&Launched>,
+        wish: &Tensor,
+        before: Option<&Tensor>,
     ) -> torch_ext::Result<Tensor> {
         let is_bad = match is_out_of_memory {
             true => loss.ones_like(),
             false => loss.isfinite().logical_not().to_kind(Kind::Float),
         };
-        let wish = is_bad.full_like(f64::from(wish));
-        let flags = Tensor::stack(&[is_bad, wish], 0);
-        let flags = before.map_or(flags.shallow_clone(), |before| flags.maximum(&before.flags));
+        let flags = Tensor::stack(&[&is_bad, wish], 0);
+        let flags = before.map_or(flags.shallow_clone(), |before| flags.maximum(before));
         if self.group.size() > 1 {
             self.timeline.span(Work::Synchronization, || self.group.all_reduce(&flags, ReduceOp::Max))?;
         }
@@ -310,10 +415,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// Moves the weights; where `skip` is 1 nothing changes.
-    fn update(&mut self, number: usize, Rate { lr, momentum }: Rate, skip: Option<&Tensor>) -> torch_ext::Result<()> {
-        if let Some(momentum) = momentum {
-            self.optimizer.set_momentum(momentum);
-        }
+    fn update(&mut self, lr: LearningRate<'_>, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&self.optimizer, self.group)?;
         }
@@ -321,10 +423,9 @@ impl<'a> TrainStep<'a> {
             let _norm = clip_grad_norm(&self.optimizer.parameters(), max_norm)?;
         }
         match &mut self.scaler {
-            Some(scaler) => drop(scaler.step(&mut self.optimizer, lr, skip, self.group)?),
-            None => self.optimizer.step_unless(lr, skip)?,
+            Some(scaler) => scaler.step(&mut self.optimizer, lr, skip, self.group).map(drop),
+            None => self.optimizer.step_unless(lr, skip),
         }
-        self.ema.as_mut().map_or(Ok(()), |ema| ema.update(number, skip))
     }
 
     /// Does `task` with the weights that are evaluated: the averages, where there are some.
@@ -371,6 +472,11 @@ impl<'a> TrainStep<'a> {
         }
         self.optimizer.load_state(optimizer)
     }
+}
+
+/// Whether a step can be the same operations on the same memory as the one before. With ZeRO each rank makes others.
+fn is_recordable(plan: &Plan, device: Device) -> bool {
+    cfg!(feature = "cuda") && device.is_cuda() && !plan.flags.zero
 }
 
 /// Connects the model's gradients over all ranks. Collective.

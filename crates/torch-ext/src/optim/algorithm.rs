@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::Slot;
+use super::{LearningRate, Slot};
 use crate::ffi::{self, Handles, handles};
 use crate::{Error, Result};
 
@@ -143,7 +143,7 @@ impl Lists {
     pub(super) fn step(
         &self,
         algorithm: &Algorithm,
-        lr: f64,
+        lr: LearningRate<'_>,
         weight_decay: f64,
         is_first_step: bool,
         skip: Option<&Tensor>,
@@ -165,7 +165,12 @@ impl Lists {
         }
         let [params, grads, first, second, steps] = lists.each_ref().map(Handles::list);
         let skip = ffi::pointer(skip);
-        let step = ffi::Step { params, grads, first, second, steps, skip, lr, weight_decay };
+        let (rate, lr) = match lr {
+            LearningRate::Number(lr) => (None, lr),
+            LearningRate::OnDevice(rate) => (Some(rate), 0.0),
+        };
+        let rate = ffi::pointer(rate);
+        let step = ffi::Step { params, grads, first, second, steps, skip, rate, lr, weight_decay };
         // SAFETY: all handles are of tensors that live during the call; each list carries its length, and the shim checks
         // lengths, shapes, types and places before a kernel sees them.
         unsafe {

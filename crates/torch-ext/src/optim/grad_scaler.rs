@@ -3,8 +3,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Optimizer;
 use super::gradients::unscale;
+use super::{LearningRate, Optimizer};
 use crate::ffi;
 use crate::host::ReduceOp;
 use crate::{ProcessGroup, Result};
@@ -81,10 +81,10 @@ impl GradScaler {
     ///
     /// # Errors
     /// What libtorch threw or the communication reported.
-    pub fn step(
+    pub fn step<'a>(
         &mut self,
         optimizer: &mut Optimizer,
-        lr: f64,
+        lr: impl Into<LearningRate<'a>>,
         skip: Option<&Tensor>,
         group: &ProcessGroup,
     ) -> Result<Tensor> {

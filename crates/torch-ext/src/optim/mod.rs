@@ -21,6 +21,22 @@ pub use gradients::clip_grad_norm;
 pub use groups::ParameterGroup;
 pub use lerp::{lerp, lerp_unless};
 
+/// How far a step goes.
+#[derive(Clone, Copy, Debug)]
+pub enum LearningRate<'a> {
+    /// So far.
+    Number(f64),
+    /// As far as a number of single precision beside the parameters says when the device makes the step: a step that is
+    /// recorded once goes as far as it is told each time.
+    OnDevice(&'a Tensor),
+}
+
+impl From<f64> for LearningRate<'_> {
+    fn from(lr: f64) -> Self {
+        Self::Number(lr)
+    }
+}
+
 /// The name of what counts a parameter's steps in a state, whatever the algorithm.
 const STEP: &str = "step";
 
@@ -106,7 +122,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub fn step_unless(&mut self, lr: f64, skip: Option<&Tensor>) -> Result<()> {
+    pub fn step_unless<'a>(&mut self, lr: impl Into<LearningRate<'a>>, skip: Option<&Tensor>) -> Result<()> {
+        let lr = lr.into();
         let mut index = 0;
         for (weight_decay, lr_scale, slots) in &mut self.groups {
             let mut fresh = Lists::default();
@@ -122,8 +139,16 @@ impl Optimizer {
                 slot.prepare(&self.algorithm)?;
                 list.push(slot, grad);
             }
+            let scaled;
+            let lr = match lr {
+                LearningRate::Number(lr) => LearningRate::Number(lr * *lr_scale),
+                LearningRate::OnDevice(lr) => {
+                    scaled = if *lr_scale == 1.0 { lr.shallow_clone() } else { lr * *lr_scale };
+                    LearningRate::OnDevice(&scaled)
+                }
+            };
             for (lists, is_first_step) in [(fresh, true), (known, false)] {
-                lists.step(&self.algorithm, lr * *lr_scale, *weight_decay, is_first_step, skip)?;
+                lists.step(&self.algorithm, lr, *weight_decay, is_first_step, skip)?;
             }
         }
         match &self.shards {

@@ -487,3 +487,37 @@ fn the_scale_stays_where_a_step_is_left_out() {
         assert_eq!(scaler.state(), expected, "{skip} {gradient}");
     }
 }
+
+#[test]
+fn a_rate_on_the_device_goes_as_far() {
+    let rules = [
+        Algorithm::Sgd { momentum: 0.9, nesterov: true },
+        Algorithm::ADAM,
+        Algorithm::ADAMW,
+        Algorithm::LARS,
+        Algorithm::LAMB,
+    ];
+    for algorithm in rules {
+        let after = |on_device: bool| {
+            let parameters = parameters();
+            let all: Vec<_> = parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+            let groups = ParameterGroup::without_decay_on_vectors(parameters, 0.01);
+            let groups = groups.into_iter().map(|group| ParameterGroup { lr_scale: 0.5, ..group }).collect();
+            let mut optimizer = Optimizer::new(groups, algorithm).unwrap();
+            for step in 0..5 {
+                let loss = all.iter().map(|tensor| (tensor * 3.0).sin().sum(Kind::Float)).reduce(|a, b| a + b).unwrap();
+                all.iter().for_each(|tensor| tensor.shallow_clone().zero_grad());
+                loss.backward();
+                let lr = 0.1 / f64::from(1 + step);
+                let rate = Tensor::from_slice(&[lr as f32]);
+                let lr = if on_device { LearningRate::OnDevice(&rate) } else { lr.into() };
+                optimizer.step_unless(lr, Some(&Tensor::from_slice(&[0.0f32]))).unwrap();
+            }
+            all
+        };
+        for (number, on_device) in after(false).iter().zip(after(true)) {
+            let difference = (number.detach() - on_device.detach()).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{algorithm:?}: {difference}");
+        }
+    }
+}
