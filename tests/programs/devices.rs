@@ -11,7 +11,7 @@ fn main() {
     let mask = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let visible: Vec<String> = mask.split(',').filter(|entry| !entry.is_empty()).map(str::to_owned).collect();
     let given = std::env::var("SLURM_STEP_GPUS").unwrap_or_default();
-    let chosen = match device::choose(&request, &visible, &world) {
+    let chosen = match device::choose(&request, 1, &visible, &world) {
         Ok(Device::Cuda(index)) => visible[index].clone(),
         Ok(other) => format!("{other:?}"),
         Err(error) => error.to_string(),

@@ -10,6 +10,7 @@ const LAYOUT: &[&str] = &[
     "batch",
     "accumulate",
     "device",
+    "ranks-per-device",
     "sync-bn",
     "freeze",
     "lr",
@@ -83,7 +84,7 @@ fn lent(names: &[&str]) -> Vec<Arg> {
         _ => flag,
     };
     let heading = |flag: Arg| match flag.get_id().as_str() {
-        "config" | "batch" | "accumulate" | "device" => flag.help_heading("Layout"),
+        "config" | "batch" | "accumulate" | "device" | "ranks-per-device" => flag.help_heading("Layout"),
         "data" | "cache" | "output" => flag.help_heading("Files"),
         _ => flag.help_heading("Training"),
     };

@@ -79,6 +79,8 @@ pub(crate) struct Training {
     /// The device string and what it means.
     pub(crate) device: Option<Sourced<String>>,
     pub(crate) request: Option<DeviceRequest>,
+    /// Ranks that share a device, where that is meant.
+    pub(crate) ranks_per_device: Option<Sourced<usize>>,
     pub(crate) model: Option<Sourced<String>>,
     pub(crate) image_size: Option<Sourced<usize>>,
     pub(crate) classes: Option<usize>,
@@ -102,6 +104,13 @@ pub(crate) struct Training {
     pub(crate) recipe: Option<Recipe>,
     /// Paths that the program reads or writes: what for, and where.
     pub(crate) paths: Vec<(PathUse, Sourced<String>)>,
+}
+
+impl Training {
+    /// How many ranks may take the same device.
+    pub(crate) fn sharers(&self) -> usize {
+        self.ranks_per_device.as_ref().map_or(1, |ranks| ranks.value.max(1))
+    }
 }
 
 /// What became of the recipe (`--config`) of the script's trainer.

@@ -122,6 +122,10 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub tf32: bool,
 
+    /// Ranks that share a CUDA device: their gradients travel over MPI. For workstations, slices of a GPU, and tests
+    #[arg(long, value_name = "RANKS", default_value_t = 1, help_heading = "Machine", add = Scope::Free)]
+    pub ranks_per_device: usize,
+
     /// Compute BatchNorm, what is added to it and the activation after that in one, by kernels of our own, which are tried out
     /// when a run starts; off: by libtorch, one by one
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Fused::Auto, help_heading = "Machine", add = Scope::Free)]

@@ -3,32 +3,57 @@
 #include "process_group.h"
 
 #include <ATen/MemoryOverlap.h>
+#include <c10/core/Event.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace {
 
+// The way of a device's tensor through host memory.
+struct Stage {
+  c10::Stream stream;               // beside the one that computes
+  c10::Event arrived;               // in host memory: it can be sent
+  std::optional<c10::Event> left;   // on the device: what came back can be used
+};
+
 // A collective under way. It is completed from the communication thread; Reducer waits on its future.
 class HostWork : public c10d::Work {
  public:
-  HostWork(int rank, c10d::OpType op, std::vector<at::Tensor> tensors, std::function<void()> epilogue)
+  // `stage`: where the tensors are a device's.
+  HostWork(int rank, c10d::OpType op, std::vector<at::Tensor> tensors, std::function<void()> epilogue,
+           std::optional<Stage> stage)
       : Work(rank, op),
         tensors_(std::move(tensors)),
         epilogue_(std::move(epilogue)),
-        future_(c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()))) {}
+        stage_(std::move(stage)),
+        future_(c10::make_intrusive<c10::ivalue::Future>(
+            c10::ListType::create(c10::TensorType::get()),
+            stage_ ? std::vector<c10::Device>{stage_->stream.device()} : std::vector<c10::Device>{})) {}
+
+  // Before the collective: its memory holds what it is to carry.
+  void prepare() {
+    if (stage_) stage_->arrived.synchronize();
+  }
 
   void complete(const char* error) {
+    // What follows goes to the stage's stream; who waits for the future makes its own stream wait for that one.
+    c10::OptionalStreamGuard on;
+    if (stage_) on.reset_stream(stage_->stream);
     std::exception_ptr failure;
     if (error != nullptr) {
       failure = std::make_exception_ptr(std::runtime_error(error));
     } else if (epilogue_) {
       try {
         epilogue_();
+        if (stage_) stage_->left.emplace(stage_->stream.device_type()).record(stage_->stream);
       } catch (...) {
         failure = std::current_exception();
       }
@@ -48,10 +73,16 @@ class HostWork : public c10d::Work {
 
   c10::intrusive_ptr<c10::ivalue::Future> getFuture() override { return future_; }
   std::vector<at::Tensor> result() override { return tensors_; }
+  void synchronize() override {
+    if (!stage_ || !stage_->left) return;
+    const c10::impl::VirtualGuardImpl guard(stage_->stream.device_type());
+    stage_->left->block(guard.getStream(stage_->stream.device()));
+  }
 
  private:
   std::vector<at::Tensor> tensors_;
   std::function<void()> epilogue_;
+  std::optional<Stage> stage_;
   c10::intrusive_ptr<c10::ivalue::Future> future_;
 };
 
@@ -92,7 +123,8 @@ namespace {
 
 class HostBackend : public c10d::Backend {
  public:
-  HostBackend(int rank, int size, te_host host) : Backend(rank, size), host_(host) {}
+  // Of tensors on `device`.
+  HostBackend(int rank, int size, te_host host, at::Device device) : Backend(rank, size), host_(host), device_(device) {}
   ~HostBackend() override { host_.release(host_.context); }
 
   const std::string getBackendName() const override { return "host"; }
@@ -137,18 +169,19 @@ class HostBackend : public c10d::Backend {
   }
 
   c10::intrusive_ptr<c10d::Work> barrier(const c10d::BarrierOptions&) override {
-    return submit(c10d::OpType::BARRIER, TE_BARRIER, at::empty({0}), {}, 0, 0, {}, {});
+    return submit(c10d::OpType::BARRIER, TE_BARRIER, at::empty({0}, at::TensorOptions().device(device_)), {}, 0, 0, {}, {});
   }
 
  private:
   // The one tensor of a collective, checked for what a raw pointer cannot carry. Contiguous: in another order, or with
   // gaps, element i of one rank would meet element j of another.
-  static at::Tensor& only(std::vector<at::Tensor>& tensors, const char* collective) {
+  at::Tensor& only(std::vector<at::Tensor>& tensors, const char* collective) const {
     TORCH_CHECK(tensors.size() == 1, collective, " takes one tensor, got ", tensors.size());
     auto& tensor = tensors[0];
     TORCH_CHECK(tensor.defined(), collective, ": the tensor is undefined");
     TORCH_CHECK(te_dense(tensor), collective, ": the tensor is not dense");
-    TORCH_CHECK(tensor.device().is_cpu(), collective, ": the tensor is on ", tensor.device(), ", not in host memory");
+    TORCH_CHECK(tensor.device() == device_, collective, ": the tensor is on ", tensor.device(), ", not ",
+                device_.is_cpu() ? "in host memory" : "on " + device_.str());
     TORCH_CHECK(tensor.is_contiguous(), collective, ": the tensor is not contiguous in memory");
     return tensor;
   }
@@ -156,10 +189,53 @@ class HostBackend : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> submit(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
                                         const at::Tensor& output, int op, int64_t root,
                                         std::vector<at::Tensor> results, std::function<void()> epilogue) {
+    if (!device_.is_cpu()) return submit_staged(type, kind, tensor, output, op, root, std::move(results), epilogue);
     // The work keeps the tensors alive, the input of an all-gather by way of its epilogue.
-    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), [tensor, epilogue]() {
+    const auto keep = [tensor, epilogue]() {
       if (epilogue) epilogue();
-    });
+    };
+    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), keep, std::nullopt);
+    hand_over(kind, tensor, output, op, root, work);
+    return work;
+  }
+
+  // A device's tensors travel through page-locked memory: the device writes them there when it has computed them, and
+  // reads what came back, while it computes something else.
+  c10::intrusive_ptr<c10d::Work> submit_staged(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
+                                               const at::Tensor& output, int op, int64_t root,
+                                               std::vector<at::Tensor> results, std::function<void()> epilogue) {
+    const c10::impl::VirtualGuardImpl guard(device_.type());
+    const auto computes = guard.getStream(device_);
+    if (!stream_) stream_ = guard.getStreamFromGlobalPool(device_, /*is_high_priority=*/true);
+    const auto pinned = at::TensorOptions().dtype(tensor.scalar_type()).pinned_memory(true);
+    const auto here = at::empty(tensor.sizes(), pinned);
+    const auto gathered = output.defined() ? at::empty(output.sizes(), pinned) : at::Tensor();
+    c10::Event computed(device_.type()), arrived(device_.type());
+    computed.record(computes);
+    computed.block(*stream_);
+    {
+      const c10::StreamGuard on(*stream_);
+      here.copy_(tensor, /*non_blocking=*/true);
+      arrived.record(*stream_);
+    }
+    tensor.record_stream(*stream_);
+    if (output.defined()) output.record_stream(*stream_);
+    auto back = [tensor, output, here, gathered, epilogue]() {
+      if (output.defined()) {
+        at::Tensor(output).copy_(gathered, /*non_blocking=*/true);
+      } else {
+        at::Tensor(tensor).copy_(here, /*non_blocking=*/true);
+      }
+      if (epilogue) epilogue();
+    };
+    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), back,
+                                              Stage{*stream_, std::move(arrived), std::nullopt});
+    hand_over(kind, here, gathered, op, root, work);
+    return work;
+  }
+
+  void hand_over(te_kind kind, const at::Tensor& tensor, const at::Tensor& output, int op, int64_t root,
+                 const c10::intrusive_ptr<HostWork>& work) {
     te_collective collective{kind,
                              int32_t(tensor.scalar_type()),
                              op,
@@ -169,10 +245,11 @@ class HostBackend : public c10d::Backend {
                              tensor.nbytes(),
                              output.defined() ? output.nbytes() : 0};
     host_.submit(host_.context, &collective, new te_work{work});
-    return work;
   }
 
   te_host host_;
+  at::Device device_;
+  std::optional<c10::Stream> stream_;
 };
 
 }  // namespace
@@ -180,6 +257,9 @@ class HostBackend : public c10d::Backend {
 extern "C" {
 
 void te_free_message(char* message) { free(message); }
+
+// Before a collective, on the thread that makes it: waits until its memory holds what it is to carry.
+char* te_work_prepare(te_work* work) { TE_CATCH(work->work->prepare()) }
 
 // Ends a collective: `error` is null, or why it failed. Frees `work`.
 void te_work_complete(te_work* work, const char* error) {
@@ -191,11 +271,13 @@ void te_work_complete(te_work* work, const char* error) {
   delete work;
 }
 
-char* te_process_group_host(int rank, int size, te_host host, te_process_group** out) {
+// `index` is that of the CUDA device whose tensors travel, or -1 for those in host memory.
+char* te_process_group_host(int rank, int size, te_host host, int index, te_process_group** out) {
   TE_CATCH({
-    auto backend = c10::make_intrusive<HostBackend>(rank, size, host);
+    const auto device = index == -1 ? at::Device(at::kCPU) : at::Device(at::kCUDA, te_device(index));
+    auto backend = c10::make_intrusive<HostBackend>(rank, size, host, device);
     auto group = c10::make_intrusive<c10d::ProcessGroup>(rank, size);
-    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::CUSTOM,
+    group->setBackend(device.type(), c10d::ProcessGroup::BackendType::CUSTOM,
                       c10::intrusive_ptr<c10d::Backend>(backend));
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::CUSTOM);
     *out = new te_process_group{group};

@@ -211,8 +211,15 @@ unsafe extern "C" {
     fn te_free_message(message: *mut c_char);
 
     // process_group.cpp
+    pub(crate) fn te_work_prepare(work: *mut Work) -> Message;
     pub(crate) fn te_work_complete(work: *mut Work, error: *const c_char);
-    pub(crate) fn te_process_group_host(rank: c_int, size: c_int, host: Host, out: *mut *mut ProcessGroup) -> Message;
+    pub(crate) fn te_process_group_host(
+        rank: c_int,
+        size: c_int,
+        host: Host,
+        device: c_int,
+        out: *mut *mut ProcessGroup,
+    ) -> Message;
     pub(crate) fn te_process_group_free(group: *mut ProcessGroup);
     pub(crate) fn te_process_group_shutdown(group: *mut ProcessGroup) -> Message;
     pub(crate) fn te_process_group_allreduce(group: *mut ProcessGroup, tensor: *const AtTensor, op: c_int) -> Message;

@@ -158,7 +158,12 @@ pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitt
                 let outcome = match &panicked {
                     Some(panic) => Err(panic.clone()),
                     None => {
-                        let run = AssertUnwindSafe(|| run(collectives.as_mut(), &task.collective));
+                        // SAFETY: `work` came with the task, and is completed below.
+                        let ready = unsafe { ffi::te_work_prepare(task.work) }.check("memory of a collective");
+                        let run = AssertUnwindSafe(|| {
+                            ready.map_err(|error| error.to_string())?;
+                            run(collectives.as_mut(), &task.collective)
+                        });
                         catch_unwind(run).unwrap_or_else(|payload| {
                             let panic = format!(
                                 "the communication thread panicked in {}: {}",

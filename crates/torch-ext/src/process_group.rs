@@ -34,13 +34,26 @@ impl ProcessGroup {
     /// # Errors
     /// What libtorch threw.
     pub fn host(collectives: Box<dyn HostCollectives>) -> Result<Self> {
+        Self::through_host_memory(collectives, Device::Cpu)
+    }
+
+    /// The same of tensors on CUDA device `index`, which travel through page-locked host memory, in streams of their own: where
+    /// NCCL connects nobody, as between ranks that share a device.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn staged(collectives: Box<dyn HostCollectives>, index: usize) -> Result<Self> {
+        Self::through_host_memory(collectives, Device::Cuda(index))
+    }
+
+    fn through_host_memory(collectives: Box<dyn HostCollectives>, device: Device) -> Result<Self> {
         let (rank, size) = (collectives.rank(), collectives.size());
         let (own, all) = numbers(rank, size)?;
         let last_submitted = LastSubmitted::default();
         let host = host::start(collectives, last_submitted.clone())?;
         // SAFETY: `out` is written before a null message comes back; the shim owns `host` from here on.
-        Self::new(rank, size, Device::Cpu, last_submitted, |out| unsafe {
-            ffi::te_process_group_host(own, all, host, out)
+        Self::new(rank, size, device, last_submitted, |out| unsafe {
+            ffi::te_process_group_host(own, all, host, ffi::device_index(device), out)
         })
     }
 

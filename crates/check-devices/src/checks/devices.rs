@@ -62,10 +62,10 @@ pub(crate) const D01: Check = Check {
     },
 };
 
-/// The device that a rank takes: that of its local rank, or the only one it sees.
-fn taken(rank: &RankFacts) -> Option<&DeviceFacts> {
+/// The device that a rank takes: that of its local rank, or the only one it sees. So many ranks share one.
+fn taken(rank: &RankFacts, sharers: usize) -> Option<&DeviceFacts> {
     let devices = rank.allocation.devices.as_ref()?;
-    if let [only] = &devices[..] { Some(only) } else { devices.get(rank.local_rank) }
+    if let [only] = &devices[..] { Some(only) } else { devices.get(rank.local_rank / sharers) }
 }
 
 pub(crate) const D02: Check = Check {
@@ -78,16 +78,17 @@ pub(crate) const D02: Check = Check {
     source: "NCCL, ncclInvalidUsage",
     run: |subject| {
         let ranks = need!(subject.ranks(), Tier::Ranks.how());
+        let sharers = subject.training.sharers();
         let mut takers: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
         for rank in ranks {
-            if let Some(device) = taken(rank) {
+            if let Some(device) = taken(rank, sharers) {
                 takers.entry((&rank.allocation.host, &device.uuid)).or_default().push(rank.rank);
             }
         }
         if takers.is_empty() {
             return Outcome::skip("no rank sees a device");
         }
-        Outcome::of(takers.into_iter().filter(|(_, ranks)| ranks.len() > 1).map(|((host, uuid), ranks)| {
+        Outcome::of(takers.into_iter().filter(|(_, ranks)| ranks.len() > sharers).map(|((host, uuid), ranks)| {
             let ranks: Vec<_> = ranks.iter().map(ToString::to_string).collect();
             Finding::error(format!("ranks {} on {host} take the same device, {uuid}", ranks.join(", ")))
                 .help("start as many ranks on a node as it has devices, and show each rank all or only its own")
@@ -131,7 +132,7 @@ pub(crate) const D04: Check = Check {
         let ranks = need!(subject.ranks(), Tier::Ranks.how());
         let mut kinds: BTreeMap<(&str, u64), Vec<usize>> = BTreeMap::new();
         for rank in ranks {
-            if let Some(device) = taken(rank) {
+            if let Some(device) = taken(rank, subject.training.sharers()) {
                 kinds.entry((&device.name, device.memory_bytes >> 30)).or_default().push(rank.rank);
             }
         }

@@ -8,14 +8,15 @@ use crate::finding::{Finding, Severity};
 use crate::memory::{Accelerator, Bytes, Estimate, Recipe, estimate};
 use crate::subject::{Subject, Training};
 
-/// The estimate with its assumptions, and the accelerator.
-struct Fit<'s> {
+/// The estimate with its assumptions, and what there is for it.
+struct Fit {
     estimate: Estimate,
-    accelerator: &'s Accelerator,
+    /// Bytes of its memory that are one rank's.
+    memory: u64,
     assumptions: String,
 }
 
-fn fit<'s>(subject: &'s Subject<'_>) -> Result<Fit<'s>, Outcome> {
+fn fit(subject: &Subject<'_>) -> Result<Fit, Outcome> {
     let training = &subject.training;
     let Some(model) = &training.model else { return Err(Outcome::skip("the model is not given (--model)")) };
     if subject.layouts.iter().all(|layout| layout.on_cpu) && training.accelerator.is_none() {
@@ -29,8 +30,12 @@ fn fit<'s>(subject: &'s Subject<'_>) -> Result<Fit<'s>, Outcome> {
     let recipe = recipe(training, &model.value);
     let ranks = subject.first_layout().ranks.value;
     let estimate = estimate(&recipe, ranks).map_err(|error| Outcome::unknown(format!("{error:#}")))?;
-    let assumptions = assumptions(training, &recipe, ranks, &estimate, accelerator);
-    Ok(Fit { estimate, accelerator, assumptions })
+    let mut assumptions = assumptions(training, &recipe, ranks, &estimate, accelerator);
+    let sharers = training.sharers() as u64;
+    if sharers > 1 {
+        assumptions += &format!(", which {sharers} ranks share");
+    }
+    Ok(Fit { estimate, memory: accelerator.bytes / sharers, assumptions })
 }
 
 /// What `training` says that memory depends on, with `rust-train`'s defaults where it says nothing.
@@ -105,7 +110,7 @@ pub(crate) const M01: Check = Check {
     source: "PyTorch, optimizers' state; automatic mixed precision",
     run: |subject| {
         let fit = need!(fit(subject));
-        let (states, memory) = (fit.estimate.states, fit.accelerator.bytes);
+        let (states, memory) = (fit.estimate.states, fit.memory);
         let message = format!("weights, gradients and optimizer take {} of {}", Bytes(states), Bytes(memory));
         let finding = match states {
             states if states > memory => Finding::error(message),
@@ -130,7 +135,7 @@ pub(crate) const M02: Check = Check {
         let fit = need!(fit(subject));
         let micro = need!(micro(subject), "no batch is given");
         let total = fit.estimate.total(micro);
-        let memory = fit.accelerator.bytes;
+        let memory = fit.memory;
         let message = format!("a micro-batch of {micro} takes {total} of {}", Bytes(memory));
         let finding = match total {
             total if total.low > memory => Finding::error(message),
@@ -156,7 +161,7 @@ pub(crate) const M03: Check = Check {
     source: "measured with PyTorch 2 on Ampere and Hopper",
     run: |subject| {
         let fit = need!(fit(subject));
-        let memory = fit.accelerator.bytes;
+        let memory = fit.memory;
         let decides = micro(subject).is_some_and(|micro| {
             let total = fit.estimate.total(micro).high;
             total > memory && total - fit.estimate.overhead <= memory
@@ -251,7 +256,7 @@ pub(crate) const M06: Check = Check {
     source: "architectures: the network walked as data",
     run: |subject| {
         let fit = need!(fit(subject));
-        let (safe, optimistic) = fit.estimate.largest_micro(fit.accelerator.bytes);
+        let (safe, optimistic) = fit.estimate.largest_micro(fit.memory);
         let finding = match micro(subject) {
             Some(micro) => {
                 Finding::info(format!("a rank needs {} with a micro-batch of {micro}", fit.estimate.total(micro)))

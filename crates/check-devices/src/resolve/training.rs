@@ -39,6 +39,7 @@ pub(super) fn training(
         micro_batch: flag(args.micro_batch),
         accumulation: run.number("accumulate")?,
         device: run.text("device"),
+        ranks_per_device: run.number("ranks-per-device")?,
         model: run.model()?,
         image_size: run.number("image-size")?,
         classes: args.training.classes,

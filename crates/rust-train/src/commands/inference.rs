@@ -275,7 +275,7 @@ pub(crate) fn evaluator(backbone: &Backbone, numerics: Numerics) -> impl Fn(&Ten
 /// The device of this rank. Collective.
 pub(crate) fn device_of(world: &World, flag: &str) -> anyhow::Result<Device> {
     let request = agree(world, flag.parse().map_err(|error| usage(format!("--device: {error}"))))?;
-    agree(world, device::select(&request, world))
+    agree(world, device::select(&request, 1, world))
 }
 
 pub(crate) fn refuse_batch(batch: usize) -> anyhow::Result<()> {

@@ -59,7 +59,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let task = program.task.as_deref().unwrap_or(&classification);
     agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
-    let group = process_group::connect(world, job.device, &timeline)?;
+    let group = process_group::connect(world, job.device, job.plan.flags.ranks_per_device, &timeline)?;
     let step_plan = StepPlan::new(&plan, dataset.train.len());
     let position = resume_point.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
     let is_frozen = step_plan.is_frozen(&position.unwrap_or_default());

@@ -319,6 +319,7 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
         return Err(usage(format!("--epochs {}: must be at most {MOST}", cli.epochs)));
     }
     at_least_one("--loader-threads", cli.loader_threads.unwrap_or(1))?;
+    at_least_one("--ranks-per-device", cli.ranks_per_device)?;
     below_one("--label-smoothing", args.label_smoothing)?;
     Ok(Training {
         learning_rate: learning_rate(args, cli.epochs, cli.batch.images)?,

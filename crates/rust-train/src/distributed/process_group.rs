@@ -1,19 +1,32 @@
-//! How gradients travel: over MPI in host memory on the CPU, over NCCL on CUDA.
+//! How gradients travel: over MPI in host memory on the CPU, over NCCL on CUDA, and over MPI again between ranks that share a
+//! device, which NCCL refuses unless each is told that it has a host of its own (`NCCL_HOSTID`).
 
 use std::time::Duration;
 
 use anyhow::Context;
 use tch::Device;
-use torch_ext::{ProcessGroup, Store};
+use torch_ext::{HostCollectives, ProcessGroup, Store};
 use world::{Failure, World};
 
 use crate::distributed::collectives::MpiCollectives;
 use crate::errors::{agree, usage};
 use crate::observe::timeline::Timeline;
 
-/// Connects all ranks for gradients on `device`. Collective.
-pub(crate) fn connect(world: &World, device: Device, timeline: &Timeline) -> anyhow::Result<ProcessGroup> {
+/// Connects all ranks for gradients on `device`, which `shared` ranks have. Collective.
+pub(crate) fn connect(
+    world: &World,
+    device: Device,
+    shared: usize,
+    timeline: &Timeline,
+) -> anyhow::Result<ProcessGroup> {
+    let over_mpi = |make: &dyn Fn(Box<dyn HostCollectives>) -> torch_ext::Result<ProcessGroup>| {
+        let collectives = MpiCollectives(world.channel("gradients")?);
+        agree(world, make(timeline.of_collectives(collectives)).map_err(anyhow::Error::from))
+    };
     match device {
+        Device::Cuda(index) if shared > 1 && std::env::var_os("NCCL_HOSTID").is_none() => {
+            over_mpi(&|collectives| ProcessGroup::staged(collectives, index))
+        }
         Device::Cuda(index) => {
             if !cfg!(feature = "cuda") {
                 let words = "this program was built without CUDA; build it with `--features cuda`, or use --device cpu";
@@ -21,11 +34,7 @@ pub(crate) fn connect(world: &World, device: Device, timeline: &Timeline) -> any
             }
             over_nccl(world, index)
         }
-        _ => {
-            let collectives = MpiCollectives(world.channel("gradients")?);
-            let group = ProcessGroup::host(timeline.of_collectives(collectives)).map_err(anyhow::Error::from);
-            agree(world, group)
-        }
+        _ => over_mpi(&ProcessGroup::host),
     }
 }
 

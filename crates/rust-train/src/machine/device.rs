@@ -8,9 +8,9 @@ use world::World;
 
 use crate::errors::usage;
 
-/// Chooses this rank's device among those that it sees. Collective over the node's ranks.
-pub(crate) fn select(request: &DeviceRequest, world: &World) -> anyhow::Result<Device> {
-    choose(request, &visible(), world)
+/// Chooses this rank's device among those that it sees; `shared` ranks take the same one. Collective over the node's ranks.
+pub(crate) fn select(request: &DeviceRequest, shared: usize, world: &World) -> anyhow::Result<Device> {
+    choose(request, shared, &visible(), world)
 }
 
 /// The CUDA devices that this process sees, in their order, each by a name that every process knows it by. Numbers are
@@ -31,13 +31,25 @@ fn visible() -> Vec<String> {
 }
 
 /// Chooses this rank's device among the CUDA devices `visible` to it, which are named alike by all ranks of the node:
-/// the first of its own where each rank sees others, else the one at its local rank. Collective over the node's ranks.
+/// the first of its own where each rank sees others, else the one at its local rank, of which `shared` neighbours take the
+/// same. Collective over the node's ranks.
 ///
 /// # Errors
 /// There are fewer devices than ranks, or none, or not the one that was asked for; and what MPI reported.
-pub fn choose(request: &DeviceRequest, visible: &[String], world: &World) -> anyhow::Result<Device> {
+pub fn choose(request: &DeviceRequest, shared: usize, visible: &[String], world: &World) -> anyhow::Result<Device> {
     let all = world.node_channel().all_gather_text(&visible.join("\n"))?;
-    of_rank(request, visible.len(), world.local_rank(), world.local_size(), are_disjoint(&all))
+    let ranks = Ranks { own: world.local_rank(), all: world.local_size(), shared };
+    of_rank(request, visible.len(), ranks, are_disjoint(&all))
+}
+
+/// The ranks of a node.
+#[derive(Clone, Copy, Debug)]
+struct Ranks {
+    /// This one.
+    own: usize,
+    all: usize,
+    /// How many take the same device.
+    shared: usize,
 }
 
 /// Whether each of several ranks sees devices, and none that another sees. One line a device.
@@ -65,13 +77,7 @@ fn pinned(bytes: usize) -> Box<dyn HostMemory> {
 }
 
 /// The choice, without the machine: `visible` devices, and `own` where each rank of the node sees others.
-fn of_rank(
-    request: &DeviceRequest,
-    visible: usize,
-    local_rank: usize,
-    ranks: usize,
-    own: bool,
-) -> anyhow::Result<Device> {
+fn of_rank(request: &DeviceRequest, visible: usize, ranks: Ranks, own: bool) -> anyhow::Result<Device> {
     let wanted = match request {
         DeviceRequest::Cpu => return Ok(Device::Cpu),
         DeviceRequest::Auto if visible == 0 => return Ok(Device::Cpu),
@@ -85,11 +91,16 @@ fn of_rank(
     if let Some(index) = wanted.iter().find(|&&index| index >= visible) {
         return Err(usage(format!("--device {request}: there is no CUDA device {index} here ({visible} visible)")));
     }
-    match wanted.get(local_rank) {
-        Some(&index) if ranks <= wanted.len() => Ok(Device::Cuda(index)),
+    let Ranks { own, all, shared } = ranks;
+    match wanted.get(own / shared) {
+        Some(&index) if all <= wanted.len() * shared => Ok(Device::Cuda(index)),
+        _ if shared == 1 => Err(usage(format!(
+            "--device '{request}': {all} ranks on this node and {} CUDA devices for them; start at most one rank per \
+             device, use --device cpu, or let ranks share a device with --ranks-per-device",
+            wanted.len()
+        ))),
         _ => Err(usage(format!(
-            "--device '{request}': {ranks} ranks on this node and {} CUDA devices for them; start at most one rank per \
-             device, or use --device cpu",
+            "--device '{request}': {all} ranks on this node and {} CUDA devices for {shared} ranks each; start fewer ranks",
             wanted.len()
         ))),
     }
@@ -101,6 +112,13 @@ mod tests {
 
     #[test]
     fn each_rank_gets_a_device_of_its_own_or_a_reason() {
+        let shared = [
+            ("", 1, (0, 2, 2), false, Ok(Device::Cuda(0))),
+            ("", 2, (3, 4, 2), false, Ok(Device::Cuda(1))),
+            ("1", 2, (1, 2, 2), false, Ok(Device::Cuda(1))),
+            ("", 1, (0, 3, 2), false, Err("3 ranks on this node and 1 CUDA devices for 2 ranks each")),
+            ("", 1, (1, 2, 2), true, Ok(Device::Cuda(0))),
+        ];
         let cases = [
             ("", 0, 1, 4, false, Ok(Device::Cpu)),
             ("", 4, 1, 4, false, Ok(Device::Cuda(1))),
@@ -114,8 +132,10 @@ mod tests {
             ("0,7", 4, 0, 2, false, Err("there is no CUDA device 7 here (4 visible)")),
             ("0", 4, 1, 2, false, Err("2 ranks on this node and 1 CUDA devices")),
         ];
-        for (request, visible, local_rank, ranks, own, expected) in cases {
-            let got = of_rank(&request.parse().unwrap(), visible, local_rank, ranks, own);
+        let alone =
+            cases.map(|(request, visible, own, all, each, expected)| (request, visible, (own, all, 1), each, expected));
+        for (request, visible, (own, all, shared), each, expected) in alone.into_iter().chain(shared) {
+            let got = of_rank(&request.parse().unwrap(), visible, Ranks { own, all, shared }, each);
             match expected {
                 Ok(device) => assert_eq!(got.unwrap(), device, "{request:?}"),
                 Err(words) => assert!(got.unwrap_err().to_string().contains(words), "{request:?}"),

@@ -31,7 +31,7 @@ pub(crate) struct Job<'a> {
 impl<'a> Job<'a> {
     /// Chooses what this rank computes with, says so, and tells libtorch. Collective.
     pub(crate) fn set_up(world: &'a World, plan: &'a Plan) -> anyhow::Result<Self> {
-        let device = agree(world, device::select(&plan.device, world))?;
+        let device = agree(world, device::select(&plan.device, plan.flags.ranks_per_device, world))?;
         let cores = cores::per_rank(world)?;
         announce::announce(world, device, cores)?;
         if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {

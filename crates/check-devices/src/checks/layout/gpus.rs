@@ -13,7 +13,7 @@ pub(crate) const L02: Check = Check {
     severity: Severity::Error,
     tier: Tier::Script,
     explanation: "Data-parallel training takes one rank for each GPU. With more ranks, two share a device and NCCL refuses \
-                  (\"Duplicate GPU detected\"): an error. With fewer, GPUs are reserved and idle: a warning, because one \
+                  (\"Duplicate GPU detected\"): an error, unless rust-train's --ranks-per-device says that they are meant to. With fewer, GPUs are reserved and idle: a warning, because one \
                   process may drive several of them.",
     source: "NCCL, ncclInvalidUsage; PyTorch, DistributedDataParallel",
     run: |subject| {
@@ -28,10 +28,12 @@ pub(crate) const L02: Check = Check {
 };
 
 fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Finding> {
+    let sharers = subject.training.sharers();
     let listed = match &subject.training.request {
         Some(::layout::DeviceRequest::CudaList(indices)) => indices.len(),
         _ => layout.devices.value,
     };
+    let room = listed.saturating_mul(sharers);
     let ranks = layout.ranks_per_node.value;
     let place = |finding: Finding| {
         let launch = subject.main_launch().map(|launch| launch.span);
@@ -42,14 +44,15 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Findi
             .at(ranks_at, format!("{} on a node", plural(ranks, "rank")))
             .at(devices_at, plural(layout.devices.value, "GPU"))
     };
-    if ranks > listed {
+    if ranks > room {
         // A program that is not known may share devices on purpose; a training run cannot.
         let trains = subject.training.batch.is_some() || subject.script.is_none() || is_training(subject);
         let message = format!("{} on a node and {} for them", plural(ranks, "rank"), plural(listed, "CUDA device"));
         let finding = if trains { Finding::error(message) } else { Finding::warning(message) };
-        return Some(
-            place(finding).help(format!("start {listed} on each node, one for each device, or use --device cpu")),
-        );
+        return Some(place(finding).help(match sharers {
+            1 => format!("start {listed} on each node, one for each device, or use --device cpu"),
+            _ => format!("start {room} on each node, {sharers} for each device, or use --device cpu"),
+        }));
     }
     // A list of devices leaves the others out on purpose.
     let all_meant = !matches!(subject.training.request, Some(::layout::DeviceRequest::CudaList(_)));
@@ -59,12 +62,13 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Findi
     };
     let program = subject.main_launch().and_then(|launch| launch.program_name());
     let knows = subject.script.is_none() || program.is_some_and(|name| !hides(name));
-    if ranks < listed && all_meant && knows {
-        let idle = listed - ranks;
+    let taken = ranks.div_ceil(sharers);
+    if taken < listed && all_meant && knows {
+        let idle = listed - taken;
         let message = format!("{} on a node and {listed} GPUs: {idle} of them may idle", plural(ranks, "rank"));
         return Some(
             place(Finding::warning(message))
-                .help(format!("start {listed} ranks on each node, or ask for {}", plural(ranks, "GPU"))),
+                .help(format!("start {room} ranks on each node, or ask for {}", plural(taken, "GPU"))),
         );
     }
     None
