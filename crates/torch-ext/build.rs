@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 /// What works on any machine.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "context",
     "cpu/batch_norm",
     "cpu/convolution",
@@ -13,6 +13,7 @@ const SOURCES: [&str; 13] = [
     "gpu/nvrtc",
     "optim",
     "process_group",
+    "profile",
     "reducer",
     "store",
     "sync_batch_norm",
