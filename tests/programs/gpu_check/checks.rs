@@ -1,78 +1,51 @@
-//! What scripts/gpu-check runs on a machine with a GPU: the CUDA half of torch-ext against the CPU, on one rank, and how
-//! fast ResNet-50 trains. Each check prints a line; the exit status is 1 where one of them failed.
+//! The CUDA half of torch-ext against the CPU, on one rank.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backbones::Backbone;
-use clap::Parser;
-use tch::{Cuda, Device, Kind, Tensor};
-use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup};
+use tch::{Device, Kind, Tensor};
+use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, LearningRate, Optimizer, ParameterGroup};
 use torch_ext::{
-    Autocast, BatchNorm, CudnnMode, DdpConfig, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup,
-    ReduceOp, Store, SyncBatchNorm, cuda, rng, set_cudnn_mode, set_memory_format, set_tf32, to_channels_last,
+    Activation, Autocast, BatchNorm, Copies, CudnnMode, DdpConfig, DistributedDataParallel, Fused, PinnedMemory,
+    Precision, ProcessGroup, ReduceOp, Store, SyncBatchNorm, cuda, kernels, rng, set_cudnn_mode, set_tf32,
+    to_channels_last,
 };
 
-#[derive(Parser)]
-#[command(args_override_self = true)]
-struct Options {
-    /// Network whose training speed is measured
-    #[arg(long, default_value = "resnet50")]
-    model: String,
-    /// Images per step
-    #[arg(long, default_value_t = 256)]
-    batch: i64,
-    /// Side of the images
-    #[arg(long, default_value_t = 224)]
-    size: i64,
-    /// Steps that count
-    #[arg(long, default_value_t = 30)]
-    steps: usize,
-    /// Steps before them
-    #[arg(long, default_value_t = 10)]
-    warmup: usize,
-    /// Only measure
-    #[arg(long)]
-    only_speed: bool,
-}
+use crate::GPU;
 
-const GPU: Device = Device::Cuda(0);
-
-fn main() {
-    let options = Options::parse();
-    if !Cuda::is_available() {
-        println!("SKIPPED: libtorch sees no CUDA device here, so nothing of the CUDA half was checked");
-        return;
-    }
+/// Runs all of them; how many failed.
+pub fn run() -> usize {
+    cuda::use_own_stream(0).unwrap();
     let store = Store::serve("localhost", Duration::from_secs(60)).unwrap();
     let group = ProcessGroup::nccl(&store, 0, 1, 0, Duration::from_secs(120)).unwrap();
+    let checks: [(&str, &dyn Fn() -> String); 13] = [
+        ("device properties", &properties),
+        ("NCCL, one rank", &|| nccl(&group)),
+        ("DistributedDataParallel against the CPU", &|| ddp_against_cpu(&group)),
+        ("kernels against libtorch", &kernels_against_libtorch),
+        ("kernels against the host's", &kernels_against_host),
+        ("synchronized BatchNorm against the CPU", &|| sync_bn_against_cpu(&group)),
+        ("fused optimizers against the CPU", &optimizers_against_cpu),
+        ("autocast", &autocast),
+        ("fp16 with loss scaling", &|| half_training(&group)),
+        ("bytes on their way", &copies),
+        ("a recorded step", &|| recorded_step(&group)),
+        ("random generator's state", &generator),
+        ("memory statistics", &memory),
+    ];
     let mut failed = 0;
-    if !options.only_speed {
-        let checks: [(&str, &dyn Fn() -> String); 9] = [
-            ("device properties", &properties),
-            ("NCCL, one rank", &|| nccl(&group)),
-            ("DistributedDataParallel against the CPU", &|| ddp_against_cpu(&group)),
-            ("synchronized BatchNorm against the CPU", &|| sync_bn_against_cpu(&group)),
-            ("fused optimizers against the CPU", &optimizers_against_cpu),
-            ("autocast", &autocast),
-            ("fp16 with loss scaling", &|| half_training(&group)),
-            ("random generator's state", &generator),
-            ("memory statistics", &memory),
-        ];
-        for (name, check) in checks {
-            match catch_unwind(AssertUnwindSafe(check)) {
-                Ok(what) => println!("ok      {name}: {what}"),
-                Err(_) => {
-                    failed += 1;
-                    println!("FAILED  {name}");
-                }
+    for (name, check) in checks {
+        match catch_unwind(AssertUnwindSafe(check)) {
+            Ok(what) => println!("ok      {name}: {what}"),
+            Err(_) => {
+                failed += 1;
+                println!("FAILED  {name}");
             }
         }
     }
-    speed(&options, &group);
     group.shutdown().unwrap();
-    println!("{failed} checks failed");
-    std::process::exit(i32::from(failed > 0));
+    failed
 }
 
 fn properties() -> String {
@@ -111,7 +84,7 @@ fn twins(name: &str, kind: Kind) -> [Backbone; 2] {
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    let (a, b) = (a.detach().to_device(Device::Cpu), b.detach().to_device(Device::Cpu));
+    let [a, b] = [a, b].map(|tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double));
     let scale = a.abs().max().double_value(&[]).max(1.0);
     (a - b).abs().max().double_value(&[]) / scale
 }
@@ -132,7 +105,8 @@ fn ddp_against_cpu(group: &ProcessGroup) -> String {
     let mut words = Vec::new();
     for name in ["lenet", "cifar_resnet20"] {
         let twins = twins(name, Kind::Double);
-        let config = DdpConfig { bucket_bytes: 64 << 10, first_bucket_bytes: 4 << 10, ..DdpConfig::default() };
+        let config =
+            DdpConfig { bucket_bytes: 64 << 10, first_bucket_bytes: 4 << 10, even_alone: true, ..DdpConfig::default() };
         let ddp = DistributedDataParallel::new(&twins[1].trained(), &[], group, config).unwrap();
         let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: true };
         let optimizer = |backbone: &Backbone| Optimizer::new(ParameterGroup::all(backbone.trained(), 5e-4), sgd);
@@ -163,26 +137,36 @@ fn ddp_against_cpu(group: &ProcessGroup) -> String {
 }
 
 fn sync_bn_against_cpu(group: &ProcessGroup) -> String {
+    let together = SyncBatchNorm::new(group);
+    let fused = Fused { together: Some(&together), ..Fused::NOTHING };
+    let by_operations = |layer: &BatchNorm<'_>, x: &Tensor| together.forward(layer, x);
+    let by_kernels = |layer: &BatchNorm<'_>, x: &Tensor| layer.forward_in_kernels(&to_channels_last(x)?, fused);
+    let double = sync_bn_by(&by_operations, Kind::Double);
+    let single = sync_bn_by(&by_kernels, Kind::Float);
+    assert!(double < 1e-9 && single < 1e-4, "{double}, {single}");
+    format!("output and gradients differ by {double:.0e}; by kernels, in single precision, by {single:.0e}")
+}
+
+/// The largest difference to BatchNorm on the CPU in double precision.
+fn sync_bn_by(forward: &dyn Fn(&BatchNorm<'_>, &Tensor) -> torch_ext::Result<Tensor>, kind: Kind) -> f64 {
     let double = (Kind::Double, Device::Cpu);
-    let leaf = |tensor: &Tensor, device| tensor.copy().to_device(device).set_requires_grad(true);
+    let leaf = |tensor: &Tensor, device, kind| tensor.to_kind(kind).copy().to_device(device).set_requires_grad(true);
     let whole = (Tensor::arange(6 * 5 * 12, double) * 0.37).sin().view([6, 5, 4, 3]) * 3.0 + 10.0;
     let slope = (Tensor::arange(6 * 5 * 12, double) * 0.91).cos().view([6, 5, 4, 3]);
     let (weight, bias) = (Tensor::arange(5, double) * 0.3 + 0.5, Tensor::arange(5, double) * 0.1);
-    let cpu = [&whole, &weight, &bias].map(|tensor| leaf(tensor, Device::Cpu));
-    let gpu = [&whole, &weight, &bias].map(|tensor| leaf(tensor, GPU));
+    let cpu = [&whole, &weight, &bias].map(|tensor| leaf(tensor, Device::Cpu, Kind::Double));
+    let gpu = [&whole, &weight, &bias].map(|tensor| leaf(tensor, GPU, kind));
     let [x, w, b] = &cpu;
     let y = x.batch_norm::<&Tensor>(Some(w), Some(b), None, None, true, 0.1, 1e-5, true);
     (&y * &slope).sum(Kind::Double).backward();
     let [x, w, b] = &gpu;
-    let running = [Tensor::zeros([5], (Kind::Double, GPU)), Tensor::ones([5], (Kind::Double, GPU))];
+    let running = [Tensor::zeros([5], (kind, GPU)), Tensor::ones([5], (kind, GPU))];
     let [running_mean, running_var] = &running;
     let layer = BatchNorm { weight: w, bias: b, running_mean, running_var, momentum: 0.1, epsilon: 1e-5 };
-    let out = SyncBatchNorm::new(group).forward(&layer, x).unwrap();
-    (&out * slope.to_device(GPU)).sum(Kind::Double).backward();
-    let worst =
-        cpu.iter().zip(&gpu).map(|(a, b)| difference(&a.grad(), &b.grad())).fold(difference(&y, &out), f64::max);
-    assert!(worst < 1e-9, "{worst}");
-    format!("output and gradients differ by {worst:.0e}")
+    let out = forward(&layer, x).unwrap();
+    (&out * slope.to_kind(kind).to_device(GPU)).sum(Kind::Double).backward();
+    let gradients = cpu.iter().zip(&gpu).map(|(a, b)| difference(&a.grad(), &b.grad()));
+    gradients.fold(difference(&y, &out), f64::max)
 }
 
 /// A hundred steps of every algorithm on the same gradients.
@@ -290,34 +274,127 @@ fn memory() -> String {
     format!("a tensor of {} MiB shows in the peak, and is gone", bytes >> 20)
 }
 
-/// Training of a large network in bf16, channels_last, through DistributedDataParallel.
-fn speed(options: &Options, group: &ProcessGroup) {
-    set_cudnn_mode(CudnnMode::Benchmark);
-    set_tf32(true).unwrap();
-    let backbone = Backbone::new(architectures::architecture(&options.model).unwrap().network(1000), GPU);
-    let state: Vec<_> = backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
-    set_memory_format(&state, MemoryFormat::ChannelsLast).unwrap();
-    let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, DdpConfig::default()).unwrap();
-    let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: true };
-    let mut optimizer = Optimizer::new(ParameterGroup::all(backbone.trained(), 1e-4), sgd).unwrap();
-    let images = Tensor::randn([options.batch, 3, options.size, options.size], (Kind::Float, GPU));
-    let images = to_channels_last(&images).unwrap();
-    let labels = Tensor::randint(1000, [options.batch], (Kind::Int64, GPU));
-    let mut seconds = Vec::new();
-    for step in 0..options.warmup + options.steps {
-        let start = Instant::now();
-        ddp.zero_grad().unwrap();
-        let loss = ddp.forward(|| {
-            let _autocast = Autocast::enter(GPU, Precision::BFloat16).unwrap();
-            backbone.forward(&images, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
-        });
-        loss.unwrap().backward();
-        optimizer.step(0.01).unwrap();
-        Cuda::synchronize(0);
-        if step >= options.warmup {
-            seconds.push(start.elapsed().as_secs_f64());
+/// Every kernel, in every type, as a run tries them out when it starts.
+fn kernels_against_libtorch() -> String {
+    for precision in [Precision::Single, Precision::BFloat16, Precision::Half] {
+        kernels::check(GPU, precision).unwrap_or_else(|error| panic!("{precision:?}: {error}"));
+    }
+    "BatchNorm with what follows it, max pooling, images: in fp32, bf16 and fp16".to_owned()
+}
+
+/// The same text, compiled by NVRTC and by the host's compiler: where sums are as small as one block's, the same bits.
+fn kernels_against_host() -> String {
+    let mut compared = 0;
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+        for activation in [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish] {
+            let pass = |device: Device| -> Vec<Tensor> {
+                let values = |seed: f64| {
+                    let count = Tensor::arange(2 * 16 * 3 * 4, (Kind::Double, Device::Cpu));
+                    let values = ((count * (12.9 + seed)).sin() * 2.0 + 1.0).view([2, 16, 3, 4]).to_kind(kind);
+                    to_channels_last(&values.to_device(device)).unwrap()
+                };
+                let x = values(0.1).set_requires_grad(true);
+                let of_layer = |value: f64| {
+                    let count = Tensor::arange(16, (Kind::Float, Device::Cpu)).to_device(device);
+                    (count * 0.1 + value).set_requires_grad(true)
+                };
+                let (weight, bias) = (of_layer(0.5), of_layer(-0.3));
+                let [running_mean, running_var] = [0.0, 1.0].map(|value| weight.detach().full_like(value));
+                let layer = BatchNorm {
+                    weight: &weight,
+                    bias: &bias,
+                    running_mean: &running_mean,
+                    running_var: &running_var,
+                    momentum: 0.1,
+                    epsilon: 1e-5,
+                };
+                let y = layer.forward_in_kernels(&x, Fused { activation, ..Fused::NOTHING }).unwrap();
+                (&y * values(0.2)).sum(Kind::Float).backward();
+                let results = [
+                    y.detach(),
+                    running_mean.shallow_clone(),
+                    running_var.shallow_clone(),
+                    x.grad(),
+                    weight.grad(),
+                    bias.grad(),
+                ];
+                results.iter().map(|tensor| tensor.to_device(Device::Cpu)).collect()
+            };
+            for (place, (host, gpu)) in pass(Device::Cpu).iter().zip(pass(GPU)).enumerate() {
+                assert!(
+                    host.equal(&gpu),
+                    "{kind:?}, {activation:?}: result {place} differs by {}",
+                    difference(host, &gpu)
+                );
+                compared += 1;
+            }
         }
     }
-    seconds.sort_unstable_by(f64::total_cmp);
-    println!("images/s {:.1}", options.batch as f64 / seconds[seconds.len() / 2]);
+    format!("{compared} tensors, the same bits")
+}
+
+/// Bytes from page-locked memory arrive while the device is busy, and before they are used.
+fn copies() -> String {
+    let mut copies = Copies::default();
+    let large = Tensor::randn([4096, 4096], (Kind::Float, GPU));
+    let rounds = 20;
+    for round in 0..rounds {
+        let mut memory = PinnedMemory::new(8 << 20).unwrap();
+        memory.as_mut().fill(round);
+        let _busy = large.matmul(&large);
+        struct Bytes(PinnedMemory);
+        impl std::ops::Deref for Bytes {
+            type Target = [u8];
+            fn deref(&self) -> &[u8] {
+                self.0.as_ref()
+            }
+        }
+        let there = copies.start(Bytes(memory), &[8 << 20], GPU).unwrap();
+        let sum = there.sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(sum, (8 << 20) * i64::from(round), "round {round}");
+    }
+    format!("{rounds} times 8 MiB, each there when it was used")
+}
+
+/// Steps of a network with dropout and BatchNorm, recorded once and replayed, against the same ones given one by one.
+fn recorded_step(group: &ProcessGroup) -> String {
+    let train = |is_recorded: bool| -> Vec<Tensor> {
+        tch::manual_seed(5);
+        let backbone = Backbone::new(architectures::architecture("efficientnet_b0").unwrap().network(10), GPU);
+        let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: true };
+        let mut optimizer = Optimizer::new(ParameterGroup::all(backbone.trained(), 1e-4), sgd).unwrap();
+        let (images, labels) =
+            (Tensor::zeros([16, 3, 64, 64], (Kind::Float, GPU)), Tensor::zeros([16], (Kind::Int64, GPU)));
+        let rate = Tensor::zeros([1], (Kind::Float, GPU));
+        let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, DdpConfig::default()).unwrap();
+        let mut step = || -> torch_ext::Result<Tensor> {
+            ddp.zero_grad()?;
+            let loss = backbone.forward(&images, true).cross_entropy_for_logits(&labels);
+            loss.backward();
+            optimizer.step_unless(LearningRate::OnDevice(&rate), None)?;
+            Ok(loss.detach())
+        };
+        let mut graph = None;
+        for number in 0..30 {
+            tch::manual_seed(number);
+            images.shallow_clone().copy_(&Tensor::randn([16, 3, 64, 64], (Kind::Float, GPU)));
+            labels.shallow_clone().copy_(&Tensor::randint(10, [16], (Kind::Int64, GPU)));
+            let _ = rate.shallow_clone().fill_(0.01 / (1 + number) as f64);
+            tch::manual_seed(number);
+            if is_recorded && number == 12 {
+                graph = Some(cuda::Graph::record(&mut step).unwrap());
+            }
+            match &graph {
+                Some((graph, _)) => graph.replay().unwrap(),
+                None => drop(step().unwrap()),
+            }
+        }
+        backbone.state().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+    };
+    set_cudnn_mode(CudnnMode::Deterministic);
+    let (one_by_one, recorded) = (train(false), train(true));
+    let worst = one_by_one.iter().zip(&recorded).map(|(a, b)| difference(a, b)).fold(0.0, f64::max);
+    let same = one_by_one.iter().zip(&recorded).all(|(a, b)| a.equal(b));
+    assert!(worst < 1e-4, "{worst}");
+    format!("30 steps, {}", if same { "the same bits".to_owned() } else { format!("differ by {worst:.0e}") })
 }
