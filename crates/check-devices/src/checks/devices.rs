@@ -96,28 +96,47 @@ pub(crate) const D02: Check = Check {
     },
 };
 
+/// How many devices a list of visible ones shows, of `there` where that is known. The run time reads it up to the first entry
+/// that it does not know, and ignores all if one is listed twice.
+fn shown(list: &str, there: Option<usize>) -> usize {
+    let entries: Vec<_> = list.split(',').map(str::trim).collect();
+    let is_there = |index: usize| there.is_none_or(|there| index < there);
+    let known =
+        |entry: &&&str| entry.parse().is_ok_and(is_there) || entry.starts_with("GPU-") || entry.starts_with("MIG-");
+    let twice = entries.iter().enumerate().any(|(index, entry)| entries[..index].contains(entry));
+    if list.trim().is_empty() || twice { 0 } else { entries.iter().take_while(known).count() }
+}
+
 pub(crate) const D03: Check = Check {
     id: "D03",
-    title: "CUDA_VISIBLE_DEVICES does not mean what it says",
+    title: "a list of visible devices does not mean what it says",
     severity: Severity::Warning,
     tier: Tier::Allocation,
-    explanation: "CUDA reads the list up to the first entry that it does not know, and ignores all if one is listed twice: \
-                  '0,-1,1' is one device, '0,0' is none, and so is the empty text.",
-    source: "CUDA C++ Programming Guide, CUDA environment variables",
+    explanation: "CUDA reads CUDA_VISIBLE_DEVICES up to the first entry that it does not know, and ignores all if one is listed \
+                  twice: '0,-1,1' is one device, '0,0' is none, and so is the empty text. So do ROCm's ROCR_VISIBLE_DEVICES \
+                  and HIP_VISIBLE_DEVICES, of which the second counts the devices that the first has left.",
+    source: "CUDA C++ Programming Guide, CUDA environment variables; ROCm, GPU isolation techniques",
     run: |subject| {
         let facts = need!(subject.allocation(), Tier::Allocation.how());
-        let list = need!(facts.cuda_visible_devices.as_deref(), "CUDA_VISIBLE_DEVICES is not set");
-        let entries: Vec<_> = list.split(',').map(str::trim).collect();
-        let known =
-            |entry: &&&str| entry.parse::<u32>().is_ok() || entry.starts_with("GPU-") || entry.starts_with("MIG-");
-        let readable = entries.iter().take_while(known).count();
-        let twice = entries.iter().enumerate().any(|(index, entry)| entries[..index].contains(entry));
-        let meant = if list.trim().is_empty() || twice { 0 } else { readable };
-        let on_cpu = subject.first_layout().on_cpu;
-        if (meant == entries.len() && !twice) || (on_cpu && meant == 0) {
-            return Outcome::Pass;
+        let of_amd = |name: &str| facts.environment.get(name).map(String::as_str);
+        let left = of_amd("ROCR_VISIBLE_DEVICES").map(|list| shown(list, None));
+        let lists = [
+            ("CUDA_VISIBLE_DEVICES", facts.cuda_visible_devices.as_deref(), None),
+            ("ROCR_VISIBLE_DEVICES", of_amd("ROCR_VISIBLE_DEVICES"), None),
+            ("HIP_VISIBLE_DEVICES", of_amd("HIP_VISIBLE_DEVICES"), left),
+        ];
+        let given: Vec<_> = lists.into_iter().filter_map(|(name, list, there)| Some((name, list?, there))).collect();
+        if given.is_empty() {
+            return Outcome::skip("no list of visible devices is set");
         }
-        Outcome::of([Finding::warning(format!("CUDA_VISIBLE_DEVICES='{list}' shows {}", plural(meant, "device")))])
+        let on_cpu = subject.first_layout().on_cpu;
+        Outcome::of(given.into_iter().filter_map(|(name, list, there)| {
+            let meant = shown(list, there);
+            let listed = list.split(',').count();
+            let as_it_says = meant == listed && !list.trim().is_empty();
+            (!as_it_says && !(on_cpu && meant == 0))
+                .then(|| Finding::warning(format!("{name}='{list}' shows {}", plural(meant, "device"))))
+        }))
     },
 };
 

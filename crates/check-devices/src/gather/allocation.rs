@@ -68,7 +68,14 @@ fn has_entries(folder: impl AsRef<Path>) -> bool {
 /// The variables that checks look at.
 fn environment() -> BTreeMap<String, String> {
     let matters = |name: &str| {
-        name.starts_with("NCCL_") || matches!(name, "OMP_NUM_THREADS" | "HDF5_USE_FILE_LOCKING" | "SLURM_CPUS_PER_TASK")
+        const NAMES: [&str; 5] = [
+            "OMP_NUM_THREADS",
+            "HDF5_USE_FILE_LOCKING",
+            "SLURM_CPUS_PER_TASK",
+            "ROCR_VISIBLE_DEVICES",
+            "HIP_VISIBLE_DEVICES",
+        ];
+        name.starts_with("NCCL_") || NAMES.contains(&name)
     };
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

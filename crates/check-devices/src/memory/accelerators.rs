@@ -33,6 +33,12 @@ const TABLE: &[(&str, u64)] = &[
     ("l4", 23_034),
     ("l40", 46_068),
     ("l40s", 46_068),
+    ("mi100", 32_752),
+    ("mi210", 65_520),
+    ("mi250", 65_520), // each of its two devices
+    ("mi250x", 65_520),
+    ("mi300x", 196_592),
+    ("mi325x", 262_128),
     ("p100", 16_384),
     ("rtx-2080-ti", 11_264),
     ("rtx-3090", 24_576),
@@ -52,7 +58,7 @@ fn known_names() -> String {
 }
 
 /// The accelerator called `name`: the site file's, else the table's, else an amount of memory such as `48G`. Case, `_`
-/// and a leading `nvidia` do not matter, and Slurm's `a100_80gb` is `a100-80`.
+/// and a leading `nvidia` or `amd instinct` do not matter, and Slurm's `a100_80gb` is `a100-80`.
 ///
 /// # Errors
 /// The names that there are.
@@ -62,7 +68,10 @@ pub(crate) fn accelerator(name: &str, site: &Site) -> anyhow::Result<Accelerator
         return Ok(found(name, memory.parse::<Memory>()?.mib * MIB));
     }
     let normal = name.to_ascii_lowercase().replace(['_', ' '], "-");
-    let normal = normal.strip_prefix("nvidia-").unwrap_or(&normal).trim_end_matches("gb");
+    let normal = ["nvidia-", "amd-", "instinct-"]
+        .iter()
+        .fold(normal.as_str(), |name, maker| name.strip_prefix(maker).unwrap_or(name))
+        .trim_end_matches("gb");
     let tokens: Vec<_> = normal.split('-').collect();
     // `a100-sxm4-80` has the words of `a100-80`; the longest name whose words all occur is meant.
     let fits = |known: &&(&str, u64)| known.0.split('-').all(|word| tokens.contains(&word));
@@ -91,6 +100,8 @@ mod tests {
             ("a100", Some(("a100", 40_960))),
             ("NVIDIA L40S", Some(("l40s", 46_068))),
             ("rtx_2080_ti", Some(("rtx-2080-ti", 11_264))),
+            ("AMD Instinct MI300X", Some(("mi300x", 196_592))),
+            ("mi250x", Some(("mi250x", 65_520))),
             ("mine", Some(("mine", 49_152))),
             ("48G", Some(("48G", 49_152))),
             ("quantum", None),

@@ -44,6 +44,8 @@ pub(super) fn slurm_variables(job: &Job) -> HashMap<String, Option<String>> {
         "SLURM_JOB_NAME",
         "SLURM_RESTART_COUNT",
         "CUDA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
         "HOSTNAME",
         "RANDOM",
     ];

@@ -72,18 +72,20 @@ pub(crate) const L23: Check = Check {
 
 pub(crate) const L24: Check = Check {
     id: "L24",
-    title: "the script sets CUDA_VISIBLE_DEVICES",
+    title: "the script says which GPUs are visible",
     severity: Severity::Warning,
     tier: Tier::Script,
-    explanation: "Slurm sets CUDA_VISIBLE_DEVICES to the devices of the job. A script that sets it takes others, which belong \
-                  to somebody else or, where devices are confined, do not exist.",
+    explanation: "Slurm sets CUDA_VISIBLE_DEVICES, and for AMD's GPUs ROCR_VISIBLE_DEVICES, to the devices of the job. A script \
+                  that sets one of them, or HIP_VISIBLE_DEVICES, takes others, which belong to somebody else or, where devices \
+                  are confined, do not exist.",
     source: "gres.conf(5), ConstrainDevices in cgroup.conf(5)",
     run: |subject| {
         need!(script(subject));
         if !subject.jobs.iter().any(crate::job::Job::asks_for_gpus) {
             return Outcome::skip("no GPUs are asked for");
         }
-        let Some(assignment) = subject.exports("CUDA_VISIBLE_DEVICES") else { return Outcome::Pass };
+        const NAMES: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"];
+        let Some(assignment) = NAMES.iter().find_map(|name| subject.exports(name)) else { return Outcome::Pass };
         // Derived from Slurm's own variables it is someone's deliberate choice; empty it hides all on purpose.
         let deliberate = !assignment.value.variables.is_empty() || assignment.value.known() == Some("");
         if deliberate {
