@@ -1,6 +1,6 @@
 """PyTorch's side of scripts/gpu-check: training of one of torchvision's networks in bf16, channels_last, on one GPU.
---compile: through torch.compile, in --mode. --sync-bn: synchronized BatchNorm, over NCCL. Prints the images per second of
-the median step, or with --profile what ten steps spend the GPU's time on.
+--compile: through torch.compile, in --mode. Prints the images per second of the median step, or with --profile what ten
+steps spend the GPU's time on.
 """
 
 import argparse
@@ -8,9 +8,7 @@ import statistics
 import time
 
 import torch
-import torch.distributed as dist
 import torchvision
-from torch.nn.parallel import DistributedDataParallel
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", default="resnet50")
@@ -20,7 +18,6 @@ parser.add_argument("--steps", type=int, default=30)
 parser.add_argument("--warmup", type=int, default=15)
 parser.add_argument("--compile", action="store_true")
 parser.add_argument("--mode", default=None, help="of torch.compile: max-autotune, say")
-parser.add_argument("--sync-bn", action="store_true")
 parser.add_argument("--profile", action="store_true")
 options = parser.parse_args()
 
@@ -30,10 +27,6 @@ torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = True
 torch.backends.cudnn.allow_tf32 = True
 network = torchvision.models.get_model(options.model).to(device, memory_format=torch.channels_last)
-if options.sync_bn:
-    dist.init_process_group("nccl", device_id=device)
-    network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    network = DistributedDataParallel(network, device_ids=[0], gradient_as_bucket_view=True)
 if options.compile:
     network = torch.compile(network, mode=options.mode)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
@@ -78,5 +71,3 @@ if options.profile:
 else:
     median = statistics.median(seconds_of_a_step() for _ in range(options.steps))
     print(f"images/s {options.batch / median:.1f}")
-if options.sync_bn:
-    dist.destroy_process_group()

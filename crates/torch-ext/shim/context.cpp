@@ -61,6 +61,11 @@ char* te_pinned(size_t bytes, at::Tensor** out) {
   })
 }
 
+// The device of this thread from here on: what is allocated or recorded without naming one must not make a context on device 0.
+char* te_set_device(int index) {
+  TE_CATCH(c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(at::Device(at::kCUDA, te_device(index))))
+}
+
 // Bytes on their way to a device.
 struct te_copy {
   std::optional<c10::Event> arrived;  // none where they are there
@@ -85,14 +90,17 @@ char* te_copy_new(const void* bytes, const int64_t* shape, size_t count, int ind
     TORCH_CHECK(copies.device() == place, "bytes travel to ", copies.device(), ", not to ", place);
     c10::Event arrived(place.type());
     at::Tensor there;
-    {
+    try {
       const c10::StreamGuard on(copies);
       there = at::empty(here.sizes(), options.device(place));
       there.copy_(here, /*non_blocking=*/true);
       arrived.record(copies);
+      arrived.block(computes);
+      there.record_stream(computes);  // its memory is not used again before
+    } catch (...) {
+      guard.synchronizeStream(copies);  // the caller takes its memory back
+      throw;
     }
-    arrived.block(computes);
-    there.record_stream(computes);  // its memory is not used again before
     *out = new at::Tensor(there);
     *copy = new te_copy{std::move(arrived)};
   })

@@ -4,13 +4,30 @@
 #include "store.h"
 
 #include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
+#include <dlfcn.h>
+
 #include <cstdlib>
 #include <memory>
+
+namespace {
+
+// A function of CUDA's run time, which libtorch has loaded.
+template <class F>
+F of_runtime(const char* name) {
+  void* found = dlsym(RTLD_DEFAULT, name);
+  TORCH_CHECK(found != nullptr, "there is no ", name);
+  return reinterpret_cast<F>(found);
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -52,8 +69,41 @@ char* te_cuda_refuse_waits(bool refused) {
 }
 
 // Work for a device, recorded once and given to it again and again.
-struct te_graph {
-  at::cuda::CUDAGraph graph;
+struct te_graph : at::cuda::CUDAGraph {
+  at::cuda::MempoolId_t chosen = at::cuda::graph_pool_handle();
+  c10::DeviceIndex device = c10::cuda::current_device();
+
+  void begin() {
+    // Nothing that is cached now can be given back in between: it would lie beside the recording's own memory.
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    capture_begin(chosen, cudaStreamCaptureModeThreadLocal);
+  }
+
+  // Ends a recording that failed. libtorch stops at the first thing that goes wrong; its allocators would take all memory for
+  // recorded from then on, and its generators every number.
+  void abandon() {
+    const auto each = [](auto&& f) {
+      try {
+        f();
+      } catch (...) {
+        // The others all the same.
+      }
+    };
+    each([&] {
+      cudaStreamCaptureStatus status;
+      const auto is_capturing = of_runtime<cudaError_t (*)(cudaStream_t, cudaStreamCaptureStatus*)>("cudaStreamIsCapturing");
+      if (is_capturing(capture_stream_.stream(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone) return;
+      cudaGraph_t broken = nullptr;
+      of_runtime<cudaError_t (*)(cudaStream_t, cudaGraph_t*)>("cudaStreamEndCapture")(capture_stream_.stream(), &broken);
+      if (broken) of_runtime<cudaError_t (*)(cudaGraph_t)>("cudaGraphDestroy")(broken);
+    });
+    each([] { of_runtime<cudaError_t (*)()>("cudaGetLastError")(); });
+    each([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, chosen); });
+    each([&] { c10::cuda::CUDACachingAllocator::releasePool(device, chosen); });
+    each([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(chosen); });
+    for (auto& [state, increment] : captured_generator_states_) state->capturing_ = false;
+  }
 };
 
 // Records what this thread gives the device from here on, on its present stream, until te_graph_end; none of it is computed.
@@ -61,15 +111,29 @@ struct te_graph {
 char* te_graph_begin(te_graph** out) {
   TE_CATCH({
     auto graph = std::make_unique<te_graph>();
-    graph->graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    try {
+      graph->begin();
+    } catch (...) {
+      graph->abandon();
+      throw;
+    }
     *out = graph.release();
   })
 }
 
-char* te_graph_end(te_graph* graph) { TE_CATCH(graph->graph.capture_end()) }
+char* te_graph_end(te_graph* graph) {
+  TE_CATCH({
+    try {
+      graph->capture_end();
+    } catch (...) {
+      graph->abandon();
+      throw;
+    }
+  })
+}
 
 // Gives the device all of it once more.
-char* te_graph_replay(te_graph* graph) { TE_CATCH(graph->graph.replay()) }
+char* te_graph_replay(te_graph* graph) { TE_CATCH(graph->replay()) }
 
 void te_graph_free(te_graph* graph) { delete graph; }
 

@@ -40,15 +40,24 @@ class HostWork : public c10d::Work {
 
   // Before the collective: its memory holds what it is to carry.
   void prepare() {
-    if (stage_) stage_->arrived.synchronize();
+    if (!stage_) return;
+    // This thread has no other device from here on: switching back would make a context on device 0.
+    c10::impl::VirtualGuardImpl(stage_->stream.device_type()).setDevice(stage_->stream.device());
+    stage_->arrived.synchronize();
   }
 
   void complete(const char* error) {
+    c10::AutoGradMode no_grad(false);
     // What follows goes to the stage's stream; who waits for the future makes its own stream wait for that one.
     c10::OptionalStreamGuard on;
-    if (stage_) on.reset_stream(stage_->stream);
     std::exception_ptr failure;
-    if (error != nullptr) {
+    try {
+      if (stage_ && error == nullptr) on.reset_stream(stage_->stream);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    if (failure) {
+    } else if (error != nullptr) {
       failure = std::make_exception_ptr(std::runtime_error(error));
     } else if (epilogue_) {
       try {
@@ -67,6 +76,10 @@ class HostWork : public c10d::Work {
     } catch (...) {
       // What waits for the future runs in there. Whoever waits for the work must learn of it, not wait for ever.
       failure = std::current_exception();
+      try {
+        future_->setErrorIfNeeded(failure);
+      } catch (...) {
+      }
     }
     finish(failure);
   }
@@ -220,6 +233,7 @@ class HostBackend : public c10d::Backend {
     }
     tensor.record_stream(*stream_);
     if (output.defined()) output.record_stream(*stream_);
+    for (const auto& result : results) result.record_stream(*stream_);
     auto back = [tensor, output, here, gathered, epilogue]() {
       if (output.defined()) {
         at::Tensor(output).copy_(gathered, /*non_blocking=*/true);
@@ -279,6 +293,10 @@ char* te_process_group_host(int rank, int size, te_host host, int index, te_proc
     auto group = c10::make_intrusive<c10d::ProcessGroup>(rank, size);
     group->setBackend(device.type(), c10d::ProcessGroup::BackendType::CUSTOM,
                       c10::intrusive_ptr<c10d::Backend>(backend));
+    if (!device.is_cpu()) { // c10d asks for a barrier of the CPU's
+      group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::CUSTOM,
+                        c10::intrusive_ptr<c10d::Backend>(backend));
+    }
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::CUSTOM);
     *out = new te_process_group{group};
   })

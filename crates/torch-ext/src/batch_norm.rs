@@ -102,7 +102,8 @@ impl BatchNorm<'_> {
         }
         // SAFETY: as above.
         let takes = || unsafe { ffi::te_gpu_batch_norm_takes(input.as_ptr(), residual) };
-        (is_bounded || fused.residual.is_none()) && takes()
+        let is_filled = fused.together.is_some() || input.numel() > 0;
+        is_filled && (is_bounded || fused.residual.is_none()) && takes()
     }
 
     /// In training, `input` (N×C×…) normalized by its own statistics, what is added, and the sum's activation: what three
@@ -270,7 +271,9 @@ mod tests {
 
         #[test]
         fn a_run_finds_its_kernels_right() {
-            kernels::check(Device::Cpu, Precision::Single).unwrap();
+            for precision in [Precision::Single, Precision::BFloat16] {
+                kernels::check(Device::Cpu, precision).unwrap();
+            }
         }
 
         #[test]

@@ -1,6 +1,9 @@
 //! CUDA devices: what they are, and how their memory is used.
 #![expect(unsafe_code, reason = "calls the shim")]
 
+#[cfg(feature = "cuda")]
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use crate::Result;
 use crate::ffi;
 
@@ -49,6 +52,15 @@ pub fn properties(index: usize) -> Result<Properties> {
     }
     #[cfg(not(feature = "cuda"))]
     Err(crate::Error::WithoutCuda { call: "the properties of a CUDA device" })
+}
+
+/// Makes CUDA device `index` that of this thread, so that nothing is put on device 0 unasked.
+///
+/// # Errors
+/// What libtorch threw: no such device, or no CUDA in libtorch.
+pub fn set_device(index: usize) -> Result<()> {
+    // SAFETY: takes a number.
+    unsafe { ffi::te_set_device(ffi::cuda_index(index)) }.check("choosing a device")
 }
 
 /// From here on this thread's work for CUDA device `index` goes to a stream of its own, which can be [recorded](Graph).
@@ -104,10 +116,10 @@ impl Graph {
             unsafe { ffi::te_graph_begin(&mut raw) }.check("recording")?;
             let raw = std::ptr::NonNull::new(raw).ok_or_else(|| crate::process_group::no_object("a graph"))?;
             let graph = Self { raw };
-            let done = work();
+            let done = catch_unwind(AssertUnwindSafe(work));
             // SAFETY: a live graph. A recording is ended whatever became of it.
             let ended = unsafe { ffi::te_graph_end(graph.raw.as_ptr()) }.check("recording");
-            let done = done?;
+            let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
             ended?;
             return Ok((graph, done));
         }

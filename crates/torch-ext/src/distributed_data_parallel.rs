@@ -175,6 +175,11 @@ impl DistributedDataParallel {
         pass() // Reducer takes part only in passes that were prepared
     }
 
+    /// Begins again with new buckets, where a pass was broken off in the middle. Every rank must call it.
+    pub fn restart(&mut self) {
+        self.reducer.take();
+    }
+
     /// Drops every gradient: the next backward pass writes new ones instead of adding to zeros.
     ///
     /// # Errors

@@ -16,6 +16,16 @@ pub fn add_to_each(tensors: &[Tensor], number: i64) -> Result<()> {
     unsafe { ffi::te_each_add(handles.list(), number) }.check("adding to tensors")
 }
 
+/// Makes each of `targets`, in place, what its counterpart in `sources` is.
+///
+/// # Errors
+/// Lists of different lengths; what libtorch threw: other shapes.
+pub fn copy_each(targets: &[Tensor], sources: &[Tensor]) -> Result<()> {
+    let (targets, sources) = (handles(targets), handles(sources));
+    // SAFETY: all handles are of tensors that live during the call.
+    unsafe { ffi::te_each_copy(targets.list(), sources.list()) }.check("copying tensors")
+}
+
 /// What tensors were once, so that they can be it again.
 #[derive(Debug)]
 pub struct Kept {
@@ -58,9 +68,7 @@ impl Kept {
             let lengths: Vec<_> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
             let parts = chosen.f_split_with_sizes(&lengths[..], 0)?.into_iter().zip(tensors);
             let parts: Vec<_> = parts.map(|(part, tensor)| part.view(&tensor.size()[..])).collect();
-            let (targets, sources) = (handles(tensors), handles(&parts));
-            // SAFETY: all handles are of tensors that live during the call.
-            unsafe { ffi::te_each_copy(targets.list(), sources.list()) }.check("restoring tensors")?;
+            copy_each(tensors, &parts)?;
         }
         Ok(())
     }
@@ -78,6 +86,9 @@ mod tests {
         assert_eq!(counters[0].int64_value(&[]), 5);
         assert_eq!(Vec::<i64>::try_from(&counters[1]).unwrap(), [3, 4]);
         add_to_each(&[], 1).unwrap();
+        copy_each(&counters[..1], &[Tensor::from(9i64)]).unwrap();
+        assert_eq!(counters[0].int64_value(&[]), 9);
+        assert!(copy_each(&counters, &[]).is_err());
     }
 
     #[test]

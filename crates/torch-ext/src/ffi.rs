@@ -351,6 +351,7 @@ unsafe extern "C" {
     pub(crate) fn te_set_deterministic(deterministic: bool) -> Message;
     pub(crate) fn te_on_warning(hear: extern "C" fn(*const c_char));
     pub(crate) fn te_set_tf32(allowed: bool) -> Message;
+    pub(crate) fn te_set_device(device: c_int) -> Message;
     pub(crate) fn te_profile_begin(cuda: bool) -> Message;
     pub(crate) fn te_profile_end(cuda: bool, out: *mut *mut c_char) -> Message;
     pub(crate) fn te_copy_new(

@@ -39,7 +39,7 @@ pub use backends::{CudnnMode, on_warning, set_cudnn_mode, set_deterministic, set
 pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
-pub use each::{Kept, add_to_each};
+pub use each::{Kept, add_to_each, copy_each};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
 pub use images::normalize_images;

@@ -134,7 +134,7 @@ pub(crate) const D03: Check = Check {
             let meant = shown(list, there);
             let listed = list.split(',').count();
             let as_it_says = meant == listed && !list.trim().is_empty();
-            (!as_it_says && !(on_cpu && meant == 0))
+            (!(as_it_says || on_cpu && meant == 0))
                 .then(|| Finding::warning(format!("{name}='{list}' shows {}", plural(meant, "device"))))
         }))
     },

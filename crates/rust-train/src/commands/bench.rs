@@ -5,6 +5,7 @@
 //! What is measured is the trainer's own step on the run's own data, in windows of a fixed number of steps. Each rank
 //! keeps its device and its threads, however many take part.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -186,6 +187,7 @@ impl Bench<'_> {
             let speed = (steps * plan.batch.global()) as f64 / took.as_secs_f64();
             windows.push((speed, (timeline.spent() - before).parts(steps, took)));
         }
+        drop(runner); // with it recorded steps, which NCCL would wait for
         process_group::disconnect(&group);
         windows.sort_by(|one, other| one.0.total_cmp(&other.0));
         let (images_per_second, parts) = windows[windows.len() / 2];
@@ -260,7 +262,7 @@ impl Runner<'_> {
             let timeline = self.train_step.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
             let targets = self.task.targets(&batch, self.device);
-            let images = self.normalize.take(batch)?;
+            let images = self.normalize.images_of(&Rc::new(batch))?;
             let input = StepInput { images, targets, number: self.step, rate: self.rate };
             // Each stands for itself: a loss that is no number ends no measurement.
             let next = self.train_step.launch(self.task, &input, || self.agreement.wish(), None)?;

@@ -83,6 +83,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     if plan.flags.eval_only {
         trainer.evaluate_alone()?;
+        drop(trainer);
         process_group::disconnect(&group);
         return Ok(RunOutcome::Complete);
     }
@@ -90,6 +91,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let watchdog = plan.watchdog.map(|timeout| Watchdog::start(timeline.activity(), timeout));
     let outcome = trainer.fit(&*program.drive)?;
     trainer.close_results(outcome);
+    // With it go recorded steps: NCCL waits for those that use it.
+    drop(trainer);
     process_group::disconnect(&group);
     drop(watchdog);
     if let Some(path) = &plan.flags.trace {

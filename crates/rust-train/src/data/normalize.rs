@@ -1,8 +1,10 @@
 //! Bytes of images become what a network takes.
 
 use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
 
-use dataset::{Batch, Buffer, Normalization};
+use dataset::{Batch, Normalization};
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Copies, MemoryFormat, normalize_images, to_device};
 
@@ -12,7 +14,19 @@ use torch_ext::{Copies, MemoryFormat, normalize_images, to_device};
 pub(crate) struct Normalize {
     device: Device,
     format: MemoryFormat,
-    copies: RefCell<Copies<Buffer>>,
+    copies: RefCell<Copies<Pixels>>,
+}
+
+/// Those of a batch, which others look at, too.
+#[derive(Debug)]
+struct Pixels(Rc<Batch>);
+
+impl Deref for Pixels {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.pixels
+    }
 }
 
 impl Normalize {
@@ -29,13 +43,12 @@ impl Normalize {
         }
     }
 
-    /// The images of `batch`, which travel to a device while it computes something else: its memory is free later.
-    pub(crate) fn take(&self, batch: Batch) -> torch_ext::Result<Tensor> {
+    /// The images of `batch`, which travel to a device while it computes something else: its memory is kept until then.
+    pub(crate) fn images_of(&self, batch: &Rc<Batch>) -> torch_ext::Result<Tensor> {
         match self.device {
-            Device::Cpu => on_host(&batch),
+            Device::Cpu => on_host(batch),
             device => {
-                let shape = shape(&batch);
-                let bytes = self.copies.borrow_mut().start(batch.pixels, &shape, device)?;
+                let bytes = self.copies.borrow_mut().start(Pixels(Rc::clone(batch)), &shape(batch), device)?;
                 self.on_device(&bytes, batch.normalization)
             }
         }

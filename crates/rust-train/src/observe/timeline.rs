@@ -64,6 +64,11 @@ impl Timeline {
         Self { activity, clock, synchronized: Some(device), recorder: None }
     }
 
+    /// Whether it waits for a device, which a step that is recorded must not.
+    pub(crate) fn waits(&self) -> bool {
+        self.synchronized.is_some()
+    }
+
     /// What this rank is doing now.
     pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.activity

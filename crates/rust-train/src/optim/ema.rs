@@ -10,6 +10,7 @@
 //! decay follows from the number of the step, so that the averages are all there is to save.
 
 use tch::{Tensor, no_grad};
+use torch_ext::copy_each;
 use torch_ext::optim::lerp_unless;
 
 use crate::model::Model;
@@ -37,15 +38,11 @@ impl Ema {
     /// Takes in the weights as they are after step `number` of the run, counted from 0; where `skip` is 1, nothing.
     pub(crate) fn update(&mut self, number: usize, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         let decay = self.decay.min((1 + number) as f64 / (10 + number) as f64);
-        let (mut averages, mut live) = (Vec::new(), Vec::new());
-        for (average, weight) in self.averages.iter_mut().zip(&self.live) {
-            if weight.is_floating_point() {
-                averages.push(average.shallow_clone());
-                live.push(weight.shallow_clone());
-            } else {
-                average.f_copy_(weight)?;
-            }
-        }
+        let pairs = self.averages.iter().map(Tensor::shallow_clone).zip(self.live.iter().map(Tensor::shallow_clone));
+        let (measured, counted): (Vec<_>, Vec<_>) = pairs.partition(|(_, weight)| weight.is_floating_point());
+        let (averages, live): (Vec<_>, Vec<_>) = counted.into_iter().unzip();
+        copy_each(&averages, &live)?;
+        let (averages, live): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
         lerp_unless(&averages, &live, 1.0 - decay, skip)
     }
 

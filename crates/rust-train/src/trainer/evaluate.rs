@@ -1,6 +1,7 @@
 //! Exact evaluation over all ranks: every sample once, whatever the number of ranks.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
@@ -146,7 +147,8 @@ pub(crate) fn evaluate(
         let goes_on = match batches.next().transpose()? {
             None => goes_on(None)?,
             Some(batch) => {
-                let images = normalize.images(&batch)?;
+                let batch = Rc::new(batch);
+                let images = normalize.images_of(&batch)?;
                 let targets = task.targets(&batch, images.device());
                 let outputs = tch::no_grad(|| evaluator(&images))?;
                 tch::no_grad(|| scorer.add(&outputs, &targets, index))?;

@@ -6,7 +6,7 @@ use dataset::{ImageSet, LastBatch, Loader, LoaderConfig};
 use flags::CudaGraph;
 use layout::Shard;
 use tch::Device;
-use torch_ext::cuda::use_own_stream;
+use torch_ext::cuda::{set_device, use_own_stream};
 use torch_ext::{ProcessGroup, set_tf32};
 use world::World;
 
@@ -40,6 +40,9 @@ impl<'a> Job<'a> {
         tch::set_num_threads(cores as i32);
         seed::init(world, plan.flags.seed, plan.flags.deterministic)?;
         set_tf32(plan.flags.tf32)?;
+        if let Device::Cuda(index) = device {
+            set_device(index)?;
+        }
         if let (Device::Cuda(index), CudaGraph::Auto, true) = (device, plan.flags.cuda_graph, cfg!(feature = "cuda")) {
             use_own_stream(index)?;
         }

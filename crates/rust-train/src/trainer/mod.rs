@@ -15,6 +15,7 @@ mod step_plan;
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -258,7 +259,7 @@ impl<'a> Trainer<'a> {
         let number = position.step;
         self.step.timeline.activity().enter_step(number + 1);
         let targets = self.task.targets(&batch, self.job.device);
-        let images = self.normalize.take(batch)?;
+        let images = self.normalize.images_of(&Rc::new(batch))?;
         let rate = self.schedule.at(self.step_plan.progress(&position));
         let input = StepInput { images, targets, number, rate };
         let launched = self.submit(&input, before)?;

@@ -97,7 +97,13 @@ impl Recording {
         if input.targets.share != 1.0 || input.rate.momentum.is_some() {
             return Next::OneByOne;
         }
-        self.choice.next(Shape::of(input, micro_batches))
+        // In other parts because the memory did not suffice, or another shape's turn: it holds memory of its own.
+        let parts_differ = self.choice.recorded.as_ref().is_some_and(|shape| shape.micro_batches != micro_batches);
+        let next = self.choice.next(Shape::of(input, micro_batches));
+        if parts_differ || next == Next::Record {
+            (self.recorded, self.choice.recorded) = (None, None);
+        }
+        next
     }
 
     /// Records `step` with the places of `input`.

@@ -154,8 +154,7 @@ impl<'a> TrainStep<'a> {
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
             meets_in_passes: plan.flags.sync_bn && group.size() > 1,
-            recording: (plan.flags.cuda_graph == CudaGraph::Auto && is_recordable(plan, device))
-                .then(|| Recording::new(device)),
+            recording: recording(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             seed: plan.flags.seed,
             model,
@@ -252,10 +251,13 @@ impl<'a> TrainStep<'a> {
                     && let Ok(recorded) = recorded
                 {
                     recording.take(recorded, input, self.micro_batches);
-                    log::debug!("step {} was recorded; those like it are replayed from here on", input.number + 1);
+                    if self.group.rank() == 0 {
+                        log::info!("step {} was recorded: those like it are given to the GPU as one", input.number + 1);
+                    }
                     return self.timeline.span(Work::Forward, || recording.replay(input, wish(), before));
                 }
                 recording.refuse();
+                self.ddp.restart(); // it was to take part, and may have been left in the middle
                 let why =
                     recorded.err().map_or_else(|| "another rank could not".to_owned(), |error| format!("{error:#}"));
                 if self.group.rank() == 0 {
@@ -474,9 +476,32 @@ impl<'a> TrainStep<'a> {
     }
 }
 
-/// Whether a step can be the same operations on the same memory as the one before. With ZeRO each rank makes others.
-fn is_recordable(plan: &Plan, device: Device) -> bool {
-    cfg!(feature = "cuda") && device.is_cuda() && !plan.flags.zero
+/// Why no step can be the same operations on the same memory as the one before.
+fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<&'static str> {
+    let mix = &plan.augmentation.mix;
+    [
+        (!device.is_cuda(), "the run is on no GPU"),
+        (!cfg!(feature = "cuda"), "this program was built without CUDA"),
+        (plan.flags.zero, "with --zero each rank makes steps of its own"),
+        (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
+        (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
+        (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),
+        (timeline.waits(), "what is traced or measured by the piece waits for the GPU"),
+    ]
+    .into_iter()
+    .find_map(|(is_so, why)| is_so.then_some(why))
+}
+
+/// Where steps are recorded, if they are to be and can be; else one line says why not.
+fn recording(plan: &Plan, device: Device, group: &ProcessGroup, timeline: &Timeline) -> Option<Recording> {
+    if plan.flags.cuda_graph == CudaGraph::Off {
+        return None;
+    }
+    let why = why_not_recorded(plan, device, timeline);
+    if let (Some(why), 0) = (why, group.rank()) {
+        log::info!("--cuda-graph: steps are not recorded: {why}");
+    }
+    why.is_none().then(|| Recording::new(device))
 }
 
 /// Connects the model's gradients over all ranks. Collective.

@@ -201,6 +201,7 @@ char* te_gpu_batch_norm(te_list input_weight_bias_mean_var, const at::Tensor* re
                   "BatchNorm: ", t[0].size(1), " channels on ", t[0].device(), ", and ", t[i].numel(), " numbers of ",
                   t[i].toString());
     }
+    TORCH_CHECK(group || t[0].numel() > 0, "BatchNorm: no values");
     TORCH_CHECK(!residual || activation == IDENTITY || activation == RELU || activation == RELU6,
                 "BatchNorm: what has been added hides what the activation saw");
     std::optional<at::Tensor> added;

@@ -31,7 +31,9 @@ struct GpuMaxPool : torch::autograd::Function<GpuMaxPool> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t side, int64_t stride,
                             int64_t padding, bool ceil) {
     const auto out = [&](int64_t length) {
-      return at::native::pooling_output_shape<int64_t>(length, side, padding, stride, /*dilation=*/1, ceil);
+      const auto windows = at::native::pooling_output_shape<int64_t>(length, side, padding, stride, /*dilation=*/1, ceil);
+      TORCH_CHECK(windows > 0, "max pooling: ", length, " pixels are fewer than a window's ", side);
+      return windows;
     };
     const Pool pool{unsigned(x.size(0)),      unsigned(x.size(1)),      unsigned(x.size(2)), unsigned(x.size(3)),
                     unsigned(out(x.size(2))), unsigned(out(x.size(3))), unsigned(side),      unsigned(stride),
@@ -80,6 +82,7 @@ char* te_gpu_max_pool(const at::Tensor* x, int64_t side, int64_t stride, int64_t
     const auto& tensor = te_tensor(x);
     TORCH_CHECK(te_gpu_max_pool_takes(x, side), "max pooling wants channels last, got ", tensor.toString(), " of ",
                 tensor.sizes());
+    TORCH_CHECK(side > 0 && stride > 0 && padding >= 0, "max pooling: windows of ", side, " every ", stride);
     *out = new at::Tensor(GpuMaxPool::apply(tensor, side, stride, padding, ceil));
   })
 }

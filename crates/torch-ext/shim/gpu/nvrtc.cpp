@@ -95,15 +95,21 @@ struct Runtime {
   int (*launch)(const void*, Dim3, Dim3, void**, size_t, void*);
   int (*attribute)(int*, int, int);
   const char* (*words)(int);
+  int (*last)();
 
   Runtime()
       : load(function<decltype(load)>(RTLD_DEFAULT, "cudaLibraryLoadData")),
         kernel(function<decltype(kernel)>(RTLD_DEFAULT, "cudaLibraryGetKernel")),
         launch(function<decltype(launch)>(RTLD_DEFAULT, "cudaLaunchKernel")),
         attribute(function<decltype(attribute)>(RTLD_DEFAULT, "cudaDeviceGetAttribute")),
-        words(function<decltype(words)>(RTLD_DEFAULT, "cudaGetErrorString")) {}
+        words(function<decltype(words)>(RTLD_DEFAULT, "cudaGetErrorString")),
+        last(function<decltype(last)>(RTLD_DEFAULT, "cudaGetLastError")) {}
 
-  void check(int status, const char* what) const { TORCH_CHECK(status == 0, what, ": CUDA error: ", words(status)); }
+  void check(int status, const char* what) const {
+    if (status == 0) return;
+    last();  // libtorch would find it after its own next kernel
+    TORCH_CHECK(false, what, ": CUDA error: ", words(status));
+  }
 
   int of_device(int attribute_, at::Device device) const {
     int value = 0;

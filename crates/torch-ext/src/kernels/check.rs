@@ -12,13 +12,14 @@ use crate::{Activation, BatchNorm, Error, Fused, MemoryFormat, Precision, Result
 /// # Errors
 /// Which kernel is not right, and by how much; no compiler for a GPU's, or what it refused.
 pub fn check(device: Device, precision: Precision) -> Result<()> {
-    let kind = precision.kind();
+    // Those of the CPU know one type, and one kind of processor.
+    let kind = if device == Device::Cpu { Kind::Float } else { precision.kind() };
     // With other channels, other numbers of neighbours travel in one.
     for shape in [[6, 48, 5, 7], [6, 6, 5, 7]] {
         for activation in Activation::ALL {
             for with_residual in [false, true] {
                 let case = Case { shape: &shape, format: MemoryFormat::ChannelsLast, activation, with_residual };
-                if case.is_taken(device) {
+                if case.is_taken(device) && (device != Device::Cpu || case.is_for_this_processor()?) {
                     case.check(device, kind, in_one)?;
                 }
             }
@@ -72,6 +73,11 @@ impl Case<'_> {
     pub(crate) fn is_taken(&self, device: Device) -> bool {
         let only_bounds = !matches!(self.activation, Activation::Silu | Activation::HardSwish);
         only_bounds || (device != Device::Cpu && !self.with_residual)
+    }
+
+    fn is_for_this_processor(&self) -> Result<bool> {
+        let [input, ..] = self.leaves(Device::Cpu, Kind::Float, Kind::Float)?;
+        Ok(BatchNorm::fuses(&input, Fused { activation: self.activation, ..Fused::NOTHING }))
     }
 
     /// Input, residual, weight and bias: values of `rounded`, in tensors of `kind`; of a layer in single precision at least.
