@@ -275,6 +275,13 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
         ("memory:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
         ("memory-above:1:10", "--batch auto", Some(0), vec!["in 4 micro-batches of 8 images a rank"]),
         ("memory:1:5", "--batch auto:64", Some(0), vec!["out of memory on rank 1; from here on in 2 micro-batches"]),
+        ("memory-backward:1:5", "", Some(1), vec!["rank 1 on ", "step 6: out of memory", "--accumulate"]),
+        (
+            "memory-backward:1:5",
+            "--batch auto:64",
+            Some(0),
+            vec!["out of memory on rank 1; from here on in 2 micro-batches"],
+        ),
         ("memory-above:1:0", "--batch auto", Some(2), vec!["--batch auto: the memory does not suffice"]),
         (
             "stop:1:5",
@@ -307,10 +314,12 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
     let skipped = lines(folder.path(), "1");
     assert!(skipped[5]["loss"].is_null() && skipped[6]["loss"].is_f64(), "{skipped:?}");
     // A step that was tried again in smaller parts, and the one that was under way, are made, each once.
-    let again = lines(folder.path(), "5");
-    let steps: Vec<_> = again.iter().filter_map(|line| line.get("step")?.as_u64()).collect();
-    assert_eq!(steps, (0..22).collect::<Vec<_>>());
-    assert!(again.iter().all(|line| line.get("loss").is_none_or(Value::is_f64)), "{again:?}");
+    for index in ["5", "7"] {
+        let again = lines(folder.path(), index);
+        let steps: Vec<_> = again.iter().filter_map(|line| line.get("step")?.as_u64()).collect();
+        assert_eq!(steps, (0..22).collect::<Vec<_>>());
+        assert!(again.iter().all(|line| line.get("loss").is_none_or(Value::is_f64)), "{again:?}");
+    }
 }
 
 #[test]

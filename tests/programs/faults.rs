@@ -54,6 +54,11 @@ impl Faulty {
         match what {
             "nan" => return logits * f64::NAN,
             "memory" => drop(Tensor::zeros([1 << 50], (Kind::Float, logits.device()))), // 4 PiB
+            // In the way back: the gradient of one element is as large as what it was taken from, which took no memory.
+            "memory-backward" => {
+                let seemingly = logits.sum(Kind::Float).view([1]).expand([1 << 50], false);
+                return logits + seemingly.select(0, 0) * 0.0;
+            }
             "hang" => std::thread::sleep(Duration::from_secs(1000)),
             "stop" => kill_process(getpid(), Signal::STOP).unwrap(),
             "usr1" => kill_process(getpid(), Signal::USR1).unwrap(),

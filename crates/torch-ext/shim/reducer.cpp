@@ -4,10 +4,13 @@
 
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/utils/lambda_post_hook.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
@@ -43,6 +46,9 @@ extern "C" {
 
 struct te_reducer {
   std::shared_ptr<c10d::Reducer> reducer;
+  // For each parameter, whether its gradient has come since the last prepared pass, and what says so.
+  std::shared_ptr<std::vector<char>> came;
+  std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks;
   // Reducer writes to it unasked, and holds it weakly.
   std::shared_ptr<c10d::Logger> logger;
   // Whether a static graph's first exchange, which comes after the whole backward pass, is still to be arranged.
@@ -86,13 +92,27 @@ char* te_reducer_new(te_process_group* group, te_list params, const char* const*
           std::make_unique<CompressHook>(group->group, at::ScalarType(options->compression)));
     }
     if (options->static_graph) reducer->set_static_graph();
-    *out = new te_reducer{reducer, logger, std::make_shared<bool>(options->static_graph)};
+    auto came = std::make_shared<std::vector<char>>(count, char(false));
+    std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks;
+    for (size_t i = 0; i < count; ++i) {
+      // After Reducer's own.
+      auto accumulator = torch::autograd::impl::grad_accumulator(tensors[i]);
+      if (!accumulator) continue;
+      auto note = [came, i](const torch::autograd::variable_list& outputs, const torch::autograd::variable_list&) {
+        (*came)[i] = true;
+        return outputs;
+      };
+      const auto key = accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(note));
+      hooks.emplace_back(std::move(accumulator), key);
+    }
+    *out = new te_reducer{reducer, came, std::move(hooks), logger, std::make_shared<bool>(options->static_graph)};
   })
 }
 
 void te_reducer_free(te_reducer* reducer) {
   try {
     reducer->reducer->remove_autograd_hooks();
+    for (auto& [accumulator, key] : reducer->hooks) accumulator->del_post_hook(key);
   } catch (...) {
     // The hooks die with the parameters.
   }
@@ -101,8 +121,17 @@ void te_reducer_free(te_reducer* reducer) {
 
 char* te_reducer_prepare_for_forward(te_reducer* reducer, bool* rebuilt) {
   TE_CATCH({
+    std::fill(reducer->came->begin(), reducer->came->end(), char(false));
     reducer->reducer->prepare_for_forward();
     *rebuilt = reducer->reducer->rebuild_buckets();
+  })
+}
+
+// For each of `count` parameters, whether its gradient has come since the last prepared pass: the exchange waits for the others.
+char* te_reducer_came(te_reducer* reducer, bool* out, size_t count) {
+  TE_CATCH({
+    TORCH_CHECK(count == reducer->came->size(), count, " parameters of ", reducer->came->size());
+    std::copy(reducer->came->begin(), reducer->came->end(), out);
   })
 }
 

@@ -175,6 +175,20 @@ impl DistributedDataParallel {
         pass() // Reducer takes part only in passes that were prepared
     }
 
+    /// The parameters whose gradient has not come yet in the backward pass of the last [`forward`](Self::forward), where one was
+    /// broken off: the other ranks wait for theirs. None where nobody waits.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn awaited(&self) -> Result<Vec<Tensor>> {
+        let Some(reducer) = self.reducer.get() else { return Ok(Vec::new()) };
+        let mut came = vec![false; self.parameters.len()];
+        // SAFETY: a live Reducer, and room for as many answers as there are parameters.
+        unsafe { ffi::te_reducer_came(reducer.raw(), came.as_mut_ptr(), came.len()) }.check("gradients that came")?;
+        let awaited = self.parameters.iter().zip(came).filter(|(_, came)| !came);
+        Ok(awaited.map(|((_, tensor), _)| tensor.shallow_clone()).collect())
+    }
+
     /// Begins again with new buckets, where a pass was broken off in the middle. Every rank must call it.
     pub fn restart(&mut self) {
         self.reducer.take();

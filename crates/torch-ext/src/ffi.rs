@@ -247,6 +247,7 @@ unsafe extern "C" {
         out: *mut *mut Reducer,
     ) -> Message;
     pub(crate) fn te_reducer_free(reducer: *mut Reducer);
+    pub(crate) fn te_reducer_came(reducer: *mut Reducer, out: *mut bool, count: usize) -> Message;
     pub(crate) fn te_reducer_prepare_for_forward(reducer: *mut Reducer, rebuilt: *mut bool) -> Message;
     pub(crate) fn te_reducer_prepare_for_backward(reducer: *mut Reducer, outputs: List<'_>, search: bool) -> Message;
     pub(crate) fn te_drop_grads(params: List<'_>) -> Message;

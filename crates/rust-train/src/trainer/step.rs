@@ -277,9 +277,14 @@ impl<'a> TrainStep<'a> {
         self.ddp.zero_grad()?;
         let timeline = self.timeline;
         let buffers = self.undoes_passes.then(|| Kept::of(&self.buffers)).transpose()?;
-        let Passes { loss, last, is_out_of_memory } = self.passes(task, given.images, given.targets)?;
+        let Passes { loss, last, mut is_out_of_memory } = self.passes(task, given.images, given.targets)?;
         let begin = Instant::now();
-        timeline.span(Work::Backward, || last.f_backward())?;
+        let back = timeline.span(Work::Backward, || self.unless_out_of_memory(|| Ok(last.f_backward()?)))?;
+        if back.is_none() {
+            is_out_of_memory = true;
+            drop(last);
+            self.complete_exchange()?;
+        }
         if let Some(ready) = self.group.last_submitted().filter(|&ready| ready >= begin) {
             timeline.add_part(Work::Exchange, ready);
         }
@@ -370,8 +375,16 @@ impl<'a> TrainStep<'a> {
 
     /// A loss that depends on every parameter, and makes its gradient NaN.
     fn nothing_but_nan(&self) -> Tensor {
-        let sums = trained(self.model).into_iter().map(|(_, parameter)| parameter.sum(Kind::Float));
-        sums.reduce(|one, other| one + other).unwrap_or_else(|| Tensor::from(0.0f32)) * f64::NAN
+        nothing_but_nan(trained(self.model).into_iter().map(|(_, parameter)| parameter))
+            .unwrap_or_else(|| Tensor::from(f32::NAN))
+    }
+
+    /// After a way back that was broken off: gives the other ranks the gradients that they still wait for, all NaN.
+    fn complete_exchange(&self) -> anyhow::Result<()> {
+        match nothing_but_nan(self.ddp.awaited()?.into_iter()) {
+            Some(loss) => Ok(loss.f_backward()?),
+            None => Ok(()),
+        }
     }
 
     /// Whether a micro-batch of so many images fits in this rank's memory, beside what the optimizer will keep. No rank
@@ -502,6 +515,12 @@ fn recording(plan: &Plan, device: Device, group: &ProcessGroup, timeline: &Timel
         log::info!("--cuda-graph: steps are not recorded: {why}");
     }
     why.is_none().then(|| Recording::new(device))
+}
+
+/// A loss that depends on `parameters`, and makes their gradients NaN; `None` where there are none.
+fn nothing_but_nan(parameters: impl Iterator<Item = Tensor>) -> Option<Tensor> {
+    let sums = parameters.map(|parameter| parameter.sum(Kind::Float));
+    sums.reduce(|one, other| one + other).map(|sum| sum * f64::NAN)
 }
 
 /// Connects the model's gradients over all ranks. Collective.
