@@ -179,7 +179,7 @@ fn each_rank_computes_on_the_gpu_that_slurm_gave_it() {
     let folder = tempfile::tempdir().unwrap();
     // Flags of srun, --device, and for each rank: its node, its device, and what Slurm says that it may use.
     let too_few = "n1: --device 'cuda': 2 ranks on this node and 1 CUDA devices for them; start at most one rank per \
-                   device, or use --device cpu of 0";
+                   device, use --device cpu, or let ranks share a device with --ranks-per-device of 0";
     let shared = &["n1: 0 of 0,1", "n1: 1 of 0,1", "n2: 0 of 0,1", "n2: 1 of 0,1"];
     let cases: [(_, _, &[&str]); 9] = [
         ("-N2 --ntasks-per-node=2 --gpus-per-node=2", "cuda", shared),
