@@ -2,6 +2,7 @@
 
 #include "process_group.h"
 #include "store.h"
+#include "symbols.h"
 
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
@@ -12,22 +13,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
-#include <dlfcn.h>
-
 #include <cstdlib>
 #include <memory>
-
-namespace {
-
-// A function of CUDA's run time, which libtorch has loaded.
-template <class F>
-F of_runtime(const char* name) {
-  void* found = dlsym(RTLD_DEFAULT, name);
-  TORCH_CHECK(found != nullptr, "there is no ", name);
-  return reinterpret_cast<F>(found);
-}
-
-}  // namespace
 
 extern "C" {
 
@@ -92,13 +79,13 @@ struct te_graph : at::cuda::CUDAGraph {
     };
     each([&] {
       cudaStreamCaptureStatus status;
-      const auto is_capturing = of_runtime<cudaError_t (*)(cudaStream_t, cudaStreamCaptureStatus*)>("cudaStreamIsCapturing");
+      const auto is_capturing = te_function<cudaError_t (*)(cudaStream_t, cudaStreamCaptureStatus*)>(RTLD_DEFAULT, "cudaStreamIsCapturing");
       if (is_capturing(capture_stream_.stream(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone) return;
       cudaGraph_t broken = nullptr;
-      of_runtime<cudaError_t (*)(cudaStream_t, cudaGraph_t*)>("cudaStreamEndCapture")(capture_stream_.stream(), &broken);
-      if (broken) of_runtime<cudaError_t (*)(cudaGraph_t)>("cudaGraphDestroy")(broken);
+      te_function<cudaError_t (*)(cudaStream_t, cudaGraph_t*)>(RTLD_DEFAULT, "cudaStreamEndCapture")(capture_stream_.stream(), &broken);
+      if (broken) te_function<cudaError_t (*)(cudaGraph_t)>(RTLD_DEFAULT, "cudaGraphDestroy")(broken);
     });
-    each([] { of_runtime<cudaError_t (*)()>("cudaGetLastError")(); });
+    each([] { te_function<cudaError_t (*)()>(RTLD_DEFAULT, "cudaGetLastError")(); });
     each([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, chosen); });
     each([&] { c10::cuda::CUDACachingAllocator::releasePool(device, chosen); });
     each([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(chosen); });

@@ -52,20 +52,12 @@ class HostWork : public c10d::Work {
     c10::OptionalStreamGuard on;
     std::exception_ptr failure;
     try {
-      if (stage_ && error == nullptr) on.reset_stream(stage_->stream);
+      if (error != nullptr) throw std::runtime_error(error);
+      if (stage_) on.reset_stream(stage_->stream);
+      if (epilogue_) epilogue_();
+      if (stage_) stage_->left.emplace(stage_->stream.device_type()).record(stage_->stream);
     } catch (...) {
       failure = std::current_exception();
-    }
-    if (failure) {
-    } else if (error != nullptr) {
-      failure = std::make_exception_ptr(std::runtime_error(error));
-    } else if (epilogue_) {
-      try {
-        epilogue_();
-        if (stage_) stage_->left.emplace(stage_->stream.device_type()).record(stage_->stream);
-      } catch (...) {
-        failure = std::current_exception();
-      }
     }
     try {
       if (failure) {

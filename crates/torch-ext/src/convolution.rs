@@ -54,13 +54,12 @@ impl Convolution<'_> {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+    use crate::kernels::check;
     use crate::{Autocast, Precision, to_channels_last};
     use tch::{Device, Kind};
 
-    /// Numbers between -1 and 1 without much order, the same in each run.
     fn numbers(shape: &[i64], seed: f64) -> Tensor {
-        let count = shape.iter().product::<i64>();
-        (Tensor::arange(count, (Kind::Double, Device::Cpu)) * (12.9898 + seed) + seed).sin().view(shape)
+        check::numbers(shape, seed, Device::Cpu)
     }
 
     /// Images and weights.

@@ -66,7 +66,8 @@ impl<B> Default for Copies<B> {
     }
 }
 
-impl<B: Deref<Target = [u8]>> Copies<B> {
+// A borrowed buffer could end before its bytes have arrived, where this is forgotten instead of dropped.
+impl<B: Deref<Target = [u8]> + 'static> Copies<B> {
     /// The bytes of `buffer` as a tensor of this shape on `device`. On a GPU, from [`PinnedMemory`], they travel while it
     /// computes what it was given before; nobody waits for them but what it is given after this. `buffer` is dropped by a
     /// later call, when its bytes have arrived.
@@ -83,10 +84,11 @@ impl<B: Deref<Target = [u8]>> Copies<B> {
             self.under_way.pop_front();
         }
         let buffer = Box::new(buffer);
-        assert_eq!(buffer.len() as i64, shape.iter().product::<i64>(), "bytes of a tensor of shape {shape:?}");
+        let bytes: &[u8] = &buffer;
+        assert_eq!(bytes.len() as i64, shape.iter().product::<i64>(), "bytes of a tensor of shape {shape:?}");
         let mut raw = ptr::null_mut();
         let tensor = new_tensor("bytes on their way to a device", |out| {
-            let bytes = buffer.as_ptr().cast();
+            let bytes = bytes.as_ptr().cast();
             // SAFETY: the bytes stay where they are until they have arrived: the buffer is dropped only then.
             unsafe { ffi::te_copy_new(bytes, shape.as_ptr(), shape.len(), device_index(device), &mut raw, out) }
         })?;

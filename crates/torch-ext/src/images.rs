@@ -6,47 +6,51 @@ use tch::{Device, Kind, Tensor};
 use crate::ffi::{self, new_tensor, scalar_type};
 use crate::{MemoryFormat, Result, kernels};
 
-/// `bytes`, N×H×W×3, as N×3×H×W: each times its channel's `scale`, then plus its `shift`. The device of `bytes` computes it, in
-/// single precision, and rounds to `kind`. `format` is a wish, which saves a copy where our kernels are
-/// [used](kernels::are_used).
-///
-/// # Errors
-/// What libtorch threw.
-pub fn normalize_images(
-    bytes: &Tensor,
-    scale: [f32; 3],
-    shift: [f32; 3],
-    kind: Kind,
-    format: MemoryFormat,
-) -> Result<Tensor> {
-    if bytes.device() != Device::Cpu && kernels::are_used(bytes.device()) {
-        return in_kernels(bytes, scale, shift, kind, format);
+/// How bytes of images become what a network takes: each times its channel's factor, then plus its summand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormalizeImages {
+    /// The factor of each channel.
+    pub scale: [f32; 3],
+    /// The summand of each channel.
+    pub shift: [f32; 3],
+    /// The type of the result; the arithmetic is in single precision.
+    pub kind: Kind,
+    /// A wish, which saves a copy where our kernels are [used](kernels::are_used).
+    pub format: MemoryFormat,
+}
+
+impl NormalizeImages {
+    /// `bytes`, N×H×W×3, as N×3×H×W. Their device computes it.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn forward(&self, bytes: &Tensor) -> Result<Tensor> {
+        if bytes.device() != Device::Cpu && kernels::are_used(bytes.device()) {
+            return self.forward_in_kernels(bytes);
+        }
+        self.forward_in_libtorch(bytes)
     }
-    Ok(in_libtorch(bytes, scale, shift).f_to_kind(kind)?.f_contiguous()?)
-}
 
-pub(crate) fn in_libtorch(bytes: &Tensor, scale: [f32; 3], shift: [f32; 3]) -> Tensor {
-    // Filled by the device itself: a copy of what is not page-locked would wait for it.
-    let [scale, shift] = [scale, shift].map(|values| {
-        let channels = values.map(|value| Tensor::full([1, 1, 1, 1], f64::from(value), (Kind::Float, bytes.device())));
-        Tensor::cat(&channels, 1)
-    });
-    bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float) * scale + shift
-}
+    pub(crate) fn forward_in_libtorch(&self, bytes: &Tensor) -> Result<Tensor> {
+        // Filled by the device itself: a copy of what is not page-locked would wait for it.
+        let [scale, shift] = [self.scale, self.shift].map(|values| {
+            let channels =
+                values.map(|value| Tensor::full([1, 1, 1, 1], f64::from(value), (Kind::Float, bytes.device())));
+            Tensor::cat(&channels, 1)
+        });
+        let images = bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float) * scale + shift;
+        Ok(images.f_to_kind(self.kind)?.f_contiguous()?)
+    }
 
-/// By a GPU's kernels, wherever the bytes are.
-pub(crate) fn in_kernels(
-    bytes: &Tensor,
-    scale: [f32; 3],
-    shift: [f32; 3],
-    kind: Kind,
-    format: MemoryFormat,
-) -> Result<Tensor> {
-    let is_last = format == MemoryFormat::ChannelsLast;
-    new_tensor("images", |out| {
-        // SAFETY: the tensor and the numbers live during the call, and there are three of each.
-        unsafe { ffi::te_gpu_images(bytes.as_ptr(), scale.as_ptr(), shift.as_ptr(), scalar_type(kind), is_last, out) }
-    })
+    /// By a GPU's kernels, wherever the bytes are.
+    pub(crate) fn forward_in_kernels(&self, bytes: &Tensor) -> Result<Tensor> {
+        let (scale, shift) = (self.scale.as_ptr(), self.shift.as_ptr());
+        let is_last = self.format == MemoryFormat::ChannelsLast;
+        new_tensor("images", |out| {
+            // SAFETY: the tensor and the numbers live during the call, and there are three of each.
+            unsafe { ffi::te_gpu_images(bytes.as_ptr(), scale, shift, scalar_type(self.kind), is_last, out) }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +68,9 @@ mod tests {
     #[test]
     fn bytes_of_other_shapes_are_refused() {
         let bytes = Tensor::zeros([2, 3, 4, 4], (Kind::Uint8, Device::Cpu));
-        let refused = in_kernels(&bytes, [1.0; 3], [0.0; 3], Kind::Float, MemoryFormat::ChannelsLast).unwrap_err();
+        let format = MemoryFormat::ChannelsLast;
+        let normalize = NormalizeImages { scale: [1.0; 3], shift: [0.0; 3], kind: Kind::Float, format };
+        let refused = normalize.forward_in_kernels(&bytes).unwrap_err();
         assert!(refused.to_string().contains("N×H×W×3"), "{refused}");
     }
 }

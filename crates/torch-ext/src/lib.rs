@@ -42,7 +42,7 @@ pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs}
 pub use each::{Kept, add_to_each, copy_each};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
-pub use images::normalize_images;
+pub use images::NormalizeImages;
 pub use max_pool::MaxPool;
 pub use memory_format::{MemoryFormat, set_memory_format, to_channels_last};
 pub use numbers::Numbers;

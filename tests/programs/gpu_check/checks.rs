@@ -12,7 +12,7 @@ use torch_ext::{
     to_channels_last,
 };
 
-use crate::GPU;
+use crate::{GPU, loss_in};
 
 /// Runs all of them; how many failed.
 pub fn run() -> usize {
@@ -239,11 +239,7 @@ fn half_training(group: &ProcessGroup) -> String {
     let (mut first, mut last, mut skipped) = (f64::NAN, f64::NAN, 0);
     for step in 0..60 {
         ddp.zero_grad().unwrap();
-        let loss = ddp.forward(|| {
-            let _autocast = Autocast::enter(GPU, Precision::Half).unwrap();
-            backbone.forward(&images, true).to_kind(Kind::Float).cross_entropy_for_logits(&labels)
-        });
-        let loss = loss.unwrap();
+        let loss = loss_in(Precision::Half, &ddp, &backbone, &images, &labels).unwrap();
         let factor = if step == 20 { f64::INFINITY } else { 1.0 };
         scaler.scale(&(&loss * factor)).backward();
         skipped += scaler.step(&mut optimizer, 0.003, None, group).unwrap().double_value(&[0]) as u32;
@@ -370,11 +366,7 @@ fn recorded_step(group: &ProcessGroup) -> String {
         let ddp = DistributedDataParallel::new(&backbone.trained(), &[], group, config.clone()).unwrap();
         let mut step = || -> torch_ext::Result<Tensor> {
             ddp.zero_grad()?;
-            let loss = ddp.forward(|| {
-                let _autocast = Autocast::enter(GPU, Precision::BFloat16)?;
-                let logits = backbone.forward(&images, true).to_kind(Kind::Float);
-                Ok::<_, torch_ext::Error>(logits.cross_entropy_for_logits(&labels))
-            })??;
+            let loss = loss_in(Precision::BFloat16, &ddp, &backbone, &images, &labels)?;
             loss.backward();
             let skip = loss.detach().isfinite().logical_not().to_kind(Kind::Float);
             optimizer.step_unless(LearningRate::OnDevice(&rate), Some(&skip))?;

@@ -11,9 +11,24 @@ mod speed;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use backbones::Backbone;
 use clap::Parser;
-use tch::{Cuda, Device};
-use torch_ext::{ProcessGroup, Store};
+use tch::{Cuda, Device, Kind, Tensor};
+use torch_ext::{Autocast, DistributedDataParallel, Precision, ProcessGroup, Store};
+
+/// The loss of a pass whose gradients `ddp` exchanges.
+pub fn loss_in(
+    precision: Precision,
+    ddp: &DistributedDataParallel,
+    backbone: &Backbone,
+    images: &Tensor,
+    labels: &Tensor,
+) -> torch_ext::Result<Tensor> {
+    ddp.forward(|| {
+        let _autocast = Autocast::enter(GPU, precision)?;
+        Ok(backbone.forward(images, true).to_kind(Kind::Float).cross_entropy_for_logits(labels))
+    })?
+}
 
 /// The first one that is visible.
 pub const GPU: Device = Device::Cuda(0);

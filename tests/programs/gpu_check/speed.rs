@@ -7,11 +7,11 @@ use clap::Args;
 use tch::{Cuda, Kind, Tensor};
 use torch_ext::optim::{Algorithm, LearningRate, Optimizer, ParameterGroup};
 use torch_ext::{
-    Autocast, CudnnMode, DdpConfig, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, cuda, kernels,
-    profile, set_cudnn_mode, set_memory_format, set_tf32, to_channels_last,
+    CudnnMode, DdpConfig, DistributedDataParallel, MemoryFormat, Precision, ProcessGroup, cuda, kernels, profile,
+    set_cudnn_mode, set_memory_format, set_tf32, to_channels_last,
 };
 
-use crate::GPU;
+use crate::{GPU, loss_in};
 
 #[derive(Args)]
 pub struct Options {
@@ -72,11 +72,7 @@ pub fn run(options: &Options, group: &ProcessGroup) {
     let rate = Tensor::full([1], 0.01, (Kind::Float, GPU));
     let mut one_by_one = || -> torch_ext::Result<Tensor> {
         ddp.zero_grad()?;
-        let loss = ddp.forward(|| {
-            let _autocast = Autocast::enter(GPU, Precision::BFloat16)?;
-            let logits = backbone.forward(&images, true).to_kind(Kind::Float);
-            Ok::<_, torch_ext::Error>(logits.cross_entropy_for_logits(&labels))
-        })??;
+        let loss = loss_in(Precision::BFloat16, &ddp, &backbone, &images, &labels)?;
         loss.backward();
         optimizer.step_unless(LearningRate::OnDevice(&rate), None)?;
         Ok(loss.detach())

@@ -167,7 +167,6 @@ impl Bench<'_> {
         let mut runner = Runner {
             train_step: step,
             agreement: Agreement::new(world, signals, TimeLimit::NONE),
-            device: job.device,
             normalize: Normalize::new(job.device, job.plan.training.memory_format),
             task: self.task,
             // A loss that runs away is not a measurement.
@@ -244,7 +243,6 @@ fn command_line() -> String {
 struct Runner<'a> {
     train_step: TrainStep<'a>,
     agreement: Agreement<'a>,
-    device: Device,
     normalize: Normalize,
     task: &'a dyn Task,
     rate: Rate,
@@ -261,8 +259,9 @@ impl Runner<'_> {
         for _ in 0..count {
             let timeline = self.train_step.timeline;
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
-            let targets = self.task.targets(&batch, self.device);
-            let images = self.normalize.images_of(&Rc::new(batch))?;
+            let batch = Rc::new(batch);
+            let images = self.normalize.images(&batch)?;
+            let targets = self.task.targets(&batch, images.device());
             let input = StepInput { images, targets, number: self.step, rate: self.rate };
             // Each stands for itself: a loss that is no number ends no measurement.
             let next = self.train_step.launch(self.task, &input, || self.agreement.wish(), None)?;

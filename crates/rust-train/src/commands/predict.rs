@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use dataset::{Batch, Decoder};
 use flags::PredictArgs;
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
         if seen.is_empty() {
             continue;
         }
-        let images = normalize.images(&images)?;
+        let images = normalize.images(&Rc::new(images))?;
         let outputs = tch::no_grad(|| forward(&images))?;
         let logits = outputs[0].to_device(Device::Cpu);
         let mut text = String::new();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dataset::{Batch, Normalization};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{Copies, MemoryFormat, normalize_images, to_device};
+use torch_ext::{Copies, MemoryFormat, NormalizeImages, to_device};
 
 /// Bytes N×side×side×3 to normalized images N×3×side×side on a device: on the host by `dataset`, in one pass on all its
 /// cores; elsewhere by the device, to which a quarter of the bytes travel then. Both give the same bits.
@@ -35,29 +35,21 @@ impl Normalize {
         Self { device, format, copies: RefCell::default() }
     }
 
-    /// The images of `batch`, which is free when the call returns.
-    pub(crate) fn images(&self, batch: &Batch) -> torch_ext::Result<Tensor> {
-        match self.device {
-            Device::Cpu => on_host(batch),
-            device => self.on_device(&to_device(&batch.pixels, &shape(batch), device)?, batch.normalization),
-        }
-    }
-
     /// The images of `batch`, which travel to a device while it computes something else: its memory is kept until then.
-    pub(crate) fn images_of(&self, batch: &Rc<Batch>) -> torch_ext::Result<Tensor> {
+    pub(crate) fn images(&self, batch: &Rc<Batch>) -> torch_ext::Result<Tensor> {
         match self.device {
             Device::Cpu => on_host(batch),
             device => {
                 let bytes = self.copies.borrow_mut().start(Pixels(Rc::clone(batch)), &shape(batch), device)?;
-                self.on_device(&bytes, batch.normalization)
+                on_device(&bytes, batch.normalization, self.format)
             }
         }
     }
+}
 
-    fn on_device(&self, bytes: &Tensor, normalization: Normalization) -> torch_ext::Result<Tensor> {
-        let (scale, shift) = normalization.scale_and_shift();
-        normalize_images(bytes, scale, shift, Kind::Float, self.format)
-    }
+fn on_device(bytes: &Tensor, normalization: Normalization, format: MemoryFormat) -> torch_ext::Result<Tensor> {
+    let (scale, shift) = normalization.scale_and_shift();
+    NormalizeImages { scale, shift, kind: Kind::Float, format }.forward(bytes)
 }
 
 fn shape(batch: &Batch) -> [i64; 4] {
@@ -76,7 +68,13 @@ fn on_host(batch: &Batch) -> torch_ext::Result<Tensor> {
 /// # Errors
 /// A device without memory for them.
 pub fn normalized(batch: &Batch, device: Device) -> torch_ext::Result<Tensor> {
-    Normalize::new(device, MemoryFormat::Contiguous).images(batch)
+    match device {
+        Device::Cpu => on_host(batch),
+        // The caller keeps the batch: it is copied before anything else.
+        _ => {
+            on_device(&to_device(&batch.pixels, &shape(batch), device)?, batch.normalization, MemoryFormat::Contiguous)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,10 +86,9 @@ mod tests {
         let pixels: Vec<u8> = (0..2 * 16 * 16 * 3).map(|index: u32| (index * 7 % 256) as u8).collect();
         let normalization = Normalization { mean: [0.5, 0.4, 0.3], std: [0.1, 0.2, 0.3] };
         let batch = Batch { pixels: pixels.into(), labels: vec![3, 4], mixed: None, side: 16, normalization };
-        let normalize = Normalize::new(Device::Cpu, MemoryFormat::Contiguous);
-        let host = normalize.images(&batch).unwrap();
+        let host = on_host(&batch).unwrap();
         let bytes = to_device(&batch.pixels, &shape(&batch), Device::Cpu).unwrap();
-        let device = normalize.on_device(&bytes, normalization).unwrap();
+        let device = on_device(&bytes, normalization, MemoryFormat::Contiguous).unwrap();
         assert_eq!(host.size(), [2, 3, 16, 16]);
         assert!(host == device && host.is_contiguous() && device.is_contiguous());
         let first = host.double_value(&[0, 0, 0, 0]);

@@ -148,7 +148,7 @@ pub(crate) fn evaluate(
             None => goes_on(None)?,
             Some(batch) => {
                 let batch = Rc::new(batch);
-                let images = normalize.images_of(&batch)?;
+                let images = normalize.images(&batch)?;
                 let targets = task.targets(&batch, images.device());
                 let outputs = tch::no_grad(|| evaluator(&images))?;
                 tch::no_grad(|| scorer.add(&outputs, &targets, index))?;

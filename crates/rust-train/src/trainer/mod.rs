@@ -258,8 +258,8 @@ impl<'a> Trainer<'a> {
         }
         let number = position.step;
         self.step.timeline.activity().enter_step(number + 1);
-        let targets = self.task.targets(&batch, self.job.device);
-        let images = self.normalize.images_of(&Rc::new(batch))?;
+        let batch = Rc::new(batch);
+        let (images, targets) = (self.normalize.images(&batch)?, self.task.targets(&batch, self.job.device));
         let rate = self.schedule.at(self.step_plan.progress(&position));
         let input = StepInput { images, targets, number, rate };
         let launched = self.submit(&input, before)?;

@@ -44,7 +44,7 @@ pub(super) struct Choice {
     /// The last step's, and how many of the same were made one by one.
     last: Option<(Shape, usize)>,
     recorded: Option<Shape>,
-    /// Why none is recorded any more.
+    /// Whether none is recorded any more.
     refused: bool,
 }
 

@@ -5,11 +5,10 @@
 #include "launch.h"
 
 #include "../shim.h"
+#include "../symbols.h"
 
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
-
-#include <dlfcn.h>
 
 #include <array>
 #include <atomic>
@@ -21,14 +20,6 @@ namespace te_gpu {
 namespace {
 
 // ---- Libraries ---------------------------------------------------------------------------------------
-
-// A function of a library, of this type. `handle` may be that of the whole program.
-template <class F>
-F function(void* handle, const char* name) {
-  void* found = dlsym(handle, name);
-  TORCH_CHECK(found != nullptr, "there is no ", name, ": ", handle == RTLD_DEFAULT ? "this is a libtorch without CUDA" : dlerror());
-  return reinterpret_cast<F>(found);
-}
 
 void* open(const std::string& path) { return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); }
 
@@ -65,17 +56,17 @@ struct Nvrtc {
   const char* (*words)(int);
 
   explicit Nvrtc(void* handle)
-      : create(function<decltype(create)>(handle, "nvrtcCreateProgram")),
-        compile(function<decltype(compile)>(handle, "nvrtcCompileProgram")),
-        log_size(function<decltype(log_size)>(handle, "nvrtcGetProgramLogSize")),
-        log(function<decltype(log)>(handle, "nvrtcGetProgramLog")),
-        cubin_size(function<decltype(cubin_size)>(handle, "nvrtcGetCUBINSize")),
-        cubin(function<decltype(cubin)>(handle, "nvrtcGetCUBIN")),
-        destroy(function<decltype(destroy)>(handle, "nvrtcDestroyProgram")),
-        words(function<decltype(words)>(handle, "nvrtcGetErrorString")) {
+      : create(te_function<decltype(create)>(handle, "nvrtcCreateProgram")),
+        compile(te_function<decltype(compile)>(handle, "nvrtcCompileProgram")),
+        log_size(te_function<decltype(log_size)>(handle, "nvrtcGetProgramLogSize")),
+        log(te_function<decltype(log)>(handle, "nvrtcGetProgramLog")),
+        cubin_size(te_function<decltype(cubin_size)>(handle, "nvrtcGetCUBINSize")),
+        cubin(te_function<decltype(cubin)>(handle, "nvrtcGetCUBIN")),
+        destroy(te_function<decltype(destroy)>(handle, "nvrtcDestroyProgram")),
+        words(te_function<decltype(words)>(handle, "nvrtcGetErrorString")) {
     // NVRTC looks for this one where the program looks, not beside itself: it is there already then.
     int major = 0, minor = 0;
-    check(function<int (*)(int*, int*)>(handle, "nvrtcVersion")(&major, &minor), "its version");
+    check(te_function<int (*)(int*, int*)>(handle, "nvrtcVersion")(&major, &minor), "its version");
     const auto folder = folder_of(reinterpret_cast<const void*>(compile));
     open(folder + "libnvrtc-builtins.so." + std::to_string(major) + "." + std::to_string(minor));
   }
@@ -98,12 +89,12 @@ struct Runtime {
   int (*last)();
 
   Runtime()
-      : load(function<decltype(load)>(RTLD_DEFAULT, "cudaLibraryLoadData")),
-        kernel(function<decltype(kernel)>(RTLD_DEFAULT, "cudaLibraryGetKernel")),
-        launch(function<decltype(launch)>(RTLD_DEFAULT, "cudaLaunchKernel")),
-        attribute(function<decltype(attribute)>(RTLD_DEFAULT, "cudaDeviceGetAttribute")),
-        words(function<decltype(words)>(RTLD_DEFAULT, "cudaGetErrorString")),
-        last(function<decltype(last)>(RTLD_DEFAULT, "cudaGetLastError")) {}
+      : load(te_function<decltype(load)>(RTLD_DEFAULT, "cudaLibraryLoadData")),
+        kernel(te_function<decltype(kernel)>(RTLD_DEFAULT, "cudaLibraryGetKernel")),
+        launch(te_function<decltype(launch)>(RTLD_DEFAULT, "cudaLaunchKernel")),
+        attribute(te_function<decltype(attribute)>(RTLD_DEFAULT, "cudaDeviceGetAttribute")),
+        words(te_function<decltype(words)>(RTLD_DEFAULT, "cudaGetErrorString")),
+        last(te_function<decltype(last)>(RTLD_DEFAULT, "cudaGetLastError")) {}
 
   void check(int status, const char* what) const {
     if (status == 0) return;

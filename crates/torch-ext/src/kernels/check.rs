@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::images::in_kernels as images_in_kernels;
+use crate::images::NormalizeImages;
 use crate::max_pool::MaxPool;
 use crate::{Activation, BatchNorm, Error, Fused, MemoryFormat, Precision, Result, to_channels_last};
 
@@ -189,10 +189,9 @@ pub(crate) fn max_pool(shape: &[i64], device: Device, kind: Kind) -> Result<()> 
 /// One product and one sum: they are the same bits.
 pub(crate) fn images(device: Device, kind: Kind) -> Result<()> {
     let bytes = Tensor::arange(3 * 9 * 5 * 3, (Kind::Int64, device)).view([3, 9, 5, 3]).to_kind(Kind::Uint8);
-    let (scale, shift) = ([0.017, 0.018, 0.019], [-2.1, -2.0, -1.8]);
     for format in [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast] {
-        let ours = images_in_kernels(&bytes, scale, shift, kind, format)?;
-        let theirs = crate::images::in_libtorch(&bytes, scale, shift).to_kind(kind);
+        let normalize = NormalizeImages { scale: [0.017, 0.018, 0.019], shift: [-2.1, -2.0, -1.8], kind, format };
+        let (ours, theirs) = (normalize.forward_in_kernels(&bytes)?, normalize.forward_in_libtorch(&bytes)?);
         compare(|| format!("images, {format:?}, {kind:?}"), &ours, &theirs, 0.0)?;
     }
     Ok(())

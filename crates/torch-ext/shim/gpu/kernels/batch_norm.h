@@ -15,6 +15,30 @@ struct Rows {
   int channels;
 };
 
+// The rows of a block.
+struct Span {
+  i64 begin, end;
+};
+
+TE_DEVICE Span part_of(const Rows& rows, Place place) {
+  const i64 begin = i64(block_y(place)) * rows.of_part, end = begin + rows.of_part;
+  return {begin, end < rows.count ? end : rows.count};
+}
+
+// Merges what the threads of a column have left in shared memory, in a tree: f(own, other) takes other's into own's, each the
+// number of a thread. The result is the first row's.
+template <class F>
+TE_DEVICE void merge_columns(Place place, F f) {
+  TE_SYNC;
+  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
+    TE_EACH_THREAD(tx, ty) {
+      const int own = ty * width(place) + tx;
+      if (ty < half) f(own, own + int(half * width(place)));
+    }
+    TE_SYNC;
+  }
+}
+
 // What is known of a layer after its forward pass, for each channel: mean, weight/σ, bias and 1/σ, then how many numbers
 // of a channel these were made of.
 constexpr int KNOWN = 4;
@@ -72,17 +96,16 @@ TE_DEVICE void statistics(const Statistics& args, Place place) {
   TE_SHARED(float, squares, BLOCK * N);
   TE_SHARED(float, counts, BLOCK);
   const int channels = args.rows.channels, packs = channels / N;
-  const i64 begin = i64(block_y(place)) * args.rows.of_part;
-  const i64 end = begin + args.rows.of_part < args.rows.count ? begin + args.rows.of_part : args.rows.count;
+  const Span part = part_of(args.rows, place);
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx, thread = ty * width(place) + tx;
     // Distances from a thread's first row: nothing is lost where the mean is large against the spread.
     float first[N] = {}, sum[N] = {}, square[N] = {};
-    i64 row = begin + ty, count = 0;
-    if (pack < packs && row < end) {
+    i64 row = part.begin + ty, count = 0;
+    if (pack < packs && row < part.end) {
       load<T, N>(args.x, row * packs + pack, first);
       TE_UNROLL(4)
-      for (; row < end; row += height(place)) {
+      for (; row < part.end; row += height(place)) {
         float x[N];
         load<T, N>(args.x, row * packs + pack, x);
         for (int lane = 0; lane < N; ++lane) {
@@ -101,32 +124,25 @@ TE_DEVICE void statistics(const Statistics& args, Place place) {
       squares[lane * BLOCK + thread] = rest < 0 ? 0 : rest;
     }
   }
-  TE_SYNC;
-  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
-    TE_EACH_THREAD(tx, ty) {
-      const int own = ty * width(place) + tx, other = own + half * width(place);
-      if (ty < half) {
-        const float count = counts[own];
-        for (int lane = 0; lane < N; ++lane) {
-          const int a = lane * BLOCK + own, b = lane * BLOCK + other;
-          const auto both = merged({count, mean[a], squares[a]}, {counts[other], mean[b], squares[b]});
-          mean[a] = both.mean;
-          squares[a] = both.squares;
-        }
-        counts[own] = count + counts[other];
-      }
+  merge_columns(place, [&](int own, int other) {
+    const float count = counts[own];
+    for (int lane = 0; lane < N; ++lane) {
+      const int a = lane * BLOCK + own, b = lane * BLOCK + other;
+      const auto both = merged({count, mean[a], squares[a]}, {counts[other], mean[b], squares[b]});
+      mean[a] = both.mean;
+      squares[a] = both.squares;
     }
-    TE_SYNC;
-  }
+    counts[own] = count + counts[other];
+  });
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx;
     if (ty == 0 && pack < packs) {
-      float* part = args.parts + i64(block_y(place)) * (2 * channels + 1);
+      float* own = args.parts + i64(block_y(place)) * (2 * channels + 1);
       for (int lane = 0; lane < N; ++lane) {
-        part[pack * N + lane] = mean[lane * BLOCK + tx];
-        part[channels + pack * N + lane] = squares[lane * BLOCK + tx];
+        own[pack * N + lane] = mean[lane * BLOCK + tx];
+        own[channels + pack * N + lane] = squares[lane * BLOCK + tx];
       }
-      if (pack == 0) part[2 * channels] = counts[tx];
+      if (pack == 0) own[2 * channels] = counts[tx];
     }
   }
 }
@@ -164,19 +180,12 @@ TE_DEVICE void merge_statistics(const MergeStatistics& args, Place place) {
     means[thread] = all.mean;
     squares[thread] = all.squares;
   }
-  TE_SYNC;
-  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
-    TE_EACH_THREAD(tx, ty) {
-      const int own = ty * width(place) + tx, other = own + half * width(place);
-      if (ty < half) {
-        const auto both = merged({counts[own], means[own], squares[own]}, {counts[other], means[other], squares[other]});
-        counts[own] = both.count;
-        means[own] = both.mean;
-        squares[own] = both.squares;
-      }
-    }
-    TE_SYNC;
-  }
+  merge_columns(place, [&](int own, int other) {
+    const auto both = merged({counts[own], means[own], squares[own]}, {counts[other], means[other], squares[other]});
+    counts[own] = both.count;
+    means[own] = both.mean;
+    squares[own] = both.squares;
+  });
   TE_EACH_THREAD(tx, ty) {
     const int channel = block_x(place) * width(place) + tx;
     if (ty == 0 && channel < channels) {
@@ -218,27 +227,38 @@ TE_DEVICE void of_channels(const float* values, int pack, float* out) {
   for (int lane = 0; lane < N; ++lane) out[lane] = values[pack * N + lane];
 }
 
+// What is known of N channels, and what it makes of a number less its mean.
+template <int N>
+struct Layer {
+  float mean[N], scale[N], shift[N];
+};
+
+template <int N>
+TE_DEVICE Layer<N> layer_of(const float* known, int channels, int pack) {
+  Layer<N> layer;
+  of_channels<N>(known, pack, layer.mean);
+  of_channels<N>(known + channels, pack, layer.scale);
+  of_channels<N>(known + 2 * channels, pack, layer.shift);
+  return layer;
+}
+
 template <class T, int N>
 TE_DEVICE void normalize(const Normalize& args, Place place) {
   const int channels = args.rows.channels, packs = channels / N;
-  const i64 begin = i64(block_y(place)) * args.rows.of_part;
-  const i64 end = begin + args.rows.of_part < args.rows.count ? begin + args.rows.of_part : args.rows.count;
+  const Span part = part_of(args.rows, place);
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx;
     if (pack < packs) {
-      float mean[N], scale[N], shift[N];
-      of_channels<N>(args.known, pack, mean);
-      of_channels<N>(args.known + channels, pack, scale);
-      of_channels<N>(args.known + 2 * channels, pack, shift);
+      const auto layer = layer_of<N>(args.known, channels, pack);
       TE_UNROLL(4)
-      for (i64 row = begin + ty; row < end; row += height(place)) {
+      for (i64 row = part.begin + ty; row < part.end; row += height(place)) {
         const i64 index = row * packs + pack;
         float x[N], added[N] = {};
         load<T, N>(args.x, index, x);
         if (args.residual) load<T, N>(args.residual, index, added);
         unsigned open = 0;
         for (int lane = 0; lane < N; ++lane) {
-          const float z = (x[lane] - mean[lane]) * scale[lane] + shift[lane] + added[lane];
+          const float z = (x[lane] - layer.mean[lane]) * layer.scale[lane] + layer.shift[lane] + added[lane];
           x[lane] = activated(args.activation, z);
           open |= unsigned(gradient(args.activation, z, 1) != 0) << lane;
         }
@@ -268,27 +288,23 @@ TE_DEVICE void sum_gradient(const SumGradient& args, Place place) {
   TE_SHARED(float, plain, BLOCK * N);
   TE_SHARED(float, products, BLOCK * N);
   const int channels = args.rows.channels, packs = channels / N;
-  const i64 begin = i64(block_y(place)) * args.rows.of_part;
-  const i64 end = begin + args.rows.of_part < args.rows.count ? begin + args.rows.of_part : args.rows.count;
+  const Span part = part_of(args.rows, place);
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx, thread = ty * width(place) + tx;
     float sum[N] = {}, product[N] = {};
     if (pack < packs) {
-      float mean[N], scale[N], shift[N];
-      of_channels<N>(args.known, pack, mean);
-      of_channels<N>(args.known + channels, pack, scale);
-      of_channels<N>(args.known + 2 * channels, pack, shift);
+      const auto layer = layer_of<N>(args.known, channels, pack);
       TE_UNROLL(2)
-      for (i64 row = begin + ty; row < end; row += height(place)) {
+      for (i64 row = part.begin + ty; row < part.end; row += height(place)) {
         const i64 index = row * packs + pack;
         float x[N], dz[N];
         load<T, N>(args.x, index, x);
         load<T, N>(args.dy, index, dz);
         const unsigned open = args.open ? args.open[index] : 0;
         for (int lane = 0; lane < N; ++lane) {
-          const float centred = x[lane] - mean[lane];
+          const float centred = x[lane] - layer.mean[lane];
           dz[lane] = args.open ? (open >> lane & 1 ? dz[lane] : 0)
-                               : gradient(args.activation, centred * scale[lane] + shift[lane], dz[lane]);
+                               : gradient(args.activation, centred * layer.scale[lane] + layer.shift[lane], dz[lane]);
           sum[lane] += dz[lane];
           product[lane] += dz[lane] * centred;
         }
@@ -300,26 +316,19 @@ TE_DEVICE void sum_gradient(const SumGradient& args, Place place) {
       products[lane * BLOCK + thread] = product[lane];
     }
   }
-  TE_SYNC;
-  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
-    TE_EACH_THREAD(tx, ty) {
-      const int own = ty * width(place) + tx, other = own + half * width(place);
-      if (ty < half) {
-        for (int lane = 0; lane < N; ++lane) {
-          plain[lane * BLOCK + own] += plain[lane * BLOCK + other];
-          products[lane * BLOCK + own] += products[lane * BLOCK + other];
-        }
-      }
+  merge_columns(place, [&](int own, int other) {
+    for (int lane = 0; lane < N; ++lane) {
+      plain[lane * BLOCK + own] += plain[lane * BLOCK + other];
+      products[lane * BLOCK + own] += products[lane * BLOCK + other];
     }
-    TE_SYNC;
-  }
+  });
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx;
     if (ty == 0 && pack < packs) {
-      float* part = args.parts + i64(block_y(place)) * 2 * channels;
+      float* own = args.parts + i64(block_y(place)) * 2 * channels;
       for (int lane = 0; lane < N; ++lane) {
-        part[pack * N + lane] = plain[lane * BLOCK + tx];
-        part[channels + pack * N + lane] = products[lane * BLOCK + tx];
+        own[pack * N + lane] = plain[lane * BLOCK + tx];
+        own[channels + pack * N + lane] = products[lane * BLOCK + tx];
       }
     }
   }
@@ -357,17 +366,10 @@ TE_DEVICE void merge_gradient(const MergeGradient& args, Place place) {
     plain[thread] = sum;
     products[thread] = product;
   }
-  TE_SYNC;
-  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
-    TE_EACH_THREAD(tx, ty) {
-      const int own = ty * width(place) + tx, other = own + half * width(place);
-      if (ty < half) {
-        plain[own] += plain[other];
-        products[own] += products[other];
-      }
-    }
-    TE_SYNC;
-  }
+  merge_columns(place, [&](int own, int other) {
+    plain[own] += plain[other];
+    products[own] += products[other];
+  });
   TE_EACH_THREAD(tx, ty) {
     const int channel = block_x(place) * width(place) + tx;
     if (ty == 0 && channel < channels) {
@@ -403,27 +405,24 @@ struct InputGradient {
 template <class T, int N>
 TE_DEVICE void input_gradient(const InputGradient& args, Place place) {
   const int channels = args.rows.channels, packs = channels / N;
-  const i64 begin = i64(block_y(place)) * args.rows.of_part;
-  const i64 end = begin + args.rows.of_part < args.rows.count ? begin + args.rows.of_part : args.rows.count;
+  const Span part = part_of(args.rows, place);
   TE_EACH_THREAD(tx, ty) {
     const int pack = block_x(place) * width(place) + tx;
     if (pack < packs) {
-      float mean[N], scale[N], shift[N], slope[N], level[N];
-      of_channels<N>(args.known, pack, mean);
-      of_channels<N>(args.known + channels, pack, scale);
-      of_channels<N>(args.known + 2 * channels, pack, shift);
+      const auto layer = layer_of<N>(args.known, channels, pack);
+      float slope[N], level[N];
       of_channels<N>(args.slope, pack, slope);
       of_channels<N>(args.level, pack, level);
       TE_UNROLL(2)
-      for (i64 row = begin + ty; row < end; row += height(place)) {
+      for (i64 row = part.begin + ty; row < part.end; row += height(place)) {
         const i64 index = row * packs + pack;
         float x[N], dz[N];
         load<T, N>(args.x, index, x);
         load<T, N>(args.dz, index, dz);
         for (int lane = 0; lane < N; ++lane) {
-          const float centred = x[lane] - mean[lane];
-          const float reaches = gradient(args.activation, centred * scale[lane] + shift[lane], dz[lane]);
-          x[lane] = reaches * scale[lane] + centred * slope[lane] + level[lane];
+          const float centred = x[lane] - layer.mean[lane];
+          const float reaches = gradient(args.activation, centred * layer.scale[lane] + layer.shift[lane], dz[lane]);
+          x[lane] = reaches * layer.scale[lane] + centred * slope[lane] + level[lane];
         }
         store<T, N>(args.dx, index, x);
       }

@@ -10,6 +10,15 @@ struct Pool {
   unsigned samples, channels, in_height, in_width, out_height, out_width, side, stride, padding;
 };
 
+// Where the pixel of this number is, in images of a size.
+struct Pixel {
+  unsigned sample, row, column;
+};
+
+TE_DEVICE Pixel pixel_of(unsigned number, unsigned height, unsigned width) {
+  return {number / width / height, number / width % height, number % width};
+}
+
 struct MaxPool {
   const void* x;
   void* y;
@@ -26,9 +35,9 @@ TE_DEVICE void max_pool(const MaxPool& args, Place place) {
     const unsigned pack = block_x(place) * width(place) + tx;
     const unsigned step = blocks_y(place) * height(place);
     for (unsigned pixel = block_y(place) * height(place) + ty; pack < packs && pixel < pixels; pixel += step) {
-      const unsigned column = pixel % pool.out_width, rows = pixel / pool.out_width;
-      const unsigned row = rows % pool.out_height, sample = rows / pool.out_height;
-      const int top = int(row * pool.stride) - int(pool.padding), left = int(column * pool.stride) - int(pool.padding);
+      const auto at = pixel_of(pixel, pool.out_height, pool.out_width);
+      const int top = int(at.row * pool.stride) - int(pool.padding);
+      const int left = int(at.column * pool.stride) - int(pool.padding);
       float best[N] = {};
       byte of[N] = {};
       bool is_first = true;
@@ -37,7 +46,7 @@ TE_DEVICE void max_pool(const MaxPool& args, Place place) {
           const int y = top + down, x = left + right;
           if (y < 0 || x < 0 || y >= int(pool.in_height) || x >= int(pool.in_width)) continue;
           float values[N];
-          load<T, N>(args.x, (i64(sample * pool.in_height + y) * pool.in_width + x) * packs + pack, values);
+          load<T, N>(args.x, (i64(at.sample * pool.in_height + y) * pool.in_width + x) * packs + pack, values);
           for (int lane = 0; lane < N; ++lane) {
             // A NaN is taken, and the last of several, as libtorch does.
             if (is_first || values[lane] > best[lane] || values[lane] != values[lane]) {
@@ -75,16 +84,15 @@ TE_DEVICE void max_pool_gradient(const MaxPoolGradient& args, Place place) {
     const unsigned pack = block_x(place) * width(place) + tx;
     const unsigned step = blocks_y(place) * height(place);
     for (unsigned pixel = block_y(place) * height(place) + ty; pack < packs && pixel < pixels; pixel += step) {
-      const unsigned column = pixel % pool.in_width, rows = pixel / pool.in_width;
-      const unsigned sample = rows / pool.in_height;
-      const unsigned below = rows % pool.in_height + pool.padding, beside = column + pool.padding;
+      const auto at = pixel_of(pixel, pool.in_height, pool.in_width);
+      const unsigned below = at.row + pool.padding, beside = at.column + pool.padding;
       // The first window that reaches this far, and the last one that begins early enough.
       const unsigned top = below < pool.side ? 0 : (below - pool.side) / pool.stride + 1;
       const unsigned left = beside < pool.side ? 0 : (beside - pool.side) / pool.stride + 1;
       float sum[N] = {};
       for (unsigned y = top; y <= below / pool.stride && y < pool.out_height; ++y) {
         for (unsigned x = left; x <= beside / pool.stride && x < pool.out_width; ++x) {
-          const i64 index = (i64(sample * pool.out_height + y) * pool.out_width + x) * packs + pack;
+          const i64 index = (i64(at.sample * pool.out_height + y) * pool.out_width + x) * packs + pack;
           const byte own = byte((below - y * pool.stride) * pool.side + (beside - x * pool.stride));
           const auto places = reinterpret_cast<const Pack<byte, N>*>(args.places)[index];
           float dy[N];
