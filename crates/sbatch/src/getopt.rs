@@ -3,7 +3,7 @@
 
 use crate::options::{Argument, OPTIONS, OptionSpec};
 use crate::problem::{Problem, ProblemKind};
-use crate::span::Span;
+use source_text::Span;
 use crate::token::Token;
 
 /// An option as it was given.

@@ -25,7 +25,6 @@ mod options;
 mod problem;
 mod request;
 mod script;
-mod span;
 mod token;
 pub mod value;
 
@@ -35,5 +34,5 @@ pub use options::{Argument, Lifetime, OPTIONS, OptionSpec, option};
 pub use problem::{Problem, ProblemKind};
 pub use request::{ENVIRONMENT, Origin, Request, Setting};
 pub use script::{Line, LineKind, Script};
-pub use span::{Position, Span};
+pub use source_text::{Position, Span};
 pub use token::Token;

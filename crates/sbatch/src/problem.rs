@@ -1,6 +1,6 @@
 //! What `sbatch` refuses in a script.
 
-use crate::span::Span;
+use source_text::Span;
 
 /// One thing that makes `sbatch` fail, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::getopt::{Directive, read_command_line};
 use crate::options::{OptionSpec, option};
 use crate::problem::Problem;
 use crate::script::Script;
-use crate::span::Span;
+use source_text::Span;
 use crate::value::ValueError;
 
 /// Where a setting comes from.

@@ -3,7 +3,7 @@
 use crate::getopt::{self, Directive, Strays};
 use crate::options::Lifetime;
 use crate::problem::{Problem, ProblemKind};
-use crate::span::Span;
+use source_text::Span;
 use crate::token::{self, Token, is_space};
 
 /// What a line is to `sbatch`.

@@ -2,7 +2,7 @@
 //! and an unquoted `#` ends the line wherever it stands.
 
 use crate::problem::{Problem, ProblemKind};
-use crate::span::Span;
+use source_text::Span;
 
 /// A word of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! Places in a script: byte ranges, and lines and columns for people.
+//! Places in a text: byte ranges, and lines and columns for people.
 
 use std::ops::Range;
 
-/// A range of bytes in the script's text, always at character boundaries.
+/// A range of bytes in the text, always at character boundaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     /// The first byte.
@@ -46,7 +46,7 @@ impl Position {
     /// Where byte `offset` of `text` is; an offset past the end counts as the end.
     ///
     /// ```
-    /// use sbatch::Position;
+    /// use source_text::Position;
     ///
     /// assert_eq!(Position::of("#!/bin/sh\n#SBATCH -N2\n", 18), Position { line: 2, column: 9 });
     /// ```
