@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use shell::Reason;
 
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -52,6 +53,14 @@ pub(crate) struct Check {
     pub(crate) run: fn(&Subject<'_>) -> Outcome,
 }
 
+impl Check {
+    /// Whether it judges something that somebody gave to be judged: a batch, or a model for a memory. Where it cannot, the
+    /// headline says so.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.tier == Tier::Script && self.severity > Severity::Info && self.id.starts_with(['B', 'M'])
+    }
+}
+
 /// What a check answers. Status is not severity: what cannot be read is never a pass.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
@@ -61,8 +70,8 @@ pub(crate) enum Outcome {
     Fail(Vec<Finding>),
     /// There is nothing to look at.
     Skip(Cow<'static, str>),
-    /// It should be looked at, and cannot be read.
-    Unknown(Cow<'static, str>),
+    /// It should be judged, and cannot be.
+    Unknown(Reason),
 }
 
 /// The most findings of one check.
@@ -75,8 +84,8 @@ impl Outcome {
     }
 
     /// Not known, because.
-    pub(crate) fn unknown(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::Unknown(reason.into())
+    pub(crate) fn unknown(reason: impl Into<std::rc::Rc<str>>) -> Self {
+        Self::Unknown(Reason::new(reason, None))
     }
 
     /// The findings, or a pass where there are none. What comes behind the first hundred says nothing new, and a file that

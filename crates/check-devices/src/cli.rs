@@ -125,9 +125,9 @@ pub(crate) struct JudgeArgs {
     #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Report")]
     pub(crate) skip: Vec<String>,
 
-    /// Let warnings fail too
-    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Report")]
-    pub(crate) deny: Option<Deny>,
+    /// Let warnings fail too, or what was asked for and cannot be judged, or both
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = "Report")]
+    pub(crate) deny: Vec<Deny>,
 
     /// Also name every check that was skipped, and why
     #[arg(long, short, help_heading = "Report")]
@@ -136,6 +136,10 @@ pub(crate) struct JudgeArgs {
     /// Mend in the script what can be mended safely
     #[arg(long, help_heading = "Report", requires = "script")]
     pub(crate) fix: bool,
+
+    /// Print the layout with every value's origin, and what each command starts; judge nothing
+    #[arg(long, help_heading = "Report")]
+    pub(crate) explain_layout: bool,
 
     /// Explain a check, and judge nothing
     #[arg(long, value_name = "ID", help_heading = "Report")]
@@ -250,6 +254,8 @@ pub(crate) enum Color {
 pub(crate) enum Deny {
     /// Warnings.
     Warnings,
+    /// A batch or a memory that was to be judged and could not be.
+    Unknown,
 }
 
 const EXAMPLES: &str = "\
@@ -267,7 +273,9 @@ Examples:
 
 Flags that rust-train has, too, are its own: they win over those in the script, and those over its recipe's.
 In a script, # check-devices: allow(L14) on a line of its own silences a check; --explain L14 says what it is for.
-Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings), 2 wrong usage.";
+A number that only a run can tell is unknown, with the reason, and what depends on it is not judged.
+Exit status: 0 no errors, 1 at least one (or a warning under --deny warnings, or a batch that cannot be judged under
+--deny unknown), 2 wrong usage.";
 
 const PLAN_EXAMPLES: &str = "\
 Examples:

@@ -61,6 +61,12 @@ pub struct Partition {
     pub accelerator: Option<String>,
     /// The longest job, as Slurm writes it.
     pub time_limit: Option<String>,
+    /// The time of a job that asks for none, as Slurm writes it.
+    pub default_time: Option<String>,
+    /// The memory of a job that asks for none: `2G per CPU`, `64G per node`, `all`.
+    pub default_memory: Option<String>,
+    /// Whether every job has its nodes for itself (OverSubscribe=EXCLUSIVE, SelectType=select/linear).
+    pub whole_nodes: Option<bool>,
     /// Features of the nodes.
     pub features: Vec<String>,
     /// Version of the NVIDIA driver.

@@ -1,6 +1,6 @@
 //! What a check has found: severity, words, places in the script, help, and a change that mends it.
 
-use sbatch::Span;
+use source_text::Span;
 use serde::Serialize;
 
 /// How bad it is.
@@ -25,7 +25,7 @@ pub(crate) struct Label {
 /// A change to the script that is safe to make without being asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fix {
-    /// What it does: "use the number alone".
+    /// What it does: "use the number alone"; empty for one that is too long to be shown.
     pub(crate) description: String,
     /// The bytes to replace.
     pub(crate) span: Span,
@@ -84,6 +84,12 @@ impl Finding {
 
     pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
         self.notes.push(text.into());
+        self
+    }
+
+    /// A change that is too long to be shown.
+    pub(crate) fn silent_fix(mut self, span: Span, replacement: impl Into<String>) -> Self {
+        self.fix = Some(Fix { description: String::new(), span, replacement: replacement.into() });
         self
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use sbatch::Span;
+    use source_text::Span;
 
     use super::*;
 

@@ -2,7 +2,9 @@
 
 use sbatch::value::{Count, GpuCount, Gres, Memory, NodeCount, SignalRequest, TimeLimit, ValueError};
 use sbatch::{Request, Setting};
+use shell::Reason;
 
+use crate::number::Number;
 use crate::origin::{Origin, Sourced};
 
 /// One component of a job.
@@ -46,13 +48,13 @@ pub(crate) struct Job {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placement {
     /// Nodes that the job really gets.
-    pub(crate) nodes: usize,
-    /// Tasks that the batch script's `srun` starts.
-    pub(crate) tasks: Sourced<usize>,
+    pub(crate) nodes: Number,
+    /// Tasks that the scheduler's own launcher starts.
+    pub(crate) tasks: Sourced<Number>,
     /// Tasks on the fullest node.
-    pub(crate) tasks_per_node: usize,
-    /// GPUs on each node; `None` where they cannot be spread evenly.
-    pub(crate) gpus_per_node: Option<Sourced<usize>>,
+    pub(crate) tasks_per_node: Number,
+    /// GPUs on each node; nothing where none are asked for.
+    pub(crate) gpus_per_node: Option<Sourced<Number>>,
 }
 
 fn read<T: std::str::FromStr<Err = ValueError>>(setting: Option<&Setting>) -> Option<Sourced<T>> {
@@ -104,7 +106,7 @@ impl Job {
     }
 
     /// Where the option stands in the script, if it does.
-    pub(crate) fn span(&self, name: &str) -> Option<sbatch::Span> {
+    pub(crate) fn span(&self, name: &str) -> Option<source_text::Span> {
         Origin::from(&self.request.get(name)?.origin).span()
     }
 
@@ -140,6 +142,11 @@ impl Job {
         }
     }
 
+    /// Whether the job says how many tasks there are.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.tasks.is_some() || self.tasks_per_node.is_some() || self.tasks_per_gpu.is_some()
+    }
+
     /// The layout on `nodes` nodes, as Slurm works it out.
     pub(crate) fn placement(&self, nodes: usize) -> Placement {
         let total_gpus = self.gpus.as_ref().map(|gpus| gpus.value.count);
@@ -162,32 +169,56 @@ impl Job {
         };
         // Fewer tasks than nodes: sbatch warns and takes fewer nodes.
         let nodes = if self.tasks.is_some() && self.nodes.is_some() { nodes.min(tasks.value.max(1)) } else { nodes };
-        let even = tasks.value.div_ceil(nodes.max(1));
-        let tasks_per_node = self.tasks_per_node.as_ref().map_or(even, |per_node| per_node.value.min(tasks.value));
-        let gpus_per_node = self.gpus_of_a_node(nodes, tasks_per_node);
-        Placement { nodes, tasks, tasks_per_node, gpus_per_node }
+        let nodes = match self.why_more_nodes(tasks.value) {
+            Some(reason) => Number::AtLeast(nodes, reason),
+            None => Number::Exactly(nodes),
+        };
+        let number = Number::Exactly(tasks.value);
+        let tasks_per_node = match &self.tasks_per_node {
+            Some(per_node) => Number::Exactly(per_node.value.min(tasks.value)),
+            None => number.spread_over(&nodes),
+        };
+        let gpus_per_node = self.gpus_of_a_node(&nodes, &tasks_per_node);
+        Placement { nodes, tasks: Sourced::new(number, tasks.origin), tasks_per_node, gpus_per_node }
     }
 
-    fn gpus_of_a_node(&self, nodes: usize, tasks_per_node: usize) -> Option<Sourced<usize>> {
-        if let Some(gpus) = &self.gpus_per_node {
-            return Some(Sourced::new(gpus.value.count, gpus.origin.clone()));
+    /// Why the scheduler may take more nodes than it must.
+    fn why_more_nodes(&self, tasks: usize) -> Option<Reason> {
+        if self.nodes.is_some() || tasks <= 1 || self.tasks.is_some() && self.tasks_per_node.is_some() {
+            return None;
         }
-        if let (Some(gpus), Some(_)) = (&self.gpus, &self.nodes) {
-            let even = gpus.value.count.is_multiple_of(nodes);
-            return even.then(|| Sourced::new(gpus.value.count / nodes, Origin::Derived("GPUs / nodes")));
+        let several = self.tasks.is_some() || self.gpus.is_some();
+        let span = self.tasks.as_ref().or(self.tasks_per_gpu.as_ref()).and_then(Sourced::span);
+        several.then(|| Reason::new("the tasks may be spread over several nodes, because --nodes is not given", span))
+    }
+
+    fn gpus_of_a_node(&self, nodes: &Number, tasks_per_node: &Number) -> Option<Sourced<Number>> {
+        if let Some(gpus) = &self.gpus_per_node {
+            return Some(Sourced::new(Number::Exactly(gpus.value.count), gpus.origin.clone()));
         }
         if let Some(gpus) = &self.gpus {
-            return Some(Sourced::new(gpus.value.count, gpus.origin.clone()));
+            let total = gpus.value.count;
+            let spread = |text: &'static str| Number::Unknown(Reason::new(text, gpus.span()));
+            return Some(match (nodes, total) {
+                (Number::Exactly(1), _) | (_, 0 | 1) => Sourced::new(Number::Exactly(total), gpus.origin.clone()),
+                (Number::Exactly(nodes), _) if total.is_multiple_of(*nodes) => {
+                    Sourced::new(Number::Exactly(total / nodes), Origin::Derived("GPUs / nodes"))
+                }
+                (Number::Exactly(_), _) => {
+                    Sourced::new(spread("the GPUs cannot be spread evenly over the nodes"), gpus.origin.clone())
+                }
+                _ => Sourced::new(spread("the GPUs may be spread over several nodes"), gpus.origin.clone()),
+            });
         }
         if let Some(per_task) = &self.gpus_per_task {
-            let count = per_task.value.count.saturating_mul(tasks_per_node);
+            let count = Number::Exactly(per_task.value.count).times(tasks_per_node);
             return Some(Sourced::new(count, Origin::Derived("GPUs per task × tasks per node")));
         }
         if let (Some(per_socket), Some(sockets)) = (&self.gpus_per_socket, &self.sockets_per_node) {
             let count = per_socket.value.count.saturating_mul(sockets.value);
-            return Some(Sourced::new(count, Origin::Derived("GPUs per socket × sockets")));
+            return Some(Sourced::new(Number::Exactly(count), Origin::Derived("GPUs per socket × sockets")));
         }
-        Some(Sourced::new(0, Origin::Default))
+        None
     }
 }
 
@@ -202,24 +233,27 @@ mod tests {
 
     #[test]
     fn placements() {
-        // options, nodes -> (nodes, tasks, tasks per node, GPUs per node)
+        // options, nodes -> nodes, tasks, tasks per node, GPUs per node
         let cases = [
-            ("", 1, (1, 1, 1, Some(0))),
-            ("-N2", 2, (2, 2, 1, Some(0))),
-            ("-N2 --ntasks-per-node=4 --gres=gpu:4", 2, (2, 8, 4, Some(4))),
-            ("-N8 -n4", 8, (4, 4, 1, Some(0))),
-            ("-N3 --gpus=8", 3, (3, 3, 1, None)),
-            ("-N2 --gpus=8", 2, (2, 2, 1, Some(4))),
-            ("-n4 --gpus-per-task=1", 1, (1, 4, 4, Some(4))),
-            ("--gpus=8 --gpus-per-task=2", 1, (1, 4, 4, Some(8))),
-            ("--gpus=8 --ntasks-per-gpu=1", 1, (1, 8, 8, Some(8))),
-            ("-N2 --gpus-per-socket=2 --sockets-per-node=2", 2, (2, 2, 1, Some(4))),
-            ("-n10 -N4", 4, (4, 10, 3, Some(0))),
+            ("", 1, "1 1 1 -"),
+            ("-N2", 2, "2 2 1 -"),
+            ("-N2 --ntasks-per-node=4 --gres=gpu:4", 2, "2 8 4 4"),
+            ("-N8 -n4", 8, "4 4 1 -"),
+            ("-N3 --gpus=8", 3, "3 3 1 unknown"),
+            ("-N2 --gpus=8", 2, "2 2 1 4"),
+            ("-n1 --gpus=8", 1, "1 1 1 8"),
+            ("-n4 --gpus-per-task=1", 1, "1 or more 4 unknown unknown"),
+            ("-N1 -n4 --gpus-per-task=1", 1, "1 4 4 4"),
+            ("--gpus=8 --gpus-per-task=2", 1, "1 or more 4 unknown unknown"),
+            ("-N1 --gpus=8 --ntasks-per-gpu=1", 1, "1 8 8 8"),
+            ("-N2 --gpus-per-socket=2 --sockets-per-node=2", 2, "2 2 1 4"),
+            ("-n10 -N4", 4, "4 10 3 -"),
         ];
         for (words, nodes, expected) in cases {
             let got = job(words).placement(nodes);
-            let gpus = got.gpus_per_node.map(|gpus| gpus.value);
-            assert_eq!((got.nodes, got.tasks.value, got.tasks_per_node, gpus), expected, "{words}");
+            let gpus = got.gpus_per_node.map_or("-".to_owned(), |gpus| gpus.value.to_string());
+            let shown = format!("{} {} {} {gpus}", got.nodes, got.tasks.value, got.tasks_per_node);
+            assert_eq!(shown, expected, "{words}");
         }
         assert_eq!(job("-n16 --ntasks-per-node=4").node_counts(), [4]);
         assert_eq!(job("-N2-4").node_counts(), [2, 3, 4]);

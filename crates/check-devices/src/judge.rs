@@ -1,6 +1,7 @@
 //! Makes the checks, and keeps what each of them answered.
 
-use sbatch::{Position, Span};
+use shell::Reason;
+use source_text::{Position, Span};
 
 use crate::check::{Check, Outcome, Tier};
 use crate::checks::CHECKS;
@@ -46,7 +47,7 @@ pub(crate) fn unknown(flag: &str, id: &str) -> anyhow::Error {
 pub(crate) struct Judged {
     pub(crate) check: &'static Check,
     pub(crate) outcome: Outcome,
-    /// Findings that the script allows.
+    /// Findings that the script or the site allows.
     pub(crate) allowed: usize,
 }
 
@@ -73,6 +74,24 @@ impl Judgement {
         findings
     }
 
+    /// What was asked for and could not be judged: the checks, and why.
+    pub(crate) fn not_judged(&self) -> Vec<(Vec<&'static str>, Reason)> {
+        self.unknown(Check::is_asked_for)
+    }
+
+    /// What could not be judged, of the checks that `fits` names: those with the same reason together.
+    pub(crate) fn unknown(&self, fits: impl Fn(&Check) -> bool) -> Vec<(Vec<&'static str>, Reason)> {
+        let mut groups: Vec<(Vec<&'static str>, Reason)> = Vec::new();
+        for judged in self.checks.iter().filter(|judged| fits(judged.check)) {
+            let Outcome::Unknown(reason) = &judged.outcome else { continue };
+            match groups.iter_mut().find(|(_, known)| known == reason) {
+                Some((ids, _)) => ids.push(judged.check.id),
+                None => groups.push((vec![judged.check.id], reason.clone())),
+            }
+        }
+        groups
+    }
+
     /// How many findings are of this severity.
     pub(crate) fn count(&self, severity: Severity) -> usize {
         self.findings().iter().filter(|(_, finding)| finding.severity == severity).count()
@@ -82,6 +101,8 @@ impl Judgement {
 /// Makes the selected checks on `subject`.
 pub(crate) fn judge(subject: &Subject<'_>, selection: &Selection) -> Judgement {
     let allows = allows(subject);
+    let of_site = subject.site.allow.iter().map(|id| Allow { id: id.clone(), line: None });
+    let allows: Vec<_> = allows.into_iter().chain(of_site).collect();
     let mut unknown_allowed: Vec<_> =
         allows.iter().map(|allow| allow.id.clone()).filter(|id| find(id).is_none()).collect();
     unknown_allowed.dedup();

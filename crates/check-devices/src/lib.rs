@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cli.rs       flags, as typed
-//! resolve/     flags, script (sbatch, shell/, commands/), site/ -> Subject: every value with its origin
+//! commands/    what the script's commands start (the crate shell), through every launcher that is known
+//! resolve/     flags, script, commands, site/ -> Subject: every value with its origin, and what is known of it
 //! gather/      what the login node and the allocation say -> facts.rs
 //! checks/      Subject -> findings: one file a check or close family, one list
 //! report/      layout and findings, for people, programs and GitHub
@@ -26,13 +27,13 @@ mod job;
 mod judge;
 mod machine;
 mod memory;
+mod number;
 mod origin;
 mod plan;
 mod report;
 mod resolve;
 mod run;
 mod run_flags;
-mod shell;
 mod site;
 mod subject;
 mod terminal;

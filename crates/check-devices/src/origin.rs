@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use sbatch::{Position, Span};
 use serde::Serialize;
+use shell::Reason;
+use source_text::{Position, Span};
 
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) enum Origin {
     Site,
     /// Worked out: how.
     Derived(&'static str),
+    /// Not known, or not exactly: why.
+    Unknown(Reason),
 }
 
 impl Origin {
@@ -70,7 +73,16 @@ impl Origin {
             (Self::Machine, _) => "this machine".to_owned(),
             (Self::Site, _) => "site file".to_owned(),
             (Self::Derived(how), _) => (*how).to_owned(),
+            (Self::Unknown(reason), script) => in_words(reason, script),
         })
+    }
+}
+
+/// A reason and its place: `$N is what a command prints, train.sbatch:6`.
+pub(crate) fn in_words(reason: &Reason, script: Option<(&str, &str)>) -> String {
+    match (reason.span.filter(|span| *span != Span::default()), script) {
+        (Some(span), Some(script)) => format!("{}, {}", reason.text, Origin::Script(span).shown(Some(script))),
+        _ => reason.text.to_string(),
     }
 }
 

@@ -80,7 +80,7 @@ impl Invocation {
             Some(Command::SiteInit(_)) => Color::Never, // a file
             None => self.cli.judge.color,
         };
-        let mut out = anstream::AutoStream::new(io::stdout().lock(), terminal::choice(color, &variable));
+        let mut out = anstream::AutoStream::new(io::stdout().lock(), terminal::choice(color, ranks.is_some(), &variable));
         let outcome = match &self.cli.command {
             Some(Command::Plan(args)) => plan::run(args, &mut out),
             Some(Command::SiteInit(args)) => site_init(args, &mut out),
@@ -147,10 +147,15 @@ impl Invocation {
             mend(args, source, path, &site, &facts, &selection)?;
         }
         let subject = resolve(args, source.as_ref(), around(&site, &facts))?;
+        if args.explain_layout {
+            report::write_layout(out, args.format, &subject)?;
+            return Ok(0);
+        }
         let judgement = judge(&subject, &selection);
         report::write(out, args.format, &subject, &judgement, args.verbose)?;
         let failed = judgement.count(Severity::Error) > 0
-            || (args.deny == Some(Deny::Warnings) && judgement.count(Severity::Warning) > 0);
+            || (args.deny.contains(&Deny::Warnings) && judgement.count(Severity::Warning) > 0)
+            || (args.deny.contains(&Deny::Unknown) && !judgement.not_judged().is_empty());
         Ok(u8::from(failed))
     }
 

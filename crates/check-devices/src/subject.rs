@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use flags::{OptimizerKind, PrecisionKind};
 use layout::{BatchLayout, DeviceRequest, SolveError};
 use sbatch::value::Gres;
-use sbatch::{Script, Span, Version};
+use sbatch::{Script, Version};
+use shell::{Assignment, Executed, Reason};
+use source_text::Span;
 
-use crate::commands::Launch;
+use crate::commands::{Launch, Processes};
 use crate::facts::{AllocationFacts, Facts, LoginFacts, Partition, RankFacts};
 use crate::job::{Job, Placement};
 use crate::memory::Accelerator;
+use crate::number::Number;
 use crate::origin::{Origin, Sourced};
-use crate::shell::{Assignment, Executed};
-use crate::site::Site;
+use crate::site::{Site, node_kinds, whole_nodes};
 
 /// Everything that checks look at.
 #[derive(Debug)]
@@ -43,9 +45,13 @@ pub(crate) struct ScriptFile<'t> {
     pub(crate) folder: PathBuf,
     pub(crate) script: Script<'t>,
     pub(crate) commands: Vec<Executed>,
-    /// The texts of here-documents: data, whatever it looks like.
-    pub(crate) here_documents: Vec<Span>,
+    /// Comments: what looks like one in a quoted text or a here-document is none.
+    pub(crate) comments: Vec<Span>,
     pub(crate) launches: Vec<Launch>,
+    /// What each of them starts, on the first of the job's layouts.
+    pub(crate) processes: Vec<Processes>,
+    /// Why it is not known what the script starts, where it is not.
+    pub(crate) unread: Option<Reason>,
     /// The launch that trains, as an index into `launches`.
     pub(crate) main_launch: Option<usize>,
 }
@@ -56,20 +62,34 @@ pub(crate) struct Layout {
     pub(crate) component: usize,
     pub(crate) placement: Placement,
     /// CUDA devices on each node.
-    pub(crate) devices: Sourced<usize>,
+    pub(crate) devices: Sourced<Number>,
     /// Whether the ranks compute on the CPU.
     pub(crate) on_cpu: bool,
-    pub(crate) ranks_per_node: Sourced<usize>,
+    pub(crate) ranks_per_node: Sourced<Number>,
     /// Data-parallel ranks.
-    pub(crate) ranks: Sourced<usize>,
-    /// How the batch is shared, where there is a batch.
-    pub(crate) batch: Option<Result<BatchLayout, SolveError>>,
+    pub(crate) ranks: Sourced<Number>,
+    /// How the batch is shared, where there is a batch; or why that is not known.
+    pub(crate) batch: Option<Result<Result<BatchLayout, SolveError>, Reason>>,
+}
+
+impl Layout {
+    /// How the batch is shared, where it is and that is known.
+    pub(crate) fn shares(&self) -> Option<&BatchLayout> {
+        self.batch.as_ref()?.as_ref().ok()?.as_ref().ok()
+    }
+
+    /// Devices of a node, where they are known and there are some.
+    pub(crate) fn known_devices(&self) -> Option<usize> {
+        self.devices.value.exactly().filter(|&devices| devices > 0)
+    }
 }
 
 /// What is trained, as far as flags and commands say it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Training {
     pub(crate) batch: Option<Sourced<usize>>,
+    /// Why the batch, or what it is divided by, is not known though it is given.
+    pub(crate) unknown_batch: Option<Reason>,
     /// Whether the program finds a micro-batch that fits by itself (`auto:N`).
     pub(crate) fit_memory: bool,
     /// `--batch -1`: the program is to find a batch by itself.
@@ -166,6 +186,11 @@ impl Subject<'_> {
         file.launches.get(file.main_launch?)
     }
 
+    /// All launches of the script, each with what it starts.
+    pub(crate) fn started(&self) -> impl Iterator<Item = (&Launch, &Processes)> {
+        self.script.iter().flat_map(|file| file.launches.iter().zip(&file.processes))
+    }
+
     /// All launches of the script.
     pub(crate) fn launches(&self) -> &[Launch] {
         self.script.as_ref().map_or(&[], |file| &file.launches)
@@ -182,28 +207,19 @@ impl Subject<'_> {
         assignments.rfind(|assignment| assignment.name == name)
     }
 
-    /// The partitions that are known: `sinfo`'s, completed by the site file, or the site file's alone.
+    /// The partitions that are known.
     pub(crate) fn partitions(&self) -> Option<Vec<Partition>> {
-        let of_site = &self.site.partition;
-        let of_sinfo = self.login().and_then(|login| login.partitions.as_ref());
-        match of_sinfo {
-            None if of_site.is_empty() => None,
-            None => Some(of_site.clone()),
-            Some(of_sinfo) => Some(of_sinfo.iter().map(|partition| completed(partition, of_site)).collect()),
-        }
+        crate::site::partitions(&self.site, &self.facts)
     }
 
     /// The kinds of nodes that `job` may get: those of the partitions it names, or of the default one.
     pub(crate) fn node_kinds(&self, job: &Job) -> Option<Vec<Partition>> {
-        let all = self.partitions()?;
-        let kinds: Vec<_> = match job.text("partition") {
-            Some(named) => {
-                let names: Vec<_> = named.value.split(',').map(str::to_owned).collect();
-                all.into_iter().filter(|partition| names.contains(&partition.name)).collect()
-            }
-            None => all.into_iter().filter(|partition| partition.default).collect(),
-        };
-        (!kinds.is_empty()).then_some(kinds)
+        node_kinds(&self.site, &self.facts, job)
+    }
+
+    /// Whether `job` has its nodes for itself; `None` where that is not known.
+    pub(crate) fn has_whole_nodes(&self, job: &Job) -> Option<bool> {
+        whole_nodes(self.node_kinds(job).as_deref(), job)
     }
 
     /// The components that run GPUs.
@@ -215,16 +231,6 @@ impl Subject<'_> {
     pub(crate) fn batch_span(&self) -> Option<Span> {
         self.training.batch.as_ref().and_then(Sourced::span)
     }
-}
-
-fn completed(partition: &Partition, site: &[Partition]) -> Partition {
-    let Some(known) = site.iter().find(|known| known.name == partition.name) else { return partition.clone() };
-    let mut partition = partition.clone();
-    partition.accelerator = known.accelerator.clone();
-    partition.driver = known.driver.clone();
-    partition.pmi = known.pmi.clone();
-    partition.cpu_flags = known.cpu_flags.clone();
-    partition
 }
 
 impl Partition {

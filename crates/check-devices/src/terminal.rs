@@ -6,8 +6,9 @@ use anstream::ColorChoice;
 
 use crate::cli::Color;
 
-/// Whether to colour what goes to standard output.
-pub(crate) fn choice(flag: Color, environment: &dyn Fn(&str) -> Option<String>) -> ColorChoice {
+/// Whether to colour what goes to standard output. `is_relayed`: a launcher passes it on, whose own output is what counts:
+/// mpirun gives its ranks a terminal also where it writes into a file.
+pub(crate) fn choice(flag: Color, is_relayed: bool, environment: &dyn Fn(&str) -> Option<String>) -> ColorChoice {
     match flag {
         Color::Always => return ColorChoice::Always,
         Color::Never => return ColorChoice::Never,
@@ -19,7 +20,7 @@ pub(crate) fn choice(flag: Color, environment: &dyn Fn(&str) -> Option<String>) 
     match (forced, refused) {
         (true, _) => ColorChoice::Always,
         (false, true) => ColorChoice::Never,
-        (false, false) if std::io::stdout().is_terminal() => ColorChoice::Always,
+        (false, false) if !is_relayed && std::io::stdout().is_terminal() => ColorChoice::Always,
         (false, false) => ColorChoice::Never,
     }
 }
@@ -41,7 +42,7 @@ mod tests {
         for (flag, variables, expected) in cases {
             let lookup =
                 |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            assert_eq!(choice(*flag, &lookup), *expected, "{flag:?} {variables:?}");
+            assert_eq!(choice(*flag, false, &lookup), *expected, "{flag:?} {variables:?}");
         }
     }
 }

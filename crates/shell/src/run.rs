@@ -143,6 +143,22 @@ impl<'a> Shell<'a> {
         self.number(name)
     }
 
+    /// What programs see of the variable `name`, for a word that stands at `place`; `None` where it is not set.
+    pub fn exported(&self, name: &str, place: Span) -> Option<Argument> {
+        match self.variables.find(name) {
+            Found::Set(variable) if !variable.exported => None,
+            Found::Set(variable) => Some(match &variable.value {
+                Value::Text(text) => Argument::literal(text.clone(), place),
+                Value::Words(_) => return None, // arrays are not exported
+                Value::Unknown(reason) => {
+                    Argument { text: None, why: Some(reason.clone()), ..Argument::literal("", place) }
+                }
+            }),
+            Found::Inherited(text) => Some(Argument::literal(text, place)),
+            Found::Unset => None,
+        }
+    }
+
     /// The folder that it works in, relative to where it started; `None` where it is not known.
     pub fn folder(&self) -> Option<&str> {
         self.folder.as_deref()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::need::need;
+use super::need::{exactly, need};
 use crate::check::{Check, Outcome, Tier};
 use crate::facts::{AllocationFacts, DeviceFacts, RankFacts};
 use crate::finding::{Finding, Severity};
@@ -49,7 +49,7 @@ pub(crate) const D01: Check = Check {
     run: |subject| {
         let devices = need!(devices(subject));
         let layout = subject.first_layout();
-        let wanted = if layout.on_cpu { 0 } else { layout.devices.value };
+        let wanted = if layout.on_cpu { 0 } else { need!(exactly(&layout.devices.value)) };
         let one_each = subject.jobs.iter().any(|job| job.gpus_per_task.is_some());
         if devices.len() >= wanted || (one_each && !devices.is_empty()) {
             return Outcome::Pass;
@@ -352,7 +352,7 @@ pub(crate) const D12: Check = Check {
     explanation: "CUDA shows a process one MIG slice at most, and NCCL does not connect slices: MIG is for one rank.",
     source: "NVIDIA, MIG User Guide: no peer-to-peer; NCCL",
     run: |subject| {
-        let ranks = subject.first_layout().ranks.value;
+        let ranks = need!(exactly(&subject.first_layout().ranks.value));
         if ranks < 2 {
             return Outcome::skip("there is one rank");
         }

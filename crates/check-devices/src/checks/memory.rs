@@ -2,7 +2,7 @@
 
 use flags::{DEFAULT_MOMENTUM, OptimizerKind, PrecisionKind};
 
-use super::need::need;
+use super::need::{exactly, need, ranks, shared};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Accelerator, Bytes, Estimate, Recipe, estimate};
@@ -28,7 +28,7 @@ fn fit(subject: &Subject<'_>) -> Result<Fit, Outcome> {
         ));
     };
     let recipe = recipe(training, &model.value);
-    let ranks = subject.first_layout().ranks.value;
+    let ranks = if training.zero { ranks(subject)? } else { subject.first_layout().ranks.value.least().max(1) };
     let estimate = estimate(&recipe, ranks).map_err(|error| Outcome::unknown(format!("{error:#}")))?;
     let mut assumptions = assumptions(training, &recipe, ranks, &estimate, accelerator);
     let sharers = training.sharers() as u64;
@@ -93,9 +93,9 @@ fn assumptions(
 }
 
 /// The images that a rank computes together, at least: of a batch that the program fits into memory, one.
-fn micro(subject: &Subject<'_>) -> Option<usize> {
-    let batch = subject.first_layout().batch.as_ref()?.as_ref().ok()?;
-    Some(if subject.training.fit_memory { 1 } else { batch.micro() })
+fn micro(subject: &Subject<'_>) -> Result<usize, Outcome> {
+    let batch = shared(subject)?;
+    Ok(if subject.training.fit_memory { 1 } else { batch.micro() })
 }
 
 pub(crate) const M01: Check = Check {
@@ -133,7 +133,7 @@ pub(crate) const M02: Check = Check {
     source: "architectures: the network walked as data",
     run: |subject| {
         let fit = need!(fit(subject));
-        let micro = need!(micro(subject), "no batch is given");
+        let micro = need!(micro(subject));
         let total = fit.estimate.total(micro);
         let memory = fit.memory;
         let message = format!("a micro-batch of {micro} takes {total} of {}", Bytes(memory));
@@ -162,7 +162,7 @@ pub(crate) const M03: Check = Check {
     run: |subject| {
         let fit = need!(fit(subject));
         let memory = fit.memory;
-        let decides = micro(subject).is_some_and(|micro| {
+        let decides = micro(subject).is_ok_and(|micro| {
             let total = fit.estimate.total(micro).high;
             total > memory && total - fit.estimate.overhead <= memory
         });
@@ -186,7 +186,7 @@ pub(crate) const M04: Check = Check {
     source: "NVML, nvmlDeviceGetMemoryInfo",
     run: |subject| {
         let fit = need!(fit(subject));
-        let micro = need!(micro(subject), "no batch is given");
+        let micro = need!(micro(subject));
         let facts = need!(subject.allocation(), Tier::Allocation.how());
         let Some(devices) = &facts.devices else { return Outcome::unknown(super::devices::nvml_error(facts)) };
         let needed = fit.estimate.total(micro).low;
@@ -211,13 +211,13 @@ pub(crate) const M05: Check = Check {
                   decoded, four as floats. All ranks of a node share its --mem.",
     source: "measured: rust-train on the CPU; dataset's loader",
     run: |subject| {
-        let batch = subject.first_layout().batch.as_ref().and_then(|batch| batch.as_ref().ok());
-        let micro = need!(batch, "no batch is given").micro();
+        let micro = need!(shared(subject)).micro();
         let job = subject.job();
         let layout = subject.first_layout();
         let of_cpus = || {
             let memory = job.memory_per_cpu.as_ref()?;
-            let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value) * layout.placement.tasks_per_node;
+            let tasks = layout.placement.tasks_per_node.exactly()?;
+            let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(tasks);
             Some((memory.value.mib.saturating_mul(cpus as u64), memory.span()))
         };
         let of_node = job.memory_per_node.as_ref().filter(|memory| memory.value.mib > 0);
@@ -231,7 +231,7 @@ pub(crate) const M05: Check = Check {
             .iter()
             .fold(1u64, |product, factor| product.saturating_mul(*factor));
         let of_rank = buffers.saturating_add(400 << 20);
-        let ranks = layout.ranks_per_node.value as u64;
+        let ranks = need!(exactly(&layout.ranks_per_node.value)) as u64;
         let needed = of_rank.saturating_mul(ranks);
         if needed <= mib.saturating_mul(1 << 20) {
             return Outcome::Pass;
@@ -258,10 +258,10 @@ pub(crate) const M06: Check = Check {
         let fit = need!(fit(subject));
         let (safe, optimistic) = fit.estimate.largest_micro(fit.memory);
         let finding = match micro(subject) {
-            Some(micro) => {
+            Ok(micro) => {
                 Finding::info(format!("a rank needs {} with a micro-batch of {micro}", fit.estimate.total(micro)))
             }
-            None => Finding::info(format!(
+            Err(_) => Finding::info(format!(
                 "a rank needs {} for its states",
                 Bytes(fit.estimate.states + fit.estimate.overhead)
             )),

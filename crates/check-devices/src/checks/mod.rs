@@ -23,7 +23,7 @@ pub(crate) const CHECKS: &[&Check] = &[
     &script::values::P08, &script::options::P09, &script::options::P10, &script::options::P11,
     &script::values::P12, &script::placement::P13, &script::placement::P14, &script::values::P15,
     &script::values::P16, &script::exclusive::P17, &script::exclusive::P18,
-    &script::output::P19, &script::output::P20, &script::output::P21,
+    &script::output::P19, &script::output::P20, &script::output::P21, &script::options::P22, &script::options::P23,
 
     &layout::tasks::L01, &layout::gpus::L02, &layout::launch::L03, &layout::tasks::L04, &layout::gpus::L05,
     &layout::gpus::L06, &layout::gpus::L07, &layout::gpus::L08, &layout::launch::L09, &layout::tasks::L10,
@@ -31,6 +31,7 @@ pub(crate) const CHECKS: &[&Check] = &[
     &layout::limits::L16, &layout::limits::L17, &layout::signal::L18, &layout::signal::L19, &layout::signal::L20,
     &layout::site::L21, &layout::visibility::L22, &layout::visibility::L23, &layout::visibility::L24,
     &layout::body::L25, &layout::body::L26, &layout::body::L27, &layout::site::L28, &layout::site::L29,
+    &layout::launch::L30, &layout::launch::L31, &layout::launch::L32, &layout::gpus::L33, &layout::cpus::L34,
 
     &batch::shares::B01, &batch::shares::B02, &batch::world::B03, &batch::device::B04,
     &batch::normalization::B05, &batch::normalization::B06, &batch::steps::B07, &batch::steps::B08,

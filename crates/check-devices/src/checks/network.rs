@@ -1,13 +1,14 @@
 //! N: variables of NCCL and OpenMP.
 
-use super::need::{need, script};
+use super::layout::cpus_of_a_rank;
+use super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
 use crate::words::plural;
 
 /// The variable's value, from the script's exports, else from the task's environment.
-fn value<'s>(subject: &'s Subject<'_>, name: &str) -> Option<(&'s str, Option<sbatch::Span>)> {
+fn value<'s>(subject: &'s Subject<'_>, name: &str) -> Option<(&'s str, Option<source_text::Span>)> {
     let of_script = subject.exports(name).and_then(|set| Some((set.value.known()?, Some(set.value.span))));
     of_script.or_else(|| subject.allocation()?.environment.get(name).map(|text| (text.as_str(), None)))
 }
@@ -85,7 +86,7 @@ pub(crate) const N03: Check = Check {
     run: |subject| {
         need!(script(subject));
         let (text, at) = need!(value(subject, "NCCL_IB_DISABLE"), "NCCL_IB_DISABLE is not set");
-        let nodes = subject.layouts.iter().map(|layout| layout.placement.nodes).max().unwrap_or(1);
+        let nodes = subject.layouts.iter().map(|layout| layout.placement.nodes.least()).max().unwrap_or(1);
         if text != "1" || nodes < 2 {
             return Outcome::Pass;
         }
@@ -100,32 +101,25 @@ pub(crate) const N04: Check = Check {
     title: "more threads than CPUs",
     severity: Severity::Warning,
     tier: Tier::Script,
-    explanation: "OMP_NUM_THREADS is for each task. Above --cpus-per-task the threads of a rank take turns on its CPUs, and all \
-                  become slower.",
+    explanation: "OMP_NUM_THREADS is for each rank. Above its CPUs (--cpus-per-task of srun, else of the job) its threads take turns on them, \
+                  and all become slower.",
     source: "OpenMP, OMP_NUM_THREADS; sbatch(1), --cpus-per-task",
     run: |subject| {
         need!(script(subject));
         let (text, at) = need!(value(subject, "OMP_NUM_THREADS"), "OMP_NUM_THREADS is not set");
         let Ok(threads) = text.parse::<usize>() else { return Outcome::Pass };
-        let job = subject.job();
-        if job.has("exclusive") && job.cpus_per_task.is_none() {
-            return Outcome::unknown("the job has whole nodes, of an unknown number of CPUs");
-        }
-        if job.has("cpus-per-gpu") {
-            return Outcome::unknown("CPUs are counted for each GPU");
-        }
-        let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value);
+        let (cpus, cpus_at) = need!(cpus_of_a_rank(subject));
         if threads <= cpus {
             return Outcome::Pass;
         }
-        let tasks = subject.first_layout().placement.tasks_per_node;
+        let ranks = need!(exactly(&subject.first_layout().ranks_per_node.value));
         Outcome::of([Finding::warning(format!(
             "{threads} threads for each of {} on a node, and {} for each",
-            plural(tasks, "task"),
+            plural(ranks, "rank"),
             plural(cpus, "CPU")
         ))
-        .at(at, "threads of each task")
-        .at(job.cpus_per_task.as_ref().and_then(crate::origin::Sourced::span), "CPUs of each task")
+        .at(at, "threads of each rank")
+        .at(cpus_at, "CPUs of each task")
         .help(format!("export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-1}}, or --cpus-per-task={threads}"))])
     },
 };

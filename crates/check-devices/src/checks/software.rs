@@ -2,7 +2,6 @@
 
 use super::need::need;
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::Launcher;
 use crate::facts::ProgramFacts;
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -185,7 +184,7 @@ pub(crate) const S06: Check = Check {
         let mpi = need!(mpi(program), "the program uses no MPI that is known");
         let plugins = subject.login().and_then(|login| login.mpi_plugins.as_ref());
         let wanted = if mpi == Mpi::OpenMpi { "pmix" } else { "pmi2" };
-        let steps = subject.launches().iter().filter_map(|launch| launch.step(Launcher::Srun));
+        let steps = subject.launches().iter().filter_map(|launch| launch.srun());
         let mut findings: Vec<_> = steps
             .filter_map(|srun| {
                 let value = srun.option(&["mpi"])?;
@@ -230,7 +229,7 @@ pub(crate) const S07: Check = Check {
         if !intel || mpi(program) != Some(Mpi::Mpich) {
             return Outcome::skip("the program does not use Intel MPI");
         }
-        let by_srun = subject.launches().iter().find_map(|launch| launch.step(Launcher::Srun));
+        let by_srun = subject.launches().iter().find_map(|launch| launch.srun());
         let srun = need!(by_srun, "srun starts nothing");
         if subject.exports("I_MPI_PMI_LIBRARY").is_some() {
             return Outcome::Pass;
@@ -252,7 +251,7 @@ pub(crate) const S08: Check = Check {
     run: |subject| {
         let login = need!(subject.login(), Tier::Login.how());
         let Some(plugins) = &login.mpi_plugins else { return Outcome::unknown("srun --mpi=list does not answer") };
-        let steps = subject.launches().iter().filter_map(|launch| launch.step(Launcher::Srun));
+        let steps = subject.launches().iter().filter_map(|launch| launch.srun());
         Outcome::of(steps.filter_map(|srun| {
             let value = srun.option(&["mpi"])?;
             let text = value.known()?;
@@ -284,7 +283,7 @@ pub(crate) const S09: Check = Check {
                 names.join(", ")
             ))]);
         }
-        let starts_mpirun = subject.launches().iter().find_map(|launch| launch.step(Launcher::Mpirun));
+        let starts_mpirun = subject.launches().iter().find_map(|launch| launch.step("mpirun"));
         let (Some(mpirun), Some(mpi)) = (starts_mpirun, mpi(program)) else { return Outcome::Pass };
         let path = subject.login().and_then(|login| login.mpi_commands.get("mpirun"));
         let Some(path) = path else { return Outcome::unknown("there is no mpirun on the PATH here") };

@@ -1,10 +1,11 @@
 //! O: limits, file systems, paths.
 
+use shell::Argument;
+
 use super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Bytes, estimate};
-use crate::shell::Argument;
 use crate::subject::{PathUse, Recipe};
 
 pub(crate) const O01: Check = Check {
@@ -185,7 +186,7 @@ pub(crate) const O08: Check = Check {
         Outcome::of(local.filter_map(|(purpose, path)| {
             let what = match purpose {
                 PathUse::Output => "the results are lost when the job ends",
-                PathUse::Data if subject.first_layout().placement.nodes > 1 => "the other nodes have other files there",
+                PathUse::Data if subject.first_layout().placement.nodes.least() > 1 => "the other nodes have other files there",
                 PathUse::Data | PathUse::Weights => "the compute node has other files there than this one",
                 PathUse::Cache => return None, // made there, by each node
             };

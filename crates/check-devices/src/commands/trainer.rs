@@ -3,7 +3,7 @@
 use super::launch::Launch;
 use crate::origin::{Origin, Sourced};
 use crate::run_flags::Given;
-use crate::shell::Argument;
+use shell::{Argument, Reason};
 
 /// A training program and what it is given: by flags of this program, by its arguments, by its recipe. Each wins over
 /// those behind it.
@@ -70,13 +70,20 @@ pub(crate) fn trainer(launch: &Launch) -> Option<Trainer<'_>> {
 fn argument(arguments: &[Argument], is_meant: impl Fn(&str) -> bool) -> Option<Argument> {
     let mut found = None;
     for (index, argument) in arguments.iter().enumerate() {
-        let Some(flag) = argument.known().and_then(|text| text.strip_prefix("--")) else { continue };
+        let Some(flag) = argument.known().unwrap_or(&argument.start).strip_prefix("--") else { continue };
+        if argument.text.is_none() {
+            // `--batch=$B`: the flag is known, and its value is not.
+            if flag.split_once('=').is_some_and(|(name, _)| is_meant(name)) {
+                found = Some(argument.clone());
+            }
+            continue;
+        }
         if is_meant(flag) {
             found = arguments.get(index + 1).cloned();
         } else if let Some((name, value)) = flag.split_once('=')
             && is_meant(name)
         {
-            found = Some(Argument { text: Some(value.to_owned()), ..argument.clone() });
+            found = Some(argument.part(value));
         }
     }
     found
@@ -106,12 +113,7 @@ impl Trainer<'_> {
     /// Whether there are words among the arguments that may be any flags: a variable or an array that is not known here and
     /// is not the value of a flag.
     pub(crate) fn has_unknown_words(&self) -> bool {
-        let takes_value = |argument: &Argument| {
-            let flag = argument.known().and_then(|text| text.strip_prefix("--"));
-            flag.is_some_and(flags::takes_value)
-        };
-        let is_value = |index: usize| index > 0 && takes_value(&self.arguments[index - 1]);
-        (0..self.arguments.len()).any(|index| self.arguments[index].text.is_none() && !is_value(index))
+        (0..self.arguments.len()).any(|index| self.arguments[index].text.is_none() && !self.is_value(index))
     }
 
     /// What the flag `name` of a run is, and who says so; `None` also where that is a variable that is not known here.
@@ -126,6 +128,29 @@ impl Trainer<'_> {
                 Some(Sourced::new(flag.value.clone(), Origin::Recipe(flag.place.clone())))
             }
         }
+    }
+
+    /// Why the flag `name` of a run is not known, where it is given or may be.
+    pub(crate) fn why_unknown(&self, name: &str) -> Option<Reason> {
+        if self.given(name).is_some() {
+            return None;
+        }
+        match self.argument(name) {
+            Some(value) if value.text.is_none() => Some(value.reason()),
+            Some(_) => None,
+            None => {
+                let hides = |index: &usize| self.arguments[*index].text.is_none() && !self.is_value(*index);
+                let word = (0..self.arguments.len()).find(hides).map(|index| &self.arguments[index]);
+                // A word that starts otherwise is not this flag.
+                word.filter(|word| word.start.is_empty()).map(Argument::reason)
+            }
+        }
+    }
+
+    /// Whether the argument is the value of the flag before it.
+    fn is_value(&self, index: usize) -> bool {
+        let before = index.checked_sub(1).and_then(|before| self.arguments[before].known());
+        before.and_then(|text| text.strip_prefix("--")).is_some_and(flags::takes_value)
     }
 
     /// Whether the switch is on.

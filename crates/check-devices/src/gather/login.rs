@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::files::path_facts;
 use super::run::run;
 use crate::facts::{LoginFacts, Partition, ProgramFacts, TestOnly};
-use crate::site::{SINFO_FORMAT, partitions_of_sinfo};
+use crate::site::{SINFO_FORMAT, complete_by_scontrol, partitions_of_sinfo};
 use crate::subject::{PathUse, Subject};
 
 /// What to ask for beyond what is always asked for.
@@ -46,7 +46,16 @@ pub(crate) fn sinfo() -> (Option<String>, Option<Vec<Partition>>) {
     let version = run("sinfo", &["--version"]).filter(|printed| printed.success);
     let version = version.and_then(|printed| printed.stdout.split_whitespace().last().map(str::to_owned));
     let partitions = run("sinfo", &["-h", "-o", SINFO_FORMAT]).filter(|printed| printed.success);
-    (version, partitions.map(|printed| partitions_of_sinfo(&printed.stdout)))
+    let partitions = partitions.map(|printed| {
+        let mut partitions = partitions_of_sinfo(&printed.stdout);
+        let scontrol = |what: &[&str]| run("scontrol", what).filter(|printed| printed.success);
+        if let Some(shown) = scontrol(&["show", "partition", "-o"]) {
+            let config = scontrol(&["show", "config"]).map(|printed| printed.stdout).unwrap_or_default();
+            complete_by_scontrol(&mut partitions, &shown.stdout, &config);
+        }
+        partitions
+    });
+    (version, partitions)
 }
 
 /// The names that `srun --mpi=list` prints, one a line behind a heading, or in one line.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sbatch::Position;
+use source_text::Position;
 
 use crate::finding::Severity;
 use crate::judge::Judgement;
@@ -32,6 +32,10 @@ pub(super) fn write(out: &mut dyn Write, subject: &Subject<'_>, judgement: &Judg
         let words = std::iter::once(&finding.message).chain(&finding.help).chain(&finding.notes);
         let message = words.map(String::as_str).collect::<Vec<_>>().join("\n");
         writeln!(out, "::{command} {properties}::{}", data(&message))?;
+    }
+    for (ids, reason) in judgement.not_judged() {
+        let text = format!("not judged: {}: {}", ids.join(", "), reason.text);
+        writeln!(out, "::warning title=not judged::{}", data(&text))?;
     }
     let (errors, warnings) = (judgement.count(Severity::Error), judgement.count(Severity::Warning));
     writeln!(out, "check-devices: {}, {}", plural(errors, "error"), plural(warnings, "warning"))

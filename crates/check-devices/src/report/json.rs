@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use sbatch::{Position, Span};
 use serde::Serialize;
+use source_text::{Position, Span};
 
-use super::layout::{Row, rows};
+use super::layout::{Row, StartRow, rows, starts};
 use crate::check::Outcome;
 use crate::finding::{Finding, Severity};
 use crate::judge::Judgement;
@@ -19,8 +19,17 @@ struct Report<'a> {
     warnings: usize,
     /// One list of rows for each component of the job.
     layout: Vec<Vec<Row>>,
+    /// What was asked for and could not be judged.
+    not_judged: Vec<NotJudged>,
     findings: Vec<FindingOut<'a>>,
     checks: Vec<CheckOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct NotJudged {
+    checks: Vec<&'static str>,
+    reason: String,
+    place: Option<Place>,
 }
 
 #[derive(Serialize)]
@@ -109,6 +118,15 @@ pub(super) fn write(out: &mut dyn Write, subject: &Subject<'_>, judgement: &Judg
         errors,
         warnings: judgement.count(Severity::Warning),
         layout: rows(subject),
+        not_judged: judgement
+            .not_judged()
+            .into_iter()
+            .map(|(checks, reason)| NotJudged {
+                checks,
+                reason: reason.text.to_string(),
+                place: reason.span.map(|span| Place::new(span, text)),
+            })
+            .collect(),
         findings: judgement
             .findings()
             .into_iter()
@@ -116,6 +134,20 @@ pub(super) fn write(out: &mut dyn Write, subject: &Subject<'_>, judgement: &Judg
             .collect(),
         checks: checks.iter().map(|(id, status, reason)| CheckOut { id, status, reason: reason.as_deref() }).collect(),
     };
+    serde_json::to_writer_pretty(&mut *out, &report)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct LayoutReport<'a> {
+    script: Option<&'a str>,
+    layout: Vec<Vec<Row>>,
+    starts: Vec<StartRow>,
+}
+
+pub(super) fn write_layout(out: &mut dyn Write, subject: &Subject<'_>) -> io::Result<()> {
+    let script = subject.script.as_ref().map(|file| file.name.as_str());
+    let report = LayoutReport { script, layout: rows(subject), starts: starts(subject) };
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)
 }

@@ -1,5 +1,6 @@
 //! The resolved layout as rows: name, value, origin.
 
+use crate::number::Number;
 use crate::origin::{Origin, Shown, Sourced};
 use crate::subject::{Layout, Subject};
 
@@ -24,6 +25,10 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
     let mut row = |name, value: String, origin: &Origin| {
         rows.push(Row { name, value, origin: origin.shown(script) });
     };
+    // A number that is not known shows why instead of where it comes from.
+    fn of(number: &Number, origin: &Origin) -> Origin {
+        number.reason().map_or_else(|| origin.clone(), |reason| Origin::Unknown(reason.clone()))
+    }
     let job = &subject.jobs[layout.component];
     let training = &subject.training;
     match &job.nodes {
@@ -35,16 +40,19 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
         None => {
             let counted = layout.placement.tasks.origin == Origin::Ranks;
             let origin = if counted { Origin::Ranks } else { Origin::Default };
-            row("nodes", layout.placement.nodes.to_string(), &origin);
+            let nodes = &layout.placement.nodes;
+            row("nodes", nodes.to_string(), &of(nodes, &origin));
         }
     }
     if subject.script.is_some() {
-        row("tasks", layout.placement.tasks.value.to_string(), &layout.placement.tasks.origin);
+        let tasks = &layout.placement.tasks;
+        row("tasks", tasks.value.to_string(), &of(&tasks.value, &tasks.origin));
         if let Some(cpus) = &job.cpus_per_task {
             row("CPUs per task", cpus.value.to_string(), &cpus.origin);
         }
     }
-    row("CUDA devices per node", layout.devices.value.to_string(), &layout.devices.origin);
+    let devices = &layout.devices;
+    row("CUDA devices per node", devices.value.to_string(), &of(&devices.value, &devices.origin));
     if subject.script.is_some() {
         let memory = [&job.memory_per_node, &job.memory_per_cpu, &job.memory_per_gpu];
         let names = ["memory per node", "memory per CPU", "memory per GPU"];
@@ -57,12 +65,18 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
             row("time limit", time.value.to_string(), &time.origin);
         }
     }
-    let device = if layout.on_cpu { "cpu" } else { "cuda" };
+    let is_known = layout.devices.value.exactly().is_some() || training.device.is_some();
+    let device = match layout.on_cpu {
+        true => "cpu",
+        false if is_known => "cuda",
+        false => "unknown",
+    };
     let device_origin = training.device.as_ref().filter(|device| !device.value.is_empty());
     row("device of each rank", device.to_owned(), device_origin.map_or(&Origin::Default, |device| &device.origin));
-    row("ranks per node", layout.ranks_per_node.value.to_string(), &layout.ranks_per_node.origin);
-    row("ranks", layout.ranks.value.to_string(), &layout.ranks.origin);
-    let batch = layout.batch.as_ref().and_then(|batch| batch.as_ref().ok());
+    for (name, ranks) in [("ranks per node", &layout.ranks_per_node), ("ranks", &layout.ranks)] {
+        row(name, ranks.value.to_string(), &of(&ranks.value, &ranks.origin));
+    }
+    let batch = layout.shares();
     if training.batch.is_some() || training.micro_batch.is_some() {
         let accumulation = training.accumulation.clone().or_else(|| {
             let solved = batch?.accumulation();
@@ -86,4 +100,40 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// A command and what it starts.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct StartRow {
+    /// The line of the script.
+    pub(super) line: usize,
+    /// The launchers, outermost first.
+    pub(super) launchers: Vec<&'static str>,
+    /// The program, where it is known.
+    pub(super) program: Option<String>,
+    /// The ranks of one training.
+    pub(super) ranks: String,
+    /// Why they are not known, or why it may not run.
+    pub(super) unknown: Option<String>,
+    /// Whether it is the one that trains.
+    pub(super) trains: bool,
+}
+
+/// What the commands of the script start.
+pub(super) fn starts(subject: &Subject<'_>) -> Vec<StartRow> {
+    let Some(file) = &subject.script else { return Vec::new() };
+    let named = Some((file.name.as_str(), file.script.text()));
+    let start = |(index, (launch, processes)): (usize, (&crate::commands::Launch, &crate::commands::Processes))| {
+        let ranks = &processes.total;
+        let reason = ranks.reason().or(launch.doubt.as_ref());
+        (!launch.is_bystander()).then(|| StartRow {
+            line: source_text::Position::of(file.script.text(), launch.span.start).line,
+            launchers: launch.steps.iter().map(|step| step.launcher.name).collect(),
+            program: launch.program_name().map(str::to_owned),
+            ranks: ranks.to_string(),
+            unknown: reason.map(|reason| crate::origin::in_words(reason, named)),
+            trains: file.main_launch == Some(index),
+        })
+    };
+    subject.started().enumerate().filter_map(start).collect()
 }

@@ -25,3 +25,11 @@ pub(crate) fn write(
         Format::Github => github::write(out, subject, judgement),
     }
 }
+
+/// Writes the layout of `subject` with the origin of every value, and what each of its commands starts.
+pub(crate) fn write_layout(out: &mut dyn Write, format: Format, subject: &Subject<'_>) -> io::Result<()> {
+    match format {
+        Format::Json => json::write_layout(out, subject),
+        Format::Text | Format::Github => text::write_layout(out, subject),
+    }
+}

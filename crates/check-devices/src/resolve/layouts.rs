@@ -1,12 +1,16 @@
 //! Ranks and their devices: from flags, from what the script starts, from the tasks of the job, from this machine.
 
 use layout::{BatchFactors, DeviceRequest};
+use shell::Reason;
 
 use super::Surroundings;
+use super::ranks::{Ground, started, training};
 use crate::cli::JudgeArgs;
-use crate::commands::{Launch, Launcher};
+use crate::commands::{Files, Given, Launch, Processes};
 use crate::job::{Job, Placement};
+use crate::number::Number;
 use crate::origin::{Origin, Sourced};
+use crate::site::{whole_nodes, node_kinds};
 use crate::subject::{Layout, Training};
 
 /// Works out the layouts of one job.
@@ -15,41 +19,71 @@ pub(super) struct LayoutBuilder<'a, 's> {
     pub(super) training: &'a Training,
     pub(super) has_script: bool,
     pub(super) around: &'a Surroundings<'s>,
+    pub(super) files: &'a dyn Files,
+    pub(super) launches: &'a [Launch],
+    /// Why it is not known what the script starts, where it is not.
+    pub(super) unread: Option<&'a Reason>,
+}
+
+/// Which command trains, and what each of them starts, on a job's first layout.
+pub(super) struct Starts {
+    pub(super) main: Option<usize>,
+    pub(super) processes: Vec<Processes>,
 }
 
 impl LayoutBuilder<'_, '_> {
-    /// The layout of a component on `nodes` nodes, with the ranks that `launch` starts.
-    pub(super) fn layout(&self, component: usize, job: &Job, nodes: usize, launch: Option<&Launch>) -> Layout {
-        let placement = self.ranks_there().unwrap_or_else(|| job.placement(nodes));
-        let are_counted = placement.tasks.origin == Origin::Ranks;
+    /// What the commands start on the first number of nodes of `job`.
+    pub(super) fn starts(&self, job: &Job, nodes: usize) -> Starts {
+        let placement = job.placement(nodes);
+        let devices = self.devices(job, &placement, None, &DeviceRequest::default());
+        let ground = Ground { job, placement: &placement, devices: &devices.value, files: self.files };
+        let processes = started(self.launches, &ground);
+        Starts { main: training(self.launches, &processes).map(|training| training.launch), processes }
+    }
+
+    /// The layout of a component on `nodes` nodes.
+    pub(super) fn layout(&self, component: usize, job: &Job, nodes: usize) -> Layout {
+        let counted = self.ranks_there();
+        let is_counted = counted.is_some();
+        let placement = counted.unwrap_or_else(|| job.placement(nodes));
         let request = self.training.request.clone().unwrap_or_default();
-        let present = self.devices(job, &placement, &request);
+        let main = self.starts(job, nodes).main.map(|main| &self.launches[main]);
+        let present = self.devices(job, &placement, main, &request);
         let (devices, on_cpu) = match &request {
-            DeviceRequest::Cpu => (0, true),
-            DeviceRequest::Auto => (present.value, present.value == 0),
-            DeviceRequest::Cuda => (present.value, false),
-            DeviceRequest::CudaList(indices) => (indices.len(), false),
+            DeviceRequest::Cpu => (Number::Exactly(0), true),
+            DeviceRequest::Auto => (present.value.clone(), present.value == Number::Exactly(0)),
+            DeviceRequest::Cuda => (present.value.clone(), false),
+            DeviceRequest::CudaList(indices) => (Number::Exactly(indices.len()), false),
         };
-        let started = launch.and_then(|launch| started_ranks(launch, &placement, present.value));
-        let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started) {
-            (Some(per_node), _) => {
-                let ranks = per_node.saturating_mul(placement.nodes);
+        let ground = Ground { job, placement: &placement, devices: &present.value, files: self.files };
+        let started = training(self.launches, &started(self.launches, &ground)).map(|training| training.processes);
+        let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started, self.unread) {
+            (Some(per_node), ..) => {
+                let per_node = Number::Exactly(per_node);
+                let ranks = per_node.times(&placement.nodes);
                 (Sourced::new(per_node, Origin::Flag), Sourced::new(ranks, Origin::Derived(NODES_TIMES_RANKS)))
             }
-            (None, Some(started)) => {
-                let per_node = started.value.div_ceil(placement.nodes.max(1));
-                (Sourced::new(per_node, Origin::Derived("ranks / nodes")), started)
+            (None, _, Some(reason)) => {
+                let unknown = Sourced::new(Number::Unknown(reason.clone()), Origin::Derived("not read"));
+                (unknown.clone(), unknown)
             }
-            (None, None) if are_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() => {
-                let per_node = Sourced::new(placement.tasks_per_node, Origin::Derived("tasks per node"));
+            (None, Some(started), None) => {
+                let per_node = Sourced::new(started.per_node, Origin::Derived("ranks / nodes"));
+                (per_node, Sourced::new(started.total, started.origin))
+            }
+            (None, None, None) if is_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() => {
+                let per_node = Sourced::new(placement.tasks_per_node.clone(), Origin::Derived("tasks per node"));
                 (per_node, placement.tasks.clone())
             }
-            (None, None) => {
-                let per_node = match on_cpu {
-                    true => Sourced::new(1, Origin::Default),
-                    false => Sourced::new(devices.max(1), Origin::Derived("one for each device")),
+            (None, None, None) => {
+                let per_node = match (on_cpu, &devices) {
+                    (true, _) => Sourced::new(Number::Exactly(1), Origin::Default),
+                    (false, devices) => {
+                        let one_at_least = if *devices == Number::Exactly(0) { Number::Exactly(1) } else { devices.clone() };
+                        Sourced::new(one_at_least, Origin::Derived("one for each device"))
+                    }
                 };
-                let ranks = per_node.value.saturating_mul(placement.nodes);
+                let ranks = per_node.value.times(&placement.nodes);
                 (per_node, Sourced::new(ranks, Origin::Derived(NODES_TIMES_RANKS)))
             }
         };
@@ -59,7 +93,13 @@ impl LayoutBuilder<'_, '_> {
             micro: training.micro_batch.as_ref().map(|micro| micro.value),
             accumulation: training.accumulation.as_ref().map(|accumulation| accumulation.value),
         };
-        let batch = (factors.global.is_some() || factors.micro.is_some()).then(|| factors.solve(ranks.value));
+        let has_batch = factors.global.is_some() || factors.micro.is_some();
+        let batch = match (&training.unknown_batch, &ranks.value) {
+            (Some(reason), _) => Some(Err(reason.clone())),
+            (None, _) if !has_batch => None,
+            (None, Number::Exactly(ranks)) => Some(Ok(factors.solve(*ranks))),
+            (None, Number::AtLeast(_, reason) | Number::Unknown(reason)) => Some(Err(reason.clone())),
+        };
         Layout { component, placement, devices: present, on_cpu, ranks_per_node, ranks, batch }
     }
 
@@ -69,95 +109,81 @@ impl LayoutBuilder<'_, '_> {
         let others_are_meant =
             self.has_script || args.nodes.is_some() || args.ranks_per_node.is_some() || !args.sbatch.is_empty();
         let ranks = self.around.facts.ranks.as_deref().filter(|ranks| !others_are_meant && !ranks.is_empty())?;
+        let nodes = ranks.iter().filter(|rank| rank.local_rank == 0).count().max(1);
+        let per_node = ranks.iter().map(|rank| rank.local_size).max().unwrap_or(1);
         Some(Placement {
-            nodes: ranks.iter().filter(|rank| rank.local_rank == 0).count().max(1),
-            tasks: Sourced::new(ranks.len(), Origin::Ranks),
-            tasks_per_node: ranks.iter().map(|rank| rank.local_size).max().unwrap_or(1),
+            nodes: Number::Exactly(nodes),
+            tasks: Sourced::new(Number::Exactly(ranks.len()), Origin::Ranks),
+            tasks_per_node: Number::Exactly(per_node),
             gpus_per_node: None,
         })
     }
 
-    fn devices(&self, job: &Job, placement: &Placement, request: &DeviceRequest) -> Sourced<usize> {
+    fn devices(
+        &self,
+        job: &Job,
+        placement: &Placement,
+        main: Option<&Launch>,
+        request: &DeviceRequest,
+    ) -> Sourced<Number> {
+        let of_job = self.has_script || job.asks_for_gpus();
         match (self.args.gpus_per_node, request) {
-            (Some(gpus), _) => Sourced::new(gpus, Origin::Flag),
-            (None, _) if self.has_script || job.asks_for_gpus() => {
-                placement.gpus_per_node.clone().unwrap_or_else(|| {
-                    let total = job.gpus.as_ref().map_or(0, |gpus| gpus.value.count);
-                    Sourced::new(total / placement.nodes.max(1), Origin::Derived("GPUs / nodes, rounded down"))
-                })
+            (Some(gpus), _) => Sourced::new(Number::Exactly(gpus), Origin::Flag),
+            (None, _) if of_job => {
+                let asked = placement.gpus_per_node.clone();
+                asked.or_else(|| gpus_of_step(main?, placement)).unwrap_or_else(|| self.without_request(job))
             }
-            (None, DeviceRequest::Cpu) => Sourced::new(0, Origin::Derived("not asked")),
-            (None, _) => Sourced::new((self.around.visible_devices)(), Origin::Machine),
+            (None, DeviceRequest::Cpu) => Sourced::new(Number::Exactly(0), Origin::Derived("not asked")),
+            (None, _) => Sourced::new(Number::Exactly((self.around.visible_devices)()), Origin::Machine),
+        }
+    }
+
+    /// GPUs of a node where nobody asks for any: those that come with whole nodes.
+    fn without_request(&self, job: &Job) -> Sourced<Number> {
+        let kinds = node_kinds(&self.around.site, &self.around.facts, job);
+        match whole_nodes(kinds.as_deref(), job) {
+            Some(false) => Sourced::new(Number::Exactly(0), Origin::Derived("none are asked for")),
+            Some(true) => {
+                let gpus: Vec<_> = kinds.iter().flatten().map(|kind| kind.gpus().unwrap_or(0)).collect();
+                match &gpus[..] {
+                    [first, rest @ ..] if rest.iter().all(|gpus| gpus == first) => {
+                        Sourced::new(Number::Exactly(*first), Origin::Derived("whole nodes of the partition"))
+                    }
+                    _ => unknown_devices("the job has whole nodes, and how many GPUs they have is not known"),
+                }
+            }
+            None => unknown_devices("the job asks for none, and whether it is given whole nodes is not known"),
         }
     }
 }
 
-const NODES_TIMES_RANKS: &str = "nodes × ranks per node";
-
-/// How many ranks `launch` starts; `None` where its words do not say.
-fn started_ranks(launch: &Launch, placement: &Placement, devices: usize) -> Option<Sourced<usize>> {
-    if launch.steps.is_empty() {
-        return Some(Sourced::new(1, Origin::Derived("no launcher: one process")));
-    }
-    // The outer launcher's tasks, then what each of them starts.
-    let mut ranks: Option<Sourced<usize>> = None;
-    for step in &launch.steps {
-        let outer = ranks.as_ref().map_or(1, |ranks| ranks.value);
-        let number = |names: &[&str]| step.number(names).map(|(value, span)| Sourced::new(value, Origin::Script(span)));
-        let given = |names: &[&str]| step.option(names).is_some();
-        ranks = Some(match step.launcher {
-            Launcher::Srun => {
-                let nodes = number(&["nodes", "N"]).map_or(placement.nodes, |nodes| nodes.value);
-                match (number(&["ntasks", "n"]), number(&["ntasks-per-node"])) {
-                    (Some(tasks), _) => tasks,
-                    (None, Some(per_node)) => Sourced::new(
-                        per_node.value.saturating_mul(nodes),
-                        Origin::Derived("srun's nodes × tasks per node"),
-                    ),
-                    (None, None) if given(&["ntasks", "n", "ntasks-per-node"]) => return None,
-                    (None, None) if given(&["nodes", "N"]) && placement.tasks.value == placement.nodes => {
-                        Sourced::new(nodes, Origin::Derived("one for each of srun's nodes"))
-                    }
-                    (None, None) => placement.tasks.clone(),
-                }
-            }
-            Launcher::Mpirun => match number(&["n", "np", "c"]) {
-                Some(ranks) => ranks,
-                None if given(&["n", "np", "c"]) => return None,
-                None => match number(&["npernode", "N", "ppn", "perhost"]) {
-                    Some(per_node) => Sourced::new(
-                        per_node.value.saturating_mul(placement.nodes),
-                        Origin::Derived("nodes × mpirun's ranks per node"),
-                    ),
-                    None => placement.tasks.clone(),
-                },
-            },
-            Launcher::Torchrun => {
-                let text = step.option(&["nproc-per-node"]);
-                let per_agent = match text.map(|text| text.known()) {
-                    None => 1,
-                    Some(Some("gpu" | "auto")) => devices.max(1),
-                    Some(Some(text)) => text.parse().ok()?,
-                    Some(None) => return None,
-                };
-                Sourced::new(outer.saturating_mul(per_agent), Origin::Derived("torchrun's processes on each node"))
-            }
-            Launcher::Accelerate => match number(&["num-processes"]) {
-                Some(ranks) => ranks,
-                None if given(&["num-processes"]) => return None,
-                None => {
-                    Sourced::new(outer.saturating_mul(devices.max(1)), Origin::Derived("accelerate: one for each GPU"))
-                }
-            },
-            Launcher::Deepspeed => {
-                let per_node = match (number(&["num-gpus"]), given(&["num-gpus"])) {
-                    (Some(gpus), _) => gpus.value,
-                    (None, true) => return None,
-                    (None, false) => devices.max(1),
-                };
-                Sourced::new(per_node.saturating_mul(placement.nodes), Origin::Derived("deepspeed: one for each GPU"))
-            }
-        });
-    }
-    ranks
+fn unknown_devices(why: &'static str) -> Sourced<Number> {
+    Sourced::new(Number::Unknown(Reason::new(why, None)), Origin::Default)
 }
+
+/// GPUs that srun asks for itself, on each node.
+fn gpus_of_step(launch: &Launch, placement: &Placement) -> Option<Sourced<Number>> {
+    let srun = launch.srun()?;
+    let count = |text: &str| text.rsplit(':').next().and_then(|count| count.parse::<usize>().ok());
+    let sourced = |number, span| Sourced::new(number, Origin::Script(span));
+    match srun.options.text(&["gpus-per-node"]) {
+        Given::Is(text, span) => return Some(sourced(Number::Exactly(count(text)?), span)),
+        Given::Unknown(reason) => return Some(Sourced::new(Number::Unknown(reason), Origin::Default)),
+        Given::No => {}
+    }
+    if let Given::Is(text, span) = srun.options.text(&["gres"])
+        && let Ok(gres) = text.parse::<sbatch::value::Gres>()
+        && let Some(gpus) = gres.gpus()
+    {
+        return Some(sourced(Number::Exactly(usize::try_from(gpus).ok()?), span));
+    }
+    if let Given::Is(text, span) = srun.options.text(&["gpus-per-task"]) {
+        return Some(sourced(Number::Exactly(count(text)?).times(&placement.tasks_per_node), span));
+    }
+    if let Given::Is(text, span) = srun.options.text(&["gpus", "G"]) {
+        return Some(sourced(Number::Exactly(count(text)?).spread_over(&placement.nodes), span));
+    }
+    None
+}
+
+const NODES_TIMES_RANKS: &str = "nodes × ranks per node";

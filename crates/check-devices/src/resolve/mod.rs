@@ -1,6 +1,7 @@
 //! From flags, script, its recipe and surroundings to the subject that the checks look at: every value with its origin.
 
 mod layouts;
+mod ranks;
 mod recipe;
 mod training;
 mod variables;
@@ -9,18 +10,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use sbatch::{Request, Script, Version};
+use shell::{Reason, Shell, Value};
+use source_text::Span;
 
 use crate::cli::JudgeArgs;
-use crate::commands::{Launch, Trainer, launches, trainer};
+use crate::commands::{Files, Followed, Trainer, follow, foreign_interpreter, trainer};
 use crate::facts::Facts;
 use crate::job::Job;
-use crate::shell;
 use crate::site::Site;
-use crate::subject::{ScriptFile, Subject};
-use layouts::LayoutBuilder;
+use crate::subject::{ScriptFile, Subject, Training};
+use layouts::{LayoutBuilder, Starts};
 use recipe::with_recipe;
 use training::{accelerator_of_job, training};
-use variables::slurm_variables;
+use variables::set_slurm_variables;
 
 /// A script's text and what it is called.
 #[derive(Clone, Debug)]
@@ -64,42 +66,102 @@ pub(crate) fn resolve<'t>(
         bail!("sbatch options behind --: {}", problem.kind);
     }
 
-    let file = source.zip(script).map(|(source, script)| {
-        let known = slurm_variables(&jobs[0]);
-        let body = shell::read(&source.text);
-        let commands = shell::execute(&body.commands, known, around.environment);
-        let launches = launches(&commands);
-        let main_launch = main_launch(&launches);
-        ScriptFile {
-            name: source.name.clone(),
-            folder: submission_folder(source, &jobs[0]),
-            script,
-            commands,
-            here_documents: body.here_documents,
-            launches,
-            main_launch,
-        }
-    });
-    let main = file.as_ref().and_then(|file| file.launches.get(file.main_launch?));
-    let started = main.and_then(trainer);
+    let files = Beside { folder: source.map(|source| submission_folder(source, &jobs[0])).unwrap_or_default() };
+    let read = source.map(|source| follow_body(source, &jobs[0], around.environment, &files));
+    let launches = read.as_ref().map_or(&[][..], |read| &read.followed.launches);
+    let unread = read.as_ref().and_then(|read| read.followed.broken.as_ref());
+    let nodes = jobs[0].node_counts().first().copied().unwrap_or(1);
+
+    // Which command trains does not depend on what it trains.
+    let nothing = Training::default();
+    let has_script = source.is_some();
+    let builder = |training| LayoutBuilder { args, training, has_script, around: &around, files: &files, launches, unread };
+    let Starts { main, processes } = builder(&nothing).starts(&jobs[0], nodes);
+
+    let started = main.and_then(|main| trainer(&launches[main]));
     let is_started = started.is_some();
     let flags = args.run.0.iter().chain(&args.training.run.0).cloned().collect();
     let trainer = started.unwrap_or_else(Trainer::unknown).with_flags(flags);
-    let (trainer, recipe) = with_recipe(trainer, file.as_ref())?;
+    let commands = read.as_ref().map_or(&[][..], |read| &read.followed.commands);
+    let (trainer, recipe) = with_recipe(trainer, has_script.then_some((commands, files.folder.as_path())))?;
     let mut training = training(args, &around.site, &trainer, recipe, is_started)?;
     if training.accelerator.is_none() {
         training.accelerator = accelerator_of_job(&jobs[0], &around.site);
     }
 
-    let builder = LayoutBuilder { args, training: &training, has_script: file.is_some(), around: &around };
-    let mut layouts = Vec::new();
-    for (component, job) in jobs.iter().enumerate() {
-        let counts = job.node_counts();
-        let counts = if counts.is_empty() { vec![1] } else { counts };
-        layouts.extend(counts.into_iter().map(|nodes| builder.layout(component, job, nodes, main)));
-    }
+    let layouts = {
+        let builder = builder(&training);
+        let of_job = |(component, job): (usize, &Job)| {
+            let counts = job.node_counts();
+            let counts = if counts.is_empty() { vec![1] } else { counts };
+            counts.into_iter().map(|nodes| builder.layout(component, job, nodes)).collect::<Vec<_>>()
+        };
+        jobs.iter().enumerate().flat_map(of_job).collect()
+    };
     let slurm = slurm_version(args, &around);
+    let file = source.zip(script).zip(read).map(|((source, script), read)| ScriptFile {
+        name: source.name.clone(),
+        folder: files.folder.clone(),
+        script,
+        commands: read.followed.commands,
+        comments: read.comments,
+        launches: read.followed.launches,
+        processes,
+        main_launch: main,
+        unread: read.followed.broken,
+    });
     Ok(Subject { script: file, jobs, layouts, training, slurm, site: around.site, facts: around.facts })
+}
+
+/// The body of a script, followed.
+struct Body {
+    followed: Followed,
+    comments: Vec<Span>,
+}
+
+fn follow_body(source: &Source, job: &Job, environment: &dyn Fn(&str) -> Option<String>, files: &Beside) -> Body {
+    if let Some(interpreter) = foreign_interpreter(&source.text) {
+        let reason = Reason::new(format!("the script is for {interpreter}, which is not followed"), Span::default());
+        return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new() };
+    }
+    let script = shell::parse(&source.text);
+    let exported = exported(job);
+    let surroundings = |name: &str| environment(name).filter(|_| exported(name));
+    let mut shell = Shell::new(&surroundings);
+    set_slurm_variables(&mut shell, job);
+    if let Ok(folder) = files.folder.canonicalize() {
+        shell.set("SLURM_SUBMIT_DIR", Value::Text(folder.to_string_lossy().into_owned()));
+    }
+    Body { followed: follow(&script, &mut shell, files), comments: script.comments }
+}
+
+/// Which variables of the environment the job sees (`--export`).
+fn exported(job: &Job) -> impl Fn(&str) -> bool {
+    let names = job.text("export").map(|text| text.value);
+    move |name| match names.as_deref() {
+        None => true,
+        Some(list) => list.split(',').any(|word| word == "ALL" || word == name || name == "HOME" || name == "PATH"),
+    }
+}
+
+/// The files that a script finds where it is submitted.
+struct Beside {
+    folder: PathBuf,
+}
+
+/// Larger files are not scripts that start a job's programs.
+const LARGEST_SCRIPT_BESIDE: u64 = 256 << 10;
+
+impl Files for Beside {
+    fn read(&self, folder: &str, path: &str) -> Option<String> {
+        let path = self.folder.join(folder).join(path);
+        let file = std::fs::metadata(&path).ok()?;
+        if !file.is_file() || file.len() > LARGEST_SCRIPT_BESIDE {
+            return None;
+        }
+        let text = std::fs::read_to_string(&path).ok()?;
+        (!text.contains('\0')).then_some(text)
+    }
 }
 
 fn check_flags(args: &JudgeArgs) -> anyhow::Result<()> {
@@ -127,43 +189,6 @@ fn submission_folder(source: &Source, job: &Job) -> PathBuf {
     job.text("chdir").map_or_else(|| source.folder.clone(), |chdir| source.folder.join(Path::new(&chdir.value)))
 }
 
-/// Programs that look or prepare, and do not train.
-const BYSTANDERS: &[&str] = &[
-    "hostname",
-    "nvidia-smi",
-    "echo",
-    "date",
-    "env",
-    "printenv",
-    "check-devices",
-    "mkdir",
-    "cp",
-    "rsync",
-    "tar",
-    "sleep",
-    "true",
-    "ls",
-    "cat",
-    "rm",
-    "ldd",
-    "which",
-    "lscpu",
-    "numactl",
-    "module",
-    "df",
-    "free",
-    "kill",
-    "ip",
-    "scontrol",
-];
-
-/// The last launch that starts a known trainer, else the last that starts anything but a bystander.
-fn main_launch(launches: &[Launch]) -> Option<usize> {
-    let known = launches.iter().rposition(|launch| trainer(launch).is_some());
-    let trains = |launch: &Launch| !launch.program_name().is_some_and(|name| BYSTANDERS.contains(&name));
-    known.or_else(|| launches.iter().rposition(trains))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -183,8 +208,8 @@ mod tests {
         };
         let subject = resolve(&cli.judge, source.as_ref(), around)?;
         let layout = subject.first_layout();
-        let micro = layout.batch.as_ref().and_then(|batch| batch.as_ref().ok()).map(layout::BatchLayout::micro);
-        Ok((layout.ranks.value, layout.devices.value, micro))
+        let micro = layout.shares().map(layout::BatchLayout::micro);
+        Ok((layout.ranks.value.least(), layout.devices.value.least(), micro))
     }
 
     #[test]
@@ -219,11 +244,13 @@ mod tests {
             ("mpirun rust-train", 8),
             ("mpirun -npernode 2 rust-train", 4),
             ("rust-train", 1),
-            ("srun --ntasks-per-node=1 torchrun --nproc-per-node 4 t.py", 8),
+            ("srun --ntasks-per-node=1 torchrun --nproc-per-node 4 t.py", 4), // two trainings
+            ("srun --ntasks-per-node=1 torchrun --nnodes=2 --nproc-per-node 4 t.py", 8),
             ("N=$((SLURM_NNODES * 4)); srun -n $N rust-train", 8),
             ("srun hostname; srun rust-train fetch x; srun rust-train", 8),
             ("accelerate launch --num_processes 16 t.py", 16),
-            ("deepspeed t.py", 8),
+            ("deepspeed t.py", 4), // no hostfile: this node
+            ("deepspeed --hostfile hosts t.py", 0),
         ];
         for (command, ranks) in cases {
             let script = format!("#!/bin/bash\n{directives}{command}\n");

@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use anyhow::anyhow;
+use shell::Executed;
 use toml::de::DeValue;
 
 use crate::commands::{RecipeFlag, Trainer, TrainerKind};
 use crate::origin::{Origin, Sourced};
-use crate::subject::{Recipe, ScriptFile};
+use crate::subject::Recipe;
 
-/// The trainer with the flags of its recipe, and what became of that, where it has one.
+/// The trainer with the flags of its recipe, for a script with these commands that is submitted from this folder; and what became of that, where it has one.
 ///
 /// # Errors
 /// A recipe that a flag of this program names, and that is none.
 pub(super) fn with_recipe<'l>(
     trainer: Trainer<'l>,
-    file: Option<&ScriptFile<'_>>,
+    script: Option<(&[Executed], &Path)>,
 ) -> anyhow::Result<(Trainer<'l>, Option<Recipe>)> {
     let is_named = trainer.kind == TrainerKind::RustTrain && !trainer.lacks("config");
     if !is_named {
@@ -24,21 +25,20 @@ pub(super) fn with_recipe<'l>(
     let Some(Sourced { value: name, origin }) = trainer.text("config") else {
         return Ok((trainer, Some(Recipe::Unknown("its name is a variable that is not known here"))));
     };
-    let (Some(file), false) = (file, origin == Origin::Flag) else {
+    let (Some((commands, folder)), false) = (script, origin == Origin::Flag) else {
         let flags = flags(&name, Path::new("")).map_err(|why| anyhow!("--config {why}"))?;
         return Ok((trainer.with_recipe(flags), Some(Recipe::Read)));
     };
     let changes_folder = |word: &str| matches!(word, "cd" | "pushd");
     let is_elsewhere = Path::new(&name).is_relative()
         && recipes::SHIPPED.iter().all(|(shipped, _)| *shipped != name)
-        && file
-            .commands
+        && commands
             .iter()
             .any(|command| command.words.first().and_then(|word| word.known()).is_some_and(changes_folder));
     if is_elsewhere {
         return Ok((trainer, Some(Recipe::Unknown("its path is relative, and the script changes the folder"))));
     }
-    Ok(match flags(&name, &file.folder) {
+    Ok(match flags(&name, folder) {
         Ok(flags) => (trainer.with_recipe(flags), Some(Recipe::Read)),
         Err(why) => (trainer, Some(Recipe::Unreadable(Sourced::new(why, origin)))),
     })

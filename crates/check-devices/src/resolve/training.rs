@@ -59,6 +59,11 @@ pub(super) fn training(
         ..Training::default()
     };
     run.batch(&mut training)?;
+    // What the batch is divided by counts as much as the batch.
+    let of_batch = ["batch", "accumulate"].into_iter().filter(|name| *name != "batch" || training.batch.is_none());
+    if is_started {
+        training.unknown_batch = of_batch.filter_map(|name| trainer.why_unknown(name)).next();
+    }
     if let Some(device) = &training.device {
         let request = device.value.parse();
         training.request = match device.origin {

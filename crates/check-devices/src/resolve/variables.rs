@@ -1,54 +1,53 @@
 //! The environment of the batch script, as far as it follows from the layout.
 
-use std::collections::HashMap;
+use shell::{Reason, Shell, Value};
 
 use crate::job::Job;
-use crate::origin::Sourced;
+use crate::number::Number;
 
-/// The variables that Slurm sets in the batch script, as far as they follow from the layout.
-pub(super) fn slurm_variables(job: &Job) -> HashMap<String, Option<String>> {
+/// Sets the variables that Slurm sets in the batch script.
+pub(super) fn set_slurm_variables(shell: &mut Shell<'_>, job: &Job) {
     let nodes = job.node_counts().first().copied().unwrap_or(1);
     let placement = job.placement(nodes);
-    let exact = job.nodes.as_ref().is_none_or(|nodes| nodes.value.is_exact());
-    let number = |value: usize| exact.then(|| value.to_string());
-    let given =
-        |value: &Option<Sourced<usize>>| value.as_ref().map(|value| value.value.to_string()).or(Some(String::new()));
-    let mut known: HashMap<String, Option<String>> = HashMap::new();
-    let mut set = |names: &[&str], value: Option<String>| {
-        known.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())));
+    let is_range = job.nodes.as_ref().is_some_and(|nodes| !nodes.value.is_exact());
+    let number = |number: &Number| match number {
+        Number::Exactly(count) if !is_range => Value::Text(count.to_string()),
+        Number::Exactly(_) => Value::Unknown(Reason::new("the number of nodes is a range", job.span("nodes"))),
+        Number::AtLeast(_, reason) | Number::Unknown(reason) => Value::Unknown(reason.clone()),
     };
-    set(&["SLURM_NNODES", "SLURM_JOB_NUM_NODES"], number(placement.nodes));
-    let tasks_given = job.tasks.is_some() || job.tasks_per_node.is_some() || job.tasks_per_gpu.is_some();
+    let given = |name: &str| Value::Text(job.text(name).map_or_else(String::new, |text| text.value));
+    let mut set = |names: &[&str], value: Value| names.iter().for_each(|name| shell.set(name, value.clone()));
+    set(&["SLURM_NNODES", "SLURM_JOB_NUM_NODES"], number(&placement.nodes));
     // Without any option for tasks SLURM_NTASKS is not set.
-    let tasks = if tasks_given { number(placement.tasks.value) } else { Some(String::new()) };
+    let tasks = if job.has_tasks() { number(&placement.tasks.value) } else { Value::Text(String::new()) };
     set(&["SLURM_NTASKS", "SLURM_NPROCS"], tasks);
-    set(&["SLURM_NTASKS_PER_NODE"], given(&job.tasks_per_node));
-    set(&["SLURM_CPUS_PER_TASK"], given(&job.cpus_per_task));
-    set(&["SLURM_GPUS_ON_NODE"], placement.gpus_per_node.map(|gpus| gpus.value.to_string()));
-    for name in ["SLURM_GPUS_PER_NODE", "SLURM_GPUS", "SLURM_GPUS_PER_TASK"] {
-        let option = name.trim_start_matches("SLURM_").to_ascii_lowercase().replace('_', "-");
-        set(&[name], Some(job.text(&option).map_or_else(String::new, |text| text.value)));
+    let on_a_node = match (&placement.tasks.value, &placement.nodes) {
+        (Number::Exactly(tasks), Number::Exactly(nodes)) if tasks % nodes.max(&1) == 0 && !is_range => {
+            let times = if *nodes > 1 { format!("(x{nodes})") } else { String::new() };
+            Value::Text(format!("{}{times}", tasks / nodes.max(&1)))
+        }
+        _ => Value::Unknown(Reason::new("the tasks need not be spread evenly", None)),
+    };
+    set(&["SLURM_TASKS_PER_NODE"], on_a_node);
+    for name in ["NTASKS_PER_NODE", "CPUS_PER_TASK", "GPUS_PER_NODE", "GPUS", "GPUS_PER_TASK", "CPUS_PER_GPU"] {
+        set(&[&format!("SLURM_{name}")], given(&name.to_ascii_lowercase().replace('_', "-")));
     }
-    let unknown = [
-        "SLURM_JOB_ID",
-        "SLURM_JOBID",
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "SLURM_NODEID",
-        "SLURM_JOB_NODELIST",
-        "SLURM_NODELIST",
-        "SLURM_ARRAY_TASK_ID",
-        "SLURM_ARRAY_JOB_ID",
-        "SLURM_SUBMIT_DIR",
-        "SLURM_TMPDIR",
-        "SLURM_JOB_NAME",
-        "SLURM_RESTART_COUNT",
-        "CUDA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "HIP_VISIBLE_DEVICES",
-        "HOSTNAME",
-        "RANDOM",
+    set(&["SLURM_JOB_PARTITION"], given("partition"));
+    let gpus = match &placement.gpus_per_node {
+        Some(gpus) => number(&gpus.value),
+        None => Value::Unknown(Reason::new("how many GPUs the job gets without asking for them is not known", None)),
+    };
+    set(&["SLURM_GPUS_ON_NODE"], gpus);
+    // In the batch shell these are its own: it is task 0 on node 0.
+    set(&["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"], Value::Text("0".to_owned()));
+    const OF_THE_RUN: &[&str] = &[
+        "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NODELIST", "SLURM_NODELIST", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_JOB_ID",
+        "SLURM_ARRAY_TASK_COUNT", "SLURM_TMPDIR", "SLURM_JOB_NAME", "SLURM_RESTART_COUNT", "SLURM_CPUS_ON_NODE",
+        "SLURM_JOB_CPUS_PER_NODE", "SLURM_MEM_PER_NODE", "SLURM_JOB_GPUS", "SLURMD_NODENAME", "SLURM_LAUNCH_NODE_IPADDR",
+        "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "HOSTNAME", "RANDOM", "TMPDIR", "LINENO",
+        "SECONDS", "PPID", "BASHPID", "EPOCHSECONDS",
     ];
-    set(&unknown, None);
-    known
+    for name in OF_THE_RUN {
+        shell.set(name, Value::Unknown(Reason::new(format!("${name} is known only when it runs"), None)));
+    }
 }

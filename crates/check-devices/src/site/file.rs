@@ -24,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) node_local: Vec<String>,
     /// Whether jobs may be submitted from compute nodes.
     pub(crate) submit_from_compute_nodes: Option<bool>,
+    /// Checks whose findings this site does not want to hear.
+    pub(crate) allow: Vec<String>,
     /// Memory of accelerators that the built-in table lacks: `"my-gpu" = "48G"`.
     pub(crate) accelerators: BTreeMap<String, String>,
     /// The partitions.

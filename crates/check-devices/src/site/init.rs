@@ -31,6 +31,42 @@ pub(crate) fn partitions_of_sinfo(output: &str) -> Vec<Partition> {
     output.lines().filter_map(partition).collect()
 }
 
+/// Adds what `scontrol show partition -o` and `scontrol show config` print, which sinfo does not say: who gets whole nodes,
+/// and what a job gets that asks for no time or memory.
+pub(crate) fn complete_by_scontrol(partitions: &mut [Partition], shown: &str, config: &str) {
+    let setting = |name: &str| {
+        let lines = config.lines().filter_map(|line| line.split_once('='));
+        lines.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    let is_linear = setting("SelectType").is_some_and(|kind| kind.ends_with("linear"));
+    for line in shown.lines() {
+        let fields: Vec<_> = line.split_whitespace().filter_map(|field| field.split_once('=')).collect();
+        let field = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let Some(name) = field("PartitionName") else { continue };
+        // Before Slurm 26.05 a whole node is OverSubscribe=EXCLUSIVE, since then Exclusive=NODE.
+        let whole = match (field("OverSubscribe"), field("Exclusive")) {
+            _ if is_linear => Some(true),
+            (Some("EXCLUSIVE"), _) | (_, Some("NODE" | "TOPO")) => Some(true),
+            (Some(_), _) => Some(false),
+            (None, _) => None,
+        };
+        let unlimited = |value: &str| matches!(value, "UNLIMITED" | "NONE" | "(null)" | "0");
+        let memory = |of: &str, words: &str| {
+            let own = field(of).filter(|value| !unlimited(value));
+            let value = own.or_else(|| setting(of).filter(|value| !unlimited(value)))?;
+            let mib = value.split_whitespace().next()?.parse().ok()?;
+            Some(format!("{} per {words}", sbatch::value::Memory { mib }))
+        };
+        let default_memory = memory("DefMemPerCPU", "CPU").or_else(|| memory("DefMemPerNode", "node"));
+        let default_time = field("DefaultTime").filter(|value| *value != "NONE").map(str::to_owned);
+        for partition in partitions.iter_mut().filter(|partition| partition.name == name) {
+            partition.whole_nodes = whole;
+            partition.default_memory = Some(default_memory.clone().unwrap_or_else(|| "all".to_owned()));
+            partition.default_time = default_time.clone();
+        }
+    }
+}
+
 /// A site file with what `sinfo` knows, and comments where a person knows more.
 pub(crate) fn site_init(version: Option<&str>, partitions: &[Partition]) -> String {
     let mut text = String::from(
@@ -46,7 +82,8 @@ pub(crate) fn site_init(version: Option<&str>, partitions: &[Partition]) -> Stri
          # internet_on_compute_nodes = false\n\
          # submit_from_compute_nodes = true\n\
          # node_local = [\"/tmp\", \"/local\"]      # folders that each node has for itself\n\
-         # plugin_options = [\"container-image\"]  # options that plugins add to sbatch\n\n\
+         # plugin_options = [\"container-image\"]  # options that plugins add to sbatch\n\
+         # allow = [\"L14\"]                      # checks that nobody here wants to hear of\n\n\
          # [accelerators]                        # beyond the built-in table: check-devices plan --help\n\
          # my-gpu = \"48G\"\n",
     );
@@ -64,10 +101,19 @@ pub(crate) fn site_init(version: Option<&str>, partitions: &[Partition]) -> Stri
         if let Some(memory) = partition.memory_mib {
             let _ = writeln!(text, "memory_mib = {memory}");
         }
-        for (name, value) in [("gres", &partition.gres), ("time_limit", &partition.time_limit)] {
+        let texts = [
+            ("gres", &partition.gres),
+            ("time_limit", &partition.time_limit),
+            ("default_time", &partition.default_time),
+            ("default_memory", &partition.default_memory),
+        ];
+        for (name, value) in texts {
             if let Some(value) = value {
                 let _ = writeln!(text, "{name} = {}", quoted(value));
             }
+        }
+        if let Some(whole) = partition.whole_nodes {
+            let _ = writeln!(text, "whole_nodes = {whole}");
         }
         if !partition.features.is_empty() {
             let features: Vec<_> = partition.features.iter().map(|feature| quoted(feature)).collect();

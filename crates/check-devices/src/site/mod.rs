@@ -2,6 +2,8 @@
 
 mod file;
 mod init;
+mod nodes;
 
 pub(crate) use file::Site;
-pub(crate) use init::{SINFO_FORMAT, partitions_of_sinfo, site_init};
+pub(crate) use init::{SINFO_FORMAT, complete_by_scontrol, partitions_of_sinfo, site_init};
+pub(crate) use nodes::{node_kinds, partitions, whole_nodes};

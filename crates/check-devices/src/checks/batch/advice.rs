@@ -2,8 +2,8 @@
 
 use flags::PrecisionKind;
 
-use super::super::need::need;
-use super::shares::{micro, micro_span};
+use super::super::need::{need, shared};
+use super::shares::micro_span;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 
@@ -16,7 +16,7 @@ pub(crate) const B10: Check = Check {
     source: "NVIDIA, Deep Learning Performance: Matrix Multiplication",
     run: |subject| {
         let precision = need!(subject.training.precision.as_ref(), "the precision is not given (--precision)");
-        let (micro, _) = need!(micro(subject), "no batch is given");
+        let micro = need!(shared(subject)).micro();
         if precision.value == PrecisionKind::Fp32 || micro % 8 == 0 {
             return Outcome::Pass;
         }
@@ -36,8 +36,7 @@ pub(crate) const B11: Check = Check {
     source: "Goyal et al., Accurate, Large Minibatch SGD, 2017",
     run: |subject| {
         let rate = need!(subject.training.learning_rate.as_ref(), "the learning rate is not given (--lr)");
-        let batch = subject.first_layout().batch.as_ref().and_then(|batch| batch.as_ref().ok());
-        let batch = need!(batch, "no batch is given").global();
+        let batch = need!(shared(subject)).global();
         let usual = 0.1 * batch as f64 / 256.0;
         if (0.25..=4.0).contains(&(rate.value / usual)) {
             return Outcome::Pass;

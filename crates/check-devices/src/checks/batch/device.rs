@@ -2,6 +2,7 @@
 
 use layout::DeviceRequest;
 
+use super::super::need::{exactly, need};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::words::plural;
@@ -25,7 +26,11 @@ pub(crate) const B04: Check = Check {
         {
             return Outcome::of([Finding::error(format!("--device: {error}")).at(at, "")]);
         }
-        let present = layout.devices.value;
+        let listed = matches!(training.request, Some(DeviceRequest::Cuda | DeviceRequest::CudaList(_)));
+        if !listed {
+            return Outcome::Pass;
+        }
+        let present = need!(exactly(&layout.devices.value));
         let finding = match &training.request {
             Some(DeviceRequest::Cuda) if present == 0 => {
                 Finding::error("--device cuda: a node has no CUDA device").help("use --device cpu, or ask for GPUs")

@@ -1,7 +1,7 @@
 //! B05, B06: batches too small for BatchNorm.
 
-use super::super::need::need;
-use super::shares::{micro, micro_span};
+use super::super::need::{need, ranks, shared};
+use super::shares::micro_span;
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::{TrainerKind, trainer};
 use crate::finding::{Finding, Severity};
@@ -17,13 +17,13 @@ pub(crate) const B05: Check = Check {
     source: "PyTorch, torch/nn/functional.py",
     run: |subject| {
         let samples = need!(subject.training.samples.as_ref(), "the number of samples is not given (--samples)");
-        let (micro, _) = need!(micro(subject), "no batch is given");
+        let micro = need!(shared(subject)).micro();
         let keeps_the_last =
             subject.main_launch().and_then(trainer).is_some_and(|trainer| trainer.kind == TrainerKind::Yolo);
         if !keeps_the_last {
             return Outcome::skip("rust-train drops an incomplete batch; of other programs it is not known");
         }
-        let of_a_rank = samples.value.div_ceil(subject.first_layout().ranks.value.max(1));
+        let of_a_rank = samples.value.div_ceil(need!(ranks(subject)).max(1));
         if micro == 1 || of_a_rank % micro != 1 {
             return Outcome::Pass;
         }
@@ -42,8 +42,8 @@ pub(crate) const B06: Check = Check {
                   samples they are noisy, and accuracy falls.",
     source: "Wu and He, Group Normalization, ECCV 2018, figure 1",
     run: |subject| {
-        let (micro, _) = need!(micro(subject), "no batch is given");
-        if !subject.training.local_batch_norm || subject.first_layout().ranks.value == 1 {
+        let micro = need!(shared(subject)).micro();
+        if !subject.training.local_batch_norm || need!(ranks(subject)) == 1 {
             return Outcome::skip("BatchNorm sees the whole batch");
         }
         if micro >= 8 {

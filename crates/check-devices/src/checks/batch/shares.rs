@@ -2,9 +2,10 @@
 
 use layout::{BatchError, SolveError, nearest_divisors, nearest_multiples};
 
-use super::super::need::need;
+use super::super::need::{exactly, need, ranks, solved};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
+use crate::number::Number;
 use crate::origin::Sourced;
 use crate::subject::Subject;
 use crate::words::plural;
@@ -22,10 +23,10 @@ pub(crate) const B01: Check = Check {
             return Outcome::skip("a heterogeneous job: B13 judges it");
         }
         let layout = subject.first_layout();
-        let batch = need!(layout.batch.as_ref(), "no batch is given");
-        if subject.layouts.len() > 1 {
+        if subject.layouts.len() > 1 && layout.batch.is_some() {
             return Outcome::skip("the number of nodes is a range: L10 judges it");
         }
+        let batch = need!(solved(layout));
         let Err(SolveError::Uneven(error @ BatchError::Uneven { global, ranks, accumulation })) = batch else {
             return Outcome::Pass;
         };
@@ -57,8 +58,7 @@ pub(crate) const B02: Check = Check {
     explanation: "With three of the four the other one follows; with all four given, their product must be the global batch.",
     source: "global = micro × accumulation × ranks",
     run: |subject| {
-        let layout = subject.first_layout();
-        let batch = need!(layout.batch.as_ref(), "no batch is given");
+        let batch = need!(solved(subject.first_layout()));
         let Err(SolveError::Contradiction { global, micro, accumulation, ranks }) = batch else { return Outcome::Pass };
         let product = micro.saturating_mul(*accumulation).saturating_mul(*ranks);
         let mut finding = Finding::error(format!(
@@ -89,7 +89,10 @@ pub(crate) const B12: Check = Check {
     source: "ultralytics/yolov5, train.py: AutoBatch is for one GPU",
     run: |subject| {
         let origin = need!(subject.training.auto_batch.as_ref(), "the batch is a number, or is not given");
-        let ranks = subject.first_layout().ranks.value;
+        let ranks = match &subject.first_layout().ranks.value {
+            Number::AtLeast(ranks @ 2.., _) => *ranks,
+            _ => need!(ranks(subject)),
+        };
         if ranks == 1 {
             return Outcome::Pass;
         }
@@ -113,8 +116,10 @@ pub(crate) const B13: Check = Check {
         }
         let batch = need!(subject.training.batch.as_ref(), "no batch is given");
         let first = |component| subject.layouts.iter().find(|layout| layout.component == component);
-        let ranks: Vec<_> =
-            (0..subject.jobs.len()).filter_map(first).map(|layout| layout.placement.tasks.value).collect();
+        let mut ranks = Vec::new();
+        for layout in (0..subject.jobs.len()).filter_map(first) {
+            ranks.push(need!(exactly(&layout.placement.tasks.value)));
+        }
         let sum = ranks.iter().copied().fold(0usize, usize::saturating_add);
         let accumulation = subject.training.accumulation.as_ref().map_or(1, |accumulation| accumulation.value);
         let Err(error) = layout::BatchLayout::of_global(batch.value, sum, accumulation) else { return Outcome::Pass };
@@ -126,13 +131,7 @@ pub(crate) const B13: Check = Check {
     },
 };
 
-/// Accumulation and micro-batch for messages, where they are solved.
-pub(super) fn micro(subject: &Subject<'_>) -> Option<(usize, usize)> {
-    let batch = subject.first_layout().batch.as_ref()?.as_ref().ok()?;
-    Some((batch.micro(), batch.accumulation()))
-}
-
 /// Where the micro-batch or the batch stands.
-pub(super) fn micro_span(subject: &Subject<'_>) -> Option<sbatch::Span> {
+pub(super) fn micro_span(subject: &Subject<'_>) -> Option<source_text::Span> {
     subject.training.micro_batch.as_ref().and_then(Sourced::span).or_else(|| subject.batch_span())
 }

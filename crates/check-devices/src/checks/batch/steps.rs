@@ -1,11 +1,9 @@
 //! B07–B09: steps of an epoch.
 
-use super::super::need::need;
-use super::shares::micro;
+use super::super::need::{need, ranks, shared};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::trainer;
 use crate::finding::{Finding, Severity};
-use crate::subject::Subject;
 
 pub(crate) const B07: Check = Check {
     id: "B07",
@@ -18,12 +16,12 @@ pub(crate) const B07: Check = Check {
     source: "pytorch/pytorch#33148, horovod/horovod#708",
     run: |subject| {
         let samples = need!(subject.training.samples.as_ref(), "the number of samples is not given (--samples)");
-        let (micro, _) = need!(micro(subject), "no batch is given");
+        let micro = need!(shared(subject)).micro();
         let Some(launch) = subject.main_launch() else { return Outcome::Pass };
         if trainer(launch).is_some() {
             return Outcome::Pass;
         }
-        let ranks = subject.first_layout().ranks.value.max(1);
+        let ranks = need!(ranks(subject)).max(1);
         let (most, least) = (samples.value.div_ceil(ranks).div_ceil(micro), (samples.value / ranks).div_ceil(micro));
         if most == least {
             return Outcome::Pass;
@@ -37,13 +35,6 @@ pub(crate) const B07: Check = Check {
     },
 };
 
-/// Whole global batches in the data set.
-fn steps(subject: &Subject<'_>) -> Option<(usize, usize)> {
-    let samples = subject.training.samples.as_ref()?.value;
-    let batch = subject.first_layout().batch.as_ref()?.as_ref().ok()?.global();
-    Some((samples, samples / batch))
-}
-
 pub(crate) const B08: Check = Check {
     id: "B08",
     title: "an epoch has no step",
@@ -53,8 +44,8 @@ pub(crate) const B08: Check = Check {
                   does nothing at all.",
     source: "dataset, order: incomplete batches are dropped",
     run: |subject| {
-        let (samples, steps) = need!(steps(subject), "batch and number of samples are not both given (--samples)");
-        if steps > 0 {
+        let samples = need!(subject.training.samples.as_ref(), "the number of samples is not given (--samples)").value;
+        if samples / need!(shared(subject)).global() > 0 {
             return Outcome::Pass;
         }
         Outcome::of([Finding::error(format!("{samples} samples hold no whole batch"))
@@ -73,8 +64,9 @@ pub(crate) const B09: Check = Check {
     source: "global = micro × accumulation × ranks",
     run: |subject| {
         let samples = need!(subject.training.samples.as_ref(), "the number of samples is not given (--samples)");
-        let (micro, accumulation) = need!(micro(subject), "no batch is given");
-        let ranks = subject.first_layout().ranks.value.max(1);
+        let batch = need!(shared(subject));
+        let (micro, accumulation) = (batch.micro(), batch.accumulation());
+        let ranks = need!(ranks(subject)).max(1);
         let left = samples.value / (micro * ranks) % accumulation;
         if left == 0 {
             return Outcome::Pass;

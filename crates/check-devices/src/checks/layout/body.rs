@@ -1,10 +1,14 @@
 //! L25–L27: the script's commands against its own directives.
 
-use super::super::need::{need, script};
+use shell::Argument;
+
+use super::super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::{Launch, Launcher};
+use crate::commands::{Launch, Step};
 use crate::finding::{Finding, Severity};
-use crate::subject::Subject;
+use crate::number::Number;
+use crate::origin::Sourced;
+use crate::subject::{Layout, Subject};
 use crate::words::plural;
 
 pub(crate) const L25: Check = Check {
@@ -12,118 +16,228 @@ pub(crate) const L25: Check = Check {
     title: "a command contradicts the directives",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "Numbers in commands (srun -N, torchrun --nproc-per-node, --nnodes, mpirun -np) are typed apart from the \
-                  directives and drift: more nodes or GPUs than the job has cannot start, fewer leave some idle. Write \
-                  $SLURM_NNODES and $SLURM_GPUS_ON_NODE instead.",
-    source: "srun(1), mpirun(1), torchrun",
-    run: |subject| {
-        need!(script(subject));
-        if subject.jobs.len() > 1 {
-            return Outcome::skip("a heterogeneous job: which component a command runs on is not followed");
-        }
-        if subject.layouts.len() > 1 {
-            return Outcome::skip("the number of nodes is a range");
-        }
-        Outcome::of(subject.launches().iter().flat_map(|launch| contradictions(subject, launch)))
-    },
+    explanation: "Numbers in commands (srun -N, --gres, --mem, torchrun --nproc-per-node, --nnodes, mpirun -np) are typed apart from \
+                  the directives and drift: more nodes, GPUs or memory than the job has cannot start, fewer leave some idle. Write \
+                  $SLURM_NNODES and $SLURM_GPUS_ON_NODE instead. Where the job may have whole nodes and it is not known how many \
+                  CPUs those have, more tasks than it asked for are no error.",
+    source: "srun(1), mpirun(1), torchrun; Slurm, src/slurmctld/step_mgr.c (More processors requested than permitted)",
+    run: contradicts,
 };
 
-fn contradictions(subject: &Subject<'_>, launch: &Launch) -> Vec<Finding> {
+fn contradicts(subject: &Subject<'_>) -> Outcome {
+    need!(script(subject));
+    if subject.jobs.len() > 1 {
+        return Outcome::skip("a heterogeneous job: which component a command runs on is not followed");
+    }
+    if subject.layouts.len() > 1 {
+        return Outcome::skip("the number of nodes is a range");
+    }
+    let mut unknown = None;
+    let findings: Vec<_> = subject
+        .launches()
+        .iter()
+        .flat_map(|launch| launch.steps.iter().map(move |step| (launch, step)))
+        .flat_map(|(launch, step)| match step.launcher.name {
+            "srun" => of_srun(subject, step, &mut unknown),
+            "mpirun" => of_mpirun(subject, launch, step),
+            _ => of_others(subject, launch, step),
+        })
+        .collect();
+    match (findings.is_empty(), unknown) {
+        (true, Some(reason)) => Outcome::unknown(reason),
+        _ => Outcome::of(findings),
+    }
+}
+
+/// What a job has of CPUs in all, as far as it asks for them; nothing where they come with whole nodes.
+fn cpus(subject: &Subject<'_>) -> Option<usize> {
+    let job = subject.job();
+    let tasks = subject.first_layout().placement.tasks.value.exactly()?;
+    Some(job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(tasks))
+}
+
+fn of_srun(subject: &Subject<'_>, step: &Step, unknown: &mut Option<&'static str>) -> Vec<Finding> {
     let job = subject.job();
     let layout = subject.first_layout();
-    let placement = &layout.placement;
-    let nodes_at = job.nodes.as_ref().and_then(crate::origin::Sourced::span);
-    let gpus_at = job.gpu_request().and_then(crate::origin::Sourced::span);
-    let nodes_known = job.nodes.is_some();
+    let nodes_at = job.nodes.as_ref().and_then(Sourced::span);
     let mut findings = Vec::new();
-    for step in &launch.steps {
-        match step.launcher {
-            Launcher::Srun => {
-                if let Some((nodes, at)) = step.number(&["nodes", "N"])
-                    && nodes_known
-                    && nodes > placement.nodes
-                {
-                    findings.push(
-                        Finding::error(format!("srun asks for {nodes} nodes, and the job has {}", placement.nodes))
-                            .at(at, "more than the job has")
-                            .at(nodes_at, ""),
-                    );
-                }
-                let cpus =
-                    job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(placement.tasks.value);
-                let each = step.number(&["cpus-per-task", "c"]).map_or(1, |(cpus, _)| cpus);
-                let roomy =
-                    job.has("exclusive") || job.has("overcommit") || job.asks_for_gpus() && !job.has("cpus-per-task");
-                let overcommits = step.option(&["overcommit", "O", "oversubscribe", "s"]).is_some();
-                if let Some((tasks, at)) = step.number(&["ntasks", "n"])
-                    && tasks.saturating_mul(each) > cpus
-                    && tasks > placement.tasks.value
-                    && !roomy
-                    && !overcommits
-                {
-                    let has = format!(
-                        "{} × {}",
-                        plural(placement.tasks.value, "task"),
-                        plural(cpus / placement.tasks.value.max(1), "CPU")
-                    );
-                    findings.push(
-                        Finding::error(format!("srun starts {tasks} tasks, and the job has {has}"))
-                            .at(at, "more processors than the job has")
-                            .help("ask for them in the directives: --ntasks or --ntasks-per-node"),
-                    );
-                }
-            }
-            Launcher::Torchrun | Launcher::Accelerate => {
-                if let Some((nodes, at)) = step.number(&["nnodes", "num-machines"])
-                    && nodes_known
-                    && nodes != placement.nodes
-                {
-                    let name = step.launcher.name();
-                    findings.push(
-                        Finding::error(format!("{name} waits for {nodes} nodes, and the job has {}", placement.nodes))
-                            .at(at, "")
-                            .at(nodes_at, "")
-                            .help("write $SLURM_NNODES"),
-                    );
-                }
-                if let Some((processes, at)) = step.number(&["nproc-per-node"])
-                    && job.asks_for_gpus()
-                    && processes > layout.devices.value
-                {
-                    findings.push(
-                        Finding::error(format!(
-                            "torchrun starts {processes} processes on a node with {}",
-                            plural(layout.devices.value, "GPU")
-                        ))
-                        .at(at, "")
-                        .at(gpus_at, "")
-                        .help("write --nproc-per-node=$SLURM_GPUS_ON_NODE"),
-                    );
-                }
-            }
-            Launcher::Mpirun => {
-                let tasks_given = job.tasks.is_some() || job.tasks_per_node.is_some();
-                if let Some((ranks, at)) = step.number(&["n", "np"])
-                    && tasks_given
-                    && ranks != placement.tasks.value
-                {
-                    let message = format!(
-                        "mpirun starts {}, and the job has {}",
-                        plural(ranks, "rank"),
-                        plural(placement.tasks.value, "task")
-                    );
-                    let oversubscribes = step.option(&["oversubscribe", "map-by", "host", "hostfile"]).is_some();
-                    let finding = match ranks > placement.tasks.value && !oversubscribes {
-                        true => Finding::error(message).help("leave -np out: mpirun takes the job's tasks"),
-                        false => Finding::warning(message),
-                    };
-                    findings.push(finding.at(at, "").at(placement.tasks.span(), ""));
-                }
-            }
-            Launcher::Deepspeed => {}
+    if let (Some((nodes, at)), Some(has), true) =
+        (step.number(&["nodes", "N"]), layout.placement.nodes.exactly(), job.nodes.is_some())
+        && nodes > has
+    {
+        let message = format!("srun asks for {nodes} nodes, and the job has {has}");
+        findings.push(Finding::error(message).at(at, "more than the job has").at(nodes_at, ""));
+    }
+    findings.extend(more_gpus(subject, step, unknown));
+    findings.extend(more_memory(subject, step));
+    if let Some((tasks, at)) = step.number(&["ntasks", "n"]) {
+        let each = step.number(&["cpus-per-task", "c"]).map_or(1, |(cpus, _)| cpus);
+        let overcommits = step.option(&["overcommit", "O", "oversubscribe", "s"]).is_some() || job.has("overcommit");
+        let wanted = tasks.saturating_mul(each);
+        let has_room = cpus(subject).is_none_or(|cpus| wanted <= cpus)
+            || Number::Exactly(tasks) == layout.placement.tasks.value
+            || overcommits
+            || job.has("cpus-per-gpu")
+            || layout.placement.tasks.value.exactly().is_none_or(|has| tasks <= has);
+        if !has_room {
+            findings.extend(more_tasks(subject, wanted, tasks, at, unknown));
         }
     }
     findings
+}
+
+fn more_tasks(
+    subject: &Subject<'_>,
+    wanted: usize,
+    tasks: usize,
+    at: source_text::Span,
+    unknown: &mut Option<&'static str>,
+) -> Option<Finding> {
+    let job = subject.job();
+    let layout = subject.first_layout();
+    let has_tasks = layout.placement.tasks.value.exactly()?;
+    let each = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value);
+    let has = format!("{} × {}", plural(has_tasks, "task"), plural(each, "CPU"));
+    let message = format!("srun starts {tasks} tasks, and the job has {has}");
+    let help = "ask for them in the directives: --ntasks or --ntasks-per-node";
+    match subject.has_whole_nodes(job) {
+        Some(false) => Some(Finding::error(message).at(at, "more processors than the job has").help(help)),
+        Some(true) => {
+            let kinds = subject.node_kinds(job).unwrap_or_default();
+            let most = kinds.iter().filter_map(|kind| kind.cpus).max()?;
+            let room = most.saturating_mul(layout.placement.nodes.exactly()?);
+            (wanted > room).then(|| {
+                let message = format!("srun asks for {}, and the job's nodes have {room}", plural(wanted, "CPU"));
+                Finding::error(message).at(at, "more processors than whole nodes have")
+            })
+        }
+        // Typed in both places they contradict each other, whatever the partition gives.
+        None if job.tasks.is_some() || job.tasks_per_node.is_some() => Some(
+            Finding::warning(format!("{message}: it cannot start, unless the partition gives whole nodes"))
+                .at(at, "more processors than the job asks for")
+                .at(job.tasks.as_ref().or(job.tasks_per_node.as_ref()).and_then(Sourced::span), "")
+                .help(help),
+        ),
+        None => {
+            *unknown = Some(
+                "srun starts more tasks than the job asks for, which works where the partition gives whole nodes \
+                 (whole_nodes in the site file)",
+            );
+            None
+        }
+    }
+}
+
+/// GPUs on a node that a step asks for, against those that the job asks for.
+fn more_gpus(subject: &Subject<'_>, step: &Step, unknown: &mut Option<&'static str>) -> Option<Finding> {
+    let job = subject.job();
+    let value = step.option(&["gpus-per-node"]).or_else(|| {
+        let gres = step.option(&["gres"])?;
+        gres.known().is_some_and(|text| text.contains("gpu")).then_some(gres)
+    })?;
+    let text = value.known()?;
+    let wanted = match text.parse::<sbatch::value::Gres>() {
+        Ok(gres) if text.contains("gpu") => usize::try_from(gres.gpus()?).ok()?,
+        _ => text.rsplit(':').next()?.parse().ok()?,
+    };
+    if !job.asks_for_gpus() {
+        return match subject.has_whole_nodes(job) {
+            Some(true) => None,
+            Some(false) => Some(
+                Finding::error(format!("srun asks for {} on a node, and the job asks for none", plural(wanted, "GPU")))
+                    .at(value.span, "Slurm: Invalid generic resource (gres) specification")
+                    .help("ask for them in the directives, too: --gpus-per-node"),
+            ),
+            None => {
+                *unknown = Some(
+                    "srun asks for GPUs and the job for none, which works where the partition gives whole nodes \
+                     (whole_nodes in the site file)",
+                );
+                None
+            }
+        };
+    }
+    let gpus = subject.first_layout().placement.gpus_per_node.as_ref()?;
+    let has = gpus.value.exactly().filter(|has| wanted > *has && subject.has_whole_nodes(job) != Some(true))?;
+    Some(
+        Finding::error(format!("srun asks for {} on a node, and the job has {has}", plural(wanted, "GPU")))
+            .at(value.span, "Slurm: Invalid generic resource (gres) specification")
+            .at(gpus.span().or_else(|| job.gpu_request()?.span()), "")
+            .help("ask for as many in the directives, or leave it to the step's default: all that the job has"),
+    )
+}
+
+fn more_memory(subject: &Subject<'_>, step: &Step) -> Option<Finding> {
+    let value = step.option(&["mem"])?;
+    let wanted: sbatch::value::Memory = value.known()?.parse().ok()?;
+    let has = subject.job().memory_per_node.as_ref().filter(|has| has.value.mib > 0 && wanted.mib > has.value.mib)?;
+    Some(
+        Finding::error(format!("srun asks for {wanted} on a node, and the job has {}", has.value))
+            .at(value.span, "more than the job has")
+            .at(has.span(), ""),
+    )
+}
+
+fn of_mpirun(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding> {
+    let job = subject.job();
+    let tasks = &subject.first_layout().placement.tasks;
+    let Some(has) = tasks.value.exactly().filter(|_| job.tasks.is_some() || job.tasks_per_node.is_some()) else {
+        return Vec::new();
+    };
+    let Some((ranks, at)) = step.number(&["n", "np", "c"]) else { return Vec::new() };
+    let alone = subject.launches().iter().filter(|other| !other.steps.is_empty()).count() == 1;
+    if ranks == has || ranks < has && !alone || launch.steps.len() > 1 {
+        return Vec::new();
+    }
+    let message = format!("mpirun starts {}, and the job has {}", plural(ranks, "rank"), plural(has, "task"));
+    // Open MPI refuses more ranks than slots; Hydra, Intel's and PALS' launchers put several on a slot.
+    let oversubscribes = ["oversubscribe", "map-by", "mapby", "host", "hostfile", "H", "ppn", "perhost", "npernode", "N", "machinefile", "f"];
+    let is_open_mpi = step.option(&["mca", "x", "bind-to", "bind-to-core", "report-bindings"]).is_some();
+    let finding = match ranks > has && is_open_mpi && step.option(&oversubscribes).is_none() {
+        true => Finding::error(message).help("leave -np out: mpirun takes the job's tasks"),
+        false => Finding::warning(message),
+    };
+    vec![finding.at(at, "").at(tasks.span().or_else(|| job.tasks_per_node.as_ref()?.span()), "")]
+}
+
+/// Launchers of a node's ranks, which are told how many nodes there are, and how many ranks come on each.
+fn of_others(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding> {
+    let job = subject.job();
+    let layout = subject.first_layout();
+    let nodes_at = job.nodes.as_ref().and_then(Sourced::span);
+    let gpus_at = job.gpu_request().and_then(Sourced::span);
+    let name = step.launcher.name;
+    let mut findings = Vec::new();
+    let names = ["nnodes", "num-machines", "num-nodes"];
+    if let (Some((nodes, at)), Some(has), true) =
+        (step.number(&names), layout.placement.nodes.exactly(), job.nodes.is_some())
+        && nodes > has
+        && !job.has("array")
+    {
+        let message = format!("{name} waits for {nodes} nodes, and the job has {has}");
+        // One that says which of the nodes it is may be one of several jobs.
+        let one_of_several = step.option(&["node-rank", "machine-rank"]).is_some();
+        let finding = if one_of_several { Finding::warning(message) } else { Finding::error(message) };
+        findings.push(finding.at(at, "").at(nodes_at, "").help("write $SLURM_NNODES"));
+    }
+    if let (Some((processes, at)), Some(devices)) = (step.number(&["nproc-per-node"]), layout.known_devices())
+        && (job.asks_for_gpus() || layout.devices.span().is_some())
+        && processes > devices
+        && !on_the_cpu(launch)
+    {
+        findings.push(
+            Finding::error(format!("{name} starts {processes} processes on a node with {}", plural(devices, "GPU")))
+                .at(at, "")
+                .at(gpus_at.or_else(|| layout.devices.span()), "")
+                .help("write --nproc-per-node=$SLURM_GPUS_ON_NODE"),
+        );
+    }
+    findings
+}
+
+/// Whether the program is told to leave the GPUs alone.
+fn on_the_cpu(launch: &Launch) -> bool {
+    launch.arguments.iter().filter_map(Argument::known).any(|text| matches!(text, "cpu" | "gloo" | "--cpu" | "--device=cpu" | "--backend=gloo"))
 }
 
 pub(crate) const L26: Check = Check {
@@ -137,19 +251,17 @@ pub(crate) const L26: Check = Check {
     source: "PyTorch, init_process_group (EADDRINUSE)",
     run: |subject| {
         need!(script(subject));
-        if subject.job().has("exclusive") {
+        if subject.has_whole_nodes(subject.job()) == Some(true) {
             return Outcome::skip("the job has its nodes for itself");
         }
-        let assigned = subject.exports("MASTER_PORT").filter(|assignment| {
-            assignment.value.variables.is_empty()
-                && assignment.value.known().is_some_and(|text| text.parse::<u16>().is_ok_and(|port| port > 0))
-        });
+        let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
+        let literal = |value: &Argument| value.variables.is_empty() && value.known().is_some_and(is_port);
+        let assigned = subject.exports("MASTER_PORT").filter(|assignment| literal(&assignment.value));
         let assigned = assigned.map(|assignment| assignment.value.span);
         let flags = subject.launches().iter().flat_map(|launch| &launch.steps).filter_map(|step| {
-            let port = step.option(&["master-port", "main-process-port"])?;
-            let literal = port.variables.is_empty()
-                && port.known().is_some_and(|text| text.parse::<u16>().is_ok_and(|port| port > 0));
-            literal.then_some(port.span)
+            let port = step.option(&["master-port", "main-process-port", "main-port"]).filter(|port| literal(port));
+            let endpoint = || step.option(&["rdzv-endpoint"]).filter(|endpoint| ends_with_port(endpoint));
+            port.or_else(endpoint).map(|port| port.span)
         });
         Outcome::of(assigned.into_iter().chain(flags).take(1).map(|span| {
             Finding::warning("a fixed port is taken as soon as two jobs share a node")
@@ -159,35 +271,71 @@ pub(crate) const L26: Check = Check {
     },
 };
 
+/// `$HOST:29500`, `node1:29500`; on port 0 one is chosen.
+fn ends_with_port(endpoint: &Argument) -> bool {
+    let text = endpoint.known().unwrap_or(&endpoint.end);
+    let from_variable = endpoint.variables.iter().any(|name| name.to_ascii_uppercase().contains("PORT"));
+    !from_variable && text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 pub(crate) const L27: Check = Check {
     id: "L27",
     title: "$SLURM_PROCID is expanded too early",
     severity: Severity::Warning,
     tier: Tier::Script,
-    explanation: "The batch shell expands $SLURM_PROCID before srun starts the tasks: all of them get its value, 0. The tasks' \
-                  own shell must expand it: srun bash -c '… $SLURM_PROCID …' in single quotes.",
+    explanation: "The batch shell expands $SLURM_PROCID before srun starts the tasks: all of them get its value, 0, also where it \
+                  comes through another variable. The tasks' own shell must expand it: srun bash -c '… $SLURM_PROCID …' in \
+                  single quotes.",
     source: "srun(1), OUTPUT ENVIRONMENT VARIABLES; bash(1), QUOTING",
     run: |subject| {
         need!(script(subject));
         const OF_A_TASK: &[&str] = &["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"];
-        let placement = &subject.first_layout().placement;
-        if placement.tasks.value == 1 && subject.launches().iter().all(|launch| launch.steps.len() < 2) {
-            return Outcome::skip("there is one task");
-        }
-        let early = subject.launches().iter().flat_map(|launch| {
-            let outer = launch.steps.iter().any(|step| matches!(step.launcher, Launcher::Srun | Launcher::Mpirun));
-            let words = launch.program.iter().chain(&launch.arguments);
-            let words = words.filter(move |_| outer);
-            let inner = launch.steps.iter().skip(1).filter_map(|step| step.option(&["node-rank", "machine-rank"]));
-            words.chain(inner)
-        });
-        Outcome::of(early.filter_map(|word| {
+        let one_task = |layout: &Layout| layout.placement.tasks.value == Number::Exactly(1);
+        let early = subject.launches().iter().filter(|launch| launch.agent().is_some() || !one_task(subject.first_layout()));
+        let early = early.flat_map(|launch| &launch.early).filter_map(|word| {
             let variable = word.variables.iter().find(|name| OF_A_TASK.contains(&name.as_str()))?;
             Some(
                 Finding::warning(format!("every task gets the batch shell's ${variable}, which is 0"))
                     .at(word.span, "expanded before srun starts the tasks")
                     .help(format!("let each task expand it: srun bash -c '… ${variable} …' in single quotes")),
             )
-        }))
+        });
+        let early: Vec<_> = early.take(1).collect();
+        if early.is_empty() && one_task(subject.first_layout()) {
+            return Outcome::skip("there is one task");
+        }
+        Outcome::of(early)
     },
 };
+
+/// CPUs of each rank, as far as they are asked for: of srun's own, else of the job's; why they are not known otherwise.
+pub(in crate::checks) fn cpus_of_a_rank(subject: &Subject<'_>) -> Result<(usize, Option<source_text::Span>), Outcome> {
+    let job = subject.job();
+    let layout = subject.first_layout();
+    let main = subject.main_launch();
+    let srun = main.and_then(Launch::srun);
+    let own = srun.and_then(|srun| srun.option(&["cpus-per-task", "c"]));
+    let unknown = |reason: &'static str| Err(Outcome::unknown(reason));
+    let (of_task, at) = match (own, &job.cpus_per_task) {
+        (Some(own), _) => match own.known().and_then(|text| text.parse().ok()) {
+            Some(cpus) => (cpus, Some(own.span)),
+            None => return Err(Outcome::Unknown(own.reason())),
+        },
+        (None, Some(cpus)) => (cpus.value, cpus.span()),
+        (None, None) if job.has("cpus-per-gpu") => return unknown("CPUs are counted for each GPU"),
+        (None, None) => match subject.has_whole_nodes(job) {
+            Some(false) => (1, None),
+            Some(true) => return unknown("the job has whole nodes, and their CPUs are not counted for each task"),
+            None => return unknown("no CPUs are asked for, and what the partition gives is not known"),
+        },
+    };
+    let ranks = exactly(&layout.ranks_per_node.value)?.max(1);
+    let shares = match srun {
+        // srun gives each of its tasks as many; torchrun's ranks share those of their task.
+        Some(_) if main.is_some_and(|launch| launch.agent().is_some()) => of_task / ranks,
+        Some(_) => of_task,
+        // Without srun all of them have what the job has on a node.
+        None => of_task.saturating_mul(exactly(&layout.placement.tasks_per_node)?) / ranks,
+    };
+    Ok((shares, at))
+}

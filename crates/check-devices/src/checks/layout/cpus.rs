@@ -1,8 +1,10 @@
-//! L12, L13: CPUs.
+//! L12, L13, L34: CPUs.
 
-use super::super::need::need;
+use super::super::need::{exactly, need, script};
+use super::body::cpus_of_a_rank;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
+use crate::origin::Sourced;
 use crate::words::plural;
 
 pub(crate) const L12: Check = Check {
@@ -15,22 +17,19 @@ pub(crate) const L12: Check = Check {
     source: "PyTorch, DataLoader's warning on workers",
     run: |subject| {
         let threads = need!(subject.training.loader_threads.as_ref(), "the number of loader threads is not given");
-        let cpus = subject.job().cpus_per_task.as_ref();
-        if subject.script.is_none() {
-            return Outcome::skip(Tier::Script.how());
-        }
-        let has = cpus.map_or(1, |cpus| cpus.value);
+        need!(script(subject));
+        let (has, at) = need!(cpus_of_a_rank(subject));
         let wanted = threads.value.saturating_add(1);
         if has >= wanted {
             return Outcome::Pass;
         }
         Outcome::of([Finding::warning(format!(
-            "{} for each task, and a rank with {} wants {wanted}",
+            "{} for each rank, and one with {} wants {wanted}",
             plural(has, "CPU"),
             plural(threads.value, "loader thread")
         ))
         .at(threads.span(), "loader threads")
-        .at(cpus.and_then(crate::origin::Sourced::span), "CPUs of each task")
+        .at(at, "CPUs of each task")
         .help(format!("use --cpus-per-task={wanted}, or fewer threads"))])
     },
 };
@@ -48,23 +47,61 @@ pub(crate) const L13: Check = Check {
             let job = &subject.jobs[layout.component];
             let most = subject.node_kinds(job)?.iter().filter_map(|kind| kind.cpus).max()?;
             let per_task = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value);
-            let wanted = layout.placement.tasks_per_node.saturating_mul(per_task);
+            let tasks = layout.placement.tasks_per_node.exactly()?;
+            let wanted = tasks.saturating_mul(per_task);
             let at = job.cpus_per_task.as_ref().or(job.tasks_per_node.as_ref()).or(job.tasks.as_ref());
-            // Tasks without a number of nodes spread over as many as they need.
-            let pinned = job.nodes.is_some() || job.tasks_per_node.is_some() || job.tasks.is_none();
-            (wanted > most && pinned).then(|| {
+            (wanted > most).then(|| {
                 Finding::error(format!("{wanted} CPUs on a node, and the partition's nodes have {most}"))
-                    .at(at.and_then(crate::origin::Sourced::span), "")
-                    .help(format!(
-                        "{} × {per_task} must be at most {most}",
-                        plural(layout.placement.tasks_per_node, "task")
-                    ))
+                    .at(at.and_then(Sourced::span), "")
+                    .help(format!("{} × {per_task} must be at most {most}", plural(tasks, "task")))
             })
         });
         let findings: Vec<_> = findings.take(1).collect();
-        if findings.is_empty() && subject.node_kinds(subject.job()).is_none() {
-            return Outcome::unknown("the partition's nodes are not known");
+        if findings.is_empty() {
+            if subject.node_kinds(subject.job()).is_none() {
+                return Outcome::unknown("the partition's nodes are not known");
+            }
+            need!(exactly(&subject.first_layout().placement.tasks_per_node));
         }
         Outcome::of(findings)
+    },
+};
+
+pub(crate) const L34: Check = Check {
+    id: "L34",
+    title: "a rank with a GPU has one CPU",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "Slurm gives a task one CPU unless it is asked for more. A rank that drives a GPU, reads files and prepares batches \
+                  on a single one keeps the GPU waiting. Good to know, and no warning, where the partition may give more by itself \
+                  (DefCpuPerGPU, whole nodes).",
+    source: "sbatch(1), --cpus-per-task: the default is one; slurm.conf(5), DefCpuPerGPU",
+    run: |subject| {
+        need!(script(subject));
+        let job = subject.job();
+        let layout = subject.first_layout();
+        if layout.on_cpu || layout.known_devices().is_none() {
+            return Outcome::skip("no GPUs are asked for");
+        }
+        if subject.launches().is_empty() || subject.main_launch().is_none() {
+            return Outcome::skip("nothing is started");
+        }
+        let help = "ask for more: --cpus-per-task, with 4 to 16 for each GPU";
+        match cpus_of_a_rank(subject) {
+            Ok((cpus, at)) if cpus <= 1 => {
+                let finding = Finding::warning("each rank with a GPU has one CPU, also for preparing its batches");
+                Outcome::of([finding.at(at, "CPUs of each task").help(help)])
+            }
+            Ok(_) => Outcome::Pass,
+            Err(outcome) if job.cpus_per_task.is_some() || job.has("cpus-per-gpu") => outcome,
+            Err(_) if subject.has_whole_nodes(job) == Some(true) => Outcome::skip("the job has whole nodes"),
+            Err(outcome) => match exactly(&layout.ranks_per_node.value) {
+                Ok(_) => Outcome::of([Finding::info(
+                    "no CPUs are asked for: each rank has one, unless the partition gives more for each GPU",
+                )
+                .help(help)]),
+                Err(_) => outcome,
+            },
+        }
     },
 };

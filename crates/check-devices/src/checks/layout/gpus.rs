@@ -1,8 +1,8 @@
-//! L02, L05–L08: GPUs for ranks.
+//! L02, L05–L08, L33: GPUs for ranks.
 
-use super::super::need::{need, script};
+use super::super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::trainer;
+use crate::commands::{Launch, Reach, trainer};
 use crate::finding::{Finding, Severity};
 use crate::subject::{Layout, Subject};
 use crate::words::plural;
@@ -17,24 +17,27 @@ pub(crate) const L02: Check = Check {
                   process may drive several of them.",
     source: "NCCL, ncclInvalidUsage; PyTorch, DistributedDataParallel",
     run: |subject| {
-        let judged = subject.layouts.iter().filter(|layout| !layout.on_cpu && layout.devices.value > 0);
-        let mut findings: Vec<_> = judged.filter_map(|layout| ranks_against_devices(subject, layout)).collect();
-        findings.truncate(1); // the other numbers of nodes of a range say the same
-        if findings.is_empty() && subject.layouts.iter().all(|layout| layout.on_cpu || layout.devices.value == 0) {
-            return Outcome::skip("no GPUs are asked for");
+        let mut outcome = Outcome::skip("no GPUs are asked for");
+        for layout in subject.layouts.iter().filter(|layout| !layout.on_cpu) {
+            let Some(devices) = layout.known_devices() else { continue };
+            match ranks_against_devices(subject, layout, devices) {
+                // The other numbers of nodes of a range say the same.
+                Outcome::Fail(findings) => return Outcome::Fail(findings),
+                judged => outcome = judged,
+            }
         }
-        Outcome::of(findings)
+        outcome
     },
 };
 
-fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Finding> {
+fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout, devices: usize) -> Outcome {
     let sharers = subject.training.sharers();
     let listed = match &subject.training.request {
         Some(::layout::DeviceRequest::CudaList(indices)) => indices.len(),
-        _ => layout.devices.value,
+        _ => devices,
     };
     let room = listed.saturating_mul(sharers);
-    let ranks = layout.ranks_per_node.value;
+    let ranks = layout.ranks_per_node.value.least();
     let place = |finding: Finding| {
         let launch = subject.main_launch().map(|launch| launch.span);
         let ranks_at = layout.ranks.span().or(layout.ranks_per_node.span()).or(launch);
@@ -42,42 +45,50 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout) -> Option<Findi
         let devices_at = layout.devices.span().or_else(|| subject.job().gpu_request()?.span());
         finding
             .at(ranks_at, format!("{} on a node", plural(ranks, "rank")))
-            .at(devices_at, plural(layout.devices.value, "GPU"))
+            .at(devices_at, plural(devices, "GPU"))
     };
+    // A program that is not known may share devices on purpose, or drive several of them; a training run does not.
+    let trains = subject.script.is_none() || is_training(subject);
     if ranks > room {
-        // A program that is not known may share devices on purpose; a training run cannot.
-        let trains = subject.training.batch.is_some() || subject.script.is_none() || is_training(subject);
         let message = format!("{} on a node and {} for them", plural(ranks, "rank"), plural(listed, "CUDA device"));
-        let finding = if trains { Finding::error(message) } else { Finding::warning(message) };
-        return Some(place(finding).help(match sharers {
+        let is_python = subject.main_launch().is_some_and(|launch| launch.is_python);
+        let finding = match (trains, is_python) {
+            (true, _) => Finding::error(message),
+            (false, true) => Finding::warning(message),
+            (false, false) => return Outcome::unknown("whether the program's ranks share a GPU on purpose is not known"),
+        };
+        return Outcome::of([place(finding).help(match sharers {
             1 => format!("start {listed} on each node, one for each device, or use --device cpu"),
             _ => format!("start {room} on each node, {sharers} for each device, or use --device cpu"),
-        }));
+        })]);
     }
+    let ranks = need!(exactly(&layout.ranks_per_node.value));
     // A list of devices leaves the others out on purpose.
     let all_meant = !matches!(subject.training.request, Some(::layout::DeviceRequest::CudaList(_)));
-    // A shell, a container or a variable hides the program, and with it how many devices a process drives.
-    let hides = |name: &str| {
-        matches!(name, "bash" | "sh" | "zsh" | "singularity" | "apptainer" | "podman" | "enroot" | "docker")
-    };
-    let program = subject.main_launch().and_then(|launch| launch.program_name());
-    let knows = subject.script.is_none() || program.is_some_and(|name| !hides(name));
     let taken = ranks.div_ceil(sharers);
-    if taken < listed && all_meant && knows {
-        let idle = listed - taken;
-        let message = format!("{} on a node and {listed} GPUs: {idle} of them may idle", plural(ranks, "rank"));
-        return Some(
-            place(Finding::warning(message))
-                .help(format!("start {room} ranks on each node, or ask for {}", plural(taken, "GPU"))),
-        );
+    if taken >= listed || !all_meant {
+        return Outcome::Pass;
     }
-    None
+    let side_by_side = subject.launches().iter().filter(|launch| launch.background && !launch.is_bystander()).count();
+    if side_by_side > 1 {
+        return Outcome::unknown("several commands run side by side, and share the GPUs");
+    }
+    if !trains {
+        return Outcome::unknown("whether the program drives several GPUs from one rank is not known");
+    }
+    let idle = listed - taken;
+    let message = format!("{} on a node and {listed} GPUs: {idle} of them may idle", plural(ranks, "rank"));
+    Outcome::of([place(Finding::warning(message))
+        .help(format!("start {room} ranks on each node, or ask for {}", plural(taken, "GPU")))])
 }
 
+/// Whether the command that trains is known to take one device for each rank.
 fn is_training(subject: &Subject<'_>) -> bool {
-    subject
-        .main_launch()
-        .is_some_and(|launch| trainer(launch).is_some() || launch.steps.iter().any(|step| step.launcher.is_per_node()))
+    let starts_one_each = |launch: &Launch| {
+        let inner = launch.steps.last().map(|step| (step.launcher.reach, step.launcher.name));
+        matches!(inner, Some((Reach::Node, _) | (_, "deepspeed" | "horovodrun")))
+    };
+    subject.main_launch().is_some_and(|launch| trainer(launch).is_some() || starts_one_each(launch))
 }
 
 pub(crate) const L05: Check = Check {
@@ -182,7 +193,8 @@ pub(crate) const L08: Check = Check {
                 .filter_map(|layout| {
                     let job = &subject.jobs[layout.component];
                     let per_task = job.gpus_per_task.as_ref()?;
-                    let wanted = per_task.value.count.saturating_mul(layout.placement.tasks_per_node);
+                    let tasks = layout.placement.tasks_per_node.exactly()?;
+                    let wanted = per_task.value.count.saturating_mul(tasks);
                     let of_partition =
                         || subject.node_kinds(job)?.iter().filter_map(crate::facts::Partition::gpus).max();
                     let (has, whence) = match &job.gpus_per_node {
@@ -192,7 +204,7 @@ pub(crate) const L08: Check = Check {
                     (wanted > has).then(|| {
                         Finding::error(format!(
                             "{} on a node × {} per task are {wanted}, and a node has {has}",
-                            plural(layout.placement.tasks_per_node, "task"),
+                            plural(tasks, "task"),
                             plural(per_task.value.count, "GPU")
                         ))
                         .at(per_task.span(), "for each task")
@@ -202,5 +214,51 @@ pub(crate) const L08: Check = Check {
                 })
                 .take(1),
         )
+    },
+};
+
+pub(crate) const L33: Check = Check {
+    id: "L33",
+    title: "numbers of GPUs contradict each other",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "--gpus is the whole job's: it must be the GPUs of a node × nodes, where both are given, and the GPUs of a task × tasks. \
+                  sbatch refuses the job otherwise (Invalid generic resource specification).",
+    source: "Slurm, src/interfaces/gres.c (_test_gres_cnt), since 20.11",
+    run: |subject| {
+        need!(script(subject));
+        Outcome::of(subject.jobs.iter().filter_map(|job| {
+            let gpus = job.gpus.as_ref()?;
+            let total = gpus.value.count;
+            if let Some(per_node) = job.gpus_per_node.as_ref().filter(|per_node| per_node.value.count > 0) {
+                let each = per_node.value.count;
+                let nodes = job.nodes.as_ref();
+                let fits = total % each == 0
+                    && nodes.is_none_or(|nodes| (nodes.value.min..=nodes.value.max).contains(&(total / each)));
+                if !fits {
+                    let of_nodes = nodes.map_or_else(String::new, |nodes| format!(" on {}", plural(nodes.value.min, "node")));
+                    return Some(
+                        Finding::error(format!("{total} GPUs are not {each} on each node{of_nodes}"))
+                            .at(gpus.span(), "of the whole job")
+                            .at(per_node.span(), "of each node")
+                            .at(nodes.and_then(crate::origin::Sourced::span), "")
+                            .help("leave --gpus out: GPUs on each node × nodes are all"),
+                    );
+                }
+            }
+            let (per_task, tasks) = (job.gpus_per_task.as_ref()?, job.tasks.as_ref()?);
+            let product = per_task.value.count.saturating_mul(tasks.value);
+            (product != total).then(|| {
+                Finding::error(format!(
+                    "{total} GPUs are not {} for each of {}",
+                    per_task.value.count,
+                    plural(tasks.value, "task")
+                ))
+                .at(gpus.span(), "of the whole job")
+                .at(per_task.span(), "of each task")
+                .at(tasks.span(), "")
+                .help("leave --gpus out: GPUs of each task × tasks are all")
+            })
+        }))
     },
 };

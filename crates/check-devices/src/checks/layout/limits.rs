@@ -14,7 +14,8 @@ pub(crate) const L14: Check = Check {
     tier: Tier::Script,
     explanation: "Without --mem, --mem-per-cpu or --mem-per-gpu the job gets the partition's default, often a few GB for \
                   each CPU, and is killed when decoding images needs more. --exclusive gives all CPUs and GPUs of a \
-                  node, but not its memory; --mem=0 does.",
+                  node, but not its memory; --mem=0 does. A warning where the default is known to be less than all \
+                  (--login, site file), good to know otherwise.",
     source: "sbatch(1), --mem, --exclusive; slurm.conf(5), DefMemPerCPU",
     run: |subject| {
         need!(script(subject));
@@ -22,7 +23,17 @@ pub(crate) const L14: Check = Check {
         if ["mem", "mem-per-cpu", "mem-per-gpu"].iter().any(|option| job.has(option)) {
             return Outcome::Pass;
         }
-        let finding = Finding::warning("the job asks for no memory, and gets the partition's default");
+        let kinds = subject.node_kinds(job);
+        let defaults: Option<Vec<_>> = kinds.iter().flatten().map(|kind| kind.default_memory.clone()).collect();
+        let finding = match (&kinds, defaults.as_deref()) {
+            (Some(_), Some([all, ..])) if all == "all" => return Outcome::Pass,
+            (Some(_), Some([default, ..])) => {
+                Finding::warning(format!("the job asks for no memory, and gets the partition's default, {default}"))
+            }
+            (Some(_), _) => Finding::warning("the job asks for no memory, and gets the partition's default"),
+            // What that is may be all that a node has.
+            (None, _) => Finding::info("the job asks for no memory, and gets the partition's default, which is not known here"),
+        };
         let finding = match job.has("exclusive") {
             true => finding.at(job.span("exclusive"), "gives CPUs and GPUs, not memory"),
             false => finding,
@@ -60,19 +71,19 @@ pub(crate) const L15: Check = Check {
 };
 
 /// MiB on the fullest node, and where that was asked for.
-fn wanted_memory(subject: &Subject<'_>) -> Option<(u64, Option<sbatch::Span>)> {
+fn wanted_memory(subject: &Subject<'_>) -> Option<(u64, Option<source_text::Span>)> {
     let job = subject.job();
     let layout = subject.first_layout();
     if let Some(memory) = &job.memory_per_node {
         return Some((memory.value.mib, memory.span()));
     }
     if let Some(memory) = &job.memory_per_cpu {
-        let cpus =
-            job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(layout.placement.tasks_per_node);
+        let tasks = layout.placement.tasks_per_node.exactly()?;
+        let cpus = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(tasks);
         return Some((memory.value.mib.saturating_mul(cpus as u64), memory.span()));
     }
     let memory = job.memory_per_gpu.as_ref()?;
-    let gpus = layout.placement.gpus_per_node.as_ref()?.value as u64;
+    let gpus = layout.placement.gpus_per_node.as_ref()?.value.exactly()? as u64;
     Some((memory.value.mib.saturating_mul(gpus), memory.span()))
 }
 

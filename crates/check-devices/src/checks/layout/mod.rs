@@ -9,3 +9,5 @@ pub(super) mod signal;
 pub(super) mod site;
 pub(super) mod tasks;
 pub(super) mod visibility;
+
+pub(super) use body::cpus_of_a_rank;

@@ -1,10 +1,10 @@
 //! L18–L20: the end of the time limit, and what comes after it.
 
+use shell::{Argument, Executed};
+
 use super::super::need::{need, script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::Launcher;
 use crate::finding::{Finding, Severity};
-use crate::shell::{Argument, Executed};
 use crate::subject::Subject;
 
 /// The `trap` that the script sets for `signal`.
@@ -30,7 +30,7 @@ pub(crate) const L18: Check = Check {
         let signal = need!(subject.job().signal.as_ref(), "--signal is not given");
         let name = &signal.value.signal;
         let trap = trap(subject, name);
-        let step = subject.launches().iter().any(|launch| launch.step(Launcher::Srun).is_some());
+        let step = subject.launches().iter().any(|launch| launch.srun().is_some());
         let finding = match (signal.value.batch_shell, trap) {
             (true, None) => {
                 Finding::warning(format!("the batch shell gets {name} and does not trap it: the job ends there"))

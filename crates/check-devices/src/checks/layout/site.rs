@@ -62,7 +62,7 @@ fn lacking_gpus(subject: &Subject<'_>, kinds: &[Partition]) -> Option<Finding> {
     // How many on a node is only known where it was asked for by node; a total spreads.
     let wanted = match (&job.gpus_per_node, &job.gpus, &job.nodes) {
         (None, Some(_), None) => 1,
-        _ => subject.first_layout().placement.gpus_per_node.as_ref()?.value,
+        _ => subject.first_layout().placement.gpus_per_node.as_ref()?.value.exactly()?,
     };
     let most = kinds.iter().filter_map(Partition::gpus).max().unwrap_or(0);
     if wanted > most {
@@ -144,6 +144,14 @@ pub(crate) const L29: Check = Check {
         let answer = need!(answer, "--test-only was not given");
         if answer.accepted {
             return Outcome::Pass;
+        }
+        // The controller said nothing about the job.
+        const NO_ANSWER: &[&str] = &[
+            "Unable to contact", "Connection refused", "Connection timed out", "Socket timed out", "Zero Bytes", "Unable to connect",
+            "Communication connection failure", "Could not establish a configuration source", "Invalid authentication",
+        ];
+        if let Some(line) = answer.message.lines().find(|line| NO_ANSWER.iter().any(|words| line.contains(words))) {
+            return Outcome::unknown(format!("the controller does not answer: {}", line.trim()));
         }
         Outcome::of([Finding::error(format!("sbatch --test-only refuses the job: {}", answer.message.trim()))])
     },

@@ -40,7 +40,7 @@ pub(crate) const L01: Check = Check {
 /// What the layout comes to: `effective: world 4, batch 64 -> 16 per rank`.
 fn world_note(subject: &Subject<'_>) -> Option<String> {
     let layout = subject.first_layout();
-    let batch = layout.batch.as_ref()?.as_ref().ok()?;
+    let batch = layout.shares()?;
     Some(format!("effective: world {}, batch {} -> {} per rank", layout.ranks.value, batch.global(), batch.per_rank()))
 }
 
@@ -93,8 +93,10 @@ fn range(subject: &Subject<'_>) -> Outcome {
     if judged.is_empty() {
         return Outcome::skip("no batch is given");
     }
-    let (working, failing): (Vec<_>, Vec<_>) =
-        judged.iter().partition(|layout| layout.batch.as_ref().is_some_and(Result::is_ok));
+    if let Some(reason) = judged.iter().find_map(|layout| layout.batch.as_ref()?.as_ref().err()) {
+        return Outcome::Unknown(reason.clone());
+    }
+    let (working, failing): (Vec<_>, Vec<_>) = judged.iter().partition(|layout| layout.shares().is_some());
     if failing.is_empty() {
         return Outcome::Pass;
     }

@@ -1,15 +1,14 @@
 //! L22–L24: which GPUs a rank sees.
 
-use super::super::need::{need, script};
+use super::super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::Launcher;
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
 
 /// The first srun of the script that has one of these options, or the job's own, and where it is.
-fn option(subject: &Subject<'_>, name: &str) -> Option<(String, Option<sbatch::Span>)> {
+fn option(subject: &Subject<'_>, name: &str) -> Option<(String, Option<source_text::Span>)> {
     let of_job = subject.job().text(name).map(|text| (text.value.clone(), text.span()));
-    let steps = subject.launches().iter().filter_map(|launch| launch.step(Launcher::Srun));
+    let steps = subject.launches().iter().filter_map(|launch| launch.srun());
     let of_srun = || {
         steps
             .into_iter()
@@ -19,8 +18,15 @@ fn option(subject: &Subject<'_>, name: &str) -> Option<(String, Option<sbatch::S
     of_job.or_else(of_srun)
 }
 
-fn several_ranks_a_node(subject: &Subject<'_>) -> bool {
-    subject.layouts.iter().any(|layout| layout.ranks_per_node.value > 1)
+/// Whether several tasks come on a node: torchrun's ranks share what their one task sees.
+fn several_tasks_a_node(subject: &Subject<'_>) -> Result<bool, Outcome> {
+    let is_agent = subject.main_launch().is_some_and(|launch| launch.agent().is_some());
+    let layout = subject.first_layout();
+    let tasks = if is_agent { &layout.placement.tasks_per_node } else { &layout.ranks_per_node.value };
+    if tasks.least() > 1 {
+        return Ok(true);
+    }
+    Ok(exactly(tasks)? > 1)
 }
 
 pub(crate) const L22: Check = Check {
@@ -33,9 +39,6 @@ pub(crate) const L22: Check = Check {
     source: "NVIDIA/nccl#1066, open-mpi/ompi#11949",
     run: |subject| {
         need!(script(subject));
-        if !several_ranks_a_node(subject) {
-            return Outcome::skip("there is one rank on a node");
-        }
         let unbound = option(subject, "gpu-bind").is_some_and(|(bind, _)| bind.starts_with("none"));
         let per_task = option(subject, "gpus-per-task").filter(|_| !unbound);
         let single =
@@ -43,6 +46,9 @@ pub(crate) const L22: Check = Check {
         let per_gpu =
             subject.job().tasks_per_gpu.as_ref().map(|per_gpu| (String::new(), per_gpu.span())).filter(|_| !unbound);
         let Some((_, at)) = per_task.or(single).or(per_gpu) else { return Outcome::Pass };
+        if !need!(several_tasks_a_node(subject)) {
+            return Outcome::skip("there is one task on a node");
+        }
         Outcome::of([Finding::warning("each rank sees only its own GPU: NCCL and CUDA-aware MPI cannot use direct transfers")
             .at(at, "binds each task to its GPU")
             .help("ask with --gpus-per-node and --ntasks-per-node, or add --gpu-bind=none, and let each rank choose by its local rank")])
@@ -61,7 +67,7 @@ pub(crate) const L23: Check = Check {
         need!(script(subject));
         let (bind, at) = need!(option(subject, "gpu-bind"), "--gpu-bind is not given");
         let closest = bind.split(',').any(|word| word == "closest");
-        if !closest || !several_ranks_a_node(subject) {
+        if !closest || !need!(several_tasks_a_node(subject)) {
             return Outcome::Pass;
         }
         Outcome::of([Finding::warning("ranks of one socket see the same GPUs, numbered from 0")

@@ -20,7 +20,7 @@ pub(crate) const P01: Check = Check {
         let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::NoShebang);
         Outcome::of(problems.map(|problem| {
             let finding = Finding::error("the script does not start with #!, and sbatch will refuse it");
-            let start = sbatch::Span::new(0, 0);
+            let start = source_text::Span::new(0, 0);
             let later = file.script.text().lines().skip(1).any(|line| line.starts_with("#!"));
             let finding =
                 finding.at(problem.span, "the first line").help("start with an interpreter line: #!/bin/bash");
@@ -41,9 +41,11 @@ pub(crate) const P02: Check = Check {
         let file = need!(script(subject));
         let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::DosLineBreak);
         Outcome::of(problems.map(|problem| {
+            let text = file.script.text();
             Finding::error("the script has DOS line breaks (CR LF), and sbatch will refuse it")
                 .at(problem.span, "the first of them")
-                .help(format!("convert it: sed -i 's/\\r$//' {}", file.name))
+                .help(format!("convert it: check-devices --fix, or sed -i 's/\\r$//' {}", file.name))
+                .silent_fix(sbatch::Span::new(0, text.len()), text.replace("\r\n", "\n"))
         }))
     },
 };

@@ -24,8 +24,11 @@ pub(crate) const P06: Check = Check {
     run: |subject| {
         let file = need!(script(subject));
         let findings = file.script.problems().iter().filter_map(|problem| {
+            let mut mended = None;
             let (message, label, help) = match &problem.kind {
+                ProblemKind::StrayToken { text } if text.starts_with(TYPOGRAPHIC) => return None,
                 ProblemKind::StrayToken { text } => {
+                    mended = joined(file, problem.span, text);
                     let help = stray_help(file, problem.span.start, text);
                     (format!("'{text}' is neither an option nor an option's value"), "sbatch stops here", help)
                 }
@@ -37,11 +40,24 @@ pub(crate) const P06: Check = Check {
                 }
                 _ => return None,
             };
-            Some(Finding::error(message).at(problem.span, label).help(help))
+            let finding = Finding::error(message).at(problem.span, label);
+            Some(match mended {
+                Some((span, option)) => finding.fix(help, span, option),
+                None => finding.help(help),
+            })
         });
         Outcome::of(findings)
     },
 };
+
+/// `--nodes = 2` as one word.
+fn joined(file: &ScriptFile<'_>, stray: source_text::Span, text: &str) -> Option<(source_text::Span, String)> {
+    let previous =
+        directives(file).filter(|directive| directive.span.end <= stray.start).max_by_key(|directive| directive.span.end)?;
+    let between = &file.script.text()[previous.span.end..stray.start];
+    let is_apart = previous.value.as_deref() == Some("=") && !between.contains('\n');
+    is_apart.then(|| (previous.span.cover(stray), format!("--{}={text}", previous.option.name)))
+}
 
 fn stray_help(file: &ScriptFile<'_>, at: usize, text: &str) -> String {
     let previous =
@@ -178,12 +194,77 @@ fn unknown_options(subject: &Subject<'_>) -> Outcome {
     Outcome::of(findings)
 }
 
-/// The option that shares most of its beginning with `name`, if it is most of it.
+/// The option that is meant by `name`, if any is like it.
 fn nearest(name: &str) -> Option<&'static str> {
-    let common = |known: &str| known.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
-    let best = sbatch::OPTIONS.iter().max_by_key(|option| common(option.name))?;
-    (common(best.name) >= 4 && common(best.name) * 3 >= name.len() * 2).then_some(best.name)
+    suggest::closest(name, sbatch::OPTIONS.iter().map(|option| option.name))
 }
+
+pub(crate) const P22: Check = Check {
+    id: "P22",
+    title: "srun has no such option",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "srun ends on an option that it does not know, and nothing runs. sbatch's options are not all srun's (--wrap, \
+                  --array, --requeue). Plugins of a site (SPANK) add options: list them in the site file as plugin_options.",
+    source: "Slurm, src/common/slurm_opt.c, 20.11 to 26.11; getopt_long(3)",
+    run: |subject| {
+        need!(script(subject));
+        let steps = subject.launches().iter().filter_map(crate::commands::Launch::srun);
+        let unlisted = steps.flat_map(|step| &step.options.unlisted).filter_map(|word| {
+            let shown = word.known().unwrap_or(&word.start);
+            let bare = shown.trim_start_matches('-').split('=').next().unwrap_or_default();
+            let of_plugin = PLUGIN_OPTIONS.contains(&bare) || subject.site.plugin_options.iter().any(|option| option == bare);
+            if of_plugin || bare.is_empty() {
+                return None;
+            }
+            let name = shown.split('=').next().unwrap_or_default();
+            let finding = Finding::error(format!("srun has no option '{name}'")).at(word.span, "srun ends here");
+            let known = crate::commands::SRUN_OPTIONS.split_ascii_whitespace().filter(|known| known.len() > 1);
+            Some(match suggest::closest(bare, known) {
+                Some(meant) => finding.help(format!("did you mean --{meant}?")),
+                None => finding.help(format!(
+                    "list it in the site file where a plugin of this site adds it: plugin_options = [\"{bare}\"]"
+                )),
+            })
+        });
+        Outcome::of(unlisted)
+    },
+};
+
+/// Signs that editors and web pages put in the place of quotes and dashes.
+const TYPOGRAPHIC: &[char] = &['“', '”', '„', '‘', '’', '«', '»', '–', '—', '−', '\u{a0}'];
+
+pub(crate) const P23: Check = Check {
+    id: "P23",
+    title: "a typographic quote or dash",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "Text that was copied from a web page or a word processor has “ ” and – where a shell wants \" and -: to bash and \
+                  sbatch they are letters like any others, so that the option is none, and the quote does not hold words together.",
+    source: "bash(1), QUOTING; getopt_long(3)",
+    run: |subject| {
+        let file = need!(script(subject));
+        let text = file.script.text();
+        let starts = |span: source_text::Span| text.get(span.range()).and_then(|word| word.chars().next());
+        let of_directives = file.script.problems().iter().filter_map(|problem| match &problem.kind {
+            ProblemKind::StrayToken { text } if text.starts_with(TYPOGRAPHIC) => Some(problem.span),
+            _ => None,
+        });
+        let quoted = directives(file).filter(|directive| {
+            directive.value.as_deref().is_some_and(|value| value.starts_with(&TYPOGRAPHIC[..5]))
+        });
+        let of_directives: Vec<_> = of_directives.chain(quoted.map(|directive| directive.value_span)).collect();
+        let launches = subject.launches().iter().filter(|launch| !launch.is_bystander());
+        let words = launches.flat_map(|launch| launch.program.iter().chain(&launch.arguments));
+        let of_commands = words.map(|word| word.span).filter(|span| starts(*span).is_some_and(|c| TYPOGRAPHIC.contains(&c)));
+        Outcome::of(of_directives.into_iter().chain(of_commands).take(4).map(|span| {
+            let sign = starts(span).unwrap_or('“');
+            Finding::error(format!("'{sign}' is a letter to the shell, and no quote or dash"))
+                .at(span, "typographic")
+                .help("type it anew: \" ' or -")
+        }))
+    },
+};
 
 pub(crate) const P10: Check = Check {
     id: "P10",

@@ -44,17 +44,50 @@ const RESOURCES: &[&str] = &[
 fn late(subject: &Subject<'_>) -> Outcome {
     let file = need!(script(subject));
     let command = file.script.lines().iter().find(|line| line.kind == LineKind::Command);
-    // A script that writes another script quotes that one's directives.
-    let is_data = |span: Span| file.here_documents.iter().any(|body| body.contains(span));
-    let late = file.script.late_directives().iter().filter(|directive| !is_data(directive.span));
+    // A script that writes another script quotes that one's directives: only comments are meant.
+    let is_comment = |span: Span| file.comments.iter().any(|comment| comment.contains(span));
+    let late = file.script.late_directives().iter().filter(|directive| is_comment(directive.span));
+    let moves = moved(file);
     Outcome::of(late.map(|directive| {
         let name = directive.option.name;
         let resources = RESOURCES.iter().any(|resource| directive.option.key().starts_with(resource));
         let message = format!("sbatch ignores --{name} here: it stops reading at the first command");
         let finding = if resources { Finding::error(message) } else { Finding::warning(message) };
         let first = command.map(|line| trimmed(file, line.span));
-        finding.at(directive.span, "ignored").at(first, "the first command").help("move the directive above it")
+        let finding = finding.at(directive.span, "ignored").at(first, "the first command");
+        match &moves {
+            Some((span, text)) => finding.fix("move the directives above it", *span, text.clone()),
+            None => finding.help("move the directive above it"),
+        }
     }))
+}
+
+/// The text from the first command to the last late directive, with these in front; nothing where that is not safe: a
+/// component's separator would move with them, or a line is more than a directive.
+fn moved(file: &ScriptFile<'_>) -> Option<(Span, String)> {
+    let text = file.script.text();
+    let first = file.script.lines().iter().find(|line| line.kind == LineKind::Command)?;
+    let is_comment = |span: Span| file.comments.iter().any(|comment| comment.contains(span));
+    let late: Vec<_> = file
+        .script
+        .lines()
+        .iter()
+        .filter(|line| line.kind == LineKind::LateDirective && is_comment(line.span))
+        .collect();
+    let last = late.last()?;
+    if file.script.components() > 1 || late.iter().any(|line| text[line.span.range()].contains("hetjob")) {
+        return None;
+    }
+    let span = Span::new(first.span.start, last.span.end);
+    let (mut front, mut rest) = (String::new(), String::new());
+    for line in file.script.lines().iter().filter(|line| span.contains(line.span)) {
+        let is_late = late.iter().any(|late| late.number == line.number);
+        let part = if is_late { &mut front } else { &mut rest };
+        part.push_str(&text[line.span.range()]);
+        part.push('\n');
+    }
+    rest.pop();
+    Some((span, front + &rest))
 }
 
 /// Without white space at the ends.
@@ -101,7 +134,23 @@ fn near_miss(line: &str) -> Option<usize> {
     let (word, behind) = rest.split_at(word_length);
     let looks_alike = distance(&word.to_ascii_uppercase(), "SBATCH") <= 1 || same_letters(word, "SBATCH");
     let has_option = behind.trim_start().starts_with("-");
-    (looks_alike && has_option).then_some(indented + 1 + word_start + word_length)
+    // `# sbatch -N 4 job.sh` says how the script is called.
+    let is_call = word != word.to_ascii_uppercase() && names_a_script(behind);
+    (looks_alike && has_option && !is_call).then_some(indented + 1 + word_start + word_length)
+}
+
+/// Whether a word stands behind the options.
+fn names_a_script(options: &str) -> bool {
+    let words: Vec<_> = options.split_whitespace().map(|word| word.trim_matches(['`', '"', '\'']).to_owned()).collect();
+    let (directives, _) = sbatch::read_command_line(&words);
+    let taken: usize = directives
+        .iter()
+        .map(|directive| {
+            let apart = directive.value.is_some() && words.iter().any(|word| Some(word) == directive.value.as_ref());
+            1 + usize::from(apart)
+        })
+        .sum();
+    taken < words.len()
 }
 
 /// Two letters swapped.
@@ -200,6 +249,9 @@ mod tests {
             ("#SBATC --x", Some(6)),
             ("##SBATCH -N2", None),
             ("# SBATCH options follow", None),
+            ("#   sbatch --export=ALL,SEED=1 job.sh", None),
+            ("# sbatch -N 4 job.sh", None),
+            ("# sbatch --nodes=4", Some(8)),
             ("# --nodes=2", None),
             ("# a batch - of things", None),
         ];

@@ -116,6 +116,10 @@ fn refused(directive: &Directive) -> Option<Finding> {
     let finding = Finding::error(format!("invalid {} '{value}' for --{}", error.what, directive.option.name))
         .at(directive.value_span, "refused")
         .help(error.expected);
+    // `--exclusive=yes`: the option alone says it.
+    if directive.option.kind == Kind::Exclusive && matches!(value, "yes" | "true" | "on" | "1" | "True") {
+        return Some(finding.fix("write it alone", directive.span, "--exclusive".to_owned()));
+    }
     Some(match meant(directive.option.kind, value) {
         Some(meant) => finding.fix(format!("if {meant} is meant"), directive.value_span, meant),
         None => finding,

@@ -1,0 +1,119 @@
+//! How many ranks a command starts, and which of a script's commands is the one that trains.
+
+use std::cmp::Reverse;
+
+use shell::Reason;
+
+use crate::commands::{Around, Files, Launch, Processes, Reach, trainer};
+use crate::job::{Job, Placement};
+use crate::number::Number;
+use crate::origin::Origin;
+
+/// What there is to start ranks on.
+pub(super) struct Ground<'a> {
+    pub(super) job: &'a Job,
+    pub(super) placement: &'a Placement,
+    /// CUDA devices of a node.
+    pub(super) devices: &'a Number,
+    pub(super) files: &'a dyn Files,
+}
+
+/// The ranks of each of `launches`.
+pub(super) fn started(launches: &[Launch], ground: &Ground<'_>) -> Vec<Processes> {
+    launches.iter().map(|launch| started_by(launch, copies(launch, launches), ground)).collect()
+}
+
+/// How often the command is run side by side.
+fn copies(launch: &Launch, launches: &[Launch]) -> Number {
+    match &launch.doubt {
+        _ if !launch.background => Number::Exactly(1),
+        Some(reason) => Number::Unknown(reason.clone()),
+        None => {
+            let same = |other: &&Launch| other.background && other.span == launch.span && other.steps.len() == launch.steps.len();
+            Number::Exactly(launches.iter().filter(same).count().max(1))
+        }
+    }
+}
+
+fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes {
+    let mut outer = Processes::one();
+    for step in &launch.steps {
+        let around = Around {
+            outer: &outer,
+            copies: copies.clone(),
+            placement: ground.placement,
+            has_tasks: ground.job.has_tasks(),
+            devices: ground.devices,
+            read: &|path| ground.files.read("", path),
+        };
+        let inner = step.processes(&around);
+        outer = match (step.launcher.reach, &outer.total) {
+            // An MPI launcher inside of each of several tasks, or two launchers of a job: nobody means that.
+            (Reach::Job, Number::Exactly(1)) => inner,
+            (Reach::Job, _) => Processes { total: outer.total.times(&inner.total), agents: None, ..inner },
+            (Reach::Node, _) => inner,
+        };
+    }
+    let ends_with_agent = launch.steps.last().is_some_and(|step| step.launcher.reach == Reach::Node);
+    if let Some(reason) = &launch.hidden
+        && !ends_with_agent
+    {
+        let unknown = |number: Number| match launch.steps.is_empty() {
+            true => Number::Unknown(reason.clone()),
+            false => number.or_more(reason.clone()),
+        };
+        outer.total = unknown(outer.total);
+        outer.per_node = unknown(outer.per_node);
+    } else if !ends_with_agent && trainer(launch).is_none() && may_spawn(&outer, ground) {
+        let name = launch.program_name().unwrap_or("the program").to_owned();
+        let reason = Reason::new(format!("{name} may start a rank for each GPU by itself"), launch.span);
+        outer.total = outer.total.or_more(reason.clone());
+        outer.per_node = outer.per_node.or_more(reason);
+    }
+    outer
+}
+
+/// One process on a node with several devices, where the job asks for no more: it may start the others.
+fn may_spawn(outer: &Processes, ground: &Ground<'_>) -> bool {
+    let one_on_a_node = outer.per_node == Number::Exactly(1);
+    let job_asks_for_one = ground.placement.tasks_per_node.exactly().is_none_or(|tasks| tasks <= 1);
+    one_on_a_node && job_asks_for_one && ground.devices.exactly().is_none_or(|devices| devices > 1)
+        && (ground.devices.exactly().is_some() || ground.job.asks_for_gpus())
+}
+
+/// The launch that trains, and the ranks of it.
+pub(super) struct Training {
+    pub(super) launch: usize,
+    pub(super) processes: Processes,
+}
+
+/// The one that starts a known trainer, or carries a batch; else one that a launcher starts, of these the one with most
+/// ranks. Where it is in doubt which of several runs, and they differ, the number of ranks is not known.
+pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Training> {
+    let rank = |index: usize| {
+        let launch = &launches[index];
+        let kind = match launch {
+            launch if trainer(launch).is_some() => 4,
+            launch if launch.carries_a_batch() => 3,
+            launch if !launch.steps.is_empty() => 2,
+            launch if launch.hidden.is_some() => 1,
+            _ => 0,
+        };
+        (kind, launch.doubt.is_none(), started[index].total.least())
+    };
+    let candidates = (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());
+    let candidates: Vec<_> = candidates.collect();
+    let best = candidates.iter().copied().min_by_key(|&index| (Reverse(rank(index)), index))?;
+    let mut processes = started[best].clone();
+    if let Some(doubt) = &launches[best].doubt {
+        // Every candidate of this kind is in doubt, too: they decide together.
+        let alike = candidates.iter().filter(|&&index| rank(index).0 == rank(best).0);
+        let differ = alike.clone().any(|&index| started[index].total != processes.total);
+        if differ {
+            processes.total = Number::Unknown(doubt.clone());
+            processes.per_node = Number::Unknown(doubt.clone());
+            processes.origin = Origin::Derived("one of several commands");
+        }
+    }
+    Some(Training { launch: best, processes })
+}
