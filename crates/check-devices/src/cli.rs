@@ -41,6 +41,10 @@ pub(crate) struct JudgeArgs {
     /// Batch script to judge; - reads it from standard input
     pub(crate) script: Option<PathBuf>,
 
+    /// Whose script it is. Default: that of its first directive, and Slurm where there is none
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Site")]
+    pub(crate) scheduler: Option<SchedulerName>,
+
     /// Options of sbatch, which override those of the script
     #[arg(last = true, value_name = "SBATCH OPTIONS")]
     pub(crate) sbatch: Vec<String>,
@@ -247,6 +251,34 @@ pub(crate) enum Color {
     Always,
     /// Never.
     Never,
+}
+
+/// A scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchedulerName {
+    /// sbatch.
+    Slurm,
+    /// qsub of PBS Professional, OpenPBS, Torque.
+    Pbs,
+    /// bsub.
+    Lsf,
+    /// flux batch.
+    Flux,
+    /// qsub of Grid Engine.
+    Sge,
+}
+
+impl SchedulerName {
+    /// The scheduler, where it is not Slurm.
+    pub(crate) fn other(self) -> Option<batch_script::Scheduler> {
+        match self {
+            Self::Slurm => None,
+            Self::Pbs => Some(batch_script::Scheduler::Pbs),
+            Self::Lsf => Some(batch_script::Scheduler::Lsf),
+            Self::Flux => Some(batch_script::Scheduler::Flux),
+            Self::Sge => Some(batch_script::Scheduler::Sge),
+        }
+    }
 }
 
 /// What fails the judgement beside errors.

@@ -42,6 +42,12 @@ pub(crate) struct Job {
     pub(crate) memory_per_cpu: Option<Sourced<Memory>>,
     /// `--mem-per-gpu`.
     pub(crate) memory_per_gpu: Option<Sourced<Memory>>,
+    /// `--partition`; elsewhere the queue.
+    pub(crate) queue: Option<Sourced<String>>,
+    /// `--array`.
+    pub(crate) array: Option<Sourced<String>>,
+    /// Whether the job asks to have its nodes for itself.
+    pub(crate) whole_nodes: bool,
 }
 
 /// The layout on a certain number of nodes.
@@ -64,6 +70,11 @@ fn read<T: std::str::FromStr<Err = ValueError>>(setting: Option<&Setting>) -> Op
 
 fn count(setting: Option<&Setting>) -> Option<Sourced<usize>> {
     read::<Count>(setting).map(|count| Sourced::new(count.value.0, count.origin))
+}
+
+fn text_of(request: &Request, name: &str) -> Option<Sourced<String>> {
+    let setting = request.get(name)?;
+    Some(Sourced::new(setting.value.clone().unwrap_or_default(), (&setting.origin).into()))
 }
 
 impl Job {
@@ -90,14 +101,45 @@ impl Job {
             memory_per_node: read(request.get("mem")),
             memory_per_cpu: read(request.get("mem-per-cpu")),
             memory_per_gpu: read(request.get("mem-per-gpu")),
+            queue: text_of(&request, "partition"),
+            array: text_of(&request, "array"),
+            whole_nodes: request.get("exclusive").is_some_and(|setting| {
+                setting.value.as_deref().is_none_or(|value| !matches!(value, "user" | "mcs" | "topo" | "no"))
+            }),
             request,
+        }
+    }
+
+    /// What a script of another scheduler asks for.
+    pub(crate) fn of_batch_script(asked: &batch_script::Request) -> Self {
+        fn sourced<T: Clone>(found: &Option<batch_script::Found<T>>) -> Option<Sourced<T>> {
+            found.as_ref().map(|found| Sourced::new(found.value.clone(), Origin::Script(found.span)))
+        }
+        let gpus = |found: &Option<batch_script::Found<usize>>| {
+            sourced(found).map(|count| Sourced::new(GpuCount { kind: None, count: count.value }, count.origin))
+        };
+        let exact = |count: usize| count.to_string().parse::<NodeCount>().ok();
+        let nodes = sourced(&asked.nodes).and_then(|nodes| Some(Sourced::new(exact(nodes.value)?, nodes.origin)));
+        let minutes = |seconds: u64| TimeLimit::Minutes(seconds.div_ceil(60));
+        Self {
+            nodes,
+            tasks: sourced(&asked.tasks),
+            tasks_per_node: sourced(&asked.tasks_per_node),
+            cpus_per_task: sourced(&asked.cpus_per_task),
+            gpus_per_node: gpus(&asked.gpus_per_node),
+            gpus_per_task: gpus(&asked.gpus_per_task),
+            time: sourced(&asked.seconds).map(|seconds| Sourced::new(minutes(seconds.value), seconds.origin)),
+            memory_per_node: sourced(&asked.memory_per_node).map(|mib| Sourced::new(Memory { mib: mib.value }, mib.origin)),
+            queue: sourced(&asked.queue),
+            array: sourced(&asked.array),
+            whole_nodes: asked.whole_nodes.is_some(),
+            ..Self::new(Request::default())
         }
     }
 
     /// The value of a text option.
     pub(crate) fn text(&self, name: &str) -> Option<Sourced<String>> {
-        let setting = self.request.get(name)?;
-        Some(Sourced::new(setting.value.clone().unwrap_or_default(), (&setting.origin).into()))
+        text_of(&self.request, name)
     }
 
     /// Whether the option is given.
@@ -138,7 +180,11 @@ impl Job {
         match &self.nodes {
             // More than a few thousand sizes say nothing that the first and the last do not.
             Some(nodes) => nodes.value.counts().take(4096).filter(|&count| count > 0).collect(),
-            None => vec![fewest],
+            // GPUs of the whole job over GPUs of a node are its nodes.
+            None => match (&self.gpus, &self.gpus_per_node) {
+                (Some(all), Some(each)) if each.value.count > 0 => vec![all.value.count.div_ceil(each.value.count).max(1)],
+                _ => vec![fewest],
+            },
         }
     }
 
@@ -184,12 +230,13 @@ impl Job {
 
     /// Why the scheduler may take more nodes than it must.
     fn why_more_nodes(&self, tasks: usize) -> Option<Reason> {
-        if self.nodes.is_some() || tasks <= 1 || self.tasks.is_some() && self.tasks_per_node.is_some() {
+        let by_gpus = self.gpus.is_some() && self.gpus_per_node.is_some();
+        if self.nodes.is_some() || tasks <= 1 || by_gpus || self.tasks.is_some() && self.tasks_per_node.is_some() {
             return None;
         }
         let several = self.tasks.is_some() || self.gpus.is_some();
         let span = self.tasks.as_ref().or(self.tasks_per_gpu.as_ref()).and_then(Sourced::span);
-        several.then(|| Reason::new("the tasks may be spread over several nodes, because --nodes is not given", span))
+        several.then(|| Reason::new("the tasks may be spread over several nodes, because no number of nodes is given", span))
     }
 
     fn gpus_of_a_node(&self, nodes: &Number, tasks_per_node: &Number) -> Option<Sourced<Number>> {

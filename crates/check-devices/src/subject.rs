@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use flags::{OptimizerKind, PrecisionKind};
 use layout::{BatchLayout, DeviceRequest, SolveError};
+use batch_script::Scheduler;
 use sbatch::value::Gres;
 use sbatch::{Script, Version};
 use shell::{Assignment, Executed, Reason};
@@ -43,7 +44,10 @@ pub(crate) struct ScriptFile<'t> {
     pub(crate) name: String,
     /// The folder that relative paths of directives start from.
     pub(crate) folder: PathBuf,
+    /// The script as Slurm reads it; of another scheduler's, its text and lines.
     pub(crate) script: Script<'t>,
+    /// Whose script it is, and what that one reads, where it is not Slurm's.
+    pub(crate) foreign: Option<(Scheduler, batch_script::Script)>,
     pub(crate) commands: Vec<Executed>,
     /// Comments: what looks like one in a quoted text or a here-document is none.
     pub(crate) comments: Vec<Span>,
@@ -158,6 +162,11 @@ pub(crate) enum PathUse {
 }
 
 impl Subject<'_> {
+    /// Whose script it is: Slurm's, unless its directives are another's.
+    pub(crate) fn scheduler(&self) -> Option<Scheduler> {
+        self.script.as_ref()?.foreign.as_ref().map(|(scheduler, _)| *scheduler)
+    }
+
     /// The layout to speak of where one will do.
     pub(crate) fn first_layout(&self) -> &Layout {
         &self.layouts[0]

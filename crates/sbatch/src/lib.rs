@@ -26,6 +26,7 @@ mod problem;
 mod request;
 mod script;
 mod token;
+mod translate;
 pub mod value;
 
 pub use conflict::{Conflict, Version};

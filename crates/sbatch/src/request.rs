@@ -6,6 +6,7 @@ use crate::getopt::{Directive, read_command_line};
 use crate::options::{OptionSpec, option};
 use crate::problem::Problem;
 use crate::script::Script;
+use crate::translate::translate;
 use source_text::Span;
 use crate::value::ValueError;
 
@@ -68,6 +69,15 @@ impl Script<'_> {
         let mut request = Request::default();
         for directive in self.effective_directives(component) {
             request.set(from_directive(directive, Origin::Script(directive.span)));
+        }
+        // Lines of other schedulers come behind, and win.
+        let ignored = request.get("ignore-pbs").is_some()
+            || environment("SBATCH_IGNORE_PBS").is_some_and(|value| value != "0")
+            || command_line.iter().any(|word| word == "--ignore-pbs");
+        if !ignored {
+            for setting in translate(self.text()) {
+                request.set(setting);
+            }
         }
         request.add(environment, command_line);
         request

@@ -11,6 +11,14 @@ pub(super) fn script<'s, 't>(subject: &'s Subject<'t>) -> Result<&'s ScriptFile<
     subject.script.as_ref().ok_or_else(|| Outcome::skip(Tier::Script.how()))
 }
 
+/// The script of a Slurm job: what a check judges by Slurm's rules.
+pub(super) fn slurm_script<'s, 't>(subject: &'s Subject<'t>) -> Result<&'s ScriptFile<'t>, Outcome> {
+    match subject.scheduler() {
+        None => script(subject),
+        Some(scheduler) => Err(Outcome::skip(format!("a {} script: a rule of Slurm's", scheduler.name()))),
+    }
+}
+
 /// The number, where it is known exactly, or why it is not.
 pub(super) fn exactly(number: &Number) -> Result<usize, Outcome> {
     match number {

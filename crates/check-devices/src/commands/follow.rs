@@ -92,7 +92,7 @@ impl Follower<'_> {
             }
             if let Some(wrapper) = wrapper(name, words) {
                 match unwrapped(wrapper, words) {
-                    Ok(rest) if rest.is_empty() => return self.launch(chain, Some(first), &words[1..], command),
+                    Ok([]) => return self.launch(chain, Some(first), &words[1..], command),
                     Ok(rest) => words = rest,
                     Err(reason) => return self.hidden(chain, words, reason, command),
                 }
@@ -361,7 +361,7 @@ fn behind_python(words: &[Argument]) -> Option<&[Argument]> {
                 let skips = |word: &&Argument| word.known().is_some_and(|text| text.starts_with('-') || text == "run");
                 let values = |text: Option<&str>| matches!(text, Some("-o" | "-s" | "-c" | "--source" | "--outfile"));
                 let mut at = 0;
-                while inner.get(at).as_ref().is_some_and(|word| skips(word)) {
+                while inner.get(at).as_ref().is_some_and(skips) {
                     at += 1 + usize::from(values(inner[at].known()));
                 }
                 inner.get(at..)

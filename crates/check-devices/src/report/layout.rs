@@ -31,6 +31,9 @@ fn rows_of(subject: &Subject<'_>, layout: &Layout) -> Vec<Row> {
     }
     let job = &subject.jobs[layout.component];
     let training = &subject.training;
+    if let Some(scheduler) = subject.scheduler() {
+        row("scheduler", scheduler.name().to_owned(), &Origin::Derived("by the script's directives"));
+    }
     match &job.nodes {
         Some(nodes) if nodes.value.is_exact() => row("nodes", layout.placement.nodes.to_string(), &nodes.origin),
         Some(nodes) => row("nodes", format!("{} to {}", nodes.value.min, nodes.value.max), &nodes.origin),

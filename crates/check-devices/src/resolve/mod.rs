@@ -9,6 +9,7 @@ mod variables;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
+use batch_script::Scheduler;
 use sbatch::{Request, Script, Version};
 use shell::{Reason, Shell, Value};
 use source_text::Span;
@@ -22,7 +23,7 @@ use crate::subject::{ScriptFile, Subject, Training};
 use layouts::{LayoutBuilder, Starts};
 use recipe::with_recipe;
 use training::{accelerator_of_job, training};
-use variables::set_slurm_variables;
+use variables::{set_slurm_variables, set_variables};
 
 /// A script's text and what it is called.
 #[derive(Clone, Debug)]
@@ -55,19 +56,27 @@ pub(crate) fn resolve<'t>(
     let mut words: Vec<_> = args.nodes.iter().map(|nodes| format!("--nodes={nodes}")).collect();
     words.extend_from_slice(&args.sbatch);
     let script = source.map(|source| Script::parse(&source.text));
-    let jobs: Vec<_> = match &script {
-        Some(script) => (0..script.components())
+    let foreign = source.and_then(|source| {
+        let found = match args.scheduler {
+            Some(named) => named.other(),
+            None => batch_script::scheduler(&source.text),
+        };
+        found.map(|scheduler| (scheduler, batch_script::read(scheduler, &source.text)))
+    });
+    let jobs: Vec<_> = match (&script, &foreign) {
+        (Some(_), Some((_, read))) => vec![Job::of_batch_script(&read.request)],
+        (Some(script), None) => (0..script.components())
             .map(|component| Job::new(script.request(component, around.environment, &words)))
             .collect(),
         // Without a script nothing is submitted, and SBATCH_* variables mean nothing.
-        None => vec![Job::new(Request::without_script(|_| None, &words))],
+        (None, _) => vec![Job::new(Request::without_script(|_| None, &words))],
     };
     if let Some(problem) = jobs[0].request.command_line_problems().first() {
         bail!("sbatch options behind --: {}", problem.kind);
     }
 
     let files = Beside { folder: source.map(|source| submission_folder(source, &jobs[0])).unwrap_or_default() };
-    let read = source.map(|source| follow_body(source, &jobs[0], around.environment, &files));
+    let read = source.map(|source| follow_body(source, &jobs[0], foreign.as_ref().map(|(scheduler, _)| *scheduler), around.environment, &files));
     let launches = read.as_ref().map_or(&[][..], |read| &read.followed.launches);
     let unread = read.as_ref().and_then(|read| read.followed.broken.as_ref());
     let nodes = jobs[0].node_counts().first().copied().unwrap_or(1);
@@ -103,6 +112,7 @@ pub(crate) fn resolve<'t>(
         name: source.name.clone(),
         folder: files.folder.clone(),
         script,
+        foreign,
         commands: read.followed.commands,
         comments: read.comments,
         launches: read.followed.launches,
@@ -119,7 +129,13 @@ struct Body {
     comments: Vec<Span>,
 }
 
-fn follow_body(source: &Source, job: &Job, environment: &dyn Fn(&str) -> Option<String>, files: &Beside) -> Body {
+fn follow_body(
+    source: &Source,
+    job: &Job,
+    scheduler: Option<Scheduler>,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &Beside,
+) -> Body {
     if let Some(interpreter) = foreign_interpreter(&source.text) {
         let reason = Reason::new(format!("the script is for {interpreter}, which is not followed"), Span::default());
         return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new() };
@@ -128,7 +144,10 @@ fn follow_body(source: &Source, job: &Job, environment: &dyn Fn(&str) -> Option<
     let exported = exported(job);
     let surroundings = |name: &str| environment(name).filter(|_| exported(name));
     let mut shell = Shell::new(&surroundings);
-    set_slurm_variables(&mut shell, job);
+    match scheduler {
+        None => set_slurm_variables(&mut shell, job),
+        Some(scheduler) => set_variables(&mut shell, job, scheduler),
+    }
     if let Ok(folder) = files.folder.canonicalize() {
         shell.set("SLURM_SUBMIT_DIR", Value::Text(folder.to_string_lossy().into_owned()));
     }

@@ -1,5 +1,6 @@
 //! The environment of the batch script, as far as it follows from the layout.
 
+use batch_script::Scheduler;
 use shell::{Reason, Shell, Value};
 
 use crate::job::Job;
@@ -48,6 +49,45 @@ pub(super) fn set_slurm_variables(shell: &mut Shell<'_>, job: &Job) {
         "SECONDS", "PPID", "BASHPID", "EPOCHSECONDS",
     ];
     for name in OF_THE_RUN {
+        shell.set(name, Value::Unknown(Reason::new(format!("${name} is known only when it runs"), None)));
+    }
+}
+
+/// Sets the variables that another scheduler sets in its batch script.
+pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Scheduler) {
+    let nodes = job.node_counts().first().copied().unwrap_or(1);
+    let placement = job.placement(nodes);
+    let number = |number: &Number| match number {
+        Number::Exactly(count) => Value::Text(count.to_string()),
+        Number::AtLeast(_, reason) | Number::Unknown(reason) => Value::Unknown(reason.clone()),
+    };
+    let tasks = match &job.tasks {
+        Some(_) => number(&placement.tasks.value),
+        None => Value::Unknown(Reason::new("the script does not say how many tasks there are", None)),
+    };
+    let (counts, of_the_run): (&[(&str, Value)], &[&str]) = match scheduler {
+        Scheduler::Pbs => (
+            // Torque's; PBS Professional sets none of them.
+            &[
+                ("PBS_NP", tasks),
+                ("PBS_NUM_NODES", number(&placement.nodes)),
+                ("PBS_NUM_PPN", number(&placement.tasks_per_node)),
+            ],
+            &["PBS_JOBID", "PBS_NODEFILE", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "PBS_JOBNAME", "PBS_JOBDIR", "NCPUS", "OMP_NUM_THREADS"],
+        ),
+        // Where nodes are asked for, the launch node counts among the slots.
+        Scheduler::Lsf if job.whole_nodes => (&[], &["LSB_JOBID", "LSB_DJOB_NUMPROC", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE"]),
+        Scheduler::Lsf => (
+            &[("LSB_DJOB_NUMPROC", tasks)],
+            &["LSB_JOBID", "LSB_JOBINDEX", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE", "LSB_MAX_NUM_PROCESSORS"],
+        ),
+        Scheduler::Flux => (&[], &["FLUX_JOB_ID", "FLUX_JOB_NNODES", "FLUX_JOB_SIZE", "FLUX_TASK_RANK"]),
+        Scheduler::Sge => (&[("NSLOTS", tasks)], &["JOB_ID", "NHOSTS", "PE_HOSTFILE", "SGE_TASK_ID"]),
+    };
+    for (name, value) in counts {
+        shell.set(name, value.clone());
+    }
+    for name in of_the_run.iter().chain(&["CUDA_VISIBLE_DEVICES", "HOSTNAME", "RANDOM", "TMPDIR"]) {
         shell.set(name, Value::Unknown(Reason::new(format!("${name} is known only when it runs"), None)));
     }
 }

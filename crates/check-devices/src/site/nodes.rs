@@ -31,7 +31,7 @@ fn completed(partition: &Partition, site: &[Partition]) -> Partition {
 /// The kinds of nodes that `job` may get: those of the partitions it names, or of the default one.
 pub(crate) fn node_kinds(site: &Site, facts: &Facts, job: &Job) -> Option<Vec<Partition>> {
     let all = partitions(site, facts)?;
-    let kinds: Vec<_> = match job.text("partition") {
+    let kinds: Vec<_> = match &job.queue {
         Some(named) => {
             let names: Vec<_> = named.value.split(',').map(str::to_owned).collect();
             all.into_iter().filter(|partition| names.contains(&partition.name)).collect()
@@ -44,11 +44,7 @@ pub(crate) fn node_kinds(site: &Site, facts: &Facts, job: &Job) -> Option<Vec<Pa
 /// Whether `job` has its nodes for itself: it asks for that, or its partition gives nothing less. `None` where that is not
 /// known.
 pub(crate) fn whole_nodes(kinds: Option<&[Partition]>, job: &Job) -> Option<bool> {
-    let exclusive = job.request.get("exclusive");
-    let asks = exclusive.is_some_and(|setting| {
-        setting.value.as_deref().is_none_or(|value| !matches!(value, "user" | "mcs" | "topo" | "no"))
-    });
-    if asks {
+    if job.whole_nodes {
         return Some(true);
     }
     let said: Option<Vec<_>> = kinds?.iter().map(|kind| kind.whole_nodes).collect();

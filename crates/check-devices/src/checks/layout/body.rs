@@ -212,7 +212,7 @@ fn of_others(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding
     if let (Some((nodes, at)), Some(has), true) =
         (step.number(&names), layout.placement.nodes.exactly(), job.nodes.is_some())
         && nodes > has
-        && !job.has("array")
+        && job.array.is_none()
     {
         let message = format!("{name} waits for {nodes} nodes, and the job has {has}");
         // One that says which of the nodes it is may be one of several jobs.

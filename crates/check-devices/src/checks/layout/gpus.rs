@@ -1,6 +1,6 @@
 //! L02, L05–L08, L33: GPUs for ranks.
 
-use super::super::need::{exactly, need, script};
+use super::super::need::{exactly, need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::{Launch, Reach, trainer};
 use crate::finding::{Finding, Severity};
@@ -101,7 +101,7 @@ pub(crate) const L05: Check = Check {
                   ranks per node need --gpus-per-node. A warning where the script is not seen to train.",
     source: "sbatch(1), --gpus; tried out with Slurm 22.05 (scripts/slurm-agreement)",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let job = subject.job();
         let gpus = need!(job.gpus.as_ref(), "--gpus is not given");
         let nodes = need!(job.nodes.as_ref(), "--nodes is not given");
@@ -137,7 +137,7 @@ pub(crate) const L06: Check = Check {
                   a fixed --nodes, which means one task for each. Without, and with a range of nodes, Slurm refuses the job.",
     source: "sbatch(1), --gpus-per-task; tried out with Slurm 22.05 (scripts/slurm-agreement)",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         Outcome::of(subject.jobs.iter().filter_map(|job| {
             let per_task = job.gpus_per_task.as_ref()?;
             let fixed_nodes = job.nodes.as_ref().is_some_and(|nodes| nodes.value.is_exact());
@@ -159,7 +159,7 @@ pub(crate) const L07: Check = Check {
     explanation: "--gpus-per-socket needs --sockets-per-node: without it Slurm refuses the job.",
     source: "sbatch(1), --gpus-per-socket",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         Outcome::of(subject.jobs.iter().filter_map(|job| {
             let per_socket = job.gpus_per_socket.as_ref()?;
             let has_sockets = job.has("sockets-per-node") || job.has("extra-node-info");
@@ -226,7 +226,7 @@ pub(crate) const L33: Check = Check {
                   sbatch refuses the job otherwise (Invalid generic resource specification).",
     source: "Slurm, src/interfaces/gres.c (_test_gres_cnt), since 20.11",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         Outcome::of(subject.jobs.iter().filter_map(|job| {
             let gpus = job.gpus.as_ref()?;
             let total = gpus.value.count;

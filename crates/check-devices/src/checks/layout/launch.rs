@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sbatch::Version;
 use shell::Argument;
 
-use super::super::need::{exactly, need, script};
+use super::super::need::{exactly, need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::commands::{Launch, Processes, TrainerKind, trainer};
 use crate::finding::{Finding, Severity};
@@ -85,7 +85,7 @@ pub(crate) const L09: Check = Check {
                   CPUs divided by N.",
     source: "srun(1), --cpus-per-task",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let job = subject.job();
         if job.has_tasks() {
             return Outcome::skip("the job says how many tasks there are");
@@ -116,7 +116,7 @@ pub(crate) const L11: Check = Check {
 };
 
 fn inherits(subject: &Subject<'_>) -> Outcome {
-    need!(script(subject));
+    need!(slurm_script(subject));
     let cpus =
         need!(subject.job().cpus_per_task.as_ref().filter(|cpus| cpus.value > 1), "--cpus-per-task is not given");
     let exported = subject.exports("SRUN_CPUS_PER_TASK").is_some();
@@ -180,7 +180,8 @@ fn nothing_starts(subject: &Subject<'_>) -> Outcome {
     let nodes = layout.placement.nodes.least();
     let several_nodes = nodes > 1 && layout.placement.nodes.exactly().is_some();
     let as_many_as_gpus = layout.known_devices().is_some_and(|gpus| Number::Exactly(gpus) == layout.placement.tasks_per_node);
-    if !is_ours && !several_nodes && !(as_many_as_gpus && main.is_python) {
+    let reported = is_ours || several_nodes || as_many_as_gpus && main.is_python;
+    if !reported {
         return Outcome::Pass;
     }
     let where_ = if several_nodes { ", on the first node" } else { "" };
@@ -212,7 +213,7 @@ fn other_nodes(subject: &Subject<'_>) -> Outcome {
     if all.is_empty() {
         return Outcome::skip("neither torchrun nor accelerate is started");
     }
-    if subject.job().has("array") {
+    if subject.job().array.is_some() {
         return Outcome::skip("a job array: its jobs may join each other");
     }
     // Several commands may start one training: by the nodes that they count on.

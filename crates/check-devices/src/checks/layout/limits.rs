@@ -2,7 +2,7 @@
 
 use sbatch::value::{Memory, TimeLimit};
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -18,7 +18,7 @@ pub(crate) const L14: Check = Check {
                   (--login, site file), good to know otherwise.",
     source: "sbatch(1), --mem, --exclusive; slurm.conf(5), DefMemPerCPU",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let job = subject.job();
         if ["mem", "mem-per-cpu", "mem-per-gpu"].iter().any(|option| job.has(option)) {
             return Outcome::Pass;
@@ -96,7 +96,7 @@ pub(crate) const L16: Check = Check {
                   truth also lets the scheduler start the job earlier, in gaps between others.",
     source: "sbatch(1), --time; slurm.conf(5), DefaultTime",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         if subject.job().has("time") {
             return Outcome::Pass;
         }

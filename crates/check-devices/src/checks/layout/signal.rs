@@ -2,7 +2,7 @@
 
 use shell::{Argument, Executed};
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -26,7 +26,7 @@ pub(crate) const L18: Check = Check {
                   command in the foreground: start srun with & and wait.",
     source: "sbatch(1), --signal; bash(1), SIGNALS",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let signal = need!(subject.job().signal.as_ref(), "--signal is not given");
         let name = &signal.value.signal;
         let trap = trap(subject, name);
@@ -76,7 +76,7 @@ pub(crate) const L19: Check = Check {
                   step first. Ask for the time that a checkpoint takes (--checkpoint-seconds) and 60 s more.",
     source: "sbatch(1), --signal: up to 60 seconds earlier or later",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let signal = need!(subject.job().signal.as_ref(), "--signal is not given");
         let checkpoint = subject.training.checkpoint_seconds.as_ref().map_or(0, |seconds| seconds.value);
         let wanted = checkpoint.saturating_add(60);
@@ -106,7 +106,7 @@ pub(crate) const L20: Check = Check {
                   script must call scontrol requeue $SLURM_JOB_ID.",
     source: "sbatch(1), --requeue, --open-mode",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let job = subject.job();
         let requeue = need!(
             job.request.get("requeue").filter(|setting| setting.option.name == "requeue"),

@@ -1,6 +1,6 @@
 //! L21, L28, L29: what this cluster has and allows.
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::facts::Partition;
 use crate::finding::{Finding, Severity};
@@ -106,7 +106,7 @@ pub(crate) const L28: Check = Check {
                   ever. The site file says whether it is allowed: submit_from_compute_nodes.",
     source: "slurm.conf(5), SubmitHosts",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let allowed = subject.site.submit_from_compute_nodes;
         let nested = subject.commands().iter().filter_map(|command| {
             let first = command.words.first()?;

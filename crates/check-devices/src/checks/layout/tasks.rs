@@ -1,6 +1,6 @@
 //! L01, L04, L10: nodes and tasks.
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -15,7 +15,7 @@ pub(crate) const L01: Check = Check {
                   --ntasks=4 gets 4 nodes and 4 ranks.",
     source: "Slurm, src/sbatch/opt.c (can't run %d processes on %d nodes)",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let shrunk = subject.jobs.iter().filter_map(|job| {
             let (nodes, tasks) = (job.nodes.as_ref()?, job.tasks.as_ref()?);
             if tasks.value >= nodes.value.min {
@@ -53,7 +53,7 @@ pub(crate) const L04: Check = Check {
                   fewer ranks than GPUs.",
     source: "sbatch(1), --ntasks-per-node",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         Outcome::of(subject.jobs.iter().filter_map(|job| {
             let (nodes, tasks, per_node) = (job.nodes.as_ref()?, job.tasks.as_ref()?, job.tasks_per_node.as_ref()?);
             let product = nodes.value.min.checked_mul(per_node.value)?;
@@ -85,7 +85,7 @@ pub(crate) const L10: Check = Check {
 };
 
 fn range(subject: &Subject<'_>) -> Outcome {
-    need!(script(subject));
+    need!(slurm_script(subject));
     let nodes =
         need!(subject.job().nodes.as_ref().filter(|nodes| !nodes.value.is_exact()), "the number of nodes is fixed");
     let judged: Vec<_> =

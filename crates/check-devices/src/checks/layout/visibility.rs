@@ -1,6 +1,6 @@
 //! L22–L24: which GPUs a rank sees.
 
-use super::super::need::{exactly, need, script};
+use super::super::need::{exactly, need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -38,7 +38,7 @@ pub(crate) const L22: Check = Check {
                   need to see the neighbours' devices for direct transfers, and fall back to slower ones or fail.",
     source: "NVIDIA/nccl#1066, open-mpi/ompi#11949",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let unbound = option(subject, "gpu-bind").is_some_and(|(bind, _)| bind.starts_with("none"));
         let per_task = option(subject, "gpus-per-task").filter(|_| !unbound);
         let single =
@@ -64,7 +64,7 @@ pub(crate) const L23: Check = Check {
                   ones, and a rank that takes the device of its local rank finds none (invalid device ordinal).",
     source: "srun(1), --gpu-bind; Lightning-AI/pytorch-lightning#13605",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let (bind, at) = need!(option(subject, "gpu-bind"), "--gpu-bind is not given");
         let closest = bind.split(',').any(|word| word == "closest");
         if !closest || !need!(several_tasks_a_node(subject)) {

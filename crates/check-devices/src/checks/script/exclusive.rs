@@ -2,7 +2,7 @@
 
 use sbatch::{Conflict, Origin, Setting, Span, Version};
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 
@@ -16,7 +16,7 @@ pub(crate) const P17: Check = Check {
                   --oversubscribe. Older releases take some of these pairs: --slurm says which release it is. A variable of the environment yields, except beside --ntasks-per-gpu.",
     source: "Slurm, src/common/slurm_opt.c",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let conflicts = subject.jobs.iter().flat_map(|job| job.request.conflicts());
         Outcome::of(conflicts.map(|conflict| {
             let (first, second) = (conflict.first.option.name, conflict.second.option.name);
@@ -46,7 +46,7 @@ pub(crate) const P18: Check = Check {
                   is hard to see.",
     source: "Slurm, src/common/slurm_opt.c",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let both = subject.jobs.iter().filter_map(|job| job.request.gres_beside_gpus_per_node());
         Outcome::of(both.map(|conflict| {
             let refused = subject.slurm.is_some_and(|version| conflict.since.is_some_and(|since| version >= since));

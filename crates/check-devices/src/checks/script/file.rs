@@ -2,7 +2,7 @@
 
 use sbatch::ProblemKind;
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -16,7 +16,7 @@ pub(crate) const P01: Check = Check {
                   interpreter line is enough.",
     source: "Slurm, src/sbatch/sbatch.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::NoShebang);
         Outcome::of(problems.map(|problem| {
             let finding = Finding::error("the script does not start with #!, and sbatch will refuse it");
@@ -38,7 +38,7 @@ pub(crate) const P02: Check = Check {
     explanation: "sbatch refuses a script in which a line ends with CR LF, as editors on Windows write it.",
     source: "Slurm, src/sbatch/sbatch.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let problems = file.script.problems().iter().filter(|problem| problem.kind == ProblemKind::DosLineBreak);
         Outcome::of(problems.map(|problem| {
             let text = file.script.text();
@@ -62,7 +62,7 @@ pub(crate) const P03: Check = Check {
 };
 
 fn whole(subject: &Subject<'_>) -> Outcome {
-    let file = need!(script(subject));
+    let file = need!(slurm_script(subject));
     let findings = file.script.problems().iter().filter_map(|problem| match problem.kind {
         ProblemKind::Empty => Some(Finding::error("the script is empty")),
         ProblemKind::Nul => Some(

@@ -2,7 +2,7 @@
 
 use sbatch::{Directive, Origin, ProblemKind};
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::{ScriptFile, Subject};
@@ -22,7 +22,7 @@ pub(crate) const P06: Check = Check {
                   word, an unmatched quote or a leading colon ends sbatch.",
     source: "Slurm, src/sbatch/opt.c (Invalid directive found in batch script)",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let findings = file.script.problems().iter().filter_map(|problem| {
             let mut mended = None;
             let (message, label, help) = match &problem.kind {
@@ -83,7 +83,7 @@ pub(crate) const P07: Check = Check {
                   -J=name names the job '=name'.",
     source: "getopt_long(3)",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let wrong = directives(file).filter(|directive| {
             !directive.spelled.starts_with("--")
                 && directive.value.as_deref().is_some_and(|value| value.starts_with('='))
@@ -150,7 +150,7 @@ const PLUGIN_OPTIONS: &[&str] = &[
 const OF_SRUN: &[&str] = &["mpi", "cpu-bind", "accel-bind", "label", "kill-on-bad-exit", "unbuffered", "pty", "exact"];
 
 fn unknown_options(subject: &Subject<'_>) -> Outcome {
-    let file = need!(script(subject));
+    let file = need!(slurm_script(subject));
     let findings = file.script.problems().iter().filter_map(|problem| {
         let finding = match &problem.kind {
             ProblemKind::UnknownOption { name } => {
@@ -208,7 +208,7 @@ pub(crate) const P22: Check = Check {
                   --array, --requeue). Plugins of a site (SPANK) add options: list them in the site file as plugin_options.",
     source: "Slurm, src/common/slurm_opt.c, 20.11 to 26.11; getopt_long(3)",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let steps = subject.launches().iter().filter_map(crate::commands::Launch::srun);
         let unlisted = steps.flat_map(|step| &step.options.unlisted).filter_map(|word| {
             let shown = word.known().unwrap_or(&word.start);
@@ -243,7 +243,7 @@ pub(crate) const P23: Check = Check {
                   sbatch they are letters like any others, so that the option is none, and the quote does not hold words together.",
     source: "bash(1), QUOTING; getopt_long(3)",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let text = file.script.text();
         let starts = |span: source_text::Span| text.get(span.range()).and_then(|word| word.chars().next());
         let of_directives = file.script.problems().iter().filter_map(|problem| match &problem.kind {
@@ -274,7 +274,7 @@ pub(crate) const P10: Check = Check {
     explanation: "The last one counts. Twice the same option in a script is usually left over from an edit.",
     source: "Slurm, src/sbatch/opt.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let components = 0..file.script.components();
         Outcome::of(components.flat_map(|component| {
             let directives = file.script.directives(component);
@@ -300,7 +300,7 @@ pub(crate) const P11: Check = Check {
                   One that was exported long ago changes jobs unseen.",
     source: "sbatch(1), INPUT ENVIRONMENT VARIABLES",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let overridden = subject.job().request.overridden().iter();
         Outcome::of(overridden.filter_map(|(old, new)| {
             let (Origin::Script(span), Origin::Environment(variable)) = (&old.origin, &new.origin) else { return None };

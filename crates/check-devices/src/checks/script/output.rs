@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -16,7 +16,7 @@ pub(crate) const P19: Check = Check {
                   fails at once and leaves no log that would say why. The script's own mkdir comes too late.",
     source: "sbatch(1); Slurm's slurmd opens the file before the script runs",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         Outcome::of(["output", "error"].into_iter().filter_map(|option| missing_folder(subject, option)))
     },
 };
@@ -60,7 +60,7 @@ pub(crate) const P20: Check = Check {
     explanation: "Without %a or %j in --output all tasks of a job array write into the same file, and overwrite each other.",
     source: "sbatch(1), filename pattern",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let job = subject.job();
         let array = need!(job.text("array"), "the job is not an array");
         let output = need!(job.text("output"), "the default log has a name for each task");
@@ -86,7 +86,7 @@ pub(crate) const P21: Check = Check {
                   LD_LIBRARY_PATH. srun inherits the choice. --export=ALL,NAME=value adds to the environment.",
     source: "sbatch(1), --export",
     run: |subject| {
-        need!(script(subject));
+        need!(slurm_script(subject));
         let export = need!(subject.job().text("export"), "the job exports all");
         let mut names = export.value.split(',').map(str::trim);
         let keeps = names.clone().any(|name| ["ALL", "NONE", "NIL"].iter().any(|word| name.eq_ignore_ascii_case(word)));

@@ -1,8 +1,8 @@
-//! P04, P05, P13, P14: lines that sbatch does not read, or not as they were meant.
+//! P04, P05, P13, P14, P24: lines that the scheduler does not read, or not as they were meant.
 
 use sbatch::{LineKind, Span};
 
-use super::super::need::{need, script};
+use super::super::need::{need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::{ScriptFile, Subject};
@@ -42,7 +42,7 @@ const RESOURCES: &[&str] = &[
 ];
 
 fn late(subject: &Subject<'_>) -> Outcome {
-    let file = need!(script(subject));
+    let file = need!(slurm_script(subject));
     let command = file.script.lines().iter().find(|line| line.kind == LineKind::Command);
     // A script that writes another script quotes that one's directives: only comments are meant.
     let is_comment = |span: Span| file.comments.iter().any(|comment| comment.contains(span));
@@ -56,7 +56,9 @@ fn late(subject: &Subject<'_>) -> Outcome {
         let first = command.map(|line| trimmed(file, line.span));
         let finding = finding.at(directive.span, "ignored").at(first, "the first command");
         match &moves {
-            Some((span, text)) => finding.fix("move the directives above it", *span, text.clone()),
+            Some((span, text)) => {
+                finding.help("move the directive above it: check-devices --fix does").silent_fix(*span, text.clone())
+            }
             None => finding.help("move the directive above it"),
         }
     }))
@@ -107,7 +109,7 @@ pub(crate) const P05: Check = Check {
                   directive off, and are not reported.",
     source: "Slurm, src/sbatch/opt.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let before = file.script.lines().iter().take_while(|line| line.kind != LineKind::Command);
         Outcome::of(before.filter(|line| line.kind == LineKind::Comment).filter_map(|line| {
             let text = &file.script.text()[line.span.range()];
@@ -188,7 +190,7 @@ pub(crate) const P13: Check = Check {
                   options behind the word are ignored, and behind options the word is ignored.",
     source: "Slurm, src/sbatch/opt.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let directives = file.script.lines().iter().filter(|line| line.kind == LineKind::Directive);
         Outcome::of(directives.filter_map(|line| {
             let text = &file.script.text()[line.span.range()];
@@ -213,24 +215,40 @@ pub(crate) const P14: Check = Check {
     title: "directives of another scheduler",
     severity: Severity::Warning,
     tier: Tier::Script,
-    explanation: "sbatch also reads #PBS and #BSUB lines and translates what it can, unless --ignore-pbs is given. Beside \
-                  #SBATCH lines they are usually left over and set things that nobody looks for.",
+    explanation: "sbatch also reads #PBS and #BSUB lines, up to a hundred lines into the commands, and translates what it can, \
+                  unless --ignore-pbs is given. What they come to wins over #SBATCH lines, beside which they are usually left over.",
     source: "Slurm, src/sbatch/xlate.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         if subject.job().has("ignore-pbs") {
             return Outcome::Pass;
         }
-        let before = file.script.lines().iter().take_while(|line| line.kind != LineKind::Command);
-        let foreign = before.filter_map(|line| {
+        let foreign = file.script.lines().iter().filter_map(|line| {
             let text = &file.script.text()[line.span.range()];
             let word = ["#PBS", "#BSUB"].into_iter().find(|word| text.starts_with(word))?;
             Some((trimmed(file, line.span), word))
         });
         Outcome::of(foreign.take(1).map(|(span, word)| {
-            Finding::warning(format!("sbatch translates {word} lines and applies them too"))
+            Finding::warning(format!("sbatch translates {word} lines, and they win over #SBATCH lines"))
                 .at(span, "the first of them")
                 .help("remove them, or add #SBATCH --ignore-pbs")
+        }))
+    },
+};
+
+pub(crate) const P24: Check = Check {
+    id: "P24",
+    title: "a directive that PBS, LSF or Flux refuses",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "What qsub, bsub or flux batch end on: chunks and nodes asked for at once, a comment behind a #PBS directive, a time \
+                  or a number that is none, more nodes than slots. What a site's queue adds or forbids is not known here.",
+    source: "OpenPBS, src/cmds/qsub_sup.c, src/server/req_quejob.c; LSF 10.1, bsub; flux-core, RFC 36",
+    run: |subject| {
+        let file = need!(script(subject));
+        let (scheduler, read) = need!(file.foreign.as_ref(), "a Slurm script");
+        Outcome::of(read.problems.iter().map(|problem| {
+            Finding::error(problem.message.clone()).at(problem.span, format!("as {} reads it", scheduler.submit()))
         }))
     },
 };

@@ -3,7 +3,7 @@
 use sbatch::value::{Kind, Memory, TimeLimit};
 use sbatch::{Directive, Origin, Setting, Version};
 
-use super::super::need::{need, script};
+use super::super::need::{need, slurm_script};
 use super::options::directives;
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
@@ -21,7 +21,7 @@ pub(crate) const P08: Check = Check {
                   and their like; anything else goes on the command line.",
     source: "sbatch(1), filename pattern",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let literal = directives(file).filter_map(|directive| {
             let value = directive.value.as_deref()?;
             let is_path = PATHS.contains(&directive.option.name);
@@ -54,7 +54,7 @@ pub(crate) const P12: Check = Check {
                   before, it ends the word, and sbatch ends on the rest. Quotes work everywhere.",
     source: "Slurm, src/sbatch/opt.c, and its change of January 2024",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let cut = directives(file).filter_map(|directive| {
             let cut = directive.cut?;
             let value = directive.value.as_deref().unwrap_or_default();
@@ -98,7 +98,7 @@ pub(crate) const P15: Check = Check {
                   refused). Counts are whole numbers of at least 1.",
     source: "Slurm, src/common/proc_args.c, parse_time.c",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         let of_script = directives(file).filter_map(refused);
         let elsewhere = subject.job().request.settings().iter().filter_map(refused_elsewhere);
         Outcome::of(of_script.chain(elsewhere))
@@ -176,7 +176,7 @@ pub(crate) const P16: Check = Check {
                   values that look like gigabytes or hours are reported.",
     source: "sbatch(1)",
     run: |subject| {
-        let file = need!(script(subject));
+        let file = need!(slurm_script(subject));
         Outcome::of(directives(file).filter_map(mistaken))
     },
 };
