@@ -12,8 +12,8 @@
 //! use batch_script::{Scheduler, read, scheduler};
 //!
 //! let text = "#!/bin/bash\n#PBS -l select=2:ncpus=8:mpiprocs=4:ngpus=4 -l place=scatter\nmpiexec ./a\n";
-//! assert_eq!(scheduler(text), Some(Scheduler::Pbs));
-//! let request = read(Scheduler::Pbs, text).request;
+//! assert_eq!(scheduler(text, &|_| false), Some(Scheduler::Pbs));
+//! let request = read(Scheduler::Pbs, text, &|_| false).request;
 //! assert_eq!((request.nodes.unwrap().value, request.tasks.unwrap().value), (2, 8));
 //! ```
 
@@ -93,6 +93,10 @@ pub struct Request {
     pub array: Option<Found<String>>,
     /// Whether the nodes are the job's alone.
     pub whole_nodes: Option<Span>,
+    /// Whether the tasks are those that the scheduler takes where nobody says how many: one for each chunk.
+    pub tasks_are_default: bool,
+    /// Why it is not known how many nodes and tasks there are, where the script asks for them in another way.
+    pub unknown: Option<Found<&'static str>>,
 }
 
 /// Something for which the scheduler refuses the script, or that it reads otherwise than it looks.
@@ -115,12 +119,16 @@ pub struct Script {
     pub directives: Vec<Span>,
 }
 
-/// Whose directives stand first in `text`; nothing where there are none of these, or Slurm's are among them.
-pub fn scheduler(text: &str) -> Option<Scheduler> {
+/// Whose directives stand first in `text`; nothing where there are none of these, or Slurm's are among them. A line that
+/// `is_data` is none: one of a text that the script writes somewhere.
+pub fn scheduler(text: &str, is_data: &dyn Fn(Span) -> bool) -> Option<Scheduler> {
     if text.lines().any(|line| line.starts_with("#SBATCH")) {
         return None;
     }
-    for line in text.lines() {
+    for (line, base) in words::lines(text) {
+        if is_data(Span::new(base, base + line.len())) {
+            continue;
+        }
         let start = line.trim_start();
         if start.starts_with("#PBS") {
             return Some(Scheduler::Pbs);
@@ -138,13 +146,13 @@ pub fn scheduler(text: &str) -> Option<Scheduler> {
     None
 }
 
-/// Reads `text` as `scheduler` would.
-pub fn read(scheduler: Scheduler, text: &str) -> Script {
+/// Reads `text` as `scheduler` would, without the lines that are data.
+pub fn read(scheduler: Scheduler, text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
     let mut script = match scheduler {
         Scheduler::Pbs => pbs::read(text),
-        Scheduler::Lsf => lsf::read(text),
+        Scheduler::Lsf => lsf::read(text, is_data),
         Scheduler::Flux => flux::read(text),
-        Scheduler::Sge => sge::read(text),
+        Scheduler::Sge => sge::read(text, is_data),
     };
     script.problems.sort_by_key(|problem| problem.span.start);
     script
@@ -192,7 +200,7 @@ mod tests {
         fn word<T: std::fmt::Display>(found: &Option<Found<T>>) -> String {
             found.as_ref().map_or("-".to_owned(), |found| found.value.to_string())
         }
-        let script = read(scheduler, text);
+        let script = read(scheduler, text, &|_| false);
         let Request { nodes, tasks, cpus_per_task, gpus_per_node, gpus_per_task, memory_per_node, seconds, .. } =
             &script.request;
         let gpus = match gpus_per_task {
@@ -217,7 +225,7 @@ mod tests {
             ("#!/bin/bash\nsrun x\n", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(scheduler(text), expected, "{text}");
+            assert_eq!(scheduler(text, &|_| false), expected, "{text}");
         }
     }
 
@@ -235,7 +243,7 @@ mod tests {
         #[test]
         fn any_text_is_read(text in "(#PBS|#BSUB|# flux:|#FLUX:|#\\$| -l| -n| -R| -gpu| -pe|select=|nodes=|span\\[|[a-z0-9=:+,\\[\\]\"' \n\\\\é-]){0,40}") {
             for scheduler in [Scheduler::Pbs, Scheduler::Lsf, Scheduler::Flux, Scheduler::Sge] {
-                let script = read(scheduler, &text);
+                let script = read(scheduler, &text, &|_| false);
                 for span in script.problems.iter().map(|problem| problem.span).chain(script.directives) {
                     prop_assert!(text.get(span.range()).is_some());
                 }

@@ -9,10 +9,10 @@ use crate::{Found, Script, clock, last};
 const VALUES: &str = "n R gpu W We M q J o oo e eo i is P nnodes alloc_flags core_isolation cn_cu cn_mem ln_slots ln_mem m u w app g G \
                       sla U cwd c C D E Ep F L p r_ S s t b T v x_ Jd ext k network hl_ env data stage_in N_ outdir rnc";
 
-pub(crate) fn read(text: &str) -> Script {
+pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
     let mut script = Script::default();
     // The whole script is read, also behind its commands.
-    for (line, base) in lines(text) {
+    for (line, base) in lines(text).filter(|(line, base)| !is_data(Span::new(*base, base + line.len()))) {
         let Some(rest) = line.trim_start().strip_prefix("#BSUB") else { continue };
         if !rest.trim_start().starts_with('-') {
             continue;
@@ -44,7 +44,11 @@ fn option(given: &Given, script: &mut Script) {
             let (least, most) = value.text.split_once(',').unwrap_or((&value.text, &value.text));
             match (least.trim().parse::<usize>(), most.trim().parse::<usize>()) {
                 (Ok(least), Ok(most)) if least == most && least > 0 => last(&mut script.request.tasks, least, given.span),
-                (Ok(_), Ok(_)) => script.request.tasks = None,
+                (Ok(_), Ok(_)) => {
+                    script.request.tasks = None;
+                    script.request.unknown =
+                        Some(Found { value: "LSF starts the job with any number of tasks in the range", span: given.span });
+                }
                 _ => script.problem(format!("'{}' is no number of tasks", value.text), value.span),
             }
         }

@@ -183,12 +183,21 @@ impl Asked {
         if let Some(procs) = self.get("procs").and_then(|procs| Some((procs.text.parse().ok()?, procs.span))) {
             return last(&mut script.request.tasks, procs.0, procs.1); // Torque's
         }
-        let number = |name: &str| self.get(name).and_then(|value| Some(Found { value: value.text.parse().ok()?, span: value.span }));
+        let number = |name: &str| -> Option<Found<usize>> {
+            let value = self.get(name)?;
+            Some(Found { value: value.text.parse().ok()?, span: value.span })
+        };
         let Some(cpus) = number("ncpus") else { return };
         let span = cpus.span;
-        last(&mut script.request.nodes, 1, span);
-        last(&mut script.request.tasks, number("mpiprocs").map_or(1, |ranks: Found<usize>| ranks.value), span);
-        script.request.cpus_per_task = Some(cpus);
+        match number("mpiprocs") {
+            Some(ranks) => {
+                last(&mut script.request.nodes, 1, span);
+                script.request.cpus_per_task = Some(Found { value: cpus.value / ranks.value.max(1), span });
+                script.request.tasks = Some(ranks);
+            }
+            // PBS itself takes one node and one rank; large sites take as many nodes as the CPUs fill.
+            None => script.request.unknown = Some(Found { value: "how -l ncpus is spread over nodes and ranks is the site's", span }),
+        }
         script.request.gpus_per_node = number("ngpus");
         if let Some(mem) = self.get("mem")
             && let Some(mib) = size_mib(&mem.text)
@@ -207,6 +216,7 @@ fn settle(chunks: &[Chunk], nodes: Option<usize>, span: Span, script: &mut Scrip
     if tasks > 0 {
         first(&mut request.tasks, tasks, span);
     }
+    request.tasks_are_default = chunks.iter().all(|chunk| chunk.ranks.is_none());
     let [only] = chunks else { return };
     if only.ranks() > 0 {
         first(&mut request.tasks_per_node, only.ranks(), span);
@@ -304,7 +314,8 @@ mod tests {
             ("-l nodes=1:ppn=4+2:ppn=8", "3 20 - - - -"),
             ("-l nodes=2:ppn=4:gpus=1", "2 8 1 1 - -"),
             ("-l nodes=n01:ppn=4+n02", "2 5 - - - -"),
-            ("-l ncpus=16,mem=32gb", "1 1 16 - 32768 -"),
+            ("-l ncpus=16,mem=32gb", "- - - - 32768 -"),
+            ("-l ncpus=16,mpiprocs=4", "1 4 4 - - -"),
             ("-l procs=16", "- 16 - - - -"),
             ("-l walltime=90:00 -l walltime=1", "- - - - - 5400"),
             ("-l walltime=3600", "- - - - - 3600"),

@@ -3,15 +3,15 @@
 use source_text::Span;
 
 use crate::words::{Given, Rules, lines, options, split};
-use crate::{Script, clock, last};
+use crate::{Found, Script, clock, last};
 
 /// Options with a value; `-pe` takes two.
 const VALUES: &str = "a A ac b binding c ckpt cwd_ dl e h_ hold_jid i j jc js l m M masterq N o P p pe q R r S sync t tc v w wd";
 
-pub(crate) fn read(text: &str) -> Script {
+pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
     let mut script = Script::default();
-    for (line, base) in lines(text) {
-        // The whole script is read, also behind its commands.
+    // The whole script is read, also behind its commands.
+    for (line, base) in lines(text).filter(|(line, base)| !is_data(Span::new(*base, base + line.len()))) {
         let Some(rest) = line.strip_prefix("#$").filter(|rest| rest.trim_start().starts_with('-')) else { continue };
         // A # ends the line, in quotes, too.
         let rest = rest.split('#').next().unwrap_or_default();
@@ -24,7 +24,11 @@ pub(crate) fn read(text: &str) -> Script {
             if given.name == "pe" {
                 match slots.as_ref().map(|slots| slots.text.parse::<usize>()) {
                     Some(Ok(slots)) => last(&mut script.request.tasks, slots, given.span),
-                    Some(Err(_)) => script.request.tasks = None, // `16-64`: as many as there are
+                    Some(Err(_)) => {
+                        script.request.tasks = None;
+                        let value = "Grid Engine starts the job with any number of slots in the range";
+                        script.request.unknown = Some(Found { value, span: given.span });
+                    }
                     None => script.problem("-pe wants a name and a number of slots", given.span),
                 }
                 continue;

@@ -48,6 +48,10 @@ pub(crate) struct Job {
     pub(crate) array: Option<Sourced<String>>,
     /// Whether the job asks to have its nodes for itself.
     pub(crate) whole_nodes: bool,
+    /// Whether the tasks are those that the scheduler takes where nobody says how many.
+    pub(crate) tasks_are_default: bool,
+    /// Why it is not known how many nodes and tasks there are, where it is not.
+    pub(crate) unknown: Option<Reason>,
 }
 
 /// The layout on a certain number of nodes.
@@ -106,6 +110,8 @@ impl Job {
             whole_nodes: request.get("exclusive").is_some_and(|setting| {
                 setting.value.as_deref().is_none_or(|value| !matches!(value, "user" | "mcs" | "topo" | "no"))
             }),
+            tasks_are_default: false,
+            unknown: None,
             request,
         }
     }
@@ -133,6 +139,8 @@ impl Job {
             queue: sourced(&asked.queue),
             array: sourced(&asked.array),
             whole_nodes: asked.whole_nodes.is_some(),
+            tasks_are_default: asked.tasks_are_default,
+            unknown: asked.unknown.as_ref().map(|found| Reason::new(found.value, found.span)),
             ..Self::new(Request::default())
         }
     }
@@ -195,6 +203,16 @@ impl Job {
 
     /// The layout on `nodes` nodes, as Slurm works it out.
     pub(crate) fn placement(&self, nodes: usize) -> Placement {
+        if let Some(reason) = &self.unknown {
+            let unknown = Number::Unknown(reason.clone());
+            let gpus = self.gpus_per_node.as_ref();
+            return Placement {
+                nodes: unknown.clone(),
+                tasks: Sourced::new(unknown.clone(), Origin::Default),
+                tasks_per_node: unknown,
+                gpus_per_node: gpus.map(|gpus| Sourced::new(Number::Exactly(gpus.value.count), gpus.origin.clone())),
+            };
+        }
         let total_gpus = self.gpus.as_ref().map(|gpus| gpus.value.count);
         let gpus_everywhere =
             self.gpus_per_node.as_ref().map(|gpus| gpus.value.count.saturating_mul(nodes)).or(total_gpus);

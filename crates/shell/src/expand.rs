@@ -202,6 +202,12 @@ impl Shell<'_> {
                 Piece::Arithmetic(inside) => {
                     let inside = self.expand_to_one(inside);
                     builder.uses(inside.variables.iter().cloned());
+                    // A name in it is a variable without a dollar.
+                    let names = inside.text.as_deref().unwrap_or_default();
+                    let names = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                    for name in names.filter(|name| crate::lexer::is_variable(name)) {
+                        builder.uses(self.uses_of(name));
+                    }
                     let value = inside.known().and_then(|text| evaluate(text, &|name| self.number(name)));
                     match value {
                         Some(value) => builder.push(&value.to_string()),

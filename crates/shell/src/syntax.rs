@@ -60,10 +60,19 @@ pub struct Script {
     pub broken: Option<Span>,
 }
 
+impl Script {
+    /// Whether `span` lies in a comment.
+    pub fn has_comment(&self, span: Span) -> bool {
+        let behind = self.comments.partition_point(|comment| comment.start <= span.start);
+        behind > 0 && self.comments[behind - 1].contains(span)
+    }
+}
+
 /// Reads `text` as a shell would, without running anything.
 pub fn parse(text: &str) -> Script {
     let mut lexer = Lexer::new(text);
     let nodes = top(&mut lexer);
+    lexer.comments.sort_unstable();
     Script { nodes, comments: lexer.comments, broken: lexer.broken }
 }
 

@@ -74,7 +74,7 @@ const SCRIPTS: &[&str] = &["sh", "bash", "zsh", "ksh", "csh", "tcsh", "fish", "s
 /// Programs that start others in a way that their words do not tell.
 const OPAQUE: &[&str] = &[
     "make", "xargs", "parallel", "ssh", "pdsh", "clush", "su", "snakemake", "nextflow", "dvc", "ray", "csh", "tcsh", "fish", "expect",
-    "nohup.sh", "screen", "tmux", "systemd-run", "gnu-parallel", "wandb",
+    "screen", "tmux", "systemd-run", "wandb", "paramrun", "launcher_gpu",
 ];
 
 impl Follower<'_> {
@@ -235,6 +235,8 @@ impl Follower<'_> {
             [dash_m, module, arguments @ ..] if dash_m.known() == Some("-m") => {
                 self.launch_python(chain, Some(module), arguments, command);
             }
+            // A line of code looks or prepares.
+            [dash_c, ..] if dash_c.known() == Some("-c") && chain.steps.is_empty() => {}
             [program, arguments @ ..] => self.launch_python(chain, Some(program), arguments, command),
             [] => self.launch_python(chain, words.first(), &[], command),
         }

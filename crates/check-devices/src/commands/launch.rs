@@ -84,6 +84,16 @@ impl Launch {
         self.hidden.is_none() && self.program_name().is_some_and(|name| BYSTANDERS.contains(&name))
     }
 
+    /// Whether its program is likely a training run that takes a device for each of its ranks: one that is known, one that
+    /// its launcher or its name or its arguments give away.
+    pub(crate) fn looks_like_training(&self) -> bool {
+        const NAMES: &[&str] = &["train", "tune", "fit", "ddp", "fsdp"];
+        let name = self.program_name().unwrap_or_default().to_ascii_lowercase();
+        super::trainer(self).is_some()
+            || self.agent().is_some()
+            || self.is_python && (self.carries_a_batch() || NAMES.iter().any(|part| name.contains(part)))
+    }
+
     /// Whether its program is given a batch.
     pub(crate) fn carries_a_batch(&self) -> bool {
         const FLAGS: &[&str] = &[

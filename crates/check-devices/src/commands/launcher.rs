@@ -123,6 +123,8 @@ pub(crate) struct Around<'a> {
     pub(crate) placement: &'a Placement,
     /// Whether the job says how many tasks there are.
     pub(crate) has_tasks: bool,
+    /// CPUs that the job asks for each of its tasks, where it does.
+    pub(crate) cpus_per_task: Option<usize>,
     /// CUDA devices of a node.
     pub(crate) devices: &'a Number,
     /// Reads a file that the command names.

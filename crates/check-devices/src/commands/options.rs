@@ -12,6 +12,8 @@ pub(crate) struct Grammar {
     pub(crate) pairs: &'static str,
     /// Those that take none, or one behind `=` only.
     pub(crate) flags: &'static str,
+    /// Letters that may have a value glued to them: `-K1`.
+    pub(crate) glued: &'static str,
     /// How they are spelled.
     pub(crate) style: Style,
     /// What an option is taken for that is in neither list.
@@ -211,11 +213,15 @@ impl Grammar {
                 // Whatever is glued to it is its own.
                 return usize::from(self.unlisted == Unlisted::Value && letters.len() == 1);
             }
+            let rest = &letters[at + letter.len_utf8()..];
+            if lists(self.glued, &name) {
+                options.given.push((name, word.part(rest)));
+                return 0;
+            }
             if known.is_none_or(|(count, _)| count == 0) {
                 options.given.push((name, word.part("")));
                 continue;
             }
-            let rest = &letters[at + letter.len_utf8()..];
             if word.known().is_none() {
                 options.given.push((name, Argument { start: rest.to_owned(), ..word.clone() }));
                 return 0;
@@ -243,7 +249,7 @@ mod tests {
     use super::*;
 
     const GRAMMAR: Grammar =
-        Grammar { values: "ntasks nodes n N", pairs: "mca", flags: "label verbose l v", style: Style::Getopt, unlisted: Unlisted::Flag };
+        Grammar { values: "ntasks nodes n N", pairs: "mca", flags: "label verbose l v K", glued: "K", style: Style::Getopt, unlisted: Unlisted::Flag };
 
     fn read(text: &str, grammar: &Grammar) -> String {
         let word = |text: &str| match text.split_once('?') {
@@ -277,6 +283,7 @@ mod tests {
             ("-n? a", "n=? a"),
             ("? -n 4 a", "n=4 hidden a"),
             ("--what a", "what= a"),
+            ("-K1 -lK -K 1 a", "K=1 l= K= K= 1"),
             ("-n", "end"),
         ];
         for (text, expected) in cases {

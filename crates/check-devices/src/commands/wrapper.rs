@@ -19,7 +19,7 @@ pub(super) struct Wrapper {
 }
 
 const fn wrapper(names: &'static [&'static str], values: &'static str, flags: &'static str) -> Wrapper {
-    let grammar = Grammar { values, pairs: "", flags, style: Style::Getopt, unlisted: Unlisted::Flag };
+    let grammar = Grammar { values, pairs: "", flags, glued: "", style: Style::Getopt, unlisted: Unlisted::Flag };
     Wrapper { names, verbs: &[], grammar, positional: 0, assigns: false, behind_dashes: false }
 }
 

@@ -6,7 +6,7 @@ use shell::Reason;
 use super::Surroundings;
 use super::ranks::{Ground, started, training};
 use crate::cli::JudgeArgs;
-use crate::commands::{Files, Given, Launch, Processes};
+use crate::commands::{Around, Files, Given, Launch, Processes};
 use crate::job::{Job, Placement};
 use crate::number::Number;
 use crate::origin::{Origin, Sourced};
@@ -131,7 +131,7 @@ impl LayoutBuilder<'_, '_> {
             (Some(gpus), _) => Sourced::new(Number::Exactly(gpus), Origin::Flag),
             (None, _) if of_job => {
                 let asked = placement.gpus_per_node.clone();
-                asked.or_else(|| gpus_of_step(main?, placement)).unwrap_or_else(|| self.without_request(job))
+                asked.or_else(|| self.gpus_of_step(main?, job, placement)).unwrap_or_else(|| self.without_request(job))
             }
             (None, DeviceRequest::Cpu) => Sourced::new(Number::Exactly(0), Origin::Derived("not asked")),
             (None, _) => Sourced::new(Number::Exactly((self.around.visible_devices)()), Origin::Machine),
@@ -157,33 +157,44 @@ impl LayoutBuilder<'_, '_> {
     }
 }
 
-fn unknown_devices(why: &'static str) -> Sourced<Number> {
-    Sourced::new(Number::Unknown(Reason::new(why, None)), Origin::Default)
+impl LayoutBuilder<'_, '_> {
+    /// GPUs that srun asks for itself, on each node.
+    fn gpus_of_step(&self, launch: &Launch, job: &Job, placement: &Placement) -> Option<Sourced<Number>> {
+        let srun = launch.srun()?;
+        let count = |text: &str| text.rsplit(':').next().and_then(|count| count.parse::<usize>().ok());
+        let sourced = |number, span| Sourced::new(number, Origin::Script(span));
+        match srun.options.text(&["gpus-per-node"]) {
+            Given::Is(text, span) => return Some(sourced(Number::Exactly(count(text)?), span)),
+            Given::Unknown(reason) => return Some(Sourced::new(Number::Unknown(reason), Origin::Default)),
+            Given::No => {}
+        }
+        if let Given::Is(text, span) = srun.options.text(&["gres"])
+            && let Ok(gres) = text.parse::<sbatch::value::Gres>()
+            && let Some(gpus) = gres.gpus()
+        {
+            return Some(sourced(Number::Exactly(usize::try_from(gpus).ok()?), span));
+        }
+        if let Given::Is(text, span) = srun.options.text(&["gpus-per-task"]) {
+            let around = Around {
+                outer: &Processes::one(),
+                copies: Number::Exactly(1),
+                placement,
+                has_tasks: job.has_tasks(),
+                cpus_per_task: job.cpus_per_task.as_ref().map(|cpus| cpus.value),
+                devices: &Number::Exactly(0),
+                read: &|_| None,
+            };
+            return Some(sourced(Number::Exactly(count(text)?).times(&srun.processes(&around).per_node), span));
+        }
+        if let Given::Is(text, span) = srun.options.text(&["gpus", "G"]) {
+            return Some(sourced(Number::Exactly(count(text)?).spread_over(&placement.nodes), span));
+        }
+        None
+    }
 }
 
-/// GPUs that srun asks for itself, on each node.
-fn gpus_of_step(launch: &Launch, placement: &Placement) -> Option<Sourced<Number>> {
-    let srun = launch.srun()?;
-    let count = |text: &str| text.rsplit(':').next().and_then(|count| count.parse::<usize>().ok());
-    let sourced = |number, span| Sourced::new(number, Origin::Script(span));
-    match srun.options.text(&["gpus-per-node"]) {
-        Given::Is(text, span) => return Some(sourced(Number::Exactly(count(text)?), span)),
-        Given::Unknown(reason) => return Some(Sourced::new(Number::Unknown(reason), Origin::Default)),
-        Given::No => {}
-    }
-    if let Given::Is(text, span) = srun.options.text(&["gres"])
-        && let Ok(gres) = text.parse::<sbatch::value::Gres>()
-        && let Some(gpus) = gres.gpus()
-    {
-        return Some(sourced(Number::Exactly(usize::try_from(gpus).ok()?), span));
-    }
-    if let Given::Is(text, span) = srun.options.text(&["gpus-per-task"]) {
-        return Some(sourced(Number::Exactly(count(text)?).times(&placement.tasks_per_node), span));
-    }
-    if let Given::Is(text, span) = srun.options.text(&["gpus", "G"]) {
-        return Some(sourced(Number::Exactly(count(text)?).spread_over(&placement.nodes), span));
-    }
-    None
+fn unknown_devices(why: &'static str) -> Sourced<Number> {
+    Sourced::new(Number::Unknown(Reason::new(why, None)), Origin::Default)
 }
 
 const NODES_TIMES_RANKS: &str = "nodes × ranks per node";

@@ -56,12 +56,15 @@ pub(crate) fn resolve<'t>(
     let mut words: Vec<_> = args.nodes.iter().map(|nodes| format!("--nodes={nodes}")).collect();
     words.extend_from_slice(&args.sbatch);
     let script = source.map(|source| Script::parse(&source.text));
+    let syntax = source.filter(|source| foreign_interpreter(&source.text).is_none()).map(|source| shell::parse(&source.text));
     let foreign = source.and_then(|source| {
+        // What a script writes somewhere is no directive of its own.
+        let is_data = |span: Span| syntax.as_ref().is_some_and(|syntax| !syntax.has_comment(span));
         let found = match args.scheduler {
             Some(named) => named.other(),
-            None => batch_script::scheduler(&source.text),
+            None => batch_script::scheduler(&source.text, &is_data),
         };
-        found.map(|scheduler| (scheduler, batch_script::read(scheduler, &source.text)))
+        found.map(|scheduler| (scheduler, batch_script::read(scheduler, &source.text, &is_data)))
     });
     let jobs: Vec<_> = match (&script, &foreign) {
         (Some(_), Some((_, read))) => vec![Job::of_batch_script(&read.request)],
@@ -76,7 +79,8 @@ pub(crate) fn resolve<'t>(
     }
 
     let files = Beside { folder: source.map(|source| submission_folder(source, &jobs[0])).unwrap_or_default() };
-    let read = source.map(|source| follow_body(source, &jobs[0], foreign.as_ref().map(|(scheduler, _)| *scheduler), around.environment, &files));
+    let scheduler = foreign.as_ref().map(|(scheduler, _)| *scheduler);
+    let read = source.map(|source| follow_body(source, syntax, &jobs[0], scheduler, around.environment, &files));
     let launches = read.as_ref().map_or(&[][..], |read| &read.followed.launches);
     let unread = read.as_ref().and_then(|read| read.followed.broken.as_ref());
     let nodes = jobs[0].node_counts().first().copied().unwrap_or(1);
@@ -131,16 +135,17 @@ struct Body {
 
 fn follow_body(
     source: &Source,
+    syntax: Option<shell::Script>,
     job: &Job,
     scheduler: Option<Scheduler>,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &Beside,
 ) -> Body {
-    if let Some(interpreter) = foreign_interpreter(&source.text) {
+    let Some(script) = syntax else {
+        let interpreter = foreign_interpreter(&source.text).unwrap_or("another program");
         let reason = Reason::new(format!("the script is for {interpreter}, which is not followed"), Span::default());
         return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new() };
-    }
-    let script = shell::parse(&source.text);
+    };
     let exported = exported(job);
     let surroundings = |name: &str| environment(name).filter(|_| exported(name));
     let mut shell = Shell::new(&surroundings);
@@ -258,13 +263,15 @@ mod tests {
         let cases = [
             ("srun rust-train --batch 64", 8),
             ("srun -n 4 rust-train", 4),
-            ("srun --nodes=1 --ntasks-per-node=2 rust-train", 2),
+            ("srun -n2 --ntasks-per-node=1 rust-train", 2),
+            // SLURM_NTASKS wins over what srun says of each node.
+            ("srun --ntasks-per-node=2 rust-train", 8),
             ("mpirun -np 6 rust-train", 6),
             ("mpirun rust-train", 8),
             ("mpirun -npernode 2 rust-train", 4),
             ("rust-train", 1),
-            ("srun --ntasks-per-node=1 torchrun --nproc-per-node 4 t.py", 4), // two trainings
-            ("srun --ntasks-per-node=1 torchrun --nnodes=2 --nproc-per-node 4 t.py", 8),
+            ("srun -n2 torchrun --nproc-per-node 4 t.py", 4), // two trainings
+            ("srun -n2 torchrun --nnodes=2 --nproc-per-node 4 t.py", 8),
             ("N=$((SLURM_NNODES * 4)); srun -n $N rust-train", 8),
             ("srun hostname; srun rust-train fetch x; srun rust-train", 8),
             ("accelerate launch --num_processes 16 t.py", 16),

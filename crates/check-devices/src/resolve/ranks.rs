@@ -43,6 +43,7 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
             copies: copies.clone(),
             placement: ground.placement,
             has_tasks: ground.job.has_tasks(),
+            cpus_per_task: ground.job.cpus_per_task.as_ref().map(|cpus| cpus.value),
             devices: ground.devices,
             read: &|path| ground.files.read("", path),
         };

@@ -181,7 +181,8 @@ fn more_memory(subject: &Subject<'_>, step: &Step) -> Option<Finding> {
 fn of_mpirun(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding> {
     let job = subject.job();
     let tasks = &subject.first_layout().placement.tasks;
-    let Some(has) = tasks.value.exactly().filter(|_| job.tasks.is_some() || job.tasks_per_node.is_some()) else {
+    let is_said = !job.tasks_are_default && (job.tasks.is_some() || job.tasks_per_node.is_some());
+    let Some(has) = tasks.value.exactly().filter(|_| is_said) else {
         return Vec::new();
     };
     let Some((ranks, at)) = step.number(&["n", "np", "c"]) else { return Vec::new() };
@@ -253,6 +254,10 @@ pub(crate) const L26: Check = Check {
         need!(script(subject));
         if subject.has_whole_nodes(subject.job()) == Some(true) {
             return Outcome::skip("the job has its nodes for itself");
+        }
+        // Few nodes have more.
+        if subject.first_layout().known_devices().is_some_and(|devices| devices >= 8) {
+            return Outcome::skip("the job takes eight GPUs of each node, likely all");
         }
         let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
         let literal = |value: &Argument| value.variables.is_empty() && value.known().is_some_and(is_port);

@@ -83,8 +83,9 @@ pub(crate) const L34: Check = Check {
         if layout.on_cpu || layout.known_devices().is_none() {
             return Outcome::skip("no GPUs are asked for");
         }
-        if subject.launches().is_empty() || subject.main_launch().is_none() {
-            return Outcome::skip("nothing is started");
+        let main = need!(subject.main_launch(), "nothing is started");
+        if !main.looks_like_training() {
+            return Outcome::skip("the program is not known to train");
         }
         let help = "ask for more: --cpus-per-task, with 4 to 16 for each GPU";
         match cpus_of_a_rank(subject) {

@@ -53,7 +53,7 @@ pub(crate) const L03: Check = Check {
                     ))
                     .at(agent.span, "wants to be started once on each node")
                     .at(tasks_at(subject, launch), format!("{per_node} tasks on each node"))
-                    .help(format!("srun --ntasks-per-node=1 {name} …"))
+                    .help(format!("srun --ntasks=$SLURM_NNODES --ntasks-per-node=1 {name} …, or one task on each node in the directives"))
                 })
             })
             .collect();
@@ -81,8 +81,8 @@ pub(crate) const L09: Check = Check {
     title: "srun -c without a number of tasks",
     severity: Severity::Warning,
     tier: Tier::Script,
-    explanation: "Where neither the job nor srun says how many tasks there are, srun -c N starts as many as fit: the node's \
-                  CPUs divided by N.",
+    explanation: "Where neither the job nor srun says how many tasks there are, srun -c N starts as many as fit: the job's CPUs on \
+                  the node divided by N. With as many as the job's own --cpus-per-task that is one.",
     source: "srun(1), --cpus-per-task",
     run: |subject| {
         need!(slurm_script(subject));
@@ -90,9 +90,12 @@ pub(crate) const L09: Check = Check {
         if job.has_tasks() {
             return Outcome::skip("the job says how many tasks there are");
         }
-        Outcome::of(subject.launches().iter().filter_map(|launch| {
+        Outcome::of(subject.started().filter_map(|(launch, processes)| {
             let srun = launch.srun()?;
             let cpus = srun.option(&["cpus-per-task", "c"])?;
+            if processes.total.exactly().is_some() {
+                return None; // one fits where one was to be
+            }
             let counts = ["ntasks", "n", "ntasks-per-node", "tasks-per-node", "ntasks-per-gpu"];
             let has_tasks = srun.option(&counts).is_some() || srun.options.hidden.is_some();
             (!has_tasks).then(|| {
@@ -149,8 +152,8 @@ pub(crate) const L30: Check = Check {
     tier: Tier::Script,
     explanation: "sbatch runs the script once, on the first node of the job. A program without srun or mpirun in front of it runs \
                   once there: the other tasks, and the other nodes, are reserved and idle. An error for rust-train, whose ranks come \
-                  from its launcher; a warning for other programs, which may reach other nodes by themselves. Tasks on one node alone \
-                  are reported where they are as many as its GPUs: some ask for CPUs so.",
+                  from its launcher; a warning for other programs that train by their name or arguments, which may reach other nodes by \
+                  themselves. Tasks on one node alone are reported where they are as many as its GPUs: some ask for CPUs so.",
     source: "sbatch(1): the script is executed on the first node; srun(1)",
     run: nothing_starts,
 };
@@ -173,6 +176,9 @@ fn nothing_starts(subject: &Subject<'_>) -> Outcome {
         if !launch.steps.is_empty() {
             return Outcome::Pass;
         }
+    }
+    if !main.looks_like_training() {
+        return Outcome::unknown("whether the program reaches the other tasks by itself is not known");
     }
     let tasks = need!(exactly(&layout.placement.tasks.value));
     let program = main.program_name().unwrap_or("the program").to_owned();
@@ -269,7 +275,12 @@ fn separate(subject: &Subject<'_>, launch: &Launch, started: usize, processes: &
         "torchrun" => "say how many nodes join, and where: --nnodes=$SLURM_NNODES --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT",
         _ => "say how many nodes join, which one this is, and where: --num_machines, --machine_rank, --main_process_ip",
     };
-    Finding::error(format!("{started} separate trainings{each}: {name} joins one node, and srun starts it on {started}"))
+    // Those that meet at one place are one too many there; the others are trainings of their own.
+    let meets = agent.option(&["rdzv-endpoint", "master-addr", "main-process-ip"]).is_some()
+        && agent.option(&["standalone"]).is_none();
+    let what = if meets { "one training".to_owned() } else { format!("{started} separate trainings") };
+    let rest = if meets { ", and nodes that find no place in it" } else { "" };
+    Finding::error(format!("{what}{each}{rest}: {name} joins one node, and srun starts it on {started}"))
         .at(nodes_option(launch).map_or(agent.span, |word| word.span), "this node alone")
         .at(tasks_at(subject, launch).or_else(|| subject.job().nodes.as_ref()?.span()), plural(started, "node"))
         .help(help)
@@ -282,7 +293,7 @@ fn waits(subject: &Subject<'_>, launch: &Launch, together: usize, nodes: usize) 
     let one_of_several = agent.option(&["node-rank", "machine-rank"]).is_some();
     let finding = if one_of_several { Finding::warning(message) } else { Finding::error(message) };
     let help = match launch.srun() {
-        None => format!("start it on each node: srun --ntasks-per-node=1 {name} …"),
+        None => format!("start it on each node: srun --ntasks=$SLURM_NNODES --ntasks-per-node=1 {name} …"),
         Some(_) => "start as many as it waits for: --nnodes=$SLURM_NNODES, and one task on each node".to_owned(),
     };
     finding

@@ -46,6 +46,10 @@ pub(crate) const L22: Check = Check {
         let per_gpu =
             subject.job().tasks_per_gpu.as_ref().map(|per_gpu| (String::new(), per_gpu.span())).filter(|_| !unbound);
         let Some((_, at)) = per_task.or(single).or(per_gpu) else { return Outcome::Pass };
+        // Other programs may want it so: MPI libraries reach their neighbours' devices in other ways, too.
+        if subject.main_launch().is_some_and(|launch| !launch.is_python && !launch.looks_like_training()) {
+            return Outcome::unknown("whether the program's library needs to see the other ranks' GPUs is not known");
+        }
         if !need!(several_tasks_a_node(subject)) {
             return Outcome::skip("there is one task on a node");
         }
@@ -67,6 +71,12 @@ pub(crate) const L23: Check = Check {
         need!(slurm_script(subject));
         let (bind, at) = need!(option(subject, "gpu-bind"), "--gpu-bind is not given");
         let closest = bind.split(',').any(|word| word == "closest");
+        if option(subject, "gpus-per-task").is_some() || subject.job().tasks_per_gpu.is_some() {
+            return Outcome::skip("each task has GPUs of its own");
+        }
+        if closest && subject.main_launch().is_some_and(|launch| !launch.is_python && !launch.looks_like_training()) {
+            return Outcome::unknown("which device the program's ranks take is not known");
+        }
         if !closest || !need!(several_tasks_a_node(subject)) {
             return Outcome::Pass;
         }
@@ -94,7 +104,13 @@ pub(crate) const L24: Check = Check {
         let Some(assignment) = NAMES.iter().find_map(|name| subject.exports(name)) else { return Outcome::Pass };
         // Derived from Slurm's own variables it is someone's deliberate choice; empty it hides all on purpose.
         let deliberate = !assignment.value.variables.is_empty() || assignment.value.known() == Some("");
-        if deliberate {
+        // As many as the job has on a node, counted from 0: what they are called where devices are confined.
+        let all = subject.first_layout().known_devices().map(|count| {
+            let names: Vec<_> = (0..count).map(|device| device.to_string()).collect();
+            names.join(",")
+        });
+        let set = assignment.value.known().map(|text| text.replace(' ', ""));
+        if deliberate || set.is_some() && set == all {
             return Outcome::Pass;
         }
         Outcome::of([Finding::warning("the script overrides the devices that Slurm gives to the job")

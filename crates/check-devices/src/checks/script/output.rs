@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sbatch::Version;
+
 use super::super::need::{need, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
@@ -12,14 +14,21 @@ pub(crate) const P19: Check = Check {
     title: "the folder of the log does not exist",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "Slurm makes no folders: where the folder of --output or --error is not there when the job starts, the job \
-                  fails at once and leaves no log that would say why. The script's own mkdir comes too late.",
-    source: "sbatch(1); Slurm's slurmd opens the file before the script runs",
+    explanation: "Before Slurm 24.11 nobody makes the folder of --output or --error: where it is not there when the job starts, the \
+                  job fails at once and leaves no log that would say why. The script's own mkdir comes too late. A warning where it \
+                  is not known which release it is (--slurm, --login).",
+    source: "sbatch(1); Slurm's slurmd opens the file before the script runs; tried out with 22.05 and 24.11 (scripts/slurm-agreement)",
     run: |subject| {
         need!(slurm_script(subject));
+        if subject.slurm.is_some_and(|slurm| slurm >= MAKES_FOLDERS) {
+            return Outcome::Pass;
+        }
         Outcome::of(["output", "error"].into_iter().filter_map(|option| missing_folder(subject, option)))
     },
 };
+
+/// The release from which Slurm makes the folder itself.
+const MAKES_FOLDERS: Version = Version::new(24, 11);
 
 fn missing_folder(subject: &Subject<'_>, option: &str) -> Option<Finding> {
     let file = subject.script.as_ref()?;
@@ -47,9 +56,11 @@ fn missing_folder(subject: &Subject<'_>, option: &str) -> Option<Finding> {
     if top.is_some_and(|top| !top.is_dir()) {
         return Some(finding(Finding::warning(format!("the folder '{shown}' must exist before the job starts"))));
     }
-    Some(finding(Finding::error(format!(
-        "the folder of --{option}, '{shown}', does not exist: the job will fail without a log"
-    ))))
+    let message = format!("the folder of --{option}, '{shown}', does not exist: the job will fail without a log");
+    Some(finding(match subject.slurm {
+        Some(_) => Finding::error(message),
+        None => Finding::warning(format!("{message}, unless Slurm is {MAKES_FOLDERS} or later")),
+    }))
 }
 
 pub(crate) const P20: Check = Check {

@@ -21,6 +21,7 @@ pub(crate) const ACCELERATE: Launcher = Launcher {
                 dynamo-use-regional-compilation use-deepspeed use-fsdp use-parallelism-config use-megatron-lm same-network m \
                 module no-python tpu-cluster no-tpu-cluster tpu-use-sudo downcast-bf16 fp8-use-autocast-during-eval debug fp16 \
                 use-mps-device mps ipex use-xpu use-tp",
+        glued: "",
         style: Style::Getopt,
         // Everything of FSDP, DeepSpeed, Megatron and fp8 takes a value.
         unlisted: Unlisted::Value,

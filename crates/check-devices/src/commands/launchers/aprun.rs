@@ -16,6 +16,7 @@ pub(crate) const APRUN: Launcher = Launcher {
         pairs: "",
         flags: "b bypass-app-transfer B batch-args C reconnect q quiet T sync-output ss strict-memory-containment z zone-sort v h \
                 help version abort-on-failure no-abort-on-failure",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },

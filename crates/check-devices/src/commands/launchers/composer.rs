@@ -12,6 +12,7 @@ pub(crate) const COMPOSER: Launcher = Launcher {
         values: "n nproc stdout stderr world-size base-rank node-rank master-addr master-port run-directory",
         pairs: "",
         flags: "version v verbose m module-mode c command-mode h help",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },

@@ -18,6 +18,7 @@ pub(crate) const DEEPSPEED: Launcher = Launcher {
         pairs: "",
         flags: "module no-python no-local-rank no-ssh no-ssh-check force-multi save-pid elastic-training bind-cores-to-rank q \
                 quiet h help",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },

@@ -15,6 +15,7 @@ pub(crate) const FABRIC: Launcher = Launcher {
         values: "accelerator strategy devices num-nodes node-rank main-address main-port precision",
         pairs: "",
         flags: "help",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },

@@ -17,6 +17,7 @@ pub(crate) const FLUX: Launcher = Launcher {
                  gpus-per-task g cores tasks-per-node tasks-per-core gpus-per-node wait-event cc bcc log log-stderr",
         pairs: "",
         flags: "unbuffered u label-io l dry-run quiet exclusive x verbose v wait watch progress jps debug-emulate",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },

@@ -17,6 +17,7 @@ pub(crate) const HOROVODRUN: Launcher = Launcher {
                  binding-args num-nccl-streams thread-affinity gloo-timeout-seconds log-level",
         pairs: "blacklist-cooldown-range",
         flags: "v version verbose disable-cache autotune gloo mpi jsrun tcp mpi-threads-disable hierarchical-allreduce h help",
+        glued: "",
         style: Style::Words,
         unlisted: Unlisted::Flag,
     },

@@ -11,6 +11,7 @@ pub(crate) const IBRUN: Launcher = Launcher {
         values: "n np o m c 2 npernode ppn tpp tpr affinity",
         pairs: "",
         flags: "v h help d verbose",
+        glued: "",
         style: Style::Words,
         unlisted: Unlisted::Flag,
     },

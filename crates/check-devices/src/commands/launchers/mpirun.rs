@@ -44,6 +44,7 @@ pub(crate) const MPIRUN: Launcher = Launcher {
                 print-all-exitcodes prot aps disable-auto-cleanup enable-auto-cleanup cleanup transfer no-transfer label no-label \
                 exclusive line-buffer abort-on-failure no-abort-on-failure parsable hetero-nodes stop-on-exec h help ilp64 gdb tv \
                 disable-hostname-propagation enable-hostname-propagation",
+        glued: "",
         style: Style::Words,
         unlisted: Unlisted::Flag,
     },

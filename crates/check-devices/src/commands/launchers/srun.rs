@@ -43,6 +43,7 @@ pub(crate) const SRUN: Launcher = Launcher {
         values: VALUES,
         pairs: "",
         flags: FLAGS,
+        glued: "I K k",
         style: Style::Getopt,
         unlisted: Unlisted::Flag,
     },
@@ -71,16 +72,18 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
     let names = ["ntasks", "n"];
     let per_node_names = ["ntasks-per-node", "tasks-per-node"];
     let counted = COUNTING.iter().find_map(|name| options.get(&[name]));
-    let total = number(options, &names, || match options.number(&per_node_names) {
-        Given::Is(per_node, _) => nodes.times(&Number::Exactly(per_node)),
-        Given::Unknown(reason) => Number::Unknown(reason),
-        Given::No => match counted {
-            Some(word) => Number::Unknown(Reason::new("srun counts its tasks by what each of them gets", word.span)),
-            None => tasks_of_job(options, around, &nodes),
-        },
+    let total = number(options, &names, || match (counted, options.number(&per_node_names)) {
+        (Some(word), _) => Number::Unknown(Reason::new("srun counts its tasks by what each of them gets", word.span)),
+        // The number of tasks comes from the job (SLURM_NTASKS) where that has one, whatever is said of each node.
+        _ if around.has_tasks => around.placement.tasks.value.clone(),
+        (None, Given::Is(per_node, _)) => nodes.times(&Number::Exactly(per_node)),
+        (None, Given::Unknown(reason)) => Number::Unknown(reason),
+        (None, Given::No) => tasks_of_job(options, around, &nodes),
     });
     let origin = match options.number(&per_node_names) {
-        Given::Is(..) if options.get(&names).is_none() => Origin::Derived("srun's nodes × tasks per node"),
+        Given::Is(..) if options.get(&names).is_none() && !around.has_tasks => {
+            Origin::Derived("srun's nodes × tasks per node")
+        }
         _ if options.get(&names).is_some() => origin(options, &names, "srun's tasks"),
         _ if options.get(&["nodes", "N"]).is_some() && !around.has_tasks => {
             Origin::Derived("one for each of srun's nodes")
@@ -94,7 +97,10 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         _ => nodes,
     };
     let mut processes = Processes::over(total, nodes, origin);
-    if let Given::Is(per_node, _) = options.number(&per_node_names) {
+    let spread = options.get(&names).is_some() || !around.has_tasks;
+    if let (Given::Is(per_node, _), true) = (options.number(&per_node_names), spread)
+        && processes.nodes.times(&Number::Exactly(per_node)).least() >= processes.total.least()
+    {
         let most = processes.total.exactly().unwrap_or(per_node);
         processes.per_node = Number::Exactly(per_node.min(most));
     } else if processes.total == placement.tasks.value && !given_nodes {
@@ -103,12 +109,14 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
     processes
 }
 
-/// Without a number of its own.
+/// Without a number of its own or of the job's.
 fn tasks_of_job(options: &Options, around: &Around<'_>, nodes: &Number) -> Number {
-    if around.has_tasks {
-        return around.placement.tasks.value.clone();
-    }
-    if let Some(cpus) = options.get(&["cpus-per-task", "c"]) {
+    let cpus = options.get(&["cpus-per-task", "c"]);
+    // As many as each task of the job has: then one fits where one was to be.
+    let same = cpus.is_some_and(|cpus| {
+        cpus.known().and_then(|text| text.parse().ok()) == around.cpus_per_task || cpus.variables.iter().any(|name| name == "SLURM_CPUS_PER_TASK")
+    });
+    if let Some(cpus) = cpus.filter(|_| !same) {
         return Number::Unknown(Reason::new("srun starts as many tasks as fit, because nothing says how many", cpus.span));
     }
     match options.get(&["nodes", "N"]) {

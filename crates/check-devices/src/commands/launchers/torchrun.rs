@@ -18,6 +18,7 @@ pub(crate) const TORCHRUN: Launcher = Launcher {
                  shutdown-timeout logdir",
         pairs: "",
         flags: "standalone m module no-python run-path virtual-local-rank h help use-env",
+        glued: "",
         style: Style::Getopt,
         unlisted: Unlisted::Value,
     },
