@@ -68,13 +68,17 @@ pub(crate) struct Processes {
     pub(crate) origin: Origin,
     /// For launchers of a node's ranks.
     pub(crate) agents: Option<Agents>,
+    /// Tasks of srun's step, where there is one: each of them may start several ranks.
+    pub(crate) tasks_of_srun: Option<Number>,
 }
 
 /// Launchers that each start the ranks of their node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Agents {
-    /// How many are started.
+    /// How many are started, by all copies of the command.
     pub(crate) started: Number,
+    /// How many one of the copies starts.
+    pub(crate) by_one_command: Number,
     /// On each node.
     pub(crate) per_node: Number,
     /// How many of them make one training.
@@ -86,30 +90,31 @@ impl Processes {
     pub(crate) fn one() -> Self {
         let one = Number::Exactly(1);
         let origin = Origin::Derived("no launcher: one process");
-        Self { total: one.clone(), per_node: one.clone(), nodes: one, origin, agents: None }
+        Self { total: one.clone(), per_node: one.clone(), nodes: one, origin, agents: None, tasks_of_srun: None }
     }
 
     /// The same on as many nodes as take `nodes`.
     pub(super) fn over(total: Number, nodes: Number, origin: Origin) -> Self {
-        Self { per_node: total.spread_over(&nodes), total, nodes, origin, agents: None }
+        Self { per_node: total.spread_over(&nodes), total, nodes, origin, agents: None, tasks_of_srun: None }
     }
 
     /// The ranks that `agents` start together, `each` of them on a node, for a training on `nodes` nodes.
     pub(super) fn of_agents(each: &Number, nodes: Number, around: &Around<'_>, origin: Origin) -> Self {
         let agents = around.outer.total.times(&around.copies);
+        let by_one_command = around.outer.total.clone();
         let total = match agents.clone() {
             // What does not know how often it is started does not know whether its nodes come together.
             Number::Unknown(reason) | Number::AtLeast(_, reason) if nodes.exactly().is_none_or(|nodes| nodes > 1) => {
                 let started = Number::Unknown(reason.clone());
-                let agents = Agents { started, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
+                let agents = Agents { started, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
                 let per_node = each.times(&around.outer.per_node);
-                return Self { total: Number::Unknown(reason), per_node, nodes, origin, agents: Some(agents) };
+                return Self { total: Number::Unknown(reason), per_node, nodes, origin, agents: Some(agents), tasks_of_srun: None };
             }
             _ => each.times(&nodes),
         };
         let per_node = each.times(&around.outer.per_node);
-        let agents = Agents { started: agents, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
-        Self { total, per_node, nodes, origin, agents: Some(agents) }
+        let agents = Agents { started: agents, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
+        Self { total, per_node, nodes, origin, agents: Some(agents), tasks_of_srun: None }
     }
 }
 

@@ -84,6 +84,7 @@ impl Options {
             Given::No => Given::No,
             Given::Unknown(reason) => Given::Unknown(reason),
             Given::Is(text, span) => match text.parse() {
+                Ok(0) => Given::Unknown(Reason::new("0 is given, which starts nothing", span)),
                 Ok(number) => Given::Is(number, span),
                 Err(_) => Given::Unknown(Reason::new(format!("'{text}' is no number"), span)),
             },

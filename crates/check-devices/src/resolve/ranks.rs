@@ -37,6 +37,7 @@ fn copies(launch: &Launch, launches: &[Launch]) -> Number {
 
 fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes {
     let mut outer = Processes::one();
+    let mut tasks_of_srun = None;
     for step in &launch.steps {
         let around = Around {
             outer: &outer,
@@ -48,6 +49,10 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
             read: &|path| ground.files.read("", path),
         };
         let inner = step.processes(&around);
+        let is_srun = step.launcher.name == "srun" && tasks_of_srun.is_none();
+        if is_srun {
+            tasks_of_srun = Some(inner.total.clone());
+        }
         outer = match (step.launcher.reach, &outer.total) {
             // An MPI launcher inside of each of several tasks, or two launchers of a job: nobody means that.
             (Reach::Job, Number::Exactly(1)) => inner,
@@ -71,7 +76,7 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
         outer.total = outer.total.or_more(reason.clone());
         outer.per_node = outer.per_node.or_more(reason);
     }
-    outer
+    Processes { tasks_of_srun, ..outer }
 }
 
 /// One process on a node with several devices, where the job asks for no more: it may start the others.
@@ -88,26 +93,28 @@ pub(super) struct Training {
     pub(super) processes: Processes,
 }
 
-/// The one that starts a known trainer, or carries a batch; else one that a launcher starts, of these the one with most
-/// ranks. Where it is in doubt which of several runs, and they differ, the number of ranks is not known.
+/// The one that starts a known trainer, or carries a batch; else one that a launcher starts and that trains by its name; else one
+/// that is hidden; else any that a launcher starts. Of these the one with most ranks. Where it is in doubt which of several runs, and they differ, the number of ranks is not known.
 pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Training> {
     let rank = |index: usize| {
         let launch = &launches[index];
         let kind = match launch {
-            launch if trainer(launch).is_some() => 4,
-            launch if launch.carries_a_batch() => 3,
-            launch if !launch.steps.is_empty() => 2,
-            launch if launch.hidden.is_some() => 1,
+            launch if trainer(launch).is_some() => 5,
+            launch if launch.carries_a_batch() => 4,
+            launch if !launch.steps.is_empty() && (launch.looks_like_training() || launch.hidden.is_some()) => 3,
+            // What is hidden may be the training; what only does not look like one is not it then.
+            launch if launch.hidden.is_some() => 2,
+            launch if !launch.steps.is_empty() => 1,
             _ => 0,
         };
-        (kind, launch.doubt.is_none(), started[index].total.least())
+        (kind, started[index].total.least(), launch.doubt.is_none())
     };
     let candidates = (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());
     let candidates: Vec<_> = candidates.collect();
     let best = candidates.iter().copied().min_by_key(|&index| (Reverse(rank(index)), index))?;
     let mut processes = started[best].clone();
     if let Some(doubt) = &launches[best].doubt {
-        // Every candidate of this kind is in doubt, too: they decide together.
+        // The others of its kind may be run instead.
         let alike = candidates.iter().filter(|&&index| rank(index).0 == rank(best).0);
         let differ = alike.clone().any(|&index| started[index].total != processes.total);
         if differ {

@@ -1,10 +1,11 @@
 //! L25–L27: the script's commands against its own directives.
 
+use sbatch::Version;
 use shell::Argument;
 
 use super::super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::{Launch, Step};
+use crate::commands::{Launch, Processes, Step};
 use crate::finding::{Finding, Severity};
 use crate::number::Number;
 use crate::origin::Sourced;
@@ -33,73 +34,76 @@ fn contradicts(subject: &Subject<'_>) -> Outcome {
         return Outcome::skip("the number of nodes is a range");
     }
     let mut unknown = None;
-    let findings: Vec<_> = subject
-        .launches()
-        .iter()
-        .flat_map(|launch| launch.steps.iter().map(move |step| (launch, step)))
-        .flat_map(|(launch, step)| match step.launcher.name {
-            "srun" => of_srun(subject, step, &mut unknown),
-            "mpirun" => of_mpirun(subject, launch, step),
-            _ => of_others(subject, launch, step),
-        })
-        .collect();
+    let mut findings = Vec::new();
+    for (launch, processes) in subject.started() {
+        for step in &launch.steps {
+            findings.extend(match step.launcher.name {
+                "srun" => of_srun(subject, step, processes, &mut unknown),
+                "mpirun" => of_mpirun(subject, launch, step),
+                _ => of_others(subject, launch, step),
+            });
+        }
+    }
     match (findings.is_empty(), unknown) {
         (true, Some(reason)) => Outcome::unknown(reason),
         _ => Outcome::of(findings),
     }
 }
 
-/// What a job has of CPUs in all, as far as it asks for them; nothing where they come with whole nodes.
-fn cpus(subject: &Subject<'_>) -> Option<usize> {
-    let job = subject.job();
-    let tasks = subject.first_layout().placement.tasks.value.exactly()?;
-    Some(job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value).saturating_mul(tasks))
-}
-
-fn of_srun(subject: &Subject<'_>, step: &Step, unknown: &mut Option<&'static str>) -> Vec<Finding> {
+fn of_srun(subject: &Subject<'_>, step: &Step, processes: &Processes, unknown: &mut Option<&'static str>) -> Vec<Finding> {
+    let tasks = processes.tasks_of_srun.as_ref().and_then(Number::exactly);
     let job = subject.job();
     let layout = subject.first_layout();
     let nodes_at = job.nodes.as_ref().and_then(Sourced::span);
     let mut findings = Vec::new();
     if let (Some((nodes, at)), Some(has), true) =
         (step.number(&["nodes", "N"]), layout.placement.nodes.exactly(), job.nodes.is_some())
-        && nodes > has
+        // Fewer tasks than nodes: srun takes as many nodes as there are tasks.
+        && tasks.is_some_and(|tasks| nodes.min(tasks) > has)
     {
         let message = format!("srun asks for {nodes} nodes, and the job has {has}");
         findings.push(Finding::error(message).at(at, "more than the job has").at(nodes_at, ""));
     }
     findings.extend(more_gpus(subject, step, unknown));
     findings.extend(more_memory(subject, step));
-    if let Some((tasks, at)) = step.number(&["ntasks", "n"]) {
-        let each = step.number(&["cpus-per-task", "c"]).map_or(1, |(cpus, _)| cpus);
-        let overcommits = step.option(&["overcommit", "O", "oversubscribe", "s"]).is_some() || job.has("overcommit");
-        let wanted = tasks.saturating_mul(each);
-        let has_room = cpus(subject).is_none_or(|cpus| wanted <= cpus)
-            || Number::Exactly(tasks) == layout.placement.tasks.value
-            || overcommits
-            || job.has("cpus-per-gpu")
-            || layout.placement.tasks.value.exactly().is_none_or(|has| tasks <= has);
-        if !has_room {
-            findings.extend(more_tasks(subject, wanted, tasks, at, unknown));
-        }
+    let overcommits = step.option(&["overcommit", "O", "oversubscribe", "s"]).is_some() || job.has("overcommit");
+    if let (Some(tasks), false) = (tasks, overcommits || job.has("cpus-per-gpu")) {
+        findings.extend(more_cpus(subject, step, tasks, unknown));
     }
     findings
 }
 
-fn more_tasks(
-    subject: &Subject<'_>,
-    wanted: usize,
-    tasks: usize,
-    at: source_text::Span,
-    unknown: &mut Option<&'static str>,
-) -> Option<Finding> {
+/// CPUs that a step asks for, against those that the job asks for.
+fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Option<&'static str>) -> Option<Finding> {
     let job = subject.job();
     let layout = subject.first_layout();
     let has_tasks = layout.placement.tasks.value.exactly()?;
     let each = job.cpus_per_task.as_ref().map_or(1, |cpus| cpus.value);
+    let own = step.number(&["cpus-per-task", "c"]);
+    let counts = step.option(&["ntasks", "n", "nodes", "N", "ntasks-per-node", "tasks-per-node"]);
+    let at = own.map(|(_, span)| span).or(counts.map(|word| word.span))?;
+    // From Slurm 23.11 on, and before 22.05, srun takes the job's CPUs for each task over.
+    let inherits = subject.slurm.map(|slurm| slurm >= INHERITS_CPUS);
+    let of_task = match (own, inherits) {
+        (Some((cpus, _)), _) => cpus,
+        (None, Some(true)) => each,
+        (None, _) => 1,
+    };
+    let room = has_tasks.saturating_mul(each);
+    let wanted = tasks.saturating_mul(of_task);
+    if wanted <= room {
+        if own.is_none() && inherits.is_none() && tasks.saturating_mul(each) > room {
+            *unknown = Some("whether srun takes --cpus-per-task over depends on Slurm's release (--slurm)");
+        }
+        return None;
+    }
     let has = format!("{} × {}", plural(has_tasks, "task"), plural(each, "CPU"));
-    let message = format!("srun starts {tasks} tasks, and the job has {has}");
-    let help = "ask for them in the directives: --ntasks or --ntasks-per-node";
+    let message = match tasks > has_tasks {
+        true => format!("srun starts {tasks} tasks, and the job has {has}"),
+        false => format!("srun asks for {} × {}, and the job has {has}", plural(tasks, "task"), plural(of_task, "CPU")),
+    };
+    let help = "ask for them in the directives: --ntasks, --ntasks-per-node, --cpus-per-task";
+    let is_said = job.tasks.is_some() || job.tasks_per_node.is_some() || job.cpus_per_task.is_some();
     match subject.has_whole_nodes(job) {
         Some(false) => Some(Finding::error(message).at(at, "more processors than the job has").help(help)),
         Some(true) => {
@@ -112,21 +116,27 @@ fn more_tasks(
             })
         }
         // Typed in both places they contradict each other, whatever the partition gives.
-        None if job.tasks.is_some() || job.tasks_per_node.is_some() => Some(
-            Finding::warning(format!("{message}: it cannot start, unless the partition gives whole nodes"))
-                .at(at, "more processors than the job asks for")
-                .at(job.tasks.as_ref().or(job.tasks_per_node.as_ref()).and_then(Sourced::span), "")
-                .help(help),
-        ),
+        None if is_said => {
+            let said = job.tasks.as_ref().or(job.tasks_per_node.as_ref()).or(job.cpus_per_task.as_ref());
+            Some(
+                Finding::warning(format!("{message}: it cannot start, unless the partition gives whole nodes"))
+                    .at(at, "more processors than the job asks for")
+                    .at(said.and_then(Sourced::span), "")
+                    .help(help),
+            )
+        }
         None => {
             *unknown = Some(
-                "srun starts more tasks than the job asks for, which works where the partition gives whole nodes \
+                "srun asks for more CPUs than the job, which works where the partition gives whole nodes \
                  (whole_nodes in the site file)",
             );
             None
         }
     }
 }
+
+/// The release from which srun takes the job's `--cpus-per-task` over again.
+const INHERITS_CPUS: Version = Version::new(23, 11);
 
 /// GPUs on a node that a step asks for, against those that the job asks for.
 fn more_gpus(subject: &Subject<'_>, step: &Step, unknown: &mut Option<&'static str>) -> Option<Finding> {

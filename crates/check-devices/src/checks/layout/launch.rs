@@ -7,7 +7,7 @@ use shell::Argument;
 
 use super::super::need::{exactly, need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
-use crate::commands::{Launch, Processes, TrainerKind, trainer};
+use crate::commands::{Launch, Processes, Step, TrainerKind, trainer};
 use crate::finding::{Finding, Severity};
 use crate::number::Number;
 use crate::origin::Sourced;
@@ -35,8 +35,7 @@ pub(crate) const L03: Check = Check {
             .filter_map(|(launch, processes)| {
                 let agent = launch.agent()?;
                 let agents = processes.agents.as_ref()?;
-                let each = agent.option(&["nproc-per-node", "num-processes", "nproc", "devices"]).and_then(Argument::known);
-                if each == Some("1") {
+                if starts_one(agent) {
                     return None; // one rank for each agent is how some start one rank for each task
                 }
                 let per_node = match exactly(&agents.per_node) {
@@ -63,6 +62,12 @@ pub(crate) const L03: Check = Check {
         }
     },
 };
+
+/// Whether the launcher starts a single rank.
+fn starts_one(agent: &Step) -> bool {
+    agent.option(&["nproc-per-node", "num-processes", "nproc", "devices"]).and_then(Argument::known) == Some("1")
+        || agent.launcher.name == "torchrun" && agent.option(&["nproc-per-node"]).is_none() && agent.options.hidden.is_none()
+}
 
 /// Launches of a node's ranks, and what they start.
 fn agents<'s>(subject: &'s Subject<'_>) -> impl Iterator<Item = (&'s Launch, &'s Processes)> {
@@ -232,22 +237,31 @@ fn other_nodes(subject: &Subject<'_>) -> Outcome {
             Ok((started, nodes)) => {
                 let training = trainings.entry(nodes).or_default();
                 let counted = training.1.iter().any(|(other, _)| other.span == launch.span);
-                training.0 += if counted && nodes > 1 { 0 } else { started };
+                // Which of the commands that are in doubt run together is not known: each counts for itself.
+                training.0 += if counted && nodes > 1 || launch.doubt.is_some() { 0 } else { started };
                 training.1.push((launch, processes));
             }
             Err(outcome) => _ = unknown.get_or_insert(outcome),
         }
     }
     let mut findings = Vec::new();
-    for (nodes, (together, launches)) in trainings {
+    for (nodes, (certain, launches)) in trainings {
         for (launch, processes) in launches {
             let Some(agents) = &processes.agents else { continue };
             let started = agents.started.least();
-            let one_a_node = agents.per_node == Number::Exactly(1);
-            if nodes == 1 && started > 1 && one_a_node && !launch.background {
-                findings.push(separate(subject, launch, started, processes));
-            } else if nodes > 1 && together < nodes && unknown.is_none() && launch.doubt.is_none() {
-                findings.push(waits(subject, launch, together, nodes));
+            let together = if launch.doubt.is_some() { certain + started } else { certain };
+            // Several on a node are another check's, unless each is for one rank.
+            let one_a_node = agents.per_node == Number::Exactly(1) || launch.agent().is_some_and(starts_one);
+            // Commands side by side are trainings of their own on purpose; nodes of one srun are not.
+            let by_one = agents.by_one_command.least();
+            if nodes == 1 && by_one > 1 && one_a_node {
+                findings.push(separate(subject, launch, by_one, processes));
+            } else if nodes > 1 && together < nodes {
+                match &launch.doubt {
+                    Some(doubt) => _ = unknown.get_or_insert(Outcome::Unknown(doubt.clone())),
+                    None if unknown.is_some() => {}
+                    None => findings.push(waits(subject, launch, together, nodes)),
+                }
             } else if nodes > 1 && started > nodes && one_a_node {
                 findings.push(too_many(subject, launch, started, nodes));
             }

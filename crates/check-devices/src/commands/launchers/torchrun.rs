@@ -41,8 +41,8 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         Given::No => Number::Exactly(1),
         Given::Is("gpu" | "auto", _) => around.one_for_each_device(),
         Given::Is(text, span) => match text.parse() {
-            Ok(count) => Number::Exactly(count),
-            Err(_) => Number::Unknown(Reason::new(format!("'{text}' processes on each node is no number"), span)),
+            Ok(count @ 1..) => Number::Exactly(count),
+            _ => Number::Unknown(Reason::new(format!("'{text}' processes on each node is no number"), span)),
         },
         Given::Unknown(reason) => Number::Unknown(reason),
     };
@@ -51,10 +51,10 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         Given::No => Number::Exactly(1),
         Given::Unknown(reason) => Number::Unknown(reason),
         Given::Is(text, span) => match text.split_once(':').map_or((text, text), |bounds| bounds) {
-            (least, most) if least == most => least.parse().map_or_else(
-                |_| Number::Unknown(Reason::new(format!("'{text}' is no number of nodes"), span)),
-                Number::Exactly,
-            ),
+            (least, most) if least == most => match least.parse() {
+                Ok(nodes @ 1..) => Number::Exactly(nodes),
+                _ => Number::Unknown(Reason::new(format!("'{text}' is no number of nodes"), span)),
+            },
             _ => Number::Unknown(Reason::new(format!("torchrun starts with any of {text} nodes"), span)),
         },
     };
