@@ -60,7 +60,9 @@ fn option(given: &Given, script: &mut Script) {
     match given.name.as_str() {
         "nodes" | "N" => request.nodes = number().map(|value| crate::Found { value, span: given.span }),
         "nslots" | "n" => request.tasks = number().map(|value| crate::Found { value, span: given.span }),
-        "cores-per-slot" | "c" => request.cpus_per_task = number().map(|value| crate::Found { value, span: given.span }),
+        "cores-per-slot" | "c" => {
+            request.cpus_per_task = number().map(|value| crate::Found { value, span: given.span });
+        }
         "gpus-per-slot" | "g" => request.gpus_per_task = number().map(|value| crate::Found { value, span: given.span }),
         "exclusive" | "x" => request.whole_nodes = Some(given.span),
         "queue" | "q" => {
@@ -73,7 +75,10 @@ fn option(given: &Given, script: &mut Script) {
             match seconds(&value.text) {
                 Some(seconds) => last(&mut request.seconds, seconds, given.span),
                 None if value.text.starts_with("inf") => {}
-                None => script.problem(format!("'{}' is no time: minutes, or a number with s, m, h or d", value.text), value.span),
+                None => script.problem(
+                    format!("'{}' is no time: minutes, or a number with s, m, h or d", value.text),
+                    value.span,
+                ),
             }
         }
         _ => {}

@@ -187,7 +187,9 @@ pub(crate) fn clock(text: &str, most_parts: usize, unit: u64) -> Option<u64> {
     let weights = [1u64, 60, 3600, 86_400];
     let numbers = numbers?;
     let weighed = numbers.iter().rev().zip(weights);
-    weighed.map(|(number, weight)| number.checked_mul(weight)?.checked_mul(unit)).try_fold(0u64, |sum, part| sum.checked_add(part?))
+    weighed
+        .map(|(number, weight)| number.checked_mul(weight)?.checked_mul(unit))
+        .try_fold(0u64, |sum, part| sum.checked_add(part?))
 }
 
 #[cfg(test)]

@@ -43,11 +43,15 @@ fn option(given: &Given, script: &mut Script) {
             // `4,8`: as many as there are from 4 to 8.
             let (least, most) = value.text.split_once(',').unwrap_or((&value.text, &value.text));
             match (least.trim().parse::<usize>(), most.trim().parse::<usize>()) {
-                (Ok(least), Ok(most)) if least == most && least > 0 => last(&mut script.request.tasks, least, given.span),
+                (Ok(least), Ok(most)) if least == most && least > 0 => {
+                    last(&mut script.request.tasks, least, given.span);
+                }
                 (Ok(_), Ok(_)) => {
                     script.request.tasks = None;
-                    script.request.unknown =
-                        Some(Found { value: "LSF starts the job with any number of tasks in the range", span: given.span });
+                    script.request.unknown = Some(Found {
+                        value: "LSF starts the job with any number of tasks in the range",
+                        span: given.span,
+                    });
                 }
                 _ => script.problem(format!("'{}' is no number of tasks", value.text), value.span),
             }
@@ -133,7 +137,10 @@ fn settle(script: &mut Script) {
     {
         request.nodes = Some(Found { value: tasks.value.div_ceil(tile.value.max(1)), span: tile.span });
     }
-    if request.nodes.is_none() && request.tasks.as_ref().is_none_or(|tasks| tasks.value == 1) && !script.directives.is_empty() {
+    if request.nodes.is_none()
+        && request.tasks.as_ref().is_none_or(|tasks| tasks.value == 1)
+        && !script.directives.is_empty()
+    {
         // Without a number there is one task, on one host.
         let span = request.tasks.as_ref().map_or(script.directives[0], |tasks| tasks.span);
         if request.tasks.is_some() {

@@ -126,7 +126,10 @@ impl Asked {
                 }
                 for name in ["ncpus", "mem", "mpiprocs", "ngpus", "vmem", "ompthreads"] {
                     if let Some(value) = self.get(name) {
-                        script.problem(format!("{name} belongs into the chunks of select: qsub refuses the job"), value.span);
+                        script.problem(
+                            format!("{name} belongs into the chunks of select: qsub refuses the job"),
+                            value.span,
+                        );
                     }
                 }
                 self.select(select, script);
@@ -196,7 +199,10 @@ impl Asked {
                 script.request.tasks = Some(ranks);
             }
             // PBS itself takes one node and one rank; large sites take as many nodes as the CPUs fill.
-            None => script.request.unknown = Some(Found { value: "how -l ncpus is spread over nodes and ranks is the site's", span }),
+            None => {
+                script.request.unknown =
+                    Some(Found { value: "how -l ncpus is spread over nodes and ranks is the site's", span });
+            }
         }
         script.request.gpus_per_node = number("ngpus");
         if let Some(mem) = self.get("mem")
@@ -257,7 +263,9 @@ fn old_chunk(text: &str) -> Option<Chunk> {
     let (mut ranks, mut threads) = (None, 1);
     for (at, part) in text.split(':').enumerate() {
         match part.split_once('=') {
-            None if at == 0 && part.starts_with(|c: char| c.is_ascii_digit()) => chunk.count = part.trim().parse().ok()?,
+            None if at == 0 && part.starts_with(|c: char| c.is_ascii_digit()) => {
+                chunk.count = part.trim().parse().ok()?;
+            }
             None => {}
             Some((name, value)) => match name.trim().to_ascii_lowercase().as_str() {
                 "ppn" if value == "all" => {}
@@ -320,10 +328,7 @@ mod tests {
             ("-l walltime=90:00 -l walltime=1", "- - - - - 5400"),
             ("-l walltime=3600", "- - - - - 3600"),
             ("-l walltime=2h", "- - - - - - !'2h' is no walltime: seconds, minutes:seconds or hours:minutes:seconds"),
-            (
-                "-l select=2 -l nodes=2",
-                "- 2 - - - - !nodes cannot be used with select: qsub refuses the job",
-            ),
+            ("-l select=2 -l nodes=2", "- 2 - - - - !nodes cannot be used with select: qsub refuses the job"),
             (
                 "-l select=2:ncpus=4 -l mem=8gb",
                 "- 2 4 - - - !mem belongs into the chunks of select: qsub refuses the job",

@@ -6,7 +6,8 @@ use crate::words::{Given, Rules, lines, options, split};
 use crate::{Found, Script, clock, last};
 
 /// Options with a value; `-pe` takes two.
-const VALUES: &str = "a A ac b binding c ckpt cwd_ dl e h_ hold_jid i j jc js l m M masterq N o P p pe q R r S sync t tc v w wd";
+const VALUES: &str =
+    "a A ac b binding c ckpt cwd_ dl e h_ hold_jid i j jc js l m M masterq N o P p pe q R r S sync t tc v w wd";
 
 pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
     let mut script = Script::default();
@@ -50,7 +51,8 @@ fn option(given: &Given, script: &mut Script) {
                     let has_all = matches!(amount.matches(':').count(), 0 | 2);
                     match clock(amount.trim(), 3, 1).filter(|_| has_all) {
                         Some(seconds) => last(&mut script.request.seconds, seconds, given.span),
-                        None => script.problem(format!("'{amount}' is no time: seconds, or hours:minutes:seconds"), value.span),
+                        None => script
+                            .problem(format!("'{amount}' is no time: seconds, or hours:minutes:seconds"), value.span),
                     }
                 }
             }

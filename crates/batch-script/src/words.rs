@@ -155,6 +155,9 @@ mod tests {
         };
         assert_eq!(shown("-lnodes=2 -j oe -V x", "l j", false), "l=nodes=2 j=oe V= !x");
         assert_eq!(shown("-nnodes 2 -gpu num=4 -x -n 8", "nnodes gpu n", true), "nnodes=2 gpu=num=4 x= n=8");
-        assert_eq!(shown("-N2 --nslots=8 --gpus-per-slot 1", "N nslots gpus-per-slot", false), "N=2 nslots=8 gpus-per-slot=1");
+        assert_eq!(
+            shown("-N2 --nslots=8 --gpus-per-slot 1", "N nslots gpus-per-slot", false),
+            "N=2 nslots=8 gpus-per-slot=1"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What a check has found: severity, words, places in the script, help, and a change that mends it.
 
-use source_text::Span;
 use serde::Serialize;
+use source_text::Span;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

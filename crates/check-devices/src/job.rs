@@ -135,7 +135,8 @@ impl Job {
             gpus_per_node: gpus(&asked.gpus_per_node),
             gpus_per_task: gpus(&asked.gpus_per_task),
             time: sourced(&asked.seconds).map(|seconds| Sourced::new(minutes(seconds.value), seconds.origin)),
-            memory_per_node: sourced(&asked.memory_per_node).map(|mib| Sourced::new(Memory { mib: mib.value }, mib.origin)),
+            memory_per_node: sourced(&asked.memory_per_node)
+                .map(|mib| Sourced::new(Memory { mib: mib.value }, mib.origin)),
             queue: sourced(&asked.queue),
             array: sourced(&asked.array),
             whole_nodes: asked.whole_nodes.is_some(),
@@ -190,7 +191,9 @@ impl Job {
             Some(nodes) => nodes.value.counts().take(4096).filter(|&count| count > 0).collect(),
             // GPUs of the whole job over GPUs of a node are its nodes.
             None => match (&self.gpus, &self.gpus_per_node) {
-                (Some(all), Some(each)) if each.value.count > 0 => vec![all.value.count.div_ceil(each.value.count).max(1)],
+                (Some(all), Some(each)) if each.value.count > 0 => {
+                    vec![all.value.count.div_ceil(each.value.count).max(1)]
+                }
                 _ => vec![fewest],
             },
         }
@@ -254,7 +257,9 @@ impl Job {
         }
         let several = self.tasks.is_some() || self.gpus.is_some();
         let span = self.tasks.as_ref().or(self.tasks_per_gpu.as_ref()).and_then(Sourced::span);
-        several.then(|| Reason::new("the tasks may be spread over several nodes, because no number of nodes is given", span))
+        several.then(|| {
+            Reason::new("the tasks may be spread over several nodes, because no number of nodes is given", span)
+        })
     }
 
     fn gpus_of_a_node(&self, nodes: &Number, tasks_per_node: &Number) -> Option<Sourced<Number>> {

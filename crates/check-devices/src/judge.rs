@@ -79,6 +79,12 @@ impl Judgement {
         self.unknown(Check::is_asked_for)
     }
 
+    /// Whether nothing is wrong, as far as script and flags can say: no error, and no check for one that could not be made.
+    pub(crate) fn is_ok(&self) -> bool {
+        let finds_errors = |check: &Check| check.tier == Tier::Script && check.severity == Severity::Error;
+        self.count(Severity::Error) == 0 && self.not_judged().is_empty() && self.unknown(finds_errors).is_empty()
+    }
+
     /// What could not be judged, of the checks that `fits` names: those with the same reason together.
     pub(crate) fn unknown(&self, fits: impl Fn(&Check) -> bool) -> Vec<(Vec<&'static str>, Reason)> {
         let mut groups: Vec<(Vec<&'static str>, Reason)> = Vec::new();

@@ -80,7 +80,8 @@ impl Invocation {
             Some(Command::SiteInit(_)) => Color::Never, // a file
             None => self.cli.judge.color,
         };
-        let mut out = anstream::AutoStream::new(io::stdout().lock(), terminal::choice(color, ranks.is_some(), &variable));
+        let mut out =
+            anstream::AutoStream::new(io::stdout().lock(), terminal::choice(color, ranks.is_some(), &variable));
         let outcome = match &self.cli.command {
             Some(Command::Plan(args)) => plan::run(args, &mut out),
             Some(Command::SiteInit(args)) => site_init(args, &mut out),

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use batch_script::Scheduler;
 use flags::{OptimizerKind, PrecisionKind};
 use layout::{BatchLayout, DeviceRequest, SolveError};
-use batch_script::Scheduler;
 use sbatch::value::Gres;
 use sbatch::{Script, Version};
 use shell::{Assignment, Executed, Reason};

@@ -3,8 +3,8 @@
 
 use crate::options::{Argument, OPTIONS, OptionSpec};
 use crate::problem::{Problem, ProblemKind};
-use source_text::Span;
 use crate::token::Token;
+use source_text::Span;
 
 /// An option as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]

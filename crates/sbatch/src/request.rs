@@ -7,8 +7,8 @@ use crate::options::{OptionSpec, option};
 use crate::problem::Problem;
 use crate::script::Script;
 use crate::translate::translate;
-use source_text::Span;
 use crate::value::ValueError;
+use source_text::Span;
 
 /// Where a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use crate::getopt::{self, Directive, Strays};
 use crate::options::Lifetime;
 use crate::problem::{Problem, ProblemKind};
-use source_text::Span;
 use crate::token::{self, Token, is_space};
+use source_text::Span;
 
 /// What a line is to `sbatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -130,7 +130,8 @@ fn resources(text: &str, span: Span, settings: &mut Settings) {
     if let Some(ranks) = ranks {
         settings.add("ntasks-per-node", ranks, span);
     }
-    if let (Some(_), Some(Ok(cpus)), Some(Ok(ranks))) = (nodes, cpus.map(str::parse::<usize>), ranks.map(str::parse::<usize>))
+    if let (Some(_), Some(Ok(cpus)), Some(Ok(ranks))) =
+        (nodes, cpus.map(str::parse::<usize>), ranks.map(str::parse::<usize>))
         && cpus > ranks
         && ranks > 0
     {
@@ -155,7 +156,9 @@ fn lsf_options(words: &[(String, Span)]) -> Vec<Setting> {
             'e' => settings.add("error", value, span),
             'J' => settings.add("job-name", value, span),
             'm' => settings.add("nodelist", value.replace(' ', ","), span),
-            'M' if value.ends_with(|c: char| c.is_ascii_digit()) => settings.add("mem-per-cpu", format!("{value}K"), span),
+            'M' if value.ends_with(|c: char| c.is_ascii_digit()) => {
+                settings.add("mem-per-cpu", format!("{value}K"), span)
+            }
             'M' => settings.add("mem-per-cpu", value, span),
             'n' => settings.add("ntasks", value.rsplit(',').next().unwrap_or_default(), span),
             'o' => settings.add("output", value, span),
@@ -182,7 +185,10 @@ mod tests {
             ("#PBS -l nodes=2:ppn=4", "nodes=2 ntasks=8"),
             ("#PBS -lnodes=2:ppn=4:gpus=2,walltime=1:00:00", "gpus-per-node=2 nodes=2 ntasks=8 time=1:00:00"),
             ("#PBS -l nodes=1:ppn=4+2:ppn=8", "nodes=3 ntasks=36"),
-            ("#PBS -l select=2:ncpus=8:mpiprocs=4:mem=8gb", "nodes=2 mincpus=8 ntasks-per-node=4 cpus-per-task=2 mem=8g"),
+            (
+                "#PBS -l select=2:ncpus=8:mpiprocs=4:mem=8gb",
+                "nodes=2 mincpus=8 ntasks-per-node=4 cpus-per-task=2 mem=8g",
+            ),
             ("#PBS -l select=4:ncpus=8", "nodes=4 mincpus=8"),
             ("#PBS -N name -q long -A me # words", "job-name=name partition=long account=me"),
             ("#BSUB -n 4,8\n#BSUB -W 2:00 -M 4000 -x", "ntasks=8 time=2:00 mem-per-cpu=4000K exclusive="),

@@ -10,7 +10,10 @@ pub(crate) fn evaluate(text: &str, variable: &dyn Fn(&str) -> Option<String>) ->
 }
 
 /// An assignment that `text` is: the variable, and its new value where that is known. `i++`, `i += 2`, `n = 4`.
-pub(crate) fn assignment<'t>(text: &'t str, variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'t str, Option<i64>)> {
+pub(crate) fn assignment<'t>(
+    text: &'t str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<(&'t str, Option<i64>)> {
     let text = text.trim();
     let step = |name: &'t str, by: i64| {
         let value = || (variable)(name)?.trim().parse::<i64>().ok()?.checked_add(by);
@@ -94,7 +97,8 @@ impl Reader<'_> {
         self.skip_spaces();
         let longest = LEVELS.iter().copied().flatten().filter(|operator| self.rest.starts_with(**operator));
         let longest = longest.max_by_key(|operator| operator.len())?;
-        let is_assignment = self.rest[longest.len()..].starts_with('=') && !matches!(*longest, "==" | "<=" | ">=" | "!=");
+        let is_assignment =
+            self.rest[longest.len()..].starts_with('=') && !matches!(*longest, "==" | "<=" | ">=" | "!=");
         // `**` is one operator, and assignments change what was worked out.
         if self.rest.starts_with("**") || is_assignment || !LEVELS[level].contains(longest) {
             return None;

@@ -527,8 +527,7 @@ impl<'t> Lexer<'t> {
             return parts.literal("$", quoted);
         }
         self.at += length;
-        let parameter =
-            Parameter { name: rest[..length].to_owned(), index: Index::None, operation: Operation::Value };
+        let parameter = Parameter { name: rest[..length].to_owned(), index: Index::None, operation: Operation::Value };
         parts.push(Piece::Parameter(parameter), quoted);
     }
 

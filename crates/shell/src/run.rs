@@ -104,14 +104,45 @@ const DEEPEST_CALL: usize = 16;
 
 /// Commands that only look or say, whose end is not known.
 const ASKING: &[&str] = &[
-    "grep", "egrep", "fgrep", "which", "type", "hash", "diff", "cmp", "pgrep", "ping", "mountpoint", "squeue", "scontrol",
-    "test", "[", "command", "read", "nvidia-smi", "git", "kill", "wait", "false",
+    "grep",
+    "egrep",
+    "fgrep",
+    "which",
+    "type",
+    "hash",
+    "diff",
+    "cmp",
+    "pgrep",
+    "ping",
+    "mountpoint",
+    "squeue",
+    "scontrol",
+    "test",
+    "[",
+    "command",
+    "read",
+    "nvidia-smi",
+    "git",
+    "kill",
+    "wait",
+    "false",
 ];
 
 /// Files that set up a shell, and not a job's numbers.
 const SETUP_FILES: &[&str] = &[
-    "activate", "bashrc", ".bashrc", ".bash_profile", ".profile", "profile", "conda.sh", "mamba.sh", "init.sh", "setvars.sh",
-    "lmod.sh", "modules.sh", "setup-env.sh",
+    "activate",
+    "bashrc",
+    ".bashrc",
+    ".bash_profile",
+    ".profile",
+    "profile",
+    "conda.sh",
+    "mamba.sh",
+    "init.sh",
+    "setvars.sh",
+    "lmod.sh",
+    "modules.sh",
+    "setup-env.sh",
 ];
 
 const DECLARING: &[&str] = &["export", "declare", "typeset", "readonly", "local"];
@@ -714,7 +745,9 @@ impl<'a> Shell<'a> {
                 let (_, status) = self.execute(executed, watcher);
                 return (Flow::Exit, status);
             }
-            "command" | "builtin" if rest.first().is_some_and(|word| word.known().is_some_and(|word| !word.starts_with('-'))) => {
+            "command" | "builtin"
+                if rest.first().is_some_and(|word| word.known().is_some_and(|word| !word.starts_with('-'))) =>
+            {
                 executed.words.remove(0);
                 return self.execute(executed, watcher);
             }
@@ -770,7 +803,9 @@ impl<'a> Shell<'a> {
 
     fn set_by_command(&mut self, command: &str, rest: &[Argument], span: Span) {
         let names: Vec<_> = match command {
-            "let" => rest.iter().filter_map(Argument::known).filter_map(|text| text.split(['=', '+', '-']).next()).collect(),
+            "let" => {
+                rest.iter().filter_map(Argument::known).filter_map(|text| text.split(['=', '+', '-']).next()).collect()
+            }
             _ => rest.iter().filter_map(Argument::known).filter(|text| !text.starts_with('-')).collect(),
         };
         for name in names.into_iter().filter(|name| is_variable(name)) {
@@ -808,7 +843,8 @@ impl<'a> Shell<'a> {
         let sets_up = SETUP_FILES.contains(&name) || shown.starts_with("/etc/") || shown.contains("/bin/activate");
         if !sets_up {
             let shown = if shown.is_empty() { "a file that is not known" } else { shown };
-            self.variables.forget(&Reason::new(format!("{shown} may set it, and is not here to be read"), executed.span));
+            self.variables
+                .forget(&Reason::new(format!("{shown} may set it, and is not here to be read"), executed.span));
         }
         let status = watcher.command(executed, self);
         (Flow::Next, status)
@@ -867,9 +903,7 @@ fn is_condition(node: &Node) -> bool {
     match node {
         Node::Test(..) | Node::Arithmetic(_) => true,
         Node::Not(node) => is_condition(node),
-        Node::Simple(command) => {
-            command.words.first().and_then(Word::bare).is_some_and(|name| ASKING.contains(&name))
-        }
+        Node::Simple(command) => command.words.first().and_then(Word::bare).is_some_and(|name| ASKING.contains(&name)),
         Node::Pipeline(all) => all.last().is_some_and(is_condition),
         Node::Chain(first, rest) => is_condition(first) || rest.iter().any(|(_, node)| is_condition(node)),
         Node::Group(nodes) | Node::Subshell(nodes) => nodes.last().is_some_and(is_condition),
@@ -1089,7 +1123,10 @@ mod tests {
         Shell::new(&|_| None).run(&crate::parse("N=$(x)\nM=$N; a $M $2\n"), &mut why);
         assert_eq!(
             why.0,
-            ["$N is what a command prints at Some(0..6)", "the script's own arguments are not given here at Some(18..20)"]
+            [
+                "$N is what a command prints at Some(0..6)",
+                "the script's own arguments are not given here at Some(18..20)"
+            ]
         );
     }
 

@@ -186,7 +186,9 @@ pub(crate) const O08: Check = Check {
         Outcome::of(local.filter_map(|(purpose, path)| {
             let what = match purpose {
                 PathUse::Output => "the results are lost when the job ends",
-                PathUse::Data if subject.first_layout().placement.nodes.least() > 1 => "the other nodes have other files there",
+                PathUse::Data if subject.first_layout().placement.nodes.least() > 1 => {
+                    "the other nodes have other files there"
+                }
                 PathUse::Data | PathUse::Weights => "the compute node has other files there than this one",
                 PathUse::Cache => return None, // made there, by each node
             };

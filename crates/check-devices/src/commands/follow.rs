@@ -73,8 +73,27 @@ const SCRIPTS: &[&str] = &["sh", "bash", "zsh", "ksh", "csh", "tcsh", "fish", "s
 
 /// Programs that start others in a way that their words do not tell.
 const OPAQUE: &[&str] = &[
-    "make", "xargs", "parallel", "ssh", "pdsh", "clush", "su", "snakemake", "nextflow", "dvc", "ray", "csh", "tcsh", "fish", "expect",
-    "screen", "tmux", "systemd-run", "wandb", "paramrun", "launcher_gpu",
+    "make",
+    "xargs",
+    "parallel",
+    "ssh",
+    "pdsh",
+    "clush",
+    "su",
+    "snakemake",
+    "nextflow",
+    "dvc",
+    "ray",
+    "csh",
+    "tcsh",
+    "fish",
+    "expect",
+    "screen",
+    "tmux",
+    "systemd-run",
+    "wandb",
+    "paramrun",
+    "launcher_gpu",
 ];
 
 impl Follower<'_> {
@@ -125,7 +144,8 @@ impl Follower<'_> {
         let (mut options, next) = launcher.grammar.read(words, used);
         for (variable, option) in launcher.environment {
             let own = command.assignments.iter().rfind(|assignment| assignment.name == *variable);
-            let set = own.map(|assignment| assignment.value.clone()).or_else(|| shell.exported(variable, words[0].span));
+            let set =
+                own.map(|assignment| assignment.value.clone()).or_else(|| shell.exported(variable, words[0].span));
             if let Some(value) = set {
                 options.add_default(option, value);
             }
@@ -183,7 +203,9 @@ impl Follower<'_> {
             Some(text) => self.inside(chain, &text, arguments, command, shell, &words),
             None => {
                 let reason = match file.known() {
-                    Some(path) => Reason::new(format!("what {path} starts is not known: it is not here to be read"), file.span),
+                    Some(path) => {
+                        Reason::new(format!("what {path} starts is not known: it is not here to be read"), file.span)
+                    }
                     None => file.reason(),
                 };
                 self.hidden(chain, &words, reason, command);
@@ -265,13 +287,7 @@ impl Follower<'_> {
         }
     }
 
-    fn launch_python(
-        &mut self,
-        chain: &Chain,
-        program: Option<&Argument>,
-        arguments: &[Argument],
-        command: &Executed,
-    ) {
+    fn launch_python(&mut self, chain: &Chain, program: Option<&Argument>, arguments: &[Argument], command: &Executed) {
         self.launch(chain, program, arguments, command);
         if let Some(launch) = self.found.launches.last_mut() {
             launch.is_python = true;
@@ -305,7 +321,9 @@ impl Follower<'_> {
 /// Variables that each task has for itself, or that the step sets anew.
 fn set_of_task(child: &mut Shell<'_>, step: &Step) {
     let own = Reason::new("each task has its own", step.span);
-    for name in ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"] {
+    for name in
+        ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"]
+    {
         child.set(name, Value::Unknown(own.clone()));
     }
     const COUNTS: &[&str] = &["ntasks", "n", "nodes", "N", "ntasks-per-node", "tasks-per-node"];
@@ -506,7 +524,10 @@ mod tests {
         let cases: &[(&str, &[&str])] = &[
             ("srun singularity exec --nv -B /a:/b $IMAGE python t.py", &["srun > t.py 0"]),
             ("srun singularity run x.sif bash -c 'torchrun --nproc_per_node=4 t.py'", &["srun > torchrun > t.py 0"]),
-            ("srun apptainer exec x.sif bash -lc 'cd x && torchrun --nproc_per_node=4 t.py'", &["srun > torchrun > t.py 0"]),
+            (
+                "srun apptainer exec x.sif bash -lc 'cd x && torchrun --nproc_per_node=4 t.py'",
+                &["srun > torchrun > t.py 0"],
+            ),
             ("srun nsys profile -o x --trace=cuda torchrun --nproc_per_node=4 t.py", &["srun > torchrun > t.py 0"]),
             ("numactl -N 0 --membind=0 stdbuf -oL timeout 3h ./a", &[" > a 0"]),
             ("uv run torchrun --nproc_per_node=2 t.py; poetry run python t.py", &["torchrun > t.py 0", " > t.py 0"]),

@@ -106,14 +106,23 @@ impl Processes {
             // What does not know how often it is started does not know whether its nodes come together.
             Number::Unknown(reason) | Number::AtLeast(_, reason) if nodes.exactly().is_none_or(|nodes| nodes > 1) => {
                 let started = Number::Unknown(reason.clone());
-                let agents = Agents { started, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
+                let agents =
+                    Agents { started, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
                 let per_node = each.times(&around.outer.per_node);
-                return Self { total: Number::Unknown(reason), per_node, nodes, origin, agents: Some(agents), tasks_of_srun: None };
+                return Self {
+                    total: Number::Unknown(reason),
+                    per_node,
+                    nodes,
+                    origin,
+                    agents: Some(agents),
+                    tasks_of_srun: None,
+                };
             }
             _ => each.times(&nodes),
         };
         let per_node = each.times(&around.outer.per_node);
-        let agents = Agents { started: agents, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
+        let agents =
+            Agents { started: agents, by_one_command, per_node: around.outer.per_node.clone(), nodes: nodes.clone() };
         Self { total, per_node, nodes, origin, agents: Some(agents), tasks_of_srun: None }
     }
 }
@@ -175,7 +184,11 @@ pub(super) fn slots_of_hostfile(text: &str) -> (usize, usize) {
 }
 
 /// A hostfile that an option names, read; `None` where none is named.
-pub(super) fn hostfile(options: &Options, names: &[&str], around: &Around<'_>) -> Option<Result<(usize, usize), Reason>> {
+pub(super) fn hostfile(
+    options: &Options,
+    names: &[&str],
+    around: &Around<'_>,
+) -> Option<Result<(usize, usize), Reason>> {
     match options.text(names) {
         Given::No => None,
         Given::Unknown(reason) => Some(Err(reason)),

@@ -14,6 +14,6 @@ mod wrapper;
 pub(crate) use follow::{Files, Followed, follow, foreign_interpreter};
 pub(crate) use launch::{Launch, Step};
 pub(crate) use launcher::{Around, Processes, Reach};
-pub(crate) use options::Given;
 pub(crate) use launchers::SRUN_OPTIONS;
+pub(crate) use options::Given;
 pub(crate) use trainer::{RecipeFlag, Trainer, TrainerKind, trainer};

@@ -199,13 +199,7 @@ impl Grammar {
     }
 
     /// `-n4`, `-n 4`, `-lN2`.
-    fn letters(
-        &self,
-        letters: &str,
-        word: &Argument,
-        following: Option<&Argument>,
-        options: &mut Options,
-    ) -> usize {
+    fn letters(&self, letters: &str, word: &Argument, following: Option<&Argument>, options: &mut Options) -> usize {
         for (at, letter) in letters.char_indices() {
             let name = letter.to_string();
             let known = self.arity(&name, true);
@@ -242,15 +236,22 @@ impl Grammar {
 fn looks_like_options(word: &Argument) -> bool {
     const SIGNS: &[&str] = &["OPT", "ARG", "FLAG", "BIND", "MOUNT", "PARAM", "EXTRA", "CONFIG"];
     let is_bare = word.start.is_empty() && word.end.is_empty() && word.is_any_number;
-    is_bare && word.variables.first().is_some_and(|name| SIGNS.iter().any(|sign| name.to_ascii_uppercase().contains(sign)))
+    is_bare
+        && word.variables.first().is_some_and(|name| SIGNS.iter().any(|sign| name.to_ascii_uppercase().contains(sign)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GRAMMAR: Grammar =
-        Grammar { values: "ntasks nodes n N", pairs: "mca", flags: "label verbose l v K", glued: "K", style: Style::Getopt, unlisted: Unlisted::Flag };
+    const GRAMMAR: Grammar = Grammar {
+        values: "ntasks nodes n N",
+        pairs: "mca",
+        flags: "label verbose l v K",
+        glued: "K",
+        style: Style::Getopt,
+        unlisted: Unlisted::Flag,
+    };
 
     fn read(text: &str, grammar: &Grammar) -> String {
         let word = |text: &str| match text.split_once('?') {
@@ -291,7 +292,9 @@ mod tests {
             assert_eq!(read(text, &GRAMMAR), expected, "{text}");
         }
         let words = Grammar { style: Style::Words, values: "np n x map-by", ..GRAMMAR };
-        for (text, expected) in [("-np 4 --mca a b -x P -map-by core c", "np=4 mca=a x=P map-by=core c"), ("--n=4 c", "n=4 c")] {
+        for (text, expected) in
+            [("-np 4 --mca a b -x P -map-by core c", "np=4 mca=a x=P map-by=core c"), ("--n=4 c", "n=4 c")]
+        {
             assert_eq!(read(text, &words), expected, "{text}");
         }
     }

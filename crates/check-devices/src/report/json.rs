@@ -14,6 +14,7 @@ use crate::subject::Subject;
 #[derive(Serialize)]
 struct Report<'a> {
     script: Option<&'a str>,
+    /// No error, and no check for one that could not be made.
     ok: bool,
     errors: usize,
     warnings: usize,
@@ -114,7 +115,7 @@ pub(super) fn write(out: &mut dyn Write, subject: &Subject<'_>, judgement: &Judg
     let errors = judgement.count(Severity::Error);
     let report = Report {
         script: subject.script.as_ref().map(|file| file.name.as_str()),
-        ok: errors == 0,
+        ok: judgement.is_ok(),
         errors,
         warnings: judgement.count(Severity::Warning),
         layout: rows(subject),

@@ -67,7 +67,13 @@ pub(super) fn write_layout(out: &mut dyn Write, subject: &Subject<'_>) -> io::Re
         let chain = start.launchers.iter().copied().chain(start.program.as_deref());
         let chain: Vec<_> = chain.collect();
         let trains = if start.trains { "   <- trains" } else { "" };
-        writeln!(out, "{:<22} {:>10}   {}{trains}", format!("line {} starts", start.line), start.ranks, chain.join(" > "))?;
+        writeln!(
+            out,
+            "{:<22} {:>10}   {}{trains}",
+            format!("line {} starts", start.line),
+            start.ranks,
+            chain.join(" > ")
+        )?;
         if let Some(reason) = start.unknown {
             writeln!(out, "{:<36}{DIM}({reason}){DIM:#}", "")?;
         }
@@ -140,6 +146,9 @@ fn more(tier: Tier) -> &'static str {
 fn write_summary(out: &mut dyn Write, judgement: &Judgement, script: Named<'_>) -> io::Result<()> {
     let (errors, warnings) = (judgement.count(Severity::Error), judgement.count(Severity::Warning));
     let verdict = match (errors, warnings) {
+        // "ok" is a word for what was judged.
+        (0, 0) if !judgement.is_ok() => format!("{UNSURE}no error found{UNSURE:#}"),
+        (0, _) if !judgement.is_ok() => format!("{UNSURE}no error found{UNSURE:#}, {}", plural(warnings, "warning")),
         (0, 0) => format!("{GOOD}ok{GOOD:#}"),
         (0, _) => format!("{GOOD}ok{GOOD:#}, with {}", plural(warnings, "warning")),
         (_, 0) => format!("{BAD}{}{BAD:#}", plural(errors, "error")),

@@ -10,7 +10,7 @@ use crate::commands::{Around, Files, Given, Launch, Processes};
 use crate::job::{Job, Placement};
 use crate::number::Number;
 use crate::origin::{Origin, Sourced};
-use crate::site::{whole_nodes, node_kinds};
+use crate::site::{node_kinds, whole_nodes};
 use crate::subject::{Layout, Training};
 
 /// Works out the layouts of one job.
@@ -71,7 +71,9 @@ impl LayoutBuilder<'_, '_> {
                 let per_node = Sourced::new(started.per_node, Origin::Derived("ranks / nodes"));
                 (per_node, Sourced::new(started.total, started.origin))
             }
-            (None, None, None) if is_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() => {
+            (None, None, None)
+                if is_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() =>
+            {
                 let per_node = Sourced::new(placement.tasks_per_node.clone(), Origin::Derived("tasks per node"));
                 (per_node, placement.tasks.clone())
             }
@@ -79,7 +81,8 @@ impl LayoutBuilder<'_, '_> {
                 let per_node = match (on_cpu, &devices) {
                     (true, _) => Sourced::new(Number::Exactly(1), Origin::Default),
                     (false, devices) => {
-                        let one_at_least = if *devices == Number::Exactly(0) { Number::Exactly(1) } else { devices.clone() };
+                        let one_at_least =
+                            if *devices == Number::Exactly(0) { Number::Exactly(1) } else { devices.clone() };
                         Sourced::new(one_at_least, Origin::Derived("one for each device"))
                     }
                 };

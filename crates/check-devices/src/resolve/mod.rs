@@ -56,7 +56,8 @@ pub(crate) fn resolve<'t>(
     let mut words: Vec<_> = args.nodes.iter().map(|nodes| format!("--nodes={nodes}")).collect();
     words.extend_from_slice(&args.sbatch);
     let script = source.map(|source| Script::parse(&source.text));
-    let syntax = source.filter(|source| foreign_interpreter(&source.text).is_none()).map(|source| shell::parse(&source.text));
+    let syntax =
+        source.filter(|source| foreign_interpreter(&source.text).is_none()).map(|source| shell::parse(&source.text));
     let foreign = source.and_then(|source| {
         // What a script writes somewhere is no directive of its own.
         let is_data = |span: Span| syntax.as_ref().is_some_and(|syntax| !syntax.has_comment(span));
@@ -88,7 +89,8 @@ pub(crate) fn resolve<'t>(
     // Which command trains does not depend on what it trains.
     let nothing = Training::default();
     let has_script = source.is_some();
-    let builder = |training| LayoutBuilder { args, training, has_script, around: &around, files: &files, launches, unread };
+    let builder =
+        |training| LayoutBuilder { args, training, has_script, around: &around, files: &files, launches, unread };
     let Starts { main, processes } = builder(&nothing).starts(&jobs[0], nodes);
 
     let started = main.and_then(|main| trainer(&launches[main]));

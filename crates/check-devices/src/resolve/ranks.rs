@@ -29,7 +29,9 @@ fn copies(launch: &Launch, launches: &[Launch]) -> Number {
         _ if !launch.background => Number::Exactly(1),
         Some(reason) => Number::Unknown(reason.clone()),
         None => {
-            let same = |other: &&Launch| other.background && other.span == launch.span && other.steps.len() == launch.steps.len();
+            let same = |other: &&Launch| {
+                other.background && other.span == launch.span && other.steps.len() == launch.steps.len()
+            };
             Number::Exactly(launches.iter().filter(same).count().max(1))
         }
     }
@@ -83,7 +85,9 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
 fn may_spawn(outer: &Processes, ground: &Ground<'_>) -> bool {
     let one_on_a_node = outer.per_node == Number::Exactly(1);
     let job_asks_for_one = ground.placement.tasks_per_node.exactly().is_none_or(|tasks| tasks <= 1);
-    one_on_a_node && job_asks_for_one && ground.devices.exactly().is_none_or(|devices| devices > 1)
+    one_on_a_node
+        && job_asks_for_one
+        && ground.devices.exactly().is_none_or(|devices| devices > 1)
         && (ground.devices.exactly().is_some() || ground.job.asks_for_gpus())
 }
 
@@ -109,7 +113,8 @@ pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Tra
         };
         (kind, started[index].total.least(), launch.doubt.is_none())
     };
-    let candidates = (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());
+    let candidates =
+        (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());
     let candidates: Vec<_> = candidates.collect();
     let best = candidates.iter().copied().min_by_key(|&index| (Reverse(rank(index)), index))?;
     let mut processes = started[best].clone();

@@ -42,11 +42,33 @@ pub(super) fn set_slurm_variables(shell: &mut Shell<'_>, job: &Job) {
     // In the batch shell these are its own: it is task 0 on node 0.
     set(&["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"], Value::Text("0".to_owned()));
     const OF_THE_RUN: &[&str] = &[
-        "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NODELIST", "SLURM_NODELIST", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_JOB_ID",
-        "SLURM_ARRAY_TASK_COUNT", "SLURM_TMPDIR", "SLURM_JOB_NAME", "SLURM_RESTART_COUNT", "SLURM_CPUS_ON_NODE",
-        "SLURM_JOB_CPUS_PER_NODE", "SLURM_MEM_PER_NODE", "SLURM_JOB_GPUS", "SLURMD_NODENAME", "SLURM_LAUNCH_NODE_IPADDR",
-        "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "HOSTNAME", "RANDOM", "TMPDIR", "LINENO",
-        "SECONDS", "PPID", "BASHPID", "EPOCHSECONDS",
+        "SLURM_JOB_ID",
+        "SLURM_JOBID",
+        "SLURM_JOB_NODELIST",
+        "SLURM_NODELIST",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_JOB_ID",
+        "SLURM_ARRAY_TASK_COUNT",
+        "SLURM_TMPDIR",
+        "SLURM_JOB_NAME",
+        "SLURM_RESTART_COUNT",
+        "SLURM_CPUS_ON_NODE",
+        "SLURM_JOB_CPUS_PER_NODE",
+        "SLURM_MEM_PER_NODE",
+        "SLURM_JOB_GPUS",
+        "SLURMD_NODENAME",
+        "SLURM_LAUNCH_NODE_IPADDR",
+        "CUDA_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "HOSTNAME",
+        "RANDOM",
+        "TMPDIR",
+        "LINENO",
+        "SECONDS",
+        "PPID",
+        "BASHPID",
+        "EPOCHSECONDS",
     ];
     for name in OF_THE_RUN {
         shell.set(name, Value::Unknown(Reason::new(format!("${name} is known only when it runs"), None)));
@@ -73,13 +95,31 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
                 ("PBS_NUM_NODES", number(&placement.nodes)),
                 ("PBS_NUM_PPN", number(&placement.tasks_per_node)),
             ],
-            &["PBS_JOBID", "PBS_NODEFILE", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "PBS_JOBNAME", "PBS_JOBDIR", "NCPUS", "OMP_NUM_THREADS"],
+            &[
+                "PBS_JOBID",
+                "PBS_NODEFILE",
+                "PBS_ARRAY_INDEX",
+                "PBS_ARRAYID",
+                "PBS_JOBNAME",
+                "PBS_JOBDIR",
+                "NCPUS",
+                "OMP_NUM_THREADS",
+            ],
         ),
         // Where nodes are asked for, the launch node counts among the slots.
-        Scheduler::Lsf if job.whole_nodes => (&[], &["LSB_JOBID", "LSB_DJOB_NUMPROC", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE"]),
+        Scheduler::Lsf if job.whole_nodes => {
+            (&[], &["LSB_JOBID", "LSB_DJOB_NUMPROC", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE"])
+        }
         Scheduler::Lsf => (
             &[("LSB_DJOB_NUMPROC", tasks)],
-            &["LSB_JOBID", "LSB_JOBINDEX", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_DJOB_HOSTFILE", "LSB_MAX_NUM_PROCESSORS"],
+            &[
+                "LSB_JOBID",
+                "LSB_JOBINDEX",
+                "LSB_HOSTS",
+                "LSB_MCPU_HOSTS",
+                "LSB_DJOB_HOSTFILE",
+                "LSB_MAX_NUM_PROCESSORS",
+            ],
         ),
         Scheduler::Flux => (&[], &["FLUX_JOB_ID", "FLUX_JOB_NNODES", "FLUX_JOB_SIZE", "FLUX_TASK_RANK"]),
         Scheduler::Sge => (&[("NSLOTS", tasks)], &["JOB_ID", "NHOSTS", "PE_HOSTFILE", "SGE_TASK_ID"]),

@@ -50,7 +50,12 @@ fn contradicts(subject: &Subject<'_>) -> Outcome {
     }
 }
 
-fn of_srun(subject: &Subject<'_>, step: &Step, processes: &Processes, unknown: &mut Option<&'static str>) -> Vec<Finding> {
+fn of_srun(
+    subject: &Subject<'_>,
+    step: &Step,
+    processes: &Processes,
+    unknown: &mut Option<&'static str>,
+) -> Vec<Finding> {
     let tasks = processes.tasks_of_srun.as_ref().and_then(Number::exactly);
     let job = subject.job();
     let layout = subject.first_layout();
@@ -202,7 +207,20 @@ fn of_mpirun(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding
     }
     let message = format!("mpirun starts {}, and the job has {}", plural(ranks, "rank"), plural(has, "task"));
     // Open MPI refuses more ranks than slots; Hydra, Intel's and PALS' launchers put several on a slot.
-    let oversubscribes = ["oversubscribe", "map-by", "mapby", "host", "hostfile", "H", "ppn", "perhost", "npernode", "N", "machinefile", "f"];
+    let oversubscribes = [
+        "oversubscribe",
+        "map-by",
+        "mapby",
+        "host",
+        "hostfile",
+        "H",
+        "ppn",
+        "perhost",
+        "npernode",
+        "N",
+        "machinefile",
+        "f",
+    ];
     let is_open_mpi = step.option(&["mca", "x", "bind-to", "bind-to-core", "report-bindings"]).is_some();
     let finding = match ranks > has && is_open_mpi && step.option(&oversubscribes).is_none() {
         true => Finding::error(message).help("leave -np out: mpirun takes the job's tasks"),
@@ -248,7 +266,11 @@ fn of_others(subject: &Subject<'_>, launch: &Launch, step: &Step) -> Vec<Finding
 
 /// Whether the program is told to leave the GPUs alone.
 fn on_the_cpu(launch: &Launch) -> bool {
-    launch.arguments.iter().filter_map(Argument::known).any(|text| matches!(text, "cpu" | "gloo" | "--cpu" | "--device=cpu" | "--backend=gloo"))
+    launch
+        .arguments
+        .iter()
+        .filter_map(Argument::known)
+        .any(|text| matches!(text, "cpu" | "gloo" | "--cpu" | "--device=cpu" | "--backend=gloo"))
 }
 
 pub(crate) const L26: Check = Check {
@@ -306,7 +328,8 @@ pub(crate) const L27: Check = Check {
         need!(script(subject));
         const OF_A_TASK: &[&str] = &["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"];
         let one_task = |layout: &Layout| layout.placement.tasks.value == Number::Exactly(1);
-        let early = subject.launches().iter().filter(|launch| launch.agent().is_some() || !one_task(subject.first_layout()));
+        let early =
+            subject.launches().iter().filter(|launch| launch.agent().is_some() || !one_task(subject.first_layout()));
         let early = early.flat_map(|launch| &launch.early).filter_map(|word| {
             let variable = word.variables.iter().find(|name| OF_A_TASK.contains(&name.as_str()))?;
             Some(

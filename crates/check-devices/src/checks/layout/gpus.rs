@@ -43,9 +43,7 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout, devices: usize)
         let ranks_at = layout.ranks.span().or(layout.ranks_per_node.span()).or(launch);
         let ranks_at = ranks_at.or_else(|| subject.jobs[layout.component].tasks_per_node.as_ref()?.span());
         let devices_at = layout.devices.span().or_else(|| subject.job().gpu_request()?.span());
-        finding
-            .at(ranks_at, format!("{} on a node", plural(ranks, "rank")))
-            .at(devices_at, plural(devices, "GPU"))
+        finding.at(ranks_at, format!("{} on a node", plural(ranks, "rank"))).at(devices_at, plural(devices, "GPU"))
     };
     // A program that is not known may share devices on purpose, or drive several of them; a training run does not.
     let trains = subject.script.is_none() || is_training(subject);
@@ -55,7 +53,9 @@ fn ranks_against_devices(subject: &Subject<'_>, layout: &Layout, devices: usize)
         let finding = match (trains, is_python) {
             (true, _) => Finding::error(message),
             (false, true) => Finding::warning(message),
-            (false, false) => return Outcome::unknown("whether the program's ranks share a GPU on purpose is not known"),
+            (false, false) => {
+                return Outcome::unknown("whether the program's ranks share a GPU on purpose is not known");
+            }
         };
         return Outcome::of([place(finding).help(match sharers {
             1 => format!("start {listed} on each node, one for each device, or use --device cpu"),
@@ -236,7 +236,8 @@ pub(crate) const L33: Check = Check {
                 let fits = total % each == 0
                     && nodes.is_none_or(|nodes| (nodes.value.min..=nodes.value.max).contains(&(total / each)));
                 if !fits {
-                    let of_nodes = nodes.map_or_else(String::new, |nodes| format!(" on {}", plural(nodes.value.min, "node")));
+                    let of_nodes =
+                        nodes.map_or_else(String::new, |nodes| format!(" on {}", plural(nodes.value.min, "node")));
                     return Some(
                         Finding::error(format!("{total} GPUs are not {each} on each node{of_nodes}"))
                             .at(gpus.span(), "of the whole job")

@@ -66,7 +66,9 @@ pub(crate) const L03: Check = Check {
 /// Whether the launcher starts a single rank.
 fn starts_one(agent: &Step) -> bool {
     agent.option(&["nproc-per-node", "num-processes", "nproc", "devices"]).and_then(Argument::known) == Some("1")
-        || agent.launcher.name == "torchrun" && agent.option(&["nproc-per-node"]).is_none() && agent.options.hidden.is_none()
+        || agent.launcher.name == "torchrun"
+            && agent.option(&["nproc-per-node"]).is_none()
+            && agent.options.hidden.is_none()
 }
 
 /// Launches of a node's ranks, and what they start.
@@ -190,7 +192,8 @@ fn nothing_starts(subject: &Subject<'_>) -> Outcome {
     let is_ours = trainer(main).is_some_and(|trainer| trainer.kind == TrainerKind::RustTrain);
     let nodes = layout.placement.nodes.least();
     let several_nodes = nodes > 1 && layout.placement.nodes.exactly().is_some();
-    let as_many_as_gpus = layout.known_devices().is_some_and(|gpus| Number::Exactly(gpus) == layout.placement.tasks_per_node);
+    let as_many_as_gpus =
+        layout.known_devices().is_some_and(|gpus| Number::Exactly(gpus) == layout.placement.tasks_per_node);
     let reported = is_ours || several_nodes || as_many_as_gpus && main.is_python;
     if !reported {
         return Outcome::Pass;
@@ -286,7 +289,9 @@ fn separate(subject: &Subject<'_>, launch: &Launch, started: usize, processes: &
         None => String::new(),
     };
     let help = match name {
-        "torchrun" => "say how many nodes join, and where: --nnodes=$SLURM_NNODES --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT",
+        "torchrun" => {
+            "say how many nodes join, and where: --nnodes=$SLURM_NNODES --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT"
+        }
         _ => "say how many nodes join, which one this is, and where: --num_machines, --machine_rank, --main_process_ip",
     };
     // Those that meet at one place are one too many there; the others are trainings of their own.

@@ -32,7 +32,9 @@ pub(crate) const L14: Check = Check {
             }
             (Some(_), _) => Finding::warning("the job asks for no memory, and gets the partition's default"),
             // What that is may be all that a node has.
-            (None, _) => Finding::info("the job asks for no memory, and gets the partition's default, which is not known here"),
+            (None, _) => {
+                Finding::info("the job asks for no memory, and gets the partition's default, which is not known here")
+            }
         };
         let finding = match job.has("exclusive") {
             true => finding.at(job.span("exclusive"), "gives CPUs and GPUs, not memory"),

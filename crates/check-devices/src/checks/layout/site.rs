@@ -147,8 +147,15 @@ pub(crate) const L29: Check = Check {
         }
         // The controller said nothing about the job.
         const NO_ANSWER: &[&str] = &[
-            "Unable to contact", "Connection refused", "Connection timed out", "Socket timed out", "Zero Bytes", "Unable to connect",
-            "Communication connection failure", "Could not establish a configuration source", "Invalid authentication",
+            "Unable to contact",
+            "Connection refused",
+            "Connection timed out",
+            "Socket timed out",
+            "Zero Bytes",
+            "Unable to connect",
+            "Communication connection failure",
+            "Could not establish a configuration source",
+            "Invalid authentication",
         ];
         if let Some(line) = answer.message.lines().find(|line| NO_ANSWER.iter().any(|words| line.contains(words))) {
             return Outcome::unknown(format!("the controller does not answer: {}", line.trim()));

@@ -52,8 +52,9 @@ pub(crate) const P06: Check = Check {
 
 /// `--nodes = 2` as one word.
 fn joined(file: &ScriptFile<'_>, stray: source_text::Span, text: &str) -> Option<(source_text::Span, String)> {
-    let previous =
-        directives(file).filter(|directive| directive.span.end <= stray.start).max_by_key(|directive| directive.span.end)?;
+    let previous = directives(file)
+        .filter(|directive| directive.span.end <= stray.start)
+        .max_by_key(|directive| directive.span.end)?;
     let between = &file.script.text()[previous.span.end..stray.start];
     let is_apart = previous.value.as_deref() == Some("=") && !between.contains('\n');
     is_apart.then(|| (previous.span.cover(stray), format!("--{}={text}", previous.option.name)))
@@ -213,7 +214,8 @@ pub(crate) const P22: Check = Check {
         let unlisted = steps.flat_map(|step| &step.options.unlisted).filter_map(|word| {
             let shown = word.known().unwrap_or(&word.start);
             let bare = shown.trim_start_matches('-').split('=').next().unwrap_or_default();
-            let of_plugin = PLUGIN_OPTIONS.contains(&bare) || subject.site.plugin_options.iter().any(|option| option == bare);
+            let of_plugin =
+                PLUGIN_OPTIONS.contains(&bare) || subject.site.plugin_options.iter().any(|option| option == bare);
             if of_plugin || bare.is_empty() {
                 return None;
             }
@@ -250,13 +252,13 @@ pub(crate) const P23: Check = Check {
             ProblemKind::StrayToken { text } if text.starts_with(TYPOGRAPHIC) => Some(problem.span),
             _ => None,
         });
-        let quoted = directives(file).filter(|directive| {
-            directive.value.as_deref().is_some_and(|value| value.starts_with(&TYPOGRAPHIC[..5]))
-        });
+        let quoted = directives(file)
+            .filter(|directive| directive.value.as_deref().is_some_and(|value| value.starts_with(&TYPOGRAPHIC[..5])));
         let of_directives: Vec<_> = of_directives.chain(quoted.map(|directive| directive.value_span)).collect();
         let launches = subject.launches().iter().filter(|launch| !launch.is_bystander());
         let words = launches.flat_map(|launch| launch.program.iter().chain(&launch.arguments));
-        let of_commands = words.map(|word| word.span).filter(|span| starts(*span).is_some_and(|c| TYPOGRAPHIC.contains(&c)));
+        let of_commands =
+            words.map(|word| word.span).filter(|span| starts(*span).is_some_and(|c| TYPOGRAPHIC.contains(&c)));
         Outcome::of(of_directives.into_iter().chain(of_commands).take(4).map(|span| {
             let sign = starts(span).unwrap_or('“');
             Finding::error(format!("'{sign}' is a letter to the shell, and no quote or dash"))

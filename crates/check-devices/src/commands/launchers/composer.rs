@@ -25,7 +25,8 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
     let each = number(options, &["nproc", "n"], || around.one_for_each_device());
     let total = number(options, &["world-size"], || each.clone());
     let nodes = total.spread_over(&each);
-    let mut processes = Processes::of_agents(&each, nodes, around, Origin::Derived("composer's processes on each node"));
+    let mut processes =
+        Processes::of_agents(&each, nodes, around, Origin::Derived("composer's processes on each node"));
     if processes.total.exactly().is_some() {
         processes.total = total;
     }

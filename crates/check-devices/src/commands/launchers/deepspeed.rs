@@ -40,7 +40,8 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         None => Number::Exactly(1),
         Some(Ok((hosts, slots))) => {
             let nodes = number(options, &["num-nodes"], || Number::Exactly(hosts));
-            if matches!(options.number(&["num-gpus", "num-accelerators"]), Given::No) && nodes == Number::Exactly(hosts) {
+            if matches!(options.number(&["num-gpus", "num-accelerators"]), Given::No) && nodes == Number::Exactly(hosts)
+            {
                 return Processes::over(Number::Exactly(slots), nodes, HOW);
             }
             nodes

@@ -43,6 +43,10 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         Number::Exactly(1) => Number::Exactly(1),
         _ => nodes,
     };
-    let how = if options.get(&names).is_some() { origin(options, &names, "") } else { Origin::Derived("flux's nodes × tasks") };
+    let how = if options.get(&names).is_some() {
+        origin(options, &names, "")
+    } else {
+        Origin::Derived("flux's nodes × tasks")
+    };
     Processes::over(total, nodes, how)
 }

@@ -112,7 +112,10 @@ fn slots(options: &Options, around: &Around<'_>) -> Number {
     }
     match options.text(&["host", "H", "hosts"]) {
         Given::Is(hosts, _) => Number::Exactly(
-            hosts.split(',').map(|host| host.split_once(':').and_then(|(_, slots)| slots.parse().ok()).unwrap_or(1)).sum(),
+            hosts
+                .split(',')
+                .map(|host| host.split_once(':').and_then(|(_, slots)| slots.parse().ok()).unwrap_or(1))
+                .sum(),
         ),
         Given::Unknown(reason) => Number::Unknown(reason),
         Given::No => around.placement.tasks.value.clone(),

@@ -53,7 +53,8 @@ pub(crate) const SRUN: Launcher = Launcher {
 };
 
 /// Options that count tasks or nodes in a way that is not followed.
-const COUNTING: &[&str] = &["ntasks-per-gpu", "ntasks-per-tres", "ntasks-per-socket", "ntasks-per-core", "tres-per-task", "het-group"];
+const COUNTING: &[&str] =
+    &["ntasks-per-gpu", "ntasks-per-tres", "ntasks-per-socket", "ntasks-per-core", "tres-per-task", "het-group"];
 
 fn processes(options: &Options, around: &Around<'_>) -> Processes {
     let placement = around.placement;
@@ -114,10 +115,14 @@ fn tasks_of_job(options: &Options, around: &Around<'_>, nodes: &Number) -> Numbe
     let cpus = options.get(&["cpus-per-task", "c"]);
     // As many as each task of the job has: then one fits where one was to be.
     let same = cpus.is_some_and(|cpus| {
-        cpus.known().and_then(|text| text.parse().ok()) == around.cpus_per_task || cpus.variables.iter().any(|name| name == "SLURM_CPUS_PER_TASK")
+        cpus.known().and_then(|text| text.parse().ok()) == around.cpus_per_task
+            || cpus.variables.iter().any(|name| name == "SLURM_CPUS_PER_TASK")
     });
     if let Some(cpus) = cpus.filter(|_| !same) {
-        return Number::Unknown(Reason::new("srun starts as many tasks as fit, because nothing says how many", cpus.span));
+        return Number::Unknown(Reason::new(
+            "srun starts as many tasks as fit, because nothing says how many",
+            cpus.span,
+        ));
     }
     match options.get(&["nodes", "N"]) {
         Some(_) => nodes.clone(),
