@@ -81,6 +81,44 @@ fn what_is_safe_is_mended_in_place() {
 }
 
 #[test]
+fn line_breaks_slips_and_late_directives_are_mended() {
+    let script = "#!/bin/bash\r\n#SBATCH --nodes = 2\r\n#SBATCH --exclusive=yes\r\nmodule load x\r\n#SBATCH --time=10\r\n\
+                  # a comment\r\n#SBATCH --mem=4G\r\nsrun ./a.out\r\n";
+    let (status, text, folder) = in_folder("job.sbatch --fix", Some(script));
+    let mended = fs::read_to_string(folder.path().join("job.sbatch")).unwrap();
+    assert_eq!(
+        mended,
+        "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --exclusive\n#SBATCH --time=10\n#SBATCH --mem=4G\nmodule load x\n\
+         # a comment\nsrun ./a.out\n",
+        "{text}"
+    );
+    assert_eq!(status, 0, "{text}");
+}
+
+#[test]
+fn a_slip_in_an_option_is_answered_with_what_is_meant() {
+    let script = "#!/bin/bash\n#SBATCH --jobname=a\nsrun --ntask-per-node=2 a\n";
+    let (status, text, _) = in_folder("job.sbatch", Some(script));
+    assert_eq!(status, 1);
+    assert!(text.contains("--job-name") && text.contains("--ntasks-per-node"), "{text}");
+    let (status, text, _) = in_folder("job.sbatch -- --nodez=2", Some(script));
+    assert_eq!((status, text.trim()), (2, "error: sbatch options behind --: sbatch has no option '--nodez'; did you mean nodes?"));
+}
+
+#[test]
+fn the_layout_is_explained_value_by_value() {
+    let script = "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1 --gpus-per-node=4\nN=$(cat n)\nsrun hostname\n\
+                  srun torchrun --nnodes=2 --nproc_per_node=4 train.py\nif [ -f x ]; then srun python eval.py; fi\n\
+                  torchrun --nproc_per_node=$N small.py\n";
+    let (status, text, _) = in_folder("job.sbatch --explain-layout", Some(script));
+    insta::assert_snapshot!(text);
+    assert_eq!(status, 0);
+    let (status, text, _) = in_folder("job.sbatch --explain-layout --format json", Some(script));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, report["starts"].as_array().unwrap().len()), (0, 3));
+}
+
+#[test]
 fn exit_status_follows_what_is_denied_skipped_and_allowed() {
     let warned = "#!/bin/bash\n#SBATCH --mem=4G\nsrun -n 1 hostname\n";
     let cases = [
@@ -96,6 +134,9 @@ fn exit_status_follows_what_is_denied_skipped_and_allowed() {
         ("", SCRIPT.to_owned(), 2),
         ("job.sbatch --site none.toml", SCRIPT.to_owned(), 2),
         ("job.sbatch -- --nodez=2", SCRIPT.to_owned(), 2),
+        ("job.sbatch --batch 8", format!("{warned}bash none.sh\n"), 0),
+        ("job.sbatch --batch 8 --deny unknown", format!("{warned}bash none.sh\n"), 1),
+        ("job.sbatch --deny unknown", format!("{warned}bash none.sh\n"), 0),
     ];
     for (flags, script, expected) in cases {
         let (status, text, _) = in_folder(flags, Some(&script));

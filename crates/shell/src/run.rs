@@ -619,7 +619,7 @@ impl<'a> Shell<'a> {
         let uses = Self::uses(value);
         let value = match &value.text {
             Some(text) => Value::Text(text.clone()),
-            None => Value::Unknown(named(name, &value.reason())),
+            None => Value::Unknown(value.reason().named(&format!("${name}"))),
         };
         self.variables.set(name, value, exported, uses);
     }
@@ -674,7 +674,7 @@ impl<'a> Shell<'a> {
             let uses = Self::uses(&assignment.value);
             let value = match &assignment.value.text {
                 Some(text) => Value::Text(text.clone()),
-                None => Value::Unknown(named(&assignment.name, &assignment.value.reason())),
+                None => Value::Unknown(assignment.value.reason().named(&format!("${}", assignment.name))),
             };
             self.variables.set(&assignment.name, value, assignment.exported, uses);
         }
@@ -887,14 +887,6 @@ impl<'a> Shell<'a> {
         self.positional = positional;
         self.doubt = doubt;
         (if flow == Flow::Exit { Flow::Exit } else { Flow::Next }, status)
-    }
-}
-
-/// A variable's own reason: `it is what a command prints` becomes `$N is what a command prints`.
-fn named(name: &str, reason: &Reason) -> Reason {
-    match reason.text.strip_prefix("it ") {
-        Some(rest) => Reason::new(format!("${name} {rest}"), reason.span),
-        None => reason.clone(),
     }
 }
 

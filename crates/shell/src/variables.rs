@@ -22,6 +22,14 @@ impl Reason {
     pub fn new(text: impl Into<Rc<str>>, span: impl Into<Option<Span>>) -> Self {
         Self { text: text.into(), span: span.into() }
     }
+
+    /// The same of something that has a name: `it is what a command prints` becomes `$N is what a command prints`.
+    pub fn named(&self, name: &str) -> Self {
+        match self.text.strip_prefix("it ") {
+            Some(rest) => Self::new(format!("{name} {rest}"), self.span),
+            None => self.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -71,7 +71,7 @@ impl Options {
         match (self.get(names), &self.hidden) {
             (Some(value), _) => match value.known() {
                 Some(text) => Given::Is(text, value.span),
-                None => Given::Unknown(value.reason()),
+                None => Given::Unknown(value.reason().named(&shown(names))),
             },
             (None, Some(reason)) => Given::Unknown(reason.clone()),
             (None, None) => Given::No,
@@ -103,6 +103,12 @@ impl Options {
     fn all(&self) -> impl Iterator<Item = &(String, Argument)> {
         self.given.iter()
     }
+}
+
+/// An option's name as people type it.
+fn shown(names: &[&str]) -> String {
+    let name = names.first().copied().unwrap_or_default();
+    if name.chars().count() > 1 { format!("--{name}") } else { format!("-{name}") }
 }
 
 /// A list's word that is `name`; `-` and `_` are one.

@@ -136,7 +136,7 @@ impl Trainer<'_> {
             return None;
         }
         match self.argument(name) {
-            Some(value) if value.text.is_none() => Some(value.reason()),
+            Some(value) if value.text.is_none() => Some(value.reason().named(&format!("--{name}"))),
             Some(_) => None,
             None => {
                 let hides = |index: &usize| self.arguments[*index].text.is_none() && !self.is_value(*index);

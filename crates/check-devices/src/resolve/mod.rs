@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use batch_script::Scheduler;
-use sbatch::{Request, Script, Version};
+use sbatch::{ProblemKind, Request, Script, Version};
 use shell::{Reason, Shell, Value};
 use source_text::Span;
 
@@ -76,7 +76,11 @@ pub(crate) fn resolve<'t>(
         (None, _) => vec![Job::new(Request::without_script(|_| None, &words))],
     };
     if let Some(problem) = jobs[0].request.command_line_problems().first() {
-        bail!("sbatch options behind --: {}", problem.kind);
+        let meant = match &problem.kind {
+            ProblemKind::UnknownOption { name } => suggest::did_you_mean(name, sbatch::OPTIONS.iter().map(|option| option.name)),
+            _ => String::new(),
+        };
+        bail!("sbatch options behind --: {}{meant}", problem.kind);
     }
 
     let files = Beside { folder: source.map(|source| submission_folder(source, &jobs[0])).unwrap_or_default() };
