@@ -10,6 +10,9 @@ const VALUES: &str = "nodes N nslots n cores-per-slot c gpus-per-slot g time-lim
                       o setattr S conf requires dependency begin-time urgency cwd env env-remove env-file rlimit flags broker-opts \
                       add-file signal taskmap";
 
+/// Options without one.
+const FLAGS: &str = "exclusive x verbose v quiet wrap dump unbuffered u label-io l dry-run help h";
+
 /// The text behind the tag, where the line has one: up to it there are no letters.
 fn behind_tag(line: &str) -> Option<(&str, usize)> {
     let at = line.find(|c: char| c.is_alphanumeric() || c == '_')?;
@@ -25,6 +28,7 @@ pub(crate) fn read(text: &str) -> Script {
     let mut script = Script::default();
     let mut prefix: Option<String> = None;
     let mut ended = false;
+    let mut sentinel: Option<&str> = None;
     for (line, base) in lines(text) {
         match behind_tag(line) {
             Some((rest, at)) if rest.trim_start().starts_with('-') => {
@@ -34,10 +38,18 @@ pub(crate) fn read(text: &str) -> Script {
                     continue;
                 }
                 prefix.get_or_insert_with(|| line[..at - 5].trim_end().to_owned());
+                if *sentinel.get_or_insert(&line[..at]) != &line[..at] {
+                    script.problem("the directives start in two ways: flux batch refuses the script (sentinel changed)", span);
+                }
                 script.directives.push(span);
                 match split(rest, base + at, Rules { comment: Some('#') }) {
                     Ok(words) => {
                         for given in options(&words, VALUES, false).given {
+                            let is_known = |list: &str| list.split_ascii_whitespace().any(|known| known == given.name);
+                            if !is_known(VALUES) && !is_known(FLAGS) {
+                                let dashes = if given.name.chars().count() > 1 { "--" } else { "-" };
+                                script.problem(format!("flux batch has no option {dashes}{}", given.name), given.span);
+                            }
                             option(&given, &mut script);
                         }
                     }
@@ -113,11 +125,14 @@ fn settle(script: &mut Script) {
             let (span, message) = (nodes.span, "more nodes than slots: flux batch refuses the job");
             script.problem(message, span);
         }
+        // As many slots are reserved on each node.
+        (Some(nodes), Some(slots)) => {
+            let (each, span) = (slots.value.div_ceil(nodes.value.max(1)), slots.span);
+            last(&mut request.tasks_per_node, each, span);
+        }
         (None, None) if !script.directives.is_empty() => {
             let span = script.directives[0];
-            if request.cpus_per_task.is_some() || request.gpus_per_task.is_some() {
-                script.problem("the number of slots or nodes must be given: flux batch refuses the job", span);
-            }
+            script.problem("the number of slots or nodes must be given: flux batch refuses the job", span);
         }
         _ => {}
     }
@@ -139,6 +154,7 @@ mod tests {
             ("# flux: -N1 -t 1.5h", "1 1 - - - 5400"),
             ("# flux: -N1 --time-limit=90s", "1 1 - - - 90"),
             ("# flux: -c4", "- - 4 - - - !the number of slots or nodes must be given: flux batch refuses the job"),
+            ("# flux: -N1 --time=5", "1 1 - - - - !flux batch has no option --time"),
             ("# flux: -N4 -n2", "4 2 - - - - !more nodes than slots: flux batch refuses the job"),
         ];
         for (line, expected) in cases {

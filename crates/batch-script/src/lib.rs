@@ -95,6 +95,8 @@ pub struct Request {
     pub whole_nodes: Option<Span>,
     /// Whether the tasks are those that the scheduler takes where nobody says how many: one for each chunk.
     pub tasks_are_default: bool,
+    /// Why it is not known how many GPUs a node has, where GPUs are asked for in a way that does not say it.
+    pub unknown_gpus: Option<Found<&'static str>>,
     /// Why it is not known how many nodes and tasks there are, where the script asks for them in another way.
     pub unknown: Option<Found<&'static str>>,
 }

@@ -147,6 +147,7 @@ impl Asked {
     fn select(&self, select: &Word, script: &mut Script) {
         let chunks: Option<Vec<_>> = select.text.split('+').map(chunk).collect();
         let Some(chunks) = chunks else {
+            script.request.unknown = Some(Found { value: "the selection of chunks cannot be read", span: select.span });
             return script.problem(format!("'{}' is no selection of chunks", select.text), select.span);
         };
         let place = self.get("place").map(|place| place.text.to_ascii_lowercase()).unwrap_or_default();
@@ -162,7 +163,14 @@ impl Asked {
         settle(&chunks, nodes, select.span, script);
         if packed || nodes.is_none() {
             script.request.tasks_per_node = None;
-            script.request.gpus_per_node = script.request.gpus_per_node.take().filter(|_| total == 1);
+            if total > 1 {
+                script.request.memory_per_node = None;
+                script.request.gpus_per_node = None;
+            }
+        }
+        if script.request.gpus_per_node.is_none() && chunks.iter().any(|chunk| chunk.gpus.is_some()) {
+            let value = "GPUs are asked for by chunk, and how the chunks are spread over nodes is not said";
+            script.request.unknown_gpus = Some(Found { value, span: select.span });
         }
     }
 
@@ -205,7 +213,7 @@ impl Asked {
             }
         }
         script.request.gpus_per_node = number("ngpus");
-        if let Some(mem) = self.get("mem")
+        if let (Some(mem), Some(_)) = (self.get("mem"), &script.request.nodes)
             && let Some(mib) = size_mib(&mem.text)
         {
             last(&mut script.request.memory_per_node, mib, mem.span);
@@ -322,7 +330,8 @@ mod tests {
             ("-l nodes=1:ppn=4+2:ppn=8", "3 20 - - - -"),
             ("-l nodes=2:ppn=4:gpus=1", "2 8 1 1 - -"),
             ("-l nodes=n01:ppn=4+n02", "2 5 - - - -"),
-            ("-l ncpus=16,mem=32gb", "- - - - 32768 -"),
+            ("-l ncpus=16,mem=32gb", "- - - - - -"),
+            ("-l ncpus=16,mpiprocs=4,mem=32gb", "1 4 4 - 32768 -"),
             ("-l ncpus=16,mpiprocs=4", "1 4 4 - - -"),
             ("-l procs=16", "- 16 - - - -"),
             ("-l walltime=90:00 -l walltime=1", "- - - - - 5400"),

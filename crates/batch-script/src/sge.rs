@@ -47,6 +47,10 @@ fn option(given: &Given, script: &mut Script) {
         "t" => last(&mut script.request.array, value.text.clone(), given.span),
         "l" => {
             for (name, amount) in value.text.split(',').filter_map(|part| part.split_once('=')) {
+                if matches!(name.trim(), "gpu" | "gpus" | "ngpus") {
+                    let value = "GPUs are asked for, for each slot or node as the site counts them";
+                    script.request.unknown_gpus = Some(Found { value, span: given.span });
+                }
                 if name.trim() == "h_rt" {
                     let has_all = matches!(amount.matches(':').count(), 0 | 2);
                     match clock(amount.trim(), 3, 1).filter(|_| has_all) {

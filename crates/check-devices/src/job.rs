@@ -52,6 +52,8 @@ pub(crate) struct Job {
     pub(crate) tasks_are_default: bool,
     /// Why it is not known how many nodes and tasks there are, where it is not.
     pub(crate) unknown: Option<Reason>,
+    /// Why it is not known how many GPUs a node has, though some are asked for.
+    pub(crate) unknown_gpus: Option<Reason>,
 }
 
 /// The layout on a certain number of nodes.
@@ -111,7 +113,14 @@ impl Job {
                 setting.value.as_deref().is_none_or(|value| !matches!(value, "user" | "mcs" | "topo" | "no"))
             }),
             tasks_are_default: false,
-            unknown: None,
+            unknown_gpus: None,
+            unknown: ["nodes", "ntasks", "ntasks-per-node"].iter().find_map(|name| {
+                let setting = request.get(name)?;
+                let value = setting.value.as_deref().unwrap_or_default();
+                let span = Origin::from(&setting.origin).span();
+                let why = || Reason::new(format!("'{value}' is no number for --{name}"), span);
+                setting.option.kind.validate(value).is_err().then(why)
+            }),
             request,
         }
     }
@@ -141,6 +150,7 @@ impl Job {
             array: sourced(&asked.array),
             whole_nodes: asked.whole_nodes.is_some(),
             tasks_are_default: asked.tasks_are_default,
+            unknown_gpus: asked.unknown_gpus.as_ref().map(|found| Reason::new(found.value, found.span)),
             unknown: asked.unknown.as_ref().map(|found| Reason::new(found.value, found.span)),
             ..Self::new(Request::default())
         }
@@ -163,6 +173,9 @@ impl Job {
 
     /// Whether the job asks for GPUs at all.
     pub(crate) fn asks_for_gpus(&self) -> bool {
+        if self.unknown_gpus.is_some() {
+            return true;
+        }
         let counts = [&self.gpus_per_node, &self.gpus, &self.gpus_per_task, &self.gpus_per_socket];
         counts.into_iter().flatten().any(|gpus| gpus.value.count > 0)
     }
@@ -241,9 +254,17 @@ impl Job {
             None => Number::Exactly(nodes),
         };
         let number = Number::Exactly(tasks.value);
-        let tasks_per_node = match &self.tasks_per_node {
-            Some(per_node) => Number::Exactly(per_node.value.min(tasks.value)),
-            None => number.spread_over(&nodes),
+        // Only a number of tasks on each node fixes how they are spread.
+        let tasks_per_node = match (&self.tasks_per_node, &self.tasks, &nodes) {
+            (Some(per_node), None, _) => Number::Exactly(per_node.value.min(tasks.value)),
+            (Some(per_node), Some(_), Number::Exactly(count)) if per_node.value.saturating_mul(*count) == tasks.value => {
+                Number::Exactly(per_node.value)
+            }
+            (_, Some(all), Number::Exactly(count)) if *count > 1 && tasks.value > *count => {
+                let text = "how the tasks are spread over the nodes is not fixed: --ntasks-per-node does that";
+                Number::Unknown(Reason::new(text, all.span()))
+            }
+            _ => number.spread_over(&nodes),
         };
         let gpus_per_node = self.gpus_of_a_node(&nodes, &tasks_per_node);
         Placement { nodes, tasks: Sourced::new(number, tasks.origin), tasks_per_node, gpus_per_node }
@@ -263,6 +284,9 @@ impl Job {
     }
 
     fn gpus_of_a_node(&self, nodes: &Number, tasks_per_node: &Number) -> Option<Sourced<Number>> {
+        if let Some(reason) = &self.unknown_gpus {
+            return Some(Sourced::new(Number::Unknown(reason.clone()), Origin::Default));
+        }
         if let Some(gpus) = &self.gpus_per_node {
             return Some(Sourced::new(Number::Exactly(gpus.value.count), gpus.origin.clone()));
         }
@@ -317,7 +341,9 @@ mod tests {
             ("--gpus=8 --gpus-per-task=2", 1, "1 or more 4 unknown unknown"),
             ("-N1 --gpus=8 --ntasks-per-gpu=1", 1, "1 8 8 8"),
             ("-N2 --gpus-per-socket=2 --sockets-per-node=2", 2, "2 2 1 4"),
-            ("-n10 -N4", 4, "4 10 3 -"),
+            ("-n10 -N4", 4, "4 10 unknown -"),
+            ("-n8 -N4 --ntasks-per-node=2", 4, "4 8 2 -"),
+            ("-n4 -N4", 4, "4 4 1 -"),
         ];
         for (words, nodes, expected) in cases {
             let got = job(words).placement(nodes);

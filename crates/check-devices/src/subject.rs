@@ -51,6 +51,10 @@ pub(crate) struct ScriptFile<'t> {
     pub(crate) commands: Vec<Executed>,
     /// Comments: what looks like one in a quoted text or a here-document is none.
     pub(crate) comments: Vec<Span>,
+    /// Where a shell cannot read on: bash stops there.
+    pub(crate) broken: Option<Span>,
+    /// Whether its directives are of another script, which it writes: nobody submits this one.
+    pub(crate) writes_the_job: bool,
     pub(crate) launches: Vec<Launch>,
     /// What each of them starts, on the first of the job's layouts.
     pub(crate) processes: Vec<Processes>,

@@ -157,7 +157,7 @@ fn lsf_options(words: &[(String, Span)]) -> Vec<Setting> {
             'J' => settings.add("job-name", value, span),
             'm' => settings.add("nodelist", value.replace(' ', ","), span),
             'M' if value.ends_with(|c: char| c.is_ascii_digit()) => {
-                settings.add("mem-per-cpu", format!("{value}K"), span)
+                settings.add("mem-per-cpu", format!("{value}K"), span);
             }
             'M' => settings.add("mem-per-cpu", value, span),
             'n' => settings.add("ntasks", value.rsplit(',').next().unwrap_or_default(), span),

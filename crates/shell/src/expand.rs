@@ -218,9 +218,11 @@ impl Shell<'_> {
                         }
                     }
                 }
-                Piece::Substitution(_) => {
-                    builder.unknown(&Reason::new("it is what a command prints", word.span), !whole);
-                }
+                Piece::Substitution(nodes) => match self.prints(nodes) {
+                    Some(text) if whole => builder.push(text.trim_end_matches('\n')),
+                    Some(text) => builder.push_split(&text, &[]),
+                    None => builder.unknown(&Reason::new("it is what a command prints", word.span), !whole),
+                },
                 Piece::Pipe => builder.unknown(&Reason::new("it is a pipe's name", word.span), false),
                 Piece::Words(words) => {
                     let words: Vec<_> = words.iter().flat_map(|word| self.expand(word)).collect();

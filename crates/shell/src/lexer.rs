@@ -305,6 +305,13 @@ impl<'t> Lexer<'t> {
         }
         let start = self.at;
         let mut parts = Parts::default();
+        // `]]` ends the test also where `;` follows without a space.
+        let behind = self.rest().strip_prefix("]]").map(|behind| behind.chars().next());
+        if let Some(None | Some(' ' | '\t' | '\r' | '\n' | ';' | '&' | '|' | ')')) = behind {
+            self.at += 2;
+            parts.literal("]]", false);
+            return Some(Word { parts: parts.0, span: Span::new(start, self.at) });
+        }
         while let Some(c) = self.peek() {
             if c.is_ascii_whitespace() {
                 break;

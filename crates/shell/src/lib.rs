@@ -6,6 +6,7 @@
 //! variables.rs          what a variable holds: a text, words, or something unknown and why
 //! expand.rs             a word of the tree -> the words that a command gets
 //! arithmetic.rs         $((…))
+//! prints.rs             $(…), where what it prints is known
 //! condition.rs          [ … ], [[ … ]], (( … )): true, false, or unknown
 //! run.rs                the walk: branches that cannot be decided are both walked, and what they start is in doubt
 //! ```
@@ -39,11 +40,13 @@ mod arithmetic;
 mod condition;
 mod expand;
 mod lexer;
+mod prints;
 mod run;
 mod syntax;
 mod variables;
 
 pub use expand::Argument;
+pub use prints::Lines;
 pub use run::{Assignment, Executed, Shell, Status, Watcher};
 pub use syntax::{Script, parse};
 pub use variables::{Reason, Value};

@@ -9,6 +9,7 @@ use crate::arithmetic;
 use crate::condition::holds;
 use crate::expand::Argument;
 use crate::lexer::{Piece, Word, is_variable};
+use crate::prints::Lines;
 use crate::syntax::{Command, Node, Script};
 use crate::variables::{Found, Reason, Value, Variables};
 
@@ -89,6 +90,8 @@ pub struct Shell<'a> {
     /// Where everything stands, for a shell whose text is not the script's own.
     place: Option<Span>,
     depth: usize,
+    /// How many lines files have that are known by their path.
+    lines: Rc<HashMap<String, Lines>>,
     /// What may still be done.
     budget: Rc<std::cell::Cell<usize>>,
 }
@@ -160,6 +163,7 @@ impl<'a> Shell<'a> {
             in_substitution: false,
             place: None,
             depth: 0,
+            lines: Rc::default(),
             budget: Rc::new(std::cell::Cell::new(BUDGET)),
         }
     }
@@ -167,6 +171,15 @@ impl<'a> Shell<'a> {
     /// Sets a variable that programs see.
     pub fn set(&mut self, name: &str, value: Value) {
         self.variables.set(name, value, true, Rc::default());
+    }
+
+    /// Says how many lines the file `path` has.
+    pub fn set_lines(&mut self, path: &str, lines: Lines) {
+        Rc::make_mut(&mut self.lines).insert(path.to_owned(), lines);
+    }
+
+    pub(crate) fn lines_of(&self, path: &str) -> Option<Lines> {
+        self.lines.get(path).copied()
     }
 
     /// The text of a variable, where it is known.
@@ -276,6 +289,7 @@ impl<'a> Shell<'a> {
             }
             Node::If { arms, otherwise, span } => self.branches(arms, otherwise, *span, watcher),
             Node::For { name, words, is_select, body, span } => {
+                self.substitutions(words.as_deref().unwrap_or_default(), watcher);
                 let words = match words {
                     _ if *is_select => None,
                     Some(words) => Some(words.iter().flat_map(|word| self.expand(&ranges(word))).collect::<Vec<_>>()),
@@ -339,7 +353,11 @@ impl<'a> Shell<'a> {
             match runs {
                 Some(false) => continue,
                 Some(true) => {
-                    (flow, status) = self.node(node, watcher);
+                    let span = span_of(node);
+                    (flow, status) = match decides {
+                        true => self.guarded(std::slice::from_ref(node), span, watcher),
+                        false => self.node(node, watcher),
+                    };
                     decides = is_condition(node);
                 }
                 None => {
@@ -405,10 +423,24 @@ impl<'a> Shell<'a> {
             }
         }
         if open.is_empty() {
-            return self.list(ends, watcher);
+            return self.guarded(ends, span, watcher);
         }
         open.push(ends);
         self.either(&open, &reason, watcher)
+    }
+
+    /// A branch that is taken. Where it ends the script with a failure, that is a guard against something that is not set here:
+    /// what stands behind it is followed, too, and in doubt.
+    fn guarded(&mut self, nodes: &[Node], span: Span, watcher: &mut dyn Watcher) -> (Flow, Status) {
+        let before = self.clone();
+        let (flow, status) = self.list(nodes, watcher);
+        if flow != Flow::Exit || status == Status::Success || self.is_exhausted() {
+            return (flow, status);
+        }
+        let reason = Reason::new("as it is here, the script ends before it", self.at(span));
+        let doubt = before.doubt.clone().or(Some(reason));
+        *self = Self { doubt, ..before };
+        (Flow::Next, Status::Unknown)
     }
 
     /// One of `ways` is taken.
@@ -739,7 +771,10 @@ impl<'a> Shell<'a> {
             "break" => return (Flow::Break, Status::Success),
             "continue" => return (Flow::Continue, Status::Success),
             "return" => return (Flow::Return, Status::Unknown),
-            "exit" => return (Flow::Exit, Status::Unknown),
+            "exit" => {
+                let fails = rest.first().is_some_and(|word| word.known() != Some("0"));
+                return (Flow::Exit, if fails { Status::Failure } else { Status::Success });
+            }
             "exec" if !rest.is_empty() => {
                 executed.words.remove(0);
                 let (_, status) = self.execute(executed, watcher);
@@ -1069,7 +1104,7 @@ mod tests {
             ("E=; a $E \"$E\" b", &["a||b"]),
             ("for i in 1 {2..3}; do a $i; done; b $i", &["a|1", "a|2", "a|3", "b|3"]),
             ("for ((i=0; i<2; i++)); do a $i & done; wait", &["a|0&", "a|1&", "wait"]),
-            ("for i in $(seq 4); do a $i; done; b $i", &["~a|?", "b|?"]),
+            ("for i in $(ls); do a $i; done; b $i", &["ls", "~a|?", "b|?"]),
             ("N=1; while read x; do N=2; a $x $N; done; b $N", &["read|x", "~a|?|2", "b|?"]),
             ("if [ -z \"$N\" ]; then N=4; fi; a $N", &["a|?"]),
             ("N=3; if [ $N -gt 2 ]; then a; else b; fi", &["a"]),
@@ -1095,6 +1130,11 @@ mod tests {
             ("if true; then a; fi; false && b; ! false && c", &["a", "c"]),
             ("f() { return; a; }; f; b", &["b"]),
             ("while true; do a; break; done; b", &["~a", "b"]),
+            ("if [ -z \"${X:-}\" ]; then echo no; exit 1; fi; a", &["echo|no", "~a"]),
+            ("[ -n \"${X:-}\" ] || exit 2; a", &["~a"]),
+            ("if true; then a; exit 0; fi; b", &["a"]),
+            ("N=$(wc -l < $NODEFILE); a $N", &["wc|-l", "a|?"]),
+            ("N=$(seq 3 | tail -1); a $(echo x $HOME) $(seq 2) $(expr 2 \\* 3)", &["seq|3", "tail|-1", "echo|x|/home/me", "seq|2", "expr|2|*|3", "a|x|/home/me|1|2|6"]),
         ];
         for (text, expected) in cases {
             assert_eq!(told(text), *expected, "{text}");

@@ -46,8 +46,10 @@ pub(crate) enum Node {
 pub(crate) struct Command {
     pub(crate) words: Vec<Word>,
     pub(crate) span: Span,
-    /// Whether it is given its input here: by a here-document, a here-string or a file.
+    /// Whether it is given its input here: by a here-document or a here-string.
     pub(crate) is_fed: bool,
+    /// The file that it reads: `< FILE`.
+    pub(crate) input: Option<Word>,
 }
 
 /// A script, read.
@@ -318,12 +320,18 @@ impl Parser<'_, '_> {
                 }
                 Some(Token::Redirection(kind)) => {
                     let kind = *kind;
+                    let reads = self.lexer.text[..self.lexer.at].ends_with('<');
                     self.next = None;
                     command.is_fed |= matches!(kind, Redirection::HereString | Redirection::HereDocument);
                     if matches!(kind, Redirection::ToWord | Redirection::HereString) {
                         // `<(…)` may follow, which is a word, too.
                         match self.look(false) {
-                            Some(Token::Word(_)) => self.next = None,
+                            Some(Token::Word(word)) => {
+                                if reads && kind == Redirection::ToWord {
+                                    command.input = Some(word.clone());
+                                }
+                                self.next = None;
+                            }
                             _ => self.broken(),
                         }
                     }
@@ -526,15 +534,7 @@ impl Parser<'_, '_> {
         loop {
             match self.lexer.word_of_test() {
                 Some(word) if word.bare() == Some("]]") => break,
-                Some(mut word) => {
-                    // `]];` without a space.
-                    if let Some("]];" | "]])") = word.bare() {
-                        self.lexer.at = word.span.end - 1;
-                        break;
-                    }
-                    word.span = Span::new(word.span.start.min(word.span.end), word.span.end);
-                    words.push(word);
-                }
+                Some(word) => words.push(word),
                 None => {
                     self.broken();
                     break;
@@ -562,6 +562,7 @@ mod tests {
             "f() { a; }; function g { b; }; function h() ( c )",
             "[[ $a == b* && ( -f c || $d =~ ^(x|y)$ ) ]] && e",
             "if [[ $a ]]; then b; fi",
+            "while [[ $a ]];do b; done; [[ a ]]&& b; ([[ a ]])",
             "(( a > 1 )) && b",
             "cat <<EOF > out\n$( fi \" ' \nEOF\nb",
             "a=(1 2 $(b)\n 3) c",

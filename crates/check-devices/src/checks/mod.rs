@@ -24,7 +24,7 @@ pub(crate) const CHECKS: &[&Check] = &[
     &script::values::P12, &script::placement::P13, &script::placement::P14, &script::values::P15,
     &script::values::P16, &script::exclusive::P17, &script::exclusive::P18,
     &script::output::P19, &script::output::P20, &script::output::P21, &script::options::P22, &script::options::P23,
-    &script::placement::P24,
+    &script::placement::P24, &script::file::P25, &script::file::P26,
 
     &layout::tasks::L01, &layout::gpus::L02, &layout::launch::L03, &layout::tasks::L04, &layout::gpus::L05,
     &layout::gpus::L06, &layout::gpus::L07, &layout::gpus::L08, &layout::launch::L09, &layout::tasks::L10,

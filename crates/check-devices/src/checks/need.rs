@@ -14,6 +14,9 @@ pub(super) fn script<'s, 't>(subject: &'s Subject<'t>) -> Result<&'s ScriptFile<
 /// The script of a Slurm job: what a check judges by Slurm's rules.
 pub(super) fn slurm_script<'s, 't>(subject: &'s Subject<'t>) -> Result<&'s ScriptFile<'t>, Outcome> {
     match subject.scheduler() {
+        None if subject.script.as_ref().is_some_and(|file| file.writes_the_job) => {
+            Err(Outcome::skip("the directives are of a script that this one writes"))
+        }
         None => script(subject),
         Some(scheduler) => Err(Outcome::skip(format!("a {} script: a rule of Slurm's", scheduler.name()))),
     }

@@ -4,6 +4,7 @@ use super::layout::cpus_of_a_rank;
 use super::need::{exactly, need, script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
+use crate::number::Number;
 use crate::subject::Subject;
 use crate::words::plural;
 
@@ -33,7 +34,14 @@ pub(crate) const N01: Check = Check {
     source: "NCCL, Environment Variables; CUDA C++ Programming Guide",
     run: |subject| {
         need!(script(subject));
+        let layout = subject.first_layout();
+        let one_rank = layout.ranks.value == Number::Exactly(1);
+        let no_device = layout.on_cpu || layout.devices.value == Number::Exactly(0);
         Outcome::of(DEBUGGING.iter().filter_map(|(name, values, harm)| {
+            // One rank sends nothing, and without a GPU there is no kernel.
+            if one_rank && name.starts_with("NCCL_") || no_device && name.starts_with("CUDA_") {
+                return None;
+            }
             let set = subject.exports(name)?;
             let text = set.value.known()?;
             values.iter().any(|value| value.eq_ignore_ascii_case(text)).then(|| {
@@ -89,6 +97,11 @@ pub(crate) const N03: Check = Check {
         let nodes = subject.layouts.iter().map(|layout| layout.placement.nodes.least()).max().unwrap_or(1);
         if text != "1" || nodes < 2 {
             return Outcome::Pass;
+        }
+        // Another network carries NCCL then: a plugin for libfabric, or one of its own.
+        const OTHERS: &[&str] = &["FI_PROVIDER", "NCCL_NET", "NCCL_NET_PLUGIN", "NCCL_NET_OFI_MODULE"];
+        if OTHERS.iter().any(|name| subject.exports(name).is_some()) {
+            return Outcome::skip("NCCL is given another network");
         }
         Outcome::of([
             Finding::warning(format!("NCCL_IB_DISABLE=1 sends the gradients of {nodes} nodes over TCP")).at(at, "")

@@ -84,6 +84,9 @@ const OPAQUE: &[&str] = &[
     "nextflow",
     "dvc",
     "ray",
+    "pbsdsh",
+    "blaunch",
+    "ezpz",
     "csh",
     "tcsh",
     "fish",
@@ -103,6 +106,10 @@ impl Follower<'_> {
         loop {
             let Some(first) = words.first() else { return self.launch(chain, None, &[], command) };
             let Some(name) = name_of(first) else {
+                // A lone `$WITH_CONDA` sets something up.
+                if words.len() == 1 && first.is_any_number && first.start.is_empty() && chain.steps.is_empty() && shell.place().is_some() {
+                    return;
+                }
                 return self.hidden(chain, words, first.reason(), command);
             };
             if let Some((launcher, used)) = launcher(words) {
@@ -495,6 +502,7 @@ mod tests {
             ("srun --gpus-per-task 1 --cpu-bind none -- python -u t.py --batch 4", &["srun > t.py 2"]),
             ("mpirun -np 8 --mca btl tcp,self -x PATH --map-by ppr:4:node a", &["mpirun > a 0"]),
             ("mpiexec -n 4 -ppn 2 -genv A 1 a b", &["mpirun > a 1"]),
+            ("mpiexec -n 4 -env A=1 a b; mpirun -r ssh -f hosts -n 4 a", &["mpirun > a 1", "mpirun > a 0"]),
             ("srun torchrun --nnodes 2 --nproc_per_node=4 t.py --x 1", &["srun > torchrun > t.py 2"]),
             ("python -m torch.distributed.run --nproc-per-node 4 t.py", &["torchrun > t.py 0"]),
             ("python3 -u -m torch.distributed.launch --use_env --nproc_per_node 4 t.py", &["torchrun > t.py 0"]),

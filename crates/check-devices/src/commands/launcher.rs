@@ -1,5 +1,6 @@
 //! What starts ranks: one table, a file for each launcher.
 
+use sbatch::Version;
 use shell::Reason;
 
 use super::launchers::{
@@ -139,6 +140,8 @@ pub(crate) struct Around<'a> {
     pub(crate) has_tasks: bool,
     /// CPUs that the job asks for each of its tasks, where it does.
     pub(crate) cpus_per_task: Option<usize>,
+    /// Slurm's release, where it is known.
+    pub(crate) slurm: Option<Version>,
     /// CUDA devices of a node.
     pub(crate) devices: &'a Number,
     /// Reads a file that the command names.

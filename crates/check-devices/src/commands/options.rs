@@ -201,7 +201,13 @@ impl Grammar {
             None => word.part(""),
         };
         options.given.push((name, argument));
-        if value.is_some() { count.saturating_sub(1) } else { count }
+        // `-env A=1` is one word where `-env A 1` is two.
+        let is_joined = count == 2 && behind.first().is_some_and(|word| word.known().unwrap_or(&word.start).contains('='));
+        match value {
+            Some(_) => count.saturating_sub(1),
+            None if is_joined => 1,
+            None => count,
+        }
     }
 
     /// `-n4`, `-n 4`, `-lN2`.

@@ -1,6 +1,7 @@
 //! Ranks and their devices: from flags, from what the script starts, from the tasks of the job, from this machine.
 
 use layout::{BatchFactors, DeviceRequest};
+use sbatch::Version;
 use shell::Reason;
 
 use super::Surroundings;
@@ -18,6 +19,7 @@ pub(super) struct LayoutBuilder<'a, 's> {
     pub(super) args: &'a JudgeArgs,
     pub(super) training: &'a Training,
     pub(super) has_script: bool,
+    pub(super) slurm: Option<Version>,
     pub(super) around: &'a Surroundings<'s>,
     pub(super) files: &'a dyn Files,
     pub(super) launches: &'a [Launch],
@@ -36,7 +38,7 @@ impl LayoutBuilder<'_, '_> {
     pub(super) fn starts(&self, job: &Job, nodes: usize) -> Starts {
         let placement = job.placement(nodes);
         let devices = self.devices(job, &placement, None, &DeviceRequest::default());
-        let ground = Ground { job, placement: &placement, devices: &devices.value, files: self.files };
+        let ground = Ground { job, placement: &placement, slurm: self.slurm, devices: &devices.value, files: self.files };
         let processes = started(self.launches, &ground);
         Starts { main: training(self.launches, &processes).map(|training| training.launch), processes }
     }
@@ -55,7 +57,7 @@ impl LayoutBuilder<'_, '_> {
             DeviceRequest::Cuda => (present.value.clone(), false),
             DeviceRequest::CudaList(indices) => (Number::Exactly(indices.len()), false),
         };
-        let ground = Ground { job, placement: &placement, devices: &present.value, files: self.files };
+        let ground = Ground { job, placement: &placement, slurm: self.slurm, devices: &present.value, files: self.files };
         let started = training(self.launches, &started(self.launches, &ground)).map(|training| training.processes);
         let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started, self.unread) {
             (Some(per_node), ..) => {
@@ -70,6 +72,12 @@ impl LayoutBuilder<'_, '_> {
             (None, Some(started), None) => {
                 let per_node = Sourced::new(started.per_node, Origin::Derived("ranks / nodes"));
                 (per_node, Sourced::new(started.total, started.origin))
+            }
+            (None, None, None) if self.has_script && !self.launches.is_empty() && !is_counted => {
+                // Only what looks or prepares: nothing is said of ranks.
+                let reason = Reason::new("the script starts no program that trains", None);
+                let unknown = Sourced::new(Number::Unknown(reason), Origin::Derived("nothing is started"));
+                (unknown.clone(), unknown)
             }
             (None, None, None)
                 if is_counted || self.has_script || job.tasks.is_some() || job.tasks_per_node.is_some() =>
@@ -184,6 +192,7 @@ impl LayoutBuilder<'_, '_> {
                 placement,
                 has_tasks: job.has_tasks(),
                 cpus_per_task: job.cpus_per_task.as_ref().map(|cpus| cpus.value),
+                slurm: self.slurm,
                 devices: &Number::Exactly(0),
                 read: &|_| None,
             };

@@ -90,11 +90,12 @@ pub(crate) fn resolve<'t>(
     let unread = read.as_ref().and_then(|read| read.followed.broken.as_ref());
     let nodes = jobs[0].node_counts().first().copied().unwrap_or(1);
 
+    let slurm = slurm_version(args, &around);
     // Which command trains does not depend on what it trains.
     let nothing = Training::default();
     let has_script = source.is_some();
     let builder =
-        |training| LayoutBuilder { args, training, has_script, around: &around, files: &files, launches, unread };
+        |training| LayoutBuilder { args, training, has_script, slurm, around: &around, files: &files, launches, unread };
     let Starts { main, processes } = builder(&nothing).starts(&jobs[0], nodes);
 
     let started = main.and_then(|main| trainer(&launches[main]));
@@ -117,7 +118,6 @@ pub(crate) fn resolve<'t>(
         };
         jobs.iter().enumerate().flat_map(of_job).collect()
     };
-    let slurm = slurm_version(args, &around);
     let file = source.zip(script).zip(read).map(|((source, script), read)| ScriptFile {
         name: source.name.clone(),
         folder: files.folder.clone(),
@@ -125,6 +125,8 @@ pub(crate) fn resolve<'t>(
         foreign,
         commands: read.followed.commands,
         comments: read.comments,
+        writes_the_job: read.writes_the_job,
+        broken: read.broken,
         launches: read.followed.launches,
         processes,
         main_launch: main,
@@ -137,6 +139,10 @@ pub(crate) fn resolve<'t>(
 struct Body {
     followed: Followed,
     comments: Vec<Span>,
+    /// Where a shell cannot read on.
+    broken: Option<Span>,
+    /// Whether its directives are of another script, which it writes.
+    writes_the_job: bool,
 }
 
 fn follow_body(
@@ -150,7 +156,7 @@ fn follow_body(
     let Some(script) = syntax else {
         let interpreter = foreign_interpreter(&source.text).unwrap_or("another program");
         let reason = Reason::new(format!("the script is for {interpreter}, which is not followed"), Span::default());
-        return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new() };
+        return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new(), broken: None, writes_the_job: false };
     };
     let exported = exported(job);
     let surroundings = |name: &str| environment(name).filter(|_| exported(name));
@@ -160,9 +166,34 @@ fn follow_body(
         Some(scheduler) => set_variables(&mut shell, job, scheduler),
     }
     if let Ok(folder) = files.folder.canonicalize() {
-        shell.set("SLURM_SUBMIT_DIR", Value::Text(folder.to_string_lossy().into_owned()));
+        for name in ["SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "LS_SUBCWD", "SGE_O_WORKDIR"] {
+            shell.set(name, Value::Text(folder.to_string_lossy().into_owned()));
+        }
     }
-    Body { followed: follow(&script, &mut shell, files), comments: script.comments }
+    let mut followed = follow(&script, &mut shell, files);
+    let writes_the_job = writes_the_job(&source.text, &script);
+    if writes_the_job {
+        let reason = Reason::new("the directives are of a script that this one writes, and that is the job", None);
+        followed.broken.get_or_insert(reason);
+    }
+    Body { followed, comments: script.comments, broken: script.broken, writes_the_job }
+}
+
+/// Whether all lines that look like directives belong to a text that the script writes somewhere.
+fn writes_the_job(text: &str, script: &shell::Script) -> bool {
+    let mut start = 0;
+    let mut any = false;
+    for line in text.split('\n') {
+        let span = Span::new(start, start + line.len());
+        start = span.end + 1;
+        if ["#SBATCH", "#PBS", "#BSUB"].iter().any(|magic| line.starts_with(magic)) {
+            if script.has_comment(span) {
+                return false;
+            }
+            any = true;
+        }
+    }
+    any
 }
 
 /// Which variables of the environment the job sees (`--export`).

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use sbatch::Version;
 use shell::Reason;
 
 use crate::commands::{Around, Files, Launch, Processes, Reach, trainer};
@@ -13,6 +14,7 @@ use crate::origin::Origin;
 pub(super) struct Ground<'a> {
     pub(super) job: &'a Job,
     pub(super) placement: &'a Placement,
+    pub(super) slurm: Option<Version>,
     /// CUDA devices of a node.
     pub(super) devices: &'a Number,
     pub(super) files: &'a dyn Files,
@@ -47,6 +49,7 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
             placement: ground.placement,
             has_tasks: ground.job.has_tasks(),
             cpus_per_task: ground.job.cpus_per_task.as_ref().map(|cpus| cpus.value),
+            slurm: ground.slurm,
             devices: ground.devices,
             read: &|path| ground.files.read("", path),
         };
@@ -72,23 +75,30 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
         };
         outer.total = unknown(outer.total);
         outer.per_node = unknown(outer.per_node);
-    } else if !ends_with_agent && trainer(launch).is_none() && may_spawn(&outer, ground) {
+    } else if !ends_with_agent && trainer(launch).is_none() && may_spawn(launch, &outer, ground) {
         let name = launch.program_name().unwrap_or("the program").to_owned();
-        let reason = Reason::new(format!("{name} may start a rank for each GPU by itself"), launch.span);
+        let reason = Reason::new(format!("{name} may start ranks by itself"), launch.span);
         outer.total = outer.total.or_more(reason.clone());
         outer.per_node = outer.per_node.or_more(reason);
     }
     Processes { tasks_of_srun, ..outer }
 }
 
-/// One process on a node with several devices, where the job asks for no more: it may start the others.
-fn may_spawn(outer: &Processes, ground: &Ground<'_>) -> bool {
+/// Whether a program that is not known may start more ranks than it is started itself: without a launcher any may; behind one,
+/// Python's may where it is alone on a node with several devices, and the job asks for no more.
+fn may_spawn(launch: &Launch, outer: &Processes, ground: &Ground<'_>) -> bool {
     let one_on_a_node = outer.per_node == Number::Exactly(1);
     let job_asks_for_one = ground.placement.tasks_per_node.exactly().is_none_or(|tasks| tasks <= 1);
-    one_on_a_node
-        && job_asks_for_one
-        && ground.devices.exactly().is_none_or(|devices| devices > 1)
-        && (ground.devices.exactly().is_some() || ground.job.asks_for_gpus())
+    // A job with a task for each rank is not for a program that starts them itself.
+    let is_for_tasks = !job_asks_for_one && launch.looks_like_training();
+    if launch.steps.is_empty() {
+        return !is_for_tasks;
+    }
+    let several_devices = match ground.devices.exactly() {
+        Some(devices) => devices > 1,
+        None => ground.job.asks_for_gpus(),
+    };
+    launch.is_python && one_on_a_node && job_asks_for_one && several_devices
 }
 
 /// The launch that trains, and the ranks of it.
@@ -98,20 +108,25 @@ pub(super) struct Training {
 }
 
 /// The one that starts a known trainer, or carries a batch; else one that a launcher starts and that trains by its name; else one
-/// that is hidden; else any that a launcher starts. Of these the one with most ranks. Where it is in doubt which of several runs, and they differ, the number of ranks is not known.
+/// that may hide a training, or a program that a launcher starts. Of these the one with most ranks. Where it is in doubt which of several runs, and they differ, the number of ranks is not known.
 pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Training> {
     let rank = |index: usize| {
         let launch = &launches[index];
+        let launched = !launch.steps.is_empty();
         let kind = match launch {
-            launch if trainer(launch).is_some() => 5,
-            launch if launch.carries_a_batch() => 4,
-            launch if !launch.steps.is_empty() && (launch.looks_like_training() || launch.hidden.is_some()) => 3,
-            // What is hidden may be the training; what only does not look like one is not it then.
-            launch if launch.hidden.is_some() => 2,
-            launch if !launch.steps.is_empty() => 1,
+            launch if trainer(launch).is_some() => 7,
+            launch if launch.carries_a_batch() && launch.hidden.is_none() => 6,
+            launch if launched && launch.looks_like_training() => 5,
+            launch if launched && launch.hidden.is_some() => 4,
+            // What is hidden may be the training; a program of Python's that does not look like one is not it then.
+            launch if launch.hidden.is_some() && launch.may_hide_a_training() => 3,
+            launch if launched => if launch.is_python { 2 } else { 3 },
+            launch if launch.looks_like_training() => 2,
+            launch if launch.hidden.is_some() => 1,
             _ => 0,
         };
-        (kind, started[index].total.least(), launch.doubt.is_none())
+        // Beside what runs in the background something else is meant.
+        (kind, !launch.background, started[index].total.least(), launch.doubt.is_none())
     };
     let candidates =
         (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());

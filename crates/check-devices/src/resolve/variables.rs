@@ -1,7 +1,7 @@
 //! The environment of the batch script, as far as it follows from the layout.
 
 use batch_script::Scheduler;
-use shell::{Reason, Shell, Value};
+use shell::{Lines, Reason, Shell, Value};
 
 use crate::job::Job;
 use crate::number::Number;
@@ -97,7 +97,6 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
             ],
             &[
                 "PBS_JOBID",
-                "PBS_NODEFILE",
                 "PBS_ARRAY_INDEX",
                 "PBS_ARRAYID",
                 "PBS_JOBNAME",
@@ -117,7 +116,6 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
                 "LSB_JOBINDEX",
                 "LSB_HOSTS",
                 "LSB_MCPU_HOSTS",
-                "LSB_DJOB_HOSTFILE",
                 "LSB_MAX_NUM_PROCESSORS",
             ],
         ),
@@ -126,6 +124,18 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
     };
     for (name, value) in counts {
         shell.set(name, value.clone());
+    }
+    // One line for each slot; of whole nodes with a launch node in front it depends on the site.
+    let lines = Lines { all: placement.tasks.value.exactly().filter(|_| job.tasks.is_some()), different: placement.nodes.exactly() };
+    let nodefile = match scheduler {
+        Scheduler::Pbs => Some("PBS_NODEFILE"),
+        Scheduler::Lsf if !job.whole_nodes => Some("LSB_DJOB_HOSTFILE"),
+        _ => None,
+    };
+    if let Some(name) = nodefile {
+        let path = format!("/the/file/of/{name}");
+        shell.set(name, Value::Text(path.clone()));
+        shell.set_lines(&path, lines);
     }
     for name in of_the_run.iter().chain(&["CUDA_VISIBLE_DEVICES", "HOSTNAME", "RANDOM", "TMPDIR"]) {
         shell.set(name, Value::Unknown(Reason::new(format!("${name} is known only when it runs"), None)));

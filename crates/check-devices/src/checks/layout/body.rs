@@ -94,7 +94,13 @@ fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Opt
         (None, Some(true)) => each,
         (None, _) => 1,
     };
-    let room = has_tasks.saturating_mul(each);
+    // On fewer nodes than the job has, their CPUs alone are there.
+    let on_nodes = step.number(&["nodes", "N"]).map(|(nodes, _)| nodes.min(tasks));
+    let on_a_node = layout.placement.tasks_per_node.exactly();
+    let room = match (on_nodes, on_a_node) {
+        (Some(nodes), Some(on_a_node)) => has_tasks.min(nodes.saturating_mul(on_a_node)).saturating_mul(each),
+        _ => has_tasks.saturating_mul(each),
+    };
     let wanted = tasks.saturating_mul(of_task);
     if wanted <= room {
         if own.is_none() && inherits.is_none() && tasks.saturating_mul(each) > room {
@@ -103,9 +109,18 @@ fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Opt
         return None;
     }
     let has = format!("{} × {}", plural(has_tasks, "task"), plural(each, "CPU"));
-    let message = match tasks > has_tasks {
-        true => format!("srun starts {tasks} tasks, and the job has {has}"),
-        false => format!("srun asks for {} × {}, and the job has {has}", plural(tasks, "task"), plural(of_task, "CPU")),
+    let message = match (tasks > has_tasks, on_nodes) {
+        (false, Some(nodes)) if wanted <= has_tasks.saturating_mul(each) => {
+            let on_a_node = on_a_node.unwrap_or(has_tasks);
+            format!(
+                "srun starts {} on {}, where the job has {on_a_node} × {}",
+                plural(tasks, "task"),
+                plural(nodes, "node"),
+                plural(each, "CPU")
+            )
+        }
+        (true, _) => format!("srun starts {tasks} tasks, and the job has {has}"),
+        (false, _) => format!("srun asks for {} × {}, and the job has {has}", plural(tasks, "task"), plural(of_task, "CPU")),
     };
     let help = "ask for them in the directives: --ntasks, --ntasks-per-node, --cpus-per-task";
     let is_said = job.tasks.is_some() || job.tasks_per_node.is_some() || job.cpus_per_task.is_some();
@@ -114,7 +129,8 @@ fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Opt
         Some(true) => {
             let kinds = subject.node_kinds(job).unwrap_or_default();
             let most = kinds.iter().filter_map(|kind| kind.cpus).max()?;
-            let room = most.saturating_mul(layout.placement.nodes.exactly()?);
+            let nodes = layout.placement.nodes.exactly()?;
+            let room = most.saturating_mul(on_nodes.unwrap_or(nodes).min(nodes));
             (wanted > room).then(|| {
                 let message = format!("srun asks for {}, and the job's nodes have {room}", plural(wanted, "CPU"));
                 Finding::error(message).at(at, "more processors than whole nodes have")
@@ -293,7 +309,14 @@ pub(crate) const L26: Check = Check {
         }
         let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
         let literal = |value: &Argument| value.variables.is_empty() && value.known().is_some_and(is_port);
-        let assigned = subject.exports("MASTER_PORT").filter(|assignment| literal(&assignment.value));
+        // One that is not exported counts where a command names it.
+        let is_used = |name: &str| {
+            let words = subject.launches().iter().flat_map(|launch| launch.arguments.iter().chain(&launch.early));
+            words.into_iter().any(|word| word.variables.iter().any(|used| used == name))
+        };
+        let assigned = subject
+            .exports("MASTER_PORT")
+            .filter(|assignment| literal(&assignment.value) && (assignment.exported || is_used("MASTER_PORT")));
         let assigned = assigned.map(|assignment| assignment.value.span);
         let flags = subject.launches().iter().flat_map(|launch| &launch.steps).filter_map(|step| {
             let port = step.option(&["master-port", "main-process-port", "main-port"]).filter(|port| literal(port));

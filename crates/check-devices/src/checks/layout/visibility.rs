@@ -47,7 +47,7 @@ pub(crate) const L22: Check = Check {
             subject.job().tasks_per_gpu.as_ref().map(|per_gpu| (String::new(), per_gpu.span())).filter(|_| !unbound);
         let Some((_, at)) = per_task.or(single).or(per_gpu) else { return Outcome::Pass };
         // Other programs may want it so: MPI libraries reach their neighbours' devices in other ways, too.
-        if subject.main_launch().is_some_and(|launch| !launch.is_python && !launch.looks_like_training()) {
+        if subject.main_launch().is_some_and(|launch| !launch.looks_like_training()) {
             return Outcome::unknown("whether the program's library needs to see the other ranks' GPUs is not known");
         }
         if !need!(several_tasks_a_node(subject)) {

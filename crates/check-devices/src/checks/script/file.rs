@@ -1,8 +1,8 @@
-//! P01–P03: is the file a batch script at all?
+//! P01–P03, P25, P26: is the file a batch script at all, and one that is meant?
 
 use sbatch::ProblemKind;
 
-use super::super::need::{need, slurm_script};
+use super::super::need::{need, script, slurm_script};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::subject::Subject;
@@ -73,4 +73,55 @@ fn whole(subject: &Subject<'_>) -> Outcome {
         _ => None,
     });
     Outcome::of(findings)
+}
+
+pub(crate) const P25: Check = Check {
+    id: "P25",
+    title: "the shell cannot read the script",
+    severity: Severity::Error,
+    tier: Tier::Script,
+    explanation: "A quote, a bracket or a compound command that is not closed, or a closing word that nothing opened: bash reads up to \
+                  there, runs what stands before, and ends with a syntax error, often after the queue.",
+    source: "bash -n; bash(1), SHELL GRAMMAR",
+    run: |subject| {
+        let file = need!(script(subject));
+        Outcome::of(file.broken.map(|span| {
+            Finding::error("the shell cannot read the script: a syntax error")
+                .at(span, "opened and not closed, or closed and not opened")
+                .help(format!("bash -n {} says what is missing", file.name))
+        }))
+    },
+};
+
+/// Options whose value names something of the site.
+const NAMES_OF_SITE: &[&str] = &["account", "partition", "qos", "reservation", "constraint", "mail-user"];
+
+pub(crate) const P26: Check = Check {
+    id: "P26",
+    title: "a placeholder is left",
+    severity: Severity::Warning,
+    tier: Tier::Script,
+    explanation: "<project>, your_account, project_xxxx, CHANGEME: the scheduler takes the name as it stands, and refuses an account, \
+                  partition or quality of service that does not exist.",
+    source: "sbatch(1), --account, --partition, --qos",
+    run: |subject| {
+        need!(slurm_script(subject));
+        let job = subject.job();
+        Outcome::of(NAMES_OF_SITE.iter().filter_map(|name| {
+            let value = job.text(name).filter(|value| is_placeholder(&value.value))?;
+            Some(
+                Finding::warning(format!("--{name}={} is a placeholder", value.value))
+                    .at(value.span(), "nobody's name")
+                    .help("write the name that holds on this cluster"),
+            )
+        }))
+    },
+};
+
+fn is_placeholder(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let bracketed = lower.starts_with(['<', '[', '{']) && lower.ends_with(['>', ']', '}']);
+    let yours =
+        ["your_", "your-", "yourqueue", "youraccount", "yourname", "changeme", "change_me", "placeholder", "fixme", "todo"];
+    bracketed || lower.contains("xxxx") || yours.iter().any(|word| lower.contains(word))
 }

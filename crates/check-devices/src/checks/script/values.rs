@@ -177,7 +177,14 @@ pub(crate) const P16: Check = Check {
     source: "sbatch(1)",
     run: |subject| {
         let file = need!(slurm_script(subject));
-        Outcome::of(directives(file).filter_map(mistaken))
+        // Who says the unit behind it means it.
+        let is_said = |directive: &Directive| {
+            let behind = &file.script.text()[directive.span.end..];
+            let line = behind[..behind.find('\n').unwrap_or(behind.len())].to_ascii_lowercase();
+            let comment = line.split_once('#').map_or("", |(_, comment)| comment);
+            ["mb", "mib", "mega", "minute", "min"].iter().any(|unit| comment.contains(unit))
+        };
+        Outcome::of(directives(file).filter(|directive| !is_said(directive)).filter_map(mistaken))
     },
 };
 

@@ -26,7 +26,7 @@ pub(crate) const MPIRUN: Launcher = Launcher {
     ],
     modules: &[],
     grammar: Grammar {
-        values: "n np c N npernode npersocket ppn perhost pernode-count hostfile machinefile default-hostfile host H hosts hostlist \
+        values: "n np c r rsh N npernode npersocket ppn perhost pernode-count hostfile machinefile default-hostfile host H hosts hostlist \
                  machine machines machinelist f map-by mapby rank-by rankby bind-to bindto ppr x cpus-per-proc cpus-per-rank \
                  cpu-list cpu-set slot-list rf rankfile wdir wd path prefix app am tune timeout stdin xterm output-filename \
                  launch-agent preload-files report-pid report-uri report-events personality tmpdir max-restarts genvlist envlist \

@@ -1,5 +1,6 @@
 //! Slurm's srun: a task for each of the step's tasks. Options from `src/common/slurm_opt.c`, Slurm 20.11 to 26.11.
 
+use sbatch::Version;
 use shell::Reason;
 
 use super::super::launcher::{Around, Launcher, Processes, Reach, number, origin};
@@ -76,7 +77,7 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
     let total = number(options, &names, || match (counted, options.number(&per_node_names)) {
         (Some(word), _) => Number::Unknown(Reason::new("srun counts its tasks by what each of them gets", word.span)),
         // The number of tasks comes from the job (SLURM_NTASKS) where that has one, whatever is said of each node.
-        _ if around.has_tasks => around.placement.tasks.value.clone(),
+        _ if around.has_tasks => on_fewer_nodes(options, around, &nodes),
         (None, Given::Is(per_node, _)) => nodes.times(&Number::Exactly(per_node)),
         (None, Given::Unknown(reason)) => Number::Unknown(reason),
         (None, Given::No) => tasks_of_job(options, around, &nodes),
@@ -108,6 +109,30 @@ fn processes(options: &Options, around: &Around<'_>) -> Processes {
         processes.per_node = placement.tasks_per_node.clone();
     }
     processes
+}
+
+/// The job's tasks, on as many nodes as srun asks for: from Slurm 24.05 on only those of these nodes, before all of them.
+fn on_fewer_nodes(options: &Options, around: &Around<'_>, nodes: &Number) -> Number {
+    let all = &around.placement.tasks.value;
+    let (Some(own), Number::Exactly(own_nodes), Number::Exactly(job_nodes)) =
+        (options.get(&["nodes", "N"]), nodes, &around.placement.nodes)
+    else {
+        return all.clone();
+    };
+    match own_nodes.cmp(job_nodes) {
+        std::cmp::Ordering::Equal => all.clone(),
+        std::cmp::Ordering::Greater => {
+            Number::Unknown(Reason::new("srun asks for more nodes than the job has, as it stands", own.span))
+        }
+        std::cmp::Ordering::Less => match around.slurm {
+            Some(slurm) if slurm >= Version::new(24, 5) => nodes.times(&around.placement.tasks_per_node),
+            Some(_) => all.clone(),
+            None => Number::Unknown(Reason::new(
+                "how many of the job's tasks come on fewer nodes depends on Slurm's release (--slurm)",
+                own.span,
+            )),
+        },
+    }
 }
 
 /// Without a number of its own or of the job's.
