@@ -39,7 +39,10 @@ pub(crate) fn read(text: &str) -> Script {
                 }
                 prefix.get_or_insert_with(|| line[..at - 5].trim_end().to_owned());
                 if *sentinel.get_or_insert(&line[..at]) != &line[..at] {
-                    script.problem("the directives start in two ways: flux batch refuses the script (sentinel changed)", span);
+                    script.problem(
+                        "the directives start in two ways: flux batch refuses the script (sentinel changed)",
+                        span,
+                    );
                 }
                 script.directives.push(span);
                 match split(rest, base + at, Rules { comment: Some('#') }) {

@@ -257,7 +257,9 @@ impl Job {
         // Only a number of tasks on each node fixes how they are spread.
         let tasks_per_node = match (&self.tasks_per_node, &self.tasks, &nodes) {
             (Some(per_node), None, _) => Number::Exactly(per_node.value.min(tasks.value)),
-            (Some(per_node), Some(_), Number::Exactly(count)) if per_node.value.saturating_mul(*count) == tasks.value => {
+            (Some(per_node), Some(_), Number::Exactly(count))
+                if per_node.value.saturating_mul(*count) == tasks.value =>
+            {
                 Number::Exactly(per_node.value)
             }
             (_, Some(all), Number::Exactly(count)) if *count > 1 && tasks.value > *count => {

@@ -58,11 +58,26 @@ impl Case {
             let rows = report["layout"][0].as_array().unwrap();
             let row = rows.iter().find(|row| row["name"] == name).unwrap();
             let value = row["value"].as_str().unwrap();
-            let reason = if value.parse::<usize>().is_ok() { String::new() } else { format!(" ({})", row["origin"].as_str().unwrap()) };
+            let reason = if value.parse::<usize>().is_ok() {
+                String::new()
+            } else {
+                format!(" ({})", row["origin"].as_str().unwrap())
+            };
             format!("{name} {value}{reason}")
         };
-        let mut shown = format!("{}: {}, exit {}\n", self.name, if report["ok"] == true { "ok" } else { "not ok" }, output.status.code().unwrap());
-        shown += &format!("  {}; {}; {}; {}\n", row("nodes"), row("CUDA devices per node"), row("ranks per node"), row("ranks"));
+        let mut shown = format!(
+            "{}: {}, exit {}\n",
+            self.name,
+            if report["ok"] == true { "ok" } else { "not ok" },
+            output.status.code().unwrap()
+        );
+        shown += &format!(
+            "  {}; {}; {}; {}\n",
+            row("nodes"),
+            row("CUDA devices per node"),
+            row("ranks per node"),
+            row("ranks")
+        );
         for group in report["not_judged"].as_array().unwrap() {
             let checks: Vec<_> = group["checks"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
             shown += &format!("  not judged: {}: {}\n", checks.join(" "), group["reason"].as_str().unwrap());
@@ -70,7 +85,8 @@ impl Case {
         for check in report["checks"].as_array().unwrap() {
             let asked = check["id"].as_str().unwrap().starts_with(['B', 'M']);
             if check["status"] == "unknown" && !asked {
-                shown += &format!("  unknown {}: {}\n", check["id"].as_str().unwrap(), check["reason"].as_str().unwrap());
+                shown +=
+                    &format!("  unknown {}: {}\n", check["id"].as_str().unwrap(), check["reason"].as_str().unwrap());
             }
         }
         for finding in report["findings"].as_array().unwrap() {

@@ -102,7 +102,10 @@ fn a_slip_in_an_option_is_answered_with_what_is_meant() {
     assert_eq!(status, 1);
     assert!(text.contains("--job-name") && text.contains("--ntasks-per-node"), "{text}");
     let (status, text, _) = in_folder("job.sbatch -- --nodez=2", Some(script));
-    assert_eq!((status, text.trim()), (2, "error: sbatch options behind --: sbatch has no option '--nodez'; did you mean nodes?"));
+    assert_eq!(
+        (status, text.trim()),
+        (2, "error: sbatch options behind --: sbatch has no option '--nodez'; did you mean nodes?")
+    );
 }
 
 #[test]

@@ -18,7 +18,10 @@ pub struct Lines {
 enum Stream {
     Text(String),
     /// Lines of a file, of which so many are left.
-    Lines { all: Option<usize>, different: Option<usize> },
+    Lines {
+        all: Option<usize>,
+        different: Option<usize>,
+    },
 }
 
 impl Shell<'_> {
@@ -80,14 +83,18 @@ impl Shell<'_> {
                 }),
                 Stream::Text(_) => None,
             },
-            ["awk", "{print $1}" | "{ print $1 }"] | ["cut", "-d", " ", "-f1" | "-f 1"] | ["cut", "-f1", "-d "] => match read(&[])? {
-                Stream::Text(line) => text(line.split_whitespace().next()?.to_owned()),
-                Stream::Lines { .. } => None,
-            },
-            ["head", "-1"] | ["head", "-n", "1"] | ["head", "-n1"] | ["xargs"] | ["tr", "-d", " "] => match read(&[])? {
-                Stream::Text(line) => text(line.trim().lines().next()?.to_owned()),
-                Stream::Lines { .. } => None,
-            },
+            ["awk", "{print $1}" | "{ print $1 }"] | ["cut", "-d", " ", "-f1" | "-f 1"] | ["cut", "-f1", "-d "] => {
+                match read(&[])? {
+                    Stream::Text(line) => text(line.split_whitespace().next()?.to_owned()),
+                    Stream::Lines { .. } => None,
+                }
+            }
+            ["head", "-1"] | ["head", "-n", "1"] | ["head", "-n1"] | ["xargs"] | ["tr", "-d", " "] => {
+                match read(&[])? {
+                    Stream::Text(line) => text(line.trim().lines().next()?.to_owned()),
+                    Stream::Lines { .. } => None,
+                }
+            }
             ["tail", "-1"] | ["tail", "-n", "1"] | ["tail", "-n1"] => match read(&[])? {
                 Stream::Text(lines) => text(lines.trim().lines().last()?.to_owned()),
                 Stream::Lines { .. } => None,

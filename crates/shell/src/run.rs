@@ -1134,7 +1134,10 @@ mod tests {
             ("[ -n \"${X:-}\" ] || exit 2; a", &["~a"]),
             ("if true; then a; exit 0; fi; b", &["a"]),
             ("N=$(wc -l < $NODEFILE); a $N", &["wc|-l", "a|?"]),
-            ("N=$(seq 3 | tail -1); a $(echo x $HOME) $(seq 2) $(expr 2 \\* 3)", &["seq|3", "tail|-1", "echo|x|/home/me", "seq|2", "expr|2|*|3", "a|x|/home/me|1|2|6"]),
+            (
+                "N=$(seq 3 | tail -1); a $(echo x $HOME) $(seq 2) $(expr 2 \\* 3)",
+                &["seq|3", "tail|-1", "echo|x|/home/me", "seq|2", "expr|2|*|3", "a|x|/home/me|1|2|6"],
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(told(text), *expected, "{text}");

@@ -107,7 +107,12 @@ impl Follower<'_> {
             let Some(first) = words.first() else { return self.launch(chain, None, &[], command) };
             let Some(name) = name_of(first) else {
                 // A lone `$WITH_CONDA` sets something up.
-                if words.len() == 1 && first.is_any_number && first.start.is_empty() && chain.steps.is_empty() && shell.place().is_some() {
+                if words.len() == 1
+                    && first.is_any_number
+                    && first.start.is_empty()
+                    && chain.steps.is_empty()
+                    && shell.place().is_some()
+                {
                     return;
                 }
                 return self.hidden(chain, words, first.reason(), command);

@@ -82,7 +82,8 @@ impl Launch {
     /// Whether it only looks or prepares.
     pub(crate) fn is_bystander(&self) -> bool {
         const ASKING: &[&str] = &["--help", "-h", "--version", "-V"];
-        let only_asks = matches!(&self.arguments[..], [only] if only.known().is_some_and(|text| ASKING.contains(&text)));
+        let only_asks =
+            matches!(&self.arguments[..], [only] if only.known().is_some_and(|text| ASKING.contains(&text)));
         self.hidden.is_none() && (only_asks || self.program_name().is_some_and(|name| BYSTANDERS.contains(&name)))
     }
 
@@ -98,7 +99,8 @@ impl Launch {
 
     /// Whether what is hidden of it may be the training, by its name: `run.sh`, `$CMD`; and not `setup.sh` or `make`.
     pub(crate) fn may_hide_a_training(&self) -> bool {
-        const NAMES: &[&str] = &["run", "launch", "train", "tune", "start", "main", "job", "exec", "submit", "multi", "node"];
+        const NAMES: &[&str] =
+            &["run", "launch", "train", "tune", "start", "main", "job", "exec", "submit", "multi", "node"];
         match self.program_name() {
             None => true,
             Some("bash" | "sh" | "zsh" | "ksh" | "dash" | "eval" | "ray") => true,
@@ -147,9 +149,44 @@ pub(crate) fn name_of(word: &Argument) -> Option<&str> {
 
 /// Programs that look or prepare, and do not train.
 const BYSTANDERS: &[&str] = &[
-    "apt", "apt-get", "yum", "dnf", "perl", "uuidgen", "hf", "js_task_info", "xthi", "nvidia-cuda-mps-control", "redis-server", "lsof",
-    "mongod", "tensorboard", "jupyter", "dcgmi", "uptime", "sacctmgr", "sreport", "mybalance", "quota", "pbsnodes", "bhosts",
-    "locale", "cksum", "file", "paste", "split", "comm", "join", "nl", "fold", "column", "less", "more", "vi", "nano", "clear",
+    "apt",
+    "apt-get",
+    "yum",
+    "dnf",
+    "perl",
+    "uuidgen",
+    "hf",
+    "js_task_info",
+    "xthi",
+    "nvidia-cuda-mps-control",
+    "redis-server",
+    "lsof",
+    "mongod",
+    "tensorboard",
+    "jupyter",
+    "dcgmi",
+    "uptime",
+    "sacctmgr",
+    "sreport",
+    "mybalance",
+    "quota",
+    "pbsnodes",
+    "bhosts",
+    "locale",
+    "cksum",
+    "file",
+    "paste",
+    "split",
+    "comm",
+    "join",
+    "nl",
+    "fold",
+    "column",
+    "less",
+    "more",
+    "vi",
+    "nano",
+    "clear",
     "hostname",
     "nvidia-smi",
     "rocm-smi",

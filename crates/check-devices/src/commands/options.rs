@@ -202,7 +202,8 @@ impl Grammar {
         };
         options.given.push((name, argument));
         // `-env A=1` is one word where `-env A 1` is two.
-        let is_joined = count == 2 && behind.first().is_some_and(|word| word.known().unwrap_or(&word.start).contains('='));
+        let is_joined =
+            count == 2 && behind.first().is_some_and(|word| word.known().unwrap_or(&word.start).contains('='));
         match value {
             Some(_) => count.saturating_sub(1),
             None if is_joined => 1,

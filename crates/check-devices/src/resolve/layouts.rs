@@ -38,7 +38,8 @@ impl LayoutBuilder<'_, '_> {
     pub(super) fn starts(&self, job: &Job, nodes: usize) -> Starts {
         let placement = job.placement(nodes);
         let devices = self.devices(job, &placement, None, &DeviceRequest::default());
-        let ground = Ground { job, placement: &placement, slurm: self.slurm, devices: &devices.value, files: self.files };
+        let ground =
+            Ground { job, placement: &placement, slurm: self.slurm, devices: &devices.value, files: self.files };
         let processes = started(self.launches, &ground);
         Starts { main: training(self.launches, &processes).map(|training| training.launch), processes }
     }
@@ -57,7 +58,8 @@ impl LayoutBuilder<'_, '_> {
             DeviceRequest::Cuda => (present.value.clone(), false),
             DeviceRequest::CudaList(indices) => (Number::Exactly(indices.len()), false),
         };
-        let ground = Ground { job, placement: &placement, slurm: self.slurm, devices: &present.value, files: self.files };
+        let ground =
+            Ground { job, placement: &placement, slurm: self.slurm, devices: &present.value, files: self.files };
         let started = training(self.launches, &started(self.launches, &ground)).map(|training| training.processes);
         let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started, self.unread) {
             (Some(per_node), ..) => {

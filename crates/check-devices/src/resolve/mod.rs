@@ -77,7 +77,9 @@ pub(crate) fn resolve<'t>(
     };
     if let Some(problem) = jobs[0].request.command_line_problems().first() {
         let meant = match &problem.kind {
-            ProblemKind::UnknownOption { name } => suggest::did_you_mean(name, sbatch::OPTIONS.iter().map(|option| option.name)),
+            ProblemKind::UnknownOption { name } => {
+                suggest::did_you_mean(name, sbatch::OPTIONS.iter().map(|option| option.name))
+            }
             _ => String::new(),
         };
         bail!("sbatch options behind --: {}{meant}", problem.kind);
@@ -94,8 +96,16 @@ pub(crate) fn resolve<'t>(
     // Which command trains does not depend on what it trains.
     let nothing = Training::default();
     let has_script = source.is_some();
-    let builder =
-        |training| LayoutBuilder { args, training, has_script, slurm, around: &around, files: &files, launches, unread };
+    let builder = |training| LayoutBuilder {
+        args,
+        training,
+        has_script,
+        slurm,
+        around: &around,
+        files: &files,
+        launches,
+        unread,
+    };
     let Starts { main, processes } = builder(&nothing).starts(&jobs[0], nodes);
 
     let started = main.and_then(|main| trainer(&launches[main]));
@@ -156,7 +166,12 @@ fn follow_body(
     let Some(script) = syntax else {
         let interpreter = foreign_interpreter(&source.text).unwrap_or("another program");
         let reason = Reason::new(format!("the script is for {interpreter}, which is not followed"), Span::default());
-        return Body { followed: Followed { broken: Some(reason), ..Followed::default() }, comments: Vec::new(), broken: None, writes_the_job: false };
+        return Body {
+            followed: Followed { broken: Some(reason), ..Followed::default() },
+            comments: Vec::new(),
+            broken: None,
+            writes_the_job: false,
+        };
     };
     let exported = exported(job);
     let surroundings = |name: &str| environment(name).filter(|_| exported(name));

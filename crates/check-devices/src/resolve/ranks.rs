@@ -120,7 +120,13 @@ pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Tra
             launch if launched && launch.hidden.is_some() => 4,
             // What is hidden may be the training; a program of Python's that does not look like one is not it then.
             launch if launch.hidden.is_some() && launch.may_hide_a_training() => 3,
-            launch if launched => if launch.is_python { 2 } else { 3 },
+            launch if launched => {
+                if launch.is_python {
+                    2
+                } else {
+                    3
+                }
+            }
             launch if launch.looks_like_training() => 2,
             launch if launch.hidden.is_some() => 1,
             _ => 0,

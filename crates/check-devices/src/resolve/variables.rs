@@ -95,15 +95,7 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
                 ("PBS_NUM_NODES", number(&placement.nodes)),
                 ("PBS_NUM_PPN", number(&placement.tasks_per_node)),
             ],
-            &[
-                "PBS_JOBID",
-                "PBS_ARRAY_INDEX",
-                "PBS_ARRAYID",
-                "PBS_JOBNAME",
-                "PBS_JOBDIR",
-                "NCPUS",
-                "OMP_NUM_THREADS",
-            ],
+            &["PBS_JOBID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "PBS_JOBNAME", "PBS_JOBDIR", "NCPUS", "OMP_NUM_THREADS"],
         ),
         // Where nodes are asked for, the launch node counts among the slots.
         Scheduler::Lsf if job.whole_nodes => {
@@ -111,13 +103,7 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
         }
         Scheduler::Lsf => (
             &[("LSB_DJOB_NUMPROC", tasks)],
-            &[
-                "LSB_JOBID",
-                "LSB_JOBINDEX",
-                "LSB_HOSTS",
-                "LSB_MCPU_HOSTS",
-                "LSB_MAX_NUM_PROCESSORS",
-            ],
+            &["LSB_JOBID", "LSB_JOBINDEX", "LSB_HOSTS", "LSB_MCPU_HOSTS", "LSB_MAX_NUM_PROCESSORS"],
         ),
         Scheduler::Flux => (&[], &["FLUX_JOB_ID", "FLUX_JOB_NNODES", "FLUX_JOB_SIZE", "FLUX_TASK_RANK"]),
         Scheduler::Sge => (&[("NSLOTS", tasks)], &["JOB_ID", "NHOSTS", "PE_HOSTFILE", "SGE_TASK_ID"]),
@@ -126,7 +112,10 @@ pub(super) fn set_variables(shell: &mut Shell<'_>, job: &Job, scheduler: Schedul
         shell.set(name, value.clone());
     }
     // One line for each slot; of whole nodes with a launch node in front it depends on the site.
-    let lines = Lines { all: placement.tasks.value.exactly().filter(|_| job.tasks.is_some()), different: placement.nodes.exactly() };
+    let lines = Lines {
+        all: placement.tasks.value.exactly().filter(|_| job.tasks.is_some()),
+        different: placement.nodes.exactly(),
+    };
     let nodefile = match scheduler {
         Scheduler::Pbs => Some("PBS_NODEFILE"),
         Scheduler::Lsf if !job.whole_nodes => Some("LSB_DJOB_HOSTFILE"),

@@ -120,7 +120,9 @@ fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Opt
             )
         }
         (true, _) => format!("srun starts {tasks} tasks, and the job has {has}"),
-        (false, _) => format!("srun asks for {} × {}, and the job has {has}", plural(tasks, "task"), plural(of_task, "CPU")),
+        (false, _) => {
+            format!("srun asks for {} × {}, and the job has {has}", plural(tasks, "task"), plural(of_task, "CPU"))
+        }
     };
     let help = "ask for them in the directives: --ntasks, --ntasks-per-node, --cpus-per-task";
     let is_said = job.tasks.is_some() || job.tasks_per_node.is_some() || job.cpus_per_task.is_some();

@@ -120,8 +120,18 @@ pub(crate) const P26: Check = Check {
 
 fn is_placeholder(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let bracketed = lower.starts_with(['<', '[', '{']) && lower.ends_with(['>', ']', '}']);
-    let yours =
-        ["your_", "your-", "yourqueue", "youraccount", "yourname", "changeme", "change_me", "placeholder", "fixme", "todo"];
+    let bracketed = lower.starts_with(['<', '{']) && lower.ends_with(['>', '}']);
+    let yours = [
+        "your_",
+        "your-",
+        "yourqueue",
+        "youraccount",
+        "yourname",
+        "changeme",
+        "change_me",
+        "placeholder",
+        "fixme",
+        "todo",
+    ];
     bracketed || lower.contains("xxxx") || yours.iter().any(|word| lower.contains(word))
 }
