@@ -71,6 +71,7 @@ pub(crate) fn read(text: &str) -> Script {
 
 fn option(given: &Given, script: &mut Script) {
     let request = &mut script.request;
+    request.note_name(&given.name, &["queue", "q", "bank", "B"], given.value.as_ref());
     let number = || given.value.as_ref()?.text.parse::<usize>().ok();
     match given.name.as_str() {
         "nodes" | "N" => request.nodes = number().map(|value| crate::Found { value, span: given.span }),

@@ -89,6 +89,8 @@ pub struct Request {
     pub seconds: Option<Found<u64>>,
     /// The queue.
     pub queue: Option<Found<String>>,
+    /// Names of the site's that stand in it: accounts, projects, groups, queues.
+    pub names: Vec<Found<String>>,
     /// Job arrays.
     pub array: Option<Found<String>>,
     /// Whether the nodes are the job's alone.
@@ -172,6 +174,15 @@ pub(crate) fn first<T>(place: &mut Option<Found<T>>, value: T, span: Span) {
 }
 
 /// A value of which the last one counts.
+impl Request {
+    /// Takes down a name of the site's, if `option` is one of `options`.
+    pub(crate) fn note_name(&mut self, option: &str, options: &[&str], value: Option<&words::Word>) {
+        if let Some(value) = value.filter(|_| options.contains(&option)) {
+            self.names.push(Found { value: value.text.clone(), span: value.span });
+        }
+    }
+}
+
 pub(crate) fn last<T>(place: &mut Option<Found<T>>, value: T, span: Span) {
     *place = Some(Found { value, span });
 }

@@ -38,6 +38,7 @@ fn option(given: &Given, script: &mut Script) {
         }
         return;
     };
+    script.request.note_name(&given.name, &["G", "P", "U", "q"], Some(value));
     match given.name.as_str() {
         "n" => {
             // `4,8`: as many as there are from 4 to 8.

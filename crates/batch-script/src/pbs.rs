@@ -67,6 +67,7 @@ fn directive(line: &str, base: usize, script: &mut Script, asked: &mut Asked) {
 
 fn option(given: &Given, script: &mut Script, asked: &mut Asked) {
     let Some(value) = &given.value else { return };
+    script.request.note_name(&given.name, &["A", "P", "q"], Some(value));
     match given.name.as_str() {
         "l" => {
             for (name, value) in resources(value) {

@@ -42,6 +42,7 @@ pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
 
 fn option(given: &Given, script: &mut Script) {
     let Some(value) = &given.value else { return };
+    script.request.note_name(&given.name, &["A", "P", "q"], Some(value));
     match given.name.as_str() {
         "q" => last(&mut script.request.queue, value.text.clone(), given.span),
         "t" => last(&mut script.request.array, value.text.clone(), given.span),

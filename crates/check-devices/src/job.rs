@@ -69,6 +69,8 @@ pub(crate) struct Placement {
     pub(crate) gpus_per_node: Option<Sourced<Number>>,
 }
 
+const ONE_FOR_EACH_NODE: &str = "one for each node";
+
 fn read<T: std::str::FromStr<Err = ValueError>>(setting: Option<&Setting>) -> Option<Sourced<T>> {
     let setting = setting?;
     Some(Sourced::new(setting.parse().ok()?, (&setting.origin).into()))
@@ -245,7 +247,7 @@ impl Job {
                 let tasks = total_gpus.unwrap_or(0) / per_task.value.count;
                 Sourced::new(tasks, Origin::Derived("GPUs / GPUs per task"))
             }
-            _ => Sourced::new(nodes, Origin::Derived("one for each node")),
+            _ => Sourced::new(nodes, Origin::Derived(ONE_FOR_EACH_NODE)),
         };
         // Fewer tasks than nodes: sbatch warns and takes fewer nodes.
         let nodes = if self.tasks.is_some() && self.nodes.is_some() { nodes.min(tasks.value.max(1)) } else { nodes };
@@ -253,9 +255,11 @@ impl Job {
             Some(reason) => Number::AtLeast(nodes, reason),
             None => Number::Exactly(nodes),
         };
-        let number = Number::Exactly(tasks.value);
+        let one_for_each = matches!(tasks.origin, Origin::Derived(ONE_FOR_EACH_NODE));
+        let number = if one_for_each { nodes.clone() } else { Number::Exactly(tasks.value) };
         // Only a number of tasks on each node fixes how they are spread.
         let tasks_per_node = match (&self.tasks_per_node, &self.tasks, &nodes) {
+            _ if one_for_each => Number::Exactly(1),
             (Some(per_node), None, _) => Number::Exactly(per_node.value.min(tasks.value)),
             (Some(per_node), Some(_), Number::Exactly(count))
                 if per_node.value.saturating_mul(*count) == tasks.value =>
@@ -275,6 +279,13 @@ impl Job {
     /// Why the scheduler may take more nodes than it must.
     fn why_more_nodes(&self, tasks: usize) -> Option<Reason> {
         let by_gpus = self.gpus.is_some() && self.gpus_per_node.is_some();
+        let gpus = self.gpus.as_ref().filter(|gpus| gpus.value.count > 1);
+        if let (None, None, None, Some(gpus)) = (&self.nodes, &self.tasks, &self.gpus_per_node, gpus) {
+            return Some(Reason::new(
+                "the GPUs may be on several nodes, because no number of nodes is given",
+                gpus.span(),
+            ));
+        }
         if self.nodes.is_some() || tasks <= 1 || by_gpus || self.tasks.is_some() && self.tasks_per_node.is_some() {
             return None;
         }

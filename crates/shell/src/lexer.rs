@@ -169,7 +169,11 @@ impl<'t> Lexer<'t> {
     }
 
     pub(crate) fn broken_at(&mut self, start: usize) {
-        self.broken.get_or_insert(Span::new(start.min(self.end), self.end.min(start + 1).max(start)));
+        if self.broken.is_none() {
+            let start = self.text.floor_char_boundary(start.min(self.end));
+            let length = self.text[start..self.end].chars().next().map_or(0, char::len_utf8);
+            self.broken = Some(Span::new(start, start + length));
+        }
     }
 
     /// Everything up to `end`, which is eaten too; all that is left, and broken, where it does not come.

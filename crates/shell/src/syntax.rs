@@ -80,14 +80,15 @@ pub fn parse(text: &str) -> Script {
 
 /// All commands of `lexer`'s text.
 fn top(lexer: &mut Lexer<'_>) -> Vec<Node> {
-    let mut parser = Parser { lexer, next: None, came: 0 };
+    let mut parser = Parser::new(lexer, 0);
     let mut nodes = parser.list();
     while parser.peek().is_some() {
         // A closing word that nothing opened.
         parser.broken();
         parser.take();
-        nodes.extend(parser.list());
+        parser.list();
     }
+    nodes.truncate(parser.whole);
     nodes
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn up_to_bracket(lexer: &mut Lexer<'_>, start: usize) -> Vec<Node> {
         lexer.at = lexer.end;
         return Vec::new();
     }
-    let mut parser = Parser { lexer, next: None, came: start };
+    let mut parser = Parser::new(lexer, start);
     let mut nodes = parser.list();
     loop {
         match parser.take() {
@@ -132,9 +133,18 @@ struct Parser<'l, 't> {
     next: Option<Token>,
     /// Where the next token, or the last one that was taken, starts.
     came: usize,
+    /// The depth of the outermost list.
+    outermost: usize,
+    /// How many commands of the outermost list stand on lines that were read to their end: a shell runs a line as a whole.
+    whole: usize,
 }
 
-impl Parser<'_, '_> {
+impl<'l, 't> Parser<'l, 't> {
+    fn new(lexer: &'l mut Lexer<'t>, came: usize) -> Self {
+        let outermost = lexer.depth + 1;
+        Self { lexer, next: None, came, outermost, whole: 0 }
+    }
+
     /// The next token, where a command may start.
     fn peek(&mut self) -> Option<&Token> {
         self.look(true)
@@ -191,6 +201,10 @@ impl Parser<'_, '_> {
             self.next = None;
         }
         loop {
+            let ends_line = matches!(self.peek(), None | Some(Token::Newline));
+            if ends_line && self.lexer.broken.is_none() && self.lexer.depth == self.outermost {
+                self.whole = nodes.len();
+            }
             match self.peek() {
                 None | Some(Token::Close | Token::EndOfArm) => break,
                 Some(Token::Word(word)) if word.bare().is_some_and(|text| CLOSING.contains(&text)) => break,
@@ -231,7 +245,9 @@ impl Parser<'_, '_> {
         loop {
             if self.eat_word("!") {
                 negated = !negated;
-            } else if !self.eat_word("time") {
+            } else if self.eat_word("time") {
+                self.eat_word("-p");
+            } else {
                 break;
             }
         }

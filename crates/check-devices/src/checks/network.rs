@@ -35,8 +35,10 @@ pub(crate) const N01: Check = Check {
     run: |subject| {
         need!(script(subject));
         let layout = subject.first_layout();
-        let one_rank = layout.ranks.value == Number::Exactly(1);
-        let no_device = layout.on_cpu || layout.devices.value == Number::Exactly(0);
+        let one = Number::Exactly(1);
+        let one_device = layout.placement.nodes == one && layout.devices.value == one;
+        let one_rank = layout.ranks.value == one || one_device;
+        let no_device = layout.on_cpu || layout.devices.value.least() == 0 && !subject.job().asks_for_gpus();
         Outcome::of(DEBUGGING.iter().filter_map(|(name, values, harm)| {
             // One rank sends nothing, and without a GPU there is no kernel.
             if one_rank && name.starts_with("NCCL_") || no_device && name.starts_with("CUDA_") {

@@ -87,6 +87,7 @@ const OPAQUE: &[&str] = &[
     "pbsdsh",
     "blaunch",
     "ezpz",
+    "oumi",
     "csh",
     "tcsh",
     "fish",
@@ -123,6 +124,11 @@ impl Follower<'_> {
             }
             if let Some(wrapper) = wrapper(name, words) {
                 match unwrapped(wrapper, words) {
+                    // An image's own program, to which the words go.
+                    Ok(rest) if is_of_image(wrapper, words, rest) => {
+                        let image = words.len() - rest.len() - 1;
+                        return self.launch(chain, Some(&words[image]), rest, command);
+                    }
                     Ok([]) => return self.launch(chain, Some(first), &words[1..], command),
                     Ok(rest) => words = rest,
                     Err(reason) => return self.hidden(chain, words, reason, command),
@@ -138,6 +144,10 @@ impl Follower<'_> {
             if OPAQUE.contains(&name) {
                 let reason = Reason::new(format!("what {name} starts is not followed"), first.span);
                 return self.hidden(chain, words, reason, command);
+            }
+            if let Some(at) = started_by_an_unknown(name, words) {
+                words = &words[at..];
+                continue;
             }
             return self.program(chain, words, command, shell);
         }
@@ -363,6 +373,28 @@ pub(crate) fn foreign_interpreter(text: &str) -> Option<&str> {
     interpreter(text).filter(|interpreter| !SHELLS.contains(interpreter))
 }
 
+/// Whether a container is started without a program: with nothing behind the image, or with options for what it starts itself.
+fn is_of_image(wrapper: &Wrapper, words: &[Argument], rest: &[Argument]) -> bool {
+    let has_image = wrapper.positional > 0 && !wrapper.verbs.is_empty() && words.len() > rest.len() + 2;
+    has_image && rest.first().is_none_or(|word| word.known().unwrap_or(&word.start).starts_with('-'))
+}
+
+/// Where a launcher or a shell with a text stands right behind a program that is not known, or behind its `exec` or `run`: a
+/// wrapper of the site's.
+fn started_by_an_unknown(name: &str, words: &[Argument]) -> Option<usize> {
+    if super::launch::is_bystander(name) || SCRIPTS.iter().any(|ending| name.ends_with(&format!(".{ending}"))) {
+        return None;
+    }
+    let known = |at: usize| words.get(at).and_then(Argument::known);
+    let is_behind = |at: usize| at == 1 || matches!(known(at - 1), Some("exec" | "run" | "--"));
+    let reads_text = |at: usize| {
+        known(at).is_some_and(|text| SHELLS.contains(&text)) && matches!(known(at + 1), Some("-c" | "-lc" | "-ec"))
+    };
+    let is_bare = |at: usize| known(at).is_some_and(|text| !text.contains('/'));
+    let is_launcher = |at: usize| is_bare(at) && !is_python(&words[at]) && launcher(&words[at..]).is_some();
+    (1..words.len()).find(|&at| is_behind(at) && (reads_text(at) || is_launcher(at)))
+}
+
 fn is_python(word: &Argument) -> bool {
     name_of(word).is_some_and(|name| {
         let version = name.strip_prefix("python").or_else(|| name.strip_prefix("pypy"));
@@ -553,6 +585,13 @@ mod tests {
             ("rocprofv3 --stats -- ./a x", &[" > a 1"]),
             ("f() { srun \"$@\"; }; f -n4 a b", &["srun > a 1"]),
             ("CMD=(srun -n 4 ./a); \"${CMD[@]}\"", &["srun > a 0"]),
+            ("srun site_wrapper exec torchrun --nproc_per_node=4 t.py", &["srun > torchrun > t.py 0"]),
+            ("srun site_wrapper bash -c 'accelerate launch t.py'", &["srun > accelerate launch > t.py 0"]),
+            ("oumi distributed torchrun -m oumi train; time -p ./a", &[" > ? 5", " > a 0"]),
+            ("singularity run --nv x.sif --data /d; singularity run x.sif", &[" > x.sif 2", " > x.sif 0"]),
+            ("srun ray start --head; ray stop", &[]),
+            ("echo 'never ends\nsrun a", &[]),
+            ("srun a\nfor x in 1 2; do srun b\nsrun c", &["srun > a 0"]),
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), *expected, "{text}");

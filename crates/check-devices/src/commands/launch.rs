@@ -82,9 +82,32 @@ impl Launch {
     /// Whether it only looks or prepares.
     pub(crate) fn is_bystander(&self) -> bool {
         const ASKING: &[&str] = &["--help", "-h", "--version", "-V"];
-        let only_asks =
-            matches!(&self.arguments[..], [only] if only.known().is_some_and(|text| ASKING.contains(&text)));
-        self.hidden.is_none() && (only_asks || self.program_name().is_some_and(|name| BYSTANDERS.contains(&name)))
+        const RAY: &[&str] = &["start", "stop", "status", "health-check"];
+        let is_one_of = |argument: Option<&Argument>, texts: &[&str]| {
+            argument.and_then(Argument::known).is_some_and(|text| texts.contains(&text))
+        };
+        let only_asks = is_one_of(self.arguments.last(), ASKING);
+        match self.program_name() {
+            // A cluster of workers, that a driver uses.
+            Some("ray") => is_one_of(self.arguments.first(), RAY),
+            Some(name) if self.hidden.is_none() => only_asks || BYSTANDERS.contains(&name),
+            _ => only_asks,
+        }
+    }
+
+    /// Whether a launcher of tasks starts it.
+    pub(crate) fn is_in_tasks(&self) -> bool {
+        self.steps.iter().any(|step| step.launcher.reach == super::Reach::Job)
+    }
+
+    /// Whether its name says that it is for what comes behind it.
+    pub(crate) fn looks_like_preparing(&self) -> bool {
+        const NAMES: &[&str] = &[
+            "prepare", "preproc", "download", "setup", "install", "convert", "load", "generat", "info", "init",
+            "build", "make", "report", "plot", "compile", "stage", "clean", "copy",
+        ];
+        let name = self.program_name().unwrap_or_default().to_ascii_lowercase();
+        NAMES.iter().any(|part| name.contains(part)) && !self.looks_like_training()
     }
 
     /// Whether its program is likely a training run that takes a device for each of its ranks: one that is known, one that
@@ -103,7 +126,7 @@ impl Launch {
             &["run", "launch", "train", "tune", "start", "main", "job", "exec", "submit", "multi", "node"];
         match self.program_name() {
             None => true,
-            Some("bash" | "sh" | "zsh" | "ksh" | "dash" | "eval" | "ray") => true,
+            Some("bash" | "sh" | "zsh" | "ksh" | "dash" | "eval" | "ray" | "ezpz" | "oumi") => true,
             Some(name) => {
                 let name = name.to_ascii_lowercase();
                 NAMES.iter().any(|part| name.contains(part))
@@ -132,6 +155,11 @@ impl Launch {
             FLAGS.contains(&name.as_str())
         })
     }
+}
+
+/// Whether a program of this name only looks or prepares.
+pub(super) fn is_bystander(name: &str) -> bool {
+    BYSTANDERS.contains(&name)
 }
 
 /// The last part of a path.
@@ -300,6 +328,10 @@ const BYSTANDERS: &[&str] = &[
     "micromamba",
     "spack",
     "virtualenv",
+    "venv",
+    "ensurepip",
+    "ipykernel",
+    "http.server",
     "deactivate",
     "nvcc",
     "gcc",

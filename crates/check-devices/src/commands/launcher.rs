@@ -140,6 +140,8 @@ pub(crate) struct Around<'a> {
     pub(crate) has_tasks: bool,
     /// CPUs that the job asks for each of its tasks, where it does.
     pub(crate) cpus_per_task: Option<usize>,
+    /// Whether the job is known to have whole nodes.
+    pub(crate) whole_nodes: bool,
     /// Slurm's release, where it is known.
     pub(crate) slurm: Option<Version>,
     /// CUDA devices of a node.

@@ -38,10 +38,15 @@ impl LayoutBuilder<'_, '_> {
     pub(super) fn starts(&self, job: &Job, nodes: usize) -> Starts {
         let placement = job.placement(nodes);
         let devices = self.devices(job, &placement, None, &DeviceRequest::default());
-        let ground =
-            Ground { job, placement: &placement, slurm: self.slurm, devices: &devices.value, files: self.files };
+        let ground = self.ground(job, &placement, &devices.value);
         let processes = started(self.launches, &ground);
         Starts { main: training(self.launches, &processes).map(|training| training.launch), processes }
+    }
+
+    fn ground<'g>(&'g self, job: &'g Job, placement: &'g Placement, devices: &'g Number) -> Ground<'g> {
+        let kinds = node_kinds(&self.around.site, &self.around.facts, job);
+        let whole_nodes = whole_nodes(kinds.as_deref(), job) == Some(true);
+        Ground { job, placement, slurm: self.slurm, whole_nodes, devices, files: self.files }
     }
 
     /// The layout of a component on `nodes` nodes.
@@ -58,8 +63,7 @@ impl LayoutBuilder<'_, '_> {
             DeviceRequest::Cuda => (present.value.clone(), false),
             DeviceRequest::CudaList(indices) => (Number::Exactly(indices.len()), false),
         };
-        let ground =
-            Ground { job, placement: &placement, slurm: self.slurm, devices: &present.value, files: self.files };
+        let ground = self.ground(job, &placement, &present.value);
         let started = training(self.launches, &started(self.launches, &ground)).map(|training| training.processes);
         let (ranks_per_node, ranks) = match (self.args.ranks_per_node, started, self.unread) {
             (Some(per_node), ..) => {
@@ -194,6 +198,7 @@ impl LayoutBuilder<'_, '_> {
                 placement,
                 has_tasks: job.has_tasks(),
                 cpus_per_task: job.cpus_per_task.as_ref().map(|cpus| cpus.value),
+                whole_nodes: false,
                 slurm: self.slurm,
                 devices: &Number::Exactly(0),
                 read: &|_| None,

@@ -15,6 +15,8 @@ pub(super) struct Ground<'a> {
     pub(super) job: &'a Job,
     pub(super) placement: &'a Placement,
     pub(super) slurm: Option<Version>,
+    /// Whether the job is known to have whole nodes.
+    pub(super) whole_nodes: bool,
     /// CUDA devices of a node.
     pub(super) devices: &'a Number,
     pub(super) files: &'a dyn Files,
@@ -49,6 +51,7 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
             placement: ground.placement,
             has_tasks: ground.job.has_tasks(),
             cpus_per_task: ground.job.cpus_per_task.as_ref().map(|cpus| cpus.value),
+            whole_nodes: ground.whole_nodes,
             slurm: ground.slurm,
             devices: ground.devices,
             read: &|path| ground.files.read("", path),
@@ -84,15 +87,23 @@ fn started_by(launch: &Launch, copies: Number, ground: &Ground<'_>) -> Processes
     Processes { tasks_of_srun, ..outer }
 }
 
-/// Whether a program that is not known may start more ranks than it is started itself: without a launcher any may; behind one,
+/// Whether a program that is not known may start more ranks than it is started itself: without a launcher any may (but one of one
+/// task with one device); behind one,
 /// Python's may where it is alone on a node with several devices, and the job asks for no more.
 fn may_spawn(launch: &Launch, outer: &Processes, ground: &Ground<'_>) -> bool {
     let one_on_a_node = outer.per_node == Number::Exactly(1);
     let job_asks_for_one = ground.placement.tasks_per_node.exactly().is_none_or(|tasks| tasks <= 1);
     // A job with a task for each rank is not for a program that starts them itself.
     let is_for_tasks = !job_asks_for_one && launch.looks_like_training();
+    // One process on one device, or Python's on no device, is all that there is to start.
+    let is_single = ground.placement.nodes == Number::Exactly(1)
+        && job_asks_for_one
+        && match ground.devices {
+            Number::Exactly(0) => launch.is_python,
+            devices => *devices == Number::Exactly(1),
+        };
     if launch.steps.is_empty() {
-        return !is_for_tasks;
+        return !is_for_tasks && !is_single;
     }
     let several_devices = match ground.devices.exactly() {
         Some(devices) => devices > 1,
@@ -128,15 +139,19 @@ pub(super) fn training(launches: &[Launch], started: &[Processes]) -> Option<Tra
                 }
             }
             launch if launch.looks_like_training() => 2,
-            launch if launch.hidden.is_some() => 1,
+            launch if launch.hidden.is_none() => 1,
             _ => 0,
         };
-        // Beside what runs in the background something else is meant.
-        (kind, !launch.background, started[index].total.least(), launch.doubt.is_none())
+        // Beside what runs in the background something else is meant; and what prepares comes before what is meant.
+        let is_meant = !launch.background && !launch.looks_like_preparing();
+        (kind, is_meant, started[index].total.least(), launch.doubt.is_none())
     };
-    let candidates =
-        (0..launches.len()).filter(|&index| !launches[index].in_substitution && !launches[index].is_bystander());
-    let candidates: Vec<_> = candidates.collect();
+    let all = || (0..launches.len()).filter(|&index| !launches[index].in_substitution);
+    let mut candidates: Vec<_> = all().filter(|&index| !launches[index].is_bystander()).collect();
+    if candidates.is_empty() {
+        // Better than nothing: `srun hostname`.
+        candidates = all().filter(|&index| launches[index].is_in_tasks()).collect();
+    }
     let best = candidates.iter().copied().min_by_key(|&index| (Reverse(rank(index)), index))?;
     let mut processes = started[best].clone();
     if let Some(doubt) = &launches[best].doubt {

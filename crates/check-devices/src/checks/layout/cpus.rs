@@ -98,7 +98,7 @@ pub(crate) const L34: Check = Check {
             Err(_) if subject.has_whole_nodes(job) == Some(true) => Outcome::skip("the job has whole nodes"),
             Err(outcome) => match exactly(&layout.ranks_per_node.value) {
                 Ok(_) => Outcome::of([Finding::info(
-                    "no CPUs are asked for: each rank has one, unless the partition gives more for each GPU",
+                    "no CPUs are asked for: each task has one, unless the partition gives more for each GPU",
                 )
                 .help(help)]),
                 Err(_) => outcome,

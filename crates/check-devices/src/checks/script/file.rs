@@ -80,21 +80,21 @@ pub(crate) const P25: Check = Check {
     title: "the shell cannot read the script",
     severity: Severity::Error,
     tier: Tier::Script,
-    explanation: "A quote, a bracket or a compound command that is not closed, or a closing word that nothing opened: bash reads up to \
-                  there, runs what stands before, and ends with a syntax error, often after the queue.",
+    explanation: "A quote, a bracket or a compound command that is not closed, a closing word that nothing opened, a redirection without \
+                  a file: bash runs what stands before it, and ends there with a syntax error, often after hours in the queue.",
     source: "bash -n; bash(1), SHELL GRAMMAR",
     run: |subject| {
         let file = need!(script(subject));
         Outcome::of(file.broken.map(|span| {
             Finding::error("the shell cannot read the script: a syntax error")
-                .at(span, "opened and not closed, or closed and not opened")
+                .at(span, "from here on")
                 .help(format!("bash -n {} says what is missing", file.name))
         }))
     },
 };
 
 /// Options whose value names something of the site.
-const NAMES_OF_SITE: &[&str] = &["account", "partition", "qos", "reservation", "constraint", "mail-user"];
+const NAMES_OF_SITE: &[&str] = &["account", "partition", "qos", "reservation", "constraint", "mail-user", "chdir"];
 
 pub(crate) const P26: Check = Check {
     id: "P26",
@@ -105,7 +105,15 @@ pub(crate) const P26: Check = Check {
                   partition or quality of service that does not exist.",
     source: "sbatch(1), --account, --partition, --qos",
     run: |subject| {
-        need!(slurm_script(subject));
+        let file = need!(script(subject));
+        if let Some((_, read)) = &file.foreign {
+            let left = read.request.names.iter().filter(|name| is_placeholder(&name.value));
+            return Outcome::of(left.map(|name| {
+                Finding::warning(format!("{} is a placeholder", name.value))
+                    .at(name.span, "nobody's name")
+                    .help("write the name that holds on this cluster")
+            }));
+        }
         let job = subject.job();
         Outcome::of(NAMES_OF_SITE.iter().filter_map(|name| {
             let value = job.text(name).filter(|value| is_placeholder(&value.value))?;
@@ -133,5 +141,12 @@ fn is_placeholder(text: &str) -> bool {
         "fixme",
         "todo",
     ];
-    bracketed || lower.contains("xxxx") || yours.iter().any(|word| lower.contains(word))
+    // `<allocation ID>` is two words to LSF.
+    let half = lower.starts_with('<') && !lower.contains('>') || lower.contains("/<") && lower.contains(">/");
+    let whole = ["projectid", "project_id", "account_name", "partition_name", "queue_name"];
+    bracketed
+        || half
+        || whole.contains(&lower.as_str())
+        || lower.contains("xxxx")
+        || yours.iter().any(|word| lower.contains(word))
 }

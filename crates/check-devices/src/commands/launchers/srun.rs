@@ -149,8 +149,15 @@ fn tasks_of_job(options: &Options, around: &Around<'_>, nodes: &Number) -> Numbe
             cpus.span,
         ));
     }
-    match options.get(&["nodes", "N"]) {
+    let one_each = match options.get(&["nodes", "N"]) {
         Some(_) => nodes.clone(),
         None => around.placement.tasks.value.clone(),
+    };
+    // Where srun knows of the job's CPUs per task, it starts as many as fit on a whole node. From 22.05 on it did not.
+    let does_not_know = |slurm: Version| slurm >= Version::new(22, 5) && slurm < Version::new(24, 5);
+    if around.whole_nodes && around.cpus_per_task.is_some() && !around.slurm.is_some_and(does_not_know) {
+        let text = "the job has whole nodes and says no number of tasks: srun may start as many as fit";
+        return one_each.or_more(Reason::new(text, None));
     }
+    one_each
 }
