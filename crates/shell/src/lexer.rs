@@ -317,7 +317,7 @@ impl<'t> Lexer<'t> {
             return Some(Word { parts: parts.0, span: Span::new(start, self.at) });
         }
         while let Some(c) = self.peek() {
-            if c.is_ascii_whitespace() {
+            if matches!(c, ' ' | '\t' | '\r' | '\n') {
                 break;
             }
             self.piece(c, &mut parts);

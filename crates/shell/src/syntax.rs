@@ -592,7 +592,19 @@ mod tests {
         for text in sound {
             assert_eq!(parse(text).broken, None, "{text}");
         }
-        for text in ["if a; then b", "a \"b", "fi", "for i in a; do b", "case a in b", "$(a", "a )", "f( x", "${a"] {
+        for text in [
+            "if a; then b",
+            "a \"b",
+            "fi",
+            "for i in a; do b",
+            "case a in b",
+            "$(a",
+            "a )",
+            "f( x",
+            "${a",
+            "f(\u{fffd}{ c; }",
+            "[[ a\u{c} b",
+        ] {
             assert!(parse(text).broken.is_some(), "{text}");
         }
         // However deep, however long: neither a full stack nor minutes.

@@ -107,7 +107,9 @@ pub(crate) const P26: Check = Check {
     run: |subject| {
         let file = need!(script(subject));
         if let Some((_, read)) = &file.foreign {
-            let left = read.request.names.iter().filter(|name| is_placeholder(&name.value));
+            // `<allocation ID>` is two words to LSF.
+            let is_half = |name: &str| name.starts_with('<') && !name.contains('>');
+            let left = read.request.names.iter().filter(|name| is_placeholder(&name.value) || is_half(&name.value));
             return Outcome::of(left.map(|name| {
                 Finding::warning(format!("{} is a placeholder", name.value))
                     .at(name.span, "nobody's name")
@@ -141,11 +143,10 @@ fn is_placeholder(text: &str) -> bool {
         "fixme",
         "todo",
     ];
-    // `<allocation ID>` is two words to LSF.
-    let half = lower.starts_with('<') && !lower.contains('>') || lower.contains("/<") && lower.contains(">/");
+    let in_path = lower.contains("/<") && lower.contains(">/");
     let whole = ["projectid", "project_id", "account_name", "partition_name", "queue_name"];
     bracketed
-        || half
+        || in_path
         || whole.contains(&lower.as_str())
         || lower.contains("xxxx")
         || yours.iter().any(|word| lower.contains(word))
