@@ -18,7 +18,7 @@ pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
             continue;
         }
         script.directives.push(Span::new(base, base + line.len()));
-        match split(rest, base + line.len() - rest.len(), Rules { comment: Some('#') }) {
+        match split(rest, base + line.len() - rest.len(), Rules { comment: Some('#'), python: false }) {
             Ok(words) => {
                 for given in options(&words, VALUES, true).given {
                     option(&given, &mut script);

@@ -51,7 +51,7 @@ impl Asked {
 }
 
 fn directive(line: &str, base: usize, script: &mut Script, asked: &mut Asked) {
-    let words = match split(line, base, Rules { comment: None }) {
+    let words = match split(line, base, Rules { comment: None, python: false }) {
         Ok(words) => words,
         Err(span) => return script.problem("a quote that is not closed: qsub refuses the directive", span),
     };

@@ -17,7 +17,7 @@ pub(crate) fn read(text: &str, is_data: &dyn Fn(Span) -> bool) -> Script {
         // A # ends the line, in quotes, too.
         let rest = rest.split('#').next().unwrap_or_default();
         script.directives.push(Span::new(base, base + line.len()));
-        let Ok(words) = split(rest, base + 2, Rules { comment: None }) else { continue };
+        let Ok(words) = split(rest, base + 2, Rules { comment: None, python: false }) else { continue };
         let given = options(&words, VALUES, true);
         // The number of slots stands behind the parallel environment's name.
         let slots = given.strays.first().cloned();

@@ -14,6 +14,9 @@ pub(crate) struct Word {
 pub(crate) struct Rules {
     /// What ends the line, where something does: at a word's start, outside of quotes.
     pub(crate) comment: Option<char>,
+    /// Whether Python's rules hold (`shlex`, and triple quotes): a comment starts inside of a word, too, and a backslash keeps
+    /// a single quote from closing.
+    pub(crate) python: bool,
 }
 
 /// Cuts `line`, which starts at byte `base`: quotes group, a backslash takes the next character literally. `Err`: a quote
@@ -23,14 +26,28 @@ pub(crate) fn split(line: &str, base: usize, rules: Rules) -> Result<Vec<Word>, 
     let mut word: Option<Word> = None;
     let mut quote: Option<(char, usize)> = None;
     let mut escaped = false;
+    let mut behind_triple = 0;
     for (at, c) in line.char_indices() {
         let place = base + at;
+        if at < behind_triple {
+            continue;
+        }
+        let triple = line.get(at..at + 3).filter(|three| ["\"\"\"", "'''"].contains(three));
+        if let (true, None, false, Some(three)) = (rules.python, quote, escaped, triple)
+            && let Some(length) = line[at + 3..].find(three)
+        {
+            let current = word.get_or_insert_with(|| Word { text: String::new(), span: Span::new(place, place) });
+            current.text.push_str(&line[at + 3..at + 3 + length]);
+            behind_triple = at + 6 + length;
+            current.span.end = base + behind_triple;
+            continue;
+        }
         if quote.is_none() && !escaped {
             if c.is_whitespace() {
                 words.extend(word.take());
                 continue;
             }
-            if word.is_none() && rules.comment == Some(c) {
+            if (word.is_none() || rules.python) && rules.comment == Some(c) {
                 break;
             }
         }
@@ -41,7 +58,7 @@ pub(crate) fn split(line: &str, base: usize, rules: Rules) -> Result<Vec<Word>, 
                 escaped = false;
                 current.text.push(c);
             }
-            '\\' if quote.is_none_or(|(open, _)| open == '"') => escaped = true,
+            '\\' if rules.python || quote.is_none_or(|(open, _)| open == '"') => escaped = true,
             _ if quote.is_some_and(|(open, _)| open == c) => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some((c, place)),
             _ => current.text.push(c),
@@ -133,19 +150,19 @@ mod tests {
     #[test]
     fn words_of_a_line() {
         let text = |line: &str, comment| -> Result<Vec<String>, Span> {
-            Ok(split(line, 10, Rules { comment })?.into_iter().map(|word| word.text).collect())
+            Ok(split(line, 10, Rules { comment, python: false })?.into_iter().map(|word| word.text).collect())
         };
         assert_eq!(text(" -N 'my job' -l a=b # x", None).unwrap(), ["-N", "my job", "-l", "a=b", "#", "x"]);
         assert_eq!(text(" -R \"span[ptile=4]\" # x", Some('#')).unwrap(), ["-R", "span[ptile=4]"]);
         assert_eq!(text("a\\ b \"\"", None).unwrap(), ["a b", ""]);
         assert_eq!(text("a 'b", None), Err(Span::new(12, 14)));
-        assert_eq!(split(" -n 4", 10, Rules { comment: None }).unwrap()[1].span, Span::new(14, 15));
+        assert_eq!(split(" -n 4", 10, Rules { comment: None, python: false }).unwrap()[1].span, Span::new(14, 15));
     }
 
     #[test]
     fn options_and_values() {
         let shown = |line: &str, values: &str, long: bool| -> String {
-            let words = split(line, 0, Rules { comment: None }).unwrap();
+            let words = split(line, 0, Rules { comment: None, python: false }).unwrap();
             let found = options(&words, values, long);
             let given = found.given.iter().map(|given| {
                 format!("{}={}", given.name, given.value.as_ref().map_or("", |value| value.text.as_str()))

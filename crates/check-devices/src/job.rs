@@ -135,6 +135,16 @@ impl Job {
         let gpus = |found: &Option<batch_script::Found<usize>>| {
             sourced(found).map(|count| Sourced::new(GpuCount { kind: None, count: count.value }, count.origin))
         };
+        let counts = [&asked.nodes, &asked.tasks, &asked.tasks_per_node, &asked.cpus_per_task];
+        let none = counts.into_iter().flatten().find(|count| count.value == 0);
+        let unknown = none.map(|none| Reason::new("a number of nodes, tasks or CPUs is 0", none.span));
+        let asked = &batch_script::Request {
+            nodes: asked.nodes.clone().filter(|count| count.value > 0),
+            tasks: asked.tasks.clone().filter(|count| count.value > 0),
+            tasks_per_node: asked.tasks_per_node.clone().filter(|count| count.value > 0),
+            cpus_per_task: asked.cpus_per_task.clone().filter(|count| count.value > 0),
+            ..asked.clone()
+        };
         let exact = |count: usize| count.to_string().parse::<NodeCount>().ok();
         let nodes = sourced(&asked.nodes).and_then(|nodes| Some(Sourced::new(exact(nodes.value)?, nodes.origin)));
         let minutes = |seconds: u64| TimeLimit::Minutes(seconds.div_ceil(60));
@@ -153,7 +163,7 @@ impl Job {
             whole_nodes: asked.whole_nodes.is_some(),
             tasks_are_default: asked.tasks_are_default,
             unknown_gpus: asked.unknown_gpus.as_ref().map(|found| Reason::new(found.value, found.span)),
-            unknown: asked.unknown.as_ref().map(|found| Reason::new(found.value, found.span)),
+            unknown: asked.unknown.as_ref().map(|found| Reason::new(found.value, found.span)).or(unknown),
             ..Self::new(Request::default())
         }
     }
