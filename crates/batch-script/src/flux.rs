@@ -195,6 +195,8 @@ fn settle(script: &mut Script) {
         }
         (None, None) if !script.directives.is_empty() => {
             let span = script.directives[0];
+            let value = "flux batch has no default number of slots";
+            request.unknown = Some(crate::Found { value, span });
             script.problem("the number of slots or nodes must be given: flux batch refuses the job", span);
         }
         _ => {}

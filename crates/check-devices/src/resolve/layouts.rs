@@ -79,8 +79,8 @@ impl LayoutBuilder<'_, '_> {
                 let per_node = Sourced::new(started.per_node, Origin::Derived("ranks / nodes"));
                 (per_node, Sourced::new(started.total, started.origin))
             }
-            (None, None, None) if self.has_script && !self.launches.is_empty() && !is_counted => {
-                // Only what looks or prepares: nothing is said of ranks.
+            (None, None, None) if self.has_script && !is_counted => {
+                // Nothing, or only what looks or prepares.
                 let reason = Reason::new("the script starts no program that trains", None);
                 let unknown = Sourced::new(Number::Unknown(reason), Origin::Derived("nothing is started"));
                 (unknown.clone(), unknown)

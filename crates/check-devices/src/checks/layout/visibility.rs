@@ -105,12 +105,13 @@ pub(crate) const L24: Check = Check {
         // Derived from Slurm's own variables it is someone's deliberate choice; empty it hides all on purpose.
         let deliberate = !assignment.value.variables.is_empty() || assignment.value.known() == Some("");
         // As many as the job has on a node, counted from 0: what they are called where devices are confined.
-        let all = subject.first_layout().known_devices().map(|count| {
-            let names: Vec<_> = (0..count).map(|device| device.to_string()).collect();
-            names.join(",")
+        let devices = subject.first_layout().known_devices();
+        let is_all = assignment.value.known().is_some_and(|text| {
+            let names: Vec<_> = text.split(',').map(str::trim).collect();
+            let in_order = names.iter().enumerate().all(|(device, name)| *name == device.to_string());
+            in_order && devices == Some(names.len())
         });
-        let set = assignment.value.known().map(|text| text.replace(' ', ""));
-        if deliberate || set.is_some() && set == all {
+        if deliberate || is_all {
             return Outcome::Pass;
         }
         Outcome::of([Finding::warning("the script overrides the devices that Slurm gives to the job")
