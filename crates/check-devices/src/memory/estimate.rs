@@ -1,5 +1,7 @@
 //! What a rank needs, in bytes: `architectures` says what network and optimizer take, and this adds the device's own.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -52,6 +54,9 @@ pub(crate) struct Estimate {
     network: Rc<Network>,
     #[serde(skip)]
     workload: Workload,
+    /// Activations of the micro-batches that were walked through: a walk takes half a millisecond.
+    #[serde(skip)]
+    walked: Rc<RefCell<BTreeMap<usize, Range>>>,
     /// What of the states all ranks share, in bytes over all of them, and how many those are.
     #[serde(skip)]
     shared: u64,
@@ -96,6 +101,7 @@ pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Esti
         ranks: 1,
         network: Rc::new(network),
         workload,
+        walked: Rc::default(),
     };
     Ok(estimate.on(ranks))
 }
@@ -122,10 +128,31 @@ impl Estimate {
             let much = u64::try_from(rough).unwrap_or(u64::MAX).saturating_add(fixed);
             return Range { low: much, high: much };
         }
-        let workload = Workload { batch: micro.min(MOST_IMAGES), ..self.workload };
-        // It could take one image, so it can take more.
-        let memory = self.network.memory(self.image_size, self.image_size, workload).map(around).unwrap_or_default();
+        let micro = micro.min(MOST_IMAGES);
+        let walk = || {
+            let workload = Workload { batch: micro, ..self.workload };
+            // It could take one image, so it can take more.
+            self.network.memory(self.image_size, self.image_size, workload).map(around).unwrap_or_default()
+        };
+        let memory = *self.walked.borrow_mut().entry(micro).or_insert_with(walk);
         Range { low: fixed + memory.low, high: fixed + memory.high }
+    }
+
+    /// Whether micro-batches of `micro` samples fit into `bytes`, by the high estimate.
+    pub(crate) fn fits(&self, micro: usize, bytes: u64) -> bool {
+        let fixed = self.states + self.overhead;
+        let fits = |memory: &Range| fixed + memory.high <= bytes;
+        {
+            let walked = self.walked.borrow();
+            // Where a larger one fits, and where a smaller one does not.
+            if walked.range(micro..).next().is_some_and(|(_, memory)| fits(memory)) {
+                return true;
+            }
+            if walked.range(..=micro).next_back().is_some_and(|(_, memory)| !fits(memory)) {
+                return false;
+            }
+        }
+        self.total(micro).high <= bytes
     }
 
     /// The largest micro-batch that fits into `bytes`: by the high estimate, and by the low one.

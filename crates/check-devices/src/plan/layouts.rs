@@ -60,7 +60,16 @@ pub(super) fn plan(
 ) -> Plan {
     let row = |&ranks: &usize| row(args, ranks, estimate, memory_bytes, model);
     let rows: Vec<_> = gpus.iter().filter_map(row).collect();
-    Plan { working: rows.len(), tried: gpus.len(), rows: thinned(rows, args.rows) }
+    let working = rows.len();
+    let share = |row: &Row| {
+        let needed = estimate?.on(row.ranks).total(row.micro_batch).high;
+        Some(needed as f64 / memory_bytes? as f64)
+    };
+    let mut rows = thinned(rows, args.rows);
+    for row in &mut rows {
+        row.memory_share = share(row);
+    }
+    Plan { working, tried: gpus.len(), rows }
 }
 
 /// The layout on `ranks` GPUs with the least accumulation that fits into memory; `None` where there is none.
@@ -82,7 +91,7 @@ fn row(
     let estimate = estimate.map(|estimate| estimate.on(ranks));
     let estimate = estimate.as_ref();
     let accumulation = (1..=args.max_accumulation.min(of_rank)).find(|&accumulation| {
-        let fits = |estimate: &Estimate, memory: u64| estimate.total(of_rank / accumulation).high <= memory;
+        let fits = |estimate: &Estimate, memory: u64| estimate.fits(of_rank / accumulation, memory);
         of_rank.is_multiple_of(accumulation)
             && estimate.zip(memory_bytes).is_none_or(|(estimate, memory)| fits(estimate, memory))
     })?;
@@ -97,9 +106,7 @@ fn row(
         ranks,
         micro_batch,
         accumulation,
-        memory_share: estimate
-            .zip(memory_bytes)
-            .map(|(estimate, memory)| estimate.total(micro_batch).high as f64 / memory as f64),
+        memory_share: None, // of those that are shown
         efficiency,
         samples_per_second,
     })
