@@ -170,7 +170,10 @@ impl<'t> Lexer<'t> {
 
     pub(crate) fn broken_at(&mut self, start: usize) {
         if self.broken.is_none() {
-            let start = self.text.floor_char_boundary(start.min(self.end));
+            let mut start = start.min(self.end);
+            while !self.text.is_char_boundary(start) {
+                start -= 1;
+            }
             let length = self.text[start..self.end].chars().next().map_or(0, char::len_utf8);
             self.broken = Some(Span::new(start, start + length));
         }
