@@ -8,6 +8,7 @@ use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use batch_script::Scheduler;
 use clap::Parser;
 
 use crate::cli::{Cli, Color, Command, Deny, JudgeArgs, SiteInitArgs};
@@ -248,8 +249,9 @@ fn mend(
 
 fn site_init(args: &SiteInitArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let (version, partitions) = gather::sinfo();
-    let Some(partitions) = partitions else {
-        bail!("sinfo does not answer here: call this on a login node of the cluster");
+    let of_others = || [Scheduler::Pbs, Scheduler::Lsf].into_iter().find_map(gather::queues);
+    let Some(partitions) = partitions.or_else(of_others) else {
+        bail!("neither sinfo nor qstat nor bqueues answers here: call this on a login node of the cluster");
     };
     let text = site::site_init(version.as_deref(), &partitions);
     match &args.output {

@@ -171,6 +171,11 @@ impl Subject<'_> {
         self.script.as_ref()?.foreign.as_ref().map(|(scheduler, _)| *scheduler)
     }
 
+    /// What the scheduler calls that which a job waits in.
+    pub(crate) fn queue_word(&self) -> &'static str {
+        if self.scheduler().is_some() { "queue" } else { "partition" }
+    }
+
     /// The layout to speak of where one will do.
     pub(crate) fn first_layout(&self) -> &Layout {
         &self.layouts[0]

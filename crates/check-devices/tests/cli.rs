@@ -1,6 +1,7 @@
 //! The binary as a user sees it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use assert_cmd::Command;
 
@@ -209,4 +210,45 @@ fn neither_mpi_nor_cuda_nor_libtorch_is_linked() {
     for heavy in ["torch", "cuda", "mpi", "nvidia"] {
         assert!(!libraries.contains(heavy), "{libraries}");
     }
+}
+
+/// What the login node's own programs say of queues, where the scheduler is another.
+#[test]
+fn queues_of_pbs_and_lsf_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write(
+        "qstat",
+        "#!/bin/sh\ncase $1 in\n-Bf) printf 'Server: pbs\\n    default_queue = workq\\n' ;;\n\
+         -Qf) printf 'Queue: workq\\n    queue_type = Execution\\n    resources_max.walltime = 12:00:00\\n    enabled = True\\n' ;;\nesac\n",
+    );
+    let judged = |script: &str| {
+        fs::write(folder.path().join("job.sh"), script).unwrap();
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("check-devices"));
+        command.args(["job.sh", "--login"]).current_dir(folder.path()).env("PATH", folder.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = judged("#!/bin/bash\n#PBS -l select=1:ncpus=4 -l walltime=24:00:00\nmpirun a\n");
+    assert!(status == Some(1) && said.contains("is above the queue's, 12:00:00"), "{said}");
+    let (status, said) = judged("#!/bin/bash\n#PBS -l select=1:ncpus=4 -l walltime=2:00:00\n#PBS -q gpu\nmpirun a\n");
+    assert!(status == Some(1) && said.contains("there is no queue 'gpu'") && said.contains("workq"), "{said}");
+    let (status, said) = judged("#!/bin/bash\n#PBS -l select=1:ncpus=4 -l walltime=2:00:00\nmpirun a\n");
+    assert!(status == Some(0), "{said}");
+
+    write(
+        "bqueues",
+        "#!/bin/sh\nprintf '\\nQUEUE: night\\n\\nPRIO NICE STATUS          MAX\\n 40    0  Closed:Inact     -\\n\\nMAXIMUM LIMITS:\\n RUNLIMIT\\n 240.0 min\\n'\n",
+    );
+    let (status, said) = judged("#!/bin/bash\n#BSUB -n 4\n#BSUB -W 5:00\n#BSUB -q night\nmpirun a\n");
+    assert!(status == Some(1) && said.contains("takes no jobs now") && said.contains("04:00:00"), "{said}");
+
+    let mut site_init = Command::new(assert_cmd::cargo::cargo_bin!("check-devices"));
+    let output = site_init.arg("site-init").env("PATH", folder.path()).output().unwrap();
+    let written = String::from_utf8(output.stdout).unwrap();
+    assert!(written.contains("name = \"workq\"\ndefault = true\ntime_limit = \"12:00:00\""), "{written}");
 }

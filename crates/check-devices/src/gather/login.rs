@@ -5,10 +5,12 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use batch_script::Scheduler;
+
 use super::files::path_facts;
 use super::run::run;
 use crate::facts::{LoginFacts, Partition, ProgramFacts, TestOnly};
-use crate::site::{SINFO_FORMAT, complete_by_scontrol, partitions_of_sinfo};
+use crate::site::{SINFO_FORMAT, complete_by_scontrol, partitions_of_sinfo, queues_of_bqueues, queues_of_qstat};
 use crate::subject::{PathUse, Subject};
 
 /// What to ask for beyond what is always asked for.
@@ -21,7 +23,10 @@ pub(crate) struct Questions<'a> {
 
 /// Looks around for `subject`.
 pub(crate) fn login(subject: &Subject<'_>, questions: &Questions<'_>) -> LoginFacts {
-    let (slurm_version, partitions) = sinfo();
+    let (slurm_version, partitions) = match subject.scheduler() {
+        None => sinfo(),
+        Some(scheduler) => (None, queues(scheduler)),
+    };
     let program = subject.main_launch().and_then(|launch| launch.program.as_ref()?.known().map(str::to_owned));
     let folder = subject.script.as_ref().map(|file| file.folder.clone()).unwrap_or_default();
     let paths = subject.training.paths.iter().filter(|(purpose, _)| *purpose != PathUse::Weights);
@@ -56,6 +61,25 @@ pub(crate) fn sinfo() -> (Option<String>, Option<Vec<Partition>>) {
         partitions
     });
     (version, partitions)
+}
+
+/// The queues of PBS or LSF.
+pub(crate) fn queues(scheduler: Scheduler) -> Option<Vec<Partition>> {
+    let printed = |program: &str, arguments: &[&str]| {
+        run(program, arguments).filter(|printed| printed.success).map(|printed| printed.stdout)
+    };
+    match scheduler {
+        Scheduler::Pbs => {
+            let queues = printed("qstat", &["-Qf"])?;
+            Some(queues_of_qstat(&queues, &printed("qstat", &["-Bf"]).unwrap_or_default()))
+        }
+        Scheduler::Lsf => {
+            let queues = printed("bqueues", &["-l"])?;
+            Some(queues_of_bqueues(&queues, &printed("bparams", &[]).unwrap_or_default()))
+        }
+        Scheduler::Flux | Scheduler::Sge => None,
+    }
+    .filter(|queues| !queues.is_empty())
 }
 
 /// The names that `srun --mpi=list` prints, one a line behind a heading, or in one line.

@@ -7,4 +7,4 @@ mod login;
 mod run;
 
 pub(crate) use allocation::allocation;
-pub(crate) use login::{Questions, login, sinfo};
+pub(crate) use login::{Questions, login, queues, sinfo};

@@ -121,13 +121,15 @@ pub(crate) const L17: Check = Check {
         let limits: Vec<_> =
             kinds.iter().filter_map(|kind| kind.time_limit.as_deref()?.parse::<TimeLimit>().ok()).collect();
         let Some(longest) = limits.into_iter().max() else {
-            return Outcome::unknown("the partition's time limit is not known");
+            return Outcome::unknown(format!("the {}'s time limit is not known", subject.queue_word()));
         };
         if time.value <= longest {
             return Outcome::Pass;
         }
-        Outcome::of([Finding::error(format!("the time limit {} is above the partition's, {longest}", time.value))
-            .at(time.span(), "")
-            .help(format!("use at most --time={longest}"))])
+        let above = format!("the time limit {} is above the {}'s, {longest}", time.value, subject.queue_word());
+        Outcome::of([Finding::error(above).at(time.span(), "").help(match subject.scheduler() {
+            None => format!("use at most --time={longest}"),
+            Some(_) => format!("use at most {longest} (days-hours:minutes:seconds)"),
+        })])
     },
 };

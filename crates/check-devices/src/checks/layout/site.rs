@@ -20,12 +20,16 @@ pub(crate) const L21: Check = Check {
 
 fn partition_and_gres(subject: &Subject<'_>) -> Outcome {
     let job = subject.job();
-    let Some(all) = subject.partitions() else { return Outcome::unknown("the partitions are not known") };
+    let word = subject.queue_word();
+    let Some(all) = subject.partitions() else { return Outcome::unknown(format!("the {word}s are not known")) };
     let mut findings = Vec::new();
-    let named = job.text("partition");
+    let named = &job.queue;
     for name in named.iter().flat_map(|named| named.value.split(',')) {
         let at = named.as_ref().and_then(crate::origin::Sourced::span);
-        if name.contains('$') {
+        // Of PBS also a reservation's (R123), and one of another server (gpu@there).
+        let is_reservation = name.starts_with(['R', 'M', 'S']) && name[1..].starts_with(|c: char| c.is_ascii_digit());
+        let elsewhere = subject.scheduler().is_some() && (name.contains('@') || is_reservation);
+        if name.contains('$') || elsewhere {
             continue;
         }
         match all.iter().find(|partition| partition.name == name) {
@@ -33,20 +37,20 @@ fn partition_and_gres(subject: &Subject<'_>) -> Outcome {
                 let mut names: Vec<_> = all.iter().map(|partition| partition.name.as_str()).collect();
                 names.dedup();
                 findings.push(
-                    Finding::error(format!("there is no partition '{name}'"))
+                    Finding::error(format!("there is no {word} '{name}'"))
                         .at(at, "unknown")
                         .help(format!("there are: {}", names.join(", "))),
                 );
             }
             Some(partition) if partition.up == Some(false) => {
-                findings.push(Finding::error(format!("partition '{name}' takes no jobs now")).at(at, "down"));
+                findings.push(Finding::error(format!("{word} '{name}' takes no jobs now")).at(at, "down"));
             }
             Some(_) => {}
         }
     }
     let Some(kinds) = subject.node_kinds(job) else {
         return if findings.is_empty() {
-            Outcome::unknown("no default partition is known")
+            Outcome::unknown(format!("no default {word} is known"))
         } else {
             Outcome::of(findings)
         };
@@ -58,6 +62,10 @@ fn partition_and_gres(subject: &Subject<'_>) -> Outcome {
 
 fn lacking_gpus(subject: &Subject<'_>, kinds: &[Partition]) -> Option<Finding> {
     let job = subject.job();
+    // What GPUs a queue's nodes have only sinfo and the site file say.
+    if subject.scheduler().is_some() && kinds.iter().all(|kind| kind.gres.is_none()) {
+        return None;
+    }
     let request = job.gpu_request().filter(|request| request.value.count > 0)?;
     // How many on a node is only known where it was asked for by node; a total spreads.
     let wanted = match (&job.gpus_per_node, &job.gpus, &job.nodes) {
@@ -91,7 +99,8 @@ fn lacking_nodes(subject: &Subject<'_>, kinds: &[Partition]) -> Option<Finding> 
     let nodes = subject.job().nodes.as_ref()?;
     let total: usize = kinds.iter().map(|partition| partition.nodes).sum::<Option<usize>>()?;
     (nodes.value.min > total).then(|| {
-        Finding::error(format!("{} nodes, and the partition has {total}", nodes.value.min))
+        let has = if subject.scheduler().is_some() { "allows" } else { "has" };
+        Finding::error(format!("{} nodes, and the {} {has} {total}", nodes.value.min, subject.queue_word()))
             .at(nodes.span(), "")
             .help(format!("ask for at most {total}"))
     })
