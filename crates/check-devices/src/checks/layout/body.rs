@@ -94,26 +94,34 @@ fn more_cpus(subject: &Subject<'_>, step: &Step, tasks: usize, unknown: &mut Opt
         (None, Some(true)) => each,
         (None, _) => 1,
     };
-    // On fewer nodes than the job has, their CPUs alone are there.
+    // On fewer nodes than the job has, their CPUs alone are there: on as many as are asked for, and no more than tasks.
     let on_nodes = step.number(&["nodes", "N"]).map(|(nodes, _)| nodes.min(tasks));
+    let on_nodes = on_nodes.or_else(|| layout.placement.nodes.exactly().filter(|nodes| tasks < *nodes).map(|_| tasks));
     let on_a_node = layout.placement.tasks_per_node.exactly();
+    let all = has_tasks.saturating_mul(each);
     let room = match (on_nodes, on_a_node) {
-        (Some(nodes), Some(on_a_node)) => has_tasks.min(nodes.saturating_mul(on_a_node)).saturating_mul(each),
-        _ => has_tasks.saturating_mul(each),
+        (Some(nodes), Some(on_a_node)) => all.min(nodes.saturating_mul(on_a_node).saturating_mul(each)),
+        _ => all,
     };
     let wanted = tasks.saturating_mul(of_task);
-    if wanted <= room {
+    // A task has its CPUs on one node.
+    let fitting = layout.placement.nodes.exactly().zip(on_a_node).map(|(nodes, on_a_node)| {
+        let on_each = on_a_node.saturating_mul(each) / of_task.max(1);
+        on_nodes.unwrap_or(nodes).saturating_mul(on_each)
+    });
+    if wanted <= room && fitting.is_none_or(|fitting| tasks <= fitting) {
         if own.is_none() && inherits.is_none() && tasks.saturating_mul(each) > room {
             *unknown = Some("whether srun takes --cpus-per-task over depends on Slurm's release (--slurm)");
         }
         return None;
     }
     let has = format!("{} × {}", plural(has_tasks, "task"), plural(each, "CPU"));
-    let message = match (tasks > has_tasks, on_nodes) {
-        (false, Some(nodes)) if wanted <= has_tasks.saturating_mul(each) => {
+    let message = match (tasks > has_tasks, on_nodes.or_else(|| layout.placement.nodes.exactly())) {
+        (false, Some(nodes)) if wanted <= all => {
             let on_a_node = on_a_node.unwrap_or(has_tasks);
+            let of_cpus = if of_task > 1 { format!(" of {of_task} CPUs") } else { String::new() };
             format!(
-                "srun starts {} on {}, where the job has {on_a_node} × {}",
+                "srun starts {}{of_cpus} on {}, where the job has {on_a_node} × {} on each",
                 plural(tasks, "task"),
                 plural(nodes, "node"),
                 plural(each, "CPU")
