@@ -176,6 +176,7 @@ fn a_package_outside_the_workspace_builds_and_starts() {
     let target = target();
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--offline", "--quiet"]).current_dir(folder.path()).env("CARGO_TARGET_DIR", &target);
+    cargo.env("CARGO_PROFILE_DEV_DEBUG", "0"); // nobody looks into it
     for (name, _) in std::env::vars_os() {
         // What cargo and the workspace's configuration say to this test is not said to a package elsewhere.
         let name = name.to_string_lossy().into_owned();
