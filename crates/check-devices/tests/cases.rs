@@ -3,33 +3,13 @@
 //! `cases/*.txt` hold them. `=== NAME FLAGS`, then the sections `--- script`, `--- site` and `--- file NAME`, for files that lie
 //! beside the script. The answers were worked out by hand, or tried out with the scheduler; the snapshots hold them.
 
+mod sections;
+
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-
-struct Case {
-    name: String,
-    flags: Vec<String>,
-    sections: Vec<(String, String)>,
-}
-
-fn cases(text: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    for line in text.lines() {
-        if let Some(header) = line.strip_prefix("=== ") {
-            let mut words = header.split_whitespace().map(str::to_owned);
-            let name = words.next().expect("a name");
-            cases.push(Case { name, flags: words.collect(), sections: Vec::new() });
-        } else if let Some(name) = line.strip_prefix("--- ") {
-            cases.last_mut().expect("a case").sections.push((name.to_owned(), String::new()));
-        } else if let Some((_, section)) = cases.last_mut().and_then(|case| case.sections.last_mut()) {
-            section.push_str(line);
-            section.push('\n');
-        }
-    }
-    cases
-}
+use sections::{Case, cases};
 
 impl Case {
     /// What the program says of it, in a few lines.
@@ -52,7 +32,7 @@ impl Case {
         let output = command.args(["--format", "json"]).args(&self.flags).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let Ok(report) = serde_json::from_str::<serde_json::Value>(&text) else {
-            return format!("{}\n{text}{}\n", self.name, String::from_utf8_lossy(&output.stderr));
+            return format!("{}\n{text}{}\n", self.word, String::from_utf8_lossy(&output.stderr));
         };
         let row = |name: &str| {
             let rows = report["layout"][0].as_array().unwrap();
@@ -67,7 +47,7 @@ impl Case {
         };
         let mut shown = format!(
             "{}: {}, exit {}\n",
-            self.name,
+            self.word,
             if report["ok"] == true { "ok" } else { "not ok" },
             output.status.code().unwrap()
         );

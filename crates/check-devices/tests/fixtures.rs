@@ -4,34 +4,14 @@
 //! and passes. `=== unknown FLAGS`: it says that it cannot know. `=== skips FLAGS`: it says that it does not apply. Below
 //! come the sections `--- script`, `--- site`, `--- facts` and `--- env`. `␍` stands for a carriage return, `␀` for NUL.
 
+mod sections;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
-
-struct Case {
-    kind: String,
-    flags: Vec<String>,
-    sections: Vec<(String, String)>,
-}
-
-fn cases(text: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    for line in text.lines() {
-        if let Some(header) = line.strip_prefix("=== ") {
-            let mut words = header.split_whitespace().map(str::to_owned);
-            let kind = words.next().expect("a kind");
-            cases.push(Case { kind, flags: words.collect(), sections: Vec::new() });
-        } else if let Some(name) = line.strip_prefix("--- ") {
-            cases.last_mut().expect("a case").sections.push((name.to_owned(), String::new()));
-        } else if let Some((_, section)) = cases.last_mut().and_then(|case| case.sections.last_mut()) {
-            section.push_str(line);
-            section.push('\n');
-        }
-    }
-    cases
-}
+use sections::{Case, cases};
 
 impl Case {
     fn section(&self, name: &str) -> Option<&str> {
@@ -76,8 +56,8 @@ fn every_check_fires_and_is_silent_where_it_should() {
     let mut wrong = Vec::new();
     for (id, path) in fixtures() {
         let cases = cases(&fs::read_to_string(&path).unwrap());
-        assert!(cases.iter().any(|case| case.kind == "fires"), "{id} never fires");
-        assert!(cases.iter().any(|case| case.kind != "fires"), "{id} is never silent");
+        assert!(cases.iter().any(|case| case.word == "fires"), "{id} never fires");
+        assert!(cases.iter().any(|case| case.word != "fires"), "{id} is never silent");
         let mut shown = String::new();
         for (index, case) in cases.iter().enumerate() {
             let output = case.run(&id, "json");
@@ -89,7 +69,7 @@ fn every_check_fires_and_is_silent_where_it_should() {
             };
             let fires = !report["findings"].as_array().unwrap().is_empty();
             let status = report["checks"][0]["status"].as_str().unwrap();
-            let right = match case.kind.as_str() {
+            let right = match case.word.as_str() {
                 "fires" => fires,
                 "silent" => !fires && status == "pass",
                 "unknown" => !fires && status == "unknown",
@@ -97,9 +77,9 @@ fn every_check_fires_and_is_silent_where_it_should() {
                 other => panic!("{id}: no such kind of case: {other}"),
             };
             if !right {
-                wrong.push(format!("{id} case {index} should be '{}': {}", case.kind, report["checks"][0]));
+                wrong.push(format!("{id} case {index} should be '{}': {}", case.word, report["checks"][0]));
             }
-            if case.kind == "fires" {
+            if case.word == "fires" {
                 let text = String::from_utf8(case.run(&id, "text").stdout).unwrap();
                 shown += &findings_of(&text);
             }

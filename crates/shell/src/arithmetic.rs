@@ -17,7 +17,7 @@ pub(crate) fn assignment<'t>(
     let text = text.trim();
     let step = |name: &'t str, by: i64| {
         let value = || (variable)(name)?.trim().parse::<i64>().ok()?.checked_add(by);
-        crate::lexer::is_variable(name).then(|| (name, value()))
+        crate::word::is_variable(name).then(|| (name, value()))
     };
     for (mark, by) in [("++", 1), ("--", -1)] {
         if let Some(name) = text.strip_prefix(mark).or_else(|| text.strip_suffix(mark)) {
@@ -27,7 +27,7 @@ pub(crate) fn assignment<'t>(
     let length = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
     let (name, rest) = text.split_at(length);
     let rest = rest.trim_start();
-    if !crate::lexer::is_variable(name) || rest.starts_with("==") {
+    if !crate::word::is_variable(name) || rest.starts_with("==") {
         return None;
     }
     if let Some(right) = rest.strip_prefix('=') {

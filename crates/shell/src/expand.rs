@@ -5,9 +5,9 @@ use std::rc::Rc;
 use source_text::Span;
 
 use crate::arithmetic::evaluate;
-use crate::lexer::{Index, Operation, Parameter, Part, Piece, Word};
 use crate::run::Shell;
 use crate::variables::{Found, Reason, Value};
+use crate::word::{Index, Operation, Parameter, Part, Piece, Word};
 
 /// A word of a command, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,7 +205,7 @@ impl Shell<'_> {
                     // A name in it is a variable without a dollar.
                     let names = inside.text.as_deref().unwrap_or_default();
                     let names = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                    for name in names.filter(|name| crate::lexer::is_variable(name)) {
+                    for name in names.filter(|name| crate::word::is_variable(name)) {
                         builder.uses(self.uses_of(name));
                     }
                     let value = inside.known().and_then(|text| evaluate(text, &|name| self.number(name)));
@@ -395,7 +395,7 @@ impl Shell<'_> {
     /// Why a name in `text` has no number.
     pub(crate) fn why_no_number(&self, text: &str) -> Option<Reason> {
         let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        names.filter(|name| crate::lexer::is_variable(name)).find_map(|name| match self.variables.find(name) {
+        names.filter(|name| crate::word::is_variable(name)).find_map(|name| match self.variables.find(name) {
             Found::Set(variable) => match &variable.value {
                 Value::Unknown(reason) => Some(reason.clone()),
                 _ => None,

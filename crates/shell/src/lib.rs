@@ -40,10 +40,12 @@ mod arithmetic;
 mod condition;
 mod expand;
 mod lexer;
+mod nodes;
 mod prints;
 mod run;
 mod syntax;
 mod variables;
+mod word;
 
 pub use expand::Argument;
 pub use prints::Lines;

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use source_text::Span;
 
-use crate::lexer::{DEEPEST, Lexer, Redirection, Token, Word};
+use crate::lexer::{DEEPEST, Lexer, Redirection, Token};
+use crate::word::Word;
 
 /// A command, simple or compound.
 #[derive(Clone, Debug, PartialEq)]
