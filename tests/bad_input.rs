@@ -63,7 +63,7 @@ fn every_fault_is_said_once() {
         ),
         ("--model resnet19", "no model is called 'resnet19'"),
         ("--device tpu", "invalid device 'tpu' in 'tpu'"),
-        ("--device cuda", "no CUDA device is visible here"),
+        ("--device cuda", "there is no NVIDIA GPU on this machine"),
         ("--device 0,0", "device 0 is listed twice"),
         ("--weights no-such.safetensors", "no-such.safetensors"),
         ("--output old-run", "old-run: a run is there already"),

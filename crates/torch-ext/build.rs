@@ -33,20 +33,7 @@ fn main() {
         .define("USE_C10D", None)
         .include(kernel_sources())
         .files(SOURCES.map(|part| format!("shim/{part}.cpp")));
-    let mut headers = vec![include.join("torch/csrc/api/include"), include.clone()];
-    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        headers.extend(cuda_headers());
-        shim.file("shim/cuda.cpp").define("USE_C10D_NCCL", None);
-        assert!(
-            lib.join("libtorch_cuda.so").exists(),
-            "the feature `cuda` needs a libtorch with CUDA, and {} has no libtorch_cuda.so: set LIBTORCH_USE_PYTORCH=1 \
-             where PyTorch is installed, or LIBTORCH to what `scripts/setup --cuda` brings",
-            lib.display()
-        );
-        println!("cargo::rustc-link-search=native={}", lib.display());
-        println!("cargo::rustc-link-lib=dylib=torch_cuda");
-        println!("cargo::rustc-link-lib=dylib=c10_cuda");
-    }
+    let headers = [include.join("torch/csrc/api/include"), include.clone()];
     for folder in &headers {
         shim.flag("-isystem").flag(folder);
     }
@@ -96,33 +83,4 @@ fn kernel_sources() -> PathBuf {
     let text = list("te_kernel_names", &names) + &list("te_kernel_texts", &texts);
     std::fs::write(folder.join("kernel_sources.h"), text).expect("cargo's folder can be written to");
     folder
-}
-
-/// The folders of CUDA's and NCCL's headers.
-fn cuda_headers() -> Vec<PathBuf> {
-    let variables = ["CUDA_HOME", "CUDA_PATH", "NCCL_HOME"];
-    for variable in variables {
-        println!("cargo::rerun-if-env-changed={variable}");
-    }
-    let folders: Vec<_> = variables
-        .iter()
-        .filter_map(std::env::var_os)
-        .map(PathBuf::from)
-        .chain(["/usr/local/cuda".into(), "/usr".into()])
-        .map(|home| home.join("include"))
-        .collect();
-    let holder = |header: &str| {
-        let mut with = folders.iter().filter(|folder| folder.join(header).exists());
-        with.next().unwrap_or_else(|| {
-            panic!(
-                "the feature `cuda` needs {header}, which is in none of {folders:?}: load the site's CUDA and NCCL \
-                 modules, set CUDA_HOME and NCCL_HOME, or call `scripts/setup --cuda`"
-            )
-        })
-    };
-    let (cuda, nccl) = (holder("cuda_runtime.h").clone(), holder("nccl.h").clone());
-    // CUDA 13 keeps the headers of its C++ libraries apart.
-    let mut headers = vec![cuda.join("cccl"), cuda, nccl];
-    headers.retain(|folder| folder.exists() && folder != Path::new("/usr/include"));
-    headers
 }

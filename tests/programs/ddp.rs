@@ -18,7 +18,7 @@ const SGD: Algorithm = Algorithm::Sgd { momentum: 0.9, nesterov: true };
 fn main() {
     let case = std::env::args().nth(1).expect("a case");
     let timeout = if case.starts_with("lost-") { 2 } else { 60 };
-    let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout) }).unwrap();
+    let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout), ..WorldConfig::default() }).unwrap();
     tch::set_num_threads(1);
     // Different on every rank: what is equal afterwards was made equal.
     tch::manual_seed(1 + world.rank() as i64);

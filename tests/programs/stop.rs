@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let (how, who): (&str, usize) = (&arguments[1], arguments[2].parse().unwrap());
     env_logger::Builder::new().filter_level(log::LevelFilter::Warn).init();
     let timeout = if matches!(how, "stall" | "freeze" | "no-end") { 2 } else { 60 };
-    let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout) }).unwrap();
+    let world = World::init(WorldConfig { timeout: Duration::from_secs(timeout), ..WorldConfig::default() }).unwrap();
     world.control().barrier().unwrap();
     if how == "no-end" {
         if world.rank() == who {

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(code) => return code,
     };
-    let config = WorldConfig { timeout: invocation.probe_timeout() };
+    let config = WorldConfig { timeout: invocation.probe_timeout(), ..WorldConfig::default() };
     let world = match World::init(config) {
         Ok(world) => world,
         Err(error) => {

@@ -63,6 +63,8 @@ pub fn main() -> ExitCode {
 
 fn run(program: &Program) -> ExitCode {
     torch_ext::keep_freed_memory();
+    // Before libtorch is asked for devices. Why there are none is said where one is asked for.
+    let _ = torch_ext::cuda::open();
     // Before MPI is up only the launcher can say which of several processes should speak.
     let speaks = Launcher::speaks();
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -80,7 +82,7 @@ fn run(program: &Program) -> ExitCode {
     if let Some(done) = commands::run_alone(&cli) {
         return alone(done);
     }
-    let world = match World::init(WorldConfig { timeout: cli.timeout() }) {
+    let world = match World::init(WorldConfig { timeout: cli.timeout(), ..WorldConfig::default() }) {
         Ok(world) => world,
         Err(error) => {
             if speaks {

@@ -1,5 +1,6 @@
-// What needs CUDA's and NCCL's headers: compiled with the cargo feature `cuda` alone.
+// What needs CUDA's and NCCL's headers: a library of its own (crate torch-ext-cuda), opened where there is a GPU.
 
+#include "cuda.h"
 #include "process_group.h"
 #include "store.h"
 #include "symbols.h"
@@ -16,7 +17,7 @@
 #include <cstdlib>
 #include <memory>
 
-extern "C" {
+namespace {
 
 char* te_process_group_nccl(te_store* store, int rank, int size, int device, int64_t timeout_ms,
                             te_process_group** out) {
@@ -54,6 +55,8 @@ char* te_cuda_refuse_waits(bool refused) {
   TE_CATCH(c10::cuda::warning_state().set_sync_debug_mode(refused ? c10::cuda::SyncDebugMode::L_ERROR
                                                                   : c10::cuda::SyncDebugMode::L_DISABLED))
 }
+
+}  // namespace
 
 // Work for a device, recorded once and given to it again and again.
 struct te_graph : at::cuda::CUDAGraph {
@@ -93,6 +96,8 @@ struct te_graph : at::cuda::CUDAGraph {
   }
 };
 
+namespace {
+
 // Records what this thread gives the device from here on, on its present stream, until te_graph_end; none of it is computed.
 // Other threads may allocate meanwhile.
 char* te_graph_begin(te_graph** out) {
@@ -124,13 +129,6 @@ char* te_graph_replay(te_graph* graph) { TE_CATCH(graph->replay()) }
 
 void te_graph_free(te_graph* graph) { delete graph; }
 
-struct te_device_properties {
-  char name[256];
-  int32_t major, minor, multiprocessors;
-  uint64_t total_memory;
-  unsigned char uuid[16];
-};
-
 char* te_device_properties_get(int device, te_device_properties* out) {
   TE_CATCH({
     const auto* properties = at::cuda::getDeviceProperties(te_device(device));
@@ -144,4 +142,17 @@ char* te_device_properties_get(int device, te_device_properties* out) {
   })
 }
 
-}  // extern "C"
+}  // namespace
+
+extern "C" const te_cuda te_cuda_functions = {
+    sizeof(te_cuda),
+    te_process_group_nccl,
+    te_process_group_abort,
+    te_cuda_own_stream,
+    te_cuda_refuse_waits,
+    te_graph_begin,
+    te_graph_end,
+    te_graph_replay,
+    te_graph_free,
+    te_device_properties_get,
+};

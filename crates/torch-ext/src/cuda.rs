@@ -1,11 +1,13 @@
 //! CUDA devices: what they are, and how their memory is used.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-#[cfg(feature = "cuda")]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::Result;
+use crate::cuda_library::functions;
 use crate::ffi;
+
+pub use crate::cuda_library::{has_driver, libtorch_folder, open};
 
 /// What a CUDA device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,33 +27,28 @@ pub struct Properties {
 /// What CUDA device `index` is.
 ///
 /// # Errors
-/// What libtorch threw; [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
-#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+/// What libtorch threw; [`Error::WithoutCuda`](crate::Error::WithoutCuda) where the CUDA half is not there.
 pub fn properties(index: usize) -> Result<Properties> {
-    #[cfg(feature = "cuda")]
-    {
-        let mut raw = ffi::DeviceProperties {
-            name: [0; 256],
-            major: 0,
-            minor: 0,
-            multiprocessors: 0,
-            total_memory: 0,
-            uuid: [0; 16],
-        };
-        // SAFETY: `raw` lives during the call.
-        unsafe { ffi::te_device_properties_get(ffi::cuda_index(index), &mut raw) }
-            .check("the properties of a CUDA device")?;
-        let bytes: Vec<u8> = raw.name.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
-        return Ok(Properties {
-            name: String::from_utf8_lossy(&bytes).into_owned(),
-            compute_capability: (raw.major as u32, raw.minor as u32),
-            multiprocessors: raw.multiprocessors as u32,
-            total_memory: raw.total_memory,
-            uuid: raw.uuid,
-        });
-    }
-    #[cfg(not(feature = "cuda"))]
-    Err(crate::Error::WithoutCuda { call: "the properties of a CUDA device" })
+    let call = "the properties of a CUDA device";
+    let functions = functions(call)?;
+    let mut raw = ffi::DeviceProperties {
+        name: [0; 256],
+        major: 0,
+        minor: 0,
+        multiprocessors: 0,
+        total_memory: 0,
+        uuid: [0; 16],
+    };
+    // SAFETY: `raw` lives during the call.
+    unsafe { (functions.device_properties)(ffi::cuda_index(index), &mut raw) }.check(call)?;
+    let bytes: Vec<u8> = raw.name.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
+    Ok(Properties {
+        name: String::from_utf8_lossy(&bytes).into_owned(),
+        compute_capability: (raw.major as u32, raw.minor as u32),
+        multiprocessors: raw.multiprocessors as u32,
+        total_memory: raw.total_memory,
+        uuid: raw.uuid,
+    })
 }
 
 /// Makes CUDA device `index` that of this thread, so that nothing is put on device 0 unasked.
@@ -66,36 +63,31 @@ pub fn set_device(index: usize) -> Result<()> {
 /// From here on this thread's work for CUDA device `index` goes to a stream of its own, which can be [recorded](Graph).
 ///
 /// # Errors
-/// What libtorch threw; [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
-#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+/// What libtorch threw; [`Error::WithoutCuda`](crate::Error::WithoutCuda) where the CUDA half is not there.
 pub fn use_own_stream(index: usize) -> Result<()> {
-    #[cfg(feature = "cuda")]
     // SAFETY: takes a number.
-    return unsafe { ffi::te_cuda_own_stream(ffi::cuda_index(index)) }.check("a stream");
-    #[cfg(not(feature = "cuda"))]
-    Err(crate::Error::WithoutCuda { call: "a stream" })
+    unsafe { (functions("a stream")?.own_stream)(ffi::cuda_index(index)) }.check("a stream")
 }
 
 /// Makes an error of every call that waits for a device, or no longer: for tests.
 ///
 /// # Errors
-/// [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
-#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+/// [`Error::WithoutCuda`](crate::Error::WithoutCuda) where the CUDA half is not there.
 pub fn refuse_waits(refused: bool) -> Result<()> {
-    #[cfg(feature = "cuda")]
     // SAFETY: sets a switch.
-    return unsafe { ffi::te_cuda_refuse_waits(refused) }.check("waits");
-    #[cfg(not(feature = "cuda"))]
-    Err(crate::Error::WithoutCuda { call: "refusing waits" })
+    unsafe { (functions("refusing waits")?.refuse_waits)(refused) }.check("waits")
 }
 
 /// Work for a CUDA device that was recorded once, and is given to it again as one: the same operations, on the same memory.
-#[derive(Debug)]
 pub struct Graph {
-    #[cfg(feature = "cuda")]
     raw: std::ptr::NonNull<ffi::Graph>,
-    #[cfg(not(feature = "cuda"))]
-    never: std::convert::Infallible,
+    functions: &'static ffi::CudaFunctions,
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Graph({:p})", self.raw)
+    }
 }
 
 impl Graph {
@@ -104,27 +96,22 @@ impl Graph {
     ///
     /// # Errors
     /// What `work` failed with; work that cannot be recorded, such as that which waits for the device;
-    /// [`Error::WithoutCuda`](crate::Error::WithoutCuda) in a build without the feature `cuda`.
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "it is for the build with CUDA"))]
+    /// [`Error::WithoutCuda`](crate::Error::WithoutCuda) where the CUDA half is not there.
     pub fn record<T, E: From<crate::Error>>(
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<(Self, T), E> {
-        #[cfg(feature = "cuda")]
-        {
-            let mut raw = std::ptr::null_mut();
-            // SAFETY: room for what it makes.
-            unsafe { ffi::te_graph_begin(&mut raw) }.check("recording")?;
-            let raw = std::ptr::NonNull::new(raw).ok_or_else(|| crate::process_group::no_object("a graph"))?;
-            let graph = Self { raw };
-            let done = catch_unwind(AssertUnwindSafe(work));
-            // SAFETY: a live graph. A recording is ended whatever became of it.
-            let ended = unsafe { ffi::te_graph_end(graph.raw.as_ptr()) }.check("recording");
-            let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
-            ended?;
-            return Ok((graph, done));
-        }
-        #[cfg(not(feature = "cuda"))]
-        Err(crate::Error::WithoutCuda { call: "recording" }.into())
+        let functions = functions("recording")?;
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: room for what it makes.
+        unsafe { (functions.graph_begin)(&mut raw) }.check("recording")?;
+        let raw = std::ptr::NonNull::new(raw).ok_or_else(|| crate::process_group::no_object("a graph"))?;
+        let graph = Self { raw, functions };
+        let done = catch_unwind(AssertUnwindSafe(work));
+        // SAFETY: a live graph. A recording is ended whatever became of it.
+        let ended = unsafe { (functions.graph_end)(graph.raw.as_ptr()) }.check("recording");
+        let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
+        ended?;
+        Ok((graph, done))
     }
 
     /// Gives the device all of it once more, and waits for nothing.
@@ -132,19 +119,15 @@ impl Graph {
     /// # Errors
     /// What libtorch threw.
     pub fn replay(&self) -> Result<()> {
-        #[cfg(feature = "cuda")]
         // SAFETY: a live graph.
-        return unsafe { ffi::te_graph_replay(self.raw.as_ptr()) }.check("recorded work");
-        #[cfg(not(feature = "cuda"))]
-        match self.never {}
+        unsafe { (self.functions.graph_replay)(self.raw.as_ptr()) }.check("recorded work")
     }
 }
 
-#[cfg(feature = "cuda")]
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `te_graph_begin` and is freed once.
-        unsafe { ffi::te_graph_free(self.raw.as_ptr()) }
+        // SAFETY: the pointer came from `graph_begin` and is freed once.
+        unsafe { (self.functions.graph_free)(self.raw.as_ptr()) }
     }
 }
 
@@ -214,7 +197,7 @@ mod tests {
         let refused = memory_stats(256).unwrap_err();
         assert!(refused.to_string().contains("there is no device 256"), "{refused}");
         assert!(reset_peak_memory(0).is_err());
-        #[cfg(not(feature = "cuda"))]
-        assert!(properties(0).unwrap_err().to_string().contains("built without CUDA"));
+        let refused = properties(0).unwrap_err();
+        assert!(matches!(refused, crate::Error::WithoutCuda { .. }), "{refused}");
     }
 }

@@ -55,9 +55,7 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Copy, Numbers, ProcessGroup, Reducer, Store, Work);
-#[cfg(feature = "cuda")]
-opaque!(Graph);
+opaque!(Copy, Graph, Numbers, ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -129,7 +127,6 @@ pub(crate) struct Memory {
 }
 
 /// `te_device_properties`.
-#[cfg(feature = "cuda")]
 #[repr(C)]
 pub(crate) struct DeviceProperties {
     pub name: [c_char; 256],
@@ -399,23 +396,18 @@ unsafe extern "C" {
     pub(crate) fn te_store_free(store: *mut Store);
 }
 
-// cuda.cpp
-#[cfg(feature = "cuda")]
-unsafe extern "C" {
-    pub(crate) fn te_process_group_nccl(
-        store: *mut Store,
-        rank: c_int,
-        size: c_int,
-        device: c_int,
-        timeout_ms: i64,
-        out: *mut *mut ProcessGroup,
-    ) -> Message;
-    pub(crate) fn te_process_group_abort(group: *mut ProcessGroup) -> Message;
-    pub(crate) fn te_cuda_own_stream(device: c_int) -> Message;
-    pub(crate) fn te_cuda_refuse_waits(refused: bool) -> Message;
-    pub(crate) fn te_graph_begin(out: *mut *mut Graph) -> Message;
-    pub(crate) fn te_graph_end(graph: *mut Graph) -> Message;
-    pub(crate) fn te_graph_replay(graph: *mut Graph) -> Message;
-    pub(crate) fn te_graph_free(graph: *mut Graph);
-    pub(crate) fn te_device_properties_get(device: c_int, out: *mut DeviceProperties) -> Message;
+/// `te_cuda` of cuda.h: the functions of `libtorch_ext_cuda.so`.
+#[repr(C)]
+pub(crate) struct CudaFunctions {
+    pub size: usize,
+    pub process_group_nccl:
+        unsafe extern "C" fn(*mut Store, c_int, c_int, c_int, i64, *mut *mut ProcessGroup) -> Message,
+    pub process_group_abort: unsafe extern "C" fn(*mut ProcessGroup) -> Message,
+    pub own_stream: unsafe extern "C" fn(c_int) -> Message,
+    pub refuse_waits: unsafe extern "C" fn(bool) -> Message,
+    pub graph_begin: unsafe extern "C" fn(*mut *mut Graph) -> Message,
+    pub graph_end: unsafe extern "C" fn(*mut Graph) -> Message,
+    pub graph_replay: unsafe extern "C" fn(*mut Graph) -> Message,
+    pub graph_free: unsafe extern "C" fn(*mut Graph),
+    pub device_properties: unsafe extern "C" fn(c_int, *mut DeviceProperties) -> Message,
 }

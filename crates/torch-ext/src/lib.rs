@@ -6,8 +6,8 @@
 //! [`HostCollectives`], which the caller implements over whatever connects its ranks; for NCCL the caller carries the
 //! address of a [`Store`] from rank 0 to the others.
 //!
-//! The cargo feature `cuda` adds what needs CUDA's headers: [`ProcessGroup::nccl`] and [`cuda::properties`]. Without it
-//! they are there too, and say so when they are called.
+//! What needs CUDA's headers ([`ProcessGroup::nccl`], [`cuda::properties`], recorded steps) is a library of its own, of crate
+//! torch-ext-cuda, which [`cuda::open`] loads where there is a GPU; where it is not, they say why.
 
 mod allocator;
 mod autocast;
@@ -15,6 +15,7 @@ mod backends;
 mod batch_norm;
 mod convolution;
 pub mod cuda;
+mod cuda_library;
 mod distributed_data_parallel;
 mod each;
 mod ffi;
@@ -74,11 +75,13 @@ pub enum Error {
     /// tch refused.
     #[error(transparent)]
     Tch(#[from] tch::TchError),
-    /// The program was built without the cargo feature `cuda`.
-    #[error("{call}: this program was built without CUDA; build it with `--features cuda`")]
+    /// The CUDA half is not there.
+    #[error("{call}: {why}")]
     WithoutCuda {
         /// What was called.
         call: &'static str,
+        /// Why it is not.
+        why: String,
     },
     /// A state that does not belong to what it was loaded into.
     #[error("{what}")]

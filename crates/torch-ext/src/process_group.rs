@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::cuda_library;
 use crate::ffi::{self, handles};
 use crate::host::{self, HostCollectives, LastSubmitted, ReduceOp};
 use crate::{Error, Result, Store};
@@ -61,20 +62,15 @@ impl ProcessGroup {
     /// process's current one. A collective that takes longer than `timeout` ends the process.
     ///
     /// # Errors
-    /// What libtorch threw; [`Error::WithoutCuda`] in a build without the feature `cuda`.
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "they are for the build with CUDA"))]
+    /// What libtorch threw; [`Error::WithoutCuda`] where the CUDA half is not there.
     pub fn nccl(store: &Store, rank: usize, size: usize, device: usize, timeout: Duration) -> Result<Self> {
-        #[cfg(feature = "cuda")]
-        {
-            let (own, all) = numbers(rank, size)?;
-            // SAFETY: the store lives during the call, and the group takes its own reference; `out` as in `host`.
-            return Self::new(rank, size, Device::Cuda(device), LastSubmitted::default(), |out| unsafe {
-                let timeout = timeout.as_millis() as i64;
-                ffi::te_process_group_nccl(store.raw(), own, all, ffi::cuda_index(device), timeout, out)
-            });
-        }
-        #[cfg(not(feature = "cuda"))]
-        Err(Error::WithoutCuda { call: "NCCL" })
+        let functions = cuda_library::functions("NCCL")?;
+        let (own, all) = numbers(rank, size)?;
+        // SAFETY: the store lives during the call, and the group takes its own reference; `out` as in `host`.
+        Self::new(rank, size, Device::Cuda(device), LastSubmitted::default(), |out| unsafe {
+            let timeout = timeout.as_millis() as i64;
+            (functions.process_group_nccl)(store.raw(), own, all, ffi::cuda_index(device), timeout, out)
+        })
     }
 
     fn new(
@@ -233,10 +229,10 @@ impl ProcessGroup {
     /// # Errors
     /// What libtorch threw.
     pub fn abort(&self) -> Result<()> {
-        #[cfg(feature = "cuda")]
         if self.device().is_cuda() {
+            let call = "aborting the process group";
             // SAFETY: the group lives during the call.
-            return unsafe { ffi::te_process_group_abort(self.raw()) }.check("aborting the process group");
+            return unsafe { (cuda_library::functions(call)?.process_group_abort)(self.raw()) }.check(call);
         }
         Ok(())
     }

@@ -2,18 +2,7 @@
 
 use std::fmt;
 
-/// How the values of all ranks become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// The sum.
-    Sum,
-    /// The product.
-    Product,
-    /// The smallest.
-    Min,
-    /// The largest.
-    Max,
-}
+use mpi::{Element, Reduction};
 
 /// Which collective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +19,6 @@ pub(crate) struct Call {
     pub kind: Kind,
     pub element: Element,
     pub count: usize,
-}
-
-/// The types that travel. (Public only in name: a sealed trait speaks of it.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Element {
-    U8,
-    I32,
-    I64,
-    U64,
-    F32,
-    F64,
 }
 
 const ELEMENTS: [(Element, &str); 6] = [

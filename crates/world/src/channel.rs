@@ -1,35 +1,26 @@
 //! Collectives over host memory, each with a time-out and with MPI's return codes as errors.
-#![expect(unsafe_code, reason = "calls MPI's C interface: rsmpi drops return codes and blocks without a time-out")]
+#![expect(unsafe_code, reason = "gives MPI memory for as long as a collective takes")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mpi::ffi;
-use mpi::raw::AsRaw;
-use mpi::topology::SimpleCommunicator;
-use mpi::traits::Communicator;
+use mpi::{Communicator, Element, Handle, Reduction, mpi};
 
-use crate::call::{Call, Element, Kind, Reduction};
+use crate::call::{Call, Kind};
 use crate::collective_matching::CollectiveMatching;
 use crate::error::{Error, Result};
 use crate::lock::lock;
-use crate::mpi_error::check;
+use crate::mpi_error::{check, failed};
 use crate::wait::{WaitLimit, wait};
 use crate::watchdog::watch;
 use crate::{progress, stop};
 
-unsafe extern "C" {
-    /// `MPI_IN_PLACE` of the MPI that this program is built with.
-    static world_mpi_in_place: *const c_void;
-}
-
 mod sealed {
     /// MPI's name for a Rust type.
     pub trait Sealed: Copy + Default {
-        const ELEMENT: crate::call::Element;
-        fn datatype() -> mpi::ffi::MPI_Datatype;
+        const ELEMENT: mpi::Element;
     }
 }
 
@@ -37,27 +28,23 @@ mod sealed {
 pub trait Reducible: sealed::Sealed {}
 
 macro_rules! reducible {
-    ($($number:ty => $datatype:ident, $element:ident;)*) => {
+    ($($number:ty => $element:ident;)*) => {
         $(
             impl Reducible for $number {}
             impl sealed::Sealed for $number {
                 const ELEMENT: Element = Element::$element;
-                fn datatype() -> ffi::MPI_Datatype {
-                    // SAFETY: a constant of the rsmpi shim.
-                    unsafe { ffi::$datatype }
-                }
             }
         )*
     };
 }
 
 reducible! {
-    u8 => RSMPI_UINT8_T, U8;
-    i32 => RSMPI_INT32_T, I32;
-    i64 => RSMPI_INT64_T, I64;
-    u64 => RSMPI_UINT64_T, U64;
-    f32 => RSMPI_FLOAT, F32;
-    f64 => RSMPI_DOUBLE, F64;
+    u8 => U8;
+    i32 => I32;
+    i64 => I64;
+    u64 => U64;
+    f32 => F32;
+    f64 => F64;
 }
 
 /// Half-precision numbers, which MPI does not know: they are reduced in single precision.
@@ -108,7 +95,7 @@ const COLLECTIVE_BACK_OFF: Duration = Duration::from_micros(500);
 /// Before any data moves the ranks meet and compare what they call: a rank that stays away or calls another collective is
 /// named. After a time-out the ranks are out of step: every later call is refused, and the only way on is to end the job.
 pub struct Channel {
-    communicator: SimpleCommunicator,
+    communicator: Communicator,
     name: &'static str,
     rank: usize,
     size: usize,
@@ -129,20 +116,15 @@ impl fmt::Debug for Channel {
 impl Channel {
     /// A channel of the ranks of `communicator`. `labels` name them, in order: "rank 2 on n1".
     pub(crate) fn new(
-        communicator: &SimpleCommunicator,
+        communicator: &Communicator,
         name: &'static str,
         timeout: Duration,
         labels: Vec<String>,
     ) -> Result<Self> {
-        let duplicate = || {
-            let communicator = communicator.duplicate();
-            // SAFETY: the communicator was just made and is valid. Errors are to come back as return codes.
-            let code = unsafe { ffi::MPI_Comm_set_errhandler(communicator.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
-            check("MPI_Comm_set_errhandler", code).map(|()| communicator)
-        };
-        let (rank, size) = (communicator.rank() as usize, communicator.size() as usize);
-        let collective_matching = Arc::new(Mutex::new(CollectiveMatching::new(duplicate()?, rank, labels)));
-        Ok(Self { communicator: duplicate()?, name, rank, size, timeout, collective_matching })
+        let (rank, size) = (communicator.rank(), communicator.size());
+        let matching = CollectiveMatching::new(communicator.duplicate().map_err(failed)?, rank, labels);
+        let collective_matching = Arc::new(Mutex::new(matching));
+        Ok(Self { communicator: communicator.duplicate().map_err(failed)?, name, rank, size, timeout, collective_matching })
     }
 
     pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
@@ -151,7 +133,7 @@ impl Channel {
     }
 
     /// What it runs over.
-    pub(crate) fn communicator(&self) -> &SimpleCommunicator {
+    pub(crate) fn communicator(&self) -> &Communicator {
         &self.communicator
     }
 
@@ -195,49 +177,33 @@ impl Channel {
         reduction: Reduction,
         limit: Option<&WaitLimit<'_>>,
     ) -> Result<()> {
-        // SAFETY: constants of the rsmpi shim.
-        let op = unsafe {
-            match reduction {
-                Reduction::Sum => ffi::RSMPI_SUM,
-                Reduction::Product => ffi::RSMPI_PROD,
-                Reduction::Min => ffi::RSMPI_MIN,
-                Reduction::Max => ffi::RSMPI_MAX,
-            }
-        };
         for chunk in elements.chunks_mut(LARGEST_COUNT) {
             let call = Call { kind: Kind::AllReduce(reduction), element: T::ELEMENT, count: chunk.len() };
+            let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
             if size_of_val(chunk) >= BLOCKING_BYTES {
                 self.run_blocking(call, "MPI_Allreduce", || {
                     // SAFETY: `chunk` is borrowed until the call returns, and holds that many elements of that type.
-                    unsafe {
-                        ffi::MPI_Allreduce(
-                            world_mpi_in_place,
-                            chunk.as_mut_ptr().cast(),
-                            chunk.len() as c_int,
-                            T::datatype(),
-                            op,
-                            self.raw(),
-                        )
-                    }
+                    unsafe { self.communicator.all_reduce(data, count, T::ELEMENT, reduction) }
                 })?;
                 continue;
             }
             self.run_within(call, "MPI_Iallreduce", limit, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
-                unsafe {
-                    ffi::MPI_Iallreduce(
-                        world_mpi_in_place,
-                        chunk.as_mut_ptr().cast(),
-                        chunk.len() as c_int,
-                        T::datatype(),
-                        op,
-                        self.raw(),
-                        request,
-                    )
-                }
+                unsafe { self.communicator.start_all_reduce(data, count, T::ELEMENT, reduction, request) }
             })?;
         }
         Ok(())
+    }
+
+    /// `MPI_Allreduce` as a C program would call it: no matching before it, no time-out, no watchdog. To measure what these
+    /// cost; nothing else may use it.
+    ///
+    /// # Errors
+    /// What MPI reported.
+    pub fn bare_all_reduce<T: Reducible>(&self, elements: &mut [T], reduction: Reduction) -> Result<()> {
+        let (data, count) = (elements.as_mut_ptr().cast(), elements.len() as c_int);
+        // SAFETY: the elements are borrowed until the call returns, and are that many of that type.
+        check("MPI_Allreduce", unsafe { self.communicator.all_reduce(data, count, T::ELEMENT, reduction) })
     }
 
     /// As [`all_reduce`](Self::all_reduce), for half precision: added up in single precision and rounded once.
@@ -275,14 +241,8 @@ impl Channel {
             self.run_within(call, "MPI_Ibcast", limit, |request| {
                 // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
                 unsafe {
-                    ffi::MPI_Ibcast(
-                        chunk.as_mut_ptr().cast(),
-                        chunk.len() as c_int,
-                        T::datatype(),
-                        root as c_int,
-                        self.raw(),
-                        request,
-                    )
+                    let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
+                    self.communicator.start_broadcast(data, count, T::ELEMENT, root, request)
                 }
             })?;
         }
@@ -330,16 +290,8 @@ impl Channel {
         self.run(call, "MPI_Iallgather", |request| {
             // SAFETY: both slices are borrowed until the request is done; `gathered` has room for every rank's count.
             unsafe {
-                ffi::MPI_Iallgather(
-                    elements.as_ptr().cast(),
-                    count,
-                    T::datatype(),
-                    gathered.as_mut_ptr().cast(),
-                    count,
-                    T::datatype(),
-                    self.raw(),
-                    request,
-                )
+                let (data, gathered) = (elements.as_ptr().cast(), gathered.as_mut_ptr().cast());
+                self.communicator.start_all_gather(data, gathered, count, T::ELEMENT, request)
             }
         })
     }
@@ -368,19 +320,15 @@ impl Channel {
         let call = Call { kind: Kind::Barrier, element: Element::U8, count: 0 };
         self.run(call, "MPI_Ibarrier", |request| {
             // SAFETY: the communicator is valid.
-            unsafe { ffi::MPI_Ibarrier(self.raw(), request) }
+            unsafe { self.communicator.start_barrier(request) }
         })
-    }
-
-    fn raw(&self) -> ffi::MPI_Comm {
-        self.communicator.as_raw()
     }
 
     fn run(
         &self,
         call: Call,
         mpi_call: &'static str,
-        start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
+        start: impl FnOnce(&mut Handle) -> c_int,
     ) -> Result<()> {
         self.run_within(call, mpi_call, None, start)
     }
@@ -391,7 +339,7 @@ impl Channel {
         call: Call,
         mpi_call: &'static str,
         limit: Option<&WaitLimit<'_>>,
-        start: impl FnOnce(&mut ffi::MPI_Request) -> c_int,
+        start: impl FnOnce(&mut Handle) -> c_int,
     ) -> Result<()> {
         let what = || self.describe(call);
         let own = self.wait_limit(&what);
@@ -399,8 +347,7 @@ impl Channel {
         self.refuse_if_broken(limit.what)?;
         let mut collective_matching = lock(&self.collective_matching);
         collective_matching.meet(call, limit)?;
-        // SAFETY: a constant of the rsmpi shim.
-        let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+        let mut request = mpi().request();
         check(mpi_call, start(&mut request))?;
         wait(&mut request, mpi_call, limit, &mut collective_matching)
     }

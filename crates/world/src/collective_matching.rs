@@ -11,9 +11,7 @@
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
-use mpi::ffi;
-use mpi::raw::AsRaw;
-use mpi::topology::SimpleCommunicator;
+use mpi::{Communicator, Handle, mpi};
 
 use crate::call::{Call, Code};
 use crate::error::{Error, Result};
@@ -82,7 +80,7 @@ const NUMBERS: usize = size_of::<Entry>() / size_of::<u64>();
 
 /// The ranks of a channel as one of them knows them.
 pub(crate) struct CollectiveMatching {
-    communicator: SimpleCommunicator,
+    communicator: Communicator,
     /// "rank 2 on n1", for each rank.
     labels: Vec<String>,
     rank: usize,
@@ -100,7 +98,7 @@ pub(crate) struct CollectiveMatching {
     outgoing: Box<[u64; 8]>,
     incoming: Box<[u64; 8]>,
     /// To whom, what, and MPI's request.
-    letters: Vec<(usize, Box<[Entry]>, ffi::MPI_Request)>,
+    letters: Vec<(usize, Box<[Entry]>, Handle)>,
     inbox: Box<[Entry]>,
 }
 
@@ -109,7 +107,7 @@ pub(crate) struct CollectiveMatching {
 unsafe impl Send for CollectiveMatching {}
 
 impl CollectiveMatching {
-    pub(crate) fn new(communicator: SimpleCommunicator, rank: usize, labels: Vec<String>) -> Self {
+    pub(crate) fn new(communicator: Communicator, rank: usize, labels: Vec<String>) -> Self {
         let size = labels.len();
         Self {
             communicator,
@@ -150,16 +148,14 @@ impl CollectiveMatching {
         while distance < size {
             let (to, from) = ((rank + distance) % size, (rank + size - distance) % size);
             [&least[..], &most[..]].concat().iter().zip(&mut self.outgoing[..]).for_each(|(&code, slot)| *slot = code);
-            // SAFETY: a constant of the rsmpi shim.
-            let (mut sending, mut receiving) = unsafe { (ffi::RSMPI_REQUEST_NULL, ffi::RSMPI_REQUEST_NULL) };
+            let (mut sending, mut receiving) = (mpi().request(), mpi().request());
             // SAFETY: both buffers are boxed, hold 8 numbers, and are left alone until their requests are done. After
             // a failed wait no meeting happens any more (`stop::is_broken`), so they stay untouched.
             let codes = unsafe {
-                let (comm, u64s) = (self.communicator.as_raw(), ffi::RSMPI_UINT64_T);
-                let incoming = self.incoming.as_mut_ptr().cast();
-                let received = ffi::MPI_Irecv(incoming, 8, u64s, from as c_int, MEETING_TAG, comm, &mut receiving);
-                let outgoing = self.outgoing.as_ptr().cast();
-                let sent = ffi::MPI_Isend(outgoing, 8, u64s, to as c_int, MEETING_TAG, comm, &mut sending);
+                let incoming = self.incoming.as_mut_ptr();
+                let received = self.communicator.start_receive(incoming, 8, from, MEETING_TAG, &mut receiving);
+                let outgoing = self.outgoing.as_ptr();
+                let sent = self.communicator.start_send(outgoing, 8, to, MEETING_TAG, &mut sending);
                 [received, sent]
             };
             check("MPI_Irecv", codes[0])?;
@@ -252,23 +248,14 @@ impl CollectiveMatching {
     fn read_letters(&mut self) -> bool {
         let mut news = false;
         loop {
-            let mut arrived = 0;
-            // SAFETY: constants of the rsmpi shim, and a flag that lives during the call.
-            let code = unsafe {
-                let (comm, any) = (self.communicator.as_raw(), ffi::RSMPI_ANY_SOURCE);
-                ffi::MPI_Iprobe(any, GOSSIP_TAG, comm, &mut arrived, ffi::RSMPI_STATUS_IGNORE)
-            };
-            if code != 0 || arrived == 0 {
-                return news; // an error of MPI comes to light in the collective itself
+            if !self.communicator.has_message(GOSSIP_TAG) {
+                return news;
             }
+            let count = (self.inbox.len() * NUMBERS) as c_int;
             // SAFETY: a letter has arrived, and all letters of a channel have one entry of `NUMBERS` numbers for each rank;
             // nobody else receives on this communicator, since `self` is borrowed mutably.
-            let code = unsafe {
-                let (comm, any) = (self.communicator.as_raw(), ffi::RSMPI_ANY_SOURCE);
-                let count = (self.inbox.len() * NUMBERS) as c_int;
-                let inbox = self.inbox.as_mut_ptr().cast();
-                ffi::MPI_Recv(inbox, count, ffi::RSMPI_UINT64_T, any, GOSSIP_TAG, comm, ffi::RSMPI_STATUS_IGNORE)
-            };
+            let code =
+                unsafe { self.communicator.receive_from_any(self.inbox.as_mut_ptr().cast(), count, GOSSIP_TAG) };
             if code != 0 {
                 return news;
             }
@@ -308,14 +295,10 @@ impl CollectiveMatching {
                     continue;
                 }
                 let letter: Box<[Entry]> = self.entries.clone().into();
-                // SAFETY: a constant of the rsmpi shim.
-                let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+                let mut request = mpi().request();
+                let (words, count) = (letter.as_ptr().cast(), (letter.len() * NUMBERS) as c_int);
                 // SAFETY: the letter is boxed and kept in `letters` until the request is done.
-                let code = unsafe {
-                    let (comm, u64s) = (self.communicator.as_raw(), ffi::RSMPI_UINT64_T);
-                    let count = (letter.len() * NUMBERS) as c_int;
-                    ffi::MPI_Isend(letter.as_ptr().cast(), count, u64s, to as c_int, GOSSIP_TAG, comm, &mut request)
-                };
+                let code = unsafe { self.communicator.start_send(words, count, to, GOSSIP_TAG, &mut request) };
                 if code == 0 {
                     self.letters.push((to, letter, request));
                 }
@@ -329,7 +312,7 @@ impl CollectiveMatching {
         self.letters.retain_mut(|(_, _, request)| {
             let mut left = 0;
             // SAFETY: the request came from MPI_Isend and has not completed.
-            let code = unsafe { ffi::MPI_Test(request, &mut left, ffi::RSMPI_STATUS_IGNORE) };
+            let code = unsafe { mpi().test(request, &mut left) };
             code == 0 && left == 0
         });
     }
@@ -387,8 +370,9 @@ fn describe_dispute(entries: &[Entry], labels: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Reduction;
-    use crate::call::{Element, Kind};
+    use mpi::{Element, Reduction};
+
+    use crate::call::Kind;
 
     fn entry(turn: u64, call: Call) -> Entry {
         Entry { turn, call: call.code(), ..Entry::default() }

@@ -5,8 +5,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use mpi::environment::Universe;
-
 use crate::World;
 use crate::stop::{self, abort};
 
@@ -14,20 +12,21 @@ use crate::stop::{self, abort};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Finalizes MPI when the world of all ranks goes; aborts instead where finalizing would wait for a lost rank.
-pub(crate) struct Finalizer(pub Option<Universe>);
-
-impl std::fmt::Debug for Finalizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Finalizer")
-    }
+#[derive(Debug)]
+pub(crate) struct Finalizer {
+    /// Whether this is the world of all ranks.
+    pub of_all: bool,
 }
 
 impl Drop for Finalizer {
     fn drop(&mut self) {
-        if self.0.is_some() && stop::is_broken() {
+        if !self.of_all {
+            return;
+        }
+        if stop::is_broken() {
             abort("the job ends because ranks lost each other", 1);
         }
-        drop(self.0.take());
+        mpi::mpi().finalize();
     }
 }
 

@@ -27,25 +27,24 @@ mod zero_first;
 
 use std::time::Duration;
 
-use mpi::environment::processor_name;
-use mpi::topology::{Color, SimpleCommunicator};
-use mpi::traits::Communicator;
+use mpi::{Choice, Communicator};
 
-pub use call::Reduction;
 pub use channel::{Channel, HalfFloat, Reducible};
 pub use error::{Error, Failure, Result, Verdict};
-pub use launch::{LaunchError, Launcher, idle_tasks};
+pub use launch::LaunchError;
+pub use mpi::{Launcher, NoLibrary, Reduction, idle_tasks};
 pub use progress::{asked_to_stop, report};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
 
 use finalize::Finalizer;
+use mpi_error::failed;
 
-/// The name and version of the MPI library: "Open MPI v4.1.4, …", one line.
+/// The name and version of the MPI library that this process has opened: "Open MPI v4.1.4, …", one line; empty before
+/// [`World::init`].
 pub fn mpi_library() -> String {
-    let text = mpi::environment::library_version().unwrap_or_default();
-    text.lines().next().unwrap_or_default().trim_end_matches('\0').trim().to_owned()
+    mpi::opened().map(mpi::Mpi::version).unwrap_or_default()
 }
 
 /// How long ranks wait for each other.
@@ -53,11 +52,13 @@ pub fn mpi_library() -> String {
 pub struct WorldConfig {
     /// The longest wait for another rank that says nothing ([`report`]) before it counts as lost.
     pub timeout: Duration,
+    /// Which MPI is opened; without it `RUST_TRAIN_MPI` says, else it is found out.
+    pub mpi: Option<Choice>,
 }
 
 impl Default for WorldConfig {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(600) }
+        Self { timeout: Duration::from_secs(600), mpi: None }
     }
 }
 
@@ -88,19 +89,38 @@ impl World {
     /// [`LaunchError`] where the launcher gave MPI no way to find the other ranks, where it started several tasks and
     /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
-        launch::refuse_unconnected()?;
+        let choice = config.mpi.clone().map_or_else(launch::choice_of_environment, |choice| Ok(Some(choice)))?;
+        let mpi = mpi::find(choice.as_ref()).open().map_err(Box::new)?;
+        launch::refuse_unconnected(mpi)?;
         mpi_environment::ask_for_less();
-        let (universe, got) =
-            mpi::initialize_with_threading(mpi::Threading::Multiple).ok_or(LaunchError::InitializedBefore)?;
-        if got < mpi::Threading::Multiple {
-            return Err(LaunchError::Threads { got: format!("{got:?}") });
+        match mpi.init().map_err(|error| LaunchError::from_world(failed(error)))? {
+            Some(true) => {}
+            Some(false) => return Err(LaunchError::Threads { library: mpi.version() }),
+            None => return Err(LaunchError::InitializedBefore),
         }
-        let everyone = universe.world();
-        launch::refuse_singletons(everyone.size() as usize)?;
+        let everyone = mpi.world();
+        launch::refuse_singletons(mpi, everyone.size())?;
 
-        let host = processor_name().unwrap_or_else(|_| "unknown-host".to_owned());
-        stop::install(everyone.rank() as usize, &host);
-        Self::of(&everyone, host, config, Finalizer(Some(universe))).map_err(LaunchError::from_world)
+        let host = mpi.processor_name().unwrap_or_else(|| "unknown-host".to_owned());
+        stop::install(everyone.rank(), &host);
+        let world = Self::of(&everyone, host, config, Finalizer { of_all: true }).map_err(LaunchError::from_world)?;
+        world.compare_libraries(&mpi.version()).map_err(LaunchError::from_world)?;
+        Ok(world)
+    }
+
+    /// Ranks that opened libraries of different releases may get on, or not: that is said.
+    fn compare_libraries(&self, own: &str) -> Result<()> {
+        let versions = self.control.all_gather_text(own)?;
+        if let Some(other) = versions.iter().position(|version| *version != versions[0]).filter(|_| self.rank() == 0) {
+            let first_host = self.host_of(0);
+            let other_host = self.host_of(other);
+            log::warn!(
+                "rank 0 on {first_host} has {}, and rank {other} on {other_host} has {}: load the same MPI on all nodes",
+                versions[0],
+                versions[other]
+            );
+        }
+        Ok(())
     }
 
     /// A world of this one's first `size` ranks, for work that the others take no part in; `None` on the others.
@@ -110,16 +130,15 @@ impl World {
     /// What MPI reported.
     pub fn first(&self, size: usize) -> Result<Option<Self>> {
         let belongs = self.rank() < size;
-        let color = if belongs { Color::with_value(0) } else { Color::undefined() };
-        let ranks = self.control.communicator().split_by_color(color);
-        let world = |ranks| Self::of(&ranks, self.host().to_owned(), self.config.clone(), Finalizer(None));
-        ranks.map(world).transpose()
+        let ranks = self.control.communicator().split(belongs).map_err(failed)?;
+        let finalizer = || Finalizer { of_all: false };
+        ranks.map(|ranks| Self::of(&ranks, self.host().to_owned(), self.config.clone(), finalizer())).transpose()
     }
 
     /// The ranks of `everyone`, of which this one is on `host`.
-    fn of(everyone: &SimpleCommunicator, host: String, config: WorldConfig, finalizer: Finalizer) -> Result<Self> {
-        let node_communicator = everyone.split_shared(everyone.rank());
-        let channel = |communicator: &SimpleCommunicator, name| {
+    fn of(everyone: &Communicator, host: String, config: WorldConfig, finalizer: Finalizer) -> Result<Self> {
+        let node_communicator = everyone.split_shared().map_err(failed)?;
+        let channel = |communicator: &Communicator, name| {
             // By number, until the hosts are known.
             let labels = (0..communicator.size()).map(|rank| format!("rank {rank} of channel {name}")).collect();
             Channel::new(communicator, name, config.timeout, labels)
@@ -127,8 +146,7 @@ impl World {
         let control = channel(everyone, "control")?;
         let node_channel = channel(&node_communicator, "node")?;
         let is_leader = node_channel.rank() == 0;
-        let color = if is_leader { Color::with_value(0) } else { Color::undefined() };
-        let leaders_communicator = everyone.split_by_color(color);
+        let leaders_communicator = everyone.split(is_leader).map_err(failed)?;
         let leaders_channel = leaders_communicator.map(|leaders| channel(&leaders, "leaders")).transpose()?;
 
         // Nodes are numbered in the order of their lowest ranks.

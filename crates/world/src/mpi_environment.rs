@@ -1,8 +1,6 @@
 //! What MPI's start-up looks at, and need not. Settings of the user's own stand.
 #![expect(unsafe_code, reason = "sets environment variables")]
 
-use crate::launch;
-
 /// A variable and its value.
 type Setting = (&'static str, &'static str);
 
@@ -37,7 +35,7 @@ pub(crate) fn ask_for_less() {
 fn settings(variable: impl Fn(&str) -> Option<String>) -> Vec<Setting> {
     let is_set = |name: &str| variable(name).is_some();
     let devices = DEVICES.into_iter().filter(|(name, _)| !is_set(name));
-    let alone = launch::is_on_one_node(&variable) && !CHOICES.into_iter().any(is_set);
+    let alone = mpi::is_on_one_node(&variable) && !CHOICES.into_iter().any(is_set);
     devices.chain(NETWORKS.into_iter().filter(|_| alone)).collect()
 }
 

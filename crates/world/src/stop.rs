@@ -1,6 +1,5 @@
 //! How a job stops: every way out that is not orderly ends here, with a message that names the rank, and takes all
 //! ranks along.
-#![expect(unsafe_code, reason = "MPI_Abort")]
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -9,7 +8,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mpi::ffi;
 
 /// "rank 1 on n1", for messages of this process.
 static LABEL: OnceLock<String> = OnceLock::new();
@@ -65,6 +63,7 @@ pub fn catch_panic<T>(task: impl FnOnce() -> T) -> Result<T, String> {
 
 /// From here on no collective is possible on this rank.
 pub(crate) fn mark_broken() {
+    mpi::abandon();
     BROKEN.store(true, Ordering::SeqCst);
 }
 
@@ -90,9 +89,8 @@ pub fn abort(message: &str, exit_code: i32) -> ! {
     // One write, so that the lines of several ranks do not mix.
     let line = format!("error: {label}: {message}\n");
     let _ = std::io::stderr().write_all(line.as_bytes()); // where stderr is closed there is nobody to tell
-    if mpi::environment::is_initialized() && !mpi::environment::is_finalized() {
-        // SAFETY: MPI is initialized and not finalized; MPI_Abort may be called from any thread.
-        unsafe { ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, exit_code) };
+    if let Some(mpi) = mpi::opened() {
+        mpi.abort(exit_code);
     }
     std::process::exit(exit_code)
 }

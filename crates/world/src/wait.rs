@@ -1,10 +1,10 @@
 //! Waiting for other ranks: politely (a waiting rank must not burn the core that another needs), audibly, and not for
 //! ever.
-#![expect(unsafe_code, reason = "MPI_Test")]
+#![expect(unsafe_code, reason = "asks whether a request is done")]
 
 use std::time::{Duration, Instant};
 
-use mpi::ffi;
+use mpi::{Handle, mpi};
 
 use crate::collective_matching::CollectiveMatching;
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ impl Stall {
 /// After an error the request is still active: MPI may yet write into its buffer, and no collective works any more on
 /// this rank. The job must end; [`stop::is_broken`] sees to it.
 pub(crate) fn wait(
-    request: &mut ffi::MPI_Request,
+    request: &mut Handle,
     call: &'static str,
     limit: &WaitLimit<'_>,
     collective_matching: &mut CollectiveMatching,
@@ -134,7 +134,7 @@ pub(crate) fn wait(
     loop {
         let mut done = 0;
         // SAFETY: the request came from a non-blocking MPI call and has not completed.
-        let code = unsafe { ffi::MPI_Test(request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
+        let code = unsafe { mpi().test(request, &mut done) };
         check(call, code)?;
         if done != 0 {
             return Ok(());

@@ -1,13 +1,11 @@
 //! The bandwidth of the host group at the bucket sizes of a real network against a bare `MPI_Allreduce` of the same
 //! sizes, alternately; and which share of the communication hides behind backward.
 
-use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
-use mpi::ffi;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ReduceOp;
-use world::World;
+use world::{Reduction, World};
 
 use crate::replica::{Options, Replica, median};
 
@@ -59,7 +57,7 @@ fn compare(bytes: usize, replica: &Replica<'_>, world: &World) {
         if round % 2 == 0 {
             replica.group.all_reduce(&numbers, ReduceOp::Sum).unwrap();
         } else {
-            bare(&numbers);
+            bare(&numbers, world);
         }
         times[round % 2].push(start.elapsed().as_secs_f64());
     }
@@ -91,23 +89,9 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
 }
 
 /// `MPI_Allreduce`, as a C program would call it.
-#[expect(unsafe_code, reason = "the bare call is what is measured")]
-fn bare(numbers: &Tensor) {
-    unsafe extern "C" {
-        static world_mpi_in_place: *const c_void;
-    }
-    // SAFETY: the tensor is dense, of single precision, and lives until the call returns; MPI is initialized, and no
-    // other thread of this rank is in a collective of MPI_COMM_WORLD.
-    unsafe {
-        let (data, count) = (numbers.data_ptr(), numbers.numel() as c_int);
-        let code = ffi::MPI_Allreduce(
-            world_mpi_in_place,
-            data,
-            count,
-            ffi::RSMPI_FLOAT,
-            ffi::RSMPI_SUM,
-            ffi::RSMPI_COMM_WORLD,
-        );
-        assert_eq!(code, 0);
-    }
+#[expect(unsafe_code, reason = "gives MPI the tensor's memory")]
+fn bare(numbers: &Tensor, world: &World) {
+    // SAFETY: the tensor is dense, of single precision, and lives until the call returns; nobody else uses it meanwhile.
+    let numbers = unsafe { std::slice::from_raw_parts_mut(numbers.data_ptr().cast::<f32>(), numbers.numel()) };
+    world.control().bare_all_reduce(numbers, Reduction::Sum).unwrap();
 }

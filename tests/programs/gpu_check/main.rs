@@ -44,8 +44,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let verb = Verb::parse();
-    if !Cuda::is_available() {
-        println!("SKIPPED: libtorch sees no CUDA device here, so nothing of the CUDA half was looked at");
+    let opened = torch_ext::cuda::open();
+    if opened.is_err() || !Cuda::is_available() {
+        let why = opened.err().unwrap_or("libtorch sees no CUDA device");
+        println!("SKIPPED: {why}, so nothing of the CUDA half was looked at");
         return ExitCode::SUCCESS;
     }
     match verb {

@@ -6,14 +6,14 @@ use std::fmt::Write;
 pub(crate) fn text() -> String {
     let commit =
         option_env!("RUST_TRAIN_COMMIT").map_or_else(|| "debug build".to_owned(), |commit| format!("commit {commit}"));
-    let cuda = if cfg!(feature = "cuda") { "cuda" } else { "none" };
+    let cuda = torch_ext::cuda::open().map_or_else(|why| format!("not used: {why}"), |()| "opened".to_owned());
     let devices = if tch::Cuda::is_available() { "CUDA" } else { "CPU" };
     let mut text = format!("rust-train {} ({commit})\n", env!("CARGO_PKG_VERSION"));
     for (name, value) in [
         ("libtorch", format!("{} (computes on {devices} here)", torch_ext::version())),
         ("MPI", world::mpi_library()),
         ("HDF5", dataset::hdf5_version()),
-        ("features", cuda.to_owned()),
+        ("CUDA", cuda),
     ] {
         let _ = writeln!(text, "{name:9} {value}"); // writing to a string does not fail
     }

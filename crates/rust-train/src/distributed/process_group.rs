@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tch::Device;
-use torch_ext::{HostCollectives, ProcessGroup, Store};
+use torch_ext::{HostCollectives, ProcessGroup, Store, cuda};
 use world::{Failure, World};
 
 use crate::distributed::collectives::MpiCollectives;
@@ -28,10 +28,7 @@ pub(crate) fn connect(
             over_mpi(&|collectives| ProcessGroup::staged(collectives, index))
         }
         Device::Cuda(index) => {
-            if !cfg!(feature = "cuda") {
-                let words = "this program was built without CUDA; build it with `--features cuda`, or use --device cpu";
-                return agree(world, Err(usage(format!("--device: {words}"))));
-            }
+            agree(world, cuda::open().map_err(|why| usage(format!("--device: {why}; or use --device cpu"))))?;
             over_nccl(world, index)
         }
         _ => over_mpi(&ProcessGroup::host),

@@ -3,14 +3,28 @@
 use dataset::{Allocate, HostMemory, heap};
 use layout::DeviceRequest;
 use tch::Device;
-use torch_ext::PinnedMemory;
+use torch_ext::{PinnedMemory, cuda};
 use world::World;
 
 use crate::errors::usage;
 
 /// Chooses this rank's device among those that it sees; `shared` ranks take the same one. Collective over the node's ranks.
 pub(crate) fn select(request: &DeviceRequest, shared: usize, world: &World) -> anyhow::Result<Device> {
-    choose(request, shared, &visible(), world)
+    let visible = visible();
+    if visible.is_empty()
+        && *request == DeviceRequest::Auto
+        && world.local_rank() == 0
+        && cuda::has_driver()
+        && std::env::var_os("CUDA_VISIBLE_DEVICES").is_none()
+    {
+        log::warn!("there is a GPU on {}, and the CPU is used: {}", world.host(), no_device());
+    }
+    choose(request, shared, &visible, world)
+}
+
+/// Why no CUDA device is seen.
+fn no_device() -> &'static str {
+    cuda::open().err().unwrap_or("libtorch sees no CUDA device")
 }
 
 /// The CUDA devices that this process sees, in their order, each by a name that every process knows it by. Numbers are
@@ -20,7 +34,7 @@ fn visible() -> Vec<String> {
     let entries: Vec<_> = mask.split(',').map(str::trim).collect();
     let name = |index: usize| {
         let entry = entries.get(index).copied().unwrap_or_default();
-        match torch_ext::cuda::properties(index) {
+        match cuda::properties(index) {
             // Slices of a GPU share its UUID.
             Ok(properties) if entry.starts_with("MIG-") => format!("{:02x?} {entry}", properties.uuid),
             Ok(properties) => format!("{:02x?}", properties.uuid),
@@ -82,14 +96,15 @@ fn of_rank(request: &DeviceRequest, visible: usize, ranks: Ranks, own: bool) -> 
         DeviceRequest::Cpu => return Ok(Device::Cpu),
         DeviceRequest::Auto if visible == 0 => return Ok(Device::Cpu),
         DeviceRequest::Cuda if visible == 0 => {
-            return Err(usage("--device cuda: no CUDA device is visible here; use --device cpu, or ask for a GPU"));
+            return Err(usage(format!("--device cuda: {}; use --device cpu, or ask for a GPU", no_device())));
         }
         DeviceRequest::Auto | DeviceRequest::Cuda if own => return Ok(Device::Cuda(0)),
         DeviceRequest::Auto | DeviceRequest::Cuda => (0..visible).collect(),
         DeviceRequest::CudaList(indices) => indices.clone(),
     };
     if let Some(index) = wanted.iter().find(|&&index| index >= visible) {
-        return Err(usage(format!("--device {request}: there is no CUDA device {index} here ({visible} visible)")));
+        let why = if visible == 0 { no_device().to_owned() } else { format!("{visible} visible") };
+        return Err(usage(format!("--device {request}: there is no CUDA device {index} here ({why})")));
     }
     let Ranks { own, all, shared } = ranks;
     match wanted.get(own / shared) {
@@ -126,7 +141,7 @@ mod tests {
             ("", 2, 3, 4, false, Err("4 ranks on this node and 2 CUDA devices")),
             ("", 2, 0, 4, false, Err("4 ranks on this node and 2 CUDA devices")),
             ("cpu", 4, 1, 4, false, Ok(Device::Cpu)),
-            ("cuda", 0, 0, 1, false, Err("no CUDA device is visible")),
+            ("cuda", 0, 0, 1, false, Err("there is no NVIDIA GPU")),
             ("2,3", 4, 1, 2, false, Ok(Device::Cuda(3))),
             ("0", 1, 0, 1, false, Ok(Device::Cuda(0))),
             ("0,7", 4, 0, 2, false, Err("there is no CUDA device 7 here (4 visible)")),

@@ -43,7 +43,7 @@ impl<'a> Job<'a> {
         if let Device::Cuda(index) = device {
             set_device(index)?;
         }
-        if let (Device::Cuda(index), CudaGraph::Auto, true) = (device, plan.flags.cuda_graph, cfg!(feature = "cuda")) {
+        if let (Device::Cuda(index), CudaGraph::Auto) = (device, plan.flags.cuda_graph) {
             use_own_stream(index)?;
         }
         kernels::choose(world, device, plan.flags.fused, plan.training.precision)?;

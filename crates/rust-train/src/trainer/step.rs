@@ -494,7 +494,6 @@ fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<
     let mix = &plan.augmentation.mix;
     [
         (!device.is_cuda(), "the run is on no GPU"),
-        (!cfg!(feature = "cuda"), "this program was built without CUDA"),
         (plan.flags.zero, "with --zero each rank makes steps of its own"),
         (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
         (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
