@@ -28,12 +28,17 @@ fn main() {
     // library is opened, by these names alone.
     let halves = [std::env::var_os("LIBTORCH_CUDA").map(|folder| PathBuf::from(folder).join("lib")), Some(lib)];
     let with_cuda = halves.into_iter().flatten().find(|folder| folder.join("libtorch_cuda.so").exists());
+    if let Some(folder) = &with_cuda {
+        // Every name must be there; what libtorch_cuda needs in turn is the machine's with the GPU.
+        println!("cargo::rustc-link-arg-cdylib=-Wl,-z,defs,--allow-shlib-undefined,-rpath-link,{}", folder.display());
+        for name in ["torch_cpu", "c10"] {
+            println!("cargo::rustc-link-lib=dylib={name}");
+        }
+    }
     let folder = with_cuda.unwrap_or_else(stubs);
     println!("cargo::rustc-link-search=native={}", folder.display());
     println!("cargo::rustc-link-lib=dylib=torch_cuda");
     println!("cargo::rustc-link-lib=dylib=c10_cuda");
-    // What libtorch_cuda needs in turn is the machine's with the GPU.
-    println!("cargo::rustc-link-arg-cdylib=-Wl,--allow-shlib-undefined");
 }
 
 /// A folder of empty libraries with the names of libtorch's CUDA half.

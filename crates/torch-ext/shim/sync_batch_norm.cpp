@@ -27,11 +27,11 @@ at::ScalarType statistics_type(const at::Tensor& input) {
 
 // The statistics of one rank are (mean, variance, count); a rank without samples has count 0. Their merge is exact for
 // any counts: the variance of the whole is the mean of the variances and of the squared distances of the means.
-struct Statistics {
+struct OfAllRanks {
   at::Tensor mean, var, count;
 };
 
-Statistics of_all_ranks(const at::Tensor& input, c10d::ProcessGroup& group) {
+OfAllRanks of_all_ranks(const at::Tensor& input, c10d::ProcessGroup& group) {
   const auto channels = input.size(1);
   const auto options = input.options().dtype(statistics_type(input));
   const auto count = input.numel() / channels;

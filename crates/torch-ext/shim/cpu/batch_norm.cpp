@@ -65,16 +65,16 @@ at::Tensor of_tiles(const Layout& layout, const F& f) {
   return numbers;
 }
 
-struct Statistics {
+struct HostStatistics {
   std::vector<double> mean, var;  // the variance of the population
 };
 
-Statistics statistics(const Layout& layout, const float* x) {
+HostStatistics statistics(const Layout& layout, const float* x) {
   const auto channels = layout.channels;
   auto numbers = of_tiles(layout, [&](Tile tile, float* mean, float* squares) {
     te_kernels::statistics(tile, x, mean, squares);
   });
-  Statistics all{std::vector<double>(channels), std::vector<double>(channels)};
+  HostStatistics all{std::vector<double>(channels), std::vector<double>(channels)};
   double before = 0;
   for (int64_t index = 0; index < layout.tiles(); ++index) {
     const float* mean = numbers.const_data_ptr<float>() + index * 2 * channels;
