@@ -31,6 +31,7 @@ fn main() {
     shim.cpp(true)
         .std("c++17")
         .flag("-Wno-unused-parameter") // libtorch's headers
+        .flag_if_supported("-Wno-subobject-linkage") // included files have names of their own
         .define("USE_DISTRIBUTED", None)
         .define("USE_C10D", None)
         .include(kernel_sources())

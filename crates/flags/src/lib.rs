@@ -17,6 +17,7 @@ mod data;
 mod duration;
 mod fetch;
 mod images;
+mod installation;
 mod models;
 mod names;
 mod optimization;
@@ -37,6 +38,7 @@ pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
+pub use installation::{DoctorArgs, ScriptsArgs};
 pub use data::{BadImage, CacheFormat, CacheScope, DataArgs};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, ResampleKind};
@@ -63,6 +65,12 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
+    /// Which MPI: openmpi, mpich, intel, cray, mvapich, abi, or the path of its library. Default: RUST_TRAIN_MPI, else that of
+    /// the launcher
+    #[arg(long, global = true, value_name = "NAME|PATH", help_heading = "Machine", add = Scope::OneRun)]
+    #[arg(add = NotInRecipe("MPI runs already while the recipe is read; give --mpi on the command line"))]
+    pub mpi: Option<String>,
+
     /// The flags of a training run
     #[command(flatten)]
     pub train: TrainArgs,
@@ -81,6 +89,14 @@ pub enum Command {
     /// Write the completions of a shell to standard output
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
+
+    /// Say what this machine has of what rust-train needs, and what of it does not fit
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+
+    /// Write the Slurm scripts that come along, to be copied and changed, into a folder
+    #[command(after_help = SCRIPTS_EXAMPLES)]
+    Scripts(ScriptsArgs),
 
     /// Write manual pages, one for each verb, into a folder
     #[command(after_help = MAN_EXAMPLES)]
@@ -176,10 +192,12 @@ impl Cli {
             Some(Command::Bench(bench)) => bench.train.timeout,
             Some(
                 Command::Completions(_)
+                | Command::Doctor(_)
                 | Command::Man(_)
                 | Command::Models(_)
                 | Command::Profile(_)
-                | Command::Report(_),
+                | Command::Report(_)
+                | Command::Scripts(_),
             ) => return Duration::MAX, // waits for nobody
             Some(Command::Eval(eval)) => eval.model.timeout,
             Some(Command::Predict(predict)) => predict.model.timeout,
@@ -195,6 +213,18 @@ Examples:
   rust-train completions bash > ~/.local/share/bash-completion/completions/rust-train
   rust-train completions zsh > ~/.zfunc/_rust-train
   rust-train completions fish > ~/.config/fish/completions/rust-train.fish";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  rust-train doctor                                      on a login node
+  srun -n 2 --mpi=pmix rust-train doctor                 as the job will start it
+  rust-train doctor --device cuda --mpi mpich
+
+Exit status: 0 nothing wrong was found, 2 something is.";
+
+const SCRIPTS_EXAMPLES: &str = "\
+Examples:
+  rust-train scripts slurm && sbatch slurm/train.sbatch";
 
 const MODELS_EXAMPLES: &str = "\
 Examples:

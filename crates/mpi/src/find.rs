@@ -19,7 +19,23 @@ pub enum Choice {
 }
 
 /// The variable that chooses an MPI.
-pub const VARIABLE: &str = "RUST_TRAIN_MPI";
+const VARIABLE: &str = "RUST_TRAIN_MPI";
+
+impl Choice {
+    /// What a flag says, else what `RUST_TRAIN_MPI` says.
+    ///
+    /// # Errors
+    /// What is neither a name nor a path.
+    pub fn of(flag: Option<&str>) -> Result<Option<Self>, String> {
+        let of_environment = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+        let (name, text) = match (flag, &of_environment) {
+            (Some(text), _) => ("--mpi ", text),
+            (None, Some(text)) => ("RUST_TRAIN_MPI=", text.as_str()),
+            (None, None) => return Ok(None),
+        };
+        text.parse().map(Some).map_err(|expected: String| format!("{name}{text}: {expected}"))
+    }
+}
 
 impl FromStr for Choice {
     type Err = String;
@@ -377,9 +393,10 @@ impl Surroundings<'_> {
             let prefixes = [&program, &real].map(|program| program.ancestors().nth(2).map(under));
             look(prefixes.into_iter().flatten().flatten().collect(), abi, &Origin::InPath(program));
         }
-        if let Some(prefix) = self.program.as_ref().and_then(|program| program.ancestors().nth(2)) {
-            look(under(prefix), None, &Origin::Beside);
-        }
+        // The program itself may lie deep among Python's packages. What is in /usr comes last, as the system's.
+        let above = self.program.iter().flat_map(|program| program.ancestors().skip(2).take(5));
+        let above = above.take_while(|folder| *folder != self.root && *folder != self.root.join("usr"));
+        look(above.flat_map(under).collect(), None, &Origin::Beside);
         let system = SYSTEM.iter().map(|folder| self.root.join(folder)).filter(|folder| folder.is_dir());
         look(system.collect(), None, &Origin::System);
         looked.push("what ld.so knows".to_owned());
@@ -423,6 +440,7 @@ mod tests {
         above: &'static [&'static str],
         variables: &'static [(&'static str, &'static str)],
         choice: Option<&'static str>,
+        program: &'static str,
         /// The file, or the beginning of the message.
         expected: Result<&'static str, &'static str>,
     }
@@ -431,7 +449,7 @@ mod tests {
 
     #[test]
     fn the_library_is_that_of_the_launcher_else_that_of_the_environment() {
-        let plain = Case { name: "", files: DEBIAN, above: &[], variables: &[], choice: None, expected: Ok("") };
+        let plain = Case { name: "", files: DEBIAN, above: &[], variables: &[], choice: None, program: "venv/bin/rust-train", expected: Ok("") };
         let open = "usr/lib/x86_64-linux-gnu/libmpi.so.40";
         let mpich = "usr/lib/x86_64-linux-gnu/libmpich.so.12";
         let cases = [
@@ -459,6 +477,13 @@ mod tests {
                 above: &["opt/bin/hydra_pmi_proxy"],
                 variables: &[("LD_LIBRARY_PATH", "nothing:modules/mpich/lib")],
                 expected: Ok("modules/mpich/lib/libmpi.so.12"),
+                ..plain
+            },
+            Case {
+                name: "an MPI that pip has put beside the package of this program",
+                files: &["venv/lib/libmpi.so.40", "usr/lib/x86_64-linux-gnu/libmpi.so.12"],
+                expected: Ok("venv/lib/libmpi.so.40"),
+                program: "venv/lib/python3.12/site-packages/rust_train/rust-train",
                 ..plain
             },
             Case { name: "srun --mpi=pmi2", variables: &[("PMI_RANK", "0")], expected: Ok(mpich), ..plain },
@@ -516,7 +541,7 @@ mod tests {
                 ..plain
             },
         ];
-        for Case { name, files, above, variables, choice, expected } in cases {
+        for Case { name, files, above, variables, choice, program, expected } in cases {
             let root = tempfile::tempdir().unwrap();
             let root = root.path();
             for file in files.iter().chain(above) {
@@ -532,7 +557,7 @@ mod tests {
             let surroundings = Surroundings {
                 variable: &variable,
                 above: above.iter().map(|program| root.join(program)).collect(),
-                program: Some(root.join("venv/bin/rust-train")),
+                program: Some(root.join(program)),
                 root,
                 is_loaded: &|_| false,
             };

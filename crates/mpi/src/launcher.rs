@@ -144,6 +144,17 @@ pub fn is_on_one_node(variable: impl Fn(&str) -> Option<String>) -> bool {
     }
 }
 
+/// How many tasks the launcher says that it started on this node, where it does.
+pub fn local_tasks(variable: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    let number = |name| variable(name)?.trim().parse::<usize>().ok();
+    let of_srun = || {
+        // "4(x2),3": all of one node are this one's, else the most that any has.
+        let groups = variable("SLURM_STEP_TASKS_PER_NODE")?;
+        groups.split(',').filter_map(|group| group.split('(').next()?.parse().ok()).max()
+    };
+    number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS")).or_else(of_srun)
+}
+
 /// The interface through which a launcher tells ranks of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
@@ -191,6 +202,21 @@ mod tests {
                 variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             });
             assert_eq!(got, *expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_tasks_of_a_node_are_counted() {
+        let cases: &[(&[(&str, &str)], _)] = &[
+            (&[], None),
+            (&[("OMPI_COMM_WORLD_LOCAL_SIZE", "4"), ("SLURM_STEP_TASKS_PER_NODE", "1")], Some(4)),
+            (&[("MPI_LOCALNRANKS", "2")], Some(2)),
+            (&[("SLURM_STEP_TASKS_PER_NODE", "4(x2),3")], Some(4)),
+        ];
+        for (variables, expected) in cases {
+            let variable =
+                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            assert_eq!(local_tasks(variable), *expected, "{variables:?}");
         }
     }
 

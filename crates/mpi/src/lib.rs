@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use abi::Abi;
 pub use element::{Element, Reduction};
-pub use find::{Choice, Found, NoLibrary, Origin, Search, VARIABLE, find};
+pub use find::{Choice, Found, NoLibrary, Origin, Search, find};
 pub use functions::Handle;
-pub use launcher::{Launcher, Manager, idle_tasks, is_on_one_node};
+pub use launcher::{Launcher, Manager, idle_tasks, is_on_one_node, local_tasks};
 
 use abi::Constants;
 use functions::{Functions, Interface, Out};
@@ -98,13 +98,10 @@ pub fn open(found: Found) -> Result<&'static Mpi, String> {
     Ok(MPI.get_or_init(|| Mpi { interface, constants, found }))
 }
 
-/// What a library says of itself before MPI is initialized: "Open MPI v4.1.4, …", one line; and its ABI.
-///
-/// # Errors
-/// What the loader said, or what the library lacks.
-pub fn describe(path: &Path) -> Result<(Abi, String), String> {
-    let library = Opened::of(path)?;
-    Ok((library.abi()?, library.version()?))
+/// The file of a library that was opened, links followed: where only the loader knew its folder, it is asked.
+pub fn path_of(found: &Found) -> PathBuf {
+    let path = Opened::of(&found.path).ok().and_then(|library| library.path()).unwrap_or_else(|| found.path.clone());
+    path.canonicalize().unwrap_or(path)
 }
 
 /// A collective failed: what is collective is no longer called to put things away.
@@ -153,24 +150,24 @@ impl Opened {
     }
 
     fn abi(&self) -> Result<Abi, String> {
-        let is_standard = self.has_name(abi::STANDARD_NAME);
+        let is_called_so = |path: PathBuf| path.file_name()?.to_str().map(|file| file.starts_with(abi::STANDARD_NAME));
+        let is_standard = self.path().and_then(is_called_so).unwrap_or(false);
         let version = self.version()?;
         Abi::of_library(is_standard, |name| self.symbol(name).is_ok(), &version)
             .ok_or_else(|| format!("\"{version}\" has an ABI of its own, which rust-train does not know"))
     }
 
-    /// Whether the file's name, links followed, begins so.
-    fn has_name(&self, name: &str) -> bool {
+    /// The file that the loader took.
+    fn path(&self) -> Option<PathBuf> {
         let mut map: *mut LinkMap = std::ptr::null_mut();
         // SAFETY: the handle is open; RTLD_DI_LINKMAP fills in a pointer to the loader's own description.
         let code = unsafe { libc::dlinfo(self.0, RTLD_DI_LINKMAP, (&raw mut map).cast()) };
         if code != 0 || map.is_null() {
-            return false;
+            return None;
         }
         // SAFETY: the loader's description lives as long as the library; its name ends in zero.
         let path = unsafe { CStr::from_ptr((*map).name) };
-        let path = PathBuf::from(path.to_string_lossy().into_owned());
-        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name))
+        Some(PathBuf::from(path.to_string_lossy().into_owned()))
     }
 }
 

@@ -16,6 +16,7 @@ mod data;
 mod distributed;
 mod errors;
 mod files;
+mod launched;
 mod machine;
 mod model;
 mod observe;
@@ -26,11 +27,13 @@ mod task;
 mod trainer;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::ErrorKind;
-use flags::Cli;
+use flags::{Cli, Command};
+use mpi::Choice;
 use world::{Launcher, Signals, World, WorldConfig};
 
 pub use architectures::architecture;
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(program: &Program) -> ExitCode {
+    launched::restore_library_path();
     torch_ext::keep_freed_memory();
     // Before libtorch is asked for devices. Why there are none is said where one is asked for.
     let _ = torch_ext::cuda::open();
@@ -82,14 +86,28 @@ fn run(program: &Program) -> ExitCode {
     if let Some(done) = commands::run_alone(&cli) {
         return alone(done);
     }
-    let world = match World::init(WorldConfig { timeout: cli.timeout(), ..WorldConfig::default() }) {
-        Ok(world) => world,
-        Err(error) => {
-            if speaks {
-                eprintln!("error: {error}");
-            }
-            return ExitCode::from(2);
+    let refuse = |error: &dyn Display| {
+        if speaks {
+            eprintln!("error: {error}");
         }
+        ExitCode::from(2)
+    };
+    let choice = match Choice::of(cli.mpi.as_deref()) {
+        Ok(choice) => choice,
+        Err(refused) => return refuse(&refused),
+    };
+    if let Some(Command::Doctor(args)) = &cli.command {
+        return commands::doctor::run(args, choice);
+    }
+    match launched::look_at_machine(choice.as_ref()) {
+        Ok(None) => {}
+        Ok(Some(warning)) if speaks => eprintln!("warning: {warning}"),
+        Ok(Some(_)) => {}
+        Err(error) => return refuse(&error),
+    }
+    let world = match World::init(WorldConfig { timeout: cli.timeout(), mpi: choice }) {
+        Ok(world) => world,
+        Err(error) => return refuse(&error),
     };
     logging::init(&world);
     cores::limit_shared_threads(&world);

@@ -1,7 +1,7 @@
 //! Was this process started the way MPI thinks it was? N copies of "rank 0 of 1" would each train alone and overwrite each
 //! other's files.
 
-use mpi::{Choice, Launcher, Manager, Mpi, NoLibrary, VARIABLE};
+use mpi::{Launcher, Manager, Mpi, NoLibrary};
 
 use crate::error::Error;
 
@@ -65,15 +65,8 @@ pub enum LaunchError {
     #[error(transparent)]
     NoLibrary(#[from] Box<NoLibrary>),
     /// What the user said of the MPI is neither a name nor a path.
-    #[error("{variable}={text}: {expected}")]
-    Choice {
-        /// The variable.
-        variable: &'static str,
-        /// What it says.
-        text: String,
-        /// What it may say.
-        expected: String,
-    },
+    #[error("{0}")]
+    Choice(String),
     /// MPI gives too few guarantees about threads.
     #[error("{library} does not give MPI_THREAD_MULTIPLE, which is needed: use an MPI that was built with it")]
     Threads {
@@ -122,13 +115,6 @@ fn library(mpi: &Mpi) -> String {
     let version = mpi.version();
     let name = version.split(',').next().unwrap_or_default();
     if name.is_empty() { "an unknown MPI".to_owned() } else { name.trim().to_owned() }
-}
-
-/// What `RUST_TRAIN_MPI` asks for.
-pub(crate) fn choice_of_environment() -> Result<Option<Choice>, LaunchError> {
-    let Some(text) = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
-    let choice = text.parse().map_err(|expected| LaunchError::Choice { variable: VARIABLE, text, expected })?;
-    Ok(Some(choice))
 }
 
 pub(crate) fn refuse_singletons(mpi: &Mpi, size: usize) -> Result<(), LaunchError> {

@@ -89,7 +89,10 @@ impl World {
     /// [`LaunchError`] where the launcher gave MPI no way to find the other ranks, where it started several tasks and
     /// MPI sees only one, where MPI is too weak in threads, or where MPI was initialized before.
     pub fn init(config: WorldConfig) -> std::result::Result<Self, LaunchError> {
-        let choice = config.mpi.clone().map_or_else(launch::choice_of_environment, |choice| Ok(Some(choice)))?;
+        let choice = match &config.mpi {
+            Some(choice) => Some(choice.clone()),
+            None => Choice::of(None).map_err(LaunchError::Choice)?,
+        };
         let mpi = mpi::find(choice.as_ref()).open().map_err(Box::new)?;
         launch::refuse_unconnected(mpi)?;
         mpi_environment::ask_for_less();

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cache;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod fetch;
@@ -11,6 +12,7 @@ pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod profile;
 pub(crate) mod report;
+pub(crate) mod scripts;
 pub(crate) mod train;
 pub(crate) mod version;
 
@@ -28,6 +30,7 @@ pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
         Some(Command::Models(args)) => Some(models::run(args)),
         Some(Command::Profile(args)) => Some(profile::run(args)),
         Some(Command::Report(args)) => Some(report::run(args)),
+        Some(Command::Scripts(args)) => Some(scripts::run(args)),
         _ => None,
     }
 }
@@ -39,7 +42,13 @@ pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| RunOutcome::Complete),
         Some(
-            Command::Completions(_) | Command::Man(_) | Command::Models(_) | Command::Profile(_) | Command::Report(_),
+            Command::Completions(_)
+            | Command::Doctor(_)
+            | Command::Man(_)
+            | Command::Models(_)
+            | Command::Profile(_)
+            | Command::Report(_)
+            | Command::Scripts(_),
         ) => unreachable!("is done before MPI is up"),
         Some(Command::Bench(args)) => bench::run(args, world, program),
         Some(Command::Eval(args)) => eval::run(args, world).map(|()| RunOutcome::Complete),
