@@ -6,6 +6,10 @@ const NEEDED: [&str; 3] = ["libgomp", "libcudart", "libcupti"];
 
 pub(crate) fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
+    println!("cargo::rerun-if-env-changed=RUST_TRAIN_PORTABLE");
+    if std::env::var_os("RUST_TRAIN_PORTABLE").is_some() {
+        return; // crate installation finds libtorch, and that of the CPU alone needs nothing of CUDA
+    }
     let lib = std::env::var("DEP_TORCH_EXT_SHIM_LIBTORCH_LIB").expect("torch-ext gives libtorch's library folder");
     let mut arguments = vec![format!("-Wl,-rpath,{lib}")];
     // What libtorch_cpu needs is named by the executable, too, and so loaded before libtorch asks: it would look in the
