@@ -101,6 +101,8 @@ pub struct ProgramFacts {
     pub libtorch_version: Option<String>,
     /// The version that the program was built for.
     pub libtorch_expected: Option<String>,
+    /// Whether it opens the MPI that its launcher speaks, whichever of them, instead of being linked with one.
+    pub opens_mpi: bool,
     /// Instruction sets that the program was built for beyond the x86-64 baseline.
     pub cpu_flags: Vec<String>,
 }

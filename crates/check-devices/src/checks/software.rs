@@ -181,8 +181,11 @@ pub(crate) const S06: Check = Check {
     source: "Slurm, MPI guide; open-mpi/ompi#13523",
     run: |subject| {
         let program = need!(program(subject));
-        let mpi = need!(mpi(program), "the program uses no MPI that is known");
         let plugins = subject.login().and_then(|login| login.mpi_plugins.as_ref());
+        if program.opens_mpi {
+            return Outcome::of(no_process_manager(subject, plugins));
+        }
+        let mpi = need!(mpi(program), "the program uses no MPI that is known");
         let wanted = if mpi == Mpi::OpenMpi { "pmix" } else { "pmi2" };
         let steps = subject.launches().iter().filter_map(|launch| launch.srun());
         let mut findings: Vec<_> = steps
@@ -212,6 +215,30 @@ pub(crate) const S06: Check = Check {
         Outcome::of(findings)
     },
 };
+
+/// What is wrong with `--mpi` for a program that takes whichever MPI srun speaks with.
+fn no_process_manager(subject: &Subject<'_>, plugins: Option<&Vec<String>>) -> Vec<Finding> {
+    let is_one = |name: &str| ["pmi", "cray", "openmpi"].iter().any(|known| name.starts_with(known));
+    let steps = subject.launches().iter().filter_map(|launch| launch.srun());
+    let mut findings: Vec<_> = steps
+        .filter_map(|srun| {
+            let value = srun.option(&["mpi"])?;
+            let text = value.known()?;
+            (!is_one(text)).then(|| {
+                Finding::error(format!("with --mpi={text} srun gives the ranks no way to find each other"))
+                    .at(value.span, "")
+                    .help("srun --mpi=pmix for Open MPI, --mpi=pmi2 for MPICH")
+            })
+        })
+        .collect();
+    if let Some(plugins) = plugins
+        && !plugins.iter().any(|plugin| is_one(plugin))
+    {
+        let error = Finding::error(format!("this Slurm has neither pmix nor pmi2: {}", plugins.join(", ")));
+        findings.push(error.help("start the ranks with mpirun"));
+    }
+    findings
+}
 
 pub(crate) const S07: Check = Check {
     id: "S07",
@@ -282,6 +309,9 @@ pub(crate) const S09: Check = Check {
                 program.path,
                 names.join(", ")
             ))]);
+        }
+        if program.opens_mpi {
+            return Outcome::Pass; // it takes that of its launcher
         }
         let starts_mpirun = subject.launches().iter().find_map(|launch| launch.step("mpirun"));
         let (Some(mpirun), Some(mpi)) = (starts_mpirun, mpi(program)) else { return Outcome::Pass };

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use batch_script::Scheduler;
+use installation::{LIBTORCH_RELEASE, Surroundings, find_libtorch};
 
 use super::files::path_facts;
 use super::run::run;
@@ -111,9 +112,6 @@ fn resolved(name: &str) -> Option<String> {
     Some(fs::canonicalize(found).ok()?.to_string_lossy().into_owned())
 }
 
-/// libtorch's release that rust-train is built for: that of tch 0.24.
-const RUST_TRAIN_LIBTORCH: &str = "2.11.0";
-
 fn program_facts(name: &str, folder: &Path) -> Option<ProgramFacts> {
     let path = if name.contains('/') { folder.join(name) } else { PathBuf::from(resolved(name)?) };
     let mut magic = [0; 4];
@@ -130,14 +128,27 @@ fn program_facts(name: &str, folder: &Path) -> Option<ProgramFacts> {
         Some(fs::read_to_string(folder.join("build-version")).ok()?.trim().to_owned())
     });
     let is_rust_train = path.file_name().is_some_and(|name| name == "rust-train");
+    // As pip installs it, what is called so finds libtorch when it starts.
+    let libtorch_version = libtorch_version.or_else(|| is_rust_train.then(|| libtorch_of_python(&path))?);
     Some(ProgramFacts {
         path: path.to_string_lossy().into_owned(),
         libraries,
         missing_libraries,
         libtorch_version,
-        libtorch_expected: is_rust_train.then(|| RUST_TRAIN_LIBTORCH.to_owned()),
+        libtorch_expected: is_rust_train.then(|| LIBTORCH_RELEASE.to_owned()),
+        opens_mpi: is_rust_train,
         cpu_flags: Vec::new(),
     })
+}
+
+/// The release of the libtorch that the rust-train of a Python package would take.
+fn libtorch_of_python(program: &Path) -> Option<String> {
+    let surroundings =
+        Surroundings { program: program.to_owned(), variable: &|name| std::env::var(name).ok() };
+    match find_libtorch(&surroundings) {
+        Ok(libtorch) => Some(libtorch.version),
+        Err(none) => none.others.into_iter().next().map(|(_, version)| version),
+    }
 }
 
 /// What is found, and what is not: `name => path (address)`, `name => not found`.
