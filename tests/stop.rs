@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use multi_rank_tests::{Mpirun, announced_pid, binary};
+use multi_rank_tests::{Mpirun, announced_pid, binary, is_open_mpi};
 use rustix::process::{Signal, kill_process};
 
 #[test]
@@ -37,6 +37,11 @@ fn one_rank_takes_all_along() {
             let case = format!("{how} of rank {who} of {ranks}: {outcome:?}");
             assert!(outcome.elapsed < Duration::from_secs(10), "{case}");
             assert!(outcome.status != Some(0) && (status.is_none() || outcome.status == status), "{case}");
+            // What MPICH's launcher does about a lost rank: it kills the others at once, and says less.
+            if !is_open_mpi() && ["kill", "kill-midway", "exit", "interrupt-twice"].contains(&how) {
+                assert!(!how.starts_with("kill") || outcome.says_killed(who), "{case}");
+                continue;
+            }
             let [place, reason] = [place, reason].map(|text| text.replace("{}", &who.to_string()));
             // Of two ranks that disagree, either may be the one that is wrong.
             let named = outcome.stderr.contains(&place) || (ranks == 2 && place.contains("different"));
@@ -66,7 +71,7 @@ fn a_killed_trainer_ends_the_job() {
         let outcome = job.wait();
         assert!(killed.elapsed() < Duration::from_secs(10), "{outcome:?}");
         assert_ne!(outcome.status, Some(0), "{outcome:?}");
-        assert!(outcome.stderr.contains(&format!("process rank {who} with PID")), "{outcome:?}");
+        assert!(outcome.says_killed(who), "{outcome:?}");
     }
 }
 

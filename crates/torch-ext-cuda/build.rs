@@ -8,7 +8,9 @@ fn main() {
     let shim = Path::new("../torch-ext/shim");
     println!("cargo::rerun-if-changed={}", shim.display());
     println!("cargo::rerun-if-env-changed=LIBTORCH_CUDA");
-    let lib = PathBuf::from(std::env::var("DEP_TORCH_EXT_SHIM_LIBTORCH_LIB").expect("torch-ext gives libtorch's library folder"));
+    let lib = PathBuf::from(
+        std::env::var("DEP_TORCH_EXT_SHIM_LIBTORCH_LIB").expect("torch-ext gives libtorch's library folder"),
+    );
     let include = lib.parent().expect("a library folder has a parent").join("include");
     let mut cuda = cc::Build::new();
     cuda.cpp(true)
@@ -49,7 +51,10 @@ fn stubs() -> PathBuf {
     let compiler = cc::Build::new().cpp(true).get_compiler();
     for name in ["libtorch_cuda.so", "libc10_cuda.so"] {
         let mut command = compiler.to_command();
-        command.args(["-shared", "-x", "c", "/dev/null", "-o"]).arg(folder.join(name)).arg(format!("-Wl,-soname,{name}"));
+        command
+            .args(["-shared", "-x", "c", "/dev/null", "-o"])
+            .arg(folder.join(name))
+            .arg(format!("-Wl,-soname,{name}"));
         assert!(command.status().is_ok_and(|status| status.success()), "{name} cannot be linked");
     }
     folder

@@ -53,7 +53,8 @@ fn main() {
 fn all_of(name: &str, parts: &[&str]) -> PathBuf {
     let shim = std::env::current_dir().expect("cargo says where").join("shim");
     let line = |part: &&str| format!("#include \"{}\"\n", shim.join(part).with_extension("cpp").display());
-    let file = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a folder")).join(name).with_extension("cpp");
+    let file =
+        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a folder")).join(name).with_extension("cpp");
     std::fs::write(&file, parts.iter().map(line).collect::<String>()).expect("cargo's folder can be written to");
     file
 }

@@ -13,7 +13,8 @@ fn main() {
     let (case, folder) = (arguments[1].as_str(), Path::new(&arguments[2]));
     let is_short = case == "leader-too-slow" || case.starts_with("progress");
     let timeout = if is_short { 1.0 } else { 60.0 };
-    let world = World::init(WorldConfig { timeout: Duration::from_secs_f64(timeout), ..WorldConfig::default() }).unwrap();
+    let world =
+        World::init(WorldConfig { timeout: Duration::from_secs_f64(timeout), ..WorldConfig::default() }).unwrap();
     Signals::install().unwrap();
     let node = folder.join(format!("node-{}", world.node()));
     let runs = Cell::new(0);

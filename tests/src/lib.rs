@@ -39,6 +39,13 @@ impl Outcome {
         self
     }
 
+    /// Whether the launcher has said that a rank was killed: Open MPI's by its number, MPICH's by its process.
+    pub fn says_killed(&self, rank: usize) -> bool {
+        let hydra = "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES";
+        self.stderr.contains(&format!("process rank {rank} with PID"))
+            || (self.stdout.contains(hydra) && self.stdout.contains("EXIT CODE: 9"))
+    }
+
     /// The lines of the ranks' own errors on stderr, without the launcher's words.
     pub fn error_lines(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| line.starts_with("error: ")).collect()
@@ -109,18 +116,24 @@ impl Mpirun {
     /// # Panics
     /// If it cannot be started.
     pub fn start<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Job {
-        let mut command = Command::new("mpirun");
+        let mut command = Command::new(mpirun());
         command.arg("-n").arg(self.ranks.to_string());
         if is_open_mpi() {
             command.args(["--oversubscribe", "--bind-to", "none"]);
             command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
         }
         if self.nodes > 1 {
-            assert!(is_open_mpi(), "made-up nodes need Open MPI's mpirun");
             let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("node-agent");
             let per_node = self.ranks.div_ceil(self.nodes);
             let hosts: Vec<_> = (1..=self.nodes).map(|node| format!("n{node}:{per_node}")).collect();
-            command.args(["--mca", "plm_rsh_agent"]).arg(agent).args(["--host", &hosts.join(",")]);
+            if is_open_mpi() {
+                command.args(["--mca", "plm_rsh_agent"]).arg(agent).args(["--host", &hosts.join(",")]);
+            } else {
+                let hydra = ["-launcher", "rsh", "-launcher-exec"];
+                command.args(hydra).arg(agent).args(["-hosts", &hosts.join(",")]);
+                // UCX takes nodes for one that share a kernel, and their memory, which they do not.
+                command.env("MPIR_CVAR_CH4_NETMOD", "ofi");
+            }
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
@@ -274,8 +287,14 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
 }
 
-fn is_open_mpi() -> bool {
-    let version = Command::new("mpirun").arg("--version").output().expect("mpirun is installed: scripts/setup");
+/// The launcher: that of `PATH`, or `MPIRUN`.
+fn mpirun() -> OsString {
+    std::env::var_os("MPIRUN").unwrap_or_else(|| "mpirun".into())
+}
+
+/// Whether the launcher is Open MPI's, for tests of what only that one does.
+pub fn is_open_mpi() -> bool {
+    let version = Command::new(mpirun()).arg("--version").output().expect("mpirun is installed: scripts/setup");
     String::from_utf8_lossy(&version.stdout).contains("Open MPI")
 }
 

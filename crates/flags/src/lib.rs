@@ -38,10 +38,10 @@ pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
-pub use installation::{DoctorArgs, ScriptsArgs};
 pub use data::{BadImage, CacheFormat, CacheScope, DataArgs};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, ResampleKind};
+pub use installation::{DoctorArgs, ScriptsArgs};
 pub use models::{
     DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, ModelColumn, ModelsArgs, PredictArgs,
     ProfileArgs,

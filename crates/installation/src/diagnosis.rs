@@ -37,7 +37,10 @@ impl Diagnosis {
             None => "none: this is one process".to_owned(),
         };
         diagnosis.add("launcher", Ok(started));
-        diagnosis.add("driver", Ok(driver().map_or_else(|| "no NVIDIA driver is loaded".to_owned(), |it| format!("NVIDIA {it}"))));
+        diagnosis.add(
+            "driver",
+            Ok(driver().map_or_else(|| "no NVIDIA driver is loaded".to_owned(), |it| format!("NVIDIA {it}"))),
+        );
         // Where no launcher says how many there will be, two are what makes a difference.
         let ranks = mpi::local_tasks(|name| std::env::var(name).ok()).unwrap_or(2);
         if let Some((abi, version)) = abi

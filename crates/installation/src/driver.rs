@@ -20,9 +20,11 @@ mod tests {
 
     #[test]
     fn the_release_is_read_of_both_modules() {
-        let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12";
+        let closed =
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12";
         assert_eq!(release(closed), Some("535.183.01"));
-        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)";
+        let open =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)";
         assert_eq!(release(open), Some("580.65.06"));
         assert_eq!(release(""), None);
     }

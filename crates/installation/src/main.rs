@@ -20,7 +20,10 @@ fn main() -> ExitCode {
         Ok(real) => real,
         Err(looked) => {
             let looked: Vec<_> = looked.iter().map(|place| place.display().to_string()).collect();
-            return refuse(&format!("the package rust_train is not whole: reinstall it (looked at {})", looked.join(", ")));
+            return refuse(&format!(
+                "the package rust_train is not whole: reinstall it (looked at {})",
+                looked.join(", ")
+            ));
         }
     };
     let libtorch = match find_libtorch(&surroundings) {

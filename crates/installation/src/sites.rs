@@ -127,9 +127,8 @@ pub(crate) mod tests {
             let inside = |value: &str| {
                 value.split(':').map(|folder| root.join(folder).display().to_string()).collect::<Vec<_>>().join(":")
             };
-            let variable = |wanted: &str| {
-                variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| inside(value))
-            };
+            let variable =
+                |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| inside(value));
             let surroundings = Surroundings { program: root.join(program), variable: &variable };
             assert_eq!(find_program(&surroundings), Ok(root.join(site).join(PACKAGE)), "{program} {site}");
         }
@@ -139,7 +138,14 @@ pub(crate) mod tests {
     fn a_virtual_environment_sees_the_system_only_if_it_says_so() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
-        make(root, &["venv/bin/rust-train", "usr/lib/python3.11/site-packages/x", "home/.local/lib/python3.11/site-packages/x"]);
+        make(
+            root,
+            &[
+                "venv/bin/rust-train",
+                "usr/lib/python3.11/site-packages/x",
+                "home/.local/lib/python3.11/site-packages/x",
+            ],
+        );
         let variable = |name: &str| (name == "HOME").then(|| root.join("home").display().to_string());
         for (answer, expected) in [("false", 0), ("true", 2)] {
             let home = root.join("usr/bin").display().to_string();

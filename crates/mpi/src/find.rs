@@ -271,8 +271,8 @@ const VARIABLES: [&str; 16] = [
 const FOLDERS: &[&str] = &[
     "lib",
     "lib64",
-    "lib/release",        // Intel's
-    "lib-abi-mpich",      // Cray's with the common names
+    "lib/release",   // Intel's
+    "lib-abi-mpich", // Cray's with the common names
     "../lib-abi-mpich",
     "lib/x86_64-linux-gnu",
     "lib/aarch64-linux-gnu",
@@ -336,7 +336,10 @@ impl Surroundings<'_> {
 
     /// The launcher that started this process, if it is one of an MPI's.
     fn launcher(&self) -> Option<Above> {
-        let known = self.above.iter().find_map(|program| Some(Above { abi: abi_of_launcher(program)?, program: program.clone() }));
+        let known = self
+            .above
+            .iter()
+            .find_map(|program| Some(Above { abi: abi_of_launcher(program)?, program: program.clone() }));
         // Open MPI's variables are its own; the launcher's process may be out of sight, in a container.
         let by_variable = (self.variable)("OMPI_COMM_WORLD_SIZE").map(|_| Abi::OpenMpi);
         match (known, by_variable) {
@@ -372,10 +375,10 @@ impl Surroundings<'_> {
             let folders = FOLDERS.iter().map(|folder| prefix.join(folder));
             folders.filter(|folder| folder.is_dir()).collect()
         };
-        if let Some(Above { program, abi }) = launcher {
-            if let Some(prefix) = program.ancestors().nth(2) {
-                look(under(prefix), *abi, &Origin::Launcher(program.clone()));
-            }
+        if let Some(Above { program, abi }) = launcher
+            && let Some(prefix) = program.ancestors().nth(2)
+        {
+            look(under(prefix), *abi, &Origin::Launcher(program.clone()));
         }
         if let Some(path) = (self.variable)("LD_LIBRARY_PATH") {
             let folders = path.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
@@ -419,7 +422,9 @@ impl Surroundings<'_> {
         let path = (self.variable)("PATH")?;
         let folders: Vec<_> = path.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
         let programs = ["mpirun", "mpiexec"];
-        programs.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|program| program.is_file()))
+        programs
+            .iter()
+            .find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|program| program.is_file()))
     }
 }
 
@@ -449,12 +454,25 @@ mod tests {
 
     #[test]
     fn the_library_is_that_of_the_launcher_else_that_of_the_environment() {
-        let plain = Case { name: "", files: DEBIAN, above: &[], variables: &[], choice: None, program: "venv/bin/rust-train", expected: Ok("") };
+        let plain = Case {
+            name: "",
+            files: DEBIAN,
+            above: &[],
+            variables: &[],
+            choice: None,
+            program: "venv/bin/rust-train",
+            expected: Ok(""),
+        };
         let open = "usr/lib/x86_64-linux-gnu/libmpi.so.40";
         let mpich = "usr/lib/x86_64-linux-gnu/libmpich.so.12";
         let cases = [
             Case { name: "alone", expected: Ok(open), ..plain },
-            Case { name: "Open MPI's mpirun", above: &["usr/bin/bash", "usr/bin/orterun"], expected: Ok(open), ..plain },
+            Case {
+                name: "Open MPI's mpirun",
+                above: &["usr/bin/bash", "usr/bin/orterun"],
+                expected: Ok(open),
+                ..plain
+            },
             Case { name: "MPICH's", above: &["usr/bin/hydra_pmi_proxy"], expected: Ok(mpich), ..plain },
             Case {
                 name: "the launcher of a virtual environment, whatever the modules say",
@@ -521,8 +539,10 @@ mod tests {
                 name: "the launcher of one, the library of another",
                 files: &["usr/lib/x86_64-linux-gnu/libmpi.so.40"],
                 above: &["usr/bin/hydra_pmi_proxy"],
-                expected: Err("the launcher ROOT/usr/bin/hydra_pmi_proxy is MPICH's, and the only MPI library at hand, \
-                               ROOT/usr/lib/x86_64-linux-gnu/libmpi.so.40, is Open MPI's: start with"),
+                expected: Err(
+                    "the launcher ROOT/usr/bin/hydra_pmi_proxy is MPICH's, and the only MPI library at hand, \
+                               ROOT/usr/lib/x86_64-linux-gnu/libmpi.so.40, is Open MPI's: start with",
+                ),
                 ..plain
             },
             Case {
@@ -532,7 +552,12 @@ mod tests {
                 expected: Err("the launcher mpirun is Open MPI's, and the only"),
                 ..plain
             },
-            Case { name: "none", files: &[], expected: Err("there is no MPI library: load an MPI module, install"), ..plain },
+            Case {
+                name: "none",
+                files: &[],
+                expected: Err("there is no MPI library: load an MPI module, install"),
+                ..plain
+            },
             Case {
                 name: "another than was asked for",
                 files: &["usr/lib/x86_64-linux-gnu/libmpi.so.40"],
@@ -552,7 +577,11 @@ mod tests {
                 let (key, value) = variables.iter().find(|(key, _)| *key == wanted)?;
                 let is_path = key.ends_with("PATH") || key.ends_with("_DIR") || key.ends_with("_HOME");
                 let inside = |value: &str| root.join(value).display().to_string();
-                Some(if is_path { value.split(':').map(inside).collect::<Vec<_>>().join(":") } else { (*value).to_owned() })
+                Some(if is_path {
+                    value.split(':').map(inside).collect::<Vec<_>>().join(":")
+                } else {
+                    (*value).to_owned()
+                })
             };
             let surroundings = Surroundings {
                 variable: &variable,
@@ -569,7 +598,8 @@ mod tests {
                 None => Err(search.none.to_string()),
             };
             let root = root.display().to_string();
-            let got = got.map(|path| path.replace(&(root.clone() + "/"), "")).map_err(|text| text.replace(&root, "ROOT"));
+            let got =
+                got.map(|path| path.replace(&(root.clone() + "/"), "")).map_err(|text| text.replace(&root, "ROOT"));
             match (got, expected) {
                 (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{name}"),
                 (Err(got), Err(expected)) => assert!(got.starts_with(expected), "{name}: {got}"),

@@ -86,6 +86,7 @@ as_they_are!(c_int, &mut c_int, *mut c_int, *mut c_char, *mut *mut *mut c_char, 
 macro_rules! functions {
     ($($symbol:literal $name:ident($($argument:ident: $kind:ty),*);)*) => {
         /// MPI's functions, whatever a handle is in C. All give MPI's return code.
+        #[allow(clippy::too_many_arguments, reason = "C's own")]
         pub(crate) trait Interface {
             $(
                 #[doc = concat!("`", $symbol, "`.\n\n# Safety\nAs in C.")]
@@ -122,6 +123,7 @@ macro_rules! functions {
             }
         }
 
+        #[allow(clippy::too_many_arguments, reason = "C's own")]
         impl<H: Width> Interface for Functions<H> {
             $(
                 unsafe fn $name(&self $(, $argument: $kind)*) -> c_int {

@@ -91,8 +91,7 @@ impl Launcher {
     /// Whether a launcher, or what may be one, is among the processes above this one.
     pub fn is_running(&self) -> bool {
         let is_launcher = |name: &str| {
-            PROCESSES.iter().any(|known| name.starts_with(known))
-                || (self.is_torchrun() && name.starts_with("python"))
+            PROCESSES.iter().any(|known| name.starts_with(known)) || (self.is_torchrun() && name.starts_with("python"))
         };
         processes_above().iter().any(|(_, name)| is_launcher(name))
     }

@@ -1,5 +1,5 @@
 //! MPI's C interface, of whichever MPI started this program: nothing is linked, the library is opened when the world is
-//! made ([`find`] says which), and spoken to by its own ABI ([`abi`]). So one program serves them all.
+//! made ([`find`] says which), and spoken to by its own ABI ([`Abi`]). So one program serves them all.
 //!
 //! What is called here may block, and return codes are numbers: `world` makes collectives with time-outs and names of it.
 #![expect(unsafe_code, reason = "opens a library and calls C")]
@@ -363,9 +363,8 @@ impl Communicator {
         let Constants { comm_type_shared, info_null, comm_null, .. } = mpi().constants;
         let (mut handle, key) = (comm_null, self.rank() as c_int);
         // SAFETY: the communicator is valid.
-        let code = unsafe {
-            mpi().interface.comm_split_type(self.handle, comm_type_shared, key, info_null, Out(&mut handle))
-        };
+        let code =
+            unsafe { mpi().interface.comm_split_type(self.handle, comm_type_shared, key, info_null, Out(&mut handle)) };
         check("MPI_Comm_split_type", code).map(|()| Self { handle, is_own: true })
     }
 
@@ -447,7 +446,14 @@ impl Communicator {
     ///
     /// # Safety
     /// `data` holds `count` of them, and is left alone until the request is done.
-    pub unsafe fn start_send(&self, data: *const u64, count: c_int, to: usize, tag: c_int, request: &mut Handle) -> c_int {
+    pub unsafe fn start_send(
+        &self,
+        data: *const u64,
+        count: c_int,
+        to: usize,
+        tag: c_int,
+        request: &mut Handle,
+    ) -> c_int {
         let datatype = mpi().datatype(Element::U64);
         // SAFETY: by the caller.
         unsafe { mpi().interface.isend(data.cast(), count, datatype, to as c_int, tag, self.handle, Out(request)) }
@@ -475,9 +481,8 @@ impl Communicator {
         let Mpi { interface, constants, .. } = mpi();
         let mut arrived = 0;
         // SAFETY: the communicator is valid; no status is wanted.
-        let code = unsafe {
-            interface.iprobe(constants.any_source, tag, self.handle, &mut arrived, constants.status_ignore)
-        };
+        let code =
+            unsafe { interface.iprobe(constants.any_source, tag, self.handle, &mut arrived, constants.status_ignore) };
         code == 0 && arrived != 0 // an error of MPI comes to light in the collective itself
     }
 

@@ -43,12 +43,14 @@ pub(crate) fn functions(call: &'static str) -> Result<&'static CudaFunctions> {
 }
 
 fn find() -> std::result::Result<&'static CudaFunctions, String> {
-    if !has_driver() {
-        return Err("there is no NVIDIA GPU on this machine (no driver is loaded)".to_owned());
-    }
+    let no_driver = "there is no NVIDIA GPU on this machine (no driver is loaded)";
     let libtorch = libtorch_folder().ok_or("libtorch's folder is not known")?;
     if !libtorch.join(LIBTORCH_CUDA).exists() {
-        return Err(format!("the libtorch in {} is one for the CPU alone", libtorch.display()));
+        let besides = if has_driver() { String::new() } else { format!(", and {no_driver}") };
+        return Err(format!("the libtorch in {} is one for the CPU alone{besides}", libtorch.display()));
+    }
+    if !has_driver() {
+        return Err(no_driver.to_owned());
     }
     let library = beside_program().ok_or("this program was built without CUDA; build it with `--features cuda`")?;
     // Everything that its kernels register is for all of libtorch.
@@ -82,8 +84,11 @@ fn load(path: &Path) -> std::result::Result<*mut c_void, String> {
     }
     // SAFETY: the loader's text, which is there until this thread's next call.
     let error = unsafe { libc::dlerror() };
-    // SAFETY: as above; it ends in zero.
-    let error = if error.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(error) }.to_string_lossy() };
+    if error.is_null() {
+        return Err(format!("{} cannot be loaded", path.display()));
+    }
+    // SAFETY: it is there until this thread's next call, and ends in zero.
+    let error = unsafe { CStr::from_ptr(error) }.to_string_lossy();
     Err(format!("{} cannot be loaded: {error}", path.display()))
 }
 

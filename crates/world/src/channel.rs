@@ -124,7 +124,14 @@ impl Channel {
         let (rank, size) = (communicator.rank(), communicator.size());
         let matching = CollectiveMatching::new(communicator.duplicate().map_err(failed)?, rank, labels);
         let collective_matching = Arc::new(Mutex::new(matching));
-        Ok(Self { communicator: communicator.duplicate().map_err(failed)?, name, rank, size, timeout, collective_matching })
+        Ok(Self {
+            communicator: communicator.duplicate().map_err(failed)?,
+            name,
+            rank,
+            size,
+            timeout,
+            collective_matching,
+        })
     }
 
     pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
@@ -324,12 +331,7 @@ impl Channel {
         })
     }
 
-    fn run(
-        &self,
-        call: Call,
-        mpi_call: &'static str,
-        start: impl FnOnce(&mut Handle) -> c_int,
-    ) -> Result<()> {
+    fn run(&self, call: Call, mpi_call: &'static str, start: impl FnOnce(&mut Handle) -> c_int) -> Result<()> {
         self.run_within(call, mpi_call, None, start)
     }
 

@@ -27,6 +27,10 @@ const DISPUTE: Duration = Duration::from_secs(2);
 /// keep others from being told.
 const MOST_LETTERS: usize = 16;
 
+/// How often a rank looks for letters when it looks: MPICH brings what is on its way one step further with each look, and a rank
+/// that works looks but once a second.
+const LOOKS: usize = 64;
+
 /// What one rank has last been heard to do. Zero where nothing was heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -248,14 +252,13 @@ impl CollectiveMatching {
     fn read_letters(&mut self) -> bool {
         let mut news = false;
         loop {
-            if !self.communicator.has_message(GOSSIP_TAG) {
+            if !(0..LOOKS).any(|_| self.communicator.has_message(GOSSIP_TAG)) {
                 return news;
             }
             let count = (self.inbox.len() * NUMBERS) as c_int;
             // SAFETY: a letter has arrived, and all letters of a channel have one entry of `NUMBERS` numbers for each rank;
             // nobody else receives on this communicator, since `self` is borrowed mutably.
-            let code =
-                unsafe { self.communicator.receive_from_any(self.inbox.as_mut_ptr().cast(), count, GOSSIP_TAG) };
+            let code = unsafe { self.communicator.receive_from_any(self.inbox.as_mut_ptr().cast(), count, GOSSIP_TAG) };
             if code != 0 {
                 return news;
             }

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-
 /// "rank 1 on n1", for messages of this process.
 static LABEL: OnceLock<String> = OnceLock::new();
 /// A collective failed on this rank: the ranks are out of step, and MPI_Finalize would wait for ever.

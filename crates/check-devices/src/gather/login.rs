@@ -143,8 +143,7 @@ fn program_facts(name: &str, folder: &Path) -> Option<ProgramFacts> {
 
 /// The release of the libtorch that the rust-train of a Python package would take.
 fn libtorch_of_python(program: &Path) -> Option<String> {
-    let surroundings =
-        Surroundings { program: program.to_owned(), variable: &|name| std::env::var(name).ok() };
+    let surroundings = Surroundings { program: program.to_owned(), variable: &|name| std::env::var(name).ok() };
     match find_libtorch(&surroundings) {
         Ok(libtorch) => Some(libtorch.version),
         Err(none) => none.others.into_iter().next().map(|(_, version)| version),

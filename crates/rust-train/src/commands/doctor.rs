@@ -17,13 +17,14 @@ pub(crate) fn run(args: &DoctorArgs, choice: Option<Choice>) -> ExitCode {
     let mut diagnosis = Diagnosis::of_machine(choice.as_ref());
     diagnosis.add("libtorch", libtorch());
     diagnosis.add("CUDA", devices(&args.device));
-    diagnosis.add("HDF5", Ok(dataset::hdf5_version()));
+    diagnosis.add("HDF5", Ok(hdf5()));
     let launcher = Launcher::detect();
     let mut world = None;
     if launcher.is_some() && diagnosis.problems() == 0 {
         match World::init(WorldConfig { mpi: choice, ..WorldConfig::default() }) {
             Ok(together) => {
-                diagnosis.add("ranks", Ok(format!("{} on {} nodes talk to each other", together.size(), together.nodes())));
+                diagnosis
+                    .add("ranks", Ok(format!("{} on {} nodes talk to each other", together.size(), together.nodes())));
                 world = Some(together);
             }
             Err(error) => diagnosis.add("ranks", Err(error.to_string())),
@@ -35,6 +36,21 @@ pub(crate) fn run(args: &DoctorArgs, choice: Option<Choice>) -> ExitCode {
     }
     let status = if diagnosis.problems() == 0 { 0 } else { 2 };
     world.map_or_else(|| ExitCode::from(status), |world| world.finalize(status))
+}
+
+fn hdf5() -> String {
+    let version = dataset::hdf5_version();
+    if !cfg!(feature = "static-hdf5") {
+        return format!("{version}, the machine's");
+    }
+    let paths = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    let has_one = |folder: &&str| {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libhdf5"))
+    };
+    let other = paths.split(':').find(has_one);
+    let other = other.map(|folder| format!("; the one in {folder} (LD_LIBRARY_PATH) is not used")).unwrap_or_default();
+    format!("{version}, linked in{other}")
 }
 
 fn libtorch() -> Result<String, String> {
