@@ -235,6 +235,11 @@ fn launchers_are_understood_or_refused() {
         assert_eq!(outcome.stderr.matches(words).count(), 1, "{case}");
         assert!(status == 0 || outcome.error_lines().len() == 1, "{case}");
     }
+    // The doctor says it in the same words.
+    let doctor = sandbox.run(folder.path(), "srun --mpi=none -n2 \"$BIN/rust-train\" doctor");
+    assert_eq!(doctor.status, Some(2), "{doctor:?}");
+    let said = doctor.stdout.matches("no way to find the others: type srun --mpi=pmix").count();
+    assert_eq!(said, 1, "{doctor:?}");
 }
 
 #[test]
