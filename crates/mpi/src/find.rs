@@ -157,6 +157,32 @@ struct Above {
     abi: Option<Abi>,
 }
 
+impl Above {
+    fn places(&self) -> Vec<Place> {
+        let origin = Origin::Launcher(self.program.clone());
+        let folders = self.program.ancestors().nth(2).map(under).unwrap_or_default();
+        folders.into_iter().map(|folder| Place { folder, of: self.abi, origin: origin.clone() }).collect()
+    }
+}
+
+/// A folder in which a library may lie, only of that ABI where it says one.
+struct Place {
+    folder: PathBuf,
+    of: Option<Abi>,
+    origin: Origin,
+}
+
+impl Place {
+    fn of(folder: PathBuf, origin: Origin) -> Self {
+        Self { folder, of: None, origin }
+    }
+}
+
+/// The folders of libraries in what an MPI is installed in.
+fn under(prefix: &Path) -> Vec<PathBuf> {
+    FOLDERS.iter().map(|folder| prefix.join(folder)).filter(|folder| folder.is_dir()).collect()
+}
+
 /// What decides: the process's surroundings, as values.
 struct Surroundings<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
@@ -177,8 +203,20 @@ pub struct Search {
     none: NoLibrary,
 }
 
-/// Looks for libraries. Opens none.
+/// Looks for all libraries that there are. Opens none.
 pub fn find(choice: Option<&Choice>) -> Search {
+    search(choice, true)
+}
+
+/// Opens the library of `choice`, or the one that is found first: that of the launcher, mostly, with a few looks.
+///
+/// # Errors
+/// That there is none, where was looked, and what does not fit.
+pub fn open(choice: Option<&Choice>) -> Result<&'static Mpi, NoLibrary> {
+    search(choice, false).open().or_else(|_| search(choice, true).open())
+}
+
+fn search(choice: Option<&Choice>, is_thorough: bool) -> Search {
     let surroundings = Surroundings {
         variable: &|name| std::env::var(name).ok(),
         above: programs_above(),
@@ -186,7 +224,7 @@ pub fn find(choice: Option<&Choice>) -> Search {
         root: Path::new("/"),
         is_loaded: &is_loaded,
     };
-    surroundings.find(choice)
+    surroundings.find(choice, is_thorough)
 }
 
 impl Search {
@@ -197,7 +235,7 @@ impl Search {
     pub fn open(self) -> Result<&'static Mpi, NoLibrary> {
         let mut refused = Vec::new();
         for found in &self.fitting {
-            match crate::open(found.clone()) {
+            match crate::open_library(found.clone()) {
                 Ok(mpi) => {
                     for (path, error) in &refused {
                         let path: &PathBuf = path;
@@ -295,7 +333,8 @@ const SYSTEM: &[&str] = &[
 ];
 
 impl Surroundings<'_> {
-    fn find(&self, choice: Option<&Choice>) -> Search {
+    /// `is_thorough`: all that there is, not only what stands first.
+    fn find(&self, choice: Option<&Choice>, is_thorough: bool) -> Search {
         if let Some(Choice::Library(path)) = choice {
             // The library itself will say which ABI it has.
             let found = Found { path: path.clone(), abi: Abi::OpenMpi, origin: Origin::Wish };
@@ -309,14 +348,17 @@ impl Surroundings<'_> {
             (_, None) => Vec::new(),
         };
         let (order, by_abi) = if only.is_empty() { self.order() } else { (only.clone(), false) };
-        let (mut all, looked) = self.all(launcher.as_ref(), &order);
+        let fits = |found: &Found| only.is_empty() || only.contains(&found.abi);
+        // What the user has loaded stands before what the process manager suggests.
+        let is_shown = |origin: &Origin| matches!(origin, Origin::Loaded | Origin::Variable(_));
+        let nothing_comes_before =
+            |found: &Found| fits(found) && (!by_abi || is_shown(&found.origin) || found.abi == order[0]);
+        let enough = |all: &[Found]| !is_thorough && all.iter().any(nothing_comes_before);
+        let (mut all, looked) = self.all(launcher.as_ref(), &order, &enough);
         if by_abi {
             let place = |abi| order.iter().position(|other| *other == abi);
-            // What the user has loaded stands before what the process manager suggests.
-            let is_shown = |origin: &Origin| matches!(origin, Origin::Loaded | Origin::Variable(_));
             all.sort_by_key(|found| (!is_shown(&found.origin), place(found.abi)));
         }
-        let fits = |found: &Found| only.is_empty() || only.contains(&found.abi);
         let (fitting, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(fits);
         others.retain(|found| found.origin != Origin::Loader);
         let wanted = if choice.is_some() { only } else { only.into_iter().take(1).collect() };
@@ -349,8 +391,14 @@ impl Surroundings<'_> {
         }
     }
 
-    /// All libraries, by how they were found, then in the order of `wanted`.
-    fn all(&self, launcher: Option<&Above>, wanted: &[Abi]) -> (Vec<Found>, Vec<String>) {
+    /// The libraries, by how they were found, then in the order of `wanted`; and where was looked. No further than to where it is
+    /// `enough`: each look is a call to a file system that all ranks may share.
+    fn all(
+        &self,
+        launcher: Option<&Above>,
+        wanted: &[Abi],
+        enough: &dyn Fn(&[Found]) -> bool,
+    ) -> (Vec<Found>, Vec<String>) {
         let mut order = wanted.to_vec();
         order.extend(Abi::ALL.into_iter().filter(|abi| !wanted.contains(abi)));
         let (mut all, mut looked) = (Vec::<Found>::new(), Vec::new());
@@ -359,8 +407,19 @@ impl Surroundings<'_> {
                 all.push(Found { path: (*name).into(), abi, origin: Origin::Loaded });
             }
         }
-        let mut look = |folders: Vec<PathBuf>, of: Option<Abi>, origin: &Origin| {
-            for folder in folders {
+        let stages: [&dyn Fn() -> Vec<Place>; 6] = [
+            &|| launcher.map(Above::places).unwrap_or_default(),
+            &|| self.by_library_path(),
+            &|| self.by_variables(),
+            &|| self.by_path(),
+            &|| self.beside(),
+            &|| SYSTEM.iter().map(|folder| Place::of(self.root.join(folder), Origin::System)).collect(),
+        ];
+        for stage in stages {
+            if enough(&all) {
+                break;
+            }
+            for Place { folder, of, origin } in stage() {
                 for &abi in order.iter().filter(|&&abi| of.is_none_or(|of| abi == of || abi == Abi::Standard)) {
                     let files = abi.names().iter().map(|name| folder.join(name)).filter(|path| path.exists());
                     all.extend(files.map(|path| Found { path, abi, origin: origin.clone() }));
@@ -370,38 +429,7 @@ impl Surroundings<'_> {
                     looked.push(folder);
                 }
             }
-        };
-        let under = |prefix: &Path| -> Vec<PathBuf> {
-            let folders = FOLDERS.iter().map(|folder| prefix.join(folder));
-            folders.filter(|folder| folder.is_dir()).collect()
-        };
-        if let Some(Above { program, abi }) = launcher
-            && let Some(prefix) = program.ancestors().nth(2)
-        {
-            look(under(prefix), *abi, &Origin::Launcher(program.clone()));
         }
-        if let Some(path) = (self.variable)("LD_LIBRARY_PATH") {
-            let folders = path.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
-            look(folders, None, &Origin::Variable("LD_LIBRARY_PATH"));
-        }
-        for name in VARIABLES {
-            if let Some(prefix) = (self.variable)(name).filter(|value| !value.is_empty()) {
-                look(under(Path::new(&prefix)), None, &Origin::Variable(name));
-            }
-        }
-        if let Some(program) = self.in_path() {
-            // Links lead to where it is installed, but what lies beside the link is as good.
-            let real = program.canonicalize().unwrap_or_else(|_| program.clone());
-            let abi = abi_of_launcher(&real).flatten();
-            let prefixes = [&program, &real].map(|program| program.ancestors().nth(2).map(under));
-            look(prefixes.into_iter().flatten().flatten().collect(), abi, &Origin::InPath(program));
-        }
-        // The program itself may lie deep among Python's packages. What is in /usr comes last, as the system's.
-        let above = self.program.iter().flat_map(|program| program.ancestors().skip(2).take(5));
-        let above = above.take_while(|folder| *folder != self.root && *folder != self.root.join("usr"));
-        look(above.flat_map(under).collect(), None, &Origin::Beside);
-        let system = SYSTEM.iter().map(|folder| self.root.join(folder)).filter(|folder| folder.is_dir());
-        look(system.collect(), None, &Origin::System);
         looked.push("what ld.so knows".to_owned());
         for &abi in &order {
             all.push(Found { path: abi.names()[0].into(), abi, origin: Origin::Loader });
@@ -415,6 +443,36 @@ impl Surroundings<'_> {
             is_new
         });
         (all, looked)
+    }
+
+    fn by_library_path(&self) -> Vec<Place> {
+        let path = (self.variable)("LD_LIBRARY_PATH").unwrap_or_default();
+        let folders = path.split(':').filter(|folder| !folder.is_empty());
+        folders.map(|folder| Place::of(folder.into(), Origin::Variable("LD_LIBRARY_PATH"))).collect()
+    }
+
+    fn by_variables(&self) -> Vec<Place> {
+        let set = VARIABLES.into_iter().filter_map(|name| Some((name, (self.variable)(name)?)));
+        let places = set.filter(|(_, prefix)| !prefix.is_empty()).map(|(name, prefix)| {
+            under(Path::new(&prefix)).into_iter().map(move |folder| Place::of(folder, Origin::Variable(name)))
+        });
+        places.flatten().collect()
+    }
+
+    fn by_path(&self) -> Vec<Place> {
+        let Some(program) = self.in_path() else { return Vec::new() };
+        // Links lead to where it is installed, but what lies beside the link is as good.
+        let real = program.canonicalize().unwrap_or_else(|_| program.clone());
+        let of = abi_of_launcher(&real).flatten();
+        let prefixes = [&program, &real].into_iter().filter_map(|program| program.ancestors().nth(2));
+        prefixes.flat_map(under).map(|folder| Place { folder, of, origin: Origin::InPath(program.clone()) }).collect()
+    }
+
+    /// The program itself may lie deep among Python's packages. What is in /usr comes last, as the system's.
+    fn beside(&self) -> Vec<Place> {
+        let above = self.program.iter().flat_map(|program| program.ancestors().skip(2).take(5));
+        let above = above.take_while(|folder| *folder != self.root && *folder != self.root.join("usr"));
+        above.flat_map(under).map(|folder| Place::of(folder, Origin::Beside)).collect()
     }
 
     /// The `mpirun` or `mpiexec` that a shell would start.
@@ -591,7 +649,11 @@ mod tests {
                 is_loaded: &|_| false,
             };
             let choice = choice.map(|choice| choice.parse().unwrap());
-            let search = surroundings.find(choice.as_ref());
+            let search = surroundings.find(choice.as_ref(), true);
+            // A quick look finds the same first.
+            let quick = surroundings.find(choice.as_ref(), false);
+            assert_eq!(quick.fitting.first(), search.fitting.first(), "{name}");
+            assert!(quick.fitting.len() <= search.fitting.len(), "{name}");
             let mut real = search.fitting.iter().filter(|found| found.origin != Origin::Loader);
             let got = match real.next() {
                 Some(found) => Ok(found.path.display().to_string()),

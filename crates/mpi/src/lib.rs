@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use abi::Abi;
 pub use element::{Element, Reduction};
-pub use find::{Choice, Found, NoLibrary, Origin, Search, find};
+pub use find::{Choice, Found, NoLibrary, Origin, Search, find, open};
 pub use functions::Handle;
 pub use launcher::{Launcher, Manager, idle_tasks, is_on_one_node, local_tasks};
 
@@ -64,7 +64,7 @@ static MPI: OnceLock<Mpi> = OnceLock::new();
 /// The library of this process.
 ///
 /// # Panics
-/// Before [`open`].
+/// Before [`open`] has opened one.
 pub fn mpi() -> &'static Mpi {
     MPI.get().expect("the world is made before MPI is used")
 }
@@ -78,7 +78,7 @@ pub fn opened() -> Option<&'static Mpi> {
 ///
 /// # Errors
 /// What the loader said, or what the library lacks.
-pub fn open(found: Found) -> Result<&'static Mpi, String> {
+pub(crate) fn open_library(found: Found) -> Result<&'static Mpi, String> {
     if let Some(mpi) = MPI.get() {
         return Ok(mpi);
     }

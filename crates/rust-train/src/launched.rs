@@ -23,18 +23,17 @@ pub(crate) fn restore_library_path() {
     }
 }
 
-/// What MPI is to be warned of, in the words of `rust-train doctor`.
+/// What is to be said of MPI before it is up, in the words of `rust-train doctor`, by the rank that `speaks` for all.
 ///
 /// # Errors
 /// What it cannot do without: a library, shared memory.
-pub(crate) fn look_at_machine(choice: Option<&Choice>) -> Result<Option<String>, String> {
-    let search = mpi::find(choice);
-    let mixed = mixed_mpis(&search.fitting);
-    let mpi = search.open().map_err(|none| none.to_string())?;
+pub(crate) fn look_at_machine(choice: Option<&Choice>, speaks: bool) -> Result<Option<String>, String> {
+    let mpi = mpi::open(choice).map_err(|none| none.to_string())?;
     let ranks = mpi::local_tasks(|name| std::env::var(name).ok()).unwrap_or(1);
     match shared_memory(mpi.found().abi, &mpi.version(), ranks) {
         Some(memory) if memory.is_too_small() && memory.is_vital => Err(memory.to_string()),
+        _ if !speaks => Ok(None),
         Some(memory) if memory.is_too_small() => Ok(Some(memory.to_string())),
-        _ => Ok(mixed),
+        _ => Ok(mixed_mpis(&mpi::find(choice).fitting)),
     }
 }

@@ -99,10 +99,9 @@ fn run(program: &Program) -> ExitCode {
     if let Some(Command::Doctor(args)) = &cli.command {
         return commands::doctor::run(args, choice);
     }
-    match launched::look_at_machine(choice.as_ref()) {
+    match launched::look_at_machine(choice.as_ref(), speaks) {
         Ok(None) => {}
-        Ok(Some(warning)) if speaks => eprintln!("warning: {warning}"),
-        Ok(Some(_)) => {}
+        Ok(Some(warning)) => eprintln!("warning: {warning}"),
         Err(error) => return refuse(&error),
     }
     let world = match World::init(WorldConfig { timeout: cli.timeout(), mpi: choice }) {

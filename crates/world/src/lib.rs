@@ -93,7 +93,7 @@ impl World {
             Some(choice) => Some(choice.clone()),
             None => Choice::of(None).map_err(LaunchError::Choice)?,
         };
-        let mpi = mpi::find(choice.as_ref()).open().map_err(Box::new)?;
+        let mpi = mpi::open(choice.as_ref()).map_err(Box::new)?;
         launch::refuse_unconnected(mpi)?;
         mpi_environment::ask_for_less();
         match mpi.init().map_err(|error| LaunchError::from_world(failed(error)))? {

@@ -11,7 +11,7 @@ pub(crate) fn text() -> String {
     let mut text = format!("rust-train {} ({commit})\n", env!("CARGO_PKG_VERSION"));
     for (name, value) in [
         ("libtorch", format!("{} (computes on {devices} here)", torch_ext::version())),
-        ("MPI", mpi::find(None).open().map_or_else(|none| none.to_string(), mpi::Mpi::version)),
+        ("MPI", mpi::open(None).map_or_else(|none| none.to_string(), mpi::Mpi::version)),
         ("HDF5", dataset::hdf5_version()),
         ("CUDA", cuda),
     ] {
