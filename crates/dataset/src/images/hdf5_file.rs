@@ -95,6 +95,14 @@ fn read_set(group: &Group, memory: &mut u64) -> std::result::Result<ImageSet, St
     if !images.dtype().is_ok_and(|dtype| dtype.is::<u8>()) {
         return Err(format!("{} must hold bytes (u8)", images.name()));
     }
+    if let Some(missing) = images.filters().iter().find(|filter| !filter.is_available()) {
+        return Err(format!(
+            "{} is compressed by HDF5's filter {}, which is not here: pip install hdf5plugin, and export \
+             HDF5_PLUGIN_PATH=$(python3 -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')",
+            images.name(),
+            missing.id()
+        ));
+    }
     if labels.shape() != [count] {
         return Err(format!("{count} images, and labels of the shape {:?}", labels.shape()));
     }
@@ -202,5 +210,34 @@ mod tests {
         assert!(error(&empty).contains("cannot be opened as HDF5"));
         h5::create(empty.path()).unwrap().create_group("other").unwrap();
         assert!(error(&empty).contains("no group /train; it holds other"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_not_here_is_named_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.h5");
+        let file = File::create(&path).unwrap();
+        let train = file.create_group("train").unwrap();
+        let images =
+            train.new_dataset::<u8>().shape((4, 2, 2, 3)).chunk((2, 2, 2, 3)).deflate(1).create("images").unwrap();
+        images.write_raw(&[7u8; 48]).unwrap();
+        train.new_dataset::<i64>().shape(4).create("labels").unwrap().write_raw(&[0i64, 1, 0, 1]).unwrap();
+        drop((images, train, file));
+        assert!(open(&path, None).is_ok());
+        // The filter's number stands before its name: two bytes, and six of lengths and flags.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let name = bytes.windows(8).position(|window| window == b"deflate\0").unwrap();
+        bytes[name - 8..name - 6].copy_from_slice(&32_015u16.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let refused = open(&path, None).err().unwrap().to_string();
+        assert!(
+            refused.contains("is compressed by HDF5's filter 32015, which is not here: pip install hdf5plugin"),
+            "{refused}"
+        );
     }
 }
