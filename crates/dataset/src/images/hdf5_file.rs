@@ -211,11 +211,6 @@ mod tests {
         h5::create(empty.path()).unwrap().create_group("other").unwrap();
         assert!(error(&empty).contains("no group /train; it holds other"));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_filter_that_is_not_here_is_named_with_what_to_do() {
