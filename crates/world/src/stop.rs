@@ -18,6 +18,9 @@ static HURRY: OnceLock<Instant> = OnceLock::new();
 /// In a hurry a rank listens for this long to who else is there, before it names those that are not.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// How long a launcher has to pass a rank's last words on.
+const TO_BE_READ: Duration = Duration::from_millis(100);
+
 thread_local! {
     /// This thread's panics are caught and reported by their catcher.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
@@ -89,6 +92,8 @@ pub fn abort(message: &str, exit_code: i32) -> ! {
     let line = format!("error: {label}: {message}\n");
     let _ = std::io::stderr().write_all(line.as_bytes()); // where stderr is closed there is nobody to tell
     if let Some(mpi) = mpi::opened() {
+        // MPICH's launcher ends at once when it hears of it, and leaves unread what is still on its way.
+        std::thread::sleep(TO_BE_READ);
         mpi.abort(exit_code);
     }
     std::process::exit(exit_code)
