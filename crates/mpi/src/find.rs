@@ -1,7 +1,7 @@
 //! Which MPI library is to be opened: that of the launcher which started this process, else the one that the environment
 //! shows, else one that lies where they usually lie.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -217,12 +217,13 @@ pub fn open(choice: Option<&Choice>) -> Result<&'static Mpi, NoLibrary> {
 }
 
 fn search(choice: Option<&Choice>, is_thorough: bool) -> Search {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let surroundings = Surroundings {
         variable: &|name| std::env::var(name).ok(),
         above: programs_above(),
         program: std::env::current_exe().ok(),
         root: Path::new("/"),
-        is_loaded: &is_loaded,
+        is_loaded: &|name| is_mapped(&maps, name),
     };
     surroundings.find(choice, is_thorough)
 }
@@ -252,18 +253,10 @@ impl Search {
     }
 }
 
-/// Whether the process has a library of this name.
-#[expect(unsafe_code, reason = "asks the loader")]
-fn is_loaded(name: &str) -> bool {
-    let Ok(name) = CString::new(name) else { return false };
-    // SAFETY: opens nothing (RTLD_NOLOAD); the count that it adds is given back.
-    unsafe {
-        let handle = libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
-        !handle.is_null() && {
-            libc::dlclose(handle);
-            true
-        }
-    }
+/// Whether one of the files that a process has mapped is a library of this name, or of one with more numbers behind it. (The
+/// loader would be asked in vain: it looks through all folders even for what must be there already.)
+fn is_mapped(maps: &str, name: &str) -> bool {
+    maps.lines().filter_map(|line| line.rsplit_once('/')).any(|(_, file)| file.starts_with(name))
 }
 
 /// What a launcher's program is called, by whose it is.
@@ -668,6 +661,12 @@ mod tests {
                 (got, expected) => panic!("{name}: {got:?}, not {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_the_process_has_is_known_by_its_file() {
+        let maps = "7f00-7f01 r--p 0 fd:00 1 /usr/lib/libmpi.so.40.30.4\n7f02-7f03 rw-p 0 00:00 0 [heap]\n";
+        assert!(is_mapped(maps, "libmpi.so.40") && !is_mapped(maps, "libmpi.so.12"));
     }
 
     #[test]
