@@ -45,7 +45,9 @@ fn main() {
 
 /// A folder of empty libraries with the names of libtorch's CUDA half.
 fn stubs() -> PathBuf {
-    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a folder"));
+    // Of its own: a later build that has the real ones looks into cargo's.
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a folder")).join("stubs");
+    std::fs::create_dir_all(&folder).expect("cargo's folder can be written to");
     println!("cargo::rustc-link-arg-cdylib=-Wl,--unresolved-symbols=ignore-all");
     println!("cargo::rustc-link-arg-cdylib=-Wl,--no-as-needed");
     let compiler = cc::Build::new().cpp(true).get_compiler();
