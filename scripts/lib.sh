@@ -1,6 +1,6 @@
 # For the scripts beside it (`. scripts/lib.sh`, from the repository's root): the set-up, and the environment of a run.
 
-[ -n "${RUST_TRAIN:-}" ] || scripts/setup ${SETUP:-} # a program that was built elsewhere needs none
+[ -n "${RUST_TRAIN:-}" ] || scripts/setup ${setup_flag:-} # a program that was built elsewhere needs none
 
 # What scripts/setup may just have installed.
 [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH

@@ -1,5 +1,5 @@
 //! `rust-train` as pip installs it. The real program lies among Python's packages, and needs the libtorch of PyTorch's wheel,
-//! which lies beside it: this one finds both, and puts the program in its own place. Costs a millisecond, no Python.
+//! which lies beside it: this one finds both, and puts the program in its own place. No Python is started.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;

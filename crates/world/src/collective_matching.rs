@@ -27,9 +27,11 @@ const DISPUTE: Duration = Duration::from_secs(2);
 /// keep others from being told.
 const MOST_LETTERS: usize = 16;
 
-/// How often a rank looks for letters when it looks: MPICH brings what is on its way one step further with each look, and a rank
-/// that works looks but once a second.
+/// How often a rank that works looks for letters, about once a second: MPICH brings what is on its way one step further with each
+/// look.
 const LOOKS: usize = 64;
+/// The same of a rank that waits, which looks all the time: it must not take the core from those that it waits for.
+const LOOKS_WHILE_WAITING: usize = 4;
 
 /// What one rank has last been heard to do. Zero where nothing was heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,21 +199,30 @@ impl CollectiveMatching {
     /// Reads what other ranks say, and answers if it is news. To be called now and then while waiting: a rank that
     /// gives up asks those that have come later.
     pub(crate) fn listen(&mut self) {
-        if self.read_letters() || self.passes_words_on() {
+        self.listen_for(LOOKS);
+    }
+
+    /// As [`listen`](Self::listen), many times a second.
+    pub(crate) fn listen_while_waiting(&mut self) {
+        self.listen_for(LOOKS_WHILE_WAITING);
+    }
+
+    fn listen_for(&mut self, looks: usize) {
+        if self.read_letters(looks) || self.passes_words_on() {
             self.write_letters();
         }
     }
 
     /// Tells the neighbours what this rank knows, if that is news.
     pub(crate) fn gossip(&mut self) {
-        if self.read_letters() || self.has_news || self.passes_words_on() {
+        if self.read_letters(LOOKS_WHILE_WAITING) || self.has_news || self.passes_words_on() {
             self.write_letters();
         }
     }
 
     /// Tells the others, whoever waits for this rank, how far it is; and hears what they say.
     pub(crate) fn say(&mut self, done: u64, total: u64, unit: &str) {
-        self.read_letters();
+        self.read_letters(LOOKS);
         let number = self.entries[self.rank].word.number + 1;
         self.entries[self.rank].word = Word { number, done, total, unit: Word::unit(unit) };
         self.write_letters();
@@ -249,10 +260,10 @@ impl CollectiveMatching {
     }
 
     /// Whether any letter had something new in it, other than words.
-    fn read_letters(&mut self) -> bool {
+    fn read_letters(&mut self, looks: usize) -> bool {
         let mut news = false;
         loop {
-            if !(0..LOOKS).any(|_| self.communicator.has_message(GOSSIP_TAG)) {
+            if !(0..looks).any(|_| self.communicator.has_message(GOSSIP_TAG)) {
                 return news;
             }
             let count = (self.inbox.len() * NUMBERS) as c_int;
@@ -324,7 +335,7 @@ impl CollectiveMatching {
 impl Drop for CollectiveMatching {
     fn drop(&mut self) {
         // What was said in a stall that ended well is still on its way: nothing may be left when MPI is finalized.
-        self.read_letters();
+        self.read_letters(LOOKS);
         self.post();
         std::mem::take(&mut self.letters).into_iter().for_each(|(_, letter, _)| std::mem::forget(letter));
     }

@@ -83,7 +83,7 @@ impl Stall {
         if hurried || asked_to_end || waited >= self.timeout.min(Self::FIRST_WORD) / 2 {
             collective_matching.gossip();
         } else {
-            collective_matching.listen();
+            collective_matching.listen_while_waiting();
         }
         // A word that was heard before this wait began is of earlier work.
         let is_news = collective_matching.heard().is_some_and(|heard| heard > self.start);
