@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Change, Image};
+use crate::{Change, Image, PlaneChange, Planes};
 
 /// Shares of the area, as torchvision's.
 const SCALE: std::ops::RangeInclusive<f64> = 0.02..=0.33;
@@ -22,12 +22,36 @@ pub struct RandomErasing {
 impl Change for RandomErasing {
     fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
         if random.random_bool(self.probability) {
-            erase(image.pixels, image.side, self.colour, random);
+            let Some(Rectangle { left, top, width, height }) = rectangle(image.side, random) else { return };
+            for row in image.pixels.chunks_exact_mut(image.side * 3).skip(top).take(height) {
+                row[left * 3..(left + width) * 3].as_chunks_mut::<3>().0.fill(self.colour);
+            }
         }
     }
 }
 
-fn erase(pixels: &mut [u8], side: usize, colour: [u8; 3], random: &mut ChaCha8Rng) {
+/// What is left in its place is zero, the mean.
+impl PlaneChange for RandomErasing {
+    fn apply(&self, image: &mut Planes<'_>, random: &mut ChaCha8Rng) {
+        if random.random_bool(self.probability) {
+            let side = image.side;
+            let Some(Rectangle { left, top, width, height }) = rectangle(side, random) else { return };
+            for plane in image.planes() {
+                plane.chunks_exact_mut(side).skip(top).take(height).for_each(|row| row[left..left + width].fill(0.0));
+            }
+        }
+    }
+}
+
+/// What is lost, in pixels.
+struct Rectangle {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+fn rectangle(side: usize, random: &mut ChaCha8Rng) -> Option<Rectangle> {
     let area = (side * side) as f64;
     for _ in 0..10 {
         let part = area * random.random_range(SCALE);
@@ -38,11 +62,9 @@ fn erase(pixels: &mut [u8], side: usize, colour: [u8; 3], random: &mut ChaCha8Rn
         }
         let top = random.random_range(0..=(side - height) as u32) as usize;
         let left = random.random_range(0..=(side - width) as u32) as usize;
-        for row in pixels.chunks_exact_mut(side * 3).skip(top).take(height) {
-            row[left * 3..(left + width) * 3].as_chunks_mut::<3>().0.fill(colour);
-        }
-        return;
+        return Some(Rectangle { left, top, width, height });
     }
+    None
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Change, Image};
+use crate::{Change, Image, PlaneChange, Planes};
 
 /// Mirrors every other image, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,14 @@ impl Change for HorizontalFlip {
     fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
         if random.random_bool(0.5) {
             image.pixels.chunks_exact_mut(image.side * 3).for_each(|row| row.as_chunks_mut::<3>().0.reverse());
+        }
+    }
+}
+
+impl PlaneChange for HorizontalFlip {
+    fn apply(&self, image: &mut Planes<'_>, random: &mut ChaCha8Rng) {
+        if random.random_bool(0.5) {
+            image.values.chunks_exact_mut(image.side).for_each(<[f32]>::reverse);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Random changes to one training image, on bytes, before anything becomes a float.
+//! Random changes to one training image: on bytes, before anything becomes a float, where it is one of 8-bit colours; on planes of
+//! numbers where it is anything else.
 //!
 //! ```text
 //! flip ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase
@@ -12,6 +13,7 @@ mod colour;
 mod erase;
 mod flip;
 mod jitter;
+mod planes;
 mod policy;
 mod warp;
 
@@ -22,6 +24,7 @@ use rand_chacha::ChaCha8Rng;
 pub use erase::RandomErasing;
 pub use flip::HorizontalFlip;
 pub use jitter::ColorJitter;
+pub use planes::{GaussianBlur, GaussianNoise, IntensityJitter, PlaneChange, Planes};
 pub use policy::Policy;
 
 /// A random change to an image, after it was cropped.

@@ -25,6 +25,3 @@ pub enum Error {
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// What is wrong with some bytes; the path is added by [`read`](crate::read).
-pub(crate) type Checked<T> = std::result::Result<T, String>;

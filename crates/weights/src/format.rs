@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
+use archives::{Bytes, ZipFile};
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
-use crate::limits::Budget;
+use crate::limits::{MOST_TENSORS, budget};
 use crate::state_dict::StateDict;
-use crate::tensor::Bytes;
-use crate::zip_file::ZipFile;
 use crate::{npz, safetensors, torch};
 
 /// Reads the weights in the file `path`: `.pth` (zip or older), `.safetensors` or `.npz`, whatever its name. The file is
@@ -42,10 +41,10 @@ pub fn read(path: &Path) -> Result<StateDict> {
 /// What is wrong with them.
 pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
     let start = bytes.as_slice();
-    let budget = Budget::of_file(start.len());
+    let budget = budget(start.len());
     let begins_with = |magic: &[u8]| start.starts_with(magic);
     if begins_with(b"PK\x03\x04") || begins_with(b"PK\x05\x06") {
-        let zip = ZipFile::open(&bytes, &budget)?;
+        let zip = ZipFile::open(&bytes, &budget, MOST_TENSORS)?;
         return if zip.has("data.pkl") { torch::zip(&zip, &budget)? } else { npz::read(&zip, &budget)? }
             .without_wrapper();
     }

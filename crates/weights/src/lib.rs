@@ -21,11 +21,11 @@ mod safetensors;
 mod state_dict;
 mod tensor;
 mod torch;
-mod zip_file;
 
+pub use archives::Bytes;
 pub use error::{Error, Result};
 pub use format::{parse, read};
 pub use safetensors::write_safetensors;
 pub use state_dict::StateDict;
-pub use tensor::{Bytes, Dtype, Tensor};
+pub use tensor::{Dtype, Tensor};
 pub use torch::{add_extra_file, write_pth};

@@ -6,16 +6,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use archives::{Budget, Bytes, Checked, MOST_AXES, quote};
 use safetensors::Dtype as Stored;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::error::{Checked, Error, Result};
-use crate::limits::{Budget, LONGEST_JSON, MOST_AXES, MOST_TENSORS, quote};
+use crate::error::{Error, Result};
+use crate::limits::{LONGEST_JSON, MOST_TENSORS};
 use crate::state_dict::StateDict;
-use crate::tensor::{Bytes, Dtype, Tensor};
+use crate::tensor::{Dtype, Tensor};
 
 /// The key of what is not a tensor.
 const METADATA: &str = "__metadata__";

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::error::Checked;
-use crate::limits::quote;
+use archives::{Checked, quote};
+
 use crate::tensor::Tensor;
 
 /// Named tensors, in the order of the file. No name is there twice.

@@ -1,10 +1,8 @@
 //! A tensor as a file has it: type, shape, bytes.
 
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::error::Checked;
+use archives::{Bytes, Checked};
 
 /// The type of a tensor's values, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,27 +38,6 @@ impl Dtype {
             Self::I32 | Self::F32 => 4,
             Self::I64 | Self::F64 => 8,
         }
-    }
-}
-
-/// The bytes of a file, mapped or in memory, shared by the tensors in it.
-#[derive(Clone)]
-pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
-
-impl Bytes {
-    /// Bytes that live as long as the last tensor that uses them.
-    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(bytes))
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
-}
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({})", self.as_slice().len())
     }
 }
 

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use archives::{Budget, Bytes, Checked, quote};
+
 use super::pickle::{Id, StorageAt, TensorAt, Unpickled, Value};
-use crate::error::Checked;
-use crate::limits::{Budget, MOST_TENSORS, quote};
+use crate::limits::MOST_TENSORS;
 use crate::state_dict::StateDict;
-use crate::tensor::{Bytes, Tensor, elements};
+use crate::tensor::{Tensor, elements};
 
 /// The same with its numbers.
 #[derive(Debug)]

@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use archives::{Budget, Bytes, Checked, quote};
+
 use super::assemble::Assembly;
 use super::pickle::StorageAt;
 use super::pickle::{Unpickled, Value, unpickle};
-use crate::error::Checked;
-use crate::limits::{Budget, quote};
 use crate::state_dict::StateDict;
-use crate::tensor::Bytes;
 
 /// The pickle of the number that every such file begins with.
 pub(crate) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";

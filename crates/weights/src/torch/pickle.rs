@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 
-use crate::error::Checked;
-use crate::limits::{Budget, LONGEST_PICKLE, LONGEST_STORAGE_NAME, MOST_AXES, MOST_VALUES, quote};
+use archives::{Budget, Checked, MOST_AXES, quote};
+
+use crate::limits::{LONGEST_PICKLE, LONGEST_STORAGE_NAME, MOST_VALUES};
 use crate::tensor::Dtype;
 
 /// A storage as the pickle names it.
@@ -570,7 +571,7 @@ mod tests {
     use super::*;
 
     fn unpickled(pickle: &[u8]) -> Checked<(Unpickled<'_>, usize)> {
-        unpickle(pickle, &Budget::of_file(pickle.len()))
+        unpickle(pickle, &crate::limits::budget(pickle.len()))
     }
 
     fn error(pickle: &[u8]) -> String {

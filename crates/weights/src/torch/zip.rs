@@ -1,12 +1,11 @@
 //! torch.save since 1.6: a zip file with the pickle `data.pkl` and a file below `data/` for each storage.
 
+use archives::{Budget, Checked, ZipFile};
+
 use super::assemble::Assembly;
 use super::pickle::StorageAt;
 use super::pickle::unpickle;
-use crate::error::Checked;
-use crate::limits::Budget;
 use crate::state_dict::StateDict;
-use crate::zip_file::ZipFile;
 
 pub(crate) fn zip(zip: &ZipFile, budget: &Budget) -> Checked<StateDict> {
     if zip.has("constants.pkl") {

@@ -10,9 +10,7 @@ use std::ops::Range;
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 
-use crate::error::Checked;
-use crate::limits::{Budget, MOST_TENSORS, quote};
-use crate::tensor::Bytes;
+use crate::{Budget, Bytes, Checked, quote};
 
 /// The record at the end of the file, without the comment behind it.
 const END: usize = 22;
@@ -40,7 +38,7 @@ struct Entry {
 
 /// The entries of a zip file, below the folder that holds them all.
 #[derive(Debug)]
-pub(crate) struct ZipFile {
+pub struct ZipFile {
     bytes: Bytes,
     entries: HashMap<String, Entry>,
     names: Vec<String>,
@@ -49,11 +47,15 @@ pub(crate) struct ZipFile {
 }
 
 impl ZipFile {
-    pub(crate) fn open(bytes: &Bytes, budget: &Budget) -> Checked<Self> {
+    /// The archive that `bytes` are, of at most so many entries.
+    ///
+    /// # Errors
+    /// What is none, or hides something.
+    pub fn open(bytes: &Bytes, budget: &Budget, most: usize) -> Checked<Self> {
         let whole = bytes.as_slice();
         let directory = Directory::find(whole).ok_or("is a broken zip file, or is cut off: it has no directory")?;
-        if directory.entries > MOST_TENSORS {
-            return Err(format!("is a zip file of {} entries; no file of weights has so many", directory.entries));
+        if directory.entries > most {
+            return Err(format!("is a zip file of {} entries; at most {most} are read", directory.entries));
         }
         let (mut entries, mut names, mut places) = (HashMap::new(), Vec::new(), Vec::new());
         let mut rest = &whole[directory.place.clone()];
@@ -90,21 +92,25 @@ impl ZipFile {
     }
 
     /// The names, in the order of the directory.
-    pub(crate) fn names(&self) -> &[String] {
+    pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    pub(crate) fn bytes(&self) -> &Bytes {
+    /// All of the archive.
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// Whether there is an entry `name` in the folder.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.entries.contains_key(&format!("{}{name}", self.folder))
     }
 
     /// Where the entry `name` of the folder lies, uncompressed.
-    pub(crate) fn stored(&self, name: &str) -> Checked<Range<usize>> {
+    ///
+    /// # Errors
+    /// An entry that is not there, or is otherwise.
+    pub fn stored(&self, name: &str) -> Checked<Range<usize>> {
         let entry = self.entry(&format!("{}{name}", self.folder))?;
         if entry.method != STORED || entry.size != entry.place.len() {
             return Err(format!("{} is compressed, which torch.save never does", quote(name)));
@@ -113,7 +119,10 @@ impl ZipFile {
     }
 
     /// Whether the entry is stored as it is, and where.
-    pub(crate) fn place(&self, name: &str) -> Checked<(bool, Range<usize>)> {
+    ///
+    /// # Errors
+    /// An entry that is not there, or is otherwise.
+    pub fn place(&self, name: &str) -> Checked<(bool, Range<usize>)> {
         let entry = self.entry(name)?;
         match entry.method {
             STORED if entry.size == entry.place.len() => Ok((true, entry.place.clone())),
@@ -123,7 +132,10 @@ impl ZipFile {
     }
 
     /// Inflates the start of a deflated entry: `most` bytes, or fewer where it ends before.
-    pub(crate) fn inflate_start(&self, name: &str, most: usize) -> Checked<Vec<u8>> {
+    ///
+    /// # Errors
+    /// An entry that is not there, or is otherwise.
+    pub fn inflate_start(&self, name: &str, most: usize) -> Checked<Vec<u8>> {
         let place = self.entry(name)?.place.clone();
         let mut bytes = Vec::with_capacity(most);
         let start = DeflateDecoder::new(&self.bytes.as_slice()[place]).take(most as u64).read_to_end(&mut bytes);
@@ -132,7 +144,10 @@ impl ZipFile {
     }
 
     /// Inflates a deflated entry of `size` bytes, no more and no fewer, and compares its checksum.
-    pub(crate) fn inflate(&self, name: &str, size: usize) -> Checked<Vec<u8>> {
+    ///
+    /// # Errors
+    /// An entry that is not there, or is otherwise.
+    pub fn inflate(&self, name: &str, size: usize) -> Checked<Vec<u8>> {
         let entry = self.entry(name)?;
         let mut decoder = DeflateDecoder::new(&self.bytes.as_slice()[entry.place.clone()]);
         let mut bytes = vec![0; size];
