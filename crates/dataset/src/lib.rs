@@ -3,14 +3,15 @@
 //! ```text
 //! scan ──> Listing ──> cache ──> ImageSet ──> Loader ──> Batch
 //!                        │ decode, resize         │ decode, resize, augment, in the epoch's order
-//! digits (embedded), somebody's HDF5 file ──> ImageSet
+//! digits (embedded), somebody's HDF5 or NumPy file ──> ImageSet
 //! ```
 //!
 //! - `scan` finds the files, their classes and their order, and reads none of them;
 //! - `cache` brings them into one HDF5 file, as pixels or as they are; an `ImageSet` can do without it (`of_files`);
 //! - `loader` makes batches ahead of the trainer, in an `order` that depends on seed and epoch alone.
 //!
-//! Nothing here knows torch or MPI: a [`Loader`] takes a [`Shard`](layout::Shard) and yields bytes, N×H×W×3.
+//! Nothing here knows torch or MPI: a [`Loader`] takes a [`Shard`](layout::Shard) and yields bytes, N×H×W×3, or where images are
+//! no bytes of three colours, normalized numbers, N×C×H×W ([`PixelFormat`]).
 
 mod augment;
 pub mod cache;
@@ -18,6 +19,7 @@ mod decode;
 pub mod digits;
 mod error;
 mod file;
+mod format;
 mod h5;
 mod images;
 mod limits;
@@ -35,8 +37,9 @@ pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
 pub use decode::{Decoder, Decoding};
 pub use error::{Error, Result};
+pub use format::PixelFormat;
 pub use h5::hdf5_version;
-pub use images::{Dataset, ImageSet};
+pub use images::{Dataset, FileSpec, ImageSet, LabelKind, OnNan};
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
 pub use normalize::Normalization;
 pub use order::Sampling;

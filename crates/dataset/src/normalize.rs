@@ -3,30 +3,46 @@
 use rayon::prelude::*;
 
 /// What images have in common, by which they are normalized: mean and standard deviation of each channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Normalization {
-    /// Red, green and blue, in 0–1; subtracted.
-    pub mean: [f64; 3],
-    /// In 0–1, above 0; what is left is divided by it.
-    pub std: [f64; 3],
+    /// Of each channel, as many as there are: subtracted. In 0–1 where images are bytes, else in the images' own unit.
+    pub mean: Vec<f64>,
+    /// Above 0; what is left is divided by it.
+    pub std: Vec<f64>,
 }
 
 impl Default for Normalization {
     fn default() -> Self {
-        Self::IMAGENET
+        Self::imagenet()
     }
 }
 
 impl Normalization {
-    /// ImageNet's pixels: what torchvision's published networks were trained with.
-    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// Means of ImageNet's red, green and blue.
+    pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+    /// Their standard deviations.
+    pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-    /// What a byte of each channel is multiplied with, and what is added then, so that (byte / 255 − mean) / std comes
+    /// ImageNet's pixels: what torchvision's published networks were trained with.
+    pub fn imagenet() -> Self {
+        Self { mean: Self::IMAGENET_MEAN.to_vec(), std: Self::IMAGENET_STD.to_vec() }
+    }
+
+    /// What a byte of red, green and blue is multiplied with, and what is added then, so that (byte / 255 − mean) / std comes
     /// out.
+    ///
+    /// # Panics
+    /// If there are other channels.
     pub fn scale_and_shift(&self) -> ([f32; 3], [f32; 3]) {
-        let scale = self.std.map(|std| (1.0 / (255.0 * std)) as f32);
-        let shift = std::array::from_fn(|channel| (-self.mean[channel] / self.std[channel]) as f32);
-        (scale, shift)
+        let (_, shifts) = self.scales_and_shifts();
+        let scale = std::array::from_fn(|channel| (1.0 / (255.0 * self.std[channel])) as f32);
+        (scale, std::array::from_fn(|channel| shifts[channel] as f32))
+    }
+
+    /// What a number of each channel is multiplied with, and what is added then, so that (number − mean) / std comes out.
+    pub(crate) fn scales_and_shifts(&self) -> (Vec<f64>, Vec<f64>) {
+        let scales = self.std.iter().map(|std| 1.0 / std).collect();
+        (scales, self.mean.iter().zip(&self.std).map(|(mean, std)| -mean / std).collect())
     }
 
     /// Writes images as planes of normalized floats: N×H×W×3 bytes become N×3×H×W values. Works on the current rayon pool.
@@ -57,7 +73,9 @@ mod tests {
 
     #[test]
     fn planes_come_out_normalized() {
-        for normalization in [Normalization::IMAGENET, Normalization { mean: [0.5; 3], std: [0.25, 0.5, 1.0] }] {
+        for normalization in
+            [Normalization::imagenet(), Normalization { mean: vec![0.5; 3], std: vec![0.25, 0.5, 1.0] }]
+        {
             let mut out = [0.0; 12];
             normalization.apply(&[0, 127, 255].repeat(4), 2, &mut out);
             for (channel, byte) in [0.0, 127.0, 255.0].into_iter().enumerate() {

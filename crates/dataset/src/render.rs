@@ -1,14 +1,16 @@
 //! One stored image into its place in a batch: decode, crop, scale, augment. The work of one thread.
 
-use augmentations::Image;
+use std::sync::Arc;
+
+use augmentations::{Image, Planes};
 use rand_chacha::ChaCha8Rng;
 
-use crate::augment::{Augmentation, Crop, random_part, shift};
+use crate::augment::{Augmentation, Crop, random_part, shift, shift_planes};
 use crate::decode::{FINE, Source};
-use crate::images::{ImageSet, Stored};
-use crate::resize::{Pixels, Resizer, Window};
+use crate::images::{ArrayLayout, ImageSet, OnNan, Stored};
+use crate::resize::{Pixels, PlaneResizer, Resizer, Window, copied};
 use crate::size::Size;
-use crate::{Decoder, Decoding, Resample, Result};
+use crate::{Decoder, Decoding, Normalization, Resample, Result};
 
 /// Decoded pixels for each pixel of a random part that is scaled, at least. At 1 a JPEG may be decoded at half its size
 /// where the part is at least twice as large as what becomes of it: the filter then sees means of 2×2 pixels.
@@ -22,6 +24,22 @@ pub(crate) struct Form {
     /// What the shorter side is scaled to before the middle is cut out, in pixels; at least `side`.
     pub resize: usize,
     pub augmentation: Augmentation,
+    /// What planes of numbers are normalized by; bytes are later.
+    pub scaling: Arc<Scaling>,
+}
+
+/// What the numbers of each channel are multiplied with, and what is added then.
+#[derive(Clone, Debug)]
+pub(crate) struct Scaling {
+    by: Vec<f64>,
+    plus: Vec<f64>,
+}
+
+impl Scaling {
+    pub fn of(normalization: &Normalization) -> Self {
+        let (by, plus) = normalization.scales_and_shifts();
+        Self { by, plus }
+    }
 }
 
 /// A thread's decoder and buffers.
@@ -30,8 +48,12 @@ pub(crate) struct Renderer {
     decoder: Decoder,
     decoding: Decoding,
     resizer: Resizer,
+    plane_resizer: PlaneResizer,
     stored: Vec<u8>,
     scratch: Vec<u8>,
+    /// An image as planes, before it is scaled.
+    planes: Vec<f32>,
+    plane_scratch: Vec<f32>,
 }
 
 impl Renderer {
@@ -41,12 +63,15 @@ impl Renderer {
             decoder: Decoder::new(decoding),
             decoding,
             resizer: Resizer::new(resample),
+            plane_resizer: PlaneResizer::new(resample),
             stored: Vec::new(),
             scratch: Vec::new(),
+            planes: Vec::new(),
+            plane_scratch: Vec::new(),
         }
     }
 
-    /// Writes image `index` of `images` into `out` (side²×3 bytes).
+    /// Writes image `index` of `images`, which are bytes of three colours, into `out` (side²×3 bytes).
     pub fn render(
         &mut self,
         images: &ImageSet,
@@ -62,10 +87,7 @@ impl Renderer {
             Crop::Padded { .. } => (side, FINE), // it is the padding that leaves something to cut off
             Crop::Resized => (resize, COARSE),
         };
-        let choose = |size: Size, random: &mut ChaCha8Rng| match crop {
-            Crop::Resized => random_part(size, random),
-            Crop::Center | Crop::Padded { .. } => Window::center(size, resize, side),
-        };
+        let choose = |size: Size, random: &mut ChaCha8Rng| window(crop, size, resize, side, random);
         let stored = images.stored(index, &mut self.stored)?;
         match (stored, crop) {
             // The common case of small images: shifted right out of the cache.
@@ -77,13 +99,18 @@ impl Renderer {
                 self.resizer.resize(&Pixels::whole(pixels, size), &window, side, out);
                 pad(crop, side, out, random, &mut self.scratch);
             }
+            (Stored::Array(..), _) => {
+                return Err(images.broken(index, "it is no image of bytes of three colours".to_owned()));
+            }
             (stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)), _) => {
                 if decoding != self.decoding {
                     (self.decoder, self.decoding) = (Decoder::new(decoding), decoding);
                 }
                 let source = match &stored {
                     Stored::OnDisk(_, file) => Source::Disk(file),
-                    Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) => Source::Memory(bytes),
+                    Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) | Stored::Array(.., bytes) => {
+                        Source::Memory(bytes)
+                    }
                 };
                 let decoded = match crop {
                     Crop::Center => self.decoder.center_crop_of(source, resize, side, out),
@@ -99,6 +126,79 @@ impl Renderer {
             change.apply(&mut Image { pixels: out, side, scratch: &mut self.scratch }, random);
         }
         Ok(())
+    }
+}
+
+impl Renderer {
+    /// Writes image `index` of `images`, which are arrays of numbers, into `out`: channels×side×side of them, normalized.
+    pub fn render_planes(
+        &mut self,
+        images: &ImageSet,
+        index: usize,
+        form: &Form,
+        random: &mut ChaCha8Rng,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Form { side, resize, .. } = *form;
+        let crop = form.augmentation.crop;
+        let resize = if let Crop::Padded { .. } = crop { side } else { resize };
+        let Stored::Array(layout, on_nan, bytes) = images.stored(index, &mut self.stored)? else {
+            return Err(images.broken(index, "it is no array of numbers".to_owned()));
+        };
+        let size = layout.size;
+        let window = window(crop, size, resize, side, random);
+        let Scaling { by, plus } = &*form.scaling;
+        if is_square(size, side) && copied(&window, side) == Some((0, 0)) {
+            layout.planes(bytes, by, plus, out);
+            fill(layout, on_nan, out).map_err(|reason| images.broken(index, reason))?;
+        } else {
+            self.planes.resize(layout.count(), 0.0);
+            layout.planes(bytes, by, plus, &mut self.planes);
+            fill(layout, on_nan, &mut self.planes).map_err(|reason| images.broken(index, reason))?;
+            self.plane_resizer.resize(&self.planes, size, &window, side, out);
+        }
+        if let Crop::Padded { padding } = crop {
+            self.plane_scratch.clear();
+            self.plane_scratch.extend_from_slice(out);
+            shift_planes(&self.plane_scratch, side, padding, out, random);
+        }
+        for change in &form.augmentation.plane_changes {
+            change.apply(&mut Planes { values: out, side, scratch: &mut self.plane_scratch }, random);
+        }
+        Ok(())
+    }
+}
+
+/// Which part of an image of this size is taken.
+fn window(crop: Crop, size: Size, resize: usize, side: usize, random: &mut ChaCha8Rng) -> Window {
+    match crop {
+        Crop::Resized => random_part(size, random),
+        Crop::Center | Crop::Padded { .. } => Window::center(size, resize, side),
+    }
+}
+
+/// What is to become of normalized numbers that are none.
+fn fill(layout: &ArrayLayout, on_nan: OnNan, planes: &mut [f32]) -> std::result::Result<(), String> {
+    if !layout.may_lack() {
+        return Ok(());
+    }
+    match on_nan {
+        OnNan::Fail => match planes.iter().position(|number| !number.is_finite()) {
+            Some(at) => {
+                let (plane, width) = (layout.size.count() as usize, layout.size.width as usize);
+                let (channel, pixel) = (at / plane, at % plane);
+                Err(format!(
+                    "channel {channel} of pixel ({}, {}) is not a number; --nan mean takes the mean of the channel there",
+                    pixel % width,
+                    pixel / width
+                ))
+            }
+            None => Ok(()),
+        },
+        OnNan::Mean => {
+            planes.iter_mut().filter(|number| !number.is_finite()).for_each(|number| *number = 0.0);
+            Ok(())
+        }
     }
 }
 

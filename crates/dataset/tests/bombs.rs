@@ -26,10 +26,12 @@ fn child() {
     let Some(path) = std::env::var_os(FILE).map(PathBuf::from) else { return };
     let before = memory("VmRSS:");
     let reason = match path.extension() {
-        Some(extension) if extension == "h5" => Dataset::of_file(&path, None).map(drop).map_err(|error| {
-            assert!(error.is_bad_input(), "{error}");
-            error.to_string()
-        }),
+        Some(extension) if extension == "h5" => {
+            Dataset::of_file(&path, &dataset::FileSpec::default()).map(drop).map_err(|error| {
+                assert!(error.is_bad_input(), "{error}");
+                error.to_string()
+            })
+        }
         _ => Decoder::new(Decoding { exif_orientation: true, ..Decoding::default() }).center_crop_file(
             &path,
             9,

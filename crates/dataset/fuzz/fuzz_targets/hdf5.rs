@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use dataset::{Dataset, Loader, LoaderConfig};
+use dataset::{Dataset, FileSpec, Loader, LoaderConfig};
 use dataset_fuzz::{FREE, check_words, folder, within};
 use hdf5::types::VarLenUnicode;
 use hdf5::{Group, H5Type, SimpleExtents};
@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
         return; // HDF5 refuses to write it
     }
     let length = std::fs::metadata(&path).expect("it was written").len() as usize;
-    within(FREE + 4 * length, || match Dataset::of_file(&path, None) {
+    within(FREE + 4 * length, || match Dataset::of_file(&path, &FileSpec::default()) {
         Ok(dataset) => read(dataset),
         Err(error) => {
             assert!(error.is_bad_input(), "{error:?}");

@@ -49,8 +49,7 @@ pub(crate) fn random_part(size: Size, random: &mut ChaCha8Rng) -> Window {
 
 /// Copies a random window of `side`×`side` pixels of an image of that size with `padding` black pixels around it.
 pub(crate) fn shift(source: &[u8], side: usize, padding: usize, out: &mut [u8], random: &mut ChaCha8Rng) {
-    let mut offset = || random.random_range(0..=2 * padding as u32) as isize - padding as isize;
-    let (top, left) = (offset(), offset());
+    let (top, left) = offsets(padding, random);
     let from = left.clamp(0, side as isize) as usize;
     let to = (left + side as isize).clamp(0, side as isize) as usize;
     for (row, out) in out.chunks_exact_mut(side * 3).enumerate() {
@@ -63,6 +62,28 @@ pub(crate) fn shift(source: &[u8], side: usize, padding: usize, out: &mut [u8], 
             out[start + source.len()..].fill(0);
         } else {
             out.fill(0);
+        }
+    }
+}
+
+/// How far a random window is moved down and to the right.
+fn offsets(padding: usize, random: &mut ChaCha8Rng) -> (isize, isize) {
+    let mut offset = || random.random_range(0..=2 * padding as u32) as isize - padding as isize;
+    (offset(), offset())
+}
+
+/// Copies a random window of `side`×`side` pixels of planes of that size with `padding` pixels of zeros, the mean, around each.
+pub(crate) fn shift_planes(source: &[f32], side: usize, padding: usize, out: &mut [f32], random: &mut ChaCha8Rng) {
+    let (top, left) = offsets(padding, random);
+    let from = left.clamp(0, side as isize) as usize;
+    let to = (left + side as isize).clamp(0, side as isize) as usize;
+    for (source, out) in source.chunks_exact(side * side).zip(out.chunks_exact_mut(side * side)) {
+        out.fill(0.0);
+        for (y, out) in (top..).zip(out.chunks_exact_mut(side)) {
+            if (0..side as isize).contains(&y) && from < to {
+                let start = (from as isize - left) as usize;
+                out[start..start + to - from].copy_from_slice(&source[y as usize * side..][from..to]);
+            }
         }
     }
 }
@@ -94,6 +115,18 @@ mod tests {
                     prop_assert!(pair[0][2] == 255 || pair[0] == [0, 0, 0]);
                 }
             }
+        }
+
+        #[test]
+        fn planes_are_shifted_as_bytes_are(index: u64, padding in 0usize..10, side in 1usize..9) {
+            let bytes: Vec<u8> = (0..side * side).flat_map(|pixel| [pixel as u8 + 1; 3]).collect();
+            let planes: Vec<f32> = (0..2 * side * side).map(|pixel| (pixel % (side * side)) as f32 + 1.0).collect();
+            let (mut out, mut shifted) = (vec![1; bytes.len()], vec![1.0; planes.len()]);
+            shift(&bytes, side, padding, &mut out, &mut random(index));
+            shift_planes(&planes, side, padding, &mut shifted, &mut random(index));
+            let expected: Vec<f32> = out.iter().step_by(3).map(|&byte| f32::from(byte)).collect();
+            prop_assert_eq!(&shifted[..side * side], &expected[..]);
+            prop_assert_eq!(&shifted[side * side..], &expected[..]);
         }
 
         #[test]

@@ -30,6 +30,8 @@ impl Mix {
 pub struct Mixed {
     /// The label of the image that was mixed in, for each image.
     pub labels: Vec<i64>,
+    /// Its numbers, N×K, where labels are rows of numbers.
+    pub targets: Vec<f64>,
     /// The share of the first label, 0–1.
     pub share: f64,
 }
@@ -116,6 +118,29 @@ impl Mixture {
     }
 }
 
+impl Mixture {
+    /// Mixes `second` into `first`, planes of numbers.
+    pub fn apply_to_planes(self, first: &mut [f32], second: &[f32], side: usize) {
+        match self {
+            Self::Blend { parts } => {
+                let share = f32::from(parts) / 256.0;
+                for (first, second) in first.iter_mut().zip(second) {
+                    *first = *first * share + second * (1.0 - share);
+                }
+            }
+            Self::Paste { left, top, width, height } => {
+                let planes = first.chunks_exact_mut(side * side).zip(second.chunks_exact(side * side));
+                for (first, second) in planes {
+                    let rows = first.chunks_exact_mut(side).zip(second.chunks_exact(side));
+                    for (first, second) in rows.skip(top).take(height) {
+                        first[left..left + width].copy_from_slice(&second[left..left + width]);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +175,10 @@ mod tests {
             mixture.apply(&mut first, &vec![0; side * side * 3], side);
             let mean = first.iter().map(|&value| f64::from(value)).sum::<f64>() / first.len() as f64;
             prop_assert!((mean / 200.0 - mixture.share(side)).abs() < 0.005, "{} and {}", mean, mixture.share(side));
+            let mut planes = vec![2.0; side * side * 5];
+            mixture.apply_to_planes(&mut planes, &vec![0.0; side * side * 5], side);
+            let mean = planes.iter().map(|&value| f64::from(value)).sum::<f64>() / planes.len() as f64;
+            prop_assert!((mean / 2.0 - mixture.share(side)).abs() < 1e-5, "{} and {}", mean, mixture.share(side));
         }
     }
 

@@ -12,10 +12,10 @@ mod mix;
 
 use std::sync::Arc;
 
-use augmentations::Change;
+use augmentations::{Change, PlaneChange};
 
 pub use crop::Crop;
-pub(crate) use crop::{random_part, shift};
+pub(crate) use crop::{random_part, shift, shift_planes};
 pub use mix::{Mix, Mixed};
 pub(crate) use mix::{Mixture, draw as draw_mixture, partners};
 
@@ -24,13 +24,15 @@ pub(crate) use mix::{Mixture, draw as draw_mixture, partners};
 pub struct Augmentation {
     /// Which part is taken.
     pub crop: Crop,
-    /// The changes to it, one after the other.
+    /// The changes to it, one after the other, where it is bytes of three colours.
     pub changes: Vec<Arc<dyn Change>>,
+    /// The changes to it where it is planes of numbers.
+    pub plane_changes: Vec<Arc<dyn PlaneChange>>,
     /// Whether images are mixed with each other.
     pub mix: Mix,
 }
 
 impl Augmentation {
     /// For evaluation: the middle, as it is.
-    pub const NONE: Self = Self { crop: Crop::Center, changes: Vec::new(), mix: Mix::NONE };
+    pub const NONE: Self = Self { crop: Crop::Center, changes: Vec::new(), plane_changes: Vec::new(), mix: Mix::NONE };
 }

@@ -94,12 +94,17 @@ impl Decoder {
     /// # Errors
     /// Why the bytes are no image, in one line without the file's name.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<(Size, &[u8]), String> {
-        let (size, orientation) = if jpeg::is_jpeg(bytes) {
+        self.decode_source(Source::Memory(bytes))
+    }
+
+    /// The same, wherever the file is.
+    pub(crate) fn decode_source(&mut self, source: Source<'_>) -> Result<(Size, &[u8]), String> {
+        let (size, orientation) = if let Some(bytes) = source.jpeg() {
             let header = self.jpeg.read_header(bytes)?;
             self.jpeg.decompress(&header, jpeg::Region::whole(&header), &mut self.pixels)?;
             (header.size, self.orientation_of(header.exif))
         } else {
-            self.decode_other(Source::Memory(bytes))?
+            self.decode_other(source)?
         };
         if orientation == Orientation::NoTransforms {
             return Ok((size, &self.pixels));

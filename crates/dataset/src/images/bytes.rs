@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use hdf5::{Hyperslab, SliceOrIndex};
 use memmap2::Mmap;
 
+use super::array::Element;
 use crate::{Error, Result};
 
 /// Bytes that are read a range at a time, from many threads.
@@ -25,10 +26,12 @@ pub(crate) enum Bytes {
         path: PathBuf,
         start: u64,
     },
-    /// A dataset in pieces, or compressed: its rows of so many bytes, through HDF5 and its lock.
+    /// A dataset in pieces, or compressed, or of another machine's order of bytes: its rows of so many bytes, through HDF5 and its
+    /// lock, as these numbers.
     Rows {
         dataset: hdf5::Dataset,
         path: PathBuf,
+        element: Element,
         row_bytes: usize,
     },
 }
@@ -65,14 +68,35 @@ impl Bytes {
                 file.read_exact_at(scratch, start + range.start as u64).map_err(Error::io(path, "reading an image"))?;
                 Ok(scratch)
             }
-            Self::Rows { dataset, path, row_bytes } => {
+            Self::Rows { dataset, path, element, row_bytes } => {
                 let row = range.start / row_bytes;
                 let mut part = vec![SliceOrIndex::from(..); dataset.ndim()];
                 part[0] = SliceOrIndex::from(row..row + 1);
-                let rows = dataset.read_slice::<u8, _, ndarray::IxDyn>(Hyperslab::from(part));
-                let rows = rows.map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
                 scratch.clear();
-                scratch.extend(rows.iter());
+                let part = Hyperslab::from(part);
+                macro_rules! numbers {
+                    ($number:ty) => {{
+                        let rows = dataset.read_slice::<$number, _, ndarray::IxDyn>(part);
+                        let rows = rows.map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+                        rows.iter().for_each(|number| scratch.extend(number.to_ne_bytes()));
+                    }};
+                }
+                match element {
+                    Element::U8 => {
+                        let rows = dataset.read_slice::<u8, _, ndarray::IxDyn>(part);
+                        let rows = rows.map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
+                        scratch.extend(rows.iter());
+                    }
+                    Element::I8 => numbers!(i8),
+                    Element::U16 => numbers!(u16),
+                    Element::I16 => numbers!(i16),
+                    Element::U32 => numbers!(u32),
+                    Element::I32 => numbers!(i32),
+                    Element::U64 => numbers!(u64),
+                    Element::I64 => numbers!(i64),
+                    Element::F32 => numbers!(f32),
+                    Element::F64 => numbers!(f64),
+                }
                 Ok(scratch)
             }
         }

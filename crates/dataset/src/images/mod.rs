@@ -1,8 +1,11 @@
 //! Images with their labels, wherever they lie: decoded side by side in memory, in a mapped cache, or as files.
 
+mod array;
 mod bytes;
 mod checks;
-mod hdf5_file;
+mod file;
+mod moments;
+mod targets;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,17 +14,21 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+pub(crate) use array::ArrayLayout;
+pub use array::OnNan;
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
+pub use file::{FileSpec, LabelKind};
+use targets::TargetRows;
 
 use crate::decode::Source;
 use crate::scan::Sample;
-use crate::{Decoder, Decoding, Error, Listing, Result, Size, Split, ValSplit};
+use crate::{Decoder, Decoding, Error, Listing, PixelFormat, Result, Size, Split, ValSplit};
 
 /// A set to train on and one to validate on, with the names of their classes.
 #[derive(Debug)]
 pub struct Dataset {
-    /// The names of the classes; a label is an index here.
+    /// The names of the classes; a label is an index here. Where labels are rows of numbers, those of the numbers.
     pub classes: Vec<String>,
     /// The images to train on.
     pub train: ImageSet,
@@ -32,14 +39,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a file that holds a data set, and is used as it is: HDF5 with images and labels. With a `val_split` the images to
-    /// validate on are set aside from those to train on, by their numbers.
+    /// Opens a file that holds a data set, and is used as it is: HDF5, netCDF 4 or NumPy's `.npz` with images and labels.
     ///
     /// # Errors
     /// A file of another format, one that is not laid out as it must be, or a `val_split` where there are images to validate
     /// on.
-    pub fn of_file(path: &Path, val_split: Option<ValSplit>) -> Result<Self> {
-        hdf5_file::open(path, val_split)
+    pub fn of_file(path: &Path, spec: &FileSpec) -> Result<Self> {
+        file::open(path, spec)
     }
 
     /// The files of a listing, decoded whenever they are asked for.
@@ -55,6 +61,8 @@ impl Dataset {
 pub struct ImageSet {
     store: Store,
     labels: Vec<i64>,
+    /// Of each image of the store, if labels are more than a class.
+    targets: Option<TargetRows>,
     /// Where each image stands in the store, if some of the store's were skipped.
     slots: Option<Vec<u32>>,
     checks: Option<Checks>,
@@ -64,6 +72,8 @@ pub struct ImageSet {
 pub(crate) enum Store {
     /// Decoded, all of one size: N×height×width×3 bytes.
     Pixels { bytes: Bytes, size: Size },
+    /// Numbers of any kind and number of channels, all of one size.
+    Array { bytes: Bytes, layout: ArrayLayout, on_nan: OnNan },
     /// Image files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
     /// Image files on disk, with their sizes in bytes.
@@ -73,6 +83,7 @@ pub(crate) enum Store {
 /// An image as it is stored.
 pub(crate) enum Stored<'a> {
     Pixels(Size, &'a [u8]),
+    Array(&'a ArrayLayout, OnNan, &'a [u8]),
     Encoded(Decoding, &'a [u8]),
     /// A large image file, which stays on the disk.
     OnDisk(Decoding, File),
@@ -91,7 +102,13 @@ impl ImageSet {
     pub fn from_memory(pixels: Vec<u8>, labels: Vec<i64>, side: usize) -> Self {
         assert_eq!(pixels.len(), labels.len() * side * side * 3, "an image for each label");
         let size = Size { width: side as u32, height: side as u32 };
-        Self { store: Store::Pixels { bytes: Bytes::Memory(pixels), size }, labels, slots: None, checks: None }
+        Self {
+            store: Store::Pixels { bytes: Bytes::Memory(pixels), size },
+            labels,
+            targets: None,
+            slots: None,
+            checks: None,
+        }
     }
 
     /// The image files of a split, read and decoded whenever they are asked for.
@@ -99,17 +116,28 @@ impl ImageSet {
         let samples = listing.split(split);
         let files = samples.iter().map(|Sample { path, size, .. }| (path.clone(), *size)).collect();
         let labels = samples.iter().map(|sample| sample.class as i64).collect();
-        Self { store: Store::Files { root: listing.root.clone(), files, decoding }, labels, slots: None, checks: None }
+        Self {
+            store: Store::Files { root: listing.root.clone(), files, decoding },
+            labels,
+            targets: None,
+            slots: None,
+            checks: None,
+        }
     }
 
     /// Images of a store. Those with a negative label were skipped: they are not part of the set.
     pub(crate) fn of_store(store: Store, labels: Vec<i64>, checks: Option<Checks>) -> Self {
         if labels.iter().all(|&label| label >= 0) {
-            return Self { store, labels, slots: None, checks };
+            return Self { store, labels, targets: None, slots: None, checks };
         }
         let slots: Vec<u32> = (0..labels.len() as u32).filter(|&slot| labels[slot as usize] >= 0).collect();
         let labels = labels.into_iter().filter(|&label| label >= 0).collect();
-        Self { store, labels, slots: Some(slots), checks }
+        Self { store, labels, targets: None, slots: Some(slots), checks }
+    }
+
+    /// The same images with a row of numbers each, by their places in the store.
+    pub(crate) fn with_targets(self, targets: Option<TargetRows>) -> Self {
+        Self { targets, ..self }
     }
 
     /// Which of the image files at these indices cannot be decoded, and why. Works on the current rayon pool.
@@ -119,7 +147,7 @@ impl ImageSet {
     pub fn undecodable(&self, indices: Range<usize>) -> Result<Vec<(usize, String)>> {
         let check = |(decoder, scratch): &mut (Decoder, Vec<u8>), index: usize| {
             let checked = match self.stored(index, scratch) {
-                Ok(Stored::Pixels(..)) => return Ok(None),
+                Ok(Stored::Pixels(..) | Stored::Array(..)) => return Ok(None),
                 Ok(Stored::Encoded(_, bytes)) => decoder.check(bytes),
                 Ok(Stored::OnDisk(_, file)) => decoder.check_source(Source::Disk(&file)),
                 Err(Error::Image { reason, .. }) => Err(reason),
@@ -162,10 +190,28 @@ impl ImageSet {
         &self.labels
     }
 
+    /// The numbers of the label of image `index`; none where labels are classes.
+    pub fn targets(&self, index: usize) -> &[f64] {
+        self.targets.as_ref().map_or(&[], |rows| rows.row(self.slot(index)))
+    }
+
+    /// How many numbers a label has; 0 where labels are classes.
+    pub fn target_width(&self) -> usize {
+        self.targets.as_ref().map_or(0, TargetRows::width)
+    }
+
+    /// What the images are made of.
+    pub fn format(&self) -> PixelFormat {
+        match &self.store {
+            Store::Array { layout, .. } => layout.format(),
+            Store::Pixels { .. } | Store::Encoded { .. } | Store::Files { .. } => PixelFormat::Rgb8,
+        }
+    }
+
     /// The size of every image, where all have the same; `None` where each has its own.
     pub fn size(&self) -> Option<Size> {
         match &self.store {
-            Store::Pixels { size, .. } => Some(*size),
+            Store::Pixels { size, .. } | Store::Array { layout: ArrayLayout { size, .. }, .. } => Some(*size),
             Store::Encoded { .. } | Store::Files { .. } => None,
         }
     }
@@ -177,6 +223,10 @@ impl ImageSet {
         let stored = match &self.store {
             Store::Pixels { bytes, size } => {
                 Stored::Pixels(*size, bytes.get(slot * size.bytes()..(slot + 1) * size.bytes(), scratch)?)
+            }
+            Store::Array { bytes, layout, on_nan } => {
+                let length = layout.bytes();
+                Stored::Array(layout, *on_nan, bytes.get(slot * length..(slot + 1) * length, scratch)?)
             }
             Store::Encoded { bytes, offsets, decoding } => {
                 let range = offsets[slot] as usize..offsets[slot + 1] as usize;
@@ -201,7 +251,7 @@ impl ImageSet {
     pub(crate) fn pixels(&self, index: usize) -> Vec<u8> {
         match self.stored(index, &mut Vec::new()).unwrap() {
             Stored::Pixels(_, pixels) => pixels.to_vec(),
-            Stored::Encoded(..) | Stored::OnDisk(..) => panic!("not decoded"),
+            _ => panic!("not decoded"),
         }
     }
 
@@ -214,10 +264,13 @@ impl ImageSet {
                 Store::Pixels { bytes, size } if size.bytes() >= SMALLEST => {
                     bytes.prefetch(slot * size.bytes()..(slot + 1) * size.bytes());
                 }
+                Store::Array { bytes, layout, .. } if layout.bytes() >= SMALLEST => {
+                    bytes.prefetch(slot * layout.bytes()..(slot + 1) * layout.bytes());
+                }
                 Store::Encoded { bytes, offsets, .. } => {
                     bytes.prefetch(offsets[slot] as usize..offsets[slot + 1] as usize);
                 }
-                Store::Pixels { .. } | Store::Files { .. } => {}
+                Store::Pixels { .. } | Store::Array { .. } | Store::Files { .. } => {}
             }
         }
     }

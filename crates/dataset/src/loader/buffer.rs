@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-/// Memory that a batch may lie in: the heap, or pages that a device reads by itself (pinned).
+/// Memory that a batch may lie in: the heap, or pages that a device reads by itself (pinned). It begins where a number of
+/// single precision may.
 pub trait HostMemory: AsRef<[u8]> + AsMut<[u8]> + Send + Sync {}
 
 impl<T: AsRef<[u8]> + AsMut<[u8]> + Send + Sync> HostMemory for T {}
@@ -14,7 +15,22 @@ pub type Allocate = fn(usize) -> Box<dyn HostMemory>;
 
 /// Memory from the heap.
 pub fn heap(bytes: usize) -> Box<dyn HostMemory> {
-    Box::new(vec![0; bytes])
+    Box::new(Aligned(vec![0; bytes.div_ceil(size_of::<u64>())]))
+}
+
+/// Memory in which numbers of up to 8 bytes may lie.
+struct Aligned(Vec<u64>);
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl AsMut<[u8]> for Aligned {
+    fn as_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
 }
 
 /// The buffers that are free.

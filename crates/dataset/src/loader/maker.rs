@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 use super::Batch;
-use super::buffer::Buffers;
+use super::buffer::{Buffers, heap};
 use crate::augment::{Mixed, Mixture, partners};
 use crate::order::Draw;
 use crate::render::{Form, Renderer};
-use crate::{ImageSet, Normalization, Resample, Result};
+use crate::{ImageSet, Normalization, PixelFormat, Resample, Result};
 
 /// Smaller images are handed out to the pool several at a time, this many bytes of them.
 const BYTES_PER_TASK: usize = 64 << 10;
@@ -33,10 +33,12 @@ impl Maker {
     /// The images at these positions, perhaps mixed within the positions of their global batch.
     pub fn make(&self, positions: Range<usize>, mixture: Option<(Mixture, Range<usize>)>) -> Result<Batch> {
         let side = self.form.side;
-        let bytes = side * side * 3;
+        let format = self.images.format();
+        let bytes = format.bytes(side);
         let mut pixels = self.buffers.take(positions.len() * bytes);
         let sample_at = |position: usize| (self.draw_at)(position).sample();
         let label_at = |position: usize| self.images.labels()[sample_at(position)];
+        let targets_at = |position: usize| self.images.targets(sample_at(position));
         self.images.prefetch(positions.clone().map(sample_at));
         self.pool.install(|| {
             pixels
@@ -53,29 +55,46 @@ impl Maker {
                 let partners = partners(positions.clone(), &global, sample_at);
                 // The last image's partner is another rank's, or was mixed itself before its turn comes: it is made
                 // here once more. Nothing else is needed of what does not follow in `pixels`.
-                let mut last = vec![0; bytes];
-                self.render(self.renderers.take().get(), partners[partners.len() - 1], &mut last)?;
+                let mut last = heap(bytes);
+                let last = &mut (*last).as_mut()[..bytes];
+                self.render(self.renderers.take().get(), partners[partners.len() - 1], last)?;
                 for (position, &partner) in positions.clone().zip(&partners) {
                     let offset = |position: usize| (position - positions.start) * bytes;
                     let (head, second) = if (position + 1..positions.end).contains(&partner) {
                         pixels.split_at_mut(offset(partner))
                     } else {
-                        (&mut pixels[..], &mut last[..])
+                        (&mut pixels[..], &mut *last)
                     };
-                    mixture.apply(&mut head[offset(position)..][..bytes], &second[..bytes], side);
+                    let (first, second) = (&mut head[offset(position)..][..bytes], &second[..bytes]);
+                    match format {
+                        PixelFormat::Rgb8 => mixture.apply(first, second, side),
+                        PixelFormat::Planes { .. } => {
+                            let (first, second) = (bytemuck::cast_slice_mut(first), bytemuck::cast_slice(second));
+                            mixture.apply_to_planes(first, second, side);
+                        }
+                    }
                 }
-                let labels = partners.into_iter().map(label_at).collect();
-                Some(Mixed { labels, share: mixture.share(side) })
+                let labels = partners.iter().copied().map(label_at).collect();
+                let targets = partners.iter().flat_map(|&partner| targets_at(partner)).copied().collect();
+                Some(Mixed { labels, targets, share: mixture.share(side) })
             }
             _ => None,
         };
-        Ok(Batch { pixels, labels: positions.map(label_at).collect(), mixed, side, normalization: self.normalization })
+        let targets = positions.clone().flat_map(targets_at).copied().collect();
+        let (labels, normalization) = (positions.map(label_at).collect(), self.normalization.clone());
+        Ok(Batch { pixels, format, labels, targets, mixed, side, normalization })
     }
 
     fn render(&self, renderer: &mut Renderer, position: usize, out: &mut [u8]) -> Result<()> {
         let draw = (self.draw_at)(position);
         let mut random = draw.augmentation(self.seed, self.epoch);
-        renderer.render(&self.images, draw.sample(), &self.form, &mut random, out)
+        let (images, sample) = (&self.images, draw.sample());
+        match images.format() {
+            PixelFormat::Rgb8 => renderer.render(images, sample, &self.form, &mut random, out),
+            PixelFormat::Planes { .. } => {
+                renderer.render_planes(images, sample, &self.form, &mut random, bytemuck::cast_slice_mut(out))
+            }
+        }
     }
 }
 

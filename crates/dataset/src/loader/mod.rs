@@ -18,8 +18,8 @@ use layout::Shard;
 
 use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
 use crate::order::{Draw, EpochOrder, Sampling, Stream, stream};
-use crate::render::Form;
-use crate::{ImageSet, Normalization, Resample};
+use crate::render::{Form, Scaling};
+use crate::{ImageSet, Normalization, PixelFormat, Resample};
 
 pub use batches::Batches;
 use buffer::Buffers;
@@ -29,19 +29,37 @@ use maker::{Maker, Renderers};
 /// Images and labels in host memory.
 #[derive(Debug)]
 pub struct Batch {
-    /// N×`side`×`side`×3 bytes, RGB.
+    /// As `format` says: N×`side`×`side`×3 bytes, RGB, or the bytes of N×channels×`side`×`side` [`values`](Self::values).
     pub pixels: Buffer,
+    /// What they are.
+    pub format: PixelFormat,
     /// N labels.
     pub labels: Vec<i64>,
+    /// N×K numbers, where labels are rows of K numbers; `labels` are all 0 then.
+    pub targets: Vec<f64>,
     /// The other labels, if images were mixed.
     pub mixed: Option<Mixed>,
     /// Height and width of every image, in pixels.
     pub side: usize,
-    /// How the bytes become floats.
+    /// How bytes become floats. Planes of numbers are normalized.
     pub normalization: Normalization,
 }
 
 impl Batch {
+    /// A batch of bytes of three colours, N×`side`×`side`×3, that are not mixed.
+    pub fn of_rgb8(pixels: Buffer, labels: Vec<i64>, side: usize, normalization: Normalization) -> Self {
+        Self { pixels, format: PixelFormat::Rgb8, labels, targets: Vec::new(), mixed: None, side, normalization }
+    }
+
+    /// The numbers of its images, N×channels×`side`×`side`, where they are planes of numbers.
+    ///
+    /// # Panics
+    /// If they are bytes.
+    pub fn values(&self) -> &[f32] {
+        assert_ne!(self.format, PixelFormat::Rgb8, "planes of numbers");
+        bytemuck::cast_slice(&self.pixels)
+    }
+
     /// The number of images, N.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -248,14 +266,15 @@ impl Loader {
         epoch: u64,
         draw_at: impl Fn(usize) -> Draw + Send + Sync + 'static,
     ) -> Maker {
-        let LoaderConfig { resize, seed, normalization, .. } = self.config;
+        let LoaderConfig { resize, seed, ref normalization, .. } = self.config;
+        let scaling = Arc::new(Scaling::of(normalization));
         Maker {
             images: Arc::clone(&self.images),
             pool: Arc::clone(&self.pool),
             renderers: Arc::clone(&self.renderers),
             buffers: self.buffers.clone(),
-            form: Form { side, resize, augmentation },
-            normalization,
+            form: Form { side, resize, augmentation, scaling },
+            normalization: normalization.clone(),
             seed,
             epoch,
             draw_at: Box::new(draw_at),

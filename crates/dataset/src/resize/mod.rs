@@ -6,10 +6,12 @@
 //! ```
 
 mod passes;
+mod planes;
 mod weights;
 mod window;
 
 use passes::{SLACK, along_columns, along_rows};
+pub(crate) use planes::{PlaneResizer, copied};
 use weights::{Direction, Weights};
 pub use window::Window;
 pub(crate) use window::offset;

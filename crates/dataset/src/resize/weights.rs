@@ -51,31 +51,76 @@ impl Direction {
         let part = part.min(length - start);
         Self { length: part, scaled: count as f64, scale: part / count as f64, start, first: 0.0, end }
     }
+
+    /// Pixels that one scaled pixel is made of, at most: an even number.
+    fn most_shares(&self, resample: Resample) -> usize {
+        resample.support(self.scale).ceil() as usize * 2 + 2
+    }
+
+    /// The share of each pixel in the scaled one number `index`, of those that lie in `there`; the first of them.
+    fn shares(&self, resample: Resample, index: usize, there: &Range<usize>, shares: &mut Vec<f64>) -> usize {
+        let &Self { scale, start, first, end, .. } = self;
+        let support = resample.support(scale);
+        let shrink = 1.0 / scale.max(1.0);
+        let center = start + (first + index as f64 + 0.5) * scale;
+        let from = ((center - support + 0.5) as usize).clamp(there.start, there.end - 1);
+        let to = ((center + support + 0.5) as usize).min(end).clamp(from + 1, there.end);
+        shares.clear();
+        shares.extend((from..to).map(|pixel| resample.weight((pixel as f64 - center + 0.5) * shrink)));
+        let sum: f64 = shares.iter().sum();
+        if sum != 0.0 {
+            shares.iter_mut().for_each(|share| *share /= sum);
+        }
+        from
+    }
+}
+
+/// The weights of one direction of a scaling of numbers, not rounded.
+#[derive(Debug, Default)]
+pub(super) struct FloatWeights {
+    /// The first pixel of each sum, and how many there are.
+    spans: Vec<(usize, usize)>,
+    /// `stride` of them for each sum.
+    weights: Vec<f32>,
+    stride: usize,
+}
+
+impl FloatWeights {
+    /// Makes them for `count` pixels of a line of so many.
+    pub fn set(&mut self, resample: Resample, direction: &Direction, count: usize, length: usize) {
+        self.stride = direction.most_shares(resample);
+        self.spans.clear();
+        self.weights.clear();
+        self.weights.resize(self.stride * count, 0.0);
+        let mut shares = Vec::with_capacity(self.stride);
+        for (index, weights) in self.weights.chunks_exact_mut(self.stride).enumerate() {
+            let from = direction.shares(resample, index, &(0..length), &mut shares);
+            weights.iter_mut().zip(&shares).for_each(|(weight, share)| *weight = *share as f32);
+            self.spans.push((from, shares.len()));
+        }
+    }
+
+    /// The first pixel of each sum, and the weights of the pixels from there on.
+    pub fn sums(&self) -> impl ExactSizeIterator<Item = (usize, &[f32])> {
+        let weights = self.weights.chunks_exact(self.stride.max(1));
+        self.spans.iter().zip(weights).map(|(&(from, count), weights)| (from, &weights[..count]))
+    }
 }
 
 impl Weights {
     /// Makes them for `count` pixels. Of the line those pixels are there that lie in `there`.
     pub fn set(&mut self, resample: Resample, direction: &Direction, count: usize, there: Range<usize>) {
-        let &Direction { scale, start, first, end, .. } = direction;
-        let support = resample.support(scale);
-        let shrink = 1.0 / scale.max(1.0);
-        self.stride = support.ceil() as usize * 2 + 2;
+        self.stride = direction.most_shares(resample);
         self.spans.clear();
         self.weights.clear();
         self.weights.resize(self.stride * count, 0);
         let mut shares = Vec::with_capacity(self.stride);
         for (index, weights) in self.weights.chunks_exact_mut(self.stride).enumerate() {
-            let center = start + (first + index as f64 + 0.5) * scale;
-            let from = ((center - support + 0.5) as usize).clamp(there.start, there.end - 1);
-            let to = ((center + support + 0.5) as usize).min(end).clamp(from + 1, there.end);
-            shares.clear();
-            shares.extend((from..to).map(|pixel| resample.weight((pixel as f64 - center + 0.5) * shrink)));
-            let sum: f64 = shares.iter().sum();
+            let from = direction.shares(resample, index, &there, &mut shares);
             for (weight, share) in weights.iter_mut().zip(&shares) {
-                let share = if sum == 0.0 { *share } else { share / sum };
                 *weight = (share * f64::from(1 << WEIGHT_BITS)).round() as i32; // a half away from zero
             }
-            self.spans.push(((from - there.start) as u32, (to - from) as u32));
+            self.spans.push(((from - there.start) as u32, shares.len() as u32));
         }
         let pair = |weights: &[i32]| {
             let halves = |part: fn(i32) -> i32| (part(weights[0]) & 0xffff) | part(weights[1]) << 16;

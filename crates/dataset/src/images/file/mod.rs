@@ -1,0 +1,435 @@
+//! Somebody else's file with images and labels, used as it is: HDF5 (and netCDF 4), or NumPy's `.npz`.
+//!
+//! ```text
+//! images  of a split: train/images, train_images or images_train; or one set at the top: images
+//!         (or pixels, data, x, or what the user names)   N×H×W×C, N×C×H×W or N×H×W numbers
+//! labels  in the same place (or label, targets, y)       N integers, or N×K numbers
+//! classes names, optional
+//! ```
+//!
+//! Images that lie in the file as they are, are mapped; those in chunks, or compressed, come through HDF5 and its one lock, and
+//! those that NumPy has compressed are inflated once.
+//!
+//! Somebody else's file is not trusted with memory: how many labels, names and bytes of a chunk it claims is compared with
+//! its size. What HDF5 itself makes of a structure that is damaged is not ours to check.
+
+mod hdf5;
+mod numpy;
+
+use std::path::Path;
+
+use super::array::{ArrayLayout, Axes, Element};
+use super::targets::TargetRows;
+use super::{Bytes, Dataset, ImageSet, OnNan, Store};
+use crate::{Error, Result, Size, Split, ValSplit, limits};
+
+const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
+const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
+/// Labels are below this.
+const MOST_CLASSES: f64 = (1 << 20) as f64;
+/// Members of a file that an error names.
+const NAMED: usize = 12;
+/// Most channels of an image.
+const MOST_CHANNELS: usize = 1 << 10;
+/// Most numbers that a sample's label has.
+const MOST_TARGETS: usize = 1 << 16;
+
+/// What a file is to be read as.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileSpec {
+    /// What the images are called in it, if that cannot be guessed.
+    pub images: Option<String>,
+    /// What the labels are called in it.
+    pub labels: Option<String>,
+    /// What a label is.
+    pub kind: LabelKind,
+    /// What a number that is none becomes.
+    pub on_nan: OnNan,
+    /// Images to validate on that are set aside from those to train on, by their numbers.
+    pub val_split: Option<ValSplit>,
+}
+
+/// What the label of an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelKind {
+    /// One class.
+    #[default]
+    Class,
+    /// For each of K classes, whether it is there.
+    Flags,
+    /// K numbers.
+    Numbers,
+}
+
+/// An array of a file.
+trait Array {
+    /// Its name in the file.
+    fn name(&self) -> String;
+
+    fn shape(&self) -> Vec<usize>;
+
+    fn element(&self) -> Checked<Element>;
+
+    fn packing(&self) -> Checked<Packing> {
+        Ok(Packing::default())
+    }
+
+    /// Its rows, of so many numbers each, and what these are as they are read.
+    fn rows(&self, count: usize, memory: &mut Memory) -> Checked<(Bytes, Element)>;
+
+    /// All its numbers.
+    fn numbers(&self) -> Checked<Vec<f64>>;
+
+    /// The largest piece that is in memory at once, in bytes, beside what was asked for.
+    fn piece(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A file of arrays.
+trait Container {
+    /// The array of this name.
+    fn array(&self, name: &str) -> Checked<Option<Box<dyn Array>>>;
+
+    /// A list of texts.
+    fn texts(&self, name: &str, memory: &mut Memory) -> Option<Checked<Vec<String>>>;
+
+    /// What is at the top.
+    fn members(&self) -> Vec<String>;
+}
+
+type Checked<T> = std::result::Result<T, String>;
+
+/// How numbers are packed: netCDF's `scale_factor`, `add_offset` and `_FillValue`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Packing {
+    scale: Option<f64>,
+    offset: Option<f64>,
+    fill: Option<f64>,
+}
+
+/// The memory that a file may still take, in bytes.
+struct Memory(u64);
+
+impl Memory {
+    fn take(&mut self, what: &str, bytes: Option<u64>) -> Checked<()> {
+        let left = bytes.and_then(|bytes| self.0.checked_sub(bytes));
+        self.0 = left.ok_or_else(|| {
+            let bytes = bytes.map_or("more than 2^64".to_owned(), |bytes| bytes.to_string());
+            format!("{what} would take {bytes} bytes, more than 64 MB and 4 times the file; is it damaged?")
+        })?;
+        Ok(())
+    }
+}
+
+/// Opens a file with images and labels.
+///
+/// # Errors
+/// A file that is none, or is not laid out as above; a `val_split` where it has images to validate on.
+pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
+    let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
+    let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
+    let mut memory = Memory(limits::of_hdf5(length));
+    let container: Box<dyn Container> = match numpy::is_archive(path) {
+        true => Box::new(numpy::open(path, length).map_err(input)?),
+        false => Box::new(hdf5::open(path).map_err(input)?),
+    };
+    let finder = Finder { container: &*container, spec };
+    let mut set = |split: Split| -> Result<Option<ImageSet>> {
+        let Some(found) = finder.find(split).map_err(|reason| input(format!("/{}: {reason}", split.name())))? else {
+            return Ok(None);
+        };
+        let read = read_set(path, &*found.images, &*found.labels, spec, &mut memory);
+        Ok(Some(read.map_err(|reason| input(format!("{}: {reason}", found.place)))?))
+    };
+    let none = || {
+        let members = members(container.members());
+        input(match spec.images {
+            Some(_) => format!("--images: nothing of that name; it holds {members}"),
+            None => format!("no group /train; it holds {members}"),
+        })
+    };
+    let train = set(Split::Train)?.ok_or_else(none)?;
+    let (train, val) = match (spec.val_split, set(Split::Val)?) {
+        (Some(_), Some(_)) => return Err(input("has /val to validate on; leave --val-split out".to_owned())),
+        (Some(val_split), None) => {
+            let val = set(Split::Train)?.ok_or_else(none)?;
+            let is_val = train.set_aside(val_split);
+            let of = |wanted: bool| (0..is_val.len()).filter(|&index| is_val[index] == wanted).collect::<Vec<_>>();
+            (train.without(&of(true)), val.without(&of(false)))
+        }
+        (None, val) => (train, val.unwrap_or_else(ImageSet::empty)),
+    };
+    let test = set(Split::Test)?;
+    let sets = || [Some(&train), Some(&val), test.as_ref()].into_iter().flatten().filter(|set| !set.is_empty());
+    for other in sets() {
+        same(&train, other).map_err(input)?;
+    }
+    let classes = match spec.kind {
+        LabelKind::Class => {
+            sets().flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1)
+        }
+        LabelKind::Flags | LabelKind::Numbers => train.target_width(),
+    };
+    let names = match container.texts("classes", &mut memory) {
+        Some(names) => names.map_err(|reason| {
+            input(format!("/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"))
+        })?,
+        None => (0..classes).map(|label| label.to_string()).collect(),
+    };
+    match spec.kind {
+        LabelKind::Class if names.len() < classes => {
+            let (count, most) = (names.len(), classes - 1);
+            return Err(input(format!("/classes has {count} names, and there are labels up to {most}")));
+        }
+        LabelKind::Flags | LabelKind::Numbers if names.len() != classes => {
+            return Err(input(format!("/classes has {} names, and a label has {classes} numbers", names.len())));
+        }
+        _ => {}
+    }
+    Ok(Dataset { classes: names, train, val, test })
+}
+
+/// Refuses sets that one network cannot see.
+fn same(train: &ImageSet, other: &ImageSet) -> Checked<()> {
+    let channels = [train, other].map(|set| set.format().channels());
+    if train.format() != other.format() {
+        return Err(match channels {
+            [one, two] if one != two => format!("its training images have {one} channels, and others {two}"),
+            _ => "its training images are bytes of three colours, and others are not".to_owned(),
+        });
+    }
+    if train.target_width() != other.target_width() {
+        let [one, two] = [train, other].map(ImageSet::target_width);
+        return Err(format!("its training labels have {one} numbers, and others {two}"));
+    }
+    Ok(())
+}
+
+fn members(mut names: Vec<String>) -> String {
+    if names.len() > NAMED {
+        names.truncate(NAMED);
+        names.push("…".to_owned());
+    }
+    names.join(", ").chars().flat_map(char::escape_debug).take(500).collect()
+}
+
+/// Looks for the arrays of a split.
+struct Finder<'a> {
+    container: &'a dyn Container,
+    spec: &'a FileSpec,
+}
+
+/// The arrays of a split, and the place that an error names.
+struct Found {
+    images: Box<dyn Array>,
+    labels: Box<dyn Array>,
+    place: String,
+}
+
+impl Finder<'_> {
+    /// The images and labels of `split`: in its group, or with its name before or after theirs, or, to train on, at the top.
+    fn find(&self, split: Split) -> Checked<Option<Found>> {
+        let names = match split {
+            Split::Val => &["val", "valid", "validation"][..],
+            Split::Train | Split::Test => &[split.name()],
+        };
+        for name in names {
+            type Form = fn(&str, &str) -> String;
+            let forms: [Form; 3] = [
+                |split, of| format!("{split}/{of}"),
+                |split, of| format!("{split}_{of}"),
+                |split, of| format!("{of}_{split}"),
+            ];
+            for (number, form) in forms.into_iter().enumerate() {
+                let own = |of: &str| form(name, of);
+                if let Some(found) = self.pair(
+                    &own,
+                    &format!("/{name}"),
+                    number == 0 && self.spec.images.is_none() && self.is_group(name),
+                )? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        if split == Split::Train { self.pair(&str::to_owned, "/", self.spec.images.is_some()) } else { Ok(None) }
+    }
+
+    fn is_group(&self, name: &str) -> bool {
+        self.container.members().iter().any(|member| member == name)
+    }
+
+    /// The images, and the labels that must stand beside them. No images are an error where there `must` be some.
+    fn pair(&self, own: &dyn Fn(&str) -> String, place: &str, must: bool) -> Checked<Option<Found>> {
+        let find = |given: &Option<String>, usual: &[&str]| -> Checked<Option<Box<dyn Array>>> {
+            let names = given.as_ref().map_or_else(|| usual.to_vec(), |name| vec![name.as_str()]);
+            for name in names {
+                if let Some(array) = self.container.array(&own(name))? {
+                    return Ok(Some(array));
+                }
+            }
+            Ok(None)
+        };
+        let looked = |flag: &str, given: &Option<String>, usual: &[&str]| match given {
+            Some(name) => format!("{flag} {name}"),
+            None => format!("looked for: {}", usual.join(", ")),
+        };
+        let Some(images) = find(&self.spec.images, IMAGES)? else {
+            if must {
+                return Err(format!("no images ({})", looked("--images", &self.spec.images, IMAGES)));
+            }
+            return Ok(None);
+        };
+        let labels = find(&self.spec.labels, LABELS)?;
+        let labels = labels.ok_or_else(|| format!("no labels ({})", looked("--labels", &self.spec.labels, LABELS)))?;
+        Ok(Some(Found { images, labels, place: place.to_owned() }))
+    }
+}
+
+/// The images and labels of a split.
+fn read_set(
+    path: &Path,
+    images: &dyn Array,
+    labels: &dyn Array,
+    spec: &FileSpec,
+    memory: &mut Memory,
+) -> Checked<ImageSet> {
+    let element = images.element()?;
+    let packing = images.packing()?;
+    let (count, layout) = layout(&images.name(), &images.shape(), element, packing)?;
+    let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
+    // A chunk as it is stored, inflated, and the image that is taken from it.
+    let is_rgb8 =
+        (element, layout.axes, layout.channels, packing) == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
+    if let Some(piece) = images.piece() {
+        memory.take("a chunk of the images", piece.checked_mul(2))?;
+        memory.take("an image", Some(2 * layout.bytes() as u64))?;
+    }
+    let (bytes, element) = images.rows(layout.count(), memory)?;
+    let store = if is_rgb8 {
+        Store::Pixels { bytes, size: layout.size }
+    } else {
+        let layout = ArrayLayout { element, ..layout };
+        if layout.scale != 1.0 && element != Element::U8 || layout.offset != 0.0 || layout.fill.is_some() {
+            log::info!(
+                "{}: {} is packed: numbers are multiplied by {}, and {} is added{}",
+                path.display(),
+                images.name(),
+                layout.scale,
+                layout.offset,
+                layout.fill.map_or(String::new(), |fill| format!("; {fill} stands for none"))
+            );
+        }
+        Store::Array { bytes, layout, on_nan: spec.on_nan }
+    };
+    Ok(ImageSet::of_store(store, labels, None).with_targets(targets))
+}
+
+/// How many images an array of this shape holds, and what each is.
+fn layout(name: &str, shape: &[usize], element: Element, packing: Packing) -> Checked<(usize, ArrayLayout)> {
+    let (count, height, width, channels, axes) = match *shape {
+        [count, height, width] => (count, height, width, 1, Axes::ChannelsLast),
+        [count, height, width, channels @ (1 | 3 | 4)] => (count, height, width, channels, Axes::ChannelsLast),
+        // The channels are the shorter of the two axes that can be them.
+        [count, channels, height, width] if channels < width => (count, height, width, channels, Axes::ChannelsFirst),
+        [count, height, width, channels] => (count, height, width, channels, Axes::ChannelsLast),
+        _ => return Err(format!("{name} has the shape {shape:?}; N×H×W×C, N×C×H×W or N×H×W is needed")),
+    };
+    if channels == 0 || channels > MOST_CHANNELS {
+        return Err(format!("{name} has the shape {shape:?}: images of {channels} channels are not read"));
+    }
+    if !element.is_pixel() {
+        return Err(format!(
+            "{name} holds {}; uint8, uint16, int16, float32 and float64 are read: save it as one of them",
+            element.name()
+        ));
+    }
+    let side =
+        |side: usize| u32::try_from(side).map_err(|_| format!("images of {width}×{height} pixels are too large"));
+    let size = Size { width: side(width)?, height: side(height)? }.check()?;
+    if size.count() * channels as u64 > limits::MOST_PIXELS * 4 {
+        return Err(format!("images of {width}×{height} pixels and {channels} channels are too large"));
+    }
+    // Bytes become 0–1, as everywhere; other numbers stay what they are.
+    let scale = packing.scale.unwrap_or(if element == Element::U8 { 1.0 / 255.0 } else { 1.0 });
+    let layout =
+        ArrayLayout { element, axes, channels, size, scale, offset: packing.offset.unwrap_or(0.0), fill: packing.fill };
+    Ok((count, layout))
+}
+
+/// The label of each of `count` images: classes, or rows of numbers with every class 0.
+fn read_labels(
+    labels: &dyn Array,
+    count: usize,
+    kind: LabelKind,
+    memory: &mut Memory,
+) -> Checked<(Vec<i64>, Option<TargetRows>)> {
+    let shape = labels.shape();
+    let width = match shape[..] {
+        [of] if of == count => 1,
+        [of, width] if of == count && (1..=MOST_TARGETS).contains(&width) => width,
+        _ => return Err(format!("{count} images, and labels of the shape {shape:?}")),
+    };
+    let is_float = labels.element()?.is_float();
+    // In the file as they are, as numbers, and once more without those that are left out.
+    let claimed = (count as u64).checked_mul(width as u64);
+    memory.take(&format!("{count} labels"), claimed.and_then(|claimed| claimed.checked_mul(8 * 3)))?;
+    if let Some(bytes) = labels.piece() {
+        memory.take("a chunk of the labels", Some(bytes))?;
+    }
+    let numbers = labels.numbers().map_err(|error| format!("the labels cannot be read: {error}"))?;
+    if numbers.len() != count * width {
+        return Err(format!("{count} images, and {} labels", numbers.len()));
+    }
+    match kind {
+        LabelKind::Class => classes(&numbers, width, is_float).map(|labels| (labels, None)),
+        LabelKind::Flags => {
+            if let Some(at) = numbers.iter().position(|&number| number != 0.0 && number != 1.0) {
+                return Err(format!(
+                    "label {} of image {} is {}; --task multilabel needs 0 or 1 for each class",
+                    at % width,
+                    at / width,
+                    numbers[at]
+                ));
+            }
+            Ok((vec![0; count], Some(TargetRows::new(numbers, width))))
+        }
+        LabelKind::Numbers => {
+            if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+                return Err(format!("target {} of image {} is {}", at % width, at / width, numbers[at]));
+            }
+            Ok((vec![0; count], Some(TargetRows::new(numbers, width))))
+        }
+    }
+}
+
+/// One class for each row: its number, or of `width` numbers the only one that is 1.
+fn classes(numbers: &[f64], width: usize, is_float: bool) -> Checked<Vec<i64>> {
+    let labels: Vec<i64> = if width == 1 {
+        let is_label = |label: f64| label.fract() == 0.0 && (-1.0..MOST_CLASSES).contains(&label);
+        if let Some(index) = numbers.iter().position(|&label| !is_label(label)) {
+            let hint = if is_float { "; for numbers instead of classes: --task regress" } else { "" };
+            return Err(format!("{} is not a label: that of image {index}{hint}", numbers[index]));
+        }
+        numbers.iter().map(|&label| label as i64).collect()
+    } else {
+        let one_hot = |(index, row): (usize, &[f64])| {
+            let place = row.iter().position(|&number| number == 1.0);
+            let is_one = row.iter().filter(|&&number| number != 0.0).count() == 1;
+            place.filter(|_| is_one).map(|place| place as i64).ok_or_else(|| {
+                format!(
+                    "the labels have {width} numbers each, and those of image {index} are not one class: --task multilabel \
+                     for several classes at once, --task regress for numbers"
+                )
+            })
+        };
+        numbers.chunks(width).enumerate().map(one_hot).collect::<Checked<_>>()?
+    };
+    if !labels.is_empty() && labels.iter().all(|&label| label < 0) {
+        return Err(format!("all of its {} images are left out: their labels are -1", labels.len()));
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! Files that others made, and files that are not what they must be.
+
+use std::sync::Arc;
+
+use ::hdf5::File;
+use layout::Shard;
+
+use super::*;
+use crate::{Loader, LoaderConfig, Normalization, PixelFormat, h5};
+
+fn open(path: &Path, val_split: Option<ValSplit>) -> Result<Dataset> {
+    super::open(path, &FileSpec { val_split, ..FileSpec::default() })
+}
+
+/// A file of 5 + 2 images of 3×2 pixels; the training images lie in chunks, and compressed if they can be.
+fn file(images: &str, labels: &[u16]) -> tempfile::NamedTempFile {
+    let temporary = tempfile::NamedTempFile::new().unwrap();
+    let file = h5::create(temporary.path()).unwrap();
+    for (split, count) in [("train", 5usize), ("val", 2)] {
+        let group = file.create_group(split).unwrap();
+        let pixels: Vec<u8> = (0..count * 18).map(|value| value as u8).collect();
+        let shape = [count, 2, 3, 3];
+        let builder = group.new_dataset::<u8>().shape(shape);
+        let builder = if split == "train" { builder.chunk([2, 2, 3, 3]).deflate(3) } else { builder };
+        builder.create(images).unwrap().write_raw(&pixels).unwrap();
+        group.new_dataset_builder().with_data(&labels[..count.min(labels.len())]).create("y").unwrap();
+    }
+    temporary
+}
+
+#[test]
+fn chunks_and_contiguous_images_are_read_alike() {
+    let file = file("data", &[3, 0, 1, 2, 0]);
+    let dataset = open(file.path(), None).unwrap();
+    assert_eq!(dataset.classes, ["0", "1", "2", "3"]);
+    assert_eq!(dataset.train.size(), Some(Size { width: 3, height: 2 }));
+    assert_eq!((dataset.train.labels(), dataset.val.labels()), (&[3i64, 0, 1, 2, 0][..], &[3i64, 0][..]));
+    for index in 0..5 {
+        let expected: Vec<u8> = (index as u8 * 18..(index as u8 + 1) * 18).collect();
+        assert_eq!(dataset.train.pixels(index), expected);
+        if index < 2 {
+            assert_eq!(dataset.val.pixels(index), expected);
+        }
+    }
+}
+
+#[test]
+fn validation_may_be_none_but_not_all_left_out() {
+    let file = file("data", &[3, 0, 1, 2, 0]);
+    let hdf5 = h5::open_to_write(file.path()).unwrap();
+    hdf5.group("val").unwrap().unlink("y").unwrap();
+    hdf5.group("val").unwrap().new_dataset_builder().with_data(&[-1i64, -1]).create("y").unwrap();
+    drop(hdf5);
+    let error = open(file.path(), None).unwrap_err().to_string();
+    assert!(error.ends_with("/val: all of its 2 images are left out: their labels are -1"), "{error}");
+    h5::open_to_write(file.path()).unwrap().unlink("val").unwrap();
+    let dataset = open(file.path(), None).unwrap();
+    assert_eq!((dataset.train.len(), dataset.val.len()), (5, 0));
+
+    let dataset = open(file.path(), ValSplit::new(0.5)).unwrap(); // of the labels 3, 0, 1, 2, 0: one of the two zeros
+    assert_eq!((dataset.train.len(), dataset.val.labels()), (4, &[0i64][..]));
+    let [val] = &dataset.val.names(&[0])[..] else { panic!("one image") };
+    assert!(!dataset.train.names(&[0, 1, 2, 3]).contains(val));
+}
+
+#[test]
+fn faults_have_words() {
+    let error = |file: &tempfile::NamedTempFile| open(file.path(), None).unwrap_err().to_string();
+    assert!(error(&file("photos", &[0; 5])).contains("/train: no images (looked for: images"));
+    assert!(error(&file("data", &[0; 4])).contains("/train: 5 images, and labels of the shape [4]"));
+    let both = open(file("data", &[0; 5]).path(), ValSplit::new(0.1)).unwrap_err().to_string();
+    assert!(both.ends_with("has /val to validate on; leave --val-split out"), "{both}");
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    assert!(error(&empty).contains("cannot be opened as HDF5"));
+    h5::create(empty.path()).unwrap().create_group("other").unwrap();
+    assert!(error(&empty).contains("no group /train; it holds other"));
+}
+
+#[test]
+fn a_filter_that_is_not_here_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.h5");
+    let file = File::create(&path).unwrap();
+    let train = file.create_group("train").unwrap();
+    let images = train.new_dataset::<u8>().shape((4, 2, 2, 3)).chunk((2, 2, 2, 3)).deflate(1).create("images").unwrap();
+    images.write_raw(&[7u8; 48]).unwrap();
+    train.new_dataset::<i64>().shape(4).create("labels").unwrap().write_raw(&[0i64, 1, 0, 1]).unwrap();
+    drop((images, train, file));
+    assert!(open(&path, None).is_ok());
+    // The filter's number stands before its name: two bytes, and six of lengths and flags.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = bytes.windows(8).position(|window| window == b"deflate\0").unwrap();
+    bytes[name - 8..name - 6].copy_from_slice(&32_015u16.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let refused = open(&path, None).err().unwrap().to_string();
+    assert!(
+        refused.contains("is compressed by HDF5's filter 32015, which is not here: pip install hdf5plugin"),
+        "{refused}"
+    );
+}
+
+/// What is in the first image of `images`, as the loader gives it without normalization.
+fn first(images: ImageSet, side: usize) -> (PixelFormat, Vec<f32>) {
+    let normalization =
+        Normalization { mean: vec![0.0; images.format().channels()], std: vec![1.0; images.format().channels()] };
+    let config = LoaderConfig { normalization, ..LoaderConfig::new(1, side) };
+    let batch = Loader::new(Arc::new(images), Shard::WHOLE, config).sample(0).unwrap();
+    (batch.format, batch.values().to_vec())
+}
+
+#[test]
+fn arrays_of_every_kind_become_planes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.h5");
+    // Two images of 2 channels and 5×5 pixels; the number says where it lies: channel·100 + pixel.
+    let number = |channel: usize, pixel: usize| (channel * 100 + pixel) as f64;
+    let planes: Vec<f64> = (0..2).flat_map(|channel| (0..25).map(move |pixel| number(channel, pixel))).collect();
+    let pixels: Vec<f64> = (0..25).flat_map(|pixel| [number(0, pixel), number(1, pixel)]).collect();
+    let expected: Vec<f32> = planes.iter().map(|&number| number as f32).collect();
+    macro_rules! of {
+        ($number:ty, $shape:expr, $numbers:expr, $build:expr) => {{
+            let file = File::create(&path).unwrap();
+            let numbers: Vec<$number> = $numbers.iter().chain($numbers).map(|&number| number as $number).collect();
+            let builder = file.new_dataset::<$number>().shape($shape);
+            let build: fn(::hdf5::DatasetBuilderEmptyShape) -> ::hdf5::DatasetBuilderEmptyShape = $build;
+            build(builder).create("x_train").unwrap().write_raw(&numbers).unwrap();
+            file.new_dataset_builder().with_data(&[0i64, 1]).create("y_train").unwrap();
+            file.close().unwrap();
+            let dataset = open(&path, None).unwrap();
+            assert_eq!((dataset.train.len(), dataset.val.len(), dataset.classes.len()), (2, 0, 2));
+            first(dataset.train, 5)
+        }};
+    }
+    let format = PixelFormat::Planes { channels: 2 };
+    assert_eq!(of!(u16, [2, 2, 5, 5], &planes, |builder| builder), (format, expected.clone()));
+    assert_eq!(of!(i16, [2, 5, 5, 2], &pixels, |builder| builder), (format, expected.clone()));
+    assert_eq!(
+        of!(f32, [2, 2, 5, 5], &planes, |builder| builder.chunk([1, 2, 5, 5]).deflate(1)),
+        (format, expected.clone())
+    );
+    assert_eq!(of!(f64, [2, 5, 5, 2], &pixels, |builder| builder.chunk([2, 2, 2, 2])), (format, expected.clone()));
+    let bytes: Vec<f32> = expected.iter().map(|number| (f64::from(*number) / 255.0) as f32).collect();
+    assert_eq!(of!(u8, [2, 2, 5, 5], &planes, |builder| builder), (format, bytes.clone()));
+    assert_eq!(of!(u8, [2, 5, 5], &planes[..25], |builder| builder).1, bytes[..25]);
+}
+
+#[test]
+fn what_is_packed_is_unpacked_and_what_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed.nc");
+    let file = File::create(&path).unwrap();
+    let images = file.new_dataset::<i16>().shape([2, 3, 3]).create("images").unwrap();
+    images.write_raw(&[1i16, 2, 3, 4, -9, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
+    for (name, value) in [("scale_factor", 0.5), ("add_offset", 100.0), ("_FillValue", -9.0)] {
+        images.new_attr::<f64>().shape([1]).create(name).unwrap().write_raw(&[value]).unwrap();
+    }
+    file.new_dataset::<f32>().shape([2, 1]).create("labels").unwrap().write_raw(&[0.5f32, 1.5]).unwrap();
+    drop(images);
+    file.close().unwrap();
+    let spec = |on_nan| FileSpec { on_nan, kind: LabelKind::Numbers, ..FileSpec::default() };
+    let dataset = super::open(&path, &spec(OnNan::Mean)).unwrap();
+    assert_eq!((dataset.train.targets(1), dataset.classes.len()), (&[1.5][..], 1));
+    assert_eq!(first(dataset.train, 3).1, [100.5, 101.0, 101.5, 102.0, 0.0, 103.0, 103.5, 104.0, 104.5]);
+    let dataset = super::open(&path, &spec(OnNan::Fail)).unwrap();
+    let config = LoaderConfig {
+        normalization: dataset.train.normalization(&dataset.train.moments(0..1).unwrap()).unwrap(),
+        ..LoaderConfig::new(1, 3)
+    };
+    let error = Loader::new(Arc::new(dataset.train), Shard::WHOLE, config).sample(0).unwrap_err().to_string();
+    assert!(error.contains("image 0: ") && error.contains("channel 0 of pixel (1, 1) is not a number"), "{error}");
+}
+
+/// An `.npz` file of arrays: name, type, shape and bytes.
+fn npz(path: &Path, method: zip::CompressionMethod, arrays: &[(&str, &str, &str, Vec<u8>)]) {
+    use std::io::Write;
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, descr, shape, bytes) in arrays {
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        archive.start_file(format!("{name}.npy"), options).unwrap();
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        archive.write_all(b"\x93NUMPY\x01\x00").unwrap();
+        archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+        archive.write_all(header.as_bytes()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+#[test]
+fn arrays_of_numpy_are_read_stored_and_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.npz");
+    let floats: Vec<u8> = (0..2 * 3 * 4).flat_map(|number| (number as f32).to_le_bytes()).collect();
+    let flags: Vec<u8> = [1i64, 0, 0, 1, 1, 0].iter().flat_map(|flag| flag.to_le_bytes()).collect();
+    for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+        npz(
+            &path,
+            method,
+            &[
+                ("train_images", "<f4", "(3, 2, 4, 1)", floats.clone()),
+                ("train_labels", "<i8", "(3, 2)", flags.clone()),
+                ("val_images", "<f4", "(3, 2, 4, 1)", floats.clone()),
+                ("val_labels", "<i8", "(3, 2)", flags.clone()),
+                (
+                    "classes",
+                    "<U3",
+                    "(2,)",
+                    "antbe\0".chars().flat_map(|letter| u32::from(letter).to_le_bytes()).collect(),
+                ),
+            ],
+        );
+        let dataset = super::open(&path, &FileSpec { kind: LabelKind::Flags, ..FileSpec::default() }).unwrap();
+        assert_eq!(dataset.classes, ["ant", "be"]);
+        assert_eq!(
+            (dataset.train.targets(2), dataset.val.len(), dataset.train.size()),
+            (&[1.0, 0.0][..], 3, Some(Size { width: 4, height: 2 }))
+        );
+        assert_eq!(dataset.train.without(&[0]).targets(0), [0.0, 1.0]);
+        assert_eq!(open(&path, None).unwrap().train.labels(), [0, 1, 0]);
+    }
+    for (descr, shape, words) in [
+        (">f4", "(3, 2, 4, 1)", "train_images.npy has values of type '>f4'"),
+        ("<f4", "(3, 2, 5)", "train_images.npy has 169 bytes, and its shape [3, 2, 5] takes 193"),
+        ("<i4", "(3, 2, 4, 1)", "holds int32; uint8, uint16"),
+        ("<f4", "(6, 4)", "has the shape [6, 4]; N×H×W×C"),
+    ] {
+        let labels = ("train_labels", "<i8", "(3, 2)", flags.clone());
+        npz(&path, zip::CompressionMethod::Stored, &[("train_images", descr, shape, floats.clone()), labels]);
+        let error = open(&path, None).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn labels_that_are_something_else_are_told_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.npz");
+    let images = ("x_train", "|u1", "(2, 2, 2)", vec![0; 8]);
+    let read = |descr: &'static str, shape: &'static str, bytes: Vec<u8>, kind| {
+        npz(&path, zip::CompressionMethod::Stored, &[images.clone(), ("y_train", descr, shape, bytes)]);
+        super::open(&path, &FileSpec { kind, ..FileSpec::default() }).map(|dataset| dataset.train.labels().to_vec())
+    };
+    let floats = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    assert_eq!(read("|u1", "(2, 3)", vec![0, 1, 0, 0, 0, 1], LabelKind::Class).unwrap(), [1, 2]);
+    assert_eq!(read("|u1", "(2, 1)", vec![4, 0], LabelKind::Class).unwrap(), [4, 0]);
+    for (descr, shape, bytes, kind, words) in [
+        ("<f4", "(2,)", floats(&[1.0, 0.5]), LabelKind::Class, "0.5 is not a label: that of image 1; for numbers"),
+        ("|u1", "(2, 2)", vec![1, 1, 0, 1], LabelKind::Class, "those of image 0 are not one class: --task multilabel"),
+        (
+            "|u1",
+            "(2, 2)",
+            vec![1, 1, 0, 7],
+            LabelKind::Flags,
+            "label 1 of image 1 is 7; --task multilabel needs 0 or 1",
+        ),
+        ("<f4", "(2,)", floats(&[1.0, f32::NAN]), LabelKind::Numbers, "target 0 of image 1 is NaN"),
+        ("|u1", "(3,)", vec![0; 3], LabelKind::Class, "2 images, and labels of the shape [3]"),
+        ("|u1", "(2, 0)", vec![], LabelKind::Flags, "2 images, and labels of the shape [2, 0]"),
+    ] {
+        let error = read(descr, shape, bytes, kind).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
