@@ -137,6 +137,37 @@ impl Network {
         }
     }
 
+    /// The same network for images of so many channels: its input, and the convolutions that take it.
+    #[must_use]
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        for id in 0..self.nodes.len() {
+            let takes_input =
+                self.nodes[id].inputs.iter().any(|input| matches!(self.nodes[input.0].op, Op::Input { .. }));
+            match &mut self.nodes[id].op {
+                Op::Input { channels: own } => *own = channels,
+                Op::Conv2d(conv) if takes_input => conv.in_channels = channels,
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// The channels of the images that it takes.
+    pub fn channels(&self) -> usize {
+        self.nodes
+            .iter()
+            .find_map(|node| if let Op::Input { channels } = node.op { Some(channels) } else { None })
+            .unwrap_or(0)
+    }
+
+    /// The names of the weights that see the images' channels along their second axis.
+    pub fn input_weights(&self) -> Vec<String> {
+        let is_input = |id: &NodeId| matches!(self.nodes[id.0].op, Op::Input { .. });
+        let takes =
+            self.nodes.iter().filter(|node| matches!(node.op, Op::Conv2d(_)) && node.inputs.iter().any(is_input));
+        takes.map(|node| format!("{}.weight", node.name)).collect()
+    }
+
     /// Parameters and buffers in the order of the original's state dict.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();

@@ -7,5 +7,5 @@ mod initialise;
 mod trace;
 mod weights;
 
-pub use self::weights::{Differences, Matching, WeightsError, fitting, from_torch, to_torch};
+pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, to_torch};
 pub use backbone::Backbone;

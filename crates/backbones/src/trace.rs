@@ -9,13 +9,14 @@ const BATCH: i64 = 2;
 
 impl Backbone {
     /// The network for evaluation as a TorchScript program, its weights inside: `forward` takes images
-    /// N×3×`side`×`side`. BatchNorm is folded.
+    /// N×channels×`side`×`side`. BatchNorm is folded.
     ///
     /// # Errors
     /// What libtorch reports.
     pub fn trace(&self, side: usize) -> Result<CModule, TchError> {
         let folded = self.folded();
-        let images = Tensor::zeros([BATCH, 3, side as i64, side as i64], (Kind::Float, self.device()));
+        let channels = self.network().channels() as i64;
+        let images = Tensor::zeros([BATCH, channels, side as i64, side as i64], (Kind::Float, self.device()));
         let mut forward = |inputs: &[Tensor]| vec![folded.forward(&inputs[0], false)];
         // What a first pass makes and keeps (masks of windows) is a constant of the trace.
         let _ = tch::no_grad(|| folded.forward(&images, false));

@@ -43,7 +43,11 @@ pub enum Matching {
 
 /// Where a file of weights and a network differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Differences(Vec<Difference>);
+pub struct Differences {
+    differences: Vec<Difference>,
+    /// Weights that were made for images of other channels: the key, and how many.
+    adapted: Vec<(String, usize)>,
+}
 
 /// One key: its shape in the file and in the network, where it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +60,18 @@ struct Difference {
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.differences.is_empty()
     }
 
     /// Keys that differ.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.differences.len()
+    }
+
+    /// What was adapted to images of other channels than it was trained on, in words.
+    pub fn adapted(&self) -> Option<String> {
+        let (key, from) = self.adapted.first()?;
+        Some(format!("{key} is of images of {from} channels"))
     }
 }
 
@@ -75,7 +85,11 @@ impl fmt::Display for Differences {
             Some([]) => "one value".to_owned(),
             Some(sides) => sides.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
         };
-        let rows = self.0.iter().take(MOST_SHOWN).map(|row| [row.key.clone(), shape(&row.file), shape(&row.network)]);
+        let rows = self
+            .differences
+            .iter()
+            .take(MOST_SHOWN)
+            .map(|row| [row.key.clone(), shape(&row.file), shape(&row.network)]);
         let rows: Vec<_> =
             std::iter::once(["key", "in the file", "in the network"].map(str::to_owned)).chain(rows).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -83,7 +97,7 @@ impl fmt::Display for Differences {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}  {key:0$}  {file:1$}  {network}", width(0), width(1))?;
         }
-        match self.0.len().saturating_sub(MOST_SHOWN) {
+        match self.differences.len().saturating_sub(MOST_SHOWN) {
             0 => Ok(()),
             more => write!(f, "\n  … and {more} more"),
         }
@@ -93,7 +107,7 @@ impl fmt::Display for Differences {
 /// The architectures of the catalogue that `found` are all the weights of, with whatever number of classes.
 pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
     let fits = |known: &&Architecture| {
-        let network = known.network(1);
+        let network = known.network(1).with_channels(channels_of(known, found));
         let today = |key: &str| known.renamed(key).unwrap_or_else(|| key.to_owned());
         let mut shapes: HashMap<_, _> =
             found.entries().iter().map(|(key, tensor)| (today(key), tensor.shape())).collect();
@@ -109,6 +123,19 @@ pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
     ARCHITECTURES.iter().filter(fits).collect()
 }
 
+/// The channels of the images that the weights `found` are of.
+pub fn channels_of(architecture: &Architecture, found: &StateDict) -> usize {
+    /// More are no images', and would take memory for nothing.
+    const MOST: usize = 1 << 10;
+    let network = architecture.network(1);
+    let inputs = network.input_weights();
+    let shape = found.entries().iter().find(|(key, _)| inputs.contains(key)).map(|(_, tensor)| tensor.shape());
+    match shape {
+        Some(&[_, channels @ 1..=MOST, _, _]) => channels,
+        _ => network.channels(),
+    }
+}
+
 impl Backbone {
     /// Replaces parameters and buffers by those of a file of weights (`.pth`, `.safetensors`, `.npz`), of any type. Gives
     /// the differences that `matching` allowed. Nothing is changed on an error.
@@ -122,8 +149,8 @@ impl Backbone {
         self.take(weights::read(path)?, path, matching)
     }
 
-    /// The network of `architecture` with the weights in the file `path`, all of them, and with as many classes as they
-    /// have.
+    /// The network of `architecture` with the weights in the file `path`, all of them, for as many classes and images of as many
+    /// channels as they are of.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -141,7 +168,8 @@ impl Backbone {
         path: &Path,
         device: Device,
     ) -> Result<Self, WeightsError> {
-        let network = architecture.network(1);
+        let channels = channels_of(architecture, &found);
+        let network = architecture.network(1).with_channels(channels);
         let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
         let head = head.and_then(|head| {
             let (_, tensor) = found.entries().iter().find(|(key, _)| *key == head.name)?;
@@ -149,12 +177,16 @@ impl Backbone {
             tensor.shape().split_first().filter(|(_, rest)| Some(*rest) == head.shape.get(1..))
         });
         let classes = head.map(|(&classes, _)| classes).filter(|&classes| classes > 0);
-        let backbone = Self::new(architecture.network(classes.unwrap_or(1)), device);
+        let backbone = Self::new(architecture.network(classes.unwrap_or(1)).with_channels(channels), device);
         backbone.take(found, path, Matching::Strict)?;
         Ok(backbone)
     }
 
     fn take(&self, found: StateDict, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
+        let known = architecture(self.network().name()).ok();
+        let today = |key: String| known.and_then(|known| known.renamed(&key)).unwrap_or(key);
+        let mut found: Vec<_> = found.into_entries().into_iter().map(|(key, tensor)| (today(key), tensor)).collect();
+        let adapted = if matching == Matching::Strict { Vec::new() } else { self.adapt(&mut found) };
         let (copies, differences) = self.compare(found);
         let is_head = |key: &str| {
             let found = self.parameters().iter().find(|parameter| parameter.name == key);
@@ -171,7 +203,7 @@ impl Backbone {
                 path: path.to_owned(),
                 network: self.network().name().to_owned(),
                 is_head_alone: !copies.is_empty() && differences.iter().all(is_of_head),
-                differences: Differences(differences),
+                differences: Differences { differences, adapted },
             });
         }
         tch::no_grad(|| {
@@ -179,16 +211,37 @@ impl Backbone {
                 tensor.copy_(&to_torch(&source));
             }
         });
-        Ok(Differences(differences))
+        Ok(Differences { differences, adapted })
+    }
+
+    /// Makes weights that see images of other channels see these: their sum for one channel, else one after the other, again and
+    /// again, scaled so that what comes out is as large (as timm does it). Gives the keys, and how many channels they were of.
+    fn adapt(&self, found: &mut [(String, weights::Tensor)]) -> Vec<(String, usize)> {
+        let (inputs, channels) = (self.network().input_weights(), self.network().channels());
+        let mut adapted = Vec::new();
+        for (key, tensor) in found.iter_mut().filter(|(key, _)| inputs.contains(key)) {
+            let &[_, of, _, _] = tensor.shape() else { continue };
+            if of == 0 || of == channels || !tensor.dtype().is_float() {
+                continue;
+            }
+            let weight = to_torch(tensor);
+            let weight = match channels {
+                1 => weight.to_kind(Kind::Float).sum_dim_intlist(1, true, Kind::Float),
+                _ => {
+                    let repeated = weight.to_kind(Kind::Float).repeat([1, channels.div_ceil(of) as i64, 1, 1]);
+                    repeated.narrow(1, 0, channels as i64) * (of as f64 / channels as f64)
+                }
+            };
+            *tensor = from_torch(&weight);
+            adapted.push((key.clone(), of));
+        }
+        adapted
     }
 
     /// The tensors of `found` that fit, each with its place, and what does not.
-    fn compare(&self, found: StateDict) -> (Vec<(Tensor, weights::Tensor)>, Vec<Difference>) {
-        let known = architecture(self.network().name()).ok();
-        let today = |key: String| known.and_then(|known| known.renamed(&key)).unwrap_or(key);
-        let order: Vec<_> = found.into_entries().into_iter().map(|(key, tensor)| (today(key), tensor)).collect();
-        let unexpected: Vec<_> = order.iter().map(|(key, _)| key.clone()).collect();
-        let mut found: HashMap<_, _> = order.into_iter().collect();
+    fn compare(&self, found: Vec<(String, weights::Tensor)>) -> (Vec<(Tensor, weights::Tensor)>, Vec<Difference>) {
+        let unexpected: Vec<_> = found.iter().map(|(key, _)| key.clone()).collect();
+        let mut found: HashMap<_, _> = found.into_iter().collect();
         let (mut copies, mut differences) = (Vec::new(), Vec::new());
         for (Parameter { name, shape, role, .. }, (_, tensor)) in self.parameters().iter().zip(self.state()) {
             match found.remove(name) {
@@ -335,5 +388,32 @@ mod tests {
             .collect();
         weights::write_safetensors(&path, &old, &BTreeMap::new()).unwrap();
         assert!(backbone("densenet121", 10).load(&path, Matching::Strict).unwrap().is_empty());
+    }
+
+    #[test]
+    fn weights_of_three_channels_see_others_as_timm_has_it() {
+        let file = tempfile::NamedTempFile::with_suffix(".safetensors").unwrap();
+        let three = backbone("cifar_resnet20", 4);
+        three.save(file.path()).unwrap();
+        let known = architecture("cifar_resnet20").unwrap();
+        let weight = |of: &Backbone| of.state()[0].1.detach().copy();
+        for channels in [1usize, 2, 5, 12] {
+            let other = Backbone::new(known.network(4).with_channels(channels), Device::Cpu);
+            assert!(other.load(file.path(), Matching::Strict).is_err());
+            let differences = other.load(file.path(), Matching::Head).unwrap();
+            assert_eq!(differences.adapted().unwrap(), "conv1.weight is of images of 3 channels");
+            assert!(differences.is_empty());
+            let (own, all) = (weight(&three), weight(&other));
+            let expected: Vec<Tensor> = (0..channels as i64).map(|channel| own.select(1, channel % 3)).collect();
+            let expected = match channels {
+                1 => own.sum_dim_intlist(1, true, Kind::Float),
+                _ => Tensor::stack(&expected, 1) * (3.0 / channels as f64),
+            };
+            assert!((all - expected).abs().max().double_value(&[]) < 1e-6);
+            other.save(file.path()).unwrap();
+            let again = Backbone::of_weights(&known, file.path(), Device::Cpu).unwrap();
+            assert_eq!((again.network().channels(), again.network().classes()), (channels, 4));
+            three.save(file.path()).unwrap();
+        }
     }
 }

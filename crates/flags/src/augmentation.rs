@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use augmentations::{Change, ColorJitter, HorizontalFlip, Policy, RandomErasing};
+use augmentations::{
+    Change, ColorJitter, GaussianBlur, GaussianNoise, HorizontalFlip, IntensityJitter, PlaneChange, Policy,
+    RandomErasing,
+};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -17,6 +20,18 @@ pub struct AugmentationArgs {
     /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
     pub color_jitter: f64,
+
+    /// Of images that are not 8-bit RGB: multiply by 1 − X to 1 + X, and add −X to X standard deviations
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub intensity_jitter: f64,
+
+    /// Of images that are not 8-bit RGB: add normal noise of up to X standard deviations
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub noise: f64,
+
+    /// Of images that are not 8-bit RGB: blur every other one, by a Gaussian of up to this standard deviation, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub blur: f64,
 
     /// Random operations on each image
     #[arg(long, value_enum, default_value_t = AutoAugment::None, help_heading = "Augmentation")]
@@ -70,7 +85,7 @@ pub enum AutoAugment {
 
 impl AugmentationArgs {
     /// The changes to one image that the flags ask for, in their order; `may_mirror` unless a mirrored image would be
-    /// something else. `mean` is the colour, in 0–1, that normalization makes zero.
+    /// something else. `mean` is the colour, in 0–1, that normalization makes zero. For images of 8-bit RGB.
     ///
     /// # Errors
     /// A value outside the range of its flag, in one line.
@@ -99,6 +114,56 @@ impl AugmentationArgs {
                 .push(Arc::new(RandomErasing { probability, colour: mean.map(|mean| (mean * 255.0).round() as u8) }));
         }
         Ok(changes)
+    }
+
+    /// The same for images of planes of numbers.
+    ///
+    /// # Errors
+    /// As of [`changes`](Self::changes).
+    pub fn plane_changes(&self, may_mirror: bool) -> Result<Vec<Arc<dyn PlaneChange>>, String> {
+        let probability = within("--random-erasing", self.random_erasing, 1.0)?;
+        let jitter = within("--intensity-jitter", self.intensity_jitter, 1.0)? as f32;
+        let noise = within("--noise", self.noise, 10.0)? as f32;
+        let blur = within("--blur", self.blur, 100.0)? as f32;
+        let mut changes: Vec<Arc<dyn PlaneChange>> = Vec::new();
+        if may_mirror && !self.no_flip {
+            changes.push(Arc::new(HorizontalFlip));
+        }
+        if blur > 0.0 {
+            changes.push(Arc::new(GaussianBlur { most: blur }));
+        }
+        if jitter > 0.0 {
+            changes.push(Arc::new(IntensityJitter { contrast: jitter, brightness: jitter }));
+        }
+        if noise > 0.0 {
+            changes.push(Arc::new(GaussianNoise { most: noise }));
+        }
+        if probability > 0.0 {
+            changes.push(Arc::new(RandomErasing { probability, colour: [0; 3] }));
+        }
+        Ok(changes)
+    }
+
+    /// What is asked for of images that are not 8-bit RGB, or only of those that are; and what to take instead.
+    pub fn refused(&self, is_rgb8: bool) -> Option<String> {
+        let flags = if is_rgb8 {
+            vec![
+                ("--intensity-jitter", self.intensity_jitter != 0.0, "--color-jitter"),
+                ("--noise", self.noise != 0.0, "--auto-augment"),
+                ("--blur", self.blur != 0.0, "--auto-augment"),
+            ]
+        } else {
+            vec![
+                ("--color-jitter", self.color_jitter != 0.0, "--intensity-jitter"),
+                ("--auto-augment", self.auto_augment != AutoAugment::None, "--intensity-jitter, --noise or --blur"),
+            ]
+        };
+        let why =
+            if is_rgb8 { "is for images that are not 8-bit RGB" } else { "needs colours, and these images have none" };
+        flags
+            .into_iter()
+            .find(|(_, is_given, _)| *is_given)
+            .map(|(flag, _, instead)| format!("{flag}: {why}; there is {instead}"))
     }
 }
 

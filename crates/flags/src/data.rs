@@ -13,10 +13,15 @@ use super::{Essential, ImageArgs, Scope};
 pub struct DataArgs {
     /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
     ///
-    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or an HDF5 file with images and labels. Default: the
-    /// digits inside the program
+    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels: HDF5, netCDF 4
+    /// or NumPy's .npz, of any number of channels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,
+
+    /// What is in a file
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub members: MembersArgs,
 
     /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -54,6 +59,35 @@ pub struct DataArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub images: ImageArgs,
+}
+
+/// What is in a file that holds a data set.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MembersArgs {
+    /// Name of the images in a file, as x or /data/images. Default: images, pixels, data or x, in the group of the split or with
+    /// its name: train/images, train_images, x_train
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub images: Option<String>,
+
+    /// Name of the labels in a file. Default: labels, label, targets or y
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub labels: Option<String>,
+
+    /// What to do with NaN, infinities and missing values (_FillValue) in the images of a file
+    #[arg(long, value_enum, default_value_t = NanKind::Fail, value_name = "HOW", help_heading = "Data")]
+    pub nan: NanKind,
+}
+
+/// What to do with a number that is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NanKind {
+    /// Name the image, and give up
+    #[default]
+    Fail,
+    /// Take the mean of its channel
+    Mean,
 }
 
 /// What a cache keeps of each image.

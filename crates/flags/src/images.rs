@@ -32,14 +32,28 @@ pub struct ImageArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Images")]
     pub exif_orientation: Option<bool>,
 
-    /// Mean of the channels red, green and blue, in 0 to 1, which is subtracted: R,G,B, or one number for all; auto is what the
-    /// network's published weights were trained with. Default: auto
+    /// What images are normalized by. Default, in training: imagenet for 8-bit RGB, dataset for everything else
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Images")]
+    pub normalize: Option<NormalizeKind>,
+
+    /// Mean of the channels red, green and blue, in 0 to 1, which is subtracted: R,G,B, or one number for all; of other images one
+    /// for each channel, in their own unit. Default: auto, which is what --normalize says
     #[arg(long, value_name = "R,G,B", help_heading = "Images")]
     pub mean: Option<ChannelValues>,
 
-    /// Standard deviation of the channels, in 0 to 1, by which the rest is divided: as --mean
+    /// Standard deviation of the channels, in the same unit, by which the rest is divided: as --mean
     #[arg(long, value_name = "R,G,B", help_heading = "Images")]
     pub std: Option<ChannelValues>,
+}
+
+/// What images are normalized by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormalizeKind {
+    /// What the networks' published weights were trained with: for 8-bit RGB
+    Imagenet,
+    /// Mean and standard deviation of each channel of the training images, computed by all ranks
+    Dataset,
 }
 
 /// How images are scaled.
@@ -53,12 +67,12 @@ pub enum ResampleKind {
 }
 
 /// A number for each channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ChannelValues {
-    /// Whatever the network's published weights were trained with.
+    /// Whatever --normalize says.
     Auto,
-    /// Red, green, blue.
-    Of([f64; 3]),
+    /// One for all, or one each.
+    Of(Vec<f64>),
 }
 
 impl FromStr for ChannelValues {
@@ -68,13 +82,10 @@ impl FromStr for ChannelValues {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let wanted = || format!("'{text}' is neither auto, a number, nor three of them: R,G,B");
         let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse()).collect();
-        match numbers.map_err(|_| wanted())?[..] {
-            [all] => Ok(Self::Of([all; 3])),
-            [red, green, blue] => Ok(Self::Of([red, green, blue])),
-            _ => Err(wanted()),
-        }
+        numbers
+            .map(Self::Of)
+            .map_err(|_| format!("'{text}' is neither auto, a number, nor one for each channel: R,G,B"))
     }
 }
 
@@ -82,7 +93,7 @@ impl fmt::Display for ChannelValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Of([red, green, blue]) => write!(f, "{red},{green},{blue}"),
+            Self::Of(values) => f.write_str(&values.iter().map(f64::to_string).collect::<Vec<_>>().join(",")),
         }
     }
 }
@@ -101,12 +112,12 @@ mod tests {
     fn one_number_is_for_all_channels() {
         let parse = |text: &str| text.parse::<ChannelValues>();
         assert_eq!(parse("auto"), Ok(ChannelValues::Auto));
-        assert_eq!(parse("0.5"), Ok(ChannelValues::Of([0.5; 3])));
-        assert_eq!(parse("0.485, 0.456,0.406"), Ok(ChannelValues::Of([0.485, 0.456, 0.406])));
-        for text in ["", "0.5,0.5", "a,b,c", "1,2,3,4", "Auto"] {
-            assert!(parse(text).unwrap_err().contains("is neither auto, a number, nor three of them: R,G,B"), "{text}");
+        assert_eq!(parse("0.5"), Ok(ChannelValues::Of(vec![0.5])));
+        assert_eq!(parse("0.485, 0.456,0.406"), Ok(ChannelValues::Of(vec![0.485, 0.456, 0.406])));
+        for text in ["", "0.5,", "a,b,c", "Auto"] {
+            assert!(parse(text).unwrap_err().contains("is neither auto, a number, nor one for each channel"), "{text}");
         }
-        let values = ChannelValues::Of([0.485, 0.456, 0.406]);
+        let values = ChannelValues::Of(vec![0.485, 0.456, 0.406]);
         assert_eq!(parse(&values.to_string()), Ok(values));
     }
 }

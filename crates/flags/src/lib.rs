@@ -24,6 +24,7 @@ mod optimization;
 mod precision;
 mod run;
 mod scope;
+mod task;
 mod train;
 
 use std::any::TypeId;
@@ -38,9 +39,9 @@ pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
-pub use data::{BadImage, CacheFormat, CacheScope, DataArgs};
+pub use data::{BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind};
 pub use fetch::{FetchArgs, StoreArgs};
-pub use images::{ChannelValues, ImageArgs, ResampleKind};
+pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};
 pub use installation::{DoctorArgs, ScriptsArgs};
 pub use models::{
     DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, ModelColumn, ModelsArgs, PredictArgs,
@@ -51,6 +52,7 @@ pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationAr
 pub use precision::PrecisionKind;
 pub use run::{OnNan, RunArgs};
 pub use scope::{Essential, NotInRecipe, Scope};
+pub use task::{LossKind, TaskArgs, TaskKind};
 pub use train::{Compression, CudaGraph, DistributeBn, Freeze, Fused, TrainArgs, WeightsMatch};
 
 use models::{model_help, model_names};

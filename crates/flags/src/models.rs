@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ImageArgs, OptimizerKind, PrecisionKind, StoreArgs};
+use super::{ImageArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs};
 
 /// The network of a run that names none.
 pub const DEFAULT_MODEL: &str = "cifar_resnet20";
@@ -167,6 +167,10 @@ pub struct EvalArgs {
     /// Look at those images that training with this --val-split sets aside from DIR. Default: as the run did
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub val_split: Option<f64>,
+
+    /// What is in a file
+    #[command(flatten)]
+    pub members: MembersArgs,
 
     /// How images become batches
     #[command(flatten)]

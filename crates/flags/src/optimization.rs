@@ -86,7 +86,7 @@ pub struct OptimizationArgs {
     #[arg(help_heading = "Optimization")]
     pub label_smoothing: f64,
 
-    /// How much the classes count in the loss
+    /// How much the classes count in the loss; with --task multilabel balanced weights where a class is there
     #[arg(long, value_enum, default_value_t = ClassWeights::Equal, help_heading = "Optimization")]
     pub class_weights: ClassWeights,
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, Essential, NotInRecipe, OptimizationArgs, PrecisionKind,
-    RunArgs, Scope, StoreArgs, model_help, model_names,
+    RunArgs, Scope, StoreArgs, TaskArgs, model_help, model_names,
 };
 
 /// The flags of a training run. As a table they are the file that `--config` reads.
@@ -31,6 +31,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub augmentation: AugmentationArgs,
+
+    /// What is learned
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub task: TaskArgs,
 
     /// What is minimized, and by which steps
     #[command(flatten)]

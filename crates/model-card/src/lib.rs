@@ -42,6 +42,9 @@ pub struct ModelCard {
     pub classes: Vec<String>,
     /// What images must become.
     pub images: ImageInput,
+    /// In which unit the outputs are, where these are numbers and not classes: an output times `std` and plus `mean`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetUnit>,
     /// How good the weights are on the validation images, as the run found it after their epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<CardScores>,
@@ -57,20 +60,49 @@ pub struct ModelCard {
 /// 255, normalized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageInput {
-    /// 3: red, green, blue.
+    /// How many there are; 3 are red, green and blue.
     pub channels: usize,
+    /// What a channel's numbers are.
+    #[serde(default, skip_serializing_if = "PixelKind::is_rgb8")]
+    pub pixels: PixelKind,
     /// Height and width of what the network sees in evaluation, in pixels: so much is cut out of the middle.
     pub size: usize,
     /// Length of the shorter side before that, in pixels.
     pub resize: usize,
     /// The filter that scales, anti-aliased: `bilinear` or `bicubic`.
     pub resample: String,
-    /// Of each channel, in 0–1; subtracted.
-    pub mean: [f64; 3],
-    /// Of each channel, in 0–1; what is left is divided by it.
-    pub std: [f64; 3],
+    /// Of each channel, in 0–1 where images are bytes, else in their own unit; subtracted.
+    pub mean: Vec<f64>,
+    /// Of each channel, in the same unit; what is left is divided by it.
+    pub std: Vec<f64>,
     /// Whether images are turned upright first, as their EXIF orientation says.
     pub exif_orientation: bool,
+}
+
+/// What the numbers of images are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelKind {
+    /// Bytes of red, green and blue, divided by 255.
+    #[default]
+    Rgb8,
+    /// Numbers of an array, in its own unit; bytes are divided by 255.
+    Planes,
+}
+
+impl PixelKind {
+    fn is_rgb8(&self) -> bool {
+        *self == Self::Rgb8
+    }
+}
+
+/// In which unit an output is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetUnit {
+    /// Mean of the training images' targets.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub std: f64,
 }
 
 /// How good weights are.
@@ -119,6 +151,7 @@ impl ModelCard {
             network: network.to_owned(),
             classes,
             images,
+            targets: Vec::new(),
             scores: None,
             plan: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -159,8 +192,8 @@ impl ModelCard {
 
     /// Whether its numbers can be meant.
     fn check(&self) -> Result<(), String> {
-        let ImageInput { channels, size, resize, ref resample, mean, std, .. } = self.images;
-        if channels != 3 {
+        let ImageInput { channels, size, resize, ref resample, ref mean, ref std, .. } = self.images;
+        if !(1..=1 << 10).contains(&channels) || mean.len() != channels || std.len() != channels {
             return Err(format!("images of {channels} channels"));
         }
         if !(1..=1 << 15).contains(&size) || !(size..=1 << 15).contains(&resize) {
@@ -171,6 +204,10 @@ impl ModelCard {
         }
         if mean.iter().any(|mean| !mean.is_finite()) || std.iter().any(|std| !std.is_finite() || *std <= 0.0) {
             return Err(format!("a mean of {mean:?} and a standard deviation of {std:?}"));
+        }
+        let is_unit = |unit: &TargetUnit| unit.mean.is_finite() && unit.std.is_finite() && unit.std > 0.0;
+        if !self.targets.iter().all(is_unit) {
+            return Err("targets in a unit that is none".to_owned());
         }
         Ok(())
     }
@@ -183,11 +220,12 @@ mod tests {
     fn card() -> ModelCard {
         let images = ImageInput {
             channels: 3,
+            pixels: PixelKind::Rgb8,
             size: 64,
             resize: 73,
             resample: "bilinear".to_owned(),
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
             exif_orientation: false,
         };
         let mut card =

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::ModelCard;
+use crate::{ModelCard, PixelKind};
 
 /// What a card does not say of itself.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +118,20 @@ impl ModelCard {
 
     fn write_images(&self, text: &mut String) -> std::fmt::Result {
         let images = &self.images;
+        if images.pixels == PixelKind::Planes {
+            return write!(
+                text,
+                "## Images\n\nArrays of {} channels, the shorter side scaled to {} pixels ({}, anti-aliased), the middle {size}×{size} cut \
+                 out, minus {:?}, divided by {:?}. Bytes are divided by 255 first; other numbers are in their own unit. The same stands \
+                 as JSON in the metadata `rust-train` of every file that holds the weights.\n\n",
+                images.channels,
+                images.resize,
+                images.resample,
+                images.mean,
+                images.std,
+                size = images.size,
+            );
+        }
         let upright = if images.exif_orientation { "turned upright as EXIF says, " } else { "" };
         write!(
             text,
@@ -134,6 +148,12 @@ impl ModelCard {
 
     fn write_use(&self, text: &mut String, about: &About) -> std::fmt::Result {
         let images = &self.images;
+        if images.pixels == PixelKind::Planes || self.task != "classification" {
+            return write!(
+                text,
+                "## Use\n\n```\nrust-train eval . --data FILE\nrust-train export . --output model.onnx\n```\n\n"
+            );
+        }
         write!(
             text,
             "## Use\n\n```\nrust-train predict photo.jpg --weights .\nrust-train eval . --data FOLDER\nrust-train export . --output \

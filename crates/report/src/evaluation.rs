@@ -27,9 +27,51 @@ pub struct Evaluation {
     /// The samples with the highest loss, highest first.
     #[serde(default)]
     pub worst: Vec<WorstSample>,
+    /// The scores of each output, where outputs are several labels or numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputScores>,
     /// The scores, each under its name: of a classification `top1` and `top5`.
     #[serde(flatten)]
     pub scores: Scores,
+}
+
+/// How good a model is at one of several labels or numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputScores {
+    /// What it is called.
+    pub name: String,
+    /// Samples that have it.
+    pub support: u64,
+    /// Curves and points of it.
+    #[serde(default)]
+    pub curves: Vec<Curve>,
+    /// The scores, by name.
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+/// Points of a chart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// `pr` (recall and precision), `roc` (false and true positives), or `scatter` (what it is, and what the model says).
+    pub kind: String,
+    /// Across and up.
+    pub points: Vec<[f64; 2]>,
+}
+
+/// Points that a curve keeps.
+const MOST_POINTS: usize = 256;
+
+impl Curve {
+    /// Of so many points as a chart can show: of more some, evenly, with the first and the last.
+    pub fn new(kind: &str, points: Vec<[f64; 2]>) -> Self {
+        let count = points.len();
+        let points = match count > MOST_POINTS {
+            true => (0..MOST_POINTS).map(|index| points[index * (count - 1) / (MOST_POINTS - 1)]).collect(),
+            false => points,
+        };
+        Self { kind: kind.to_owned(), points }
+    }
 }
 
 /// A sample that the model is very wrong about.
@@ -56,6 +98,12 @@ pub struct WorstSample {
 }
 
 impl Evaluation {
+    /// An evaluation of scores alone.
+    pub fn plain(epoch: Option<usize>, loss: f64, samples: u64, metrics: Vec<Metric>, scores: Scores) -> Self {
+        let (classes, confusion, worst, outputs) = Default::default();
+        Self { epoch, loss, samples, metrics, classes, confusion, worst, outputs, scores }
+    }
+
     /// The name of a class.
     pub fn class(&self, label: u32) -> &str {
         self.classes.get(label as usize).map_or("?", |class| &class.name)

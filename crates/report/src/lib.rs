@@ -27,7 +27,7 @@ mod thumbnail;
 pub use confusion::{ClassScores, Confusion};
 pub use environment::{Environment, Rank, Session, SessionEnd};
 pub use error::{Error, Result};
-pub use evaluation::{Evaluation, WorstSample};
+pub use evaluation::{Curve, Evaluation, OutputScores, WorstSample};
 pub use metrics::{EpochLine, Metrics, StepLine, csv};
 pub use page::{comparison, page};
 pub use run::Run;

@@ -39,6 +39,17 @@ impl Metric {
         Self { name: name.to_owned(), title: name.to_owned(), better: Better::Lower, is_share: false }
     }
 
+    /// A number of which more is better, called `name` everywhere.
+    pub fn number(name: &str) -> Self {
+        Self { better: Better::Higher, ..Self::error(name) }
+    }
+
+    /// The same under another name for people.
+    #[must_use]
+    pub fn titled(self, title: &str) -> Self {
+        Self { title: title.to_owned(), ..self }
+    }
+
     /// The metric that a record of an older run calls `name`.
     pub(crate) fn of_name(name: &str) -> Self {
         match name {

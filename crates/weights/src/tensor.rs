@@ -30,6 +30,11 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Whether its values are numbers with a fraction.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
+    }
+
     /// Bytes of one value.
     pub fn size(self) -> usize {
         match self {

@@ -19,6 +19,7 @@ use world::{Signals, World};
 use crate::commands::train;
 use crate::config::plan::Plan;
 use crate::data::normalize::Normalize;
+use crate::data::statistics::normalization_of;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::{Agreement, Pass};
 use crate::distributed::time_limit::TimeLimit;
@@ -33,8 +34,7 @@ use crate::optim::schedule::Rate;
 use crate::program::Program;
 use crate::run::directory;
 use crate::run::results;
-use crate::task::Task;
-use crate::task::classification::Classification;
+use crate::task::{self, Task};
 use crate::trainer::job::Job;
 use crate::trainer::step::{Launched, StepInput, TrainStep};
 
@@ -67,9 +67,15 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
-    let classes = dataset.classes.len();
-    let classification = Classification::new(&largest.flags.optimization, dataset.train.labels(), classes, job.device);
-    let task = program.task.as_deref().unwrap_or(&classification);
+    let format = dataset.train.format();
+    let normalization = normalization_of(world, &largest.flags.data.images, &dataset, job.cores)?;
+    let plans: anyhow::Result<Vec<_>> =
+        plans.iter().map(|plan| plan.of_images(format, normalization.clone())).collect();
+    let plans = agree(world, plans)?;
+    let largest = plans.last().context("there is a number of ranks")?;
+    let job = Job { plan: largest, ..job };
+    let of_flags = task::of_flags(&largest.flags, &dataset, job.device);
+    let task = program.task.as_deref().unwrap_or(&*of_flags);
     let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };
     let mut points = Vec::new();
     for plan in &plans {

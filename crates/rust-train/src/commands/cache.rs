@@ -6,7 +6,7 @@ use std::path::Path;
 use architectures::architecture;
 use dataset::cache::{self, Found};
 use dataset::{Dataset, ImageSet, Spec, class_counts, class_weights};
-use flags::CacheArgs;
+use flags::{CacheArgs, TaskKind};
 use world::World;
 
 use crate::config::images::{Images, Source};
@@ -20,10 +20,10 @@ use crate::observe::progress::Progress;
 pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     let plan = || -> anyhow::Result<_> {
         let architecture = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
-        let images = Images::new(&args.data, Source::new(&args.data, None)?, &architecture)?;
+        let images = Images::new(&args.data, TaskKind::Classify, Source::new(&args.data, None)?, &architecture)?;
         let spec = images.spec().ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
         let Source::Folder(root) = images.source.clone() else {
-            return Err(usage("--data: name a folder of images; the digits and HDF5 files need no cache"));
+            return Err(usage("--data: name a folder of images; the digits and files of arrays need no cache"));
         };
         Ok((images, spec, root))
     };

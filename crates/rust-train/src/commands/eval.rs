@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use dataset::{Batch, Loader, LoaderConfig};
+use dataset::{Batch, Loader, LoaderConfig, PixelFormat};
 use flags::EvalArgs;
 use layout::Shard;
 use tch::Tensor;
@@ -13,13 +13,12 @@ use crate::commands::inference::{Loaded, device_of, evaluator, one_rank, refuse_
 use crate::data::evaluated::Evaluated;
 use crate::data::normalize::Normalize;
 use crate::data::shown::show;
-use crate::errors::{agree, agree_after, go_on};
+use crate::errors::{agree, agree_after, go_on, usage};
 use crate::files::write_whole;
 use crate::machine::{cores, device};
 use crate::observe::stdout::print;
 use crate::run::results;
-use crate::task::Scorer;
-use crate::task::classification::Classification;
+use crate::task::{self, Scorer};
 use crate::trainer::evaluate::{evaluate, tell as scores_in_words};
 
 /// Evaluates as the flags say, and prints the scores. Collective.
@@ -39,26 +38,28 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         card: &loaded.card,
         classes: &loaded.classes,
         decoding: loaded.preprocessing.decoding,
+        members: &args.members,
     };
     let images = images.images(world, threads)?;
+    agree(world, refuse_other_images(&loaded, images.format()))?;
 
     let ranks = world.size();
     let preprocessing = &loaded.preprocessing;
     let config = LoaderConfig {
         resize: preprocessing.resize,
-        normalization: preprocessing.normalization,
+        normalization: preprocessing.normalization.clone(),
         resample: preprocessing.decoding.resample,
         threads,
         allocate: device::batch_memory(device),
         ..LoaderConfig::new(args.inference.batch * ranks, preprocessing.size)
     };
     let loader = Loader::new(Arc::new(images), Shard::new(world.rank(), ranks), config);
-    let task = Classification::to_evaluate();
+    let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
     let forward = evaluator(&loaded.backbone, loaded.numerics);
     let evaluated =
-        evaluate(&forward, &task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
+        evaluate(&forward, &*task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
             let Some((index, batch, outputs)) = seen else { return Ok(true) };
             go_on("evaluating", index - loader.evaluated().start, total, "images")?;
             if args.logits.is_some() {
@@ -76,6 +77,21 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     agree(world, told)
 }
 
+/// Refuses images that the network cannot see, or that are not what it was trained on.
+fn refuse_other_images(loaded: &Loaded, format: PixelFormat) -> anyhow::Result<()> {
+    let (own, theirs) = (loaded.backbone.network().channels(), format.channels());
+    if own != theirs {
+        return Err(usage(format!("--data: has images of {theirs} channels, and the weights are of {own}")));
+    }
+    if loaded.format.is_some_and(|known| known != format) {
+        return Err(usage(match format {
+            PixelFormat::Rgb8 => "--data: has images of 8-bit RGB, and the weights are of arrays of other numbers",
+            PixelFormat::Planes { .. } => "--data: has arrays of numbers, and the weights are of images of 8-bit RGB",
+        }));
+    }
+    Ok(())
+}
+
 /// Prints the scores, and writes them down where that was asked for.
 fn tell(args: &EvalArgs, scorer: &dyn Scorer, classes: &[String], loader: &Loader) -> anyhow::Result<()> {
     let words = scores_in_words(scorer)?;
@@ -88,12 +104,17 @@ fn tell(args: &EvalArgs, scorer: &dyn Scorer, classes: &[String], loader: &Loade
     Ok(())
 }
 
-/// A line for each image of a batch whose first is number `first`: file, label, logits.
+/// A line for each image of a batch whose first is number `first`: file, label (or all of them), what the model gives.
 fn rows(loader: &Loader, first: usize, batch: &Batch, logits: &Tensor) -> anyhow::Result<Vec<String>> {
     let classes = logits.size()[1] as usize;
     let values = Vec::<f32>::try_from(logits.to_device(tch::Device::Cpu).contiguous().view(-1))?;
     let names = loader.images().names(&(first..first + batch.len()).collect::<Vec<_>>());
-    let rows = values.chunks(classes).zip(&batch.labels).zip(names).map(|((values, label), file)| {
+    let width = batch.targets.len() / batch.len();
+    let labels = (0..batch.len()).map(|index| match &batch.targets[index * width..(index + 1) * width] {
+        [] => batch.labels[index].to_string(),
+        targets => targets.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
+    });
+    let rows = values.chunks(classes).zip(labels).zip(names).map(|((values, label), file)| {
         let values: Vec<_> = values.iter().map(|value| format!("{value:.6}")).collect();
         format!("{}\t{label}\t{}\n", file.display(), values.join("\t"))
     });

@@ -8,10 +8,11 @@
 use std::path::{Path, PathBuf};
 
 use architectures::{Architecture, architecture};
-use backbones::{Backbone, fitting};
+use backbones::{Backbone, channels_of, fitting};
 use clap::ValueEnum;
+use dataset::{Normalization, PixelFormat};
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
-use model_card::ModelCard;
+use model_card::{ModelCard, PixelKind};
 use serde::Serialize;
 use tch::{Device, Tensor};
 use torch_ext::{MemoryFormat, Precision, set_memory_format};
@@ -19,7 +20,7 @@ use weights::StateDict;
 use world::World;
 
 use crate::config::plan::{MOST, precision};
-use crate::config::preprocessing::Preprocessing;
+use crate::config::preprocessing::{Preprocessing, refuse_values};
 use crate::config::recipe::PLAN_FILE;
 use crate::config::weights as request;
 use crate::distributed::download::fetch_once;
@@ -29,6 +30,7 @@ use crate::model::card;
 use crate::model::numerics::Numerics;
 use crate::run::model_file;
 use crate::task::classification::NAME as CLASSIFICATION;
+use crate::task::{multilabel, regression};
 
 /// A model with its weights in place, and what must be known to use it.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Loaded {
     pub backbone: Backbone,
     /// What is known of the weights, after the flags.
     pub card: ModelCard,
+    /// What images were made of, if the card says it.
+    pub format: Option<PixelFormat>,
     /// The names of the classes, or their numbers.
     pub classes: Vec<String>,
     pub preprocessing: Preprocessing,
@@ -95,6 +99,7 @@ fn card_of(world: &World, path: &Path, found: &StateDict, run: Option<&Path>) ->
 struct Known {
     architecture: Architecture,
     card: ModelCard,
+    format: Option<PixelFormat>,
     preprocessing: Preprocessing,
     found: StateDict,
     /// What the flags say otherwise than the card, or what had to be assumed.
@@ -111,9 +116,23 @@ impl Known {
     ) -> anyhow::Result<Self> {
         let shown = path.display();
         let (architecture, assumed_network) = network(named, card.as_ref(), &found, path)?;
-        let published = Preprocessing::published(&architecture);
+        if args.images.normalize.is_some() {
+            return Err(usage(
+                "--normalize: is for training; weights are evaluated as their model card says, or by --mean and --std",
+            ));
+        }
+        let mut published = Preprocessing::published(&architecture);
+        let channels = channels_of(&architecture, &found);
+        if channels != published.normalization.mean.len() {
+            published.normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        }
         let base = card.as_ref().map_or(published, |card| Preprocessing::of_card(&card.images));
         let preprocessing = base.with(&args.images)?;
+        let format = card.as_ref().map(|card| match card.images.pixels {
+            PixelKind::Rgb8 => PixelFormat::Rgb8,
+            PixelKind::Planes => PixelFormat::Planes { channels: card.images.channels },
+        });
+        refuse_values(&args.images, format == Some(PixelFormat::Rgb8))?;
         let size = preprocessing.size;
         architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
         let named_classes = args.classes.as_deref().map(dataset::read_classes).transpose()?;
@@ -125,7 +144,7 @@ impl Known {
                     card.scores = None; // they are of what the card says
                 }
                 architecture.name.clone_into(&mut card.network);
-                card.images = preprocessing.card();
+                card.images = preprocessing.card(format.unwrap_or(PixelFormat::Rgb8));
                 card.classes = named_classes.unwrap_or(card.classes);
                 card
             }
@@ -138,14 +157,15 @@ impl Known {
                     }
                 }
                 let classes = named_classes.unwrap_or_default();
-                ModelCard::new(CLASSIFICATION, architecture.name, classes, preprocessing.card())
+                let format = if channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Planes { channels } };
+                ModelCard::new(CLASSIFICATION, architecture.name, classes, preprocessing.card(format))
             }
         };
-        Ok(Self { architecture, card, preprocessing, found, said })
+        Ok(Self { architecture, card, format, preprocessing, found, said })
     }
 
     fn load(self, path: &Path, device: Device) -> anyhow::Result<Loaded> {
-        let Self { architecture, card, preprocessing, found, .. } = self;
+        let Self { architecture, card, format, preprocessing, found, .. } = self;
         let backbone = Backbone::of_state_dict(&architecture, found.clone(), path, device);
         let backbone = backbone.map_err(|error| {
             let names: Vec<_> = fitting(&found).iter().map(|known| known.name).collect();
@@ -164,7 +184,7 @@ impl Known {
         let numerics = numerics(&card, device);
         let tensors: Vec<_> = backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
         set_memory_format(&tensors, numerics.memory_format)?;
-        Ok(Loaded { backbone, card, classes, preprocessing, numerics, run: None })
+        Ok(Loaded { backbone, card, format, classes, preprocessing, numerics, run: None })
     }
 }
 
@@ -176,7 +196,12 @@ fn network(
     path: &Path,
 ) -> anyhow::Result<(Architecture, Option<&'static str>)> {
     let shown = path.display();
-    if let Some(card) = card.filter(|card| card.task != CLASSIFICATION) {
+    let is_own = |card: &&ModelCard| match card.task.as_str() {
+        CLASSIFICATION | multilabel::NAME => false,
+        regression::NAME => card.targets.is_empty(),
+        _ => true,
+    };
+    if let Some(card) = card.filter(is_own) {
         return Err(usage(format!(
             "{shown}: was trained by a program of its own for the task '{}'; evaluate it there, with --eval-only",
             card.task
@@ -231,9 +256,9 @@ fn contradictions(
     differ("--resample", resample(now), resample(base));
     let exif = |preprocessing: &Preprocessing| preprocessing.decoding.exif_orientation.to_string();
     differ("--exif-orientation", exif(now), exif(base));
-    let channels = |values: [f64; 3]| flags::ChannelValues::Of(values).to_string();
-    differ("--mean", channels(now.normalization.mean), channels(base.normalization.mean));
-    differ("--std", channels(now.normalization.std), channels(base.normalization.std));
+    let channels = |values: &[f64]| flags::ChannelValues::Of(values.to_vec()).to_string();
+    differ("--mean", channels(&now.normalization.mean), channels(&base.normalization.mean));
+    differ("--std", channels(&now.normalization.std), channels(&base.normalization.std));
     if let Some(names) = classes.filter(|names| !card.classes.is_empty() && *names != card.classes) {
         differ("--classes", format!("of {} names", names.len()), "other names, or another order".to_owned());
     }

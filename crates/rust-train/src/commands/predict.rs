@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dataset::{Batch, Decoder};
-use flags::PredictArgs;
+use dataset::{Batch, Decoder, PixelFormat};
+use flags::{PredictArgs, TaskKind};
+use model_card::ModelCard;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -17,6 +18,7 @@ use crate::data::normalize::Normalize;
 use crate::data::shown::text;
 use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
+use crate::task::kind_of_card;
 
 /// What a model sees in an image, likeliest first.
 #[derive(Debug, Serialize)]
@@ -52,6 +54,12 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<Candidate> = list(world, || files(&args.images))?;
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
+    if loaded.backbone.network().channels() != 3 || matches!(loaded.format, Some(PixelFormat::Planes { .. })) {
+        return Err(usage(
+            "predict reads files of 8-bit RGB, and the weights are of arrays of other numbers: eval --logits FILE writes what \
+             they give for a file of arrays",
+        ));
+    }
     let forward = evaluator(&loaded.backbone, loaded.numerics);
     let normalize = Normalize::new(device, loaded.numerics.memory_format);
     let mut left_out = 0;
@@ -66,8 +74,14 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
         let outputs = tch::no_grad(|| forward(&images))?;
         let logits = outputs[0].to_device(Device::Cpu);
         let mut text = String::new();
-        for prediction in predictions(&logits, &seen, &loaded.classes, args.top)? {
-            text += &if args.json { serde_json::to_string(&prediction)? + "\n" } else { table(&prediction) };
+        if let Some(numbers) = numbers(&logits, &loaded.card)? {
+            for numbers in told(numbers, &seen, &loaded) {
+                text += &if args.json { serde_json::to_string(&numbers)? + "\n" } else { lines(&numbers) };
+            }
+        } else {
+            for prediction in predictions(&logits, &seen, &loaded.classes, args.top)? {
+                text += &if args.json { serde_json::to_string(&prediction)? + "\n" } else { table(&prediction) };
+            }
         }
         if !print(&text)? {
             return Ok(());
@@ -82,10 +96,71 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a model says of an image for each of several labels or numbers.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    /// The path, as text.
+    image: String,
+    outputs: Vec<Output>,
+}
+
+#[derive(Debug, Serialize)]
+struct Output {
+    name: String,
+    /// How likely it is there, 0–1, or the number in its own unit.
+    value: f64,
+    /// Whether it is likelier than the threshold that was best on the validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<bool>,
+}
+
+/// Probabilities of several labels, or numbers in their units, N×K; `None` where classes are told apart.
+fn numbers(outputs: &Tensor, card: &ModelCard) -> anyhow::Result<Option<Vec<f64>>> {
+    let values = match kind_of_card(card) {
+        TaskKind::Classify => return Ok(None),
+        TaskKind::Multilabel => outputs.to_kind(Kind::Double).sigmoid(),
+        TaskKind::Regress => outputs.to_kind(Kind::Double),
+    };
+    let mut values = Vec::<f64>::try_from(values.contiguous().view(-1))?;
+    for row in values.chunks_mut(card.targets.len().max(1)) {
+        row.iter_mut().zip(&card.targets).for_each(|(value, unit)| *value = *value * unit.std + unit.mean);
+    }
+    Ok(Some(values))
+}
+
+fn told(values: Vec<f64>, files: &[OsString], loaded: &Loaded) -> Vec<Numbers> {
+    let is_multilabel = kind_of_card(&loaded.card) == TaskKind::Multilabel;
+    let threshold =
+        loaded.card.scores.as_ref().and_then(|scores| scores.metrics.get("threshold")).copied().unwrap_or(0.5);
+    let output = |(name, &value): (&String, &f64)| Output {
+        name: name.clone(),
+        value,
+        present: is_multilabel.then_some(value >= threshold),
+    };
+    let rows = values.chunks(loaded.classes.len().max(1)).zip(files);
+    rows.map(|(row, file)| Numbers {
+        image: text(file.as_ref()),
+        outputs: loaded.classes.iter().zip(row).map(output).collect(),
+    })
+    .collect()
+}
+
+fn lines(numbers: &Numbers) -> String {
+    let width = numbers.outputs.iter().map(|output| output.name.chars().count()).max().unwrap_or(0);
+    let mut text = format!("{}\n", numbers.image);
+    for Output { name, value, present } in &numbers.outputs {
+        text += &match present {
+            Some(present) => format!("  {name:width$}  {:5.1} %{}\n", value * 100.0, if *present { "  *" } else { "" }),
+            None => format!("  {name:width$}  {value}\n"),
+        };
+    }
+    text
+}
+
 /// The images of a batch as a network sees them, and which they are: without those that were found in a folder and cannot
 /// be decoded.
 fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<(Vec<OsString>, Batch)> {
-    let &Preprocessing { size, resize, decoding, normalization } = preprocessing;
+    let &Preprocessing { size, resize, decoding, ref normalization } = preprocessing;
     let bytes = size * size * 3;
     let mut pixels = vec![0; batch.len() * bytes];
     let decoded: Vec<Result<(), String>> = pixels
@@ -111,7 +186,7 @@ fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<
     }
     pixels.truncate(seen.len() * bytes);
     let labels = vec![0; seen.len()];
-    Ok((seen, Batch { pixels: pixels.into(), labels, mixed: None, side: size, normalization }))
+    Ok((seen, Batch::of_rgb8(pixels.into(), labels, size, normalization.clone())))
 }
 
 /// The files that are named, and the images in folders that are named, sorted; hidden ones are not looked at.

@@ -12,6 +12,7 @@ use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
 use crate::data::listing::Listed;
+use crate::data::statistics::normalization_of;
 use crate::distributed::download::fetch_once;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::Agreement;
@@ -24,8 +25,7 @@ use crate::observe::timeline::Timeline;
 use crate::observe::watchdog::Watchdog;
 use crate::program::Program;
 use crate::run::{model_file, resume};
-use crate::task::classification::Classification;
-use crate::task::refuse_names;
+use crate::task::{self, refuse_names};
 use crate::trainer::job::Job;
 use crate::trainer::{Parts, StepPlan, Trainer};
 
@@ -51,12 +51,14 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         let weights = weights(world, &plan)?;
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
+    let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
+    let plan = agree(world, plan.of_images(dataset.train.format(), normalization))?;
+    let job = Job { plan: &plan, ..job };
     if plan.flags.run.patience.is_some() && dataset.val.is_empty() {
         agree(world, Err(usage("--patience: the data have no validation images to tell by which epoch is better")))?;
     }
-    let classification =
-        Classification::new(&plan.flags.optimization, dataset.train.labels(), dataset.classes.len(), job.device);
-    let task = program.task.as_deref().unwrap_or(&classification);
+    let of_flags = task::of_flags(&plan.flags, &dataset, job.device);
+    let task = program.task.as_deref().unwrap_or(&*of_flags);
     agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
     let group = process_group::connect(world, job.device, job.plan.flags.ranks_per_device, &timeline)?;
@@ -112,7 +114,7 @@ pub(crate) fn prepare<T>(
     let (images, least) = (&job.plan.images, job.plan.batch.global());
     data::prepare(job.world, images, own, job.cores, least, |listed: Listed| {
         let outputs = program.outputs(listed.classes);
-        check(&BuildContext { outputs, image_size: images.image_size, device: job.device })
+        check(&BuildContext { outputs, channels: listed.channels, image_size: images.image_size, device: job.device })
     })
 }
 
@@ -126,7 +128,9 @@ pub(super) fn weights(world: &World, plan: &Plan) -> anyhow::Result<Option<PathB
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, output: &Path) {
     let size = plan.images.image_size;
     let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
-    let cost = plan.architecture.and_then(|known| known.network(dataset.classes.len()).cost(size, size).ok());
+    let cost = plan.architecture.and_then(|known| {
+        known.network(dataset.classes.len()).with_channels(plan.images.format.channels()).cost(size, size).ok()
+    });
     let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
     log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.flags.model, parameters as f64 / 1e6);
     log::info!(

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use architectures::Architecture;
-use dataset::{Contents, Crop, Decoding, Normalization, OnBadImage, Spec, ValSplit, digits};
-use flags::{BadImage, CacheFormat, CacheScope, DataArgs};
+use dataset::{
+    Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, PixelFormat, Spec, ValSplit,
+    digits,
+};
+use flags::{BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, TaskKind};
 use world::Scope;
 
-use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small};
+use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small, refuse_values};
 use crate::errors::usage;
 
 /// Images up to this side are cropped with padding; larger ones get a random part, scaled.
@@ -26,6 +29,10 @@ pub(crate) struct Images {
     pub augmented_crop: Crop,
     /// What evaluation makes of an image; decoding and normalization are those of training too.
     pub evaluation: Preprocessing,
+    /// What a file that holds a data set is to be read as.
+    pub file: FileSpec,
+    /// What the images are made of: of a file known when it is open.
+    pub format: PixelFormat,
     /// What the cache keeps; `None` for no cache.
     pub contents: Option<Contents>,
     /// The folder of the cache, if the user named one.
@@ -80,8 +87,13 @@ impl Source {
 
 impl Images {
     /// Validates the flags for a network.
-    pub(crate) fn new(args: &DataArgs, source: Source, architecture: &Architecture) -> anyhow::Result<Self> {
-        let images = Self::of_size(args, source, architecture.image_size)?;
+    pub(crate) fn new(
+        args: &DataArgs,
+        task: TaskKind,
+        source: Source,
+        architecture: &Architecture,
+    ) -> anyhow::Result<Self> {
+        let images = Self::of_size(args, task, source, architecture.image_size)?;
         for (flag, size) in [("--image-size", images.image_size), ("--crop", images.evaluation.size)] {
             architecture.network(1).shapes(size, size).map_err(|error| usage(format!("{flag}: {error}")))?;
         }
@@ -89,7 +101,11 @@ impl Images {
     }
 
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
-    pub(crate) fn of_size(args: &DataArgs, source: Source, made_for: usize) -> anyhow::Result<Self> {
+    pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
+        if !matches!(source, Source::File(_)) {
+            refuse_what_files_have(&args.members, task)?;
+            refuse_values(&args.images, true)?;
+        }
         let image_size = image_size(args.images.image_size, &source, made_for)?;
         let augmented_crop = crop(args.crop_padding, image_size)?;
         let size = args.images.crop.unwrap_or(image_size);
@@ -121,12 +137,17 @@ impl Images {
             size,
             resize,
             decoding: decoding(&args.images, Decoding::default()),
-            normalization: normalization(&args.images, Normalization::IMAGENET)?,
+            normalization: match source {
+                Source::File(_) => Normalization::imagenet(), // until it is open
+                _ => normalization(&args.images, Normalization::imagenet())?,
+            },
         };
         Ok(Self {
             source,
             classes: args.classes.clone(),
             val_split,
+            file: file_spec(&args.members, task, val_split),
+            format: PixelFormat::Rgb8,
             image_size,
             augmented_crop,
             evaluation,
@@ -145,6 +166,45 @@ impl Images {
     pub(crate) fn spec(&self) -> Option<Spec> {
         self.contents.map(|contents| Spec { contents, decoding: self.evaluation.decoding })
     }
+}
+
+/// What a file that holds a data set is to be read as.
+pub(crate) fn file_spec(args: &MembersArgs, task: TaskKind, val_split: Option<ValSplit>) -> FileSpec {
+    FileSpec {
+        images: args.images.clone(),
+        labels: args.labels.clone(),
+        kind: match task {
+            TaskKind::Classify => LabelKind::Class,
+            TaskKind::Multilabel => LabelKind::Flags,
+            TaskKind::Regress => LabelKind::Numbers,
+        },
+        on_nan: match args.nan {
+            NanKind::Fail => OnNan::Fail,
+            NanKind::Mean => OnNan::Mean,
+        },
+        val_split,
+    }
+}
+
+fn refuse_what_files_have(args: &MembersArgs, task: TaskKind) -> anyhow::Result<()> {
+    let name = match task {
+        TaskKind::Classify => None,
+        TaskKind::Multilabel => Some("multilabel"),
+        TaskKind::Regress => Some("regress"),
+    };
+    if let Some(name) = name {
+        return Err(usage(format!(
+            "--task {name}: needs --data FILE, an HDF5, netCDF or .npz file with rows of numbers as labels; folders give              classes"
+        )));
+    }
+    for (flag, is_given) in
+        [("--images", args.images.is_some()), ("--labels", args.labels.is_some()), ("--nan", args.nan != NanKind::Fail)]
+    {
+        if is_given {
+            return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
+        }
+    }
+    Ok(())
 }
 
 /// The share that is set aside to validate on.

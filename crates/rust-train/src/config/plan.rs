@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use architectures::{Architecture, architecture};
 use backbones::Matching;
-use dataset::{Augmentation, Crop, Mix, Resample, Sampling};
+use clap::ValueEnum;
+use dataset::{Augmentation, Crop, Mix, Normalization, PixelFormat, Resample, Sampling};
 use flags::{
-    AugmentationArgs, ClassWeights, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind, PrecisionKind,
-    ResampleKind, RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
+    AugmentationArgs, ClassWeights, Compression, Freeze, LossKind, LrScaling, OptimizationArgs, OptimizerKind,
+    PrecisionKind, ResampleKind, RunArgs, ScheduleKind, TaskKind, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
@@ -123,9 +124,14 @@ impl Plan {
             .map_err(|error| usage(format!("--batch: {error}")))?;
         let source = Source::new(&cli.data, own.data)?;
         let images = match (&architecture, own.network) {
-            (Some(architecture), _) => Images::new(&cli.data, source, architecture)?,
-            (None, own) => Images::of_size(&cli.data, source, own.map_or(0, |own| own.image_size))?,
+            (Some(architecture), _) => Images::new(&cli.data, cli.task.task, source, architecture)?,
+            (None, own) => Images::of_size(&cli.data, cli.task.task, source, own.map_or(0, |own| own.image_size))?,
         };
+        if !matches!(images.source, Source::File(_))
+            && let Some(refused) = cli.augmentation.refused(true)
+        {
+            return Err(usage(refused));
+        }
         let progressive_resize =
             ProgressiveResize::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
         let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
@@ -153,6 +159,7 @@ impl Plan {
         let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
         recipe::mathematics(&flags)?; // whoever needs it gets it
         eval_only(cli)?;
+        task(cli, own.task.is_some())?;
         Ok(Self {
             augmentation: augmentation(&cli.augmentation, &images)?,
             progressive_resize,
@@ -178,6 +185,21 @@ impl Plan {
     /// Every flag that decides about the result: what a run that goes on must have again.
     pub(crate) fn mathematics(&self) -> toml::Table {
         recipe::mathematics(&self.flags).expect("a plan has flags that TOML can hold")
+    }
+
+    /// The same with what is known when the data are: what their images are made of, and what these are normalized by.
+    ///
+    /// # Errors
+    /// Flags that such images do not know.
+    pub(crate) fn of_images(&self, format: PixelFormat, normalization: Normalization) -> anyhow::Result<Self> {
+        if let Some(refused) = self.flags.augmentation.refused(format == PixelFormat::Rgb8) {
+            return Err(usage(refused));
+        }
+        let mut plan = self.clone();
+        plan.images.format = format;
+        plan.images.evaluation.normalization = normalization;
+        plan.augmentation = augmentation(&plan.flags.augmentation, &plan.images)?;
+        Ok(plan)
     }
 
     /// A short name of what is trained on what.
@@ -231,6 +253,42 @@ fn refuse_classification(cli: &TrainArgs, task: OwnTask) -> anyhow::Result<()> {
     }
 }
 
+/// Refuses what the task does not know.
+fn task(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> {
+    let (kind, loss) = (cli.task.task, cli.task.loss);
+    if is_own && (kind != TaskKind::Classify || loss.is_some()) {
+        return Err(usage("--task, --loss: this program has a task of its own; leave them out"));
+    }
+    let name = |kind: TaskKind| kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let losses: &[LossKind] = match kind {
+        TaskKind::Classify => &[],
+        TaskKind::Multilabel => &[LossKind::Bce, LossKind::Asymmetric],
+        TaskKind::Regress => &[LossKind::Mse, LossKind::L1, LossKind::Huber],
+    };
+    if let Some(loss) = loss.filter(|loss| !losses.contains(loss)) {
+        let known = losses.iter().filter_map(ValueEnum::to_possible_value).map(|value| value.get_name().to_owned());
+        let known: Vec<_> = known.collect();
+        let known =
+            if known.is_empty() { "it has none to choose".to_owned() } else { format!("it has {}", known.join(", ")) };
+        let loss = loss.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        return Err(usage(format!("--loss {loss}: --task {} does not know it; {known}", name(kind))));
+    }
+    if kind == TaskKind::Classify {
+        return Ok(());
+    }
+    let balanced = cli.optimization.class_weights == ClassWeights::Balanced;
+    let flags = [
+        ("--label-smoothing", cli.optimization.label_smoothing != 0.0),
+        ("--class-weights balanced", balanced && kind == TaskKind::Regress),
+        ("--class-weights balanced with --loss asymmetric", balanced && loss == Some(LossKind::Asymmetric)),
+        ("--balanced", cli.augmentation.balanced),
+    ];
+    match flags.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(usage(format!("{flag}: --task {} does not know it; leave it out", name(kind)))),
+        None => Ok(()),
+    }
+}
+
 fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {
     if cli.eval_only && cli.weights.is_none() && !cli.pretrained && cli.run.resume.is_none() {
         return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
@@ -267,9 +325,15 @@ fn augmentation(cli: &AugmentationArgs, images: &Images) -> anyhow::Result<Augme
     let within = |flag, value| flags::within(flag, value, 100.0).map_err(usage);
     Ok(Augmentation {
         crop: images.augmented_crop,
-        changes: cli.changes(may_mirror, images.evaluation.normalization.mean).map_err(usage)?,
+        changes: cli.changes(may_mirror, mean_colour(images)).map_err(usage)?,
+        plane_changes: cli.plane_changes(may_mirror).map_err(usage)?,
         mix: Mix { mixup: within("--mixup", cli.mixup)?, cutmix: within("--cutmix", cli.cutmix)? },
     })
+}
+
+/// What normalization makes zero, where images have colours.
+fn mean_colour(images: &Images) -> [f64; 3] {
+    images.evaluation.normalization.mean.as_slice().try_into().unwrap_or_default()
 }
 
 fn repeats(count: usize, batch: &BatchLayout) -> anyhow::Result<usize> {

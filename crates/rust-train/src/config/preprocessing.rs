@@ -2,14 +2,14 @@
 //! with. Plain values.
 
 use architectures::Architecture;
-use dataset::{Decoding, Normalization, Resample};
+use dataset::{Decoding, Normalization, PixelFormat, Resample};
 use flags::{ChannelValues, ImageArgs, ResampleKind};
-use model_card::ImageInput;
+use model_card::{ImageInput, PixelKind};
 
 use crate::errors::usage;
 
 /// What evaluation makes of an image: decoded, the shorter side scaled to `resize`, the middle cut out, normalized.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Preprocessing {
     /// Height and width of what the network sees, in pixels.
     pub size: usize,
@@ -33,32 +33,33 @@ impl Preprocessing {
                 },
                 ..Decoding::default()
             },
-            normalization: Normalization::IMAGENET,
+            normalization: Normalization::imagenet(),
         }
     }
 
     /// What a model card says. It has been checked when it was read.
     pub(crate) fn of_card(images: &ImageInput) -> Self {
-        let &ImageInput { size, resize, mean, std, exif_orientation, .. } = images;
+        let &ImageInput { size, resize, ref mean, ref std, exif_orientation, .. } = images;
         let resample = Resample::named(&images.resample).unwrap_or_default();
         Self {
             size,
             resize,
             decoding: Decoding { exif_orientation, resample },
-            normalization: Normalization { mean, std },
+            normalization: Normalization { mean: mean.clone(), std: std.clone() },
         }
     }
 
     /// For a model card.
-    pub(crate) fn card(&self) -> ImageInput {
-        let Self { size, resize, decoding, normalization: Normalization { mean, std } } = *self;
+    pub(crate) fn card(&self, format: PixelFormat) -> ImageInput {
+        let &Self { size, resize, decoding, normalization: Normalization { ref mean, ref std } } = self;
         ImageInput {
-            channels: 3,
+            channels: format.channels(),
+            pixels: if format == PixelFormat::Rgb8 { PixelKind::Rgb8 } else { PixelKind::Planes },
             size,
             resize,
             resample: decoding.resample.name().to_owned(),
-            mean,
-            std,
+            mean: mean.clone(),
+            std: std.clone(),
             exif_orientation: decoding.exif_orientation,
         }
     }
@@ -72,13 +73,13 @@ impl Preprocessing {
         });
         refuse_too_small(resize, size)?;
         let decoding = decoding(args, self.decoding);
-        Ok(Self { size, resize, decoding, normalization: normalization(args, self.normalization)? })
+        Ok(Self { size, resize, decoding, normalization: normalization(args, self.normalization.clone())? })
     }
 
     /// In words: `64×64 pixels out of 73, bilinear, mean 0.485,0.456,0.406, std 0.229,0.224,0.225, not turned by EXIF`.
     pub(crate) fn words(&self) -> String {
         let Self { size, resize, decoding, normalization } = self;
-        let [mean, std] = [normalization.mean, normalization.std].map(ChannelValues::Of);
+        let [mean, std] = [&normalization.mean, &normalization.std].map(|values| ChannelValues::Of(values.clone()));
         let turned = if decoding.exif_orientation { "turned as EXIF says" } else { "not turned by EXIF" };
         let resample = decoding.resample.name();
         let scaled = if resize == size { String::new() } else { format!(" out of {resize}") };
@@ -98,28 +99,51 @@ pub(super) fn decoding(args: &ImageArgs, otherwise: Decoding) -> Decoding {
     }
 }
 
-/// How images are normalized: as the flags say, or else as `otherwise`.
-pub(super) fn normalization(args: &ImageArgs, otherwise: Normalization) -> anyhow::Result<Normalization> {
-    let values = |flag: &str, given: Option<ChannelValues>, otherwise: [f64; 3], published: [f64; 3], least: f64| {
-        let values = match given {
-            None => return Ok(otherwise),
-            Some(ChannelValues::Auto) => return Ok(published),
-            Some(ChannelValues::Of(values)) => values,
-        };
-        if values.iter().all(|&value| (least..=1.0).contains(&value)) {
-            return Ok(values);
-        }
-        let shown = ChannelValues::Of(values);
-        let hint = if values.iter().any(|&value| value > 1.0) { "; divide values of 0 to 255 by 255" } else { "" };
-        let from = if least > 0.0 { "above 0 and at most 1" } else { "between 0 and 1" };
-        Err(usage(format!("{flag} {shown}: must be {from}{hint}")))
+/// How images are normalized: as the flags say, or else as `otherwise`, of whose channels they must be.
+pub(crate) fn normalization(args: &ImageArgs, otherwise: Normalization) -> anyhow::Result<Normalization> {
+    let of = |flag: &str, given: &Option<ChannelValues>, otherwise: Vec<f64>, published: [f64; 3]| match given {
+        None => Ok(otherwise),
+        Some(ChannelValues::Auto) if otherwise.len() == 3 => Ok(published.to_vec()),
+        Some(ChannelValues::Auto) => Ok(otherwise),
+        Some(ChannelValues::Of(values)) => for_channels(flag, values, otherwise.len()),
     };
     // Of all networks of the catalogue.
-    let published = Normalization::IMAGENET;
+    let (mean, std) = (Normalization::IMAGENET_MEAN, Normalization::IMAGENET_STD);
     Ok(Normalization {
-        mean: values("--mean", args.mean, otherwise.mean, published.mean, 0.0)?,
-        std: values("--std", args.std, otherwise.std, published.std, f64::MIN_POSITIVE)?,
+        mean: of("--mean", &args.mean, otherwise.mean, mean)?,
+        std: of("--std", &args.std, otherwise.std, std)?,
     })
+}
+
+/// A value for each of so many channels.
+pub(crate) fn for_channels(flag: &str, values: &[f64], channels: usize) -> anyhow::Result<Vec<f64>> {
+    match *values {
+        [one] => Ok(vec![one; channels]),
+        ref values if values.len() == channels => Ok(values.to_vec()),
+        ref values => {
+            Err(usage(format!("{flag}: has {} values, and the images have {channels} channels", values.len())))
+        }
+    }
+}
+
+/// Refuses values of a flag that cannot be meant: of bytes, which become 0–1, what lies beyond.
+pub(crate) fn refuse_values(args: &ImageArgs, are_bytes: bool) -> anyhow::Result<()> {
+    for (flag, given, least) in [("--mean", &args.mean, 0.0), ("--std", &args.std, f64::MIN_POSITIVE)] {
+        let Some(ChannelValues::Of(values)) = given else { continue };
+        let shown = ChannelValues::Of(values.clone());
+        if are_bytes {
+            if !values.iter().all(|&value| (least..=1.0).contains(&value)) {
+                let hint =
+                    if values.iter().any(|&value| value > 1.0) { "; divide values of 0 to 255 by 255" } else { "" };
+                let from = if least > 0.0 { "above 0 and at most 1" } else { "between 0 and 1" };
+                return Err(usage(format!("{flag} {shown}: must be {from}{hint}")));
+            }
+        } else if !values.iter().all(|value| value.is_finite() && (flag == "--mean" || *value > 0.0)) {
+            let from = if flag == "--std" { "numbers above 0" } else { "numbers" };
+            return Err(usage(format!("{flag} {shown}: must be {from}")));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to cut more out of an image than there is.
@@ -144,7 +168,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_what_is_known() {
-        let known = Preprocessing { normalization: Normalization { mean: [0.5; 3], std: [0.25; 3] }, ..resnet18() };
+        let known =
+            Preprocessing { normalization: Normalization { mean: vec![0.5; 3], std: vec![0.25; 3] }, ..resnet18() };
         assert_eq!(known.with(&ImageArgs::default()).unwrap(), known);
         let with = |args: ImageArgs| known.with(&args).unwrap();
         let smaller = with(ImageArgs { image_size: Some(112), ..ImageArgs::default() });
@@ -153,14 +178,17 @@ mod tests {
             with(ImageArgs { image_size: Some(176), crop: Some(224), resize: Some(232), ..ImageArgs::default() });
         assert_eq!((cropped.size, cropped.resize), (224, 232));
         let auto = with(ImageArgs { mean: Some(ChannelValues::Auto), ..ImageArgs::default() });
-        assert_eq!((auto.normalization.mean, auto.normalization.std), (Normalization::IMAGENET.mean, [0.25; 3]));
+        assert_eq!(
+            (auto.normalization.mean, auto.normalization.std),
+            (Normalization::IMAGENET_MEAN.to_vec(), vec![0.25; 3])
+        );
         let other = ImageArgs {
             exif_orientation: Some(true),
             resample: Some(ResampleKind::Bicubic),
-            std: Some(ChannelValues::Of([0.1, 0.2, 0.3])),
+            std: Some(ChannelValues::Of(vec![0.1, 0.2, 0.3])),
             ..ImageArgs::default()
         };
-        assert_eq!(Preprocessing::of_card(&with(other.clone()).card()), with(other.clone()));
+        assert_eq!(Preprocessing::of_card(&with(other.clone()).card(PixelFormat::Rgb8)), with(other.clone()));
         assert_eq!(
             with(other).words(),
             "224×224 pixels out of 256, bicubic, turned as EXIF says, mean 0.5,0.5,0.5, std 0.1,0.2,0.3"
@@ -169,7 +197,7 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_meant_are_refused() {
-        let of = |values| Some(ChannelValues::Of(values));
+        let of = |values: [f64; 3]| Some(ChannelValues::Of(values.to_vec()));
         for (args, words) in [
             (ImageArgs { resize: Some(200), ..ImageArgs::default() }, "--resize 200: must be at least the 224 pixels"),
             (ImageArgs { image_size: Some(0), ..ImageArgs::default() }, "must be between 1 and 32768"),

@@ -61,7 +61,7 @@ pub(crate) fn open_or_build(
         let fingerprint = spec.fingerprint(scan()?);
         let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
         let listing = scan()?;
-        let listed = Listed { classes: listing.classes.len(), train: listing.train.len() };
+        let listed = Listed { classes: listing.classes.len(), channels: 3, train: listing.train.len() };
         serde_json::to_vec(&Identity { fingerprint, path, listed }).map_err(Failure::new)
     })?)?;
     let Identity { fingerprint, path, listed } = &identity;

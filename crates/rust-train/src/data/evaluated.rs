@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
+use flags::{MembersArgs, NanKind};
 use layout::Shard;
 use model_card::ModelCard;
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::val_split;
+use crate::config::images::{file_spec, val_split};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
+use crate::task::kind_of_card;
 
 /// Images that are named in the log because they cannot be decoded.
 const NAMED: usize = 10;
@@ -32,6 +34,8 @@ pub(crate) struct Evaluated<'a> {
     /// The names of the model's classes, or their numbers.
     pub classes: &'a [String],
     pub decoding: Decoding,
+    /// What is in a file.
+    pub members: &'a MembersArgs,
 }
 
 /// Where the images are, as rank 0 finds it.
@@ -55,7 +59,7 @@ impl Evaluated<'_> {
         })?;
         let (images, classes) = match serde_json::from_slice(&bytes)? {
             Place::Digits => of_dataset(digits::load()),
-            Place::File(path) => of_dataset(agree(world, open(Path::new(&path), wanted, of_run))?),
+            Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
             Place::Folder(root) => {
                 let root = PathBuf::from(root);
                 let bytes = world.from_rank_zero("listing the images", || {
@@ -130,6 +134,23 @@ impl Evaluated<'_> {
         name_interruption("listing the images", listing)
     }
 
+    /// A file's images to validate on: where it has none, those that the run set aside. What is in it is called as in the run.
+    fn open(&self, path: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Dataset> {
+        let of_plan = |flag: &str| self.of_plan(flag).and_then(serde_json::Value::as_str);
+        let named = |given: &Option<String>, flag: &str| given.clone().or_else(|| of_plan(flag).map(str::to_owned));
+        let members = MembersArgs {
+            images: named(&self.members.images, "images"),
+            labels: named(&self.members.labels, "labels"),
+            nan: if of_plan("nan") == Some("mean") { NanKind::Mean } else { self.members.nan },
+        };
+        let spec = |val_split| file_spec(&members, kind_of_card(self.card), val_split);
+        let dataset = Dataset::of_file(path, &spec(wanted))?;
+        if dataset.val.is_empty() && of_run.is_some() {
+            return Ok(Dataset::of_file(path, &spec(of_run))?);
+        }
+        Ok(dataset)
+    }
+
     fn same_classes(&self, found: &[String]) -> anyhow::Result<()> {
         let (ours, theirs) = (self.classes.len(), found.len());
         if ours != theirs {
@@ -150,15 +171,6 @@ impl Evaluated<'_> {
             );
         }
     }
-}
-
-/// A file's images to validate on: where it has none, those that the run set aside.
-fn open(path: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Dataset> {
-    let dataset = Dataset::of_file(path, wanted)?;
-    if dataset.val.is_empty() && of_run.is_some() {
-        return Ok(Dataset::of_file(path, of_run)?);
-    }
-    Ok(dataset)
 }
 
 fn of_dataset(dataset: Dataset) -> (ImageSet, Vec<String>) {

@@ -13,13 +13,16 @@ use crate::errors::name_interruption;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Listed {
     pub classes: usize,
+    /// Channels of an image.
+    pub channels: usize,
     /// Training images.
     pub train: usize,
 }
 
 impl Listed {
     pub(super) fn of(dataset: &Dataset) -> Self {
-        Self { classes: dataset.classes.len(), train: dataset.train.len() }
+        let channels = dataset.train.format().channels();
+        Self { classes: dataset.classes.len(), channels, train: dataset.train.len() }
     }
 }
 

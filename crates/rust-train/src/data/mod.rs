@@ -1,10 +1,11 @@
-//! The data of a run: the digits, somebody's HDF5 file, or a folder of images with a cache or without.
+//! The data of a run: the digits, somebody's file of arrays, or a folder of images with a cache or without.
 
 pub(crate) mod cache;
 pub(crate) mod evaluated;
 pub(crate) mod listing;
 pub(crate) mod normalize;
 pub(crate) mod shown;
+pub(crate) mod statistics;
 
 use std::path::Path;
 
@@ -46,7 +47,7 @@ pub(crate) fn prepare<T>(
             (dataset, checked)
         }
         (Source::File(path), _) => {
-            let dataset = agree(world, Dataset::of_file(path, images.val_split).map_err(Into::into))?;
+            let dataset = agree(world, Dataset::of_file(path, &images.file).map_err(Into::into))?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }

@@ -9,6 +9,7 @@ use flags::ChannelValues;
 use model_card::ModelCard;
 use world::World;
 
+use crate::config::images::Source;
 use crate::config::plan::Plan;
 use crate::errors::{agree, usage};
 use crate::model::card;
@@ -38,8 +39,10 @@ pub(crate) fn build(
 /// Says where the weights were trained on images that were normalized otherwise.
 fn warn_of_other_normalization(plan: &Plan, path: &Path) {
     let Some(card) = read_card(path) else { return };
-    let (known, now) = (&card.images, plan.images.evaluation.card());
-    if (known.mean, known.std) != (now.mean, now.std) {
+    let (known, now) = (card.images, plan.images.evaluation.card(plan.images.format));
+    // Of a file it is known when it is open.
+    let is_open = !matches!(plan.images.source, Source::File(_));
+    if is_open && (&known.mean, &known.std) != (&now.mean, &now.std) {
         log::warn!(
             "the weights are of images normalized with mean {} and std {}; this run uses {} and {}",
             ChannelValues::Of(known.mean),
@@ -71,9 +74,12 @@ fn of_catalogue(
     matching: Matching,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let backbone = Backbone::new(architecture.network(context.outputs), context.device);
+    let backbone = Backbone::new(architecture.network(context.outputs).with_channels(context.channels), context.device);
     if let Some(path) = weights {
         let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error, architecture, path)))?;
+        if let (true, Some(adapted)) = (speaks, differences.adapted()) {
+            log::info!("{adapted}, and is adapted to {}", context.channels);
+        }
         if speaks && !differences.is_empty() {
             log::info!("reinitialized, because the weights do not fit:\n{differences}");
         }

@@ -15,7 +15,9 @@ use crate::task::classification::NAME;
 /// What must be known of the weights of a run of this plan, whose task tells `classes` apart.
 pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
     let classes = if task.outputs().is_none() { classes.to_vec() } else { Vec::new() };
-    let mut card = ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
+    let mut card =
+        ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card(plan.images.format));
+    card.targets = task.units();
     card.plan = recipe::portable(plan.mathematics());
     card.versions = BTreeMap::from([
         ("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -46,10 +48,10 @@ pub(crate) fn of_run(folder: &Path) -> Option<ModelCard> {
     let text = std::fs::read_to_string(folder.join(recipe::PLAN_FILE)).ok()?;
     let flags = Recipe::parse(recipe::PLAN_FILE, &text).ok()?.complete(&["rust-train".into()]).ok()?.train;
     let architecture = architectures::architecture(&flags.model).ok()?;
-    let images = Images::new(&flags.data, Source::new(&flags.data, None).ok()?, &architecture).ok()?;
+    let images = Images::new(&flags.data, flags.task.task, Source::new(&flags.data, None).ok()?, &architecture).ok()?;
     let evaluation = report::Run::read(folder).ok()?.evaluation;
     let classes = evaluation.into_iter().flat_map(|evaluation| evaluation.classes).map(|class| class.name).collect();
-    let mut card = ModelCard::new(NAME, architecture.name, classes, images.evaluation.card());
+    let mut card = ModelCard::new(NAME, architecture.name, classes, images.evaluation.card(images.format));
     card.plan = recipe::portable(recipe::mathematics(&flags).ok()?);
     Some(card)
 }

@@ -14,7 +14,7 @@ use crate::config::plan::OwnNetwork;
 
 /// A model that the trainer can train. All methods are called on every rank, in the same order.
 pub trait Model {
-    /// What the task compares with its targets, each with a row for each image, of images N×3×H×W in single precision,
+    /// What the task compares with its targets, each with a row for each image, of images N×channels×H×W in single precision,
     /// normalized; in training (`train`) or evaluation. To tell classes apart: one tensor of logits, N×classes.
     fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor>;
 
@@ -111,6 +111,8 @@ impl Model for Backbone {
 pub struct BuildContext {
     /// Numbers that the task wants for each image: of a classification a logit for each class.
     pub outputs: usize,
+    /// Channels of the images: 3 are red, green and blue.
+    pub channels: usize,
     /// Height and width of the images, in pixels.
     pub image_size: usize,
     /// Where its parameters must be.

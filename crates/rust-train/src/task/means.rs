@@ -1,9 +1,10 @@
 //! Scores that are means over the samples.
 
 use report::{Metric, Scores};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use world::{Channel, Reduction};
 
+use super::exact_sum::ExactSum;
 use super::{Scorer, Targets};
 
 /// Gives the loss of each image, and its value of each metric: N numbers each.
@@ -14,7 +15,7 @@ pub struct Means {
     metrics: Vec<Metric>,
     measure: Box<Measure>,
     /// In the order of the metrics; the loss is in front.
-    sums: Vec<f64>,
+    sums: Vec<ExactSum>,
     samples: u64,
 }
 
@@ -22,7 +23,7 @@ impl Means {
     /// `measure` gives the loss of each image of a batch, and then its value of each of the `metrics`, N numbers each.
     /// Without metrics the model of the lowest loss is the best one.
     pub fn new(metrics: Vec<Metric>, measure: impl Fn(&[Tensor], &Targets) -> Vec<Tensor> + 'static) -> Self {
-        let sums = vec![0.0; metrics.len() + 1];
+        let sums = vec![ExactSum::default(); metrics.len() + 1];
         Self { metrics, measure: Box::new(measure), sums, samples: 0 }
     }
 }
@@ -49,14 +50,15 @@ impl Scorer for Means {
         let count = targets.tensors.first().map_or(0, |tensor| tensor.size()[0]);
         for (sum, values) in self.sums.iter_mut().zip(values) {
             anyhow::ensure!(values.size() == [count], "the task measures {:?}, and has {count} images", values.size());
-            *sum += values.sum(Kind::Double).f_double_value(&[])?;
+            let values = values.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.contiguous();
+            Vec::<f64>::try_from(values)?.into_iter().for_each(|value| sum.add(value));
         }
         self.samples += count as u64;
         Ok(())
     }
 
     fn gather(&mut self, channel: &Channel) -> anyhow::Result<()> {
-        channel.all_reduce(&mut self.sums, Reduction::Sum)?;
+        ExactSum::gather(&mut self.sums, channel)?;
         let mut samples = [self.samples];
         channel.all_reduce(&mut samples, Reduction::Sum)?;
         [self.samples] = samples;
@@ -68,11 +70,11 @@ impl Scorer for Means {
     }
 
     fn loss(&self) -> f64 {
-        self.sums[0] / self.samples as f64
+        self.sums[0].value() / self.samples as f64
     }
 
     fn scores(&self) -> Scores {
-        let value = |(metric, sum): (&Metric, &f64)| (metric.name.clone(), sum / self.samples as f64);
+        let value = |(metric, sum): (&Metric, &ExactSum)| (metric.name.clone(), sum.value() / self.samples as f64);
         Scores(self.metrics.iter().zip(&self.sums[1..]).map(value).collect())
     }
 }

@@ -7,14 +7,23 @@
 //! ```
 
 pub(crate) mod classification;
+mod exact_sum;
 mod means;
+pub(crate) mod multilabel;
+pub(crate) mod regression;
+mod rows;
 
-use dataset::Batch;
+use dataset::{Batch, Dataset};
+use flags::{TaskKind, TrainArgs};
+use model_card::{ModelCard, TargetUnit};
 use report::{Evaluation, Metric, Scores};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use world::Channel;
 
+use classification::Classification;
 pub use means::Means;
+use multilabel::Multilabel;
+use regression::Regression;
 
 /// What is learned.
 ///
@@ -37,6 +46,11 @@ pub trait Task {
     /// The numbers that a model gives for each image; `None` for as many as the data have classes.
     fn outputs(&self) -> Option<usize> {
         None
+    }
+
+    /// In which unit each output is, where outputs are numbers; none where they are not.
+    fn units(&self) -> Vec<TargetUnit> {
+        Vec::new()
     }
 
     /// Whether [`targets`](Self::targets) understands images that are mixed of two (`--mixup`, `--cutmix`).
@@ -103,17 +117,59 @@ pub trait Scorer {
     /// and an image of each.
     fn evaluation(&self, epoch: Option<usize>, classes: &[String], show: &Show<'_>) -> Evaluation {
         let _ = (classes, show);
-        Evaluation {
-            epoch,
-            loss: self.loss(),
-            samples: self.samples(),
-            metrics: self.metrics(),
-            classes: Vec::new(),
-            confusion: Default::default(),
-            worst: Vec::new(),
-            scores: self.scores(),
+        Evaluation::plain(epoch, self.loss(), self.samples(), self.metrics(), self.scores())
+    }
+}
+
+/// What the flags say that is to be learned of `dataset`.
+pub(crate) fn of_flags(flags: &TrainArgs, dataset: &Dataset, device: Device) -> Box<dyn Task> {
+    let (args, train) = (&flags.optimization, &dataset.train);
+    match flags.task.task {
+        TaskKind::Classify => Box::new(Classification::new(args, train.labels(), dataset.classes.len(), device)),
+        TaskKind::Multilabel => Box::new(Multilabel::new(flags.task.loss, args.class_weights, train, device)),
+        TaskKind::Regress => Box::new(Regression::new(flags.task.loss, train)),
+    }
+}
+
+/// What the card of weights says that they have learned, to evaluate them on data with so many outputs.
+pub(crate) fn of_card(card: &ModelCard, outputs: usize) -> anyhow::Result<Box<dyn Task>> {
+    Ok(match card.task.as_str() {
+        multilabel::NAME => Box::new(Multilabel::to_evaluate(outputs)),
+        regression::NAME => {
+            anyhow::ensure!(card.targets.len() == outputs, "the model card has no unit for each output");
+            Box::new(Regression::to_evaluate(card.targets.clone()))
+        }
+        _ => Box::new(Classification::to_evaluate()),
+    })
+}
+
+/// The flag's value for what a card says.
+pub(crate) fn kind_of_card(card: &ModelCard) -> TaskKind {
+    match card.task.as_str() {
+        multilabel::NAME => TaskKind::Multilabel,
+        regression::NAME => TaskKind::Regress,
+        _ => TaskKind::Classify,
+    }
+}
+
+/// The numbers of a batch's labels, N×`width`, each of which `scale` is given with its column; where images are mixed, so are
+/// they.
+fn own_targets(batch: &Batch, width: usize, scale: impl Fn(usize, f64) -> f64, device: Device) -> Tensor {
+    let scaled = |targets: &[f64]| -> Vec<f64> {
+        targets.iter().enumerate().map(|(index, &target)| scale(index % width, target)).collect()
+    };
+    let mut targets = scaled(&batch.targets);
+    if targets.is_empty() {
+        targets = vec![0.0; batch.len() * width]; // images that are made up to see whether they fit
+    }
+    if let Some(mixed) = &batch.mixed {
+        for (own, other) in targets.iter_mut().zip(scaled(&mixed.targets)) {
+            *own = *own * mixed.share + other * (1.0 - mixed.share);
         }
     }
+    let targets: Vec<f32> = targets.into_iter().map(|target| target as f32).collect();
+    let targets = Tensor::from_slice(&targets).view([batch.len() as i64, width as i64]);
+    targets.to_device_(device, Kind::Float, true, false)
 }
 
 /// What decides which of two models is better, and its value.

@@ -40,6 +40,8 @@ pub(crate) struct TrainStep<'a> {
     /// The average of the weights, where one is asked for.
     pub ema: Option<Ema>,
     numerics: Numerics,
+    /// Of the images.
+    channels: usize,
     clip_grad_norm: Option<f64>,
     /// In how many parts a step is computed.
     pub micro_batches: usize,
@@ -150,6 +152,7 @@ impl<'a> TrainStep<'a> {
             ema: training.ema.map(|decay| Ema::new(model, decay)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default(), device)),
             numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
+            channels: plan.images.format.channels(),
             clip_grad_norm: plan.flags.optimization.clip_grad_norm,
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
@@ -394,9 +397,9 @@ impl<'a> TrainStep<'a> {
             let kept = trained(self.model).into_iter();
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
             let pixels = vec![0; images * side * side * 3].into();
-            let batch = Batch { pixels, labels: vec![0; images], mixed: None, side, normalization: Default::default() };
+            let batch = Batch::of_rgb8(pixels, vec![0; images], side, Default::default());
             let targets = task.targets(&batch, self.numerics.device);
-            let shape = [images, 3, side, side].map(|length| length as i64);
+            let shape = [images, self.channels, side, side].map(|length| length as i64);
             let images = Tensor::zeros(shape, (Kind::Float, self.numerics.device));
             let outputs = self.ddp.no_sync(|| self.forward(&images))?;
             task.loss(&outputs, &targets).f_backward()?;
@@ -420,7 +423,7 @@ impl<'a> TrainStep<'a> {
     /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
         let side = side as i64;
-        let images = Tensor::zeros([2, 3, side, side], (Kind::Float, self.numerics.device));
+        let images = Tensor::zeros([2, self.channels as i64, side, side], (Kind::Float, self.numerics.device));
         let pass = || -> torch_ext::Result<Tensor> {
             let sums = self.forward(&images)?.into_iter().map(|output| output.sum(Kind::Float));
             Ok(sums.reduce(|one, other| one + other).unwrap_or_else(|| Tensor::from(0.0f32)))

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::Numbers;
 use world::{Channel, Reduction};
 
+use crate::task::exact_sum::ExactSum;
 use crate::task::{Scorer, Show, Targets};
 
 /// The samples with the highest loss that are kept.
@@ -25,7 +26,7 @@ struct Sample {
 /// The scores of a classification: the first outputs are logits, N×classes, and the first targets labels.
 #[derive(Debug, Default)]
 pub struct Counts {
-    loss: f64,
+    loss: ExactSum,
     right: u64,
     among_five: u64,
     samples: u64,
@@ -83,7 +84,7 @@ impl Counts {
                 label_probability: of_label.exp(),
                 loss: -of_label,
             };
-            self.loss += sample.loss;
+            self.loss.add(sample.loss);
             self.right += u64::from(sample.label == sample.predicted);
             self.among_five += u64::from(is_among > 0.0);
             self.confusion.add(sample.label, sample.predicted);
@@ -113,7 +114,7 @@ impl Scorer for Counts {
     fn gather(&mut self, channel: &Channel) -> anyhow::Result<()> {
         self.take_last()?;
         let mut loss = [self.loss];
-        channel.all_reduce(&mut loss, Reduction::Sum)?;
+        ExactSum::gather(&mut loss, channel)?;
         let mut counts = [self.right, self.among_five, self.samples];
         channel.all_reduce(&mut counts, Reduction::Sum)?;
         let entries: Vec<_> =
@@ -135,7 +136,7 @@ impl Scorer for Counts {
     }
 
     fn loss(&self) -> f64 {
-        self.loss / self.samples as f64
+        self.loss.value() / self.samples as f64
     }
 
     fn scores(&self) -> Scores {
@@ -161,14 +162,10 @@ impl Scorer for Counts {
             thumbnail,
         });
         Evaluation {
-            epoch,
-            loss: self.loss(),
-            samples: self.samples,
-            metrics: self.metrics(),
             classes: self.confusion.scores(classes),
             worst: worst.collect(),
             confusion: self.confusion.clone(),
-            scores: self.scores(),
+            ..Evaluation::plain(epoch, self.loss(), self.samples, self.metrics(), self.scores())
         }
     }
 }

@@ -1,0 +1,71 @@
+//! What images are normalized by: what the flags say, or mean and standard deviation of the training images, which all ranks
+//! compute together, to the same bits whatever their number.
+
+use anyhow::Context;
+use dataset::{Dataset, Normalization, PixelFormat};
+use flags::{ChannelValues, ImageArgs, NormalizeKind};
+use layout::Shard;
+use world::{Reduction, World};
+
+use crate::config::preprocessing::{normalization, refuse_values};
+use crate::errors::{agree, usage};
+
+/// What the training images of `dataset` are normalized by; every rank may use so many `cores` to find it out. Collective.
+pub(crate) fn normalization_of(
+    world: &World,
+    args: &ImageArgs,
+    dataset: &Dataset,
+    cores: usize,
+) -> anyhow::Result<Normalization> {
+    let format = dataset.train.format();
+    agree(world, refuse(args, format))?;
+    let is_given = |values: &Option<ChannelValues>| matches!(values, Some(ChannelValues::Of(_)));
+    let of_dataset = match args.normalize {
+        _ if is_given(&args.mean) && is_given(&args.std) => false,
+        None => format != PixelFormat::Rgb8,
+        Some(kind) => kind == NormalizeKind::Dataset,
+    };
+    let base = if of_dataset {
+        compute(world, dataset, cores)?
+    } else {
+        match format {
+            PixelFormat::Rgb8 => Normalization::imagenet(),
+            PixelFormat::Planes { channels: 3 } if args.normalize.is_some() => Normalization::imagenet(),
+            PixelFormat::Planes { channels } => Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] },
+        }
+    };
+    agree(world, normalization(args, base))
+}
+
+fn refuse(args: &ImageArgs, format: PixelFormat) -> anyhow::Result<()> {
+    refuse_values(args, format == PixelFormat::Rgb8)?;
+    if args.normalize == Some(NormalizeKind::Imagenet) && format.channels() != 3 {
+        return Err(usage(format!(
+            "--normalize imagenet: is for images of 3 channels, and these have {}; leave it out",
+            format.channels()
+        )));
+    }
+    Ok(())
+}
+
+fn compute(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Normalization> {
+    let (images, blocks) = (&dataset.train, dataset.train.blocks());
+    let own = Shard::new(world.rank(), world.size()).of(0..blocks);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
+    let sums = agree(world, pool.install(|| images.moments(own.clone())).map_err(Into::into))?;
+    // Each block is one rank's, and zeros on all others: a sum that rounds nothing. It is as large on every rank.
+    let width = images.format().channels() * 3;
+    let mut all = vec![0.0; blocks * width];
+    all[own.start * width..own.end * width].copy_from_slice(&sums);
+    world.control().all_reduce(&mut all, Reduction::Sum)?;
+    let found = agree(world, images.normalization(&all).map_err(Into::into))?;
+    if world.rank() == 0 {
+        let shown = |values: &[f64]| values.iter().map(|value| format!("{value:.5}")).collect::<Vec<_>>().join(",");
+        log::info!(
+            "images are normalized by the training images' own mean {} and std {}",
+            shown(&found.mean),
+            shown(&found.std)
+        );
+    }
+    Ok(found)
+}
