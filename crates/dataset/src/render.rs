@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift, shift_planes};
 use crate::decode::{FINE, Source};
-use crate::images::{ArrayLayout, ImageSet, OnNan, Stored};
+use crate::images::{ArrayLayout, ImageSet, OnNan, Stored, not_a_number};
 use crate::resize::{Pixels, PlaneResizer, Resizer, Window, copied};
 use crate::size::Size;
 use crate::{Decoder, Decoding, Normalization, Resample, Result};
@@ -184,15 +184,7 @@ fn fill(layout: &ArrayLayout, on_nan: OnNan, planes: &mut [f32]) -> std::result:
     }
     match on_nan {
         OnNan::Fail => match planes.iter().position(|number| !number.is_finite()) {
-            Some(at) => {
-                let (plane, width) = (layout.size.count() as usize, layout.size.width as usize);
-                let (channel, pixel) = (at / plane, at % plane);
-                Err(format!(
-                    "channel {channel} of pixel ({}, {}) is not a number; --nan mean takes the mean of the channel there",
-                    pixel % width,
-                    pixel / width
-                ))
-            }
+            Some(at) => Err(not_a_number(at / layout.size.count() as usize)),
             None => Ok(()),
         },
         OnNan::Mean => {

@@ -74,9 +74,23 @@ pub struct MembersArgs {
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub labels: Option<String>,
 
+    /// Order of the axes of the images in a file. Default: by their shape; the log says which
+    #[arg(long, value_enum, value_name = "ORDER", help_heading = "Data")]
+    pub image_layout: Option<AxesKind>,
+
     /// What to do with NaN, infinities and missing values (_FillValue) in the images of a file
     #[arg(long, value_enum, default_value_t = NanKind::Fail, value_name = "HOW", help_heading = "Data")]
     pub nan: NanKind,
+}
+
+/// The order of the axes of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AxesKind {
+    /// Images, height, width, channels
+    Nhwc,
+    /// Images, channels, height, width
+    Nchw,
 }
 
 /// What to do with a number that is none.

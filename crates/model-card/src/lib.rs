@@ -25,6 +25,13 @@ pub use readme::{About, ClassLine, README_START};
 /// What metadata with a card are called.
 pub const KEY: &str = "rust-train";
 
+/// The task of telling classes apart.
+pub const CLASSIFICATION: &str = "classification";
+/// The task of telling which of several classes are there.
+pub const MULTILABEL: &str = "multilabel";
+/// The task of telling numbers.
+pub const REGRESSION: &str = "regression";
+
 /// The version of the format of cards: one more whenever older programs would misunderstand it.
 const VERSION: u32 = 1;
 
@@ -33,7 +40,7 @@ const VERSION: u32 = 1;
 pub struct ModelCard {
     /// The version of the format.
     version: u32,
-    /// What was learned: `classification`, or what a program of somebody's own calls it.
+    /// What was learned: `classification`, `multilabel`, `regression`, or what a program of somebody's own calls it.
     pub task: String,
     /// The network's name in the catalogue, or what a program of somebody's own calls it.
     pub network: String,
@@ -183,6 +190,15 @@ impl ModelCard {
     /// Never: a card has nothing that JSON does not have.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a card has nothing that JSON does not have")
+    }
+
+    /// Whether the task is one of a program of somebody's own, which alone can evaluate the weights.
+    pub fn is_of_own_program(&self) -> bool {
+        match self.task.as_str() {
+            CLASSIFICATION | MULTILABEL => false,
+            REGRESSION => self.targets.is_empty(),
+            _ => true,
+        }
     }
 
     /// The metadata of a file that holds the weights.

@@ -80,7 +80,7 @@ impl Element {
 
 /// In which order the numbers of an image lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Axes {
+pub enum Axes {
     /// Pixel by pixel: height×width×channels.
     ChannelsLast,
     /// Plane by plane: channels×height×width.
@@ -109,6 +109,11 @@ pub enum OnNan {
     Fail,
     /// The mean of its channel.
     Mean,
+}
+
+/// What is wrong with an image in which a number is none.
+pub(crate) fn not_a_number(channel: usize) -> String {
+    format!("channel {channel} has NaN, infinite or missing values; --nan mean takes the mean of the channel there")
 }
 
 impl ArrayLayout {

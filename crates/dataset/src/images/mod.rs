@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-pub(crate) use array::ArrayLayout;
-pub use array::OnNan;
+pub(crate) use array::{ArrayLayout, not_a_number};
+pub use array::{Axes, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
@@ -73,7 +73,7 @@ pub(crate) enum Store {
     /// Decoded, all of one size: N×height×width×3 bytes.
     Pixels { bytes: Bytes, size: Size },
     /// Numbers of any kind and number of channels, all of one size.
-    Array { bytes: Bytes, layout: ArrayLayout, on_nan: OnNan },
+    Array { path: PathBuf, bytes: Bytes, layout: ArrayLayout, on_nan: OnNan },
     /// Image files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
     /// Image files on disk, with their sizes in bytes.
@@ -224,7 +224,7 @@ impl ImageSet {
             Store::Pixels { bytes, size } => {
                 Stored::Pixels(*size, bytes.get(slot * size.bytes()..(slot + 1) * size.bytes(), scratch)?)
             }
-            Store::Array { bytes, layout, on_nan } => {
+            Store::Array { bytes, layout, on_nan, .. } => {
                 let length = layout.bytes();
                 Stored::Array(layout, *on_nan, bytes.get(slot * length..(slot + 1) * length, scratch)?)
             }
@@ -288,7 +288,12 @@ impl ImageSet {
 
     /// Names an image in an error.
     pub(crate) fn broken(&self, index: usize, reason: String) -> Error {
-        Error::Image { path: self.names(&[index]).remove(0), reason }
+        let name = self.names(&[index]).remove(0);
+        let path = match &self.store {
+            Store::Array { path, .. } => PathBuf::from(format!("{}: {}", path.display(), name.display())),
+            _ => name,
+        };
+        Error::Image { path, reason }
     }
 
     fn slot(&self, index: usize) -> usize {

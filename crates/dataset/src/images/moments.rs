@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{ImageSet, Stored};
+use super::array::not_a_number;
+use super::{ImageSet, OnNan, Store, Stored};
 use crate::decode::Source;
 use crate::{Decoder, Decoding, Error, Normalization, Result};
 
@@ -34,8 +35,11 @@ impl ImageSet {
         let sums = blocks.into_par_iter().map_init(tools, |tools, block| {
             let mut sums = vec![0.0; pivot.len() * SUMS];
             for index in block * BLOCK..((block + 1) * BLOCK).min(self.len()) {
+                let mut missing = None;
                 self.each(index, tools, |channel, number| {
-                    if !number.is_nan() {
+                    if !number.is_finite() {
+                        missing = Some(channel);
+                    } else {
                         let number = number - pivot[channel];
                         let sums = &mut sums[channel * SUMS..][..SUMS];
                         sums[0] += 1.0;
@@ -43,6 +47,9 @@ impl ImageSet {
                         sums[2] += number * number;
                     }
                 })?;
+                if let (Some(channel), Store::Array { on_nan: OnNan::Fail, .. }) = (missing, &self.store) {
+                    return Err(self.broken(index, not_a_number(channel)));
+                }
             }
             Ok(sums)
         });

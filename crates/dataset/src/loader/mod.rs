@@ -12,6 +12,7 @@ mod batches;
 mod buffer;
 mod maker;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use layout::Shard;
@@ -222,15 +223,22 @@ impl Loader {
         Batches::start(0..self.steps_of(length.saturating_sub(first)), Arc::new(make))
     }
 
-    /// The samples that [`evaluate`](Self::evaluate) gives, in order.
-    pub fn evaluated(&self) -> std::ops::Range<usize> {
-        self.shard.of(0..self.images.len())
+    /// The samples that [`evaluate`](Self::evaluate) gives, in order: whole batches, which are the same whichever rank has them.
+    pub fn evaluated(&self) -> Range<usize> {
+        let size = self.evaluation_batch();
+        let batches = self.shard.of(0..self.images.len().div_ceil(size));
+        batches.start * size..(batches.end * size).min(self.images.len()).max(batches.start * size)
+    }
+
+    /// Images of a batch of [`evaluate`](Self::evaluate).
+    fn evaluation_batch(&self) -> usize {
+        self.config.global_batch.div_ceil(self.shard.ranks()).max(1)
     }
 
     /// This rank's part of all samples, each once over all ranks, in their own order and unchanged.
     pub fn evaluate(&self) -> Batches {
         let part = self.evaluated();
-        let size = self.config.global_batch.div_ceil(self.shard.ranks());
+        let size = self.evaluation_batch();
         let maker = self.maker(self.config.evaluation_side, Augmentation::NONE, 0, Draw::first);
         let steps = part.len().div_ceil(size);
         let make = move |step: usize| {
@@ -242,8 +250,7 @@ impl Loader {
 
     /// Batches of [`evaluate`](Self::evaluate) on the rank that has most of them: the same on every rank.
     pub fn evaluation_steps(&self) -> usize {
-        let ranks = self.shard.ranks();
-        self.images.len().div_ceil(ranks).div_ceil(self.config.global_batch.div_ceil(ranks))
+        self.images.len().div_ceil(self.evaluation_batch()).div_ceil(self.shard.ranks())
     }
 
     /// One sample as [`evaluate`](Self::evaluate) gives it: a batch of one.

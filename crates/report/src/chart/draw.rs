@@ -178,6 +178,11 @@ fn shape(series: &Series, x: &Ticks, y: &Ticks) -> Markup {
                 Shape::Line(values) => (line(values, false, false)),
                 Shape::Dashed(values) => (line(values, true, false)),
                 Shape::Dotted(values) => (line(values, false, true)),
+                Shape::Dots(values) => {
+                    @for &(at, value) in values.iter().filter(|point| is_finite(&(point.0, point.1, point.1))) {
+                        circle.dot cx=(across(x, at)) cy=(down(y, value)) r="2" {}
+                    }
+                }
                 Shape::Band(values) => {
                     @for run in values.split(|point| !is_finite(point)).filter(|run| run.len() > 1) {
                         @let above: Vec<_> = run.iter().map(|&(at, _, high)| (at, high)).collect();

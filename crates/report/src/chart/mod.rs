@@ -61,6 +61,8 @@ pub enum Shape {
     Dashed(Vec<(f64, f64)>),
     /// A line with a dot at each point.
     Dotted(Vec<(f64, f64)>),
+    /// A dot at each point.
+    Dots(Vec<(f64, f64)>),
     /// The area between two lines (x, low, high).
     Band(Vec<(f64, f64, f64)>),
     /// Bars around x, from low to high.
@@ -134,7 +136,7 @@ impl Shape {
     /// x, low and high of every point.
     fn extents(&self) -> Vec<(f64, f64, f64)> {
         match self {
-            Self::Line(points) | Self::Dashed(points) | Self::Dotted(points) => {
+            Self::Line(points) | Self::Dashed(points) | Self::Dotted(points) | Self::Dots(points) => {
                 points.iter().map(|&(x, y)| (x, y, y)).collect()
             }
             Self::Band(points) | Self::Bars(points) | Self::Whiskers(points) => points.clone(),

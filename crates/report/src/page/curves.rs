@@ -86,13 +86,23 @@ fn scored(metrics: &Metrics, scores: &[Metric]) -> Vec<Chart> {
     if !shares.is_empty() {
         // The deciding one lies on top.
         let lines = shares.into_iter().rev().map(series).collect();
-        charts.push(chart("Accuracy on validation samples", Axis::percent("correct"), lines));
+        let title =
+            if is_cross_entropy(scores) { "Accuracy on validation samples" } else { "Scores on validation samples" };
+        charts.push(chart(title, Axis::percent(share_of(scores)), lines));
     }
     charts.extend(alone);
     charts
 }
 
+/// What a share of scores is one of.
+fn share_of(scores: &[Metric]) -> &'static str {
+    if is_cross_entropy(scores) { "correct" } else { "score" }
+}
+
 pub(super) fn capitalized(title: &str) -> String {
+    if title.chars().any(char::is_uppercase) {
+        return title.to_owned(); // as mAP
+    }
     let mut letters = title.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -113,7 +123,11 @@ fn score_over_time(metrics: &Metrics, deciding: &Metric) -> Chart {
     Chart {
         title: format!("{} over time", capitalized(&deciding.title)),
         x: Axis::new(unit).from_zero(),
-        y: if deciding.is_share { Axis::percent("correct") } else { Axis::new("mean").from_zero() },
+        y: if deciding.is_share {
+            Axis::percent(share_of(std::slice::from_ref(deciding)))
+        } else {
+            Axis::new("mean").from_zero()
+        },
         series: vec![Series::new(&deciding.title, Colour::Orange, dotted(points))],
     }
 }

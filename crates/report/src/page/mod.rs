@@ -6,6 +6,7 @@ mod comparison;
 mod confusion;
 mod curves;
 mod machine;
+mod outputs;
 mod summary;
 mod worst;
 
@@ -29,6 +30,10 @@ pub fn page(run: &Run) -> String {
             (section("Confusion", confusion::matrix(evaluation)))
             (section("Classes", classes::table(evaluation)))
             @if !evaluation.worst.is_empty() { (section("Worst samples", worst::gallery(evaluation))) }
+        }
+        @if let Some(evaluation) = evaluation.filter(|evaluation| !evaluation.outputs.is_empty()) {
+            (section("Outputs", outputs::charts(evaluation)))
+            (section("Scores of each output", outputs::table(evaluation)))
         }
         @if !run.environment.sessions.is_empty() { (section("Machine", machine::tables(&run.environment))) }
         @if let Some(plan) = &run.plan {
@@ -102,7 +107,10 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Confusion, EpochLine, Evaluation, Metric, Metrics, Rank, Scores, Session, StepLine, WorstSample};
+    use crate::{
+        Confusion, Curve, EpochLine, Evaluation, Metric, Metrics, OutputScores, Rank, Scores, Session, StepLine,
+        WorstSample,
+    };
 
     const HOSTILE: &str = "<script>alert('x')</script>&\"'";
 
@@ -135,14 +143,25 @@ mod tests {
             name: format!("run {HOSTILE}"),
             metrics: Metrics { steps, epochs: vec![(epoch(1), 10), (epoch(2), 20)] },
             evaluation: Some(Evaluation {
-                epoch: Some(2),
-                loss: 0.5,
-                scores: Scores(vec![("top1".to_owned(), 0.6), ("top5".to_owned(), 1.0)]),
-                metrics: Vec::new(),
-                samples: 9 * classes as u64 + 1,
+                outputs: vec![OutputScores {
+                    name: HOSTILE.to_owned(),
+                    support: 3,
+                    curves: vec![
+                        Curve::new("pr", vec![[0.0, 1.0], [1.0, 0.5]]),
+                        Curve::new("scatter", vec![[1.0, 2.0], [3.0, f64::NAN]]),
+                    ],
+                    scores: Scores(vec![("ap".to_owned(), f64::NAN)]),
+                }],
                 classes: confusion.scores(&names),
                 confusion,
                 worst: vec![worst],
+                ..Evaluation::plain(
+                    Some(2),
+                    0.5,
+                    9 * classes as u64 + 1,
+                    Vec::new(),
+                    Scores(vec![("top1".to_owned(), 0.6), ("top5".to_owned(), 1.0)]),
+                )
             }),
             environment: crate::Environment {
                 sessions: vec![Session {

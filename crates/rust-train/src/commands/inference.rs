@@ -12,7 +12,7 @@ use backbones::{Backbone, channels_of, fitting};
 use clap::ValueEnum;
 use dataset::{Normalization, PixelFormat};
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
-use model_card::{ModelCard, PixelKind};
+use model_card::{CLASSIFICATION, ModelCard, PixelKind};
 use serde::Serialize;
 use tch::{Device, Tensor};
 use torch_ext::{MemoryFormat, Precision, set_memory_format};
@@ -29,8 +29,6 @@ use crate::machine::device;
 use crate::model::card;
 use crate::model::numerics::Numerics;
 use crate::run::model_file;
-use crate::task::classification::NAME as CLASSIFICATION;
-use crate::task::{multilabel, regression};
 
 /// A model with its weights in place, and what must be known to use it.
 #[derive(Debug)]
@@ -196,12 +194,7 @@ fn network(
     path: &Path,
 ) -> anyhow::Result<(Architecture, Option<&'static str>)> {
     let shown = path.display();
-    let is_own = |card: &&ModelCard| match card.task.as_str() {
-        CLASSIFICATION | multilabel::NAME => false,
-        regression::NAME => card.targets.is_empty(),
-        _ => true,
-    };
-    if let Some(card) = card.filter(is_own) {
+    if let Some(card) = card.filter(|card| card.is_of_own_program()) {
         return Err(usage(format!(
             "{shown}: was trained by a program of its own for the task '{}'; evaluate it there, with --eval-only",
             card.task

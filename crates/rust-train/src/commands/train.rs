@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::Dataset;
-use flags::TrainArgs;
+use dataset::{Dataset, PixelFormat, Size};
+use flags::{TaskKind, TrainArgs};
 use world::{Signals, World};
 
 use crate::config::plan::Plan;
@@ -133,8 +133,18 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
     });
     let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
     log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.flags.model, parameters as f64 / 1e6);
+    if let (PixelFormat::Planes { channels }, Some(Size { width, height })) =
+        (dataset.train.format(), dataset.train.size())
+    {
+        log::info!("the images have {channels} channels and {width}×{height} pixels in the file");
+    }
+    let outputs = match plan.flags.task.task {
+        TaskKind::Classify => "classes",
+        TaskKind::Multilabel => "labels",
+        TaskKind::Regress => "numbers",
+    };
     log::info!(
-        "{} training and {} validation images of {} classes; {} ranks × {} images = a batch of {}",
+        "{} training and {} validation images of {} {outputs}; {} ranks × {} images = a batch of {}",
         dataset.train.len(),
         dataset.val.len(),
         dataset.classes.len(),

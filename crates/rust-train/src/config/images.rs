@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use architectures::Architecture;
 use dataset::{
-    Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, PixelFormat, Spec, ValSplit,
+    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, PixelFormat, Spec, ValSplit,
     digits,
 };
-use flags::{BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, TaskKind};
+use flags::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, TaskKind};
 use world::Scope;
 
 use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small, refuse_values};
@@ -173,6 +173,10 @@ pub(crate) fn file_spec(args: &MembersArgs, task: TaskKind, val_split: Option<Va
     FileSpec {
         images: args.images.clone(),
         labels: args.labels.clone(),
+        axes: args.image_layout.map(|order| match order {
+            AxesKind::Nhwc => Axes::ChannelsLast,
+            AxesKind::Nchw => Axes::ChannelsFirst,
+        }),
         kind: match task {
             TaskKind::Classify => LabelKind::Class,
             TaskKind::Multilabel => LabelKind::Flags,
@@ -197,9 +201,12 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind) -> anyhow::Result<
             "--task {name}: needs --data FILE, an HDF5, netCDF or .npz file with rows of numbers as labels; folders give              classes"
         )));
     }
-    for (flag, is_given) in
-        [("--images", args.images.is_some()), ("--labels", args.labels.is_some()), ("--nan", args.nan != NanKind::Fail)]
-    {
+    for (flag, is_given) in [
+        ("--images", args.images.is_some()),
+        ("--labels", args.labels.is_some()),
+        ("--image-layout", args.image_layout.is_some()),
+        ("--nan", args.nan != NanKind::Fail),
+    ] {
         if is_given {
             return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
         }

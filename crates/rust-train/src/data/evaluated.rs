@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::ValueEnum;
 use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
-use flags::{MembersArgs, NanKind};
+use flags::{AxesKind, MembersArgs, NanKind};
 use layout::Shard;
 use model_card::ModelCard;
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,10 @@ impl Evaluated<'_> {
         let members = MembersArgs {
             images: named(&self.members.images, "images"),
             labels: named(&self.members.labels, "labels"),
+            image_layout: self
+                .members
+                .image_layout
+                .or_else(|| of_plan("image-layout").and_then(|order| AxesKind::from_str(order, true).ok())),
             nan: if of_plan("nan") == Some("mean") { NanKind::Mean } else { self.members.nan },
         };
         let spec = |val_split| file_spec(&members, kind_of_card(self.card), val_split);

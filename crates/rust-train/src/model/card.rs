@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model_card::{KEY, ModelCard};
+use model_card::{CLASSIFICATION, KEY, ModelCard};
 
 use crate::config::images::{Images, Source};
 use crate::config::plan::Plan;
 use crate::config::recipe::{self, Recipe};
 use crate::errors::usage;
 use crate::task::Task;
-use crate::task::classification::NAME;
 
 /// What must be known of the weights of a run of this plan, whose task tells `classes` apart.
 pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
@@ -51,7 +50,7 @@ pub(crate) fn of_run(folder: &Path) -> Option<ModelCard> {
     let images = Images::new(&flags.data, flags.task.task, Source::new(&flags.data, None).ok()?, &architecture).ok()?;
     let evaluation = report::Run::read(folder).ok()?.evaluation;
     let classes = evaluation.into_iter().flat_map(|evaluation| evaluation.classes).map(|class| class.name).collect();
-    let mut card = ModelCard::new(NAME, architecture.name, classes, images.evaluation.card(images.format));
+    let mut card = ModelCard::new(CLASSIFICATION, architecture.name, classes, images.evaluation.card(images.format));
     card.plan = recipe::portable(recipe::mathematics(&flags).ok()?);
     Some(card)
 }

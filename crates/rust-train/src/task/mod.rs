@@ -15,7 +15,7 @@ mod rows;
 
 use dataset::{Batch, Dataset};
 use flags::{TaskKind, TrainArgs};
-use model_card::{ModelCard, TargetUnit};
+use model_card::{MULTILABEL, ModelCard, REGRESSION, TargetUnit};
 use report::{Evaluation, Metric, Scores};
 use tch::{Device, Kind, Tensor};
 use world::Channel;
@@ -134,8 +134,8 @@ pub(crate) fn of_flags(flags: &TrainArgs, dataset: &Dataset, device: Device) -> 
 /// What the card of weights says that they have learned, to evaluate them on data with so many outputs.
 pub(crate) fn of_card(card: &ModelCard, outputs: usize) -> anyhow::Result<Box<dyn Task>> {
     Ok(match card.task.as_str() {
-        multilabel::NAME => Box::new(Multilabel::to_evaluate(outputs)),
-        regression::NAME => {
+        MULTILABEL => Box::new(Multilabel::to_evaluate(outputs)),
+        REGRESSION => {
             anyhow::ensure!(card.targets.len() == outputs, "the model card has no unit for each output");
             Box::new(Regression::to_evaluate(card.targets.clone()))
         }
@@ -146,8 +146,8 @@ pub(crate) fn of_card(card: &ModelCard, outputs: usize) -> anyhow::Result<Box<dy
 /// The flag's value for what a card says.
 pub(crate) fn kind_of_card(card: &ModelCard) -> TaskKind {
     match card.task.as_str() {
-        multilabel::NAME => TaskKind::Multilabel,
-        regression::NAME => TaskKind::Regress,
+        MULTILABEL => TaskKind::Multilabel,
+        REGRESSION => TaskKind::Regress,
         _ => TaskKind::Classify,
     }
 }

@@ -2,16 +2,13 @@
 
 use dataset::{Batch, ImageSet};
 use flags::LossKind;
-use model_card::TargetUnit;
+use model_card::{REGRESSION, TargetUnit};
 use report::{Curve, Evaluation, Metric, OutputScores, Scores};
 use tch::{Device, Reduction, Tensor};
 use world::Channel;
 
 use super::rows::Rows;
 use super::{Scorer, Show, Targets, Task, own_targets};
-
-/// What model cards call it.
-pub(crate) const NAME: &str = "regression";
 
 /// Images have K numbers; the first output of a model is each of them, less its mean over the training images, in their standard
 /// deviations. Scores are in the numbers' own units.
@@ -50,7 +47,7 @@ impl Regression {
 
 impl Task for Regression {
     fn name(&self) -> &str {
-        NAME
+        REGRESSION
     }
 
     fn targets(&self, batch: &Batch, device: Device) -> Targets {

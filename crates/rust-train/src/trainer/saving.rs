@@ -11,7 +11,7 @@ use crate::errors::{Stop, agree, usage};
 use crate::model::tensors::{Tensors, copies, restore, tensors};
 use crate::run::checkpoint::{self, Checkpoint, Position, Saved, State, Writer};
 use crate::run::results::Results;
-use crate::task::{classification, deciding};
+use crate::task::deciding;
 use crate::trainer::step::AVERAGE;
 
 impl Trainer<'_> {
@@ -84,7 +84,7 @@ impl Trainer<'_> {
             };
             let output = self.output.display();
             // What the catalogue has can be used by itself.
-            let is_usable = self.job.plan.architecture.is_some() && self.card.task == classification::NAME;
+            let is_usable = self.job.plan.architecture.is_some() && !self.card.is_of_own_program();
             let next = if is_usable { format!("; next: rust-train eval {output}") } else { String::new() };
             log::info!("done: {best}, in {:.1} s; results in {output}{next}", self.elapsed());
         }

@@ -41,6 +41,8 @@ pub struct FileSpec {
     pub images: Option<String>,
     /// What the labels are called in it.
     pub labels: Option<String>,
+    /// Where the channels are, if that cannot be guessed from the shape.
+    pub axes: Option<Axes>,
     /// What a label is.
     pub kind: LabelKind,
     /// What a number that is none becomes.
@@ -145,7 +147,7 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     let none = || {
         let members = members(container.members());
         input(match spec.images {
-            Some(_) => format!("--images: nothing of that name; it holds {members}"),
+            Some(ref name) => format!("--images {name}: nothing of that name; it holds {members}"),
             None => format!("no group /train; it holds {members}"),
         })
     };
@@ -252,7 +254,7 @@ impl Finder<'_> {
                 }
             }
         }
-        if split == Split::Train { self.pair(&str::to_owned, "/", self.spec.images.is_some()) } else { Ok(None) }
+        if split == Split::Train { self.pair(&str::to_owned, "/", false) } else { Ok(None) }
     }
 
     fn is_group(&self, name: &str) -> bool {
@@ -296,7 +298,7 @@ fn read_set(
 ) -> Checked<ImageSet> {
     let element = images.element()?;
     let packing = images.packing()?;
-    let (count, layout) = layout(&images.name(), &images.shape(), element, packing)?;
+    let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
     let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
     // A chunk as it is stored, inflated, and the image that is taken from it.
     let is_rgb8 =
@@ -320,19 +322,34 @@ fn read_set(
                 layout.fill.map_or(String::new(), |fill| format!("; {fill} stands for none"))
             );
         }
-        Store::Array { bytes, layout, on_nan: spec.on_nan }
+        Store::Array { path: path.to_owned(), bytes, layout, on_nan: spec.on_nan }
     };
     Ok(ImageSet::of_store(store, labels, None).with_targets(targets))
 }
 
 /// How many images an array of this shape holds, and what each is.
-fn layout(name: &str, shape: &[usize], element: Element, packing: Packing) -> Checked<(usize, ArrayLayout)> {
+fn layout(
+    name: &str,
+    shape: &[usize],
+    axes: Option<Axes>,
+    element: Element,
+    packing: Packing,
+) -> Checked<(usize, ArrayLayout)> {
     let (count, height, width, channels, axes) = match *shape {
         [count, height, width] => (count, height, width, 1, Axes::ChannelsLast),
-        [count, height, width, channels @ (1 | 3 | 4)] => (count, height, width, channels, Axes::ChannelsLast),
-        // The channels are the shorter of the two axes that can be them.
-        [count, channels, height, width] if channels < width => (count, height, width, channels, Axes::ChannelsFirst),
-        [count, height, width, channels] => (count, height, width, channels, Axes::ChannelsLast),
+        [count, one, two, three] => {
+            let is_first = match axes {
+                Some(axes) => axes == Axes::ChannelsFirst,
+                None if [1, 3, 4].contains(&three) => false,
+                // Of the two axes that can be the channels the one that leaves a square, or else the shorter one.
+                None if (one == two) != (two == three) => two == three,
+                None => one < three,
+            };
+            match is_first {
+                true => (count, two, three, one, Axes::ChannelsFirst),
+                false => (count, one, two, three, Axes::ChannelsLast),
+            }
+        }
         _ => return Err(format!("{name} has the shape {shape:?}; N×H×W×C, N×C×H×W or N×H×W is needed")),
     };
     if channels == 0 || channels > MOST_CHANNELS {

@@ -5,15 +5,13 @@ mod loss;
 
 use dataset::Batch;
 use flags::OptimizationArgs;
+use model_card::CLASSIFICATION;
 use tch::{Device, Kind, Tensor};
 
 use super::{Scorer, Targets, Task};
 
 pub use counts::Counts;
 use loss::Criterion;
-
-/// What model cards call it.
-pub(crate) const NAME: &str = "classification";
 
 /// Images have one class each; the first output of a model is a logit for each class, N×classes.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ impl Classification {
 
 impl Task for Classification {
     fn name(&self) -> &str {
-        NAME
+        CLASSIFICATION
     }
 
     fn targets(&self, batch: &Batch, device: Device) -> Targets {

@@ -4,6 +4,7 @@ mod ranking;
 
 use dataset::{Batch, ImageSet};
 use flags::{ClassWeights, LossKind};
+use model_card::MULTILABEL;
 use report::{Curve, Evaluation, Metric, OutputScores, Scores};
 use tch::{Device, Kind, Reduction, Tensor};
 use world::Channel;
@@ -11,9 +12,6 @@ use world::Channel;
 use super::rows::Rows;
 use super::{Scorer, Show, Targets, Task, own_targets};
 use ranking::{Ranking, best_f1};
-
-/// What model cards call it.
-pub(crate) const NAME: &str = "multilabel";
 
 /// How much a class that is there counts less where it is easily told, and one that is not; and from which probability on
 /// one that is not counts at all (Ridnik et al., 2021: the values of the paper).
@@ -57,7 +55,7 @@ impl Multilabel {
 
 impl Task for Multilabel {
     fn name(&self) -> &str {
-        NAME
+        MULTILABEL
     }
 
     fn targets(&self, batch: &Batch, device: Device) -> Targets {
