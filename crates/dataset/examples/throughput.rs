@@ -5,6 +5,8 @@
 //! throughput load files|encoded|pixels DIR SIDE RESIZE THREADS IMAGES   batches from DIR, normalized, shuffled
 //! throughput build pixels|encoded DIR RESIZE THREADS BUILDERS           a cache of DIR
 //! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every image
+//! throughput arrays FILE SIDE THREADS IMAGES                            batches from a file of arrays, normalized, shuffled
+//! throughput values FILE SIDE OUT                                       its training images as they are, in single precision
 //! ```
 
 use std::error::Error;
@@ -14,8 +16,8 @@ use std::time::Instant;
 
 use augmentations::HorizontalFlip;
 use dataset::{
-    Augmentation, Contents, Crop, Dataset, Decoder, Decoding, Listing, Loader, LoaderConfig, OnBadImage, Spec, cache,
-    unwatched,
+    Augmentation, Contents, Crop, Dataset, Decoder, Decoding, FileSpec, LabelKind, Listing, Loader, LoaderConfig,
+    Normalization, OnBadImage, OnNan, PixelFormat, Spec, cache, unwatched,
 };
 use layout::Shard;
 
@@ -34,6 +36,10 @@ fn main() -> Result<()> {
             build(contents, Path::new(folder), resize.parse()?, threads.parse()?, builders.parse()?)
         }
         ["crops", folder, out] => crops(Path::new(folder), Path::new(out)),
+        ["arrays", file, side, threads, images] => {
+            arrays(Path::new(file), side.parse()?, threads.parse()?, images.parse()?)
+        }
+        ["values", file, side, out] => values(Path::new(file), side.parse()?, Path::new(out)),
         _ => Err("see the first lines of this program for its arguments".into()),
     }
 }
@@ -126,6 +132,55 @@ fn crops(folder: &Path, out: &Path) -> Result<()> {
         all.extend(crop);
     }
     std::fs::write(out, all)?;
+    Ok(())
+}
+
+fn arrays(file: &Path, side: usize, threads: usize, images: usize) -> Result<()> {
+    let dataset = Dataset::of_file(file, &FileSpec::default())?;
+    let blocks = dataset.train.blocks();
+    let normalization = dataset.train.normalization(&dataset.train.moments(0..blocks)?)?;
+    let augmentation = Augmentation { plane_changes: vec![Arc::new(HorizontalFlip)], ..Augmentation::NONE };
+    let config = LoaderConfig { normalization, augmentation, threads, ..LoaderConfig::new(BATCH, side) };
+    let loader = Loader::new(Arc::new(dataset.train), Shard::WHOLE, config);
+    let (mut start, mut seen, mut resident) = (None, 0, Vec::new());
+    'epochs: for epoch in 0.. {
+        for batch in loader.train(epoch, 0) {
+            let batch = batch?;
+            std::hint::black_box(batch.values());
+            let start = start.get_or_insert_with(|| {
+                seen = 0;
+                Instant::now()
+            });
+            if seen * 5 / images != (seen + batch.len()) * 5 / images {
+                resident.push(resident_mib().to_string());
+            }
+            seen += batch.len();
+            if seen > images {
+                println!("images/s {:.1}", (seen - BATCH) as f64 / start.elapsed().as_secs_f64());
+                break 'epochs;
+            }
+        }
+    }
+    eprintln!("resident MiB, as images go by: {}", resident.join(" "));
+    Ok(())
+}
+
+fn values(file: &Path, side: usize, out: &Path) -> Result<()> {
+    let dataset =
+        Dataset::of_file(file, &FileSpec { kind: LabelKind::Numbers, on_nan: OnNan::Mean, ..FileSpec::default() })?;
+    let channels = dataset.train.format().channels();
+    let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
+    let config = LoaderConfig { normalization, ..LoaderConfig::new(BATCH, side) };
+    let loader = Loader::new(Arc::new(dataset.train), Shard::WHOLE, config);
+    let mut bytes = Vec::new();
+    for batch in loader.evaluate() {
+        let batch = batch?;
+        match batch.format {
+            PixelFormat::Rgb8 => bytes.extend(batch.pixels.iter().flat_map(|&byte| f32::from(byte).to_le_bytes())),
+            PixelFormat::Planes { .. } => bytes.extend(batch.values().iter().flat_map(|value| value.to_le_bytes())),
+        }
+    }
+    std::fs::write(out, bytes)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{ModelCard, PixelKind};
+use crate::{MULTILABEL, ModelCard, PixelKind, REGRESSION};
 
 /// What a card does not say of itself.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +68,8 @@ impl ModelCard {
         write!(text, "---\n\n# {name}\n\n")?;
         let classes = match self.classes.len() {
             0 => String::new(),
+            count if self.task == REGRESSION => format!(", {count} number{}", if count == 1 { "" } else { "s" }),
+            count if self.task == MULTILABEL => format!(", {count} labels"),
             count => format!(", {count} classes"),
         };
         writeln!(text, "{} trained with rust-train: {}{classes}.\n", self.network, self.task)?;

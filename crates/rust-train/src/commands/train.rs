@@ -47,13 +47,18 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     let job = Job::set_up(world, &plan)?;
 
+    let mut begun_with = None;
     let (dataset, mut model) = prepare(&job, program, |context| {
         let weights = weights(world, &plan)?;
+        begun_with.clone_from(&weights);
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
     let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
     let plan = agree(world, plan.of_images(dataset.train.format(), normalization))?;
     let job = Job { plan: &plan, ..job };
+    if let (Some(path), 0) = (&begun_with, world.rank()) {
+        model::build::warn_of_other_normalization(&plan, path);
+    }
     if plan.flags.run.patience.is_some() && dataset.val.is_empty() {
         agree(world, Err(usage("--patience: the data have no validation images to tell by which epoch is better")))?;
     }
@@ -136,7 +141,8 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
     if let (PixelFormat::Planes { channels }, Some(Size { width, height })) =
         (dataset.train.format(), dataset.train.size())
     {
-        log::info!("the images have {channels} channels and {width}×{height} pixels in the file");
+        let plural = if channels == 1 { "" } else { "s" };
+        log::info!("the images have {channels} channel{plural} and {width}×{height} pixels in the file");
     }
     let outputs = match plan.flags.task.task {
         TaskKind::Classify => "classes",

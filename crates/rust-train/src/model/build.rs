@@ -9,7 +9,6 @@ use flags::ChannelValues;
 use model_card::ModelCard;
 use world::World;
 
-use crate::config::images::Source;
 use crate::config::plan::Plan;
 use crate::errors::{agree, usage};
 use crate::model::card;
@@ -26,7 +25,6 @@ pub(crate) fn build(
 ) -> anyhow::Result<Box<dyn Model>> {
     if let (Some(path), 0) = (weights, world.rank()) {
         log::info!("weights from {}", path.display());
-        warn_of_other_normalization(plan, path);
     }
     let model = match (&plan.architecture, own) {
         (Some(architecture), _) => of_catalogue(architecture, context, weights, plan.matching, world.rank() == 0),
@@ -36,13 +34,11 @@ pub(crate) fn build(
     agree(world, model)
 }
 
-/// Says where the weights were trained on images that were normalized otherwise.
-fn warn_of_other_normalization(plan: &Plan, path: &Path) {
+/// Says where the weights were trained on images that were normalized otherwise than the plan's, which are known by now.
+pub(crate) fn warn_of_other_normalization(plan: &Plan, path: &Path) {
     let Some(card) = read_card(path) else { return };
     let (known, now) = (card.images, plan.images.evaluation.card(plan.images.format));
-    // Of a file it is known when it is open.
-    let is_open = !matches!(plan.images.source, Source::File(_));
-    if is_open && (&known.mean, &known.std) != (&now.mean, &now.std) {
+    if (&known.mean, &known.std) != (&now.mean, &now.std) {
         log::warn!(
             "the weights are of images normalized with mean {} and std {}; this run uses {} and {}",
             ChannelValues::Of(known.mean),

@@ -90,6 +90,8 @@ impl Array for InFile {
             Ok(TypeDescriptor::Float(FloatSize::U8)) => Element::F64,
             Ok(TypeDescriptor::Float(_)) => Element::F32,
             Ok(other) => return Err(format!("{} holds {other}, and not numbers", self.name())),
+            // The one type of two bytes that the binding has no name for is half precision.
+            Err(_) if self.0.dtype().is_ok_and(|dtype| dtype.size() == 2) => Element::F32,
             Err(error) => return Err(format!("{} holds no numbers that are read: {error}", self.name())),
         })
     }
