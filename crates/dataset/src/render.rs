@@ -149,12 +149,14 @@ impl Renderer {
         let window = window(crop, size, resize, side, random);
         let Scaling { by, plus } = &*form.scaling;
         if is_square(size, side) && copied(&window, side) == Some((0, 0)) {
-            layout.planes(bytes, by, plus, out);
-            fill(layout, on_nan, out).map_err(|reason| images.broken(index, reason))?;
+            if layout.planes(bytes, by, plus, out) {
+                fill(layout, on_nan, out).map_err(|reason| images.broken(index, reason))?;
+            }
         } else {
             self.planes.resize(layout.count(), 0.0);
-            layout.planes(bytes, by, plus, &mut self.planes);
-            fill(layout, on_nan, &mut self.planes).map_err(|reason| images.broken(index, reason))?;
+            if layout.planes(bytes, by, plus, &mut self.planes) {
+                fill(layout, on_nan, &mut self.planes).map_err(|reason| images.broken(index, reason))?;
+            }
             self.plane_resizer.resize(&self.planes, size, &window, side, out);
         }
         if let Crop::Padded { padding } = crop {
@@ -179,9 +181,6 @@ fn window(crop: Crop, size: Size, resize: usize, side: usize, random: &mut ChaCh
 
 /// What is to become of normalized numbers that are none.
 fn fill(layout: &ArrayLayout, on_nan: OnNan, planes: &mut [f32]) -> std::result::Result<(), String> {
-    if !layout.may_lack() {
-        return Ok(());
-    }
     match on_nan {
         OnNan::Fail => match planes.iter().position(|number| !number.is_finite()) {
             Some(at) => Err(not_a_number(at / layout.size.count() as usize)),

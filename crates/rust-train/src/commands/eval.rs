@@ -115,7 +115,7 @@ fn rows(loader: &Loader, first: usize, batch: &Batch, logits: &Tensor) -> anyhow
         targets => targets.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
     });
     let rows = values.chunks(classes).zip(labels).zip(names).map(|((values, label), file)| {
-        let values: Vec<_> = values.iter().map(|value| value.to_string()).collect();
+        let values: Vec<_> = values.iter().map(ToString::to_string).collect();
         format!("{}\t{label}\t{}\n", file.display(), values.join("\t"))
     });
     Ok(rows.collect())
