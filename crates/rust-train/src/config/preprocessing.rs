@@ -211,7 +211,8 @@ mod tests {
             ),
             (ImageArgs { mean: of([f64::NAN; 3]), ..ImageArgs::default() }, "must be between 0 and 1"),
         ] {
-            let error = resnet18().with(&args).unwrap_err().to_string();
+            let refused = refuse_values(&args, true).and_then(|()| resnet18().with(&args));
+            let error = refused.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }
