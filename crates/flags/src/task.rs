@@ -9,8 +9,11 @@ use super::Essential;
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskArgs {
-    /// What is learned of an image. All but classify need a file with rows of numbers as labels
-    #[arg(long, value_enum, default_value_t = TaskKind::Classify, help_heading = "Training", add = Essential)]
+    /// What is learned: classify, multilabel or regress
+    ///
+    /// An image's class; which of several classes are there; numbers. The last two need a file with rows of numbers as labels
+    #[arg(long, value_enum, default_value_t = TaskKind::Classify, hide_possible_values = true)]
+    #[arg(help_heading = "Training", add = Essential)]
     pub task: TaskKind,
 
     /// What is minimized. Default: bce for multilabel, mse for regress
