@@ -263,7 +263,7 @@ fn mistakes_that_people_make_have_remedies() {
             "--mean 123.7,116.3,103.5: must be between 0 and 1; divide values of 0 to 255",
         ),
         ("eval run --std 0", "--std 0: must be above 0 and at most 1"),
-        ("eval run --mean red", "'red' is neither auto, a number, nor three of them: R,G,B"),
+        ("eval run --mean red", "'red' is neither auto, a number, nor one for each channel: R,G,B"),
         ("eval run --classes three.txt", "--classes: 3 names, and the weights tell 2 classes apart"),
         ("eval run --batch 0", "--batch 0: must be between 1 and"),
         (
