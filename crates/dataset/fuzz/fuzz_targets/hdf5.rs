@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use dataset::{Dataset, FileSpec, Loader, LoaderConfig};
+use dataset::{Dataset, FileSpec, Loader, LoaderConfig, Normalization};
 use dataset_fuzz::{FREE, check_words, folder, within};
 use hdf5::types::VarLenUnicode;
 use hdf5::{Group, H5Type, SimpleExtents};
@@ -138,7 +138,10 @@ fn read(dataset: Dataset) {
         if images.is_empty() || pixels > 1 << 20 {
             continue;
         }
-        let loader = Loader::new(Arc::new(images), Shard::WHOLE, LoaderConfig::new(4, 8));
+        let channels = images.format().channels();
+        let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        let config = LoaderConfig { normalization, ..LoaderConfig::new(4, 8) };
+        let loader = Loader::new(Arc::new(images), Shard::WHOLE, config);
         if let Some(Err(error)) = loader.evaluate().next() {
             check_words(&error.to_string());
         }

@@ -153,8 +153,11 @@ impl Loader {
     /// A loader of this rank's `shard` of `images`.
     ///
     /// # Panics
-    /// If no thread can be started.
+    /// If no thread can be started, or the normalization is of other channels than planes have.
     pub fn new(images: Arc<ImageSet>, shard: Shard, config: LoaderConfig) -> Self {
+        if let PixelFormat::Planes { channels } = images.format() {
+            assert_eq!(config.normalization.mean.len(), channels, "a mean for each channel");
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.threads)
             .thread_name(|index| format!("loader-{index}"))

@@ -300,12 +300,13 @@ fn read_set(
     let packing = images.packing()?;
     let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
     let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
-    // A chunk as it is stored, inflated, and the image that is taken from it.
     let is_rgb8 =
         (element, layout.axes, layout.channels, packing) == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
     if let Some(piece) = images.piece() {
+        // A chunk as it is stored, inflated, and the image that is taken from it, as planes, too.
         memory.take("a chunk of the images", piece.checked_mul(2))?;
-        memory.take("an image", Some(2 * layout.bytes() as u64))?;
+        let planes = if is_rgb8 { 0 } else { layout.count() * size_of::<f32>() };
+        memory.take("an image", Some((2 * layout.bytes() + planes) as u64))?;
     }
     let (bytes, element) = images.rows(layout.count(), memory)?;
     let store = if is_rgb8 {
