@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use augmentations::HorizontalFlip;
 use dataset::{
-    Augmentation, Contents, Crop, Dataset, Decoder, Decoding, FileSpec, LabelKind, Listing, Loader, LoaderConfig,
-    Normalization, OnBadImage, OnNan, PixelFormat, Spec, cache, unwatched,
+    Augmentation, Batch, Contents, Crop, Dataset, Decoder, Decoding, FileSpec, LabelKind, Listing, Loader,
+    LoaderConfig, Normalization, OnBadImage, OnNan, PixelFormat, Spec, cache, unwatched,
 };
 use layout::Shard;
 
@@ -71,12 +71,19 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     );
     let mut floats = vec![0.0; BATCH * side * side * 3];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    measure(&loader, images, |batch| {
+        pool.install(|| batch.normalization.apply(&batch.pixels, side, &mut floats));
+        std::hint::black_box(&floats);
+    })
+}
+
+/// Prints how many images a second come out of `loader`, each batch of which is given to `take`.
+fn measure(loader: &Loader, images: usize, mut take: impl FnMut(&Batch)) -> Result<()> {
     let (mut start, mut seen, mut resident) = (None, 0, Vec::new());
     'epochs: for epoch in 0.. {
         for batch in loader.train(epoch, 0) {
             let batch = batch?;
-            pool.install(|| batch.normalization.apply(&batch.pixels, side, &mut floats));
-            std::hint::black_box(&floats);
+            take(&batch);
             // The first batch brings the threads up and is not counted, here as there.
             let start = start.get_or_insert_with(|| {
                 seen = 0;
@@ -142,27 +149,9 @@ fn arrays(file: &Path, side: usize, threads: usize, images: usize) -> Result<()>
     let augmentation = Augmentation { plane_changes: vec![Arc::new(HorizontalFlip)], ..Augmentation::NONE };
     let config = LoaderConfig { normalization, augmentation, threads, ..LoaderConfig::new(BATCH, side) };
     let loader = Loader::new(Arc::new(dataset.train), Shard::WHOLE, config);
-    let (mut start, mut seen, mut resident) = (None, 0, Vec::new());
-    'epochs: for epoch in 0.. {
-        for batch in loader.train(epoch, 0) {
-            let batch = batch?;
-            std::hint::black_box(batch.values());
-            let start = start.get_or_insert_with(|| {
-                seen = 0;
-                Instant::now()
-            });
-            if seen * 5 / images != (seen + batch.len()) * 5 / images {
-                resident.push(resident_mib().to_string());
-            }
-            seen += batch.len();
-            if seen > images {
-                println!("images/s {:.1}", (seen - BATCH) as f64 / start.elapsed().as_secs_f64());
-                break 'epochs;
-            }
-        }
-    }
-    eprintln!("resident MiB, as images go by: {}", resident.join(" "));
-    Ok(())
+    measure(&loader, images, |batch| {
+        std::hint::black_box(batch.values());
+    })
 }
 
 fn values(file: &Path, side: usize, out: &Path) -> Result<()> {

@@ -17,6 +17,25 @@ pub(crate) enum Element {
     F64,
 }
 
+/// Calls the macro `numbers` with the type of an element's numbers.
+macro_rules! for_element {
+    ($element:expr, $numbers:ident) => {
+        match $element {
+            Element::U8 => $numbers!(u8),
+            Element::I8 => $numbers!(i8),
+            Element::U16 => $numbers!(u16),
+            Element::I16 => $numbers!(i16),
+            Element::U32 => $numbers!(u32),
+            Element::I32 => $numbers!(i32),
+            Element::U64 => $numbers!(u64),
+            Element::I64 => $numbers!(i64),
+            Element::F32 => $numbers!(f32),
+            Element::F64 => $numbers!(f64),
+        }
+    };
+}
+pub(super) use for_element;
+
 impl Element {
     /// The bytes of one.
     pub fn width(self) -> usize {
@@ -63,18 +82,7 @@ impl Element {
                 }
             };
         }
-        match self {
-            Self::U8 => numbers!(u8),
-            Self::I8 => numbers!(i8),
-            Self::U16 => numbers!(u16),
-            Self::I16 => numbers!(i16),
-            Self::U32 => numbers!(u32),
-            Self::I32 => numbers!(i32),
-            Self::U64 => numbers!(u64),
-            Self::I64 => numbers!(i64),
-            Self::F32 => numbers!(f32),
-            Self::F64 => numbers!(f64),
-        }
+        for_element!(self, numbers);
     }
 }
 
@@ -140,16 +148,22 @@ impl ArrayLayout {
     /// has, and its channel. One that is none is NaN.
     pub fn each(&self, bytes: &[u8], mut take: impl FnMut(usize, f64)) {
         let &Self { element, axes, channels, size, scale, offset, fill } = self;
-        let plane = size.count() as usize;
-        let mut index = 0;
-        element.each(bytes, |number| {
-            let channel = match axes {
-                Axes::ChannelsLast => index % channels,
-                Axes::ChannelsFirst => index / plane,
-            };
-            index += 1;
-            take(channel, if Some(number) == fill { f64::NAN } else { number * scale + offset });
-        });
+        let value = |number: f64| if Some(number) == fill { f64::NAN } else { number * scale + offset };
+        match axes {
+            Axes::ChannelsFirst => {
+                let planes = bytes.chunks_exact(size.count() as usize * element.width());
+                for (channel, plane) in planes.enumerate() {
+                    element.each(plane, |number| take(channel, value(number)));
+                }
+            }
+            Axes::ChannelsLast => {
+                let mut channel = 0;
+                element.each(bytes, |number| {
+                    take(channel, value(number));
+                    channel = if channel + 1 == channels { 0 } else { channel + 1 };
+                });
+            }
+        }
     }
 
     /// Writes an image of these `bytes` as planes, channels×height×width, each number times `by` and plus `plus` of its channel.
@@ -169,18 +183,7 @@ impl ArrayLayout {
                 self.planes_of::<$number, { size_of::<$number>() }>(bytes, by, plus, out, <$number>::from_ne_bytes)
             };
         }
-        match self.element {
-            Element::U8 => numbers!(u8),
-            Element::I8 => numbers!(i8),
-            Element::U16 => numbers!(u16),
-            Element::I16 => numbers!(i16),
-            Element::U32 => numbers!(u32),
-            Element::I32 => numbers!(i32),
-            Element::U64 => numbers!(u64),
-            Element::I64 => numbers!(i64),
-            Element::F32 => numbers!(f32),
-            Element::F64 => numbers!(f64),
-        }
+        for_element!(self.element, numbers);
         self.may_lack()
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hdf5::{Hyperslab, SliceOrIndex};
 use memmap2::Mmap;
 
-use super::array::Element;
+use super::array::{Element, for_element};
 use crate::{Error, Result};
 
 /// Bytes that are read a range at a time, from many threads.
@@ -81,22 +81,7 @@ impl Bytes {
                         rows.iter().for_each(|number| scratch.extend(number.to_ne_bytes()));
                     }};
                 }
-                match element {
-                    Element::U8 => {
-                        let rows = dataset.read_slice::<u8, _, ndarray::IxDyn>(part);
-                        let rows = rows.map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
-                        scratch.extend(rows.iter());
-                    }
-                    Element::I8 => numbers!(i8),
-                    Element::U16 => numbers!(u16),
-                    Element::I16 => numbers!(i16),
-                    Element::U32 => numbers!(u32),
-                    Element::I32 => numbers!(i32),
-                    Element::U64 => numbers!(u64),
-                    Element::I64 => numbers!(i64),
-                    Element::F32 => numbers!(f32),
-                    Element::F64 => numbers!(f64),
-                }
+                for_element!(element, numbers);
                 Ok(scratch)
             }
         }

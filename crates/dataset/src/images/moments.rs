@@ -23,7 +23,12 @@ impl ImageSet {
         self.len().div_ceil(BLOCK)
     }
 
-    /// Adds up these blocks: `SUMS` numbers for each channel of each. Numbers that are none are left out; numbers are taken less
+    /// The numbers that [`moments`](Self::moments) gives for each block.
+    pub fn moments_of_a_block(&self) -> usize {
+        self.format().channels() * SUMS
+    }
+
+    /// Adds up these blocks: how many numbers each channel of each has, their sum, and that of their squares. Numbers that are none are left out; numbers are taken less
     /// the first of their channel, so that large ones that hardly differ keep what they differ by. Works on the current rayon
     /// pool.
     ///
@@ -64,12 +69,8 @@ impl ImageSet {
         let pivot = self.pivot()?;
         let (mut mean, mut std) = (Vec::new(), Vec::new());
         for (channel, pivot) in pivot.iter().enumerate() {
-            let sum = |place: usize| {
-                moments
-                    .chunks_exact(pivot_count(moments, self.blocks()))
-                    .map(|block| block[channel * SUMS + place])
-                    .sum::<f64>()
-            };
+            let blocks = moments.chunks_exact(self.moments_of_a_block());
+            let sum = |place: usize| blocks.clone().map(|block| block[channel * SUMS + place]).sum::<f64>();
             let (count, sum, squares) = (sum(0), sum(1), sum(2));
             let average = sum / count;
             let deviation = (squares / count - average * average).max(0.0).sqrt();
@@ -118,11 +119,6 @@ impl ImageSet {
         };
         decoded.map_err(|reason| self.broken(index, reason))
     }
-}
-
-/// Numbers of one block among those of all.
-fn pivot_count(moments: &[f64], blocks: usize) -> usize {
-    (moments.len() / blocks.max(1)).max(1)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn compute(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Nor
     let pool = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
     let sums = agree(world, pool.install(|| images.moments(own.clone())).map_err(Into::into))?;
     // Each block is one rank's, and zeros on all others: a sum that rounds nothing. It is as large on every rank.
-    let width = images.format().channels() * 3;
+    let width = images.moments_of_a_block();
     let mut all = vec![0.0; blocks * width];
     all[own.start * width..own.end * width].copy_from_slice(&sums);
     world.control().all_reduce(&mut all, Reduction::Sum)?;

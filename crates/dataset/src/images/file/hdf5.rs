@@ -96,16 +96,16 @@ impl Array for InFile {
         })
     }
 
-    fn packing(&self) -> Checked<Packing> {
+    fn packing(&self) -> Packing {
         let fill = self.attribute("_FillValue").or_else(|| self.attribute("missing_value"));
-        Ok(Packing {
+        Packing {
             scale: self.attribute("scale_factor"),
             offset: self.attribute("add_offset"),
             fill: fill.filter(|fill| !fill.is_nan()), // which is none already
-        })
+        }
     }
 
-    fn rows(&self, count: usize, _: &mut Memory) -> Checked<(Bytes, Element)> {
+    fn rows(&self, count: usize) -> Checked<(Bytes, Element)> {
         if let Some(missing) = self.0.filters().iter().find(|filter| !filter.is_available()) {
             return Err(format!(
                 "{} is compressed by HDF5's filter {}, which is not here: pip install hdf5plugin, and export \

@@ -72,12 +72,12 @@ trait Array {
 
     fn element(&self) -> Checked<Element>;
 
-    fn packing(&self) -> Checked<Packing> {
-        Ok(Packing::default())
+    fn packing(&self) -> Packing {
+        Packing::default()
     }
 
     /// Its rows, of so many numbers each, and what these are as they are read.
-    fn rows(&self, count: usize, memory: &mut Memory) -> Checked<(Bytes, Element)>;
+    fn rows(&self, count: usize) -> Checked<(Bytes, Element)>;
 
     /// All its numbers.
     fn numbers(&self) -> Checked<Vec<f64>>;
@@ -297,7 +297,7 @@ fn read_set(
     memory: &mut Memory,
 ) -> Checked<ImageSet> {
     let element = images.element()?;
-    let packing = images.packing()?;
+    let packing = images.packing();
     let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
     let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
     let is_rgb8 =
@@ -308,7 +308,7 @@ fn read_set(
         let planes = if is_rgb8 { 0 } else { layout.count() * size_of::<f32>() };
         memory.take("an image", Some((2 * layout.bytes() + planes) as u64))?;
     }
-    let (bytes, element) = images.rows(layout.count(), memory)?;
+    let (bytes, element) = images.rows(layout.count())?;
     let store = if is_rgb8 {
         Store::Pixels { bytes, size: layout.size }
     } else {

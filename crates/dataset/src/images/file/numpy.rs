@@ -150,7 +150,7 @@ impl Array for InArchive {
         Ok(self.element)
     }
 
-    fn rows(&self, _: usize, _: &mut Memory) -> Checked<(Bytes, Element)> {
+    fn rows(&self, _: usize) -> Checked<(Bytes, Element)> {
         let bytes = match &self.place {
             Some(place) => {
                 let part = place.start as u64..place.end as u64;

@@ -76,7 +76,12 @@ impl Task for Multilabel {
     }
 
     fn scorer(&self) -> Box<dyn Scorer> {
-        Box::new(Ranked { rows: Rows::new(self.classes), classes: self.classes })
+        Box::new(Ranked {
+            rows: Rows::new(self.classes),
+            classes: self.classes,
+            rankings: Vec::new(),
+            scores: Scores::default(),
+        })
     }
 
     fn takes_mixed_images(&self) -> bool {
@@ -105,18 +110,15 @@ fn asymmetric(logits: &Tensor, target: &Tensor) -> Tensor {
 struct Ranked {
     rows: Rows,
     classes: usize,
+    /// Of all samples: they are sorted once, and asked for by several.
+    rankings: Vec<Ranking>,
+    scores: Scores,
 }
 
 /// The mean of what there is.
 fn mean(values: impl Iterator<Item = Option<f64>>) -> f64 {
     let values: Vec<f64> = values.flatten().collect();
     values.iter().sum::<f64>() / values.len() as f64
-}
-
-impl Ranked {
-    fn rankings(&self) -> Vec<Ranking> {
-        (0..self.classes).map(|class| Ranking::new(self.rows.column(class))).collect()
-    }
 }
 
 impl Scorer for Ranked {
@@ -134,7 +136,18 @@ impl Scorer for Ranked {
     }
 
     fn gather(&mut self, channel: &Channel) -> anyhow::Result<()> {
-        self.rows.gather(channel)
+        self.rows.gather(channel)?;
+        let columns = || (0..self.classes).map(|class| self.rows.column(class));
+        self.rankings = columns().map(Ranking::new).collect();
+        let (f1, threshold) = best_f1(columns().flatten());
+        let values = [
+            ("map", mean(self.rankings.iter().map(Ranking::average_precision))),
+            ("auroc", mean(self.rankings.iter().map(Ranking::auroc))),
+            ("f1", f1),
+            ("threshold", threshold),
+        ];
+        self.scores = Scores(values.map(|(name, value)| (name.to_owned(), value)).to_vec());
+        Ok(())
     }
 
     fn samples(&self) -> u64 {
@@ -152,19 +165,11 @@ impl Scorer for Ranked {
     }
 
     fn scores(&self) -> Scores {
-        let rankings = self.rankings();
-        let (f1, threshold) = best_f1((0..self.classes).flat_map(|class| self.rows.column(class)));
-        let values = [
-            ("map", mean(rankings.iter().map(Ranking::average_precision))),
-            ("auroc", mean(rankings.iter().map(Ranking::auroc))),
-            ("f1", f1),
-            ("threshold", threshold),
-        ];
-        Scores(values.map(|(name, value)| (name.to_owned(), value)).to_vec())
+        self.scores.clone()
     }
 
     fn evaluation(&self, epoch: Option<usize>, classes: &[String], _: &Show<'_>) -> Evaluation {
-        let output = |(ranking, name): (Ranking, &String)| OutputScores {
+        let output = |(ranking, name): (&Ranking, &String)| OutputScores {
             name: name.clone(),
             support: ranking.present() as u64,
             scores: Scores(
@@ -175,7 +180,7 @@ impl Scorer for Ranked {
             curves: vec![Curve::new("pr", ranking.precision_recall()), Curve::new("roc", ranking.roc())],
         };
         Evaluation {
-            outputs: self.rankings().into_iter().zip(classes).map(output).collect(),
+            outputs: self.rankings.iter().zip(classes).map(output).collect(),
             ..Evaluation::plain(epoch, self.loss(), self.samples(), self.metrics(), self.scores())
         }
     }
