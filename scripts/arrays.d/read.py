@@ -1,12 +1,16 @@
-"""Files that h5py, netCDF4 and NumPy write, of every kind that is read: the numbers are theirs, bit for bit."""
+"""Files that h5py, netCDF4, NumPy, tifffile and imagecodecs write, of every kind that is read: the numbers are theirs, bit for bit."""
 
 import itertools
+import os
+import shutil
 import subprocess
 import sys
 
 import netCDF4  # before h5py: each brings an HDF5 of its own
 import numpy as np
 import h5py  # isort: skip
+import imagecodecs
+import tifffile
 
 programs, work = sys.argv[1:]
 N = 10
@@ -75,6 +79,85 @@ for dtype, fill in [("i2", -9999), ("f4", 9.96921e36), ("u1", 255)]:
     with netCDF4.Dataset(path) as file:
         expected = np.ma.filled(file["images"][:].astype(np.float64), 0.0).astype(np.float32)
     cases.append((f"netCDF4 {dtype}, packed, one value missing", read(path, 9), expected))
+
+
+
+def folder(name, write, images, expected=None):
+    """A folder of one file for each of `images`, which `write` writes; `expected` is what they are, N×H×W×C, if not themselves."""
+    place = f"{work}/folder/train/0"
+    shutil.rmtree(f"{work}/folder", ignore_errors=True)
+    os.makedirs(place)
+    for number, image in enumerate(images):
+        write(f"{place}/{number}", image)
+    expected = np.stack(images) if expected is None else expected
+    expected = expected[..., None] if expected.ndim == 3 else expected
+    cases.append((name, read(f"{work}/folder", 9), planes(np.ascontiguousarray(expected), "nhwc")))
+
+
+def tif(**options):
+    return lambda path, image: tifffile.imwrite(f"{path}.tif", image, **options)
+
+
+FEW = 3
+for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64]:
+    kind = np.dtype(dtype).name
+    gray, bands = numbers(np.dtype(dtype), (FEW, 9, 9)), numbers(np.dtype(dtype), (FEW, 9, 9, 5))
+    for compression in [None, "zlib", "lzw", "zstd", "packbits"]:
+        predictors = [False] if compression in (None, "packbits") else [False, True]
+        for predictor in predictors:
+            packed = f"{compression or 'as it is'}{', predictor' if predictor else ''}"
+            options = {"compression": compression, "predictor": predictor}
+            folder(f"tifffile {kind} gray, {packed}", tif(**options), gray)
+            folder(f"tifffile {kind} 5 samples, {packed}", tif(photometric="minisblack", planarconfig="contig", **options), bands)
+            planar = tif(photometric="minisblack", planarconfig="separate", **options)
+            folder(f"tifffile {kind} 5 planes, {packed}", lambda path, image: planar(path, image.transpose(2, 0, 1).copy()), bands)
+    folder(f"tifffile {kind} big-endian", tif(byteorder=">", photometric="minisblack", planarconfig="contig"), bands)
+    folder(f"tifffile {kind} BigTIFF", tif(bigtiff=True, photometric="minisblack", planarconfig="contig"), bands)
+    folder(f"tifffile {kind} tiles", tif(tile=(16, 16), compression="zlib", photometric="minisblack", planarconfig="contig"), bands)
+    folder(f"tifffile {kind} strips of 2 rows", tif(rowsperstrip=2, compression="lzw"), gray)
+    pages = tif(photometric="minisblack")
+    folder(f"tifffile {kind} 5 pages", lambda path, image: pages(path, image.transpose(2, 0, 1).copy()), bands)
+
+    def two_pages(path, image):
+        with tifffile.TiffWriter(f"{path}.tif") as file:
+            for part in (image[..., :2], image[..., 2:4]):
+                file.write(part.copy(), photometric="minisblack", planarconfig="contig")
+
+    folder(f"tifffile {kind} 2 pages of 2 samples", two_pages, bands, bands[..., :4])
+
+    def with_overview(path, image):
+        with tifffile.TiffWriter(f"{path}.tif") as file:
+            file.write(image, photometric="minisblack", planarconfig="contig")
+            file.write(image[::2, ::2].copy(), photometric="minisblack", planarconfig="contig", subfiletype=1)
+            file.write(np.ones((9, 9), bool), photometric="mask", subfiletype=4)
+
+    folder(f"tifffile {kind} with an overview and a mask", with_overview, bands)
+    missing = bands.copy()
+    none = missing[0, 4, 4, 2]
+    nodata = tif(photometric="minisblack", planarconfig="contig", extratags=[(42113, "s", 0, str(none), True)])
+    folder(f"tifffile {kind} with GDAL_NODATA", nodata, missing, np.where(missing == none, np.zeros_like(missing), missing))
+    if np.issubdtype(dtype, np.integer) and np.dtype(dtype).kind == "u":
+        for channels in (3, 4):
+            colours = numbers(np.dtype(dtype), (FEW, 9, 9, channels))
+            folder(f"tifffile {kind} RGB{'A' * (channels - 3)}", tif(photometric="rgb", compression="zlib"), colours)
+        folder(f"tifffile {kind} white is zero", tif(photometric="miniswhite"), gray)
+        folder(f"tifffile {kind} CMYK", tif(photometric="separated"), bands[..., :4])
+        folder(f"tifffile {kind} RGB and two more", tif(photometric="rgb", planarconfig="contig"), bands)
+        for channels, name in [(1, "gray"), (2, "gray and alpha"), (3, "RGB"), (4, "RGBA")]:
+            image = numbers(np.dtype(dtype), (FEW, 9, 9, channels))
+            image = image[..., 0] if channels == 1 else image
+
+            def png(path, image):
+                with open(f"{path}.png", "wb") as file:
+                    file.write(imagecodecs.png_encode(image))
+
+            folder(f"imagecodecs PNG {kind} {name}", png, image)
+    for order, shape in [("H×W", (FEW, 9, 9)), ("H×W×C", (FEW, 9, 9, 5)), ("C×H×W", (FEW, 5, 9, 9))]:
+        image = numbers(np.dtype(dtype), shape)
+        expected = image.transpose(0, 2, 3, 1) if order == "C×H×W" else image
+        folder(f"numpy.save {kind} {order}", lambda path, image: np.save(f"{path}.npy", image), image, expected)
+indices, table = numbers(np.dtype(np.uint8), (FEW, 9, 9)), random.integers(0, 1 << 16, (3, 256), dtype=np.uint16)
+folder("tifffile palette", tif(photometric="palette", colormap=table), indices, (table[:, indices] >> 8).astype(np.uint8).transpose(1, 2, 3, 0))
 
 failed = 0
 for name, got, expected in cases:

@@ -6,7 +6,7 @@
 //! throughput build pixels|encoded DIR RESIZE THREADS BUILDERS           a cache of DIR
 //! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every image
 //! throughput arrays FILE SIDE THREADS IMAGES                            batches from a file of arrays, normalized, shuffled
-//! throughput values FILE SIDE OUT                                       its training images as they are, in single precision
+//! throughput values FILE|DIR SIDE OUT                                   its training images as they are, in single precision
 //! ```
 
 use std::error::Error;
@@ -154,9 +154,16 @@ fn arrays(file: &Path, side: usize, threads: usize, images: usize) -> Result<()>
     })
 }
 
-fn values(file: &Path, side: usize, out: &Path) -> Result<()> {
-    let dataset =
-        Dataset::of_file(file, &FileSpec { kind: LabelKind::Numbers, on_nan: OnNan::Mean, ..FileSpec::default() })?;
+fn values(path: &Path, side: usize, out: &Path) -> Result<()> {
+    let dataset = if path.is_dir() {
+        let listing = Listing::scan(path, None)?;
+        let decoding = Decoding { on_nan: OnNan::Mean, ..Decoding::default() };
+        let numbers = listing.numbers(decoding, true)?.map(|(_, numbers)| numbers);
+        Dataset::of_files(&listing, Decoding { numbers, ..decoding })
+    } else {
+        let spec = FileSpec { kind: LabelKind::Numbers, on_nan: OnNan::Mean, ..FileSpec::default() };
+        Dataset::of_file(path, &spec)?
+    };
     let channels = dataset.train.format().channels();
     let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
     let config = LoaderConfig { normalization, ..LoaderConfig::new(BATCH, side) };

@@ -9,6 +9,8 @@ use std::fmt::{self, Write as _};
 /// Most pixels of an image. Pillow refuses more as a decompression bomb. The largest cameras have 151 million; what is
 /// larger, as slides of tissue and maps from satellites, is cut into tiles before it is learned from.
 pub(crate) const MOST_PIXELS: u64 = 178_956_970;
+/// Most channels of an image.
+pub(crate) const MOST_CHANNELS: usize = 1 << 10;
 /// Memory for each of them: four channels of 16 bits, and the same once more in a decoder.
 pub(crate) const BYTES_PER_PIXEL: u64 = 16;
 /// What a decoder may take beyond that: tables, metadata, rows. With the file and what is not counted it makes 64 MB.

@@ -6,7 +6,7 @@ use augmentations::{Image, Planes};
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift, shift_planes};
-use crate::decode::{FINE, Source};
+use crate::decode::FINE;
 use crate::images::{ArrayLayout, ImageSet, OnNan, Stored, not_a_number};
 use crate::resize::{Pixels, PlaneResizer, Resizer, Window, copied};
 use crate::size::Size;
@@ -103,15 +103,8 @@ impl Renderer {
                 return Err(images.broken(index, "it is no image of bytes of three colours".to_owned()));
             }
             (stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)), _) => {
-                if decoding != self.decoding {
-                    (self.decoder, self.decoding) = (Decoder::new(decoding), decoding);
-                }
-                let source = match &stored {
-                    Stored::OnDisk(_, file) => Source::Disk(file),
-                    Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) | Stored::Array(.., bytes) => {
-                        Source::Memory(bytes)
-                    }
-                };
+                set_decoding(&mut self.decoder, &mut self.decoding, decoding);
+                let source = stored.source();
                 let decoded = match crop {
                     Crop::Center => self.decoder.center_crop_of(source, resize, side, out),
                     Crop::Padded { .. } | Crop::Resized => {
@@ -130,7 +123,7 @@ impl Renderer {
 }
 
 impl Renderer {
-    /// Writes image `index` of `images`, which are arrays of numbers, into `out`: channels×side×side of them, normalized.
+    /// Writes image `index` of `images`, which are of numbers, into `out`: channels×side×side of them, normalized.
     pub fn render_planes(
         &mut self,
         images: &ImageSet,
@@ -142,9 +135,20 @@ impl Renderer {
         let Form { side, resize, .. } = *form;
         let crop = form.augmentation.crop;
         let resize = if let Crop::Padded { .. } = crop { side } else { resize };
-        let Stored::Array(layout, on_nan, bytes) = images.stored(index, &mut self.stored)? else {
-            return Err(images.broken(index, "it is no array of numbers".to_owned()));
+        let (decoded, on_nan) = match images.stored(index, &mut self.stored)? {
+            Stored::Array(layout, on_nan, bytes) => (Ok((*layout, bytes)), on_nan),
+            Stored::Pixels(..) => (Err("it is no image of numbers".to_owned()), OnNan::Fail),
+            stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)) => {
+                set_decoding(&mut self.decoder, &mut self.decoding, decoding);
+                let decoded = match crop {
+                    Crop::Center => self.decoder.center_crop_numbers(stored.source(), resize, side),
+                    Crop::Padded { .. } | Crop::Resized => self.decoder.numbers(stored.source()),
+                };
+                (decoded, decoding.on_nan)
+            }
         };
+        let (layout, bytes) = decoded.map_err(|reason| images.broken(index, reason))?;
+        let layout = &layout;
         let size = layout.size;
         let window = window(crop, size, resize, side, random);
         let Scaling { by, plus } = &*form.scaling;
@@ -168,6 +172,13 @@ impl Renderer {
             change.apply(&mut Planes { values: out, side, scratch: &mut self.plane_scratch }, random);
         }
         Ok(())
+    }
+}
+
+/// Makes `decoder` one that decodes so, if it is not yet.
+fn set_decoding(decoder: &mut Decoder, current: &mut Decoding, decoding: Decoding) {
+    if decoding != *current {
+        (*decoder, *current) = (Decoder::new(decoding), decoding);
     }
 }
 

@@ -9,7 +9,7 @@
 //!                         sizes      u64 N, bytes of the image files
 //!                         modified   u64 N, when they were last written, in nanoseconds since 1970
 //!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each image below
-//!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB
+//!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB; or N×C×side×side numbers, as the files have them
 //!   contents `encoded`:   bytes      u8, the image files one after the other
 //!                         offsets    u64 N+1, where each begins
 //!   if any were skipped:  skipped, skipped_reasons
@@ -35,7 +35,8 @@ use std::path::{Path, PathBuf};
 
 use layout::Shard;
 
-use crate::{Dataset, Decoding, Error, Listing, Resample, Result, Split, Watch};
+use crate::limits::LONGEST_IMAGE_FILE;
+use crate::{Dataset, Decoding, Error, Listing, Numbers, OnNan, Resample, Result, Sample, Split, Watch};
 
 pub use explain::explain;
 pub use lock::Lock;
@@ -79,7 +80,7 @@ impl Contents {
 const SCALING: &str = "Pillow's arithmetic";
 
 /// What a cache is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spec {
     /// What it holds of each image.
     pub contents: Contents,
@@ -90,23 +91,31 @@ pub struct Spec {
 impl Spec {
     /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
-        let resample = self.decoding.resample.name();
-        let orientation = if self.decoding.exif_orientation { "upright" } else { "as-stored" };
-        match self.contents {
+        let Decoding { resample, exif_orientation, numbers, on_nan, .. } = self.decoding;
+        let (resample, orientation) = (resample.name(), if exif_orientation { "upright" } else { "as-stored" });
+        let contents = match self.contents {
             // Where both cuts round alike, the square is the same for every such crop.
             Contents::Pixels { side, crop } if (side - crop).is_multiple_of(4) => {
                 format!("pixels {side} {resample} {orientation}")
             }
             Contents::Pixels { side, crop } => format!("pixels {side} {resample} {orientation} crop {crop}"),
             Contents::Encoded => "encoded".to_owned(),
+        };
+        match numbers {
+            None => contents,
+            Some(numbers) => format!("{contents} of {}{}", numbers.to_words(), on_nan.suffix()),
         }
     }
 
-    /// The other way round. The settings of an `encoded` cache do not say how to decode.
+    /// The other way round. The settings of an `encoded` cache do not say how to decode, but for the numbers.
     fn parse(settings: &str) -> Option<Self> {
-        let words: Vec<_> = settings.split(' ').collect();
+        let (contents, numbers) = settings.split_once(" of ").map_or((settings, None), |(of, words)| (of, Some(words)));
+        let (numbers, on_nan) = numbers.map_or(("", OnNan::Fail), OnNan::of_suffix);
+        let numbers = if numbers.is_empty() { None } else { Some(Numbers::of_words(numbers)?) };
+        let decoding = Decoding { numbers, on_nan, ..Decoding::default() };
+        let words: Vec<_> = contents.split(' ').collect();
         match words[..] {
-            ["encoded"] => Some(Self { contents: Contents::Encoded, decoding: Decoding::default() }),
+            ["encoded"] => Some(Self { contents: Contents::Encoded, decoding }),
             ["pixels", side, resample, orientation, ref crop @ ..] => {
                 let resample = Resample::named(resample)?;
                 let side = side.parse().ok().filter(|side| (1..=1 << 15).contains(side))?;
@@ -115,10 +124,27 @@ impl Spec {
                     ["crop", crop] => crop.parse().ok().filter(|crop| (1..=side).contains(crop))?,
                     _ => return None,
                 };
-                let decoding = Decoding { exif_orientation: orientation == "upright", resample };
+                let decoding = Decoding { exif_orientation: orientation == "upright", resample, ..decoding };
                 Some(Self { contents: Contents::Pixels { side, crop }, decoding })
             }
             _ => None,
+        }
+    }
+
+    /// What a cache of pixels keeps of each number; `None` where they are bytes of three colours.
+    fn kept(&self) -> Option<Numbers> {
+        self.decoding.numbers.map(Numbers::kept)
+    }
+
+    /// Bytes that an image takes. A file that is too long to be read takes none: it is refused, or skipped.
+    fn bytes_of(&self, sample: &Sample) -> u64 {
+        match self.contents {
+            Contents::Pixels { side, .. } => {
+                let pixel = self.kept().map_or(3, |numbers| numbers.bytes_per_pixel());
+                (side * side * pixel) as u64
+            }
+            Contents::Encoded if sample.size > LONGEST_IMAGE_FILE => 0,
+            Contents::Encoded => sample.size,
         }
     }
 

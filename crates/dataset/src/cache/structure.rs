@@ -9,8 +9,7 @@ use hdf5::{File, Group, Location};
 use super::trailer::{self, VERSION};
 use super::{BadImage, Contents, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
-use crate::images::{Bytes, Checks, Store};
-use crate::limits::LONGEST_IMAGE_FILE;
+use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, Store, for_element};
 use crate::scan::{Listing, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
 
@@ -54,9 +53,20 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         write_paths(&group, samples.iter().map(|sample| sample.path.as_path()))?;
         reserve::<u64>(&group, "checksums", &[samples.len()])?;
         match spec.contents {
-            Contents::Pixels { side, .. } => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
+            Contents::Pixels { side, .. } => match spec.kept() {
+                None => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
+                Some(numbers) => {
+                    let shape = [samples.len(), numbers.channels, side, side];
+                    macro_rules! numbers {
+                        ($number:ty) => {
+                            reserve::<$number>(&group, "pixels", &shape)?
+                        };
+                    }
+                    for_element!(numbers.element, numbers);
+                }
+            },
             Contents::Encoded => {
-                let offsets = offsets(samples.iter().map(|sample| stored_bytes(sample, spec.contents)));
+                let offsets = offsets(samples.iter().map(|sample| spec.bytes_of(sample)));
                 group.new_dataset_builder().with_data(&offsets).create("offsets")?;
                 reserve::<u8>(&group, "bytes", &[offsets.last().map_or(0, |&end| end as usize)])?;
             }
@@ -71,15 +81,6 @@ fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5:
     dataset.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never).create(name).map(drop)
 }
 
-/// Bytes that an image takes in a cache. A file that is too long to be read takes none: it is refused, or skipped.
-pub(super) fn stored_bytes(sample: &Sample, contents: Contents) -> u64 {
-    match contents {
-        Contents::Pixels { side, .. } => (side * side * 3) as u64,
-        Contents::Encoded if sample.size > LONGEST_IMAGE_FILE => 0,
-        Contents::Encoded => sample.size,
-    }
-}
-
 /// Where each of these many bytes begins when they lie one after the other, and where the last ends.
 pub(super) fn offsets(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
     let mut end = 0;
@@ -92,11 +93,11 @@ pub(super) fn offsets(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
 }
 
 /// What a builder needs to know of a file that [`lay_out`] made: each split's samples and places.
-pub(super) fn plan(path: &Path) -> Result<(Contents, Decoding, Vec<(Split, Vec<Sample>, Place)>)> {
+pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<(Split, Vec<Sample>, Place)>)> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let read = || -> hdf5::Result<_> {
         let file = h5::open(path)?;
-        let (contents, decoding) = contents(&file)?;
+        let spec = spec(&file)?;
         let mut parts = Vec::new();
         for split in splits(&file) {
             let group = file.group(split.name())?;
@@ -105,10 +106,10 @@ pub(super) fn plan(path: &Path) -> Result<(Contents, Decoding, Vec<(Split, Vec<S
                 let missing = || hdf5::Error::from(format!("HDF5 gave {name} no place"));
                 Ok::<_, hdf5::Error>(bytes_of(&group.dataset(name)?).ok_or_else(missing)?.start)
             };
-            let place = Place { data: place(contents.dataset())?, checksums: place("checksums")? };
+            let place = Place { data: place(spec.contents.dataset())?, checksums: place("checksums")? };
             parts.push((split, samples, place));
         }
-        Ok((contents, decoding, parts))
+        Ok((spec, parts))
     };
     read().map_err(hdf5)
 }
@@ -130,11 +131,9 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
         .collect())
 }
 
-fn contents(file: &File) -> hdf5::Result<(Contents, Decoding)> {
+fn spec(file: &File) -> hdf5::Result<Spec> {
     let settings = text(file, "settings")?;
-    Spec::parse(&settings)
-        .map(|spec| (spec.contents, spec.decoding))
-        .ok_or_else(|| format!("unknown settings: {settings}").into())
+    Spec::parse(&settings).ok_or_else(|| format!("unknown settings: {settings}").into())
 }
 
 /// Writes what is known when all images are written: which were skipped. Gives a split of which nothing is left, with the number of its images: then the file is no
@@ -167,7 +166,7 @@ pub(super) fn complete(path: &Path, bad: &[BadImage]) -> hdf5::Result<Option<(Sp
 /// Where the images of each split lie in the file, in the order of the file.
 pub(super) fn places(path: &Path) -> hdf5::Result<Vec<Range<u64>>> {
     let file = h5::open(path)?;
-    let (contents, _) = contents(&file)?;
+    let contents = spec(&file)?.contents;
     let mut places = Vec::new();
     for split in splits(&file) {
         places.extend(bytes_of(&file.group(split.name())?.dataset(contents.dataset())?));
@@ -204,12 +203,12 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
     if fingerprint.is_some_and(|wanted| text(file, "fingerprint").is_ok_and(|found| found != wanted)) {
         return Ok(Read::Unusable("the images, their classes or the settings have changed since".to_owned()));
     }
-    let (contents, built_with) = contents(file).map_err(hdf5)?;
-    let decoding = decoding.unwrap_or(built_with);
+    let built = spec(file).map_err(hdf5)?;
+    let spec = Spec { decoding: decoding.unwrap_or(built.decoding), ..built };
     let classes = texts(file, "classes").map_err(hdf5)?;
     let set = |split: Split| {
         let group = file.group(split.name()).map_err(hdf5)?;
-        read_split(&group, path, split, contents, decoding, classes.len())
+        read_split(&group, path, split, spec, classes.len())
     };
     let optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
     let (train, val, test) = (set(Split::Train)?, optional(Split::Val)?, optional(Split::Test)?);
@@ -221,8 +220,7 @@ fn read_split(
     group: &Group,
     path: &Path,
     split: Split,
-    contents: Contents,
-    decoding: Decoding,
+    spec: Spec,
     classes: usize,
 ) -> Result<ImageSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
@@ -232,26 +230,38 @@ fn read_split(
         return Err(broken("a label is not a class"));
     }
     let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
-    let data = group.dataset(contents.dataset()).map_err(hdf5)?;
-    if data.dtype().map_err(hdf5)?.size() != 1 {
-        return Err(broken("the images are not bytes"));
+    let data = group.dataset(spec.contents.dataset()).map_err(hdf5)?;
+    let numbers = spec.kept().filter(|_| spec.contents != Contents::Encoded);
+    if data.dtype().map_err(hdf5)?.size() != numbers.map_or(1, |numbers| numbers.element.width()) {
+        return Err(broken("the images are of another type than the settings say"));
     }
     let place = bytes_of(&data).ok_or_else(|| broken("the images are not contiguous in the file"))?;
     let length = place.end - place.start;
     let bytes = Bytes::of_file(path, place)?;
-    let store = match contents {
+    let store = match spec.contents {
         Contents::Pixels { side, .. } => {
-            if data.shape() != [labels.len(), side, side, 3] {
+            let shape = match numbers {
+                None => [labels.len(), side, side, 3],
+                Some(numbers) => [labels.len(), numbers.channels, side, side],
+            };
+            if data.shape() != shape {
                 return Err(broken("pixels and labels do not fit together"));
             }
-            Store::Pixels { bytes, size: Size { width: side as u32, height: side as u32 } }
+            let size = Size { width: side as u32, height: side as u32 };
+            match numbers {
+                None => Store::Pixels { bytes, size },
+                Some(numbers) => {
+                    let layout = ArrayLayout { numbers, axes: Axes::ChannelsFirst, size };
+                    Store::Array { path: path.to_owned(), bytes, layout, on_nan: spec.decoding.on_nan }
+                }
+            }
         }
         Contents::Encoded => {
             let offsets: Vec<u64> = values(group, "offsets", labels.len() + 1).map_err(hdf5)?;
             if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&length) {
                 return Err(broken("the offsets of the images do not fit to their bytes"));
             }
-            Store::Encoded { bytes, offsets, decoding }
+            Store::Encoded { bytes, offsets, decoding: spec.decoding }
         }
     };
     let checks = Checks::new(path.to_owned(), split, checksums);

@@ -8,9 +8,16 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+const DECODING: Decoding = Decoding {
+    exif_orientation: false,
+    resample: Resample::Bilinear,
+    numbers: None,
+    on_nan: OnNan::Fail,
+    axes: None,
+};
 const SMALL: Spec = Spec {
     contents: Contents::Pixels { side: 4, crop: 4 },
-    decoding: Decoding { exif_orientation: false, resample: Resample::Bilinear },
+    decoding: DECODING,
 };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
 
@@ -132,7 +139,7 @@ fn names_may_be_any_bytes() {
 fn settings_are_read_as_they_are_written() {
     for resample in [Resample::Bilinear, Resample::Bicubic] {
         for exif_orientation in [false, true] {
-            let decoding = Decoding { exif_orientation, resample };
+            let decoding = Decoding { exif_orientation, resample, ..DECODING };
             let spec = Spec { contents: Contents::Pixels { side: 224, crop: 224 }, decoding };
             assert_eq!(Spec::parse(&spec.settings()), Some(spec));
         }

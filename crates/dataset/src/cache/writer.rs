@@ -16,14 +16,13 @@ use layout::Shard;
 use rayon::prelude::*;
 use tempfile::TempPath;
 
-use super::structure::stored_bytes;
 use super::{BadImage, Contents, OnBadImage, Spec, structure, trailer};
 use crate::decode::Source;
 use crate::images::{Checksum, checksum};
 use crate::limits::READ_AT_ONCE;
 use crate::scan::Sample;
 use crate::watch::Counter;
-use crate::{Decoder, Decoding, Error, Listing, Result, Split, Watch};
+use crate::{Decoder, Error, Listing, Result, Split, Watch};
 
 /// Bytes that a thread gathers before it writes them in one call.
 const BYTES_PER_WRITE: u64 = 8 << 20;
@@ -48,7 +47,7 @@ impl CacheWriter {
         let parent = folder_of(path);
         fs::create_dir_all(parent).map_err(Error::io(parent, "making the folder of the cache"))?;
         remove_abandoned(path);
-        refuse_full_disk(parent, bytes_of_images(listing, spec.contents))?;
+        refuse_full_disk(parent, bytes_of_images(listing, spec))?;
         let temporary = tempfile::Builder::new()
             .prefix(&temporary_prefix(path))
             .suffix(TEMPORARY_SUFFIX)
@@ -119,9 +118,9 @@ fn remove_abandoned(path: &Path) {
     }
 }
 
-fn bytes_of_images(listing: &Listing, contents: Contents) -> u64 {
+fn bytes_of_images(listing: &Listing, spec: &Spec) -> u64 {
     let samples = Split::ALL.into_iter().flat_map(|split| listing.split(split));
-    samples.map(|sample| stored_bytes(sample, contents)).sum()
+    samples.map(|sample| spec.bytes_of(sample)).sum()
 }
 
 fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
@@ -143,8 +142,7 @@ pub struct CacheShard {
     file: File,
     path: PathBuf,
     root: PathBuf,
-    contents: Contents,
-    decoding: Decoding,
+    spec: Spec,
     parts: Vec<Part>,
 }
 
@@ -165,15 +163,15 @@ impl CacheShard {
     /// A file that cannot be read, or cannot be written to from here.
     pub fn open(temporary: &Path, root: &Path) -> Result<Self> {
         let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the writer"))?;
-        let (contents, decoding, parts) = structure::plan(temporary)?;
+        let (spec, parts) = structure::plan(temporary)?;
         let parts = parts
             .into_iter()
             .map(|(split, samples, place)| {
-                let offsets = structure::offsets(samples.iter().map(|sample| stored_bytes(sample, contents)));
+                let offsets = structure::offsets(samples.iter().map(|sample| spec.bytes_of(sample)));
                 Part { split, samples, place, offsets }
             })
             .collect();
-        Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), contents, decoding, parts })
+        Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), spec, parts })
     }
 
     /// The number of images of a shard.
@@ -248,7 +246,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(shard: &'a CacheShard) -> Self {
-        Self { shard, decoder: Decoder::new(shard.decoding), encoded: Vec::new(), block: Vec::new() }
+        Self { shard, decoder: Decoder::new(shard.spec.decoding), encoded: Vec::new(), block: Vec::new() }
     }
 
     /// Writes the images of a block and their checksums.
@@ -264,7 +262,7 @@ impl<'a> Writer<'a> {
         let mut checksums = Vec::with_capacity(block.len() * 8);
         self.block.clear();
         // A large file is alone in its block, and goes into the cache without being in memory as a whole.
-        let is_file = self.shard.contents == Contents::Encoded;
+        let is_file = self.shard.spec.contents == Contents::Encoded;
         let is_large = is_file && part.offsets[block.end] - start > READ_AT_ONCE;
         if !is_large {
             self.block.resize((part.offsets[block.end] - start) as usize, 0);
@@ -319,7 +317,7 @@ impl<'a> Writer<'a> {
             Err(error) => return Err(error),
         };
         let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
-        Ok(match self.shard.contents {
+        Ok(match self.shard.spec.contents {
             Contents::Pixels { side, crop } => self.decoder.square_of(source, side, crop, &mut self.block[range]),
             Contents::Encoded => {
                 if !is_large {

@@ -46,6 +46,8 @@ pub(super) struct Header<'a> {
     pub size: Size,
     pub exif: Option<&'a [u8]>,
     is_cmyk: bool,
+    /// Whether all pixels are gray.
+    pub is_gray: bool,
     /// Width of the units in which columns can be left out, in pixels; `None` where none can be.
     unit_width: Option<u32>,
 }
@@ -189,7 +191,8 @@ impl Decompressor {
         // In megabytes: what a progressive image takes before it is one, in a decoder's half of what it may take.
         let memory = (DECODER + BYTES_PER_PIXEL / 2 * size.count()) >> 20;
         self.set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as c_int);
-        Ok(Header { bytes, size, exif: markers.exif, is_cmyk, unit_width })
+        let is_gray = colourspace == tj::TJCS_TJCS_GRAY as u32;
+        Ok(Header { bytes, size, exif: markers.exif, is_cmyk, is_gray, unit_width })
     }
 
     /// Decodes a region of the image whose header was read last, into `pixels`: height×width×3 bytes.
@@ -325,7 +328,7 @@ mod tests {
             side in 1usize..300, detail in select(vec![1.0, 2.0]), unit in select(vec![None, Some(8), Some(16), Some(32)]),
         ) {
             let size = Size { width, height };
-            let header = Header { bytes: &[], size, exif: None, is_cmyk: false, unit_width: unit };
+            let header = Header { bytes: &[], size, exif: None, is_cmyk: false, is_gray: false, unit_width: unit };
             let (w, h) = (f64::from(width) * share, f64::from(height) * share);
             let window = Window { left: (f64::from(width) - w) * left, top: (f64::from(height) - h) * top, width: w, height: h };
             let region = Region::around(&header, &window, side, detail, Resample::Bicubic);

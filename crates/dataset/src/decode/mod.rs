@@ -1,11 +1,12 @@
-//! The bytes of an image file to RGB pixels.
+//! The bytes of an image file to RGB pixels, or to the numbers that stand in it.
 //!
 //! ```text
 //! bytes ── sniff ──> jpeg   libjpeg-turbo: only the rows, the columns and the scale that are asked for
-//!              └───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole image
+//!              ├───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole image
+//!              └───> numbers, unchanged: of any type, however many for each pixel
 //! ```
 //!
-//! Every image comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
+//! Every image that is made RGB comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
 //!
 //! - Gray of 16 bits is scaled to 8 bits. Pillow cuts it off at 255, which makes nearly all of it white.
 //! - A PNG's text and colour profile are not read, so one that would inflate hugely does no harm, and neither does a
@@ -17,17 +18,20 @@ mod buffer;
 mod colour;
 pub(crate) mod jpeg;
 mod markers;
+mod numbers;
 mod orientation;
 mod other;
 mod tiff;
 mod webp;
 
 use std::fs::File;
-use std::io::{BufReader, Cursor};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
 
+use crate::PixelFormat;
+use crate::images::{Axes, Numbers, OnNan};
 use crate::resize::{Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
@@ -36,12 +40,25 @@ use buffer::make_room;
 pub(crate) const FINE: f64 = 2.0;
 
 /// How images are decoded. Part of a cache's fingerprint: each setting changes pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Decoding {
+    /// The numbers that files hold and are read as; `None` where they are made red, green and blue of 8 bits.
+    pub numbers: Option<Numbers>,
+    /// What a number that is none becomes.
+    pub on_nan: OnNan,
+    /// The order of the axes of a `.npy` file; `None` where its shape says it.
+    pub axes: Option<Axes>,
     /// Turn an image upright as its EXIF orientation says. torchvision's ImageFolder does not.
     pub exif_orientation: bool,
     /// The filter that scales.
     pub resample: Resample,
+}
+
+impl Decoding {
+    /// What images become.
+    pub fn format(&self) -> PixelFormat {
+        self.numbers.map_or(PixelFormat::Rgb8, |numbers| PixelFormat::Planes { channels: numbers.channels })
+    }
 }
 
 /// Where an image file is.
@@ -54,6 +71,28 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// Whether it is an array of NumPy.
+    fn is_npy(self) -> bool {
+        let is_npy = |reader: &mut dyn ReadSeek, _| Ok(reader.fill_buf().is_ok_and(numbers::is_npy));
+        self.with_reader(is_npy).unwrap_or(false)
+    }
+
+    /// Calls `read` with what reads the file, and its length.
+    fn with_reader<T>(
+        self,
+        read: impl FnOnce(&mut dyn ReadSeek, u64) -> Result<T, String>,
+    ) -> Result<T, String> {
+        match self {
+            Self::Memory(bytes) => read(&mut Cursor::new(bytes), bytes.len() as u64),
+            Self::Disk(file) => {
+                let length = file.metadata().map_err(|error| error.to_string())?.len();
+                let mut reader = BufReader::new(file);
+                reader.rewind().map_err(|error| error.to_string())?;
+                read(&mut reader, length)
+            }
+        }
+    }
+
     fn jpeg(self) -> Option<&'a [u8]> {
         match self {
             Self::Memory(bytes) if jpeg::is_jpeg(bytes) => Some(bytes),
@@ -61,6 +100,11 @@ impl<'a> Source<'a> {
         }
     }
 }
+
+/// What decoders read from.
+trait ReadSeek: BufRead + Seek {}
+
+impl<T: BufRead + Seek> ReadSeek for T {}
 
 /// A decoder with its buffers, for one thread.
 #[derive(Debug)]
@@ -76,6 +120,7 @@ pub struct Decoder {
     square: Vec<u8>,
     /// The file of an image that is decoded from its path.
     file: Vec<u8>,
+    numbers: numbers::Buffers,
 }
 
 impl Decoder {
@@ -86,7 +131,8 @@ impl Decoder {
     pub fn new(decoding: Decoding) -> Self {
         let resizer = crate::resize::Resizer::new(decoding.resample);
         let (pixels, turned, square, file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, square, file }
+        let numbers = numbers::Buffers::new(decoding.resample);
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, square, file, numbers }
     }
 
     /// Decodes a whole image: its size and its pixels, height×width×3 bytes.
@@ -165,7 +211,7 @@ impl Decoder {
     }
 
     /// Decodes the square of an image whose middle `side`×`side` pixels [`center_crop`](Self::center_crop) gives, into
-    /// `out` (`resize`²×3 bytes).
+    /// `out`: `resize`²×3 bytes, or the numbers that are read.
     pub(crate) fn square_of(
         &mut self,
         source: Source<'_>,
@@ -173,6 +219,9 @@ impl Decoder {
         side: usize,
         out: &mut [u8],
     ) -> Result<(), String> {
+        if self.decoding.numbers.is_some() {
+            return self.square_of_numbers(source, resize, side, out);
+        }
         self.decode_window(source, FINE, |size| Window::square(size, resize, side), resize, out)
     }
 
@@ -185,6 +234,9 @@ impl Decoder {
     }
 
     pub(crate) fn check_source(&mut self, source: Source<'_>) -> Result<(), String> {
+        if self.decoding.numbers.is_some() {
+            return self.check_numbers(source);
+        }
         let Some(bytes) = source.jpeg() else { return self.decode_other(source).map(drop) };
         let header = self.jpeg.read_header(bytes)?;
         // All data are read, but few pixels are made of them.
@@ -194,15 +246,7 @@ impl Decoder {
     /// Decodes all of an image that is not a JPEG; how it is to be turned.
     fn decode_other(&mut self, source: Source<'_>) -> Result<(Size, Orientation), String> {
         let wanted = self.decoding.exif_orientation;
-        match source {
-            Source::Memory(bytes) => other::decode(Cursor::new(bytes), bytes.len() as u64, &mut self.pixels, wanted),
-            Source::Disk(file) => {
-                let length = file.metadata().map_err(|error| error.to_string())?.len();
-                let mut reader = BufReader::new(file);
-                std::io::Seek::rewind(&mut reader).map_err(|error| error.to_string())?;
-                other::decode(reader, length, &mut self.pixels, wanted)
-            }
-        }
+        source.with_reader(|reader, length| other::decode(reader, length, &mut self.pixels, wanted))
     }
 
     /// Decodes the window that `choose` picks for an image of the size that it is given, scaled to `side`×`side`

@@ -17,11 +17,27 @@ const TOO_MUCH: &str = "it would take more than 64 MB and 16 bytes a pixel; save
 /// Decodes all of an image from a file of `length` bytes into `pixels`; its size, and how it is to be turned, if that is
 /// `wanted`.
 pub(super) fn decode(
-    mut reader: impl BufRead + Seek,
+    reader: impl BufRead + Seek,
     length: u64,
     pixels: &mut Vec<u8>,
     wanted: bool,
 ) -> Result<(Size, Orientation), String> {
+    let (mut decoder, size) = open(reader, length)?;
+    let orientation = if wanted { decoder.orientation().ok() } else { None };
+    // Decoded as the file has it, then made RGB in its place.
+    let colours = decoder.color_type();
+    let decoded = size.count() as usize * usize::from(colours.bytes_per_pixel());
+    make_room(pixels, decoded.max(size.bytes()));
+    read(decoder, &mut pixels[..decoded])?;
+    to_rgb(colours, pixels, size)?;
+    Ok((size, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// The decoder of an image from a file of `length` bytes, which takes no more memory than it may, and the image's size.
+pub(super) fn open<'a>(
+    mut reader: impl BufRead + Seek + 'a,
+    length: u64,
+) -> Result<(impl ImageDecoder + 'a, Size), String> {
     if length == 0 {
         return Err("the file is empty".to_owned());
     }
@@ -44,10 +60,7 @@ pub(super) fn decode(
     let mut decoder = reader.into_decoder().map_err(|error| one_line(&error))?;
     let (width, height) = decoder.dimensions();
     let size = Size { width, height }.check()?;
-    let colours = decoder.color_type();
-    // Decoded as the file has it, then made RGB in its place.
-    let decoded = size.count() as usize * usize::from(colours.bytes_per_pixel());
-    let room = decoded.max(size.bytes());
+    let room = (size.count() as usize * usize::from(decoder.color_type().bytes_per_pixel())).max(size.bytes());
     // TIFF's decoder makes a copy, with all the colours that the file has.
     let bits = u64::from(decoder.original_color_type().bits_per_pixel());
     let copy = if is_tiff { size.count() * bits.div_ceil(8) } else { 0 };
@@ -56,11 +69,12 @@ pub(super) fn decode(
     // It also compares the length of a strip in the file, although it takes no memory for one that it reads as it comes.
     let compared = if is_streamed { copy + length } else { 0 };
     decoder.set_limits(limits(most + compared)).map_err(|error| one_line(&error))?;
-    let orientation = if wanted { decoder.orientation().ok() } else { None };
-    make_room(pixels, room);
-    decoder.read_image(&mut pixels[..decoded]).map_err(|error| one_line(&error))?;
-    to_rgb(colours, pixels, size)?;
-    Ok((size, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok((decoder, size))
+}
+
+/// Reads the pixels, as the file has them, into as many bytes.
+pub(super) fn read(decoder: impl ImageDecoder, pixels: &mut [u8]) -> Result<(), String> {
+    decoder.read_image(pixels).map_err(|error| one_line(&error))
 }
 
 fn limits(bytes: u64) -> Limits {

@@ -10,16 +10,23 @@ const MOST_VALUES: u64 = 1 << 18;
 /// Beyond that one for so many pixels, as a long image has in strips.
 const PIXELS_PER_VALUE: u64 = 16;
 
+/// Most pages of a file.
+const MOST_PAGES: usize = 1 << 12;
+
+const SUBFILE: u16 = 254;
 const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const COMPRESSION: u16 = 259;
+const PHOTOMETRIC: u16 = 262;
 /// What no decoder reads, however long it is: descriptions, and all tags that others have added.
 const DESCRIPTION: u16 = 270;
 const XMP: u16 = 700;
 const FIRST_OF_OTHERS: u16 = 1 << 15;
+/// But for the number that stands for none.
+pub(super) const GDAL_NODATA: u16 = 42113;
 
 /// Kinds of compression that are undone as they are read; a strip of any other is in memory as it is stored.
-const STREAMED: [u64; 5] = [1, 5, 8, 32773, 32946];
+const STREAMED: [u64; 6] = [1, 5, 8, 32773, 32946, 50000];
 
 /// Whether the bytes begin as a TIFF file does.
 pub(super) fn is_tiff(start: &[u8]) -> bool {
@@ -28,7 +35,44 @@ pub(super) fn is_tiff(start: &[u8]) -> bool {
 
 /// Checks what the first directory of a file of `length` bytes claims. Gives whether the decoder reads pixels as they come.
 pub(super) fn check(reader: &mut (impl Read + Seek), length: u64) -> Result<bool, String> {
-    let file = &mut File::open(reader)?;
+    check_directory(&mut File::open(reader)?, length).map(|directory| directory.is_streamed)
+}
+
+/// Checks what all directories of a file of `length` bytes claim.
+pub(super) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Result<Vec<Directory>, String> {
+    let mut file = File::open(reader)?;
+    let mut pages = Vec::new();
+    loop {
+        pages.push(check_directory(&mut file, length)?);
+        let next = file.offset()?;
+        if next == 0 {
+            return Ok(pages);
+        }
+        if pages.len() == MOST_PAGES {
+            return Err(format!("it has more than {MOST_PAGES} pages"));
+        }
+        file.go_to(next)?;
+    }
+}
+
+/// What the directory of a page says.
+pub(super) struct Directory {
+    is_streamed: bool,
+    kind: u64,
+    pub compression: u64,
+    /// What its samples are as colours, and where in the file that stands.
+    pub photometric: Option<(u64, u64)>,
+    pub is_little: bool,
+}
+
+impl Directory {
+    /// Whether it is a smaller copy or a mask of another page.
+    pub fn is_of_another(&self) -> bool {
+        self.kind & (1 | 4) != 0
+    }
+}
+
+fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Result<Directory, String> {
     let (mut count, entry) = match file.is_big {
         true => (file.number(8)?, 20),
         false => (file.number(2)?, 12),
@@ -37,18 +81,20 @@ pub(super) fn check(reader: &mut (impl Read + Seek), length: u64) -> Result<bool
         return Err(format!("its directory has {count} entries, and at most {MOST_ENTRIES} are read"));
     }
     count = count.min(length / entry); // what is not there is the decoder's to say
-    let (mut sides, mut compression, mut most) = ([0; 2], 1, (0, 0));
+    let (mut sides, mut compression, mut kind_of_page, mut photometric, mut most) = ([0; 2], 1, 0, None, (0, 0));
     for _ in 0..count {
         let (tag, kind) = (file.number(2)? as u16, file.number(2)?);
         let values = file.number(if file.is_big { 8 } else { 4 })?;
-        let value = file.inline(kind)?;
+        let (place, value) = (file.place()?, file.inline(kind)?);
         match tag {
             WIDTH => sides[0] = value,
             HEIGHT => sides[1] = value,
             COMPRESSION => compression = value,
+            SUBFILE => kind_of_page = value,
+            PHOTOMETRIC => photometric = Some((value, place)),
             _ => {}
         }
-        if tag < FIRST_OF_OTHERS && tag != DESCRIPTION && tag != XMP {
+        if tag == GDAL_NODATA || tag < FIRST_OF_OTHERS && tag != DESCRIPTION && tag != XMP {
             if values.saturating_mul(size_of(kind)) > length {
                 return Err(format!("its tag {tag} has {values} values, for which the file is too small"));
             }
@@ -60,7 +106,8 @@ pub(super) fn check(reader: &mut (impl Read + Seek), length: u64) -> Result<bool
         let (values, tag) = most;
         return Err(format!("its tag {tag} has {values} values, too many for {}×{} pixels", sides[0], sides[1]));
     }
-    Ok(STREAMED.contains(&compression))
+    let is_streamed = STREAMED.contains(&compression);
+    Ok(Directory { is_streamed, kind: kind_of_page, compression, photometric, is_little: file.is_little })
 }
 
 /// Bytes of a value of a tag.
@@ -90,9 +137,21 @@ impl<'r, R: Read + Seek> File<'r, R> {
         if file.is_big {
             file.number(4)?; // how long an offset is, and nothing
         }
-        let directory = file.number(if file.is_big { 8 } else { 4 })?;
-        file.reader.seek(SeekFrom::Start(directory)).map_err(|error| error.to_string())?;
+        let directory = file.offset()?;
+        file.go_to(directory)?;
         Ok(file)
+    }
+
+    fn offset(&mut self) -> Result<u64, String> {
+        self.number(if self.is_big { 8 } else { 4 })
+    }
+
+    fn place(&mut self) -> Result<u64, String> {
+        self.reader.stream_position().map_err(|error| error.to_string())
+    }
+
+    fn go_to(&mut self, offset: u64) -> Result<(), String> {
+        self.reader.seek(SeekFrom::Start(offset)).map(drop).map_err(|error| error.to_string())
     }
 
     fn number(&mut self, length: usize) -> Result<u64, String> {

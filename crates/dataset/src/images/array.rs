@@ -1,5 +1,8 @@
 //! Images as arrays of numbers, as HDF5, netCDF and NumPy files hold them, read as planes in single precision.
 
+use std::fmt;
+
+use crate::limits::MOST_CHANNELS;
 use crate::{PixelFormat, Size};
 
 /// What a number of an array is, in this machine's order of bytes.
@@ -34,7 +37,7 @@ macro_rules! for_element {
         }
     };
 }
-pub(super) use for_element;
+pub(crate) use for_element;
 
 impl Element {
     /// The bytes of one.
@@ -73,6 +76,58 @@ impl Element {
         }
     }
 
+    /// That of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        const ALL: [Element; 10] = [
+            Element::U8,
+            Element::I8,
+            Element::U16,
+            Element::I16,
+            Element::U32,
+            Element::I32,
+            Element::U64,
+            Element::I64,
+            Element::F32,
+            Element::F64,
+        ];
+        ALL.into_iter().find(|element| element.name() == name)
+    }
+
+    /// The type as NumPy writes it in a file: `<u2`.
+    ///
+    /// # Errors
+    /// One that is not read.
+    pub fn of_descr(descr: &str) -> Result<Self, String> {
+        Ok(match descr {
+            "|u1" | "|b1" => Self::U8,
+            "|i1" => Self::I8,
+            "<u2" => Self::U16,
+            "<i2" => Self::I16,
+            "<u4" => Self::U32,
+            "<i4" => Self::I32,
+            "<u8" => Self::U64,
+            "<i8" => Self::I64,
+            "<f4" => Self::F32,
+            "<f8" => Self::F64,
+            other => {
+                let shown: String = other.chars().take(20).flat_map(char::escape_debug).collect();
+                return Err(format!("has values of type '{shown}', which is not read; save it as float32, say"));
+            }
+        })
+    }
+
+    /// This number, as one of this type is; `None` where none can be it.
+    pub fn holds(self, number: f64) -> Option<f64> {
+        macro_rules! numbers {
+            ($number:ty) => {
+                (number as $number) as f64
+            };
+        }
+        let nearest = for_element!(self, numbers);
+        // What is written in decimal digits is rounded to single precision, as the numbers were.
+        (self.is_float() || nearest == number).then_some(nearest)
+    }
+
     /// Calls `take` with each number of `bytes`, in order.
     pub fn each(self, bytes: &[u8], mut take: impl FnMut(f64)) {
         macro_rules! numbers {
@@ -86,6 +141,126 @@ impl Element {
     }
 }
 
+/// What the numbers of images are, whatever the size of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbers {
+    pub(crate) element: Element,
+    /// How many each pixel has.
+    pub channels: usize,
+    /// What a number is multiplied with, and what is added then: how netCDF packs, and 1/255 for bytes.
+    pub scale: f64,
+    /// What is added to a number that was multiplied.
+    pub offset: f64,
+    /// The number that stands for none, before it is scaled.
+    pub fill: Option<f64>,
+}
+
+impl Numbers {
+    /// Those of `channels` of this type as a file has them: bytes become 0–1, as everywhere; others stay what they are.
+    pub(crate) fn plain(element: Element, channels: usize) -> Self {
+        let scale = if element == Element::U8 { 1.0 / 255.0 } else { 1.0 };
+        Self { element, channels, scale, offset: 0.0, fill: None }
+    }
+
+    /// The type of a number, as NumPy calls it.
+    pub fn type_name(&self) -> &'static str {
+        self.element.name()
+    }
+
+    pub(crate) fn bytes_per_pixel(&self) -> usize {
+        self.channels * self.element.width()
+    }
+
+    /// Whether an image of them can lack some.
+    pub(crate) fn may_lack(&self) -> bool {
+        self.element.is_float() || self.fill.is_some()
+    }
+
+    /// What a cache keeps of them: double precision becomes single.
+    pub(crate) fn kept(self) -> Self {
+        match self.element {
+            Element::F64 => Self {
+                element: Element::F32,
+                fill: self.fill.and_then(|fill| Element::F32.holds(fill)),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Writes numbers, as they are before they are scaled, as ones of this type: rounded, and none as what stands for it.
+    ///
+    /// # Panics
+    /// If there is not room for all of them.
+    pub(crate) fn write(&self, numbers: &[f32], out: &mut [u8]) {
+        let fill = self.fill;
+        macro_rules! numbers {
+            ($number:ty) => {{
+                let none = fill.map_or(f32::NAN as $number, |fill| fill as $number);
+                let round = |number: f32| if self.element.is_float() { number } else { number.round_ties_even() };
+                let out = out.as_chunks_mut::<{ size_of::<$number>() }>().0;
+                assert_eq!(out.len(), numbers.len(), "a place for each number");
+                for (out, &number) in out.iter_mut().zip(numbers) {
+                    *out = (if number.is_nan() { none } else { round(number) as $number }).to_ne_bytes();
+                }
+            }};
+        }
+        for_element!(self.element, numbers);
+    }
+
+    /// One that is scaled as normalization sees it; NaN for one that is none.
+    fn value(&self, number: f64) -> f64 {
+        if Some(number) == self.fill { f64::NAN } else { number * self.scale + self.offset }
+    }
+
+    /// For settings: `uint16x12`, and in words of their own what is not as usual: `scale=0.5 offset=10 missing=-9999`.
+    pub fn to_words(&self) -> String {
+        let Self { element, channels, scale, offset, fill } = *self;
+        let usual = Self::plain(element, channels);
+        let mut words = format!("{}x{channels}", element.name());
+        for (name, value) in [
+            ("scale", Some(scale).filter(|&scale| scale != usual.scale)),
+            ("offset", Some(offset).filter(|&offset| offset != usual.offset)),
+            ("missing", fill),
+        ] {
+            words += &value.map_or(String::new(), |value| format!(" {name}={value}"));
+        }
+        words
+    }
+
+    /// The other way round.
+    pub fn of_words(words: &str) -> Option<Self> {
+        let mut words = words.split(' ');
+        let (element, channels) = words.next()?.split_once('x')?;
+        let element = Element::named(element).filter(|element| element.is_pixel())?;
+        let channels = channels.parse().ok().filter(|channels| (1..=MOST_CHANNELS).contains(channels))?;
+        let mut numbers = Self::plain(element, channels);
+        for word in words {
+            let (name, value) = word.split_once('=')?;
+            let value = value.parse::<f64>().ok()?;
+            match name {
+                "scale" => numbers.scale = value,
+                "offset" => numbers.offset = value,
+                "missing" => numbers.fill = Some(value),
+                _ => return None,
+            }
+        }
+        Some(numbers)
+    }
+}
+
+impl fmt::Display for Numbers {
+    /// For people: `12 channels of uint16`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { element, channels, scale, offset, fill } = self;
+        write!(formatter, "{channels} channel{} of {}", if *channels == 1 { "" } else { "s" }, element.name())?;
+        if *scale != Self::plain(*element, 1).scale || *offset != 0.0 {
+            write!(formatter, ", times {scale} plus {offset}")?;
+        }
+        fill.map_or(Ok(()), |fill| write!(formatter, ", of which {fill} stands for none"))
+    }
+}
+
 /// In which order the numbers of an image lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axes {
@@ -95,18 +270,25 @@ pub enum Axes {
     ChannelsFirst,
 }
 
+impl Axes {
+    /// The order of an image's axes that these lengths suggest: the channels are the last of 1, 3 or 4, or else the axis beside
+    /// which the others are a square, or else the shorter of the first and the last.
+    pub(crate) fn of_shape([one, two, three]: [usize; 3]) -> Self {
+        let is_first = match three {
+            1 | 3 | 4 => false,
+            _ if (one == two) != (two == three) => two == three,
+            _ => one < three,
+        };
+        if is_first { Self::ChannelsFirst } else { Self::ChannelsLast }
+    }
+}
+
 /// What each image of an array is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ArrayLayout {
-    pub element: Element,
+    pub numbers: Numbers,
     pub axes: Axes,
-    pub channels: usize,
     pub size: Size,
-    /// What a number is multiplied with, and what is added then: how netCDF packs, and 1/255 for bytes.
-    pub scale: f64,
-    pub offset: f64,
-    /// The number that stands for none, before it is scaled.
-    pub fill: Option<f64>,
 }
 
 /// What a number that is none becomes.
@@ -119,6 +301,21 @@ pub enum OnNan {
     Mean,
 }
 
+impl OnNan {
+    /// For settings, behind others: nothing where it is a fault.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Fail => "",
+            Self::Mean => " nan=mean",
+        }
+    }
+
+    /// Settings without the suffix, and what it says.
+    pub(crate) fn of_suffix(settings: &str) -> (&str, Self) {
+        settings.strip_suffix(Self::Mean.suffix()).map_or((settings, Self::Fail), |settings| (settings, Self::Mean))
+    }
+}
+
 /// What is wrong with an image in which a number is none.
 pub(crate) fn not_a_number(channel: usize) -> String {
     format!("channel {channel} has NaN, infinite or missing values; --nan mean takes the mean of the channel there")
@@ -127,39 +324,34 @@ pub(crate) fn not_a_number(channel: usize) -> String {
 impl ArrayLayout {
     /// Bytes of an image in the file.
     pub fn bytes(&self) -> usize {
-        self.count() * self.element.width()
+        self.count() * self.numbers.element.width()
     }
 
     /// Numbers of an image.
     pub fn count(&self) -> usize {
-        self.size.count() as usize * self.channels
+        self.size.count() as usize * self.numbers.channels
     }
 
     pub fn format(&self) -> PixelFormat {
-        PixelFormat::Planes { channels: self.channels }
-    }
-
-    /// Whether an image of it can lack numbers.
-    pub fn may_lack(&self) -> bool {
-        self.element.is_float() || self.fill.is_some()
+        PixelFormat::Planes { channels: self.numbers.channels }
     }
 
     /// Calls `take` with each number of an image of these `bytes`, scaled, plane by plane or pixel by pixel, whichever the file
     /// has, and its channel. One that is none is NaN.
     pub fn each(&self, bytes: &[u8], mut take: impl FnMut(usize, f64)) {
-        let &Self { element, axes, channels, size, scale, offset, fill } = self;
-        let value = |number: f64| if Some(number) == fill { f64::NAN } else { number * scale + offset };
+        let &Self { numbers, axes, size } = self;
+        let (element, channels) = (numbers.element, numbers.channels);
         match axes {
             Axes::ChannelsFirst => {
                 let planes = bytes.chunks_exact(size.count() as usize * element.width());
                 for (channel, plane) in planes.enumerate() {
-                    element.each(plane, |number| take(channel, value(number)));
+                    element.each(plane, |number| take(channel, numbers.value(number)));
                 }
             }
             Axes::ChannelsLast => {
                 let mut channel = 0;
                 element.each(bytes, |number| {
-                    take(channel, value(number));
+                    take(channel, numbers.value(number));
                     channel = if channel + 1 == channels { 0 } else { channel + 1 };
                 });
             }
@@ -173,8 +365,9 @@ impl ArrayLayout {
     /// If a buffer does not have an image's size.
     pub fn planes(&self, bytes: &[u8], by: &[f64], plus: &[f64], out: &mut [f32]) -> bool {
         assert_eq!((bytes.len(), out.len()), (self.bytes(), self.count()), "an image");
+        let numbers = self.numbers;
         if let (Element::F32, Axes::ChannelsFirst, None, [1.0, 0.0]) =
-            (self.element, self.axes, self.fill, [self.scale, self.offset])
+            (numbers.element, self.axes, numbers.fill, [numbers.scale, numbers.offset])
         {
             return self.planes_of_planes(bytes, by, plus, out);
         }
@@ -183,8 +376,8 @@ impl ArrayLayout {
                 self.planes_of::<$number, { size_of::<$number>() }>(bytes, by, plus, out, <$number>::from_ne_bytes)
             };
         }
-        for_element!(self.element, numbers);
-        self.may_lack()
+        for_element!(numbers.element, numbers);
+        numbers.may_lack()
     }
 
     /// The common case, at the speed of memory. The mean is subtracted in two parts, so that single precision loses nothing of
@@ -214,12 +407,12 @@ impl ArrayLayout {
         out: &mut [f32],
         read: fn([u8; WIDTH]) -> T,
     ) {
-        let (pixels, channels) = (self.size.count() as usize, self.channels);
+        let (pixels, Numbers { channels, .. }) = (self.size.count() as usize, self.numbers);
         let numbers = bytes.as_chunks::<WIDTH>().0;
         for (channel, plane) in out.chunks_exact_mut(pixels).enumerate() {
             // In double precision, and rounded once, so that a file of large numbers that hardly differ loses none of it.
             let (by, plus) = (by[channel], plus[channel]);
-            let (scale, shift) = (self.scale * by, self.offset * by + plus);
+            let (scale, shift) = (self.numbers.scale * by, self.numbers.offset * by + plus);
             let value = |bytes: &[u8; WIDTH]| {
                 let number = read(*bytes).number();
                 (number * scale + shift) as f32
@@ -232,7 +425,7 @@ impl ArrayLayout {
                 Axes::ChannelsFirst => (channel * pixels, 1),
                 Axes::ChannelsLast => (channel, channels),
             };
-            match (self.fill, step) {
+            match (self.numbers.fill, step) {
                 (None, 1) => plane.iter_mut().zip(&numbers[first..]).for_each(|(out, bytes)| *out = value(bytes)),
                 (None, _) => {
                     let own = numbers[first..].iter().step_by(step);
@@ -265,6 +458,41 @@ number!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_in_words_and_back(
+            scale in prop_oneof![Just(1.0), Just(1.0 / 255.0), any::<f64>().prop_filter("a number", |x| !x.is_nan())],
+            offset in prop_oneof![Just(0.0), -1e9..1e9],
+            fill in proptest::option::of(-1e39..1e39),
+            channels in 1usize..1025,
+            element in proptest::sample::select(vec![Element::U8, Element::U16, Element::I16, Element::F32, Element::F64]),
+        ) {
+            let numbers = Numbers { element, channels, scale, offset, fill };
+            prop_assert_eq!(Numbers::of_words(&numbers.to_words()), Some(numbers));
+        }
+
+        #[test]
+        fn any_words_are_numbers_or_none(words in "\\PC{0,40}") {
+            let _ = Numbers::of_words(&words);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_scaled_numbers() {
+        let numbers = Numbers { fill: Some(7.0), ..Numbers::plain(Element::I16, 1) };
+        let mut out = [0; 10];
+        numbers.write(&[1.5, 2.5, -40000.0, f32::NAN, 40000.0], &mut out);
+        let values: Vec<i16> = out.as_chunks::<2>().0.iter().map(|bytes| i16::from_ne_bytes(*bytes)).collect();
+        assert_eq!(values, [2, 2, i16::MIN, 7, i16::MAX]); // to even, as torchvision rounds
+        assert_eq!(Numbers::plain(Element::F64, 2).kept(), Numbers::plain(Element::F32, 2));
+        let cases = [(Element::U16, -9999.0, None), (Element::I16, -9999.0, Some(-9999.0)), (Element::U8, 255.5, None)];
+        for (element, number, held) in cases {
+            assert_eq!(element.holds(number), held);
+        }
+        assert_eq!(Element::F32.holds(-3.40282e38), Some(f64::from(-3.40282e38_f32)));
+    }
 
     #[test]
     fn both_orders_give_the_same_planes() {
@@ -272,15 +500,8 @@ mod tests {
         let first: Vec<u16> = (0..12).map(|value| value * 1000).collect(); // two planes
         let last: Vec<u16> = (0..6).flat_map(|pixel| [first[pixel], first[6 + pixel]]).collect();
         let bytes = |numbers: &[u16]| numbers.iter().flat_map(|number| number.to_ne_bytes()).collect::<Vec<u8>>();
-        let layout = ArrayLayout {
-            element: Element::U16,
-            axes: Axes::ChannelsFirst,
-            channels: 2,
-            size,
-            scale: 0.5,
-            offset: 10.0,
-            fill: Some(3000.0),
-        };
+        let numbers = Numbers { element: Element::U16, channels: 2, scale: 0.5, offset: 10.0, fill: Some(3000.0) };
+        let layout = ArrayLayout { numbers, axes: Axes::ChannelsFirst, size };
         let mut planes = [[0.0f32; 12]; 2];
         layout.planes(&bytes(&first), &[1.0, 2.0], &[0.0, -20.0], &mut planes[0]);
         let last_layout = ArrayLayout { axes: Axes::ChannelsLast, ..layout };

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-pub(crate) use array::{ArrayLayout, not_a_number};
-pub use array::{Axes, OnNan};
+pub(crate) use array::{ArrayLayout, Element, for_element, not_a_number};
+pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
@@ -89,6 +89,16 @@ pub(crate) enum Stored<'a> {
     OnDisk(Decoding, File),
 }
 
+impl Stored<'_> {
+    /// Where the image file is, if it is one.
+    pub fn source(&self) -> Source<'_> {
+        match self {
+            Stored::OnDisk(_, file) => Source::Disk(file),
+            Stored::Encoded(_, bytes) | Stored::Pixels(_, bytes) | Stored::Array(.., bytes) => Source::Memory(bytes),
+        }
+    }
+}
+
 impl ImageSet {
     /// No images.
     pub fn empty() -> Self {
@@ -148,14 +158,13 @@ impl ImageSet {
         let check = |(decoder, scratch): &mut (Decoder, Vec<u8>), index: usize| {
             let checked = match self.stored(index, scratch) {
                 Ok(Stored::Pixels(..) | Stored::Array(..)) => return Ok(None),
-                Ok(Stored::Encoded(_, bytes)) => decoder.check(bytes),
-                Ok(Stored::OnDisk(_, file)) => decoder.check_source(Source::Disk(&file)),
+                Ok(stored @ (Stored::Encoded(..) | Stored::OnDisk(..))) => decoder.check_source(stored.source()),
                 Err(Error::Image { reason, .. }) => Err(reason),
                 Err(error) => return Err(error),
             };
             Ok(checked.err().map(|reason| (index, reason)))
         };
-        let tools = || (Decoder::new(Decoding::default()), Vec::new());
+        let tools = || (Decoder::new(self.decoding()), Vec::new());
         indices.into_par_iter().map_init(tools, check).filter_map(Result::transpose).collect()
     }
 
@@ -204,7 +213,34 @@ impl ImageSet {
     pub fn format(&self) -> PixelFormat {
         match &self.store {
             Store::Array { layout, .. } => layout.format(),
-            Store::Pixels { .. } | Store::Encoded { .. } | Store::Files { .. } => PixelFormat::Rgb8,
+            Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.format(),
+            Store::Pixels { .. } => PixelFormat::Rgb8,
+        }
+    }
+
+    /// The numbers that the images are made of; `None` where they are bytes of three colours.
+    pub fn numbers(&self) -> Option<Numbers> {
+        match &self.store {
+            Store::Array { layout, .. } => Some(layout.numbers),
+            Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.numbers,
+            Store::Pixels { .. } => None,
+        }
+    }
+
+    /// What a number that is none becomes.
+    fn on_nan(&self) -> OnNan {
+        match &self.store {
+            Store::Array { on_nan, .. } => *on_nan,
+            Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.on_nan,
+            Store::Pixels { .. } => OnNan::Fail,
+        }
+    }
+
+    /// How image files are decoded.
+    fn decoding(&self) -> Decoding {
+        match &self.store {
+            Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => *decoding,
+            Store::Pixels { .. } | Store::Array { .. } => Decoding::default(),
         }
     }
 
@@ -240,7 +276,9 @@ impl ImageSet {
                 }
             }
         };
-        if let (Some(checks), Stored::Pixels(_, bytes) | Stored::Encoded(_, bytes)) = (&self.checks, &stored) {
+        if let (Some(checks), Stored::Pixels(_, bytes) | Stored::Array(.., bytes) | Stored::Encoded(_, bytes)) =
+            (&self.checks, &stored)
+        {
             checks.verify(slot, bytes)?;
         }
         Ok(stored)
@@ -290,7 +328,9 @@ impl ImageSet {
     pub(crate) fn broken(&self, index: usize, reason: String) -> Error {
         let name = self.names(&[index]).remove(0);
         let path = match &self.store {
-            Store::Array { path, .. } => PathBuf::from(format!("{}: {}", path.display(), name.display())),
+            Store::Array { path, .. } if self.checks.is_none() => {
+                PathBuf::from(format!("{}: {}", path.display(), name.display()))
+            }
             _ => name,
         };
         Error::Image { path, reason }

@@ -5,9 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::array::not_a_number;
-use super::{ImageSet, OnNan, Store, Stored};
-use crate::decode::Source;
-use crate::{Decoder, Decoding, Error, Normalization, Result};
+use super::{ImageSet, OnNan, Stored};
+use crate::{Decoder, Error, Normalization, Result};
 
 /// Images that are added up one after the other. What is added up of several of them is added in their order.
 const BLOCK: usize = 64;
@@ -36,7 +35,7 @@ impl ImageSet {
     /// An image that cannot be read.
     pub fn moments(&self, blocks: Range<usize>) -> Result<Vec<f64>> {
         let pivot = self.pivot()?;
-        let tools = || (Decoder::new(Decoding::default()), Vec::new());
+        let tools = || (Decoder::new(self.decoding()), Vec::new());
         let sums = blocks.into_par_iter().map_init(tools, |tools, block| {
             let mut sums = vec![0.0; pivot.len() * SUMS];
             for index in block * BLOCK..((block + 1) * BLOCK).min(self.len()) {
@@ -52,7 +51,7 @@ impl ImageSet {
                         sums[2] += number * number;
                     }
                 })?;
-                if let (Some(channel), Store::Array { on_nan: OnNan::Fail, .. }) = (missing, &self.store) {
+                if let (Some(channel), OnNan::Fail) = (missing, self.on_nan()) {
                     return Err(self.broken(index, not_a_number(channel)));
                 }
             }
@@ -89,7 +88,7 @@ impl ImageSet {
     fn pivot(&self) -> Result<Vec<f64>> {
         let mut pivot = vec![f64::NAN; self.format().channels()];
         if !self.is_empty() {
-            self.each(0, &mut (Decoder::new(Decoding::default()), Vec::new()), |channel, number| {
+            self.each(0, &mut (Decoder::new(self.decoding()), Vec::new()), |channel, number| {
                 if pivot[channel].is_nan() && number.is_finite() {
                     pivot[channel] = number;
                 }
@@ -105,7 +104,8 @@ impl ImageSet {
                 pixel.iter().enumerate().for_each(|(channel, &byte)| take(channel, f64::from(byte) / 255.0));
             }
         };
-        let decoded = match self.stored(index, scratch)? {
+        let stored = self.stored(index, scratch)?;
+        let decoded = match &stored {
             Stored::Pixels(_, pixels) => {
                 bytes(pixels);
                 return Ok(());
@@ -114,8 +114,12 @@ impl ImageSet {
                 layout.each(numbers, take);
                 return Ok(());
             }
-            Stored::Encoded(_, file) => decoder.decode(file).map(|(_, pixels)| bytes(pixels)),
-            Stored::OnDisk(_, file) => decoder.decode_source(Source::Disk(&file)).map(|(_, pixels)| bytes(pixels)),
+            Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _) if decoding.numbers.is_some() => {
+                decoder.numbers(stored.source()).map(|(layout, numbers)| layout.each(numbers, take))
+            }
+            Stored::Encoded(..) | Stored::OnDisk(..) => {
+                decoder.decode_source(stored.source()).map(|(_, pixels)| bytes(pixels))
+            }
         };
         decoded.map_err(|reason| self.broken(index, reason))
     }

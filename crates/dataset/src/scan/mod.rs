@@ -28,7 +28,7 @@ pub use folder::is_image;
 pub use val_split::ValSplit;
 
 /// File names that count as images, in lower case.
-const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp"];
+const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp", "npy"];
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

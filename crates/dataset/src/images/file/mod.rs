@@ -18,7 +18,7 @@ mod numpy;
 
 use std::path::Path;
 
-use super::array::{ArrayLayout, Axes, Element};
+use super::array::{ArrayLayout, Axes, Element, Numbers};
 use super::targets::TargetRows;
 use super::{Bytes, Dataset, ImageSet, OnNan, Store};
 use crate::{Error, Result, Size, Split, ValSplit, limits};
@@ -29,8 +29,6 @@ const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 const MOST_CLASSES: f64 = (1 << 20) as f64;
 /// Members of a file that an error names.
 const NAMED: usize = 12;
-/// Most channels of an image.
-const MOST_CHANNELS: usize = 1 << 10;
 /// Most numbers that a sample's label has.
 const MOST_TARGETS: usize = 1 << 16;
 
@@ -301,7 +299,7 @@ fn read_set(
     let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
     let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
     let is_rgb8 =
-        (element, layout.axes, layout.channels, packing) == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
+        (element, layout.axes, layout.numbers.channels, packing) == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
     if let Some(piece) = images.piece() {
         // A chunk as it is stored, inflated, and the image that is taken from it, as planes, too.
         memory.take("a chunk of the images", piece.checked_mul(2))?;
@@ -312,17 +310,11 @@ fn read_set(
     let store = if is_rgb8 {
         Store::Pixels { bytes, size: layout.size }
     } else {
-        let layout = ArrayLayout { element, ..layout };
-        if layout.scale != 1.0 && element != Element::U8 || layout.offset != 0.0 || layout.fill.is_some() {
-            log::info!(
-                "{}: {} is packed: numbers are multiplied by {}, and {} is added{}",
-                path.display(),
-                images.name(),
-                layout.scale,
-                layout.offset,
-                layout.fill.map_or(String::new(), |fill| format!("; {fill} stands for none"))
-            );
+        let numbers = Numbers { element, ..layout.numbers };
+        if packing != Packing::default() {
+            log::info!("{}: {} is packed: {numbers}", path.display(), images.name());
         }
+        let layout = ArrayLayout { numbers, ..layout };
         Store::Array { path: path.to_owned(), bytes, layout, on_nan: spec.on_nan }
     };
     Ok(ImageSet::of_store(store, labels, None).with_targets(targets))
@@ -339,21 +331,14 @@ fn layout(
     let (count, height, width, channels, axes) = match *shape {
         [count, height, width] => (count, height, width, 1, Axes::ChannelsLast),
         [count, one, two, three] => {
-            let is_first = match axes {
-                Some(axes) => axes == Axes::ChannelsFirst,
-                None if [1, 3, 4].contains(&three) => false,
-                // Of the two axes that can be the channels the one that leaves a square, or else the shorter one.
-                None if (one == two) != (two == three) => two == three,
-                None => one < three,
-            };
-            match is_first {
-                true => (count, two, three, one, Axes::ChannelsFirst),
-                false => (count, one, two, three, Axes::ChannelsLast),
+            match axes.unwrap_or_else(|| Axes::of_shape([one, two, three])) {
+                Axes::ChannelsFirst => (count, two, three, one, Axes::ChannelsFirst),
+                Axes::ChannelsLast => (count, one, two, three, Axes::ChannelsLast),
             }
         }
         _ => return Err(format!("{name} has the shape {shape:?}; N×H×W×C, N×C×H×W or N×H×W is needed")),
     };
-    if channels == 0 || channels > MOST_CHANNELS {
+    if channels == 0 || channels > limits::MOST_CHANNELS {
         return Err(format!("{name} has the shape {shape:?}: images of {channels} channels are not read"));
     }
     if !element.is_pixel() {
@@ -368,11 +353,14 @@ fn layout(
     if size.count() * channels as u64 > limits::MOST_PIXELS * 4 {
         return Err(format!("images of {width}×{height} pixels and {channels} channels are too large"));
     }
-    // Bytes become 0–1, as everywhere; other numbers stay what they are.
-    let scale = packing.scale.unwrap_or(if element == Element::U8 { 1.0 / 255.0 } else { 1.0 });
-    let layout =
-        ArrayLayout { element, axes, channels, size, scale, offset: packing.offset.unwrap_or(0.0), fill: packing.fill };
-    Ok((count, layout))
+    let plain = Numbers::plain(element, channels);
+    let numbers = Numbers {
+        scale: packing.scale.unwrap_or(plain.scale),
+        offset: packing.offset.unwrap_or(plain.offset),
+        fill: packing.fill,
+        ..plain
+    };
+    Ok((count, ArrayLayout { numbers, axes, size }))
 }
 
 /// The label of each of `count` images: classes, or rows of numbers with every class 0.

@@ -56,7 +56,7 @@ impl Container for Npz {
                 true => Header::parse(&self.0.zip.bytes().as_slice()[place.clone()])?,
                 false => Header::parse(&self.0.zip.inflate_start(&name, PREFIX + LONGEST_HEADER)?)?,
             };
-            let element = element(&header.descr)?;
+            let element = Element::of_descr(&header.descr)?;
             let count = header.shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side));
             let size = count.and_then(|count| count.checked_mul(element.width())?.checked_add(header.length));
             let size = size.ok_or_else(|| format!("claims the shape {:?}", header.shape))?;
@@ -171,24 +171,4 @@ impl Array for InArchive {
         }
         Ok(numbers)
     }
-}
-
-/// A type as NumPy writes it.
-fn element(descr: &str) -> Checked<Element> {
-    Ok(match descr {
-        "|u1" | "|b1" => Element::U8,
-        "|i1" => Element::I8,
-        "<u2" => Element::U16,
-        "<i2" => Element::I16,
-        "<u4" => Element::U32,
-        "<i4" => Element::I32,
-        "<u8" => Element::U64,
-        "<i8" => Element::I64,
-        "<f4" => Element::F32,
-        "<f8" => Element::F64,
-        other => {
-            let shown: String = other.chars().take(20).flat_map(char::escape_debug).collect();
-            return Err(format!("has values of type '{shown}', which is not read; save it as float32, say"));
-        }
-    })
 }

@@ -1,0 +1,261 @@
+//! The bytes of an image file to the numbers that stand in it, of whatever type and however many for each pixel.
+//!
+//! ```text
+//! bytes ── sniff ──> npy    NumPy's header; the numbers as they lie
+//!              ├───> tiff   the tiff crate: strips, tiles, planes, pages, any number of samples
+//!              ├───> other  PNG, PNM, WebP, GIF, BMP through the image crate: gray to RGBA, 8 or 16 bits
+//!              └───> jpeg   libjpeg-turbo: one channel or three
+//! ```
+
+mod npy;
+mod palette;
+mod tiff;
+
+use std::io::{BufRead, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use image::{ColorType, ImageDecoder};
+
+use super::buffer::make_room;
+use super::{Decoder, Source, other};
+pub(super) use npy::is_npy;
+use crate::images::{ArrayLayout, Axes, Element, Numbers};
+use crate::limits::{BYTES_PER_PIXEL, DECODER, MOST_CHANNELS};
+use crate::resize::{PlaneResizer, Window};
+use crate::size::Size;
+use crate::{Decoding, Listing, OnNan, Split};
+
+/// Memory for the numbers of an image beyond what its pixels may take, for each byte of its file: what is compressed is
+/// seldom a sixteenth of what it was, and then small.
+const TIMES_THE_FILE: u64 = 16;
+
+/// Files that are looked at, at most, to find one that says what all are like.
+const MOST_PROBED: usize = 100;
+
+/// Buffers of an image of numbers.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// As the file has them.
+    stored: Vec<u8>,
+    /// Plane by plane, before and after they are scaled.
+    planes: Vec<f32>,
+    scaled: Vec<f32>,
+    resizer: PlaneResizer,
+}
+
+impl Buffers {
+    pub fn new(resample: crate::Resample) -> Self {
+        let (stored, planes, scaled) = (Vec::new(), Vec::new(), Vec::new());
+        Self { stored, planes, scaled, resizer: PlaneResizer::new(resample) }
+    }
+}
+
+impl Decoder {
+    /// Decodes the numbers of an image as its file has them. Where the decoding says what they must be, others are refused.
+    ///
+    /// # Errors
+    /// Why the bytes are no image, or one of other numbers.
+    pub(crate) fn numbers(&mut self, source: Source<'_>) -> Result<(ArrayLayout, &[u8]), String> {
+        let mut layout = if let Some(bytes) = source.jpeg() {
+            let header = self.jpeg.read_header(bytes)?;
+            self.jpeg.decompress(&header, super::jpeg::Region::whole(&header), &mut self.numbers.stored)?;
+            if header.is_gray {
+                thin_out(&mut self.numbers.stored);
+            }
+            let channels = if header.is_gray { 1 } else { 3 };
+            let numbers = Numbers::plain(Element::U8, channels);
+            ArrayLayout { numbers, axes: Axes::ChannelsLast, size: header.size }
+        } else {
+            source.with_reader(|reader, length| read(reader, length, &self.decoding, &mut self.numbers.stored))?
+        };
+        if let Some(wanted) = self.decoding.numbers {
+            if (wanted.element, wanted.channels) != (layout.numbers.element, layout.numbers.channels) {
+                return Err(format!("it has {}, and the first image {wanted}", layout.numbers));
+            }
+            if wanted.fill != layout.numbers.fill {
+                let shown = |fill: Option<f64>| fill.map_or("nothing".to_owned(), |fill| fill.to_string());
+                let (own, first) = (shown(layout.numbers.fill), shown(wanted.fill));
+                return Err(format!("{own} stands for none in it, and {first} in the first image"));
+            }
+            layout.numbers = wanted;
+        }
+        Ok((layout, &self.numbers.stored))
+    }
+
+    /// Sees whether an image of numbers can be decoded, and has none that is missing where that is a fault.
+    pub(super) fn check_numbers(&mut self, source: Source<'_>) -> Result<(), String> {
+        let on_nan = self.decoding.on_nan;
+        let (layout, bytes) = self.numbers(source)?;
+        refuse_missing(&layout, bytes, on_nan)
+    }
+
+    /// Decodes what [`center_crop`](Self::center_crop) does, of an image of numbers: plane by plane, as a cache keeps them.
+    pub(crate) fn center_crop_numbers(
+        &mut self,
+        source: Source<'_>,
+        resize: usize,
+        side: usize,
+    ) -> Result<(ArrayLayout, &[u8]), String> {
+        let numbers = self.decoding.numbers.ok_or("it is read as RGB")?.kept();
+        let mut square = std::mem::take(&mut self.square);
+        make_room(&mut square, resize * resize * numbers.bytes_per_pixel());
+        let decoded = self.square_of_numbers(source, resize, side, &mut square);
+        self.square = square;
+        decoded?;
+        let size = Size { width: resize as u32, height: resize as u32 };
+        Ok((ArrayLayout { numbers, axes: Axes::ChannelsFirst, size }, &self.square))
+    }
+
+    /// Decodes what [`square_of`](Self::square_of) does, of an image of numbers: plane by plane, in the type that the file has
+    /// (what is scaled is rounded to it, as torchvision does; double precision becomes single), into `out`.
+    pub(super) fn square_of_numbers(
+        &mut self,
+        source: Source<'_>,
+        resize: usize,
+        side: usize,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let on_nan = self.decoding.on_nan;
+        let (layout, bytes) = self.numbers(source)?;
+        refuse_missing(&layout, bytes, on_nan)?;
+        let Buffers { stored, planes, scaled, resizer } = &mut self.numbers;
+        let numbers = layout.numbers;
+        // As they stand in the file, but for those that are none.
+        let raw = ArrayLayout { numbers: Numbers { scale: 1.0, offset: 0.0, ..numbers }, ..layout };
+        planes.resize(layout.count(), 0.0);
+        raw.planes(stored, &vec![1.0; numbers.channels], &vec![0.0; numbers.channels], planes);
+        let window = Window::square(layout.size, resize, side);
+        scaled.resize(resize * resize * numbers.channels, 0.0);
+        resizer.resize(planes, layout.size, &window, resize, scaled);
+        numbers.kept().write(scaled, out);
+        Ok(())
+    }
+}
+
+impl Listing {
+    /// The numbers that the first image has which can be decoded, and its path; `None` where nothing is lost when images are made
+    /// red, green and blue of 8 bits, unless they are to stay `unchanged` all the same.
+    ///
+    /// # Errors
+    /// A file that cannot be read; where they are to stay unchanged, no image that can be decoded.
+    pub fn numbers(&self, decoding: Decoding, unchanged: bool) -> crate::Result<Option<(PathBuf, Numbers)>> {
+        let mut decoder = Decoder::new(Decoding { numbers: None, ..decoding });
+        let (mut bytes, mut first) = (Vec::new(), None);
+        let samples = Split::ALL.into_iter().flat_map(|split| self.split(split));
+        for sample in samples.take(MOST_PROBED) {
+            let path = self.root.join(&sample.path);
+            let probed = match crate::file::read(&path, sample.size, &mut bytes) {
+                Ok(on_disk) => decoder.probe(on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk), unchanged),
+                Err(crate::Error::Image { reason, .. }) => Err(reason),
+                Err(error) => return Err(error),
+            };
+            match probed {
+                Ok(numbers) => return Ok(numbers.map(|numbers| (path, numbers))),
+                Err(reason) => first = first.or(Some((path, reason))),
+            }
+        }
+        match first {
+            Some((path, reason)) if unchanged => Err(crate::Error::Image { path, reason }),
+            _ => Ok(None), // whoever reads them all says what is wrong
+        }
+    }
+}
+
+impl Decoder {
+    /// What numbers an image has; `None` where they are as well red, green and blue of 8 bits.
+    fn probe(&mut self, source: Source<'_>, unchanged: bool) -> Result<Option<Numbers>, String> {
+        if source.jpeg().is_some() && !unchanged {
+            return Ok(None);
+        }
+        let numbers = self.numbers(source)?.0.numbers;
+        let Numbers { element, channels, fill, .. } = numbers;
+        let is_photograph = element == Element::U8 && channels <= 4 && fill.is_none() && !source.is_npy();
+        Ok(if is_photograph && !unchanged { None } else { Some(numbers) })
+    }
+}
+
+/// Refuses an image in which numbers are none, where that is a fault.
+fn refuse_missing(layout: &ArrayLayout, bytes: &[u8], on_nan: OnNan) -> Result<(), String> {
+    if on_nan == OnNan::Mean || !layout.numbers.may_lack() {
+        return Ok(());
+    }
+    let mut missing = None;
+    layout.each(bytes, |channel, number| {
+        if !number.is_finite() && missing.is_none() {
+            missing = Some(channel);
+        }
+    });
+    missing.map_or(Ok(()), |channel| Err(crate::images::not_a_number(channel)))
+}
+
+/// Of gray pixels, as red, green and blue, one each.
+fn thin_out(pixels: &mut Vec<u8>) {
+    let count = pixels.len() / 3;
+    (0..count).for_each(|pixel| pixels[pixel] = pixels[3 * pixel]);
+    pixels.truncate(count);
+}
+
+/// Reads a file of `length` bytes that is no JPEG.
+fn read(
+    mut reader: &mut (impl BufRead + Seek + ?Sized),
+    length: u64,
+    decoding: &Decoding,
+    out: &mut Vec<u8>,
+) -> Result<ArrayLayout, String> {
+    let start = reader.fill_buf().map_err(|error| error.to_string())?;
+    let (is_npy, is_tiff) = (is_npy(start), super::tiff::is_tiff(start));
+    if is_npy {
+        return npy::read(&mut reader, length, decoding, out);
+    }
+    if is_tiff {
+        return tiff::read(&mut reader, length, out);
+    }
+    let (decoder, size) = other::open(reader, length)?;
+    let colours = decoder.color_type();
+    let (element, channels) = match colours {
+        ColorType::L8 => (Element::U8, 1),
+        ColorType::La8 => (Element::U8, 2),
+        ColorType::Rgb8 => (Element::U8, 3),
+        ColorType::Rgba8 => (Element::U8, 4),
+        ColorType::L16 => (Element::U16, 1),
+        ColorType::La16 => (Element::U16, 2),
+        ColorType::Rgb16 => (Element::U16, 3),
+        ColorType::Rgba16 => (Element::U16, 4),
+        other => return Err(format!("its pixels are {other:?}, which is not read")),
+    };
+    let layout = ArrayLayout { numbers: Numbers::plain(element, channels), axes: Axes::ChannelsLast, size };
+    make_room(out, layout.bytes());
+    other::read(decoder, out)?;
+    Ok(layout)
+}
+
+/// Refuses what would take too much memory for a file of `length` bytes, and images that are too large.
+fn refuse_too_large(layout: &ArrayLayout, length: u64) -> Result<(), String> {
+    let Numbers { channels, element, .. } = layout.numbers;
+    if channels == 0 || channels > MOST_CHANNELS {
+        return Err(format!("images of {channels} channels are not read"));
+    }
+    if !element.is_pixel() {
+        return Err(format!(
+            "its values are {}; uint8, uint16, int16, float32 and float64 are read: save it as one of them",
+            element.name()
+        ));
+    }
+    let pixels = layout.size.check()?.count();
+    let bytes = pixels.checked_mul((channels * element.width()) as u64);
+    let most = DECODER + BYTES_PER_PIXEL / 2 * pixels + TIMES_THE_FILE * length;
+    match bytes {
+        Some(bytes) if bytes <= most => Ok(()),
+        _ => {
+            let Size { width, height } = layout.size;
+            Err(format!("{length} bytes are too few for {width}×{height} pixels of {channels} channels"))
+        }
+    }
+}
+
+fn rewind(reader: &mut impl Seek) -> Result<(), String> {
+    reader.seek(SeekFrom::Start(0)).map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
