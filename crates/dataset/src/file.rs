@@ -44,6 +44,16 @@ pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option
     Ok(None)
 }
 
+/// Reads the image file at `path`, which nobody has listed, into `bytes`; a large one is given open.
+pub(crate) fn read_image(path: &Path, bytes: &mut Vec<u8>) -> std::result::Result<Option<File>, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    read(path, size, bytes).map_err(|error| match error {
+        Error::Image { reason, .. } | Error::Input(reason) => reason,
+        Error::Io { doing, source, .. } => format!("{doing}: {source}"),
+        error => error.to_string(),
+    })
+}
+
 fn changed(path: &Path, size: u64) -> Error {
     Error::Input(format!(
         "{}: was {size} bytes long when the images were listed, and is shorter now; start again",

@@ -26,6 +26,7 @@ mod limits;
 mod loader;
 mod normalize;
 mod order;
+mod planes;
 mod render;
 mod resize;
 mod scan;

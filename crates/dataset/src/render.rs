@@ -7,10 +7,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augmentation, Crop, random_part, shift, shift_planes};
 use crate::decode::FINE;
-use crate::images::{ArrayLayout, ImageSet, OnNan, Stored, not_a_number};
-use crate::resize::{Pixels, PlaneResizer, Resizer, Window, copied};
+use crate::images::{ImageSet, OnNan, Stored};
+use crate::planes::{PlaneCropper, Scaling};
+use crate::resize::{Pixels, Resizer, Window};
 use crate::size::Size;
-use crate::{Decoder, Decoding, Normalization, Resample, Result};
+use crate::{Decoder, Decoding, Resample, Result};
 
 /// Decoded pixels for each pixel of a random part that is scaled, at least. At 1 a JPEG may be decoded at half its size
 /// where the part is at least twice as large as what becomes of it: the filter then sees means of 2×2 pixels.
@@ -28,31 +29,15 @@ pub(crate) struct Form {
     pub scaling: Arc<Scaling>,
 }
 
-/// What the numbers of each channel are multiplied with, and what is added then.
-#[derive(Clone, Debug)]
-pub(crate) struct Scaling {
-    by: Vec<f64>,
-    plus: Vec<f64>,
-}
-
-impl Scaling {
-    pub fn of(normalization: &Normalization) -> Self {
-        let (by, plus) = normalization.scales_and_shifts();
-        Self { by, plus }
-    }
-}
-
 /// A thread's decoder and buffers.
 #[derive(Debug)]
 pub(crate) struct Renderer {
     decoder: Decoder,
     decoding: Decoding,
     resizer: Resizer,
-    plane_resizer: PlaneResizer,
+    cropper: PlaneCropper,
     stored: Vec<u8>,
     scratch: Vec<u8>,
-    /// An image as planes, before it is scaled.
-    planes: Vec<f32>,
     plane_scratch: Vec<f32>,
 }
 
@@ -63,10 +48,9 @@ impl Renderer {
             decoder: Decoder::new(decoding),
             decoding,
             resizer: Resizer::new(resample),
-            plane_resizer: PlaneResizer::new(resample),
+            cropper: PlaneCropper::new(resample),
             stored: Vec::new(),
             scratch: Vec::new(),
-            planes: Vec::new(),
             plane_scratch: Vec::new(),
         }
     }
@@ -148,21 +132,10 @@ impl Renderer {
             }
         };
         let (layout, bytes) = decoded.map_err(|reason| images.broken(index, reason))?;
-        let layout = &layout;
-        let size = layout.size;
-        let window = window(crop, size, resize, side, random);
-        let Scaling { by, plus } = &*form.scaling;
-        if is_square(size, side) && copied(&window, side) == Some((0, 0)) {
-            if layout.planes(bytes, by, plus, out) {
-                fill(layout, on_nan, out).map_err(|reason| images.broken(index, reason))?;
-            }
-        } else {
-            self.planes.resize(layout.count(), 0.0);
-            if layout.planes(bytes, by, plus, &mut self.planes) {
-                fill(layout, on_nan, &mut self.planes).map_err(|reason| images.broken(index, reason))?;
-            }
-            self.plane_resizer.resize(&self.planes, size, &window, side, out);
-        }
+        let window = window(crop, layout.size, resize, side, random);
+        self.cropper
+            .crop((&layout, bytes), on_nan, &form.scaling, &window, side, out)
+            .map_err(|reason| images.broken(index, reason))?;
         if let Crop::Padded { padding } = crop {
             self.plane_scratch.clear();
             self.plane_scratch.extend_from_slice(out);
@@ -187,20 +160,6 @@ fn window(crop: Crop, size: Size, resize: usize, side: usize, random: &mut ChaCh
     match crop {
         Crop::Resized => random_part(size, random),
         Crop::Center | Crop::Padded { .. } => Window::center(size, resize, side),
-    }
-}
-
-/// What is to become of normalized numbers that are none.
-fn fill(layout: &ArrayLayout, on_nan: OnNan, planes: &mut [f32]) -> std::result::Result<(), String> {
-    match on_nan {
-        OnNan::Fail => match planes.iter().position(|number| !number.is_finite()) {
-            Some(at) => Err(not_a_number(at / layout.size.count() as usize)),
-            None => Ok(()),
-        },
-        OnNan::Mean => {
-            planes.iter_mut().filter(|number| !number.is_finite()).for_each(|number| *number = 0.0);
-            Ok(())
-        }
     }
 }
 

@@ -33,6 +33,10 @@ pub struct DataArgs {
     #[arg(long, value_name = "SHARE", help_heading = "Data", allow_negative_numbers = true)]
     pub val_split: Option<f64>,
 
+    /// What image files are read as
+    #[arg(long, value_enum, default_value_t = ReadMode::Auto, value_name = "MODE", help_heading = "Data")]
+    pub read_mode: ReadMode,
+
     /// What is kept of each image
     #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
     pub cache_format: CacheFormat,
@@ -74,11 +78,11 @@ pub struct MembersArgs {
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub labels: Option<String>,
 
-    /// Order of the axes of the images in a file. Default: by their shape; the log says which
+    /// Order of the axes of the images in a file, or of a .npy file. Default: by their shape; the log says which
     #[arg(long, value_enum, value_name = "ORDER", help_heading = "Data")]
     pub image_layout: Option<AxesKind>,
 
-    /// What to do with NaN, infinities and missing values (_FillValue) in the images of a file
+    /// What to do with NaN, infinities and missing values (_FillValue, GDAL_NODATA) in images
     #[arg(long, value_enum, default_value_t = NanKind::Fail, value_name = "HOW", help_heading = "Data")]
     pub nan: NanKind,
 }
@@ -102,6 +106,19 @@ pub enum NanKind {
     Fail,
     /// Take the mean of its channel
     Mean,
+}
+
+/// What image files are read as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadMode {
+    /// As the first image: unchanged if it has more than 8 bits, or more channels than a photograph; else RGB
+    #[default]
+    Auto,
+    /// Red, green and blue of 8 bits, whatever they are
+    Rgb,
+    /// The numbers that the files hold, of any number of channels, normalized by their own mean and std
+    Unchanged,
 }
 
 /// What a cache keeps of each image.

@@ -72,6 +72,9 @@ pub struct ImageInput {
     /// What a channel's numbers are.
     #[serde(default, skip_serializing_if = "PixelKind::is_rgb8")]
     pub pixels: PixelKind,
+    /// Which numbers they were in the files that were trained on, where that is known of planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<StoredNumbers>,
     /// Height and width of what the network sees in evaluation, in pixels: so much is cut out of the middle.
     pub size: usize,
     /// Length of the shorter side before that, in pixels.
@@ -84,6 +87,21 @@ pub struct ImageInput {
     pub std: Vec<f64>,
     /// Whether images are turned upright first, as their EXIF orientation says.
     pub exif_orientation: bool,
+}
+
+/// Numbers as files hold them: times `scale` and plus `offset` they are what is normalized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredNumbers {
+    /// As NumPy calls it: `uint16`.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// 1 for most, 1/255 for bytes.
+    pub scale: f64,
+    /// 0 for most.
+    pub offset: f64,
+    /// The one that stands for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<f64>,
 }
 
 /// What the numbers of images are.

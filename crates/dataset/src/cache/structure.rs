@@ -216,13 +216,7 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
     Ok(Read::Complete(Box::new(Dataset { classes, train, val, test })))
 }
 
-fn read_split(
-    group: &Group,
-    path: &Path,
-    split: Split,
-    spec: Spec,
-    classes: usize,
-) -> Result<ImageSet> {
+fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usize) -> Result<ImageSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
     let labels: Vec<i64> = group.dataset("labels").and_then(|labels| h5::numbers(&labels)).map_err(hdf5)?;

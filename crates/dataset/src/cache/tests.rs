@@ -8,17 +8,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-const DECODING: Decoding = Decoding {
-    exif_orientation: false,
-    resample: Resample::Bilinear,
-    numbers: None,
-    on_nan: OnNan::Fail,
-    axes: None,
-};
-const SMALL: Spec = Spec {
-    contents: Contents::Pixels { side: 4, crop: 4 },
-    decoding: DECODING,
-};
+const DECODING: Decoding =
+    Decoding { exif_orientation: false, resample: Resample::Bilinear, numbers: None, on_nan: OnNan::Fail, axes: None };
+const SMALL: Spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding: DECODING };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
 
 /// Two classes of images of 6×4 pixels, each filled with a number of its own.
@@ -466,4 +458,90 @@ fn one_job_at_a_time() {
         }
     });
     nothing_left(folder.path());
+}
+
+/// Images of 2 channels of 16 bits, 6×4 pixels, some of which have NaN.
+fn folder_of_numbers(element: &str) -> (tempfile::TempDir, Listing) {
+    let root = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 9u32), ("val", 3)] {
+        for class in ["ant", "bee"] {
+            let folder = root.path().join(split).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let value = |index: u32| index * 997 * (number + 1) % 4001;
+                let bytes: Vec<u8> = match element {
+                    "<u2" => (0..48).flat_map(|index| (value(index) as u16).to_le_bytes()).collect(),
+                    _ => (0..48).flat_map(|index| f64::from(value(index) as f32 / 7.0).to_le_bytes()).collect(),
+                };
+                let text = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': (2, 4, 6), }}");
+                let header = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+                fs::write(folder.join(format!("{number}.npy")), [header, bytes].concat()).unwrap();
+            }
+        }
+    }
+    let listing = Listing::scan(root.path(), None).unwrap();
+    (root, listing)
+}
+
+/// What evaluation makes of all validation images, by a loader.
+fn evaluated(dataset: Dataset) -> Vec<f32> {
+    let config = crate::LoaderConfig {
+        resize: 4,
+        normalization: crate::Normalization { mean: vec![3.0, 5.0], std: vec![2.0, 0.5] },
+        ..crate::LoaderConfig::new(4, 3)
+    };
+    let loader = crate::Loader::new(std::sync::Arc::new(dataset.val), Shard::WHOLE, config);
+    loader.evaluate().flat_map(|batch| batch.unwrap().values().to_vec()).collect()
+}
+
+#[test]
+fn numbers_are_kept_in_their_type_and_give_the_same_bits_with_and_without_a_cache() {
+    for (element, kept) in [("<u2", "uint16x2"), ("<f8", "float64x2")] {
+        let (root, listing) = folder_of_numbers(element);
+        let numbers = listing.numbers(DECODING, false).unwrap().map(|(_, numbers)| numbers);
+        let decoding = Decoding { numbers, ..DECODING };
+        let without = evaluated(Dataset::of_files(&listing, decoding));
+        assert_eq!(without.len(), 6 * 2 * 9);
+        for contents in [Contents::Pixels { side: 4, crop: 3 }, Contents::Encoded] {
+            let spec = Spec { contents, decoding };
+            assert!(spec.settings().ends_with(&format!(" of {kept}")), "{}", spec.settings());
+            let path = root.path().join("cache.h5");
+            build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
+            let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };
+            assert_eq!(dataset.train.numbers().unwrap().channels, 2);
+            assert_eq!(evaluated(*dataset), without, "{contents:?}");
+            assert!(verify(&path, &unwatched).unwrap().damaged.is_empty());
+            // Another reading is another cache.
+            let rgb = Spec { contents, decoding: DECODING };
+            assert!(matches!(open(&path, &rgb.fingerprint(&listing), DECODING).unwrap(), Found::Stale(_)));
+        }
+    }
+}
+
+#[test]
+fn an_image_that_lacks_numbers_is_a_bad_image_or_filled_with_means() {
+    let (root, listing) = folder_of_numbers("<f8");
+    let path = root.path().join("val/bee/1.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let place = bytes.len() - (48 - 32) * 8; // in the middle of the second channel
+    bytes[place..place + 8].copy_from_slice(&f64::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let listing = Listing::scan(&listing.root, None).unwrap();
+    let numbers = listing.numbers(DECODING, false).unwrap().map(|(_, numbers)| numbers);
+    let cache = root.path().join("cache.h5");
+    for contents in [Contents::Pixels { side: 4, crop: 4 }, Contents::Encoded] {
+        let spec = |on_nan| Spec { contents, decoding: Decoding { numbers, on_nan, ..DECODING } };
+        let error = build(&listing, &spec(OnNan::Fail), &cache, OnBadImage::Fail, &unwatched).unwrap_err().to_string();
+        assert!(error.contains("val/bee/1.npy") && error.contains("channel 1 has NaN"), "{error}");
+        let skipped = build(&listing, &spec(OnNan::Fail), &cache, OnBadImage::Skip, &unwatched).unwrap();
+        assert_eq!(skipped.len(), 1);
+        let filled = spec(OnNan::Mean);
+        assert!(filled.settings().ends_with(" nan=mean"));
+        assert!(build(&listing, &filled, &cache, OnBadImage::Fail, &unwatched).unwrap().is_empty());
+        let Found::Current(dataset) = open(&cache, &filled.fingerprint(&listing), filled.decoding).unwrap() else {
+            panic!()
+        };
+        let values = evaluated(*dataset);
+        assert!(values.iter().all(|value| value.is_finite()) && values.contains(&0.0));
+    }
 }

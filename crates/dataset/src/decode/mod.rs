@@ -78,10 +78,7 @@ impl<'a> Source<'a> {
     }
 
     /// Calls `read` with what reads the file, and its length.
-    fn with_reader<T>(
-        self,
-        read: impl FnOnce(&mut dyn ReadSeek, u64) -> Result<T, String>,
-    ) -> Result<T, String> {
+    fn with_reader<T>(self, read: impl FnOnce(&mut dyn ReadSeek, u64) -> Result<T, String>) -> Result<T, String> {
         match self {
             Self::Memory(bytes) => read(&mut Cursor::new(bytes), bytes.len() as u64),
             Self::Disk(file) => {
@@ -174,15 +171,11 @@ impl Decoder {
     /// # Errors
     /// Why it cannot be read or is not an image, in one line without the file's name.
     pub fn center_crop_file(&mut self, path: &Path, resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
-        let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
         let mut bytes = std::mem::take(&mut self.file);
-        let decoded = match crate::file::read(path, size, &mut bytes) {
-            Ok(None) => self.center_crop(&bytes, resize, side, out),
-            Ok(Some(file)) => self.center_crop_of(Source::Disk(&file), resize, side, out),
-            Err(crate::Error::Image { reason, .. } | crate::Error::Input(reason)) => Err(reason),
-            Err(crate::Error::Io { doing, source, .. }) => Err(format!("{doing}: {source}")),
-            Err(error) => Err(error.to_string()),
-        };
+        let decoded = crate::file::read_image(path, &mut bytes).and_then(|on_disk| {
+            let source = on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk);
+            self.center_crop_of(source, resize, side, out)
+        });
         self.file = bytes;
         decoded
     }

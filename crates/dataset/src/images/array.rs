@@ -162,6 +162,12 @@ impl Numbers {
         Self { element, channels, scale, offset: 0.0, fill: None }
     }
 
+    /// Those of this type, as NumPy calls it; `None` where it is none that is read.
+    pub fn new(type_name: &str, channels: usize, scale: f64, offset: f64, fill: Option<f64>) -> Option<Self> {
+        let element = Element::named(type_name).filter(|element| element.is_pixel())?;
+        Some(Self { element, channels, scale, offset, fill })
+    }
+
     /// The type of a number, as NumPy calls it.
     pub fn type_name(&self) -> &'static str {
         self.element.name()
@@ -179,11 +185,9 @@ impl Numbers {
     /// What a cache keeps of them: double precision becomes single.
     pub(crate) fn kept(self) -> Self {
         match self.element {
-            Element::F64 => Self {
-                element: Element::F32,
-                fill: self.fill.and_then(|fill| Element::F32.holds(fill)),
-                ..self
-            },
+            Element::F64 => {
+                Self { element: Element::F32, fill: self.fill.and_then(|fill| Element::F32.holds(fill)), ..self }
+            }
             _ => self,
         }
     }

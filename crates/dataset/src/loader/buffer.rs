@@ -71,6 +71,18 @@ pub struct Buffer {
     home: Buffers,
 }
 
+impl Buffer {
+    /// So many zeros on the heap.
+    pub fn new(length: usize) -> Self {
+        Self { memory: Some(heap(length)), length, home: Buffers::new(heap) }
+    }
+
+    /// Leaves out what lies behind so many bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}
+
 impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Self {
         Self { length: bytes.len(), memory: Some(Box::new(bytes)), home: Buffers::new(heap) }

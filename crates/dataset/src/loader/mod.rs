@@ -19,7 +19,8 @@ use layout::Shard;
 
 use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
 use crate::order::{Draw, EpochOrder, Sampling, Stream, stream};
-use crate::render::{Form, Scaling};
+use crate::planes::Scaling;
+use crate::render::Form;
 use crate::{ImageSet, Normalization, PixelFormat, Resample};
 
 pub use batches::Batches;
@@ -50,6 +51,12 @@ impl Batch {
     /// A batch of bytes of three colours, N×`side`×`side`×3, that are not mixed.
     pub fn of_rgb8(pixels: Buffer, labels: Vec<i64>, side: usize, normalization: Normalization) -> Self {
         Self { pixels, format: PixelFormat::Rgb8, labels, targets: Vec::new(), mixed: None, side, normalization }
+    }
+
+    /// A batch of images of this format as it has them, with labels that nobody knows.
+    pub fn unlabelled(pixels: Buffer, format: PixelFormat, side: usize, normalization: Normalization) -> Self {
+        let labels = vec![0; pixels.len() / format.bytes(side)];
+        Self { pixels, format, labels, targets: Vec::new(), mixed: None, side, normalization }
     }
 
     /// The numbers of its images, N×channels×`side`×`side`, where they are planes of numbers.

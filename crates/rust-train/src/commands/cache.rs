@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::path::Path;
 
 use architectures::architecture;
-use dataset::cache::{self, Found};
-use dataset::{Dataset, ImageSet, Spec, class_counts, class_weights};
+use dataset::cache;
+use dataset::{Dataset, ImageSet, Listing, Spec, class_counts, class_weights};
 use flags::{CacheArgs, TaskKind};
 use world::World;
 
 use crate::config::images::{Images, Source};
 use crate::data::cache::{cache_path, open_or_build};
-use crate::data::listing::list;
+use crate::data::listing::{Found, list};
 use crate::errors::{agree, name_interruption, to_failure, usage};
 use crate::machine::cores;
 use crate::observe::progress::Progress;
@@ -21,28 +21,30 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     let plan = || -> anyhow::Result<_> {
         let architecture = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
         let images = Images::new(&args.data, TaskKind::Classify, Source::new(&args.data, None)?, &architecture)?;
-        let spec = images.spec().ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
+        let contents = images.contents.ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
         let Source::Folder(root) = images.source.clone() else {
             return Err(usage("--data: name a folder of images; the digits and files of arrays need no cache"));
         };
-        Ok((images, spec, root))
+        Ok((images, contents, root))
     };
-    let (images, spec, root) = agree(world, plan())?;
+    let (images, contents, root) = agree(world, plan())?;
     if !(args.verify || args.explain || args.summary) {
-        let (dataset, path) = open_or_build(world, &images, spec, &root, cores::per_rank(world)?, |_| Ok(()))?;
+        let (dataset, path) = open_or_build(world, &images, contents, &root, cores::per_rank(world)?, |_| Ok(()))?;
         if world.rank() == 0 {
             log::info!("{} holds {}", path.display(), sizes(&dataset));
         }
         return Ok(());
     }
     world.from_rank_zero("looking at the dataset cache", || {
-        let look = || match (args.verify, args.explain) {
-            (true, _) => {
-                let fingerprint = || Ok::<_, anyhow::Error>(spec.fingerprint(&list(&images, &root)?));
-                verify(world, &cache_path(&root, &images, &spec, fingerprint)?)
+        let look = || {
+            let Found { listing, decoding } = list(&images, &root)?;
+            let spec = Spec { contents, decoding };
+            let path = cache_path(&root, &images, &spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
+            match (args.verify, args.explain) {
+                (true, _) => verify(world, &path),
+                (_, true) => explain(&path, &spec, &listing),
+                (false, false) => summarize(&path, &spec, &listing),
             }
-            (_, true) => explain(&images, &spec, &root),
-            (false, false) => summarize(&images, &spec, &root),
         };
         look().map(|()| Vec::new()).map_err(|error| to_failure(&error))
     })?;
@@ -64,10 +66,8 @@ fn verify(world: &World, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn explain(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
-    let listing = list(images, root)?;
-    let path = cache_path(root, images, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
-    let reasons = cache::explain(&path, &listing, spec);
+fn explain(path: &Path, spec: &Spec, listing: &Listing) -> anyhow::Result<()> {
+    let reasons = cache::explain(path, listing, spec);
     for reason in &reasons {
         println!("{reason}");
     }
@@ -78,14 +78,12 @@ fn explain(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summarize(images: &Images, spec: &Spec, root: &Path) -> anyhow::Result<()> {
-    let listing = list(images, root)?;
-    let path = cache_path(root, images, spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
-    let (dataset, skipped) = match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
-        Found::Current(dataset) => (*dataset, cache::skipped(&path)?),
-        Found::Nothing | Found::Stale(_) => {
+fn summarize(path: &Path, spec: &Spec, listing: &Listing) -> anyhow::Result<()> {
+    let (dataset, skipped) = match cache::open(path, &spec.fingerprint(listing), spec.decoding)? {
+        cache::Found::Current(dataset) => (*dataset, cache::skipped(path)?),
+        cache::Found::Nothing | cache::Found::Stale(_) => {
             println!("There is no current cache at {}: what follows is what lies in the folder.\n", path.display());
-            (Dataset::of_files(&listing, spec.decoding), Vec::new())
+            (Dataset::of_files(listing, spec.decoding), Vec::new())
         }
     };
     print!("{}", table(&dataset)?);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use dataset::{Batch, Loader, LoaderConfig, PixelFormat};
+use dataset::{Batch, Loader, LoaderConfig, Numbers, PixelFormat};
 use flags::EvalArgs;
 use layout::Shard;
 use tch::Tensor;
@@ -42,6 +42,9 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     };
     let images = images.images(world, threads)?;
     agree(world, refuse_other_images(&loaded, images.format()))?;
+    if world.rank() == 0 {
+        warn_of_other_numbers(&loaded, images.numbers());
+    }
 
     let ranks = world.size();
     let preprocessing = &loaded.preprocessing;
@@ -90,6 +93,15 @@ fn refuse_other_images(loaded: &Loaded, format: PixelFormat) -> anyhow::Result<(
         }));
     }
     Ok(())
+}
+
+/// Says if numbers are of another type, or packed otherwise, than those that were trained on.
+fn warn_of_other_numbers(loaded: &Loaded, numbers: Option<Numbers>) {
+    if let (Some(known), Some(found)) = (loaded.preprocessing.decoding.numbers, numbers)
+        && (known.type_name(), known.scale, known.offset) != (found.type_name(), found.scale, found.offset)
+    {
+        log::warn!("the images have {found}, and the network was trained on {known}: are they in the same unit?");
+    }
 }
 
 /// Prints the scores, and writes them down where that was asked for.

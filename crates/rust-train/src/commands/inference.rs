@@ -12,7 +12,7 @@ use backbones::{Backbone, channels_of, fitting};
 use clap::ValueEnum;
 use dataset::{Normalization, PixelFormat};
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
-use model_card::{CLASSIFICATION, ModelCard, PixelKind};
+use model_card::{CLASSIFICATION, ImageInput, ModelCard, PixelKind};
 use serde::Serialize;
 use tch::{Device, Tensor};
 use torch_ext::{MemoryFormat, Precision, set_memory_format};
@@ -142,7 +142,7 @@ impl Known {
                     card.scores = None; // they are of what the card says
                 }
                 architecture.name.clone_into(&mut card.network);
-                card.images = preprocessing.card(format.unwrap_or(PixelFormat::Rgb8));
+                card.images = ImageInput { pixels: card.images.pixels, channels: card.images.channels, ..preprocessing.card() };
                 card.classes = named_classes.unwrap_or(card.classes);
                 card
             }
@@ -155,8 +155,9 @@ impl Known {
                     }
                 }
                 let classes = named_classes.unwrap_or_default();
-                let format = if channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Planes { channels } };
-                ModelCard::new(CLASSIFICATION, architecture.name, classes, preprocessing.card(format))
+                let pixels = if channels == 3 { PixelKind::Rgb8 } else { PixelKind::Planes };
+                let images = ImageInput { pixels, channels, ..preprocessing.card() };
+                ModelCard::new(CLASSIFICATION, architecture.name, classes, images)
             }
         };
         Ok(Self { architecture, card, format, preprocessing, found, said })

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dataset::{Batch, Decoder, PixelFormat};
+use dataset::{Batch, Buffer, Decoder, PixelFormat};
 use flags::{PredictArgs, TaskKind};
 use model_card::ModelCard;
 use rayon::prelude::*;
@@ -54,10 +54,9 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<Candidate> = list(world, || files(&args.images))?;
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
-    if loaded.backbone.network().channels() != 3 || matches!(loaded.format, Some(PixelFormat::Planes { .. })) {
+    if loaded.backbone.network().channels() != loaded.preprocessing.decoding.format().channels() {
         return Err(usage(
-            "predict reads files of 8-bit RGB, and the weights are of arrays of other numbers: eval --logits FILE writes what \
-             they give for a file of arrays",
+            "the weights do not say which numbers image files hold: eval --logits FILE writes what they give for a file of arrays",
         ));
     }
     let forward = evaluator(&loaded.backbone, loaded.numerics);
@@ -161,14 +160,20 @@ fn lines(numbers: &Numbers) -> String {
 /// be decoded.
 fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<(Vec<OsString>, Batch)> {
     let &Preprocessing { size, resize, decoding, ref normalization } = preprocessing;
-    let bytes = size * size * 3;
-    let mut pixels = vec![0; batch.len() * bytes];
+    let format = decoding.format();
+    let bytes = format.bytes(size);
+    let mut pixels = Buffer::new(batch.len() * bytes);
     let decoded: Vec<Result<(), String>> = pixels
         .par_chunks_mut(bytes)
         .zip(batch)
         .map_init(
             || Decoder::new(decoding),
-            |decoder, (out, file)| decoder.center_crop_file(file.path.as_ref(), resize, size, out),
+            |decoder, (out, file)| match format {
+                PixelFormat::Rgb8 => decoder.center_crop_file(file.path.as_ref(), resize, size, out),
+                PixelFormat::Planes { .. } => {
+                    decoder.center_crop_planes(file.path.as_ref(), (resize, size), normalization, out)
+                }
+            },
         )
         .collect();
     let mut seen = Vec::new();
@@ -185,8 +190,7 @@ fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<
         }
     }
     pixels.truncate(seen.len() * bytes);
-    let labels = vec![0; seen.len()];
-    Ok((seen, Batch::of_rgb8(pixels.into(), labels, size, normalization.clone())))
+    Ok((seen, Batch::unlabelled(pixels, format, size, normalization.clone())))
 }
 
 /// The files that are named, and the images in folders that are named, sorted; hidden ones are not looked at.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::{Dataset, PixelFormat, Size};
+use dataset::{Dataset, Size};
 use flags::{TaskKind, TrainArgs};
 use world::{Signals, World};
 
@@ -54,7 +54,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
     let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
-    let plan = agree(world, plan.of_images(dataset.train.format(), normalization))?;
+    let plan = agree(world, plan.of_images(dataset.train.numbers(), normalization))?;
     let job = Job { plan: &plan, ..job };
     if let (Some(path), 0) = (&begun_with, world.rank()) {
         model::build::warn_of_other_normalization(&plan, path);
@@ -134,15 +134,13 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
     let size = plan.images.image_size;
     let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
     let cost = plan.architecture.and_then(|known| {
-        known.network(dataset.classes.len()).with_channels(plan.images.format.channels()).cost(size, size).ok()
+        known.network(dataset.classes.len()).with_channels(dataset.train.format().channels()).cost(size, size).ok()
     });
     let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
     log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.flags.model, parameters as f64 / 1e6);
-    if let (PixelFormat::Planes { channels }, Some(Size { width, height })) =
-        (dataset.train.format(), dataset.train.size())
-    {
-        let plural = if channels == 1 { "" } else { "s" };
-        log::info!("the images have {channels} channel{plural} and {width}×{height} pixels in the file");
+    if let Some(numbers) = dataset.train.numbers() {
+        let size = dataset.train.size().map(|Size { width, height }| format!(" and {width}×{height} pixels"));
+        log::info!("the images have {numbers}{}", size.unwrap_or_default());
     }
     let outputs = match plan.flags.task.task {
         TaskKind::Classify => "classes",

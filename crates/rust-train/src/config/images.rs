@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use architectures::Architecture;
 use dataset::{
-    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, PixelFormat, Spec, ValSplit,
+    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, ValSplit,
     digits,
 };
-use flags::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, TaskKind};
+use flags::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TaskKind};
 use world::Scope;
 
 use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small, refuse_values};
@@ -29,10 +29,10 @@ pub(crate) struct Images {
     pub augmented_crop: Crop,
     /// What evaluation makes of an image; decoding and normalization are those of training too.
     pub evaluation: Preprocessing,
+    /// What image files are read as.
+    pub read_mode: ReadMode,
     /// What a file that holds a data set is to be read as.
     pub file: FileSpec,
-    /// What the images are made of: of a file known when it is open.
-    pub format: PixelFormat,
     /// What the cache keeps; `None` for no cache.
     pub contents: Option<Contents>,
     /// The folder of the cache, if the user named one.
@@ -104,6 +104,8 @@ impl Images {
     pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
         if !matches!(source, Source::File(_)) {
             refuse_what_files_have(&args.members, task)?;
+        }
+        if let Source::Digits | Source::Own(_) = source {
             refuse_values(&args.images, true)?;
         }
         let image_size = image_size(args.images.image_size, &source, made_for)?;
@@ -136,18 +138,21 @@ impl Images {
         let evaluation = Preprocessing {
             size,
             resize,
-            decoding: decoding(&args.images, Decoding::default()),
+            decoding: decoding(
+                &args.images,
+                Decoding { on_nan: on_nan(&args.members), axes: axes(&args.members), ..Decoding::default() },
+            ),
             normalization: match source {
-                Source::File(_) => Normalization::imagenet(), // until it is open
-                _ => normalization(&args.images, Normalization::imagenet())?,
+                Source::File(_) | Source::Folder(_) => Normalization::imagenet(), // until it is known what they hold
+                Source::Digits | Source::Own(_) => normalization(&args.images, Normalization::imagenet())?,
             },
         };
         Ok(Self {
             source,
             classes: args.classes.clone(),
             val_split,
+            read_mode: args.read_mode,
             file: file_spec(&args.members, task, val_split),
-            format: PixelFormat::Rgb8,
             image_size,
             augmented_crop,
             evaluation,
@@ -162,10 +167,6 @@ impl Images {
         })
     }
 
-    /// What the cache is to be; `None` for no cache.
-    pub(crate) fn spec(&self) -> Option<Spec> {
-        self.contents.map(|contents| Spec { contents, decoding: self.evaluation.decoding })
-    }
 }
 
 /// What a file that holds a data set is to be read as.
@@ -173,20 +174,30 @@ pub(crate) fn file_spec(args: &MembersArgs, task: TaskKind, val_split: Option<Va
     FileSpec {
         images: args.images.clone(),
         labels: args.labels.clone(),
-        axes: args.image_layout.map(|order| match order {
-            AxesKind::Nhwc => Axes::ChannelsLast,
-            AxesKind::Nchw => Axes::ChannelsFirst,
-        }),
+        axes: axes(args),
         kind: match task {
             TaskKind::Classify => LabelKind::Class,
             TaskKind::Multilabel => LabelKind::Flags,
             TaskKind::Regress => LabelKind::Numbers,
         },
-        on_nan: match args.nan {
-            NanKind::Fail => OnNan::Fail,
-            NanKind::Mean => OnNan::Mean,
-        },
+        on_nan: on_nan(args),
         val_split,
+    }
+}
+
+/// The order of the axes that the flags say.
+pub(crate) fn axes(args: &MembersArgs) -> Option<Axes> {
+    args.image_layout.map(|order| match order {
+        AxesKind::Nhwc => Axes::ChannelsLast,
+        AxesKind::Nchw => Axes::ChannelsFirst,
+    })
+}
+
+/// What a number that is none becomes, as the flags say.
+pub(crate) fn on_nan(args: &MembersArgs) -> OnNan {
+    match args.nan {
+        NanKind::Fail => OnNan::Fail,
+        NanKind::Mean => OnNan::Mean,
     }
 }
 
@@ -204,8 +215,6 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind) -> anyhow::Result<
     for (flag, is_given) in [
         ("--images", args.images.is_some()),
         ("--labels", args.labels.is_some()),
-        ("--image-layout", args.image_layout.is_some()),
-        ("--nan", args.nan != NanKind::Fail),
     ] {
         if is_given {
             return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use architectures::{Architecture, architecture};
 use backbones::Matching;
 use clap::ValueEnum;
-use dataset::{Augmentation, Crop, Mix, Normalization, PixelFormat, Resample, Sampling};
+use dataset::{Augmentation, Crop, Mix, Normalization, Numbers, Resample, Sampling};
 use flags::{
     AugmentationArgs, ClassWeights, Compression, Freeze, LossKind, LrScaling, OptimizationArgs, OptimizerKind,
     PrecisionKind, ResampleKind, RunArgs, ScheduleKind, TaskKind, TrainArgs, WeightsMatch,
@@ -191,12 +191,12 @@ impl Plan {
     ///
     /// # Errors
     /// Flags that such images do not know.
-    pub(crate) fn of_images(&self, format: PixelFormat, normalization: Normalization) -> anyhow::Result<Self> {
-        if let Some(refused) = self.flags.augmentation.refused(format == PixelFormat::Rgb8) {
+    pub(crate) fn of_images(&self, numbers: Option<Numbers>, normalization: Normalization) -> anyhow::Result<Self> {
+        if let Some(refused) = self.flags.augmentation.refused(numbers.is_none()) {
             return Err(usage(refused));
         }
         let mut plan = self.clone();
-        plan.images.format = format;
+        plan.images.evaluation.decoding.numbers = numbers;
         plan.images.evaluation.normalization = normalization;
         plan.augmentation = augmentation(&plan.flags.augmentation, &plan.images)?;
         Ok(plan)

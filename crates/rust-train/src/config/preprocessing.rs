@@ -2,9 +2,9 @@
 //! with. Plain values.
 
 use architectures::Architecture;
-use dataset::{Decoding, Normalization, PixelFormat, Resample};
+use dataset::{Decoding, Normalization, Numbers, Resample};
 use flags::{ChannelValues, ImageArgs, ResampleKind};
-use model_card::{ImageInput, PixelKind};
+use model_card::{ImageInput, PixelKind, StoredNumbers};
 
 use crate::errors::usage;
 
@@ -39,22 +39,31 @@ impl Preprocessing {
 
     /// What a model card says. It has been checked when it was read.
     pub(crate) fn of_card(images: &ImageInput) -> Self {
-        let &ImageInput { size, resize, ref mean, ref std, exif_orientation, .. } = images;
+        let &ImageInput { size, resize, ref mean, ref std, exif_orientation, channels, ref numbers, .. } = images;
+        let numbers = numbers.as_ref().and_then(|stored| {
+            Numbers::new(&stored.type_name, channels, stored.scale, stored.offset, stored.missing)
+        });
         let resample = Resample::named(&images.resample).unwrap_or_default();
         Self {
             size,
             resize,
-            decoding: Decoding { exif_orientation, resample },
+            decoding: Decoding { exif_orientation, resample, numbers, ..Decoding::default() },
             normalization: Normalization { mean: mean.clone(), std: std.clone() },
         }
     }
 
     /// For a model card.
-    pub(crate) fn card(&self, format: PixelFormat) -> ImageInput {
+    pub(crate) fn card(&self) -> ImageInput {
         let &Self { size, resize, decoding, normalization: Normalization { ref mean, ref std } } = self;
         ImageInput {
-            channels: format.channels(),
-            pixels: if format == PixelFormat::Rgb8 { PixelKind::Rgb8 } else { PixelKind::Planes },
+            channels: decoding.format().channels(),
+            pixels: if decoding.numbers.is_none() { PixelKind::Rgb8 } else { PixelKind::Planes },
+            numbers: decoding.numbers.map(|numbers| StoredNumbers {
+                type_name: numbers.type_name().to_owned(),
+                scale: numbers.scale,
+                offset: numbers.offset,
+                missing: numbers.fill,
+            }),
             size,
             resize,
             resample: decoding.resample.name().to_owned(),
@@ -96,6 +105,7 @@ pub(super) fn decoding(args: &ImageArgs, otherwise: Decoding) -> Decoding {
             Some(ResampleKind::Bilinear) => Resample::Bilinear,
             Some(ResampleKind::Bicubic) => Resample::Bicubic,
         },
+        ..otherwise
     }
 }
 
@@ -188,7 +198,7 @@ mod tests {
             std: Some(ChannelValues::Of(vec![0.1, 0.2, 0.3])),
             ..ImageArgs::default()
         };
-        assert_eq!(Preprocessing::of_card(&with(other.clone()).card(PixelFormat::Rgb8)), with(other.clone()));
+        assert_eq!(Preprocessing::of_card(&with(other.clone()).card()), with(other.clone()));
         assert_eq!(
             with(other).words(),
             "224×224 pixels out of 256, bicubic, turned as EXIF says, mean 0.5,0.5,0.5, std 0.1,0.2,0.3"

@@ -11,13 +11,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dataset::cache::{self, CacheShard, CacheWriter, Found, Lock};
-use dataset::{BadImage, Dataset, OnBadImage, Spec, Split};
+use dataset::cache::{self, CacheShard, CacheWriter, Lock};
+use dataset::{BadImage, Contents, Dataset, Decoding, Numbers, OnBadImage, Spec, Split};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
-use super::listing::{Listed, list};
+use super::listing::{Found, Listed, list};
 use crate::config::images::Images;
 use crate::errors::{agree_after, name_interruption, to_failure};
 use crate::observe::progress::Progress;
@@ -32,6 +32,8 @@ struct Identity {
     /// Any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
     path: OsString,
     listed: Listed,
+    /// The numbers that the images are read as; empty for RGB of 8 bits.
+    numbers: String,
 }
 
 /// What the leader has while the others write their shares.
@@ -49,22 +51,27 @@ struct Leading {
 pub(crate) fn open_or_build(
     world: &World,
     images: &Images,
-    spec: Spec,
+    contents: Contents,
     root: &Path,
     cores: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
-    let listing = OnceLock::new();
-    let scan = || listing.get_or_init(|| list(images, root)).as_ref().map_err(to_failure);
+    let found = OnceLock::new();
+    let scan = || found.get_or_init(|| list(images, root)).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
-        let fingerprint = spec.fingerprint(scan()?);
+        let Found { listing, decoding } = scan()?;
+        let spec = Spec { contents, decoding: *decoding };
+        let fingerprint = spec.fingerprint(listing);
         let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
-        let listing = scan()?;
-        let listed = Listed { classes: listing.classes.len(), channels: 3, train: listing.train.len() };
-        serde_json::to_vec(&Identity { fingerprint, path, listed }).map_err(Failure::new)
+        let channels = decoding.format().channels();
+        let listed = Listed { classes: listing.classes.len(), channels, train: listing.train.len() };
+        let numbers = decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
+        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers }).map_err(Failure::new)
     })?)?;
-    let Identity { fingerprint, path, listed } = &identity;
+    let Identity { fingerprint, path, listed, numbers } = &identity;
+    let decoding = Decoding { numbers: Numbers::of_words(numbers), ..images.evaluation.decoding };
+    let spec = Spec { contents, decoding };
     let path = Path::new(path);
     check(*listed)?;
     let scope = match (images.cache_scope, path.parent()) {
@@ -81,7 +88,7 @@ pub(crate) fn open_or_build(
     let mut leading = world.zero_first(scope, "looking for the dataset cache", |turn| match turn {
         Turn::After => Ok(None),
         Turn::First => {
-            if let Found::Current(_) = open()? {
+            if let cache::Found::Current(_) = open()? {
                 if world.rank() == 0 {
                     log::info!("reusing the dataset cache {}", path.display());
                 }
@@ -89,11 +96,11 @@ pub(crate) fn open_or_build(
             }
             let lock = wait_for_lock(path, channel.timeout()).map_err(|error| to_failure(&error))?;
             match open()? {
-                Found::Current(_) => return Ok(None), // another job has just built it
-                Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
-                Found::Nothing => {}
+                cache::Found::Current(_) => return Ok(None), // another job has just built it
+                cache::Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
+                cache::Found::Nothing => {}
             }
-            let writer = CacheWriter::create(scan()?, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            let writer = CacheWriter::create(&scan()?.listing, &spec, path).map_err(|error| to_failure(&error.into()))?;
             Ok(Some(Leading { writer, _lock: lock }))
         }
     })?;
@@ -116,8 +123,8 @@ pub(crate) fn open_or_build(
             leading.writer.seal(&bad).map_err(|error| to_failure(&error.into()))?;
         }
         match open()? {
-            Found::Current(dataset) => Ok(*dataset),
-            Found::Nothing | Found::Stale(_) if turn == Turn::After => Err(Failure::usage(format!(
+            cache::Found::Current(dataset) => Ok(*dataset),
+            cache::Found::Nothing | cache::Found::Stale(_) if turn == Turn::After => Err(Failure::usage(format!(
                 "{}: the cache that another rank has just built cannot be used here; is the folder shared by all \
                  nodes? If not, use --cache-scope node or auto",
                 path.display()
@@ -218,9 +225,9 @@ pub(crate) fn cache_path<E>(
     let mut unusable = String::new();
     if path.exists() {
         let reason = match cache::open(&path, &fingerprint()?, spec.decoding) {
-            Ok(Found::Current(_)) => return Ok(path),
-            Ok(Found::Stale(reason)) => reason,
-            Ok(Found::Nothing) => "it is gone".to_owned(),
+            Ok(cache::Found::Current(_)) => return Ok(path),
+            Ok(cache::Found::Stale(reason)) => reason,
+            Ok(cache::Found::Nothing) => "it is gone".to_owned(),
             Err(error) => format!("{:#}", anyhow::Error::from(error)),
         };
         unusable = format!("the dataset cache {} cannot be used: {reason}; ", path.display());

@@ -9,11 +9,11 @@ use clap::ValueEnum;
 use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
 use flags::{AxesKind, MembersArgs, NanKind};
 use layout::Shard;
-use model_card::ModelCard;
+use model_card::{ModelCard, PixelKind};
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::{file_spec, val_split};
+use crate::config::images::{axes, file_spec, on_nan, val_split};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -68,7 +68,8 @@ impl Evaluated<'_> {
                     Ok(listing.to_bytes())
                 })?;
                 let listing = Listing::from_bytes(&root, &bytes).context("the listing arrived damaged")?;
-                (ImageSet::of_files(&listing, Split::Val, self.decoding), listing.classes)
+                let decoding = agree(world, self.decoding_of(&listing))?;
+                (ImageSet::of_files(&listing, Split::Val, decoding), listing.classes)
             }
         };
         agree(world, self.same_classes(&classes))?;
@@ -137,9 +138,20 @@ impl Evaluated<'_> {
 
     /// A file's images to validate on: where it has none, those that the run set aside. What is in it is called as in the run.
     fn open(&self, path: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Dataset> {
+        let members = self.members();
+        let spec = |val_split| file_spec(&members, kind_of_card(self.card), val_split);
+        let dataset = Dataset::of_file(path, &spec(wanted))?;
+        if dataset.val.is_empty() && of_run.is_some() {
+            return Ok(Dataset::of_file(path, &spec(of_run))?);
+        }
+        Ok(dataset)
+    }
+
+    /// What is in a file: what the flags say, or else what the run was told.
+    fn members(&self) -> MembersArgs {
         let of_plan = |flag: &str| self.of_plan(flag).and_then(serde_json::Value::as_str);
         let named = |given: &Option<String>, flag: &str| given.clone().or_else(|| of_plan(flag).map(str::to_owned));
-        let members = MembersArgs {
+        MembersArgs {
             images: named(&self.members.images, "images"),
             labels: named(&self.members.labels, "labels"),
             image_layout: self
@@ -147,13 +159,21 @@ impl Evaluated<'_> {
                 .image_layout
                 .or_else(|| of_plan("image-layout").and_then(|order| AxesKind::from_str(order, true).ok())),
             nan: if of_plan("nan") == Some("mean") { NanKind::Mean } else { self.members.nan },
-        };
-        let spec = |val_split| file_spec(&members, kind_of_card(self.card), val_split);
-        let dataset = Dataset::of_file(path, &spec(wanted))?;
-        if dataset.val.is_empty() && of_run.is_some() {
-            return Ok(Dataset::of_file(path, &spec(of_run))?);
         }
-        Ok(dataset)
+    }
+
+    /// How the files of a folder are decoded: as those that were trained on, or where the card does not say how those were, as the
+    /// first of them is.
+    fn decoding_of(&self, listing: &Listing) -> anyhow::Result<Decoding> {
+        let members = self.members();
+        let decoding = Decoding { on_nan: on_nan(&members), axes: axes(&members), ..self.decoding };
+        Ok(match (self.card.images.pixels, decoding.numbers) {
+            (PixelKind::Planes, None) => {
+                let first = listing.numbers(decoding, true)?;
+                Decoding { numbers: first.map(|(_, numbers)| numbers), ..decoding }
+            }
+            _ => decoding,
+        })
     }
 
     fn same_classes(&self, found: &[String]) -> anyhow::Result<()> {

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dataset::{Dataset, Listing, read_classes};
+use dataset::{Dataset, Decoding, Listing, Numbers, read_classes};
+use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 
 use crate::config::images::Images;
-use crate::errors::name_interruption;
+use crate::errors::{name_interruption, usage};
 
 /// What is known of the data as soon as they are listed: before a cache is built.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -26,13 +27,57 @@ impl Listed {
     }
 }
 
-/// Lists the images below `root`, and tells whoever waits how far it is.
-pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Listing> {
+/// The images below `root`, and how they are decoded.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub listing: Listing,
+    pub decoding: Decoding,
+}
+
+impl Found {
+    /// For the ranks that have not listed the folder.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let numbers = self.decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
+        [numbers.as_bytes(), b"\n", &self.listing.to_bytes()].concat()
+    }
+
+    /// The other way round, for the folder `root`. `None` where the bytes are none.
+    pub(super) fn from_bytes(root: &Path, images: &Images, bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|&byte| byte == b'\n')?;
+        let numbers = Numbers::of_words(str::from_utf8(&bytes[..end]).ok()?);
+        let listing = Listing::from_bytes(root, &bytes[end + 1..])?;
+        Some(Self { listing, decoding: Decoding { numbers, ..images.evaluation.decoding } })
+    }
+}
+
+/// Lists the images below `root`, and tells whoever waits how far it is; then looks at the first of them, which says what all
+/// hold.
+pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Found> {
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
-    name_interruption(
+    let listing = name_interruption(
         "listing the images",
         Listing::scan_watched(root, classes.as_deref(), images.val_split, &count_files),
-    )
+    )?;
+    let decoding = decoding_of(&listing, images)?;
+    Ok(Found { listing, decoding })
+}
+
+fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
+    let decoding = images.evaluation.decoding;
+    let first = match images.read_mode {
+        ReadMode::Rgb => None,
+        ReadMode::Auto => listing.numbers(decoding, false)?,
+        ReadMode::Unchanged => listing.numbers(decoding, true)?,
+    };
+    let Some((path, numbers)) = first else { return Ok(decoding) };
+    if decoding.exif_orientation {
+        return Err(usage("--exif-orientation: is for images that are read as RGB; add --read-mode rgb"));
+    }
+    log::info!(
+        "images are read unchanged: {numbers}, as {} has them; --read-mode rgb makes RGB of 8 bits of them",
+        path.display()
+    );
+    Ok(Decoding { numbers: Some(numbers), ..decoding })
 }
 
 /// Tells whoever waits for a folder to be listed how far that is.

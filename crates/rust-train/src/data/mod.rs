@@ -10,11 +10,11 @@ pub(crate) mod statistics;
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::{Dataset, Listing, digits, read_classes};
+use dataset::{Dataset, digits, read_classes};
 use world::{Failure, World};
 
 use cache::open_or_build;
-use listing::{Listed, list};
+use listing::{Found, Listed, list};
 
 use crate::config::images::{Images, Source};
 use crate::errors::{agree, to_failure, usage};
@@ -34,7 +34,7 @@ pub(crate) fn prepare<T>(
         agree(world, refuse_too_small(listed.train, least))?;
         check(listed)
     };
-    let (dataset, checked) = match (&images.source, images.spec()) {
+    let (dataset, checked) = match (&images.source, images.contents) {
         (Source::Digits, _) => {
             let dataset = embedded(world, images.classes.as_deref())?;
             let checked = check(Listed::of(&dataset))?;
@@ -56,10 +56,10 @@ pub(crate) fn prepare<T>(
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
-        (Source::Folder(root), Some(spec)) => {
+        (Source::Folder(root), Some(contents)) => {
             let mut checked = None;
             let check = |listed| check(listed).map(|value| checked = Some(value));
-            let (dataset, _) = open_or_build(world, images, spec, root, cores, check)?;
+            let (dataset, _) = open_or_build(world, images, contents, root, cores, check)?;
             (dataset, checked.context("the data were listed")?)
         }
     };
@@ -92,9 +92,9 @@ fn embedded(world: &World, classes: Option<&Path>) -> anyhow::Result<Dataset> {
 /// shared file system down.
 fn uncached(world: &World, images: &Images, root: &Path) -> anyhow::Result<Dataset> {
     let bytes = world.from_rank_zero("listing the images", || {
-        let listing = list(images, root).map_err(|error| to_failure(&error))?;
-        Ok(listing.to_bytes())
+        let found = list(images, root).map_err(|error| to_failure(&error))?;
+        Ok(found.to_bytes())
     })?;
-    let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
-    Ok(Dataset::of_files(&listing, images.evaluation.decoding))
+    let found = Found::from_bytes(root, images, &bytes).context("the listing arrived damaged")?;
+    Ok(Dataset::of_files(&found.listing, found.decoding))
 }

@@ -37,7 +37,7 @@ pub(crate) fn build(
 /// Says where the weights were trained on images that were normalized otherwise than the plan's, which are known by now.
 pub(crate) fn warn_of_other_normalization(plan: &Plan, path: &Path) {
     let Some(card) = read_card(path) else { return };
-    let (known, now) = (card.images, plan.images.evaluation.card(plan.images.format));
+    let (known, now) = (card.images, plan.images.evaluation.card());
     if (&known.mean, &known.std) != (&now.mean, &now.std) {
         log::warn!(
             "the weights are of images normalized with mean {} and std {}; this run uses {} and {}",

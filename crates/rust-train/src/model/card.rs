@@ -15,7 +15,7 @@ use crate::task::Task;
 pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
     let classes = if task.outputs().is_none() { classes.to_vec() } else { Vec::new() };
     let mut card =
-        ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card(plan.images.format));
+        ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
     card.targets = task.units();
     card.plan = recipe::portable(plan.mathematics());
     card.versions = BTreeMap::from([
@@ -50,7 +50,7 @@ pub(crate) fn of_run(folder: &Path) -> Option<ModelCard> {
     let images = Images::new(&flags.data, flags.task.task, Source::new(&flags.data, None).ok()?, &architecture).ok()?;
     let evaluation = report::Run::read(folder).ok()?.evaluation;
     let classes = evaluation.into_iter().flat_map(|evaluation| evaluation.classes).map(|class| class.name).collect();
-    let mut card = ModelCard::new(CLASSIFICATION, architecture.name, classes, images.evaluation.card(images.format));
+    let mut card = ModelCard::new(CLASSIFICATION, architecture.name, classes, images.evaluation.card());
     card.plan = recipe::portable(recipe::mathematics(&flags).ok()?);
     Some(card)
 }

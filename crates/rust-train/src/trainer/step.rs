@@ -152,7 +152,7 @@ impl<'a> TrainStep<'a> {
             ema: training.ema.map(|decay| Ema::new(model, decay)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default(), device)),
             numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
-            channels: plan.images.format.channels(),
+            channels: plan.images.evaluation.decoding.format().channels(),
             clip_grad_norm: plan.flags.optimization.clip_grad_norm,
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,

@@ -12,18 +12,19 @@ mod palette;
 mod tiff;
 
 use std::io::{BufRead, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::{ColorType, ImageDecoder};
 
 use super::buffer::make_room;
 use super::{Decoder, Source, other};
-pub(super) use npy::is_npy;
 use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::limits::{BYTES_PER_PIXEL, DECODER, MOST_CHANNELS};
+use crate::planes::{PlaneCropper, Scaling};
 use crate::resize::{PlaneResizer, Window};
 use crate::size::Size;
-use crate::{Decoding, Listing, OnNan, Split};
+use crate::{Decoding, Listing, Normalization, OnNan, Split};
+pub(super) use npy::is_npy;
 
 /// Memory for the numbers of an image beyond what its pixels may take, for each byte of its file: what is compressed is
 /// seldom a sixteenth of what it was, and then small.
@@ -70,12 +71,12 @@ impl Decoder {
         };
         if let Some(wanted) = self.decoding.numbers {
             if (wanted.element, wanted.channels) != (layout.numbers.element, layout.numbers.channels) {
-                return Err(format!("it has {}, and the first image {wanted}", layout.numbers));
+                return Err(format!("it has {}, and {wanted} are read", layout.numbers));
             }
             if wanted.fill != layout.numbers.fill {
                 let shown = |fill: Option<f64>| fill.map_or("nothing".to_owned(), |fill| fill.to_string());
                 let (own, first) = (shown(layout.numbers.fill), shown(wanted.fill));
-                return Err(format!("{own} stands for none in it, and {first} in the first image"));
+                return Err(format!("{own} stands for none in it, and {first} in the others"));
             }
             layout.numbers = wanted;
         }
@@ -104,6 +105,38 @@ impl Decoder {
         decoded?;
         let size = Size { width: resize as u32, height: resize as u32 };
         Ok((ArrayLayout { numbers, axes: Axes::ChannelsFirst, size }, &self.square))
+    }
+
+    /// Decodes what [`center_crop_file`](Self::center_crop_file) does, of an image of numbers, and normalizes them: the bytes of
+    /// channels×`side`×`side` numbers in single precision, as a batch has them.
+    ///
+    /// # Errors
+    /// Why the file cannot be read, is not an image, or one of other numbers.
+    pub fn center_crop_planes(
+        &mut self,
+        path: &Path,
+        (resize, side): (usize, usize),
+        normalization: &Normalization,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let on_nan = self.decoding.on_nan;
+        let mut file = std::mem::take(&mut self.file);
+        let mut cropper = PlaneCropper::new(self.decoding.resample);
+        let cropped = crate::file::read_image(path, &mut file).and_then(|on_disk| {
+            let source = on_disk.as_ref().map_or(Source::Memory(&file), Source::Disk);
+            let (layout, bytes) = self.center_crop_numbers(source, resize, side)?;
+            let window = Window::center(layout.size, resize, side);
+            cropper.crop(
+                (&layout, bytes),
+                on_nan,
+                &Scaling::of(normalization),
+                &window,
+                side,
+                bytemuck::cast_slice_mut(out),
+            )
+        });
+        self.file = file;
+        cropped
     }
 
     /// Decodes what [`square_of`](Self::square_of) does, of an image of numbers: plane by plane, in the type that the file has

@@ -5,8 +5,8 @@ use std::io::{Read, Seek};
 use archives::{Header, LONGEST_HEADER};
 
 use super::{make_room, refuse_too_large, rewind};
-use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::Decoding;
+use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::size::Size;
 
 /// Bytes of an array before the text of its header, at most.

@@ -1,0 +1,183 @@
+use super::*;
+use ::tiff::encoder::{TiffEncoder, colortype};
+use ::tiff::tags::Tag;
+use std::io::{Cursor, Write};
+
+fn decoder(numbers: Option<Numbers>) -> Decoder {
+    Decoder::new(Decoding { numbers, ..Decoding::default() })
+}
+
+/// What is read of a file: its layout, and its numbers, plane by plane.
+fn read_file(bytes: &[u8]) -> Result<(ArrayLayout, Vec<f64>), String> {
+    let mut decoder = decoder(None);
+    let (layout, stored) = decoder.numbers(Source::Memory(bytes))?;
+    let mut planes = vec![Vec::new(); layout.numbers.channels];
+    let raw = ArrayLayout { numbers: Numbers { scale: 1.0, offset: 0.0, ..layout.numbers }, ..layout };
+    raw.each(stored, |channel, number| planes[channel].push(number));
+    Ok((layout, planes.concat()))
+}
+
+fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((text.len() as u16).to_le_bytes());
+    file.extend(text.as_bytes());
+    file.extend(values);
+    file
+}
+
+fn u16s(values: impl IntoIterator<Item = u16>) -> Vec<u8> {
+    values.into_iter().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A TIFF of pages of 3×2 pixels of 16 bits, each with tags of its own.
+fn tiff(pages: &[([u16; 6], &[(u16, &str)], u32)]) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    for (pixels, tags, kind) in pages {
+        let mut image = encoder.new_image::<colortype::Gray16>(3, 2).unwrap();
+        for (tag, text) in *tags {
+            image.encoder().write_tag(Tag::Unknown(*tag), *text).unwrap();
+        }
+        image.encoder().write_tag(Tag::NewSubfileType, *kind).unwrap();
+        image.write_data(pixels).unwrap();
+    }
+    file.into_inner()
+}
+
+const ONE: [u16; 6] = [0, 1, 2, 300, 40_000, 65_535];
+const TWO: [u16; 6] = [7; 6];
+
+#[test]
+fn arrays_of_numpy_are_read_in_either_order() {
+    let values = u16s(0..24);
+    for (shape, channels, axes) in [
+        ("(2, 1, 12)", 2, Axes::ChannelsFirst),
+        ("(12, 1, 2)", 2, Axes::ChannelsLast),
+        ("(2, 4, 3)", 3, Axes::ChannelsLast),
+        ("(4, 6)", 1, Axes::ChannelsLast),
+    ] {
+        let (layout, numbers) = read_file(&npy("<u2", shape, &values)).unwrap();
+        assert_eq!((layout.numbers, layout.axes), (Numbers::plain(Element::U16, channels), axes), "{shape}");
+        let pixels = 24 / channels;
+        let at = |index: usize| match axes {
+            Axes::ChannelsFirst => index,
+            Axes::ChannelsLast => index % pixels * channels + index / pixels,
+        };
+        assert_eq!(numbers, (0..24).map(|index| at(index) as f64).collect::<Vec<_>>(), "{shape}");
+    }
+    // Where the number of channels is known it says which axis is theirs.
+    let mut known = decoder(Some(Numbers::plain(Element::U16, 12)));
+    let file = npy("<u2", "(2, 1, 12)", &values);
+    let (layout, _) = known.numbers(Source::Memory(&file)).unwrap();
+    assert_eq!((layout.axes, layout.size), (Axes::ChannelsLast, Size { width: 1, height: 2 }));
+}
+
+#[test]
+fn pages_are_channels_but_for_copies_and_masks_of_others() {
+    let of = |numbers: &[u16]| numbers.iter().map(|&number| f64::from(number)).collect::<Vec<_>>();
+    let (layout, numbers) = read_file(&tiff(&[(ONE, &[], 0), (TWO, &[], 0)])).unwrap();
+    assert_eq!((layout.numbers, numbers), (Numbers::plain(Element::U16, 2), of(&[ONE, TWO].concat())));
+    let (layout, numbers) = read_file(&tiff(&[(ONE, &[], 0), (TWO, &[], 1), (TWO, &[], 4)])).unwrap();
+    assert_eq!((layout.numbers.channels, numbers), (1, of(&ONE)));
+}
+
+#[test]
+fn the_number_that_stands_for_none_is_gdals() {
+    for (text, expected) in [("300", Some(300.0)), ("-9999", None), ("nan", None), (" 7 ", Some(7.0))] {
+        let (layout, numbers) = read_file(&tiff(&[(ONE, &[(42113, text)], 0)])).unwrap();
+        assert_eq!(layout.numbers.fill, expected, "{text}");
+        assert_eq!(numbers[3].is_nan(), text == "300");
+    }
+    assert!(read_file(&tiff(&[(ONE, &[(42113, "none")], 0)])).unwrap_err().contains("GDAL_NODATA 'none' is no number"));
+}
+
+#[test]
+fn faults_of_files_are_named() {
+    let values = u16s(0..24);
+    let whole = tiff(&[(ONE, &[], 0)]);
+    let mut other = Vec::new();
+    {
+        let mut encoder = TiffEncoder::new(Cursor::new(&mut other)).unwrap();
+        encoder.write_image::<colortype::Gray16>(3, 2, &ONE).unwrap();
+        encoder.write_image::<colortype::Gray8>(3, 2, &[1; 6]).unwrap();
+    }
+    let mut wide = Vec::new();
+    TiffEncoder::new(Cursor::new(&mut wide)).unwrap().write_image::<colortype::Gray32>(1, 1, &[5]).unwrap();
+    for (file, words) in [
+        (npy("<u2", "(4, 2, 3)", &values[1..]), "the array has 47 bytes, and its shape [4, 2, 3] takes 48"),
+        (npy("<u2", "(2, 2, 2, 3)", &values), "H×W, H×W×C or C×H×W is needed"),
+        (npy("<i4", "(4, 3)", &values), "its values are int32"),
+        (npy("<c8", "(2, 3)", &values), "has values of type '<c8'"),
+        (npy("<f8", "(100000, 100000)", &values), "pixels"),
+        (npy("<f8", "(2000, 2000, 1000)", &values), "are too few for 2000×2000 pixels of 1000 channels"),
+        (npy("<u2", "(0, 3)", &[]), "no pixels"),
+        (whole[..whole.len() - 9].to_vec(), "cut off"),
+        (other, "pages that are channels are all alike"),
+        (wide, "its values are uint32"),
+        (b"what is this".to_vec(), "not an image of a known format"),
+        (Vec::new(), "the file is empty"),
+    ] {
+        let reason = read_file(&file).unwrap_err();
+        assert!(reason.contains(words) && !reason.contains('\n'), "{words}: {reason}");
+    }
+}
+
+#[test]
+fn images_of_other_numbers_than_the_first_are_refused() {
+    let first = Numbers::plain(Element::U16, 2);
+    for (file, words) in [
+        (npy("<u2", "(4, 6)", &u16s(0..24)), "it has 1 channel of uint16, and 2 channels of uint16 are read"),
+        (npy("<i2", "(2, 3, 4)", &u16s(0..24)), "it has 2 channels of int16, and 2 channels of uint16 are read"),
+        (tiff(&[(ONE, &[(42113, "7")], 0), (TWO, &[], 0)]), "7 stands for none in it, and nothing in the others"),
+    ] {
+        let reason = decoder(Some(first)).numbers(Source::Memory(&file)).map(drop).unwrap_err();
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+}
+
+#[test]
+fn what_is_read_follows_from_the_first_image() {
+    let png = |image: image::DynamicImage| {
+        let mut file = Cursor::new(Vec::new());
+        image.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        file.into_inner()
+    };
+    let gray = image::DynamicImage::new_luma8(3, 2);
+    for (file, auto, unchanged) in [
+        (png(gray.clone()), None, (Element::U8, 1)),
+        (png(image::DynamicImage::new_rgba8(3, 2)), None, (Element::U8, 4)),
+        (png(image::DynamicImage::new_luma16(3, 2)), Some(()), (Element::U16, 1)),
+        (png(image::DynamicImage::new_rgb16(3, 2)), Some(()), (Element::U16, 3)),
+        (npy("|u1", "(2, 3)", &[0; 6]), Some(()), (Element::U8, 1)),
+        (tiff(&[(ONE, &[], 0)]), Some(()), (Element::U16, 1)),
+    ] {
+        let mut decoder = decoder(None);
+        let source = Source::Memory(&file);
+        assert_eq!(decoder.probe(source, false).unwrap().map(drop), auto);
+        assert_eq!(decoder.probe(source, true).unwrap(), Some(Numbers::plain(unchanged.0, unchanged.1)));
+    }
+    // The first that can be decoded says it.
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("train/ant")).unwrap();
+    for (name, bytes) in [("1.npy", npy("<u2", "(4, 7)", &[])), ("2.npy", npy("<u2", "(2, 3)", &u16s(0..6)))] {
+        std::fs::File::create(root.path().join("train/ant").join(name)).unwrap().write_all(&bytes).unwrap();
+    }
+    let listing = Listing::scan(root.path(), None).unwrap();
+    let (path, numbers) = listing.numbers(Decoding::default(), false).unwrap().unwrap();
+    assert!(path.ends_with("2.npy") && numbers == Numbers::plain(Element::U16, 1));
+}
+
+#[test]
+fn a_jpeg_has_one_channel_or_three() {
+    for (name, channels) in [("gray.jpg", 1), ("420.jpg", 3)] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let file = std::fs::read(folder.join(name)).unwrap();
+        let (layout, numbers) = read_file(&file).unwrap();
+        assert_eq!(layout.numbers, Numbers::plain(Element::U8, channels));
+        let mut rgb = decoder(None);
+        let (_, pixels) = rgb.decode(&file).unwrap();
+        let red: Vec<_> = pixels.iter().step_by(3).map(|&byte| f64::from(byte)).collect();
+        assert_eq!(numbers[..red.len()], red);
+    }
+}

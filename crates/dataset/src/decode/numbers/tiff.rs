@@ -17,11 +17,7 @@ use crate::limits::{DECODER, quote};
 use crate::size::Size;
 
 /// Reads a file of `length` bytes.
-pub(super) fn read(
-    reader: &mut (impl Read + Seek),
-    length: u64,
-    out: &mut Vec<u8>,
-) -> Result<ArrayLayout, String> {
+pub(super) fn read(reader: &mut (impl Read + Seek), length: u64, out: &mut Vec<u8>) -> Result<ArrayLayout, String> {
     let directories = check_pages(reader, length)?;
     let patches = directories.iter().filter_map(patch).collect();
     // Smaller copies and masks of a page, as GDAL adds them, are no channels.
@@ -29,43 +25,45 @@ pub(super) fn read(
     let pages = if pages.is_empty() { vec![0] } else { pages };
     rewind(reader)?;
     let mut decoder = Decoder::new(Patched { reader, place: 0, patches }).map_err(|error| one_line(&error))?;
-    let (mut layout, mut page_bytes) = (None::<ArrayLayout>, Vec::new());
+    let (mut first, mut page_bytes) = (None::<ArrayLayout>, Vec::new());
     for (number, &page) in pages.iter().enumerate() {
         if page > 0 {
             decoder.seek_to_image(page).map_err(|error| one_line(&error))?;
         }
         let is_palette = directories[page].photometric.is_some_and(|(colours, _)| colours == PALETTE);
         let own = layout_of(&mut decoder, is_palette)?;
-        let whole = ArrayLayout {
-            numbers: Numbers { channels: own.numbers.channels * pages.len(), ..own.numbers },
-            ..own
-        };
+        let like = *first.get_or_insert(own);
+        // What stands for none may be said once for all.
+        if (ArrayLayout { numbers: Numbers { fill: like.numbers.fill, ..own.numbers }, ..own }) != like {
+            return Err(format!(
+                "its page {number} has {}×{} pixels of {}, and its first {}×{} of {}; pages that are channels are all alike \
+                 (--read-mode rgb reads the first)",
+                own.size.width, own.size.height, own.numbers, like.size.width, like.size.height, like.numbers
+            ));
+        }
+        let whole = stacked(like, pages.len());
         refuse_too_large(&whole, length)?;
         let mut limits = Limits::default();
         limits.decoding_buffer_size = own.bytes() + LONGEST_TABLE;
         limits.intermediate_buffer_size = own.bytes() + length as usize + DECODER as usize;
         decoder = decoder.with_limits(limits);
         if pages.len() == 1 {
-            return read_page(&mut decoder, own, is_palette, out);
+            read_page(&mut decoder, own, is_palette, out)?;
+            return Ok(own);
         }
-        match layout {
-            None => make_room(out, whole.bytes()),
-            Some(first) if first == (ArrayLayout { axes: Axes::ChannelsFirst, ..whole }) => {}
-            Some(first) => {
-                let Size { width, height } = first.size;
-                return Err(format!(
-                    "its page {number} has {}×{} pixels of {}, and its first {width}×{height} of {}; pages that are \
-                     channels are all alike (--read-mode rgb reads the first)",
-                    own.size.width, own.size.height, own.numbers, first.numbers
-                ));
-            }
+        if number == 0 {
+            make_room(out, whole.bytes());
         }
-        let read = read_page(&mut decoder, own, is_palette, &mut page_bytes)?;
-        let place = number * read.bytes();
-        by_planes(&read, &page_bytes, &mut out[place..place + read.bytes()]);
-        layout = Some(ArrayLayout { axes: Axes::ChannelsFirst, ..whole });
+        read_page(&mut decoder, own, is_palette, &mut page_bytes)?;
+        by_planes(&own, &page_bytes, &mut out[number * own.bytes()..(number + 1) * own.bytes()]);
     }
-    layout.ok_or_else(|| "it has no page".to_owned())
+    first.map(|page| stacked(page, pages.len())).ok_or_else(|| "it has no page".to_owned())
+}
+
+/// So many pages like this one, plane after plane.
+fn stacked(page: ArrayLayout, pages: usize) -> ArrayLayout {
+    let numbers = Numbers { channels: page.numbers.channels * pages, ..page.numbers };
+    ArrayLayout { numbers, axes: Axes::ChannelsFirst, ..page }
 }
 
 /// Colours that the decoder need not know: white or black is zero, red, green and blue, a palette, inks.
@@ -169,7 +167,7 @@ fn read_page<R: Read + Seek>(
     layout: ArrayLayout,
     is_palette: bool,
     out: &mut Vec<u8>,
-) -> Result<ArrayLayout, String> {
+) -> Result<(), String> {
     let buffer = decoder.image_buffer_layout().map_err(|error| one_line(&error))?;
     let expected = if is_palette { layout.size.count() as usize } else { layout.bytes() };
     if buffer.complete_len != expected {
@@ -185,7 +183,7 @@ fn read_page<R: Read + Seek>(
         let table = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(|error| one_line(&error))?;
         *out = palette::colours(out, &table)?;
     }
-    Ok(layout)
+    Ok(())
 }
 
 /// The numbers of a page, plane by plane.

@@ -298,8 +298,8 @@ fn read_set(
     let packing = images.packing();
     let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
     let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
-    let is_rgb8 =
-        (element, layout.axes, layout.numbers.channels, packing) == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
+    let is_rgb8 = (element, layout.axes, layout.numbers.channels, packing)
+        == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
     if let Some(piece) = images.piece() {
         // A chunk as it is stored, inflated, and the image that is taken from it, as planes, too.
         memory.take("a chunk of the images", piece.checked_mul(2))?;
@@ -330,12 +330,10 @@ fn layout(
 ) -> Checked<(usize, ArrayLayout)> {
     let (count, height, width, channels, axes) = match *shape {
         [count, height, width] => (count, height, width, 1, Axes::ChannelsLast),
-        [count, one, two, three] => {
-            match axes.unwrap_or_else(|| Axes::of_shape([one, two, three])) {
-                Axes::ChannelsFirst => (count, two, three, one, Axes::ChannelsFirst),
-                Axes::ChannelsLast => (count, one, two, three, Axes::ChannelsLast),
-            }
-        }
+        [count, one, two, three] => match axes.unwrap_or_else(|| Axes::of_shape([one, two, three])) {
+            Axes::ChannelsFirst => (count, two, three, one, Axes::ChannelsFirst),
+            Axes::ChannelsLast => (count, one, two, three, Axes::ChannelsLast),
+        },
         _ => return Err(format!("{name} has the shape {shape:?}; N×H×W×C, N×C×H×W or N×H×W is needed")),
     };
     if channels == 0 || channels > limits::MOST_CHANNELS {
