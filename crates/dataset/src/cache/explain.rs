@@ -61,10 +61,15 @@ fn compare(split: Split, then: &[Sample], now: &[Sample], lines: &mut Vec<String
     let gone = then.iter().filter(|sample| !after.contains_key(&sample.path));
     let differs = |a: &Sample, b: &Sample| (a.size, a.modified) != (b.size, b.modified);
     let changed = now.iter().filter(|sample| before.get(&sample.path).is_some_and(|before| differs(before, sample)));
+    let is_other_label =
+        |a: &Sample, b: &Sample| a.class != usize::MAX && (a.class, &a.targets) != (b.class, &b.targets);
+    let relabelled =
+        now.iter().filter(|sample| before.get(&sample.path).is_some_and(|before| is_other_label(before, sample)));
     for (what, samples) in [
         ("new", new.collect::<Vec<_>>()),
         ("gone", gone.collect()),
         ("changed since (size or time of the file)", changed.collect()),
+        ("with another label", relabelled.collect()),
     ] {
         if samples.is_empty() {
             continue;

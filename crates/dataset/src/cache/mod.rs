@@ -4,6 +4,7 @@
 //! /                       attributes: format, version, contents, settings, fingerprint
 //! /classes                names, in label order
 //! /train, /val, /test     labels     i64 N, −1 for an image that was skipped
+//!                         targets    f64 N×K, labels of several numbers: only if there are such
 //!                         paths      N, below the folder, as text
 //!                         path_bytes N, the same as their bytes: only if some are not UTF-8
 //!                         sizes      u64 N, bytes of the image files

@@ -9,7 +9,7 @@ use hdf5::{File, Group, Location};
 use super::trailer::{self, VERSION};
 use super::{BadImage, Contents, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
-use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, Store, for_element};
+use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, Store, TargetRows, for_element};
 use crate::scan::{Listing, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
 
@@ -50,6 +50,13 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         numbers("modified", &|sample| sample.modified)?;
         let labels: Vec<_> = samples.iter().map(|sample| sample.class as i64).collect();
         group.new_dataset_builder().with_data(&labels).create("labels")?;
+        let width = samples[0].targets.len();
+        if width > 0 {
+            let targets = samples.iter().flat_map(|sample| sample.targets.iter().copied()).collect();
+            let targets = ndarray::Array2::from_shape_vec((samples.len(), width), targets)
+                .map_err(|error| hdf5::Error::from(format!("labels of different lengths: {error}")))?;
+            group.new_dataset_builder().with_data(&targets).create("targets")?;
+        }
         write_paths(&group, samples.iter().map(|sample| sample.path.as_path()))?;
         reserve::<u64>(&group, "checksums", &[samples.len()])?;
         match spec.contents {
@@ -120,15 +127,30 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
     let labels: Vec<i64> = values(group, "labels", paths.len())?;
     let sizes: Vec<u64> = values(group, "sizes", paths.len())?;
     let times: Vec<u64> = values(group, "modified", paths.len())?;
-    let samples = paths.into_iter().zip(labels).zip(sizes.into_iter().zip(times));
+    let (width, targets) = targets(group, paths.len())?;
+    let samples = paths.into_iter().zip(labels).zip(sizes.into_iter().zip(times)).enumerate();
     Ok(samples
-        .map(|((path, label), (size, modified))| Sample {
+        .map(|(index, ((path, label), (size, modified)))| Sample {
             path,
             class: usize::try_from(label).unwrap_or(usize::MAX),
+            targets: targets[index * width..(index + 1) * width].into(),
             size,
             modified,
         })
         .collect())
+}
+
+/// How many numbers the label of each of `count` images has, and these.
+fn targets(group: &Group, count: usize) -> hdf5::Result<(usize, Vec<f64>)> {
+    if !group.link_exists("targets") {
+        return Ok((0, Vec::new()));
+    }
+    let dataset = group.dataset("targets")?;
+    let width = match dataset.shape()[..] {
+        [rows, width] if rows == count => width,
+        ref shape => return Err(format!("targets of the shape {shape:?} for {count} images").into()),
+    };
+    Ok((width, h5::numbers(&dataset)?))
 }
 
 fn spec(file: &File) -> hdf5::Result<Spec> {
@@ -259,7 +281,9 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usi
         }
     };
     let checks = Checks::new(path.to_owned(), split, checksums);
-    Ok(ImageSet::of_store(store, labels, Some(checks)))
+    let (width, targets) = targets(group, labels.len()).map_err(hdf5)?;
+    let targets = (width > 0).then(|| TargetRows::new(targets, width));
+    Ok(ImageSet::of_store(store, labels, Some(checks)).with_targets(targets))
 }
 
 /// What was skipped when the cache was built: paths and reasons.

@@ -19,7 +19,7 @@ pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
-use targets::TargetRows;
+pub(crate) use targets::TargetRows;
 
 use crate::decode::Source;
 use crate::scan::Sample;
@@ -126,10 +126,12 @@ impl ImageSet {
         let samples = listing.split(split);
         let files = samples.iter().map(|Sample { path, size, .. }| (path.clone(), *size)).collect();
         let labels = samples.iter().map(|sample| sample.class as i64).collect();
+        let width = samples.first().map_or(0, |sample| sample.targets.len());
+        let rows = || samples.iter().flat_map(|sample| sample.targets.iter().copied()).collect();
         Self {
             store: Store::Files { root: listing.root.clone(), files, decoding },
             labels,
-            targets: None,
+            targets: (width > 0).then(|| TargetRows::new(rows(), width)),
             slots: None,
             checks: None,
         }

@@ -23,6 +23,7 @@ impl Listing {
                 field(&(sample.class as u64).to_le_bytes());
                 field(&sample.size.to_le_bytes());
                 field(&sample.modified.to_le_bytes());
+                sample.targets.iter().for_each(|target| field(&target.to_bits().to_le_bytes()));
             }
         }
         hasher.finalize().to_hex().to_string()

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIR/train/<class>/…  ── folder ─┐
-//! DIR/train.tsv        ── list ───┴──> Listing ── fingerprint ──> is the cache current?
+//! DIR/train.tsv        ── list ───┼──> Listing ── fingerprint ──> is the cache current?
+//! TABLE.csv            ── table ──┘
 //! FILE with names      ── classes ─┘        no val/: a share of train/ (val_split)
 //! ```
 
@@ -10,6 +11,7 @@ mod classes;
 mod fingerprint;
 mod folder;
 mod list;
+mod table;
 mod val_split;
 mod wire;
 
@@ -25,6 +27,7 @@ use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
 pub use folder::is_image;
+pub use table::TableSpec;
 pub use val_split::ValSplit;
 
 /// File names that count as images, in lower case.
@@ -56,12 +59,14 @@ impl Split {
 }
 
 /// One image file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Where it lies: below the listing's root, or absolute.
     pub path: PathBuf,
-    /// The index of its class.
+    /// The index of its class; 0 where its label is numbers alone.
     pub class: usize,
+    /// The numbers of its label; none where that is a class.
+    pub(crate) targets: Box<[f64]>,
     /// Bytes.
     pub(crate) size: u64,
     /// When it was last written, in nanoseconds since 1970.
@@ -69,7 +74,7 @@ pub struct Sample {
 }
 
 /// The image files of a data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// The folder that paths are relative to.
     pub root: PathBuf,
@@ -324,7 +329,7 @@ impl Sample {
         };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |age| age.as_nanos() as u64);
-        Ok(Self { path, class, size: metadata.len(), modified })
+        Ok(Self { path, class, targets: Box::default(), size: metadata.len(), modified })
     }
 }
 

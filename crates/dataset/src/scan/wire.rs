@@ -20,7 +20,9 @@ impl Listing {
             field(samples.len().to_string().as_bytes());
             for sample in samples {
                 field(sample.path.as_os_str().as_encoded_bytes());
-                field(format!("{} {} {}", sample.class, sample.size, sample.modified).as_bytes());
+                let mut numbers = format!("{} {} {}", sample.class, sample.size, sample.modified);
+                sample.targets.iter().for_each(|target| numbers += &format!(" {target}"));
+                field(numbers.as_bytes());
             }
         }
         bytes
@@ -40,10 +42,11 @@ impl Listing {
             for _ in 0..count {
                 let path = PathBuf::from(OsString::from_vec(field()?.to_vec()));
                 let numbers = text(field()?)?;
-                let mut numbers = numbers.split(' ').map(str::parse::<u64>);
-                let mut number = || numbers.next()?.ok();
+                let mut numbers = numbers.split(' ');
+                let mut number = || numbers.next()?.parse::<u64>().ok();
                 let (class, size, modified) = (number()? as usize, number()?, number()?);
-                listing.split_mut(split).push(Sample { path, class, size, modified });
+                let targets = numbers.map(str::parse::<f64>).collect::<Result<_, _>>().ok()?;
+                listing.split_mut(split).push(Sample { path, class, targets, size, modified });
             }
         }
         Some(listing)
@@ -60,9 +63,10 @@ mod tests {
         fn there_and_back(
             classes in proptest::collection::vec("[a-c é]{1,4}", 0..4),
             samples in proptest::collection::vec(("[^\0]{1,9}", 0usize..9, any::<u64>(), any::<u64>()), 0..9),
+            targets in proptest::collection::vec(any::<f64>().prop_filter("a number", |x| x.is_finite()), 0..3),
         ) {
             let sample = |(path, class, size, modified): (String, usize, u64, u64)| {
-                Sample { path: path.into(), class, size, modified }
+                Sample { path: path.into(), class, targets: targets.clone().into(), size, modified }
             };
             let samples: Vec<_> = samples.into_iter().map(sample).collect();
             let root = PathBuf::from("/data");
