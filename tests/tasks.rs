@@ -226,7 +226,7 @@ fn every_fault_is_said_once_with_its_place() {
             "nan.npz: image 3: not a readable image: channel 0 has NaN, infinite or missing values; --nan mean",
         ),
         ("--data other.npz", "other.npz: its training images have 1 channels, and others 3"),
-        ("--data flags.npz", "those of image 0 are not one class: --task multilabel"),
+        ("--data flags.npz", "those of image 0 are neither one class nor shares"),
         ("--data numbers.npz --task multilabel", "--task multilabel needs 0 or 1 for each class"),
         ("--data classes.npz --images photos", "--images photos: nothing of that name; it holds train_images"),
         ("--data classes.npz --labels names", "no labels (--labels names)"),

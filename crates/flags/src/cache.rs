@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DEFAULT_MODEL, DataArgs};
+use super::{DEFAULT_MODEL, DataArgs, TaskKind};
 
 /// The flags of `cache`.
 #[derive(Args, Clone, Debug)]
@@ -22,6 +22,10 @@ pub struct CacheArgs {
     /// Where the images come from
     #[command(flatten)]
     pub data: DataArgs,
+
+    /// What the labels of a table are for
+    #[arg(long, value_enum, default_value_t = TaskKind::Classify)]
+    pub task: TaskKind,
 
     /// Network that the images are for: decides their size
     #[arg(long, default_value = DEFAULT_MODEL)]

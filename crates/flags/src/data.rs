@@ -23,6 +23,11 @@ pub struct DataArgs {
     #[serde(flatten)]
     pub members: MembersArgs,
 
+    /// What is in a table
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub table: TableArgs,
+
     /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub classes: Option<PathBuf>,
@@ -85,6 +90,35 @@ pub struct MembersArgs {
     /// What to do with NaN, infinities and missing values (_FillValue, GDAL_NODATA) in images
     #[arg(long, value_enum, default_value_t = NanKind::Fail, value_name = "HOW", help_heading = "Data")]
     pub nan: NanKind,
+}
+
+/// A table of images and its columns.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TableArgs {
+    /// Table of images, CSV or TSV: a row for each, with its path and its labels
+    ///
+    /// Paths are below --data, or beside the table where there is none; a first row names the columns. Labels are a class, shares
+    /// of several classes, several labels at once (--task multilabel) or numbers (--task regress)
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub table: Option<PathBuf>,
+
+    /// Column of the images' paths. Default: image, path, file_name, id or the like
+    #[arg(long, value_name = "NAME", help_heading = "Data", requires = "table")]
+    pub column_image: Option<String>,
+
+    /// Column of the labels, or several. Default: label, class or the like, or else all others
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Data", requires = "table")]
+    pub column_label: Vec<String>,
+
+    /// Column that says which images are to train on, to validate on and for the end: train, val or test. Default: split, if there is
+    /// such a column
+    #[arg(long, value_name = "NAME", help_heading = "Data", requires = "table")]
+    pub column_split: Option<String>,
+
+    /// What stands between the labels of one column. Default: | or ; or a comma, whichever the column has
+    #[arg(long, value_name = "TEXT", help_heading = "Data", requires = "table")]
+    pub label_separator: Option<String>,
 }
 
 /// The order of the axes of images.

@@ -39,7 +39,7 @@ pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
-pub use data::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode};
+pub use data::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TableArgs};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};
 pub use installation::{DoctorArgs, ScriptsArgs};

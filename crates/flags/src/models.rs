@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ImageArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs};
+use super::{ImageArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs, TableArgs};
 
 /// The network of a run that names none.
 pub const DEFAULT_MODEL: &str = "cifar_resnet20";
@@ -171,6 +171,10 @@ pub struct EvalArgs {
     /// What is in a file
     #[command(flatten)]
     pub members: MembersArgs,
+
+    /// What is in a table
+    #[command(flatten)]
+    pub table: TableArgs,
 
     /// How images become batches
     #[command(flatten)]

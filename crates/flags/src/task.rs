@@ -11,7 +11,7 @@ use super::Essential;
 pub struct TaskArgs {
     /// What is learned: classify, multilabel or regress
     ///
-    /// An image's class; which of several classes are there; numbers. The last two need a file with rows of numbers as labels
+    /// An image's class; which of several classes are there; numbers. The last two need a --table, or a file with rows of numbers
     #[arg(long, value_enum, default_value_t = TaskKind::Classify, hide_possible_values = true)]
     #[arg(help_heading = "Training", add = Essential)]
     pub task: TaskKind,

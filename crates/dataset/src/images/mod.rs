@@ -19,7 +19,7 @@ pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
-pub(crate) use targets::TargetRows;
+pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
 use crate::decode::Source;
 use crate::scan::Sample;

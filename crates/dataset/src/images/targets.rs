@@ -2,6 +2,19 @@
 
 use std::sync::Arc;
 
+/// How far from 1 the shares of the classes of an image may add up to.
+const ROUNDING: f64 = 1e-3;
+
+/// Whether shares of classes add up to 1, but for their rounding.
+pub(crate) fn adds_up(shares: &[f64]) -> bool {
+    (shares.iter().sum::<f64>() - 1.0).abs() <= ROUNDING
+}
+
+/// The class that has the largest share; the first of several.
+pub(crate) fn likeliest(shares: &[f64]) -> usize {
+    (0..shares.len()).rev().max_by(|&one, &other| shares[one].total_cmp(&shares[other])).unwrap_or(0)
+}
+
 /// A row of numbers for each image of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TargetRows {

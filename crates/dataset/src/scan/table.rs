@@ -15,7 +15,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use rayon::prelude::*;
 
 use super::{EXTENSIONS, Listing, Sample, Split, ValSplit};
-use crate::images::LabelKind;
+use crate::images::{LabelKind, adds_up, likeliest};
 use crate::limits::quote;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
@@ -55,8 +55,6 @@ const LABEL: &[&str] = &["label", "labels", "class", "target", "category", "tags
 const SPLIT: &[&str] = &["split", "subset", "set", "fold_split"];
 /// What may stand between several labels, if the user does not say it.
 const SEPARATORS: &[&str] = &["|", ";", ","];
-/// How far from 1 the shares of classes of an image may add up to.
-const ROUNDING: f64 = 1e-3;
 /// Labels below this are classes.
 const MOST_COLUMNS: usize = 1 << 16;
 
@@ -314,8 +312,8 @@ impl Columns {
             }
         };
         let numbers: Vec<f64> = self.labels.iter().map(number).collect::<std::result::Result<_, _>>()?;
-        let sum: f64 = numbers.iter().sum();
-        if kind == LabelKind::Class && (sum - 1.0).abs() > ROUNDING {
+        if kind == LabelKind::Class && !adds_up(&numbers) {
+            let sum: f64 = numbers.iter().sum();
             return Err(format!(
                 "the shares of the classes add up to {sum}, not to 1; for several classes at once: --task multilabel"
             ));
@@ -369,8 +367,7 @@ fn assemble(
                 (0, targets.into())
             }
             (Label::Numbers(shares), Kind::Shares | Kind::OneHot) => {
-                let likeliest = (0..shares.len()).rev().max_by(|&one, &other| shares[one].total_cmp(&shares[other]));
-                (likeliest.unwrap_or(0), if kind == Kind::OneHot { Box::default() } else { shares })
+                (likeliest(&shares), if kind == Kind::OneHot { Box::default() } else { shares })
             }
             (Label::Numbers(numbers), Kind::Rows) => (0, numbers),
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use architectures::architecture;
 use dataset::cache;
 use dataset::{Dataset, ImageSet, Listing, Spec, class_counts, class_weights};
-use flags::{CacheArgs, TaskKind};
+use flags::CacheArgs;
 use world::World;
 
 use crate::config::images::{Images, Source};
@@ -20,7 +20,7 @@ use crate::observe::progress::Progress;
 pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     let plan = || -> anyhow::Result<_> {
         let architecture = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
-        let images = Images::new(&args.data, TaskKind::Classify, Source::new(&args.data, None)?, &architecture)?;
+        let images = Images::new(&args.data, args.task, Source::new(&args.data, None)?, &architecture)?;
         let contents = images.contents.ok_or_else(|| usage("--cache-format none: there is no cache of that kind"))?;
         let Source::Folder(root) = images.source.clone() else {
             return Err(usage("--data: name a folder of images; the digits and files of arrays need no cache"));

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         classes: &loaded.classes,
         decoding: loaded.preprocessing.decoding,
         members: &args.members,
+        table: &args.table,
     };
     let images = images.images(world, threads)?;
     agree(world, refuse_other_images(&loaded, images.format()))?;

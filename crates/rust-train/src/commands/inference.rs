@@ -142,7 +142,8 @@ impl Known {
                     card.scores = None; // they are of what the card says
                 }
                 architecture.name.clone_into(&mut card.network);
-                card.images = ImageInput { pixels: card.images.pixels, channels: card.images.channels, ..preprocessing.card() };
+                card.images =
+                    ImageInput { pixels: card.images.pixels, channels: card.images.channels, ..preprocessing.card() };
                 card.classes = named_classes.unwrap_or(card.classes);
                 card
             }

@@ -1,13 +1,14 @@
 //! The flags about images as validated values: which, of what size, and what is kept of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use architectures::Architecture;
 use dataset::{
-    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, ValSplit,
-    digits,
+    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits,
 };
-use flags::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TaskKind};
+use flags::{
+    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TableArgs, TaskKind,
+};
 use world::Scope;
 
 use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small, refuse_values};
@@ -29,6 +30,8 @@ pub(crate) struct Images {
     pub augmented_crop: Crop,
     /// What evaluation makes of an image; decoding and normalization are those of training too.
     pub evaluation: Preprocessing,
+    /// The table that names the images, if the folder does not.
+    pub table: Option<TableSpec>,
     /// What image files are read as.
     pub read_mode: ReadMode,
     /// What a file that holds a data set is to be read as.
@@ -58,6 +61,9 @@ pub(crate) enum Source {
 impl Source {
     /// What the flags say, or the images that the program brings along, which are called `own`.
     pub(crate) fn new(args: &DataArgs, own: Option<&str>) -> anyhow::Result<Self> {
+        if let Some(table) = &args.table.table {
+            return of_table(table, args.data.as_deref(), own);
+        }
         Ok(match (&args.data, own) {
             (Some(path), Some(_)) => {
                 return Err(usage(format!(
@@ -85,6 +91,30 @@ impl Source {
     }
 }
 
+/// The folder that a table's paths are below.
+fn of_table(table: &Path, data: Option<&Path>, own: Option<&str>) -> anyhow::Result<Source> {
+    let shown = table.display();
+    if own.is_some() {
+        return Err(usage(format!("--table {shown}: this program brings its own images; leave it out")));
+    }
+    if !table.is_file() {
+        return Err(usage(format!("--table {shown}: no such file")));
+    }
+    match data {
+        Some(file) if file.is_file() => {
+            Err(usage(format!("--table {shown}: is of image files, and --data names a file of arrays")))
+        }
+        Some(folder) => Ok(Source::Folder(folder.to_owned())),
+        None => Ok(Source::Folder(folder_of(table))),
+    }
+}
+
+/// The folder that a table lies in.
+pub(crate) fn folder_of(table: &Path) -> PathBuf {
+    let parent = table.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
 impl Images {
     /// Validates the flags for a network.
     pub(crate) fn new(
@@ -103,7 +133,7 @@ impl Images {
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
     pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
         if !matches!(source, Source::File(_)) {
-            refuse_what_files_have(&args.members, task)?;
+            refuse_what_files_have(&args.members, task, args.table.table.is_some())?;
         }
         if let Source::Digits | Source::Own(_) = source {
             refuse_values(&args.images, true)?;
@@ -151,6 +181,7 @@ impl Images {
             source,
             classes: args.classes.clone(),
             val_split,
+            table: table_spec(&args.table, task),
             read_mode: args.read_mode,
             file: file_spec(&args.members, task, val_split),
             image_size,
@@ -166,7 +197,6 @@ impl Images {
             on_bad_image,
         })
     }
-
 }
 
 /// What a file that holds a data set is to be read as.
@@ -175,13 +205,30 @@ pub(crate) fn file_spec(args: &MembersArgs, task: TaskKind, val_split: Option<Va
         images: args.images.clone(),
         labels: args.labels.clone(),
         axes: axes(args),
-        kind: match task {
-            TaskKind::Classify => LabelKind::Class,
-            TaskKind::Multilabel => LabelKind::Flags,
-            TaskKind::Regress => LabelKind::Numbers,
-        },
+        kind: label_kind(task),
         on_nan: on_nan(args),
         val_split,
+    }
+}
+
+/// What a table is to be read as, if there is one.
+pub(crate) fn table_spec(args: &TableArgs, task: TaskKind) -> Option<TableSpec> {
+    Some(TableSpec {
+        path: args.table.clone()?,
+        image: args.column_image.clone(),
+        labels: args.column_label.clone(),
+        split: args.column_split.clone(),
+        separator: args.label_separator.clone(),
+        kind: label_kind(task),
+    })
+}
+
+/// What the label of an image is.
+fn label_kind(task: TaskKind) -> LabelKind {
+    match task {
+        TaskKind::Classify => LabelKind::Class,
+        TaskKind::Multilabel => LabelKind::Flags,
+        TaskKind::Regress => LabelKind::Numbers,
     }
 }
 
@@ -201,21 +248,19 @@ pub(crate) fn on_nan(args: &MembersArgs) -> OnNan {
     }
 }
 
-fn refuse_what_files_have(args: &MembersArgs, task: TaskKind) -> anyhow::Result<()> {
+fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -> anyhow::Result<()> {
     let name = match task {
         TaskKind::Classify => None,
         TaskKind::Multilabel => Some("multilabel"),
         TaskKind::Regress => Some("regress"),
     };
-    if let Some(name) = name {
+    if let Some(name) = name.filter(|_| !has_table) {
         return Err(usage(format!(
-            "--task {name}: needs --data FILE, an HDF5, netCDF or .npz file with rows of numbers as labels; folders give              classes"
+            "--task {name}: needs --table FILE, a CSV with the labels of the images, or --data FILE, an HDF5, netCDF or .npz file \
+             with rows of numbers as labels; folders give classes"
         )));
     }
-    for (flag, is_given) in [
-        ("--images", args.images.is_some()),
-        ("--labels", args.labels.is_some()),
-    ] {
+    for (flag, is_given) in [("--images", args.images.is_some()), ("--labels", args.labels.is_some())] {
         if is_given {
             return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
         }

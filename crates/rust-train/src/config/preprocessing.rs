@@ -40,9 +40,9 @@ impl Preprocessing {
     /// What a model card says. It has been checked when it was read.
     pub(crate) fn of_card(images: &ImageInput) -> Self {
         let &ImageInput { size, resize, ref mean, ref std, exif_orientation, channels, ref numbers, .. } = images;
-        let numbers = numbers.as_ref().and_then(|stored| {
-            Numbers::new(&stored.type_name, channels, stored.scale, stored.offset, stored.missing)
-        });
+        let numbers = numbers
+            .as_ref()
+            .and_then(|stored| Numbers::new(&stored.type_name, channels, stored.scale, stored.offset, stored.missing));
         let resample = Resample::named(&images.resample).unwrap_or_default();
         Self {
             size,

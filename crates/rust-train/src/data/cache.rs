@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::cache::{self, CacheShard, CacheWriter, Lock};
-use dataset::{BadImage, Contents, Dataset, Decoding, Numbers, OnBadImage, Spec, Split};
+use dataset::{BadImage, Contents, Dataset, Decoding, Numbers, OnBadImage, Spec, Split, TableSpec};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
@@ -97,10 +97,13 @@ pub(crate) fn open_or_build(
             let lock = wait_for_lock(path, channel.timeout()).map_err(|error| to_failure(&error))?;
             match open()? {
                 cache::Found::Current(_) => return Ok(None), // another job has just built it
-                cache::Found::Stale(reason) => log::info!("the dataset cache {} cannot be used: {reason}", path.display()),
+                cache::Found::Stale(reason) => {
+                    log::info!("the dataset cache {} cannot be used: {reason}", path.display())
+                }
                 cache::Found::Nothing => {}
             }
-            let writer = CacheWriter::create(&scan()?.listing, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            let writer =
+                CacheWriter::create(&scan()?.listing, &spec, path).map_err(|error| to_failure(&error.into()))?;
             Ok(Some(Leading { writer, _lock: lock }))
         }
     })?;
@@ -208,7 +211,13 @@ pub(crate) fn cache_path<E>(
     fingerprint: impl FnOnce() -> Result<String, E>,
 ) -> Result<PathBuf, E> {
     let aside = images.val_split.map_or(String::new(), |split| format!("-val-split-{}", split.share()));
-    let file = format!("{}{aside}.h5", spec.settings().replace(' ', "-"));
+    // Each table, and each reading of it, has a cache of its own.
+    let table = images.table.as_ref().map_or(String::new(), |table| {
+        let path = table.path.canonicalize().unwrap_or_else(|_| table.path.clone());
+        let all = TableSpec { path, ..table.clone() };
+        format!("-table-{:08x}", fnv1a(format!("{all:?}").as_bytes()) as u32)
+    });
+    let file = format!("{}{aside}{table}.h5", spec.settings().replace(' ', "-"));
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
     // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.

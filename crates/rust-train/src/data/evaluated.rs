@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
-use flags::{AxesKind, MembersArgs, NanKind};
+use flags::{AxesKind, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
 use model_card::{ModelCard, PixelKind};
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::{axes, file_spec, on_nan, val_split};
+use crate::config::images::{axes, file_spec, folder_of, on_nan, table_spec, val_split};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -37,6 +37,8 @@ pub(crate) struct Evaluated<'a> {
     pub decoding: Decoding,
     /// What is in a file.
     pub members: &'a MembersArgs,
+    /// What is in a table.
+    pub table: &'a TableArgs,
 }
 
 /// Where the images are, as rank 0 finds it.
@@ -46,6 +48,8 @@ enum Place {
     // Paths of any bytes, which JSON has no text for: a `PathBuf` would have to be UTF-8.
     File(OsString),
     Folder(OsString),
+    /// A folder, and a table of the images in it.
+    Table(OsString, OsString),
 }
 
 impl Evaluated<'_> {
@@ -61,10 +65,18 @@ impl Evaluated<'_> {
         let (images, classes) = match serde_json::from_slice(&bytes)? {
             Place::Digits => of_dataset(digits::load()),
             Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
-            Place::Folder(root) => {
-                let root = PathBuf::from(root);
+            place @ (Place::Folder(_) | Place::Table(..)) => {
+                let (root, table) = match place {
+                    Place::Table(root, table) => (PathBuf::from(root), Some(PathBuf::from(table))),
+                    Place::Folder(root) => (PathBuf::from(root), None),
+                    Place::Digits | Place::File(_) => (PathBuf::new(), None),
+                };
                 let bytes = world.from_rank_zero("listing the images", || {
-                    let listing = self.list(&root, wanted, of_run).map_err(|error| to_failure(&error))?;
+                    let listing = match &table {
+                        None => self.list(&root, wanted, of_run),
+                        Some(table) => self.list_table(&root, table, wanted, of_run),
+                    };
+                    let listing = listing.map_err(|error| to_failure(&error))?;
                     Ok(listing.to_bytes())
                 })?;
                 let listing = Listing::from_bytes(&root, &bytes).context("the listing arrived damaged")?;
@@ -72,6 +84,12 @@ impl Evaluated<'_> {
                 (ImageSet::of_files(&listing, Split::Val, decoding), listing.classes)
             }
         };
+        if kind_of_card(self.card) != TaskKind::Classify && images.target_width() == 0 {
+            agree(
+                world,
+                Err(usage("--data: folders give classes, and the weights are of another task; add --table FILE")),
+            )?;
+        }
         agree(world, self.same_classes(&classes))?;
         let skips = self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip");
         let images = if skips { without_undecodable(world, images, threads)? } else { images };
@@ -91,13 +109,28 @@ impl Evaluated<'_> {
 
     /// Whether they are those that the run itself was validated on.
     fn is_of_run(&self) -> bool {
-        self.data.is_none() && self.val_split.is_none()
+        self.data.is_none() && self.table.table.is_none() && self.val_split.is_none()
     }
 
     fn place(&self) -> anyhow::Result<Place> {
+        let table = match (&self.table.table, self.data, self.run) {
+            (Some(table), _, _) => Some(table.clone()),
+            (None, None, Some(run)) => recipe::path_of(run, "table")?,
+            (None, ..) => None,
+        };
+        if let Some(table) = table {
+            let of_run = if self.table.table.is_none() { self.run } else { None };
+            let data = match (self.data, of_run) {
+                (Some(data), _) => Some(data.to_owned()),
+                (None, Some(run)) => recipe::path_of(run, "data")?,
+                (None, None) => None,
+            };
+            let root = data.unwrap_or_else(|| folder_of(&table));
+            return Ok(Place::Table(root.into(), table.into()));
+        }
         let data = match (self.data, self.run) {
             (Some(data), _) => Some(data.to_owned()),
-            (None, Some(run)) => recipe::data_of(run)?,
+            (None, Some(run)) => recipe::path_of(run, "data")?,
             (None, None) => return Err(usage("--data: names the images to evaluate on; only a run knows its own")),
         };
         Ok(match data {
@@ -105,6 +138,35 @@ impl Evaluated<'_> {
             Some(path) if path.is_file() => Place::File(path.into()),
             Some(path) => Place::Folder(path.into()),
         })
+    }
+
+    /// Lists the images of a table that are to validate on, or that are set aside, or else all of them.
+    fn list_table(
+        &self,
+        root: &Path,
+        table: &Path,
+        wanted: Option<ValSplit>,
+        of_run: Option<ValSplit>,
+    ) -> anyhow::Result<Listing> {
+        let of_plan = |flag: &str| self.of_plan(flag).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let named = |given: &Option<String>, flag: &str| given.clone().or_else(|| of_plan(flag));
+        let labels = self.of_plan("column-label").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let args = TableArgs {
+            table: Some(table.to_owned()),
+            column_image: named(&self.table.column_image, "column-image"),
+            column_label: match self.table.column_label[..] {
+                [] => labels.iter().filter_map(serde_json::Value::as_str).map(str::to_owned).collect(),
+                ref given => given.to_vec(),
+            },
+            column_split: named(&self.table.column_split, "column-split"),
+            label_separator: named(&self.table.label_separator, "label-separator"),
+        };
+        let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
+        let spec = table_spec(&args, kind_of_card(self.card)).context("a table is named")?;
+        // What the run set aside is looked at again, if the table is the run's.
+        let set_aside = wanted.or(of_run.filter(|_| self.table.table.is_none()));
+        let listing = Listing::of_table_to_evaluate(root, &spec, names, set_aside, &count_files);
+        name_interruption("listing the images", listing)
     }
 
     /// Lists `root/val`, which needs no `root/train`, or what is set aside from `root/train`. Classes whose names the model

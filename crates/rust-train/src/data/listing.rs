@@ -54,10 +54,12 @@ impl Found {
 /// hold.
 pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Found> {
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
-    let listing = name_interruption(
-        "listing the images",
-        Listing::scan_watched(root, classes.as_deref(), images.val_split, &count_files),
-    )?;
+    let (classes, val_split) = (classes.as_deref(), images.val_split);
+    let listing = match &images.table {
+        None => Listing::scan_watched(root, classes, val_split, &count_files),
+        Some(table) => Listing::of_table(root, table, classes, val_split, &count_files),
+    };
+    let listing = name_interruption("listing the images", listing)?;
     let decoding = decoding_of(&listing, images)?;
     Ok(Found { listing, decoding })
 }

@@ -14,8 +14,7 @@ use crate::task::Task;
 /// What must be known of the weights of a run of this plan, whose task tells `classes` apart.
 pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> ModelCard {
     let classes = if task.outputs().is_none() { classes.to_vec() } else { Vec::new() };
-    let mut card =
-        ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
+    let mut card = ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
     card.targets = task.units();
     card.plan = recipe::portable(plan.mathematics());
     card.versions = BTreeMap::from([

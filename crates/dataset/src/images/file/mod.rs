@@ -19,7 +19,7 @@ mod numpy;
 use std::path::Path;
 
 use super::array::{ArrayLayout, Axes, Element, Numbers};
-use super::targets::TargetRows;
+use super::targets::{TargetRows, adds_up, likeliest};
 use super::{Bytes, Dataset, ImageSet, OnNan, Store};
 use crate::{Error, Result, Size, Split, ValSplit, limits};
 
@@ -167,7 +167,8 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     }
     let classes = match spec.kind {
         LabelKind::Class => {
-            sets().flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1)
+            let largest = sets().flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
+            largest.max(train.target_width())
         }
         LabelKind::Flags | LabelKind::Numbers => train.target_width(),
     };
@@ -386,7 +387,7 @@ fn read_labels(
         return Err(format!("{count} images, and {} labels", numbers.len()));
     }
     match kind {
-        LabelKind::Class => classes(&numbers, width, is_float).map(|labels| (labels, None)),
+        LabelKind::Class => classes(numbers, width, is_float),
         LabelKind::Flags => {
             if let Some(at) = numbers.iter().position(|&number| number != 0.0 && number != 1.0) {
                 return Err(format!(
@@ -407,32 +408,35 @@ fn read_labels(
     }
 }
 
-/// One class for each row: its number, or of `width` numbers the only one that is 1.
-fn classes(numbers: &[f64], width: usize, is_float: bool) -> Checked<Vec<i64>> {
-    let labels: Vec<i64> = if width == 1 {
-        let is_label = |label: f64| label.fract() == 0.0 && (-1.0..MOST_CLASSES).contains(&label);
-        if let Some(index) = numbers.iter().position(|&label| !is_label(label)) {
-            let hint = if is_float { "; for numbers instead of classes: --task regress" } else { "" };
-            return Err(format!("{} is not a label: that of image {index}{hint}", numbers[index]));
-        }
-        numbers.iter().map(|&label| label as i64).collect()
-    } else {
-        let one_hot = |(index, row): (usize, &[f64])| {
-            let place = row.iter().position(|&number| number == 1.0);
-            let is_one = row.iter().filter(|&&number| number != 0.0).count() == 1;
-            place.filter(|_| is_one).map(|place| place as i64).ok_or_else(|| {
-                format!(
-                    "the labels have {width} numbers each, and those of image {index} are not one class: --task multilabel \
-                     for several classes at once, --task regress for numbers"
-                )
-            })
-        };
-        numbers.chunks(width).enumerate().map(one_hot).collect::<Checked<_>>()?
-    };
+/// One class for each row: its number, or of `width` numbers the only one that is 1; or where they are shares that add up to 1,
+/// these, and the largest.
+fn classes(numbers: Vec<f64>, width: usize, is_float: bool) -> Checked<(Vec<i64>, Option<TargetRows>)> {
+    if width > 1 {
+        return shares(numbers, width);
+    }
+    let is_label = |label: f64| label.fract() == 0.0 && (-1.0..MOST_CLASSES).contains(&label);
+    if let Some(index) = numbers.iter().position(|&label| !is_label(label)) {
+        let hint = if is_float { "; for numbers instead of classes: --task regress" } else { "" };
+        return Err(format!("{} is not a label: that of image {index}{hint}", numbers[index]));
+    }
+    let labels: Vec<_> = numbers.iter().map(|&label| label as i64).collect();
     if !labels.is_empty() && labels.iter().all(|&label| label < 0) {
         return Err(format!("all of its {} images are left out: their labels are -1", labels.len()));
     }
-    Ok(labels)
+    Ok((labels, None))
+}
+
+fn shares(numbers: Vec<f64>, width: usize) -> Checked<(Vec<i64>, Option<TargetRows>)> {
+    let is_shares = |row: &[f64]| row.iter().all(|&share| share >= 0.0) && adds_up(row);
+    if let Some(index) = numbers.chunks(width).position(|row| !is_shares(row)) {
+        return Err(format!(
+            "the labels have {width} numbers each, and those of image {index} are neither one class nor shares of classes that \
+             add up to 1: --task multilabel for several classes at once, --task regress for numbers"
+        ));
+    }
+    let labels = numbers.chunks(width).map(|row| likeliest(row) as i64).collect();
+    let is_one_hot = numbers.iter().all(|&share| share == 0.0 || share == 1.0);
+    Ok((labels, (!is_one_hot).then(|| TargetRows::new(numbers, width))))
 }
 
 #[cfg(test)]

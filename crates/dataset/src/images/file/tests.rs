@@ -246,9 +246,13 @@ fn labels_that_are_something_else_are_told_what() {
     let floats = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
     assert_eq!(read("|u1", "(2, 3)", vec![0, 1, 0, 0, 0, 1], LabelKind::Class).unwrap(), [1, 2]);
     assert_eq!(read("|u1", "(2, 1)", vec![4, 0], LabelKind::Class).unwrap(), [4, 0]);
+    let shares = read("<f4", "(2, 3)", floats(&[0.25, 0.25, 0.5, 0.5, 0.5, 0.0]), LabelKind::Class).unwrap();
+    assert_eq!(shares, [2, 0]);
+    let soft = super::open(&path, &FileSpec::default()).unwrap();
+    assert_eq!((soft.classes.len(), soft.train.targets(1)), (3, &[0.5, 0.5, 0.0][..]));
     for (descr, shape, bytes, kind, words) in [
         ("<f4", "(2,)", floats(&[1.0, 0.5]), LabelKind::Class, "0.5 is not a label: that of image 1; for numbers"),
-        ("|u1", "(2, 2)", vec![1, 1, 0, 1], LabelKind::Class, "those of image 0 are not one class: --task multilabel"),
+        ("|u1", "(2, 2)", vec![1, 1, 0, 1], LabelKind::Class, "those of image 0 are neither one class nor shares"),
         (
             "|u1",
             "(2, 2)",

@@ -22,7 +22,7 @@ use world::{Failure, World};
 
 use crate::errors::{agree, usage};
 
-pub(crate) use plan_file::{PLAN_FILE, data_name, data_of, mathematics, portable, read_mathematics, save, summary};
+pub(crate) use plan_file::{PLAN_FILE, data_name, mathematics, path_of, portable, read_mathematics, save, summary};
 use value::word;
 
 /// A recipe as it was read.

@@ -49,18 +49,18 @@ pub(crate) fn read_mathematics(folder: &Path) -> Option<toml::Table> {
     std::fs::read_to_string(folder.join(PLAN_FILE)).ok()?.parse().ok().map(flags::modernize).map(of_result)
 }
 
-/// The images of the run in `folder`: a path, `None` for those inside the program. One that is relative is looked for where
-/// the run was started, too.
+/// The path that the run in `folder` has for this flag: of `data`, `None` for the images inside the program. One that is relative
+/// is looked for where the run was started, too.
 ///
 /// # Errors
 /// A run whose plan cannot be read.
-pub(crate) fn data_of(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn path_of(folder: &Path, flag: &str) -> anyhow::Result<Option<PathBuf>> {
     let path = folder.join(PLAN_FILE);
     let refused =
         |error: &dyn std::fmt::Display| usage(format!("{}: {error}; name the images with --data", path.display()));
     let text = std::fs::read_to_string(&path).map_err(|error| refused(&error))?;
     let table: toml::Table = text.parse().map_err(|error| refused(&error))?;
-    let Some(data) = table.get("data").and_then(toml::Value::as_str).map(PathBuf::from) else { return Ok(None) };
+    let Some(data) = table.get(flag).and_then(toml::Value::as_str).map(PathBuf::from) else { return Ok(None) };
     if data.exists() {
         return Ok(Some(data));
     }
@@ -73,7 +73,7 @@ pub(crate) fn data_of(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
 pub(crate) fn data_name(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join(PLAN_FILE)).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
-    let path = table.get("data").and_then(toml::Value::as_str).map(Path::new);
+    let path = ["data", "table"].iter().find_map(|flag| table.get(*flag)?.as_str()).map(Path::new);
     let name = path.map(|path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned());
     name.unwrap_or_else(|| "digits".to_owned())
 }

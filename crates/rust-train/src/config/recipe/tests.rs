@@ -180,6 +180,7 @@ fn every_flag_is_in_the_plan_file() {
         &["max-steps", "min-momentum", "progressive-epochs", "progressive-resize", "store", "weights", "weights-match"],
         &["crop", "mean", "patience", "resize", "std", "val-split", "weights-sha256"],
         &["image-layout", "images", "labels", "loss", "normalize"],
+        &["column-image", "column-split", "label-separator", "table"],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
@@ -197,6 +198,8 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             "config" | "timeout" | "model" | "data" | "pretrained" | "weights-sha256" | "min-momentum" => return None,
             "freeze-epochs" | "cache" | "on-bad-image" | "cache-format" | "progressive-resize"
             | "progressive-epochs" => return None,
+            // Of tables alone.
+            "table" | "column-image" | "column-label" | "column-split" | "label-separator" => return None,
             // Of files of arrays alone, or of the task.
             "images" | "labels" | "image-layout" | "nan" | "task" | "loss" | "intensity-jitter" | "noise" | "blur" => {
                 return None;

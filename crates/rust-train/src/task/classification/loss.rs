@@ -2,7 +2,7 @@
 
 use dataset::{class_counts, class_weights};
 use flags::{ClassWeights, OptimizationArgs};
-use tch::{Device, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::task::Targets;
 
@@ -37,10 +37,12 @@ impl Criterion {
     /// With class weights each image's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
     /// batch, and so would depend on which images are on which rank.
     pub(super) fn loss(&self, logits: &Tensor, targets: &Targets) -> Tensor {
-        let loss = self.cross_entropy(logits, &targets.tensors[0]);
+        let own = || self.cross_entropy(logits, &targets.tensors[0]);
         match targets.tensors.get(1) {
-            None => loss,
-            Some(labels) => loss * targets.share + self.cross_entropy(logits, labels) * (1.0 - targets.share),
+            None => own(),
+            // A share of each class, mixed already.
+            Some(shares) if shares.kind() == Kind::Float => self.cross_entropy(logits, shares),
+            Some(labels) => own() * targets.share + self.cross_entropy(logits, labels) * (1.0 - targets.share),
         }
     }
 
@@ -59,7 +61,6 @@ impl Criterion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     const LOGITS: [f32; 6] = [2.0, 0.0, -1.0, 0.5, 1.0, 0.0];
 
@@ -106,6 +107,19 @@ mod tests {
         let expected = (smoothed([2.0, 0.0, -1.0], 0) + smoothed([0.5, 1.0, 0.0], 1)) / 2.0;
         let got = loss(&both, &[0, 1], None);
         assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+    }
+
+    /// torch 2.11: `cross_entropy(logits, shares, label_smoothing=0.1)`, and with `weight=[2/3, 2, 1/2]`.
+    #[test]
+    fn losses_of_shares_are_pytorchs() {
+        let shares = Tensor::from_slice(&[0.7f32, 0.2, 0.1, 0.0, 0.5, 0.5]).view([2, 3]);
+        let weights = Tensor::from_slice(&[4.0f32 / 6.0, 2.0, 0.5]);
+        for (class_weights, expected) in [(None, 1.073_391_183), (Some(weights), 1.143_135_953)] {
+            let criterion = Criterion { label_smoothing: 0.1, class_weights };
+            let targets = Targets::of(vec![Tensor::from_slice(&[0_i64, 1]), shares.shallow_clone()]);
+            let got = criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets).double_value(&[]);
+            assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+        }
     }
 
     #[test]

@@ -8,12 +8,12 @@ use flags::OptimizationArgs;
 use model_card::CLASSIFICATION;
 use tch::{Device, Kind, Tensor};
 
-use super::{Scorer, Targets, Task};
+use super::{Scorer, Targets, Task, own_targets};
 
 pub use counts::Counts;
 use loss::Criterion;
 
-/// Images have one class each; the first output of a model is a logit for each class, N×classes.
+/// Images have one class each, or a share of each; the first output of a model is a logit for each class, N×classes.
 #[derive(Debug)]
 pub(crate) struct Classification {
     criterion: Criterion,
@@ -41,6 +41,10 @@ impl Task for Classification {
         let labels = |labels: &[i64]| Tensor::from_slice(labels).to_device_(device, Kind::Int64, true, false);
         let own = labels(&batch.labels);
         match &batch.mixed {
+            _ if !batch.targets.is_empty() => {
+                let width = batch.targets.len() / batch.len();
+                Targets::of(vec![own, own_targets(batch, width, |_, share| share, device)])
+            }
             None => Targets::of(vec![own]),
             Some(mixed) => Targets { tensors: vec![own, labels(&mixed.labels)], share: mixed.share },
         }
