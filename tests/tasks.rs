@@ -1,73 +1,13 @@
 //! Files of arrays, of any number of channels, and the tasks that are learned from them: one class, several labels, numbers.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use multi_rank_tests::arrays::{Made, SIDE, bytes, made, noise, npz};
 use multi_rank_tests::{Mpirun, Outcome, binary, one_rank};
 use serde_json::Value;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
-
-const SIDE: usize = 12;
-
-/// Arrays of an `.npz` file: name, type, shape, bytes.
-type Arrays<'a> = [(&'a str, &'a str, Vec<usize>, Vec<u8>)];
-
-fn npz(path: &Path, method: CompressionMethod, arrays: &Arrays<'_>) {
-    let mut archive = ZipWriter::new(File::create(path).unwrap());
-    for (name, descr, shape, bytes) in arrays {
-        archive.start_file(format!("{name}.npy"), SimpleFileOptions::default().compression_method(method)).unwrap();
-        let shape: String = shape.iter().map(|side| format!("{side}, ")).collect();
-        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n");
-        archive.write_all(b"\x93NUMPY\x01\x00").unwrap();
-        archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
-        archive.write_all(header.as_bytes()).unwrap();
-        archive.write_all(bytes).unwrap();
-    }
-    archive.finish().unwrap();
-}
-
-/// Numbers that look drawn.
-fn noise(index: usize) -> f32 {
-    let mixed = (index as u32).wrapping_mul(2_654_435_761) ^ 0x9e37_79b9;
-    f32::from((mixed.wrapping_mul(mixed | 1) >> 16) as u16) / 65536.0
-}
-
-/// `count` images of `channels` channels, N×C×H×W: in each quarter of the image, and each channel, a brightness of its own, with
-/// noise. The label is what the quarters say: the brightest one; whether each is bright; how bright each is.
-struct Made {
-    images: Vec<f32>,
-    brightest: Vec<i64>,
-    bright: Vec<u8>,
-    brightness: Vec<f64>,
-}
-
-fn made(count: usize, channels: usize, seed: usize) -> Made {
-    let mut made = Made { images: Vec::new(), brightest: Vec::new(), bright: Vec::new(), brightness: Vec::new() };
-    for image in 0..count {
-        let quarter = |quarter: usize| noise(seed * 7919 + image * 4 + quarter);
-        for channel in 0..channels {
-            for pixel in 0..SIDE * SIDE {
-                let (x, y) = (pixel % SIDE, pixel / SIDE);
-                let light = quarter(x / (SIDE / 2) + 2 * (y / (SIDE / 2)));
-                let speck = noise(seed + (image * channels + channel) * SIDE * SIDE + pixel);
-                made.images.push((light * (channel + 1) as f32 + 0.2 * speck) * 100.0);
-            }
-        }
-        let lights = [0, 1, 2, 3].map(quarter);
-        let brightest = (0..4).max_by(|&one, &other| lights[one].total_cmp(&lights[other])).unwrap();
-        made.brightest.push(brightest as i64);
-        made.bright.extend(lights.map(|light| u8::from(light > 0.5)));
-        made.brightness.extend(lights.map(|light| 1000.0 + 50.0 * f64::from(light)));
-    }
-    made
-}
-
-fn bytes<T: Copy, const N: usize>(numbers: &[T], bytes: fn(T) -> [u8; N]) -> Vec<u8> {
-    numbers.iter().flat_map(|&number| bytes(number)).collect()
-}
+use zip::CompressionMethod;
 
 /// A file whose labels are for `task`.
 fn write(path: &Path, task: &str, channels: usize, method: CompressionMethod) {
@@ -122,7 +62,7 @@ fn every_task_learns_and_scores_alike_on_any_number_of_ranks() {
         trained.expect_success();
         assert!(
             trained.stderr.contains(&format!("the images have {channels} channel"))
-                && trained.stderr.contains("12×12 pixels in the file"),
+                && trained.stderr.contains("and 12×12 pixels"),
             "{}",
             trained.stderr
         );
@@ -176,7 +116,7 @@ fn weights_of_three_channels_are_adapted_and_said() {
     let mut predict = one_rank();
     let predict = predict.current_dir(folder).args(["predict", "set.npz", "--weights", "other"]).output().unwrap();
     let error = String::from_utf8_lossy(&predict.stderr);
-    assert!(predict.status.code() == Some(2) && error.contains("predict reads files of 8-bit RGB"), "{error}");
+    assert!(predict.status.code() == Some(2) && error.contains("eval --logits FILE"), "{error}");
 }
 
 #[test]
@@ -247,8 +187,8 @@ fn every_fault_is_said_once_with_its_place() {
             "--data flags.npz --task multilabel --label-smoothing 0.1",
             "--label-smoothing: --task multilabel does not know it",
         ),
-        ("--task regress", "--task regress: needs --data FILE"),
-        ("--nan mean", "--nan: is for --data FILE"),
+        ("--task regress", "--task regress: needs --table FILE, a CSV with the labels of the images, or --data FILE"),
+        ("--nan mean", "--nan: is for --data"),
         ("--noise 0.1", "--noise: is for images that are not 8-bit RGB"),
     ];
     for (arguments, words) in cases {

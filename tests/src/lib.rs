@@ -1,6 +1,7 @@
 //! Launches programs under `mpirun`, with a time-out, on one node or on several that are made up on this machine; and under
 //! Slurm ([`slurm`]). Or by themselves, interrupted in the middle of what they do to files ([`interrupt`]).
 
+pub mod arrays;
 pub mod interrupt;
 pub mod run;
 pub mod slurm;

@@ -83,6 +83,10 @@ fn run(program: &Program) -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    if let Some(Command::Eval(_) | Command::Predict(_)) = &cli.command {
+        // As many ranks as there may be share the cores: a score is the same for all that.
+        torch_ext::set_same_on_any_threads();
+    }
     if let Some(done) = commands::run_alone(&cli) {
         return alone(done);
     }

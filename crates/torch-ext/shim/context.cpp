@@ -31,6 +31,9 @@ void te_set_cudnn(bool benchmark, bool deterministic) {
   at::globalContext().setDeterministicCuDNN(deterministic);
 }
 
+// Products of matrices on the CPU that are the same whatever the number of threads. Asked for before the first of them.
+void te_set_same_on_any_threads() { setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/0); }
+
 // Only algorithms that repeat bit for bit, with a warning by an operation that has none.
 char* te_set_deterministic(bool deterministic) {
   TE_CATCH({

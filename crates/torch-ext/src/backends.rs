@@ -40,6 +40,13 @@ pub fn set_deterministic(deterministic: bool) -> Result<()> {
     unsafe { ffi::te_set_deterministic(deterministic) }.check("deterministic algorithms")
 }
 
+/// Products of matrices on the CPU give the same bits whatever the number of threads, a little slower where MKL computes them. To be
+/// called before there are other threads, and before anything is computed; what the user says by `MKL_CBWR` wins.
+pub fn set_same_on_any_threads() {
+    // SAFETY: sets a variable of the environment, which MKL reads at its first call.
+    unsafe { ffi::te_set_same_on_any_threads() }
+}
+
 /// From here on `hear` hears what libtorch warns of on this thread, and in backward passes that this thread starts, instead of
 /// stderr.
 pub fn on_warning(hear: fn(&str)) {

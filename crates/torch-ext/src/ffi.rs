@@ -344,6 +344,7 @@ unsafe extern "C" {
     ) -> Message;
 
     // context.cpp
+    pub(crate) fn te_set_same_on_any_threads();
     pub(crate) fn te_set_cudnn(benchmark: bool, deterministic: bool);
     pub(crate) fn te_pinned(bytes: usize, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_set_deterministic(deterministic: bool) -> Message;

@@ -200,6 +200,15 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Candidate>> {
         let unreadable = |error: &dyn std::fmt::Display| usage(format!("{}: {error}", path.display()));
         if !path.is_dir() {
             path.metadata().map_err(|error| unreadable(&error))?;
+            if path
+                .extension()
+                .is_some_and(|extension| ["npz", "h5", "hdf5", "nc"].iter().any(|other| extension == *other))
+            {
+                return Err(usage(format!(
+                    "{}: predict reads image files; eval --logits FILE writes what weights give for a file of arrays",
+                    path.display()
+                )));
+            }
             files.push(Candidate { path: path.clone().into(), is_named: true });
             continue;
         }

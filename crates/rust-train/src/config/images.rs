@@ -136,6 +136,9 @@ impl Images {
             refuse_what_files_have(&args.members, task, args.table.table.is_some())?;
         }
         if let Source::Digits | Source::Own(_) = source {
+            refuse_what_numbers_have(&args.members)?;
+        }
+        if let Source::Digits | Source::Own(_) = source {
             refuse_values(&args.images, true)?;
         }
         let image_size = image_size(args.images.image_size, &source, made_for)?;
@@ -263,6 +266,15 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -
     for (flag, is_given) in [("--images", args.images.is_some()), ("--labels", args.labels.is_some())] {
         if is_given {
             return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_what_numbers_have(args: &MembersArgs) -> anyhow::Result<()> {
+    for (flag, is_given) in [("--image-layout", args.image_layout.is_some()), ("--nan", args.nan != NanKind::Fail)] {
+        if is_given {
+            return Err(usage(format!("{flag}: is for --data")));
         }
     }
     Ok(())

@@ -1,0 +1,182 @@
+//! Image files of any numbers, in folders of classes and in tables with labels of every kind.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use multi_rank_tests::arrays::{Made, SIDE, bytes, made, noise, npy};
+use multi_rank_tests::{Mpirun, Outcome, binary};
+use serde_json::Value;
+
+const CHANNELS: usize = 2;
+
+fn mpirun(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
+    let launcher = Mpirun::new(ranks).directory(folder).timeout(Duration::from_secs(240));
+    launcher.run(&binary("rust-train"), arguments.split_whitespace())
+}
+
+/// Writes image `index` as 16-bit numbers, C×H×W, into a file of its own.
+fn write_image(path: &Path, made: &Made, index: usize) {
+    let count = CHANNELS * SIDE * SIDE;
+    let numbers: Vec<u16> = made.images[index * count..(index + 1) * count].iter().map(|&value| value as u16).collect();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, npy("<u2", &[CHANNELS, SIDE, SIDE], &bytes(&numbers, u16::to_le_bytes))).unwrap();
+}
+
+const SPLITS: [(&str, usize, usize); 2] = [("train", 320, 1), ("val", 61, 2)];
+const USUAL: &str = "--model lenet --image-size 12 --crop-padding 0 --no-flip --batch 32 --lr 0.02";
+
+#[test]
+fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    for (split, count, seed) in SPLITS {
+        let made = made(count, CHANNELS, seed);
+        for (index, brightest) in made.brightest.iter().enumerate() {
+            write_image(&folder.join(format!("set/{split}/quarter{brightest}/{index:03}.npy")), &made, index);
+        }
+    }
+    // Images of the size that is seen: scaled or not, a cache of pixels holds them as they are.
+    let train = |format: &str| {
+        let run = format!("run-{format}");
+        let flags = format!("--data set {USUAL} --epochs 25 --cache-format {format} --output {run}");
+        let outcome = mpirun(2, folder, &flags);
+        outcome.expect_success();
+        assert_eq!(outcome.stderr.matches("images are read unchanged: 2 channels of uint16").count(), 1);
+        (fs::read(folder.join(&run).join("last.safetensors")).unwrap(), run)
+    };
+    let runs = ["pixels", "encoded", "none"].map(train);
+    let evaluations: Vec<String> = [1, 2, 4]
+        .map(|ranks| mpirun(ranks, folder, "eval run-pixels --batch 8 --json").expect_success().stdout.clone())
+        .into();
+    assert!(evaluations.windows(2).all(|pair| pair[0] == pair[1]), "{evaluations:?}");
+    let scores: Value = serde_json::from_str(&evaluations[0]).unwrap();
+    assert!(scores["top1"].as_f64().unwrap() > 0.8, "{}", scores["top1"]);
+    // What the card of the weights knows of the plan names the format: all else is equal.
+    let weights = runs.map(|(weights, _)| weights[weights.len() - 4096..].to_vec());
+    assert!(weights[0] == weights[1] && weights[1] == weights[2], "the weights differ");
+    assert!(folder.join("set/.rust-train/pixels-12-bilinear-as-stored-of-uint16x2.h5").is_file());
+
+    let predicted = mpirun(1, folder, "predict --weights run-pixels set/val --json");
+    predicted.expect_success();
+    let is_right = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["image"].as_str().unwrap().contains(line["classes"][0]["class"].as_str().unwrap())
+    };
+    let right = predicted.stdout.lines().filter(|line| is_right(line)).count();
+    assert_eq!(right, (scores["top1"].as_f64().unwrap() * 61.0).round() as usize);
+
+    // One that is other than the first.
+    fs::write(folder.join("set/val/quarter0/x.npy"), npy("<f4", &[SIDE, SIDE], &[0; SIDE * SIDE * 4])).unwrap();
+    let refused = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --output other"));
+    let lines = refused.error_lines();
+    assert_eq!((refused.status, lines.len()), (Some(2), 1), "{}", refused.stderr);
+    assert!(lines[0].contains("x.npy") && lines[0].contains("it has 1 channel of float32"), "{lines:?}");
+    let skipped = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --on-bad-image skip --output other"));
+    assert!(skipped.expect_success().stderr.contains("1 images cannot be decoded"), "{}", skipped.stderr);
+    let rgb = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --read-mode rgb --output rgb"));
+    assert_eq!(rgb.status, Some(2), "{}", rgb.stderr);
+}
+
+/// A table of images with labels for every task.
+fn write_table(folder: &Path) {
+    let mut table = "name,split,brightest,b0,b1,b2,b3,list,v0,v1,v2,v3,s0,s1,s2,s3\n".to_owned();
+    for (split, count, seed) in SPLITS {
+        let made = made(count, CHANNELS, seed);
+        for index in 0..count {
+            let name = format!("images/{split}-{index:03}");
+            write_image(&folder.join(format!("{name}.npy")), &made, index);
+            let of = |quarter: usize| 4 * index + quarter;
+            let brightest = made.brightest[index];
+            let flags = [0, 1, 2, 3].map(|quarter| made.bright[of(quarter)]);
+            let list: Vec<_> =
+                (0..4).filter(|&quarter| flags[quarter] == 1).map(|quarter| format!("q {quarter}")).collect();
+            let values = [0, 1, 2, 3].map(|quarter| made.brightness[of(quarter)]);
+            // Nobody is quite sure: a tenth of the share is another quarter's.
+            let shares = [0, 1, 2, 3].map(|quarter| match quarter as i64 == brightest {
+                true => 0.9,
+                false => {
+                    if quarter as i64 == (brightest + 1) % 4 {
+                        0.1
+                    } else {
+                        0.0
+                    }
+                }
+            });
+            write!(table, "{name},{split},quarter {brightest}").unwrap();
+            flags.iter().for_each(|flag| write!(table, ",{flag}").unwrap());
+            write!(table, ",{}", list.join("|")).unwrap();
+            values.iter().chain(&shares).for_each(|value| write!(table, ",{value}").unwrap());
+            table.push('\n');
+        }
+    }
+    fs::write(folder.join("set.csv"), table).unwrap();
+}
+
+#[test]
+fn a_table_has_labels_for_every_task() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    write_table(folder);
+    let image = "--table set.csv --column-image name";
+    for (number, (task, labels, metric, least)) in [
+        ("classify", "brightest", "top1", 0.8),
+        ("classify", "s0,s1,s2,s3", "top1", 0.8),
+        ("multilabel", "b0,b1,b2,b3", "map", 0.85),
+        ("multilabel", "list", "map", 0.85),
+        ("regress", "v0,v1,v2,v3", "r2", 0.75),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let run = format!("run-{number}");
+        let flags = format!("{image} --column-label {labels} --task {task} {USUAL} --epochs 25 --output {run}");
+        let trained = mpirun(2, folder, &flags);
+        trained.expect_success();
+        assert!(trained.stderr.contains(&format!("labels in {}", labels.replace(',', ", "))), "{}", trained.stderr);
+        // The run knows its table; another is named.
+        let evaluate = |ranks, flags: &str| {
+            mpirun(ranks, folder, &format!("eval {run} --batch 8 --json {flags}")).expect_success().stdout.clone()
+        };
+        let own = evaluate(1, "");
+        let others = [evaluate(2, ""), evaluate(4, ""), evaluate(2, "--table set.csv")];
+        assert!(others.iter().all(|other| *other == own), "{task} of {labels}: {own}\n{}", others.join("\n"));
+        let scores: Value = serde_json::from_str(&own).unwrap();
+        assert!(scores[metric].as_f64().unwrap() > least, "{task} of {labels}: {}", scores[metric]);
+        assert_eq!(scores["samples"], 61);
+    }
+    let again = mpirun(2, folder, &format!("{image} --column-label brightest {USUAL} --epochs 1 --output again"));
+    assert!(again.expect_success().stderr.contains("reusing the dataset cache"), "{}", again.stderr);
+    // Without its table a folder has no such labels.
+    let refused = mpirun(2, folder, "eval run-4 --data images");
+    assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{}", refused.stderr);
+}
+
+#[test]
+fn every_mistake_of_a_table_is_said_once_with_its_line() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    let pixels = bytes(&(0..SIDE * SIDE).map(noise).collect::<Vec<_>>(), f32::to_le_bytes);
+    for name in ["a", "b"] {
+        fs::write(folder.join(format!("{name}.npy")), npy("<f4", &[SIDE, SIDE], &pixels)).unwrap();
+    }
+    for (table, flags, words) in [
+        ("image,label\na.npy,x\nc.npy,y\n", "", "t.csv:3: ./c.npy: no such image"),
+        ("image,label\na.npy,x\nb.npy,\n", "", "t.csv:3: no label in column 'label'"),
+        ("image,label\na.npy,x\nb.npy,y,z\n", "", "t.csv:3: has 3 fields, and the header 2"),
+        ("image,v\na.npy,1\nb.npy,?\n", "--task regress", "t.csv:3: '?' in column 'v' is not a number"),
+        ("image,v\na.npy,1\nb.npy,2\n", "--task multilabel --column-label v,w", "--column-label w: no such column"),
+        ("image,label\na.npy,x\nb.npy,y\n", "--data set.h5", "--table t.csv: is of image files"),
+        ("image,label\na.npy,x\nb.npy,y\n", "--labels y", "--labels: is for --data FILE"),
+    ] {
+        fs::write(folder.join("t.csv"), table).unwrap();
+        fs::write(folder.join("set.h5"), "").unwrap();
+        let flags = format!("--table t.csv {flags} --model lenet --image-size 12 --batch 2 --epochs 1 --output out");
+        let outcome = mpirun(2, folder, &flags);
+        let lines = outcome.error_lines();
+        assert_eq!((outcome.status, lines.len()), (Some(2), 1), "{flags}: {}", outcome.stderr);
+        assert!(lines[0].contains(words), "{words}: {lines:?}");
+        assert!(!folder.join("out").exists());
+    }
+}
