@@ -2,13 +2,14 @@
 //! numbers where it is anything else.
 //!
 //! ```text
-//! flip ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase
+//! flip, turn ─> affine ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase
 //! ```
 //!
 //! One file each; the flags that ask for them say in which order they come (`flags::AugmentationArgs::changes`). What
 //! is drawn comes from the generator of the image alone, so that it is the same at any number of ranks and threads. The
 //! arithmetic is Pillow's: a recipe tuned with torchvision keeps its meaning.
 
+mod affine;
 mod colour;
 mod erase;
 mod flip;
@@ -21,8 +22,9 @@ use std::fmt::Debug;
 
 use rand_chacha::ChaCha8Rng;
 
+pub use affine::RandomAffine;
 pub use erase::RandomErasing;
-pub use flip::HorizontalFlip;
+pub use flip::{HorizontalFlip, QuarterTurns, VerticalFlip};
 pub use jitter::ColorJitter;
 pub use planes::{GaussianBlur, GaussianNoise, IntensityJitter, PlaneChange, Planes};
 pub use policy::Policy;

@@ -124,7 +124,7 @@ fn blur(image: &mut Planes<'_>, sigma: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HorizontalFlip, RandomErasing};
+    use crate::{HorizontalFlip, RandomAffine, RandomErasing};
     use rand::SeedableRng;
 
     fn changed(change: &dyn PlaneChange, values: &[f32], side: usize, index: u64) -> Vec<f32> {
@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn every_change_is_the_same_twice_and_another_by_other_draws() {
         let source: Vec<f32> = (0..5 * 16 * 16).map(|value| ((value * 7 % 251) as f32 - 125.0) / 50.0).collect();
-        let all: [&dyn PlaneChange; 4] = [
+        let all: [&dyn PlaneChange; 5] = [
+            &RandomAffine { rotate: 20.0, translate: 0.1, zoom: 0.2, shear: 5.0, colour: [0; 3] },
             &IntensityJitter { contrast: 0.2, brightness: 0.2 },
             &GaussianNoise { most: 0.3 },
             &GaussianBlur { most: 2.0 },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use augmentations::{
     Change, ColorJitter, GaussianBlur, GaussianNoise, HorizontalFlip, IntensityJitter, PlaneChange, Policy,
-    RandomErasing,
+    QuarterTurns, RandomAffine, RandomErasing, VerticalFlip,
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -16,6 +16,30 @@ pub struct AugmentationArgs {
     /// Never mirror an image. The digits never are
     #[arg(long, help_heading = "Augmentation")]
     pub no_flip: bool,
+
+    /// Mirror every other image top to bottom, too
+    #[arg(long, help_heading = "Augmentation")]
+    pub vertical_flip: bool,
+
+    /// Turn each image by 0, 90, 180 or 270 degrees: for what is seen from above, or through a microscope
+    #[arg(long, help_heading = "Augmentation")]
+    pub quarter_turns: bool,
+
+    /// Turn each image by up to so many degrees each way
+    #[arg(long, value_name = "DEGREES", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub rotate: f64,
+
+    /// Move each image by up to this share of its side each way
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub translate: f64,
+
+    /// Zoom each image by a factor of 1 − X to 1 + X
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub zoom: f64,
+
+    /// Shear each image by up to so many degrees each way
+    #[arg(long, value_name = "DEGREES", default_value_t = 0.0, help_heading = "Augmentation")]
+    pub shear: f64,
 
     /// Change brightness, contrast and saturation by a random factor of 1 − X to 1 + X
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Augmentation")]
@@ -92,12 +116,23 @@ impl AugmentationArgs {
     pub fn changes(&self, may_mirror: bool, mean: [f64; 3]) -> Result<Vec<Arc<dyn Change>>, String> {
         let jitter = within("--color-jitter", self.color_jitter, 10.0)?;
         let probability = within("--random-erasing", self.random_erasing, 1.0)?;
+        let colour = mean.map(|mean| (mean * 255.0).round() as u8);
         if self.magnitude > 30 {
             return Err(format!("--magnitude {}: must be between 0 and 30", self.magnitude));
         }
         let mut changes: Vec<Arc<dyn Change>> = Vec::new();
         if may_mirror && !self.no_flip {
             changes.push(Arc::new(HorizontalFlip));
+        }
+        if self.vertical_flip {
+            changes.push(Arc::new(VerticalFlip));
+        }
+        if self.quarter_turns {
+            changes.push(Arc::new(QuarterTurns));
+        }
+        let affine = self.affine(colour)?;
+        if !affine.is_nothing() {
+            changes.push(Arc::new(affine));
         }
         if jitter > 0.0 {
             changes.push(Arc::new(ColorJitter::of(jitter)));
@@ -110,8 +145,7 @@ impl AugmentationArgs {
             AutoAugment::Trivial => changes.push(Arc::new(Policy::TrivialAugmentWide)),
         }
         if probability > 0.0 {
-            changes
-                .push(Arc::new(RandomErasing { probability, colour: mean.map(|mean| (mean * 255.0).round() as u8) }));
+            changes.push(Arc::new(RandomErasing { probability, colour }));
         }
         Ok(changes)
     }
@@ -129,6 +163,16 @@ impl AugmentationArgs {
         if may_mirror && !self.no_flip {
             changes.push(Arc::new(HorizontalFlip));
         }
+        if self.vertical_flip {
+            changes.push(Arc::new(VerticalFlip));
+        }
+        if self.quarter_turns {
+            changes.push(Arc::new(QuarterTurns));
+        }
+        let affine = self.affine([0; 3])?;
+        if !affine.is_nothing() {
+            changes.push(Arc::new(affine));
+        }
         if blur > 0.0 {
             changes.push(Arc::new(GaussianBlur { most: blur }));
         }
@@ -142,6 +186,16 @@ impl AugmentationArgs {
             changes.push(Arc::new(RandomErasing { probability, colour: [0; 3] }));
         }
         Ok(changes)
+    }
+
+    fn affine(&self, colour: [u8; 3]) -> Result<RandomAffine, String> {
+        Ok(RandomAffine {
+            rotate: within("--rotate", self.rotate, 180.0)?,
+            translate: within("--translate", self.translate, 1.0)?,
+            zoom: within("--zoom", self.zoom, 0.9)?,
+            shear: within("--shear", self.shear, 60.0)?,
+            colour,
+        })
     }
 
     /// What is asked for of images that are not 8-bit RGB, or only of those that are; and what to take instead.

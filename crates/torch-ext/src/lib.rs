@@ -36,7 +36,9 @@ mod sync_batch_norm;
 
 pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
-pub use backends::{CudnnMode, on_warning, set_cudnn_mode, set_deterministic, set_same_on_any_threads, set_tf32, version};
+pub use backends::{
+    CudnnMode, on_warning, set_cudnn_mode, set_deterministic, set_same_on_any_threads, set_tf32, version,
+};
 pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};

@@ -212,6 +212,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-grad-norm" | "mixup" | "lr" => {
                 (1e-12f64..9.0).prop_map(|value| value.to_string()).boxed()
             }
+            "translate" | "zoom" => (0.0f64..0.9).prop_map(|value| value.to_string()).boxed(),
             "label-smoothing" | "ema" | "random-erasing" | "lr-gamma" | "cutmix" | "color-jitter" => {
                 (0.0f64..1.0).prop_map(|value| value.to_string()).boxed()
             }
