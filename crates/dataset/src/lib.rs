@@ -40,7 +40,7 @@ pub use decode::{Decoder, Decoding};
 pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use h5::hdf5_version;
-pub use images::{Axes, Dataset, FileSpec, ImageSet, LabelKind, Numbers, OnNan};
+pub use images::{Axes, Dataset, FileSpec, ImageSet, LabelKind, Numbers, OnNan, Percentiles};
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
 pub use normalize::Normalization;
 pub use order::Sampling;

@@ -54,6 +54,8 @@ pub enum NormalizeKind {
     Imagenet,
     /// Mean and standard deviation of each channel of the training images, computed by all ranks
     Dataset,
+    /// So that the 1st percentile of each channel of the training images becomes -1 and the 99th 1: few outliers do not count
+    Percentile,
 }
 
 /// How images are scaled.

@@ -5,6 +5,7 @@ mod bytes;
 mod checks;
 mod file;
 mod moments;
+mod percentiles;
 mod targets;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
+pub use percentiles::Percentiles;
 pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
 use crate::decode::Source;

@@ -14,7 +14,7 @@ const BLOCK: usize = 64;
 const SUMS: usize = 3;
 
 /// A thread's buffers.
-type Tools = (Decoder, Vec<u8>);
+pub(super) type Tools = (Decoder, Vec<u8>);
 
 impl ImageSet {
     /// The parts of a set that ranks can share.
@@ -38,23 +38,13 @@ impl ImageSet {
         let tools = || (Decoder::new(self.decoding()), Vec::new());
         let sums = blocks.into_par_iter().map_init(tools, |tools, block| {
             let mut sums = vec![0.0; pivot.len() * SUMS];
-            for index in block * BLOCK..((block + 1) * BLOCK).min(self.len()) {
-                let mut missing = None;
-                self.each(index, tools, |channel, number| {
-                    if !number.is_finite() {
-                        missing = Some(channel);
-                    } else {
-                        let number = number - pivot[channel];
-                        let sums = &mut sums[channel * SUMS..][..SUMS];
-                        sums[0] += 1.0;
-                        sums[1] += number;
-                        sums[2] += number * number;
-                    }
-                })?;
-                if let (Some(channel), OnNan::Fail) = (missing, self.on_nan()) {
-                    return Err(self.broken(index, not_a_number(channel)));
-                }
-            }
+            self.each_of_block(block, tools, |channel, number| {
+                let number = number - pivot[channel];
+                let sums = &mut sums[channel * SUMS..][..SUMS];
+                sums[0] += 1.0;
+                sums[1] += number;
+                sums[2] += number * number;
+            })?;
             Ok(sums)
         });
         Ok(sums.collect::<Result<Vec<_>>>()?.concat())
@@ -95,6 +85,26 @@ impl ImageSet {
             })?;
         }
         Ok(pivot.into_iter().map(|number| if number.is_nan() { 0.0 } else { number }).collect())
+    }
+
+    /// Calls `take` with each number of the images of a block that is one, and its channel.
+    pub(super) fn each_of_block(
+        &self,
+        block: usize,
+        tools: &mut Tools,
+        mut take: impl FnMut(usize, f64),
+    ) -> Result<()> {
+        for index in block * BLOCK..((block + 1) * BLOCK).min(self.len()) {
+            let mut missing = None;
+            self.each(index, tools, |channel, number| match number.is_finite() {
+                true => take(channel, number),
+                false => missing = Some(channel),
+            })?;
+            if let (Some(channel), OnNan::Fail) = (missing, self.on_nan()) {
+                return Err(self.broken(index, not_a_number(channel)));
+            }
+        }
+        Ok(())
     }
 
     /// Calls `take` with each number of an image, as normalization sees it, and its channel.

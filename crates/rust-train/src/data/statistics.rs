@@ -2,7 +2,7 @@
 //! compute together, to the same bits whatever their number.
 
 use anyhow::Context;
-use dataset::{Dataset, Normalization, PixelFormat};
+use dataset::{Dataset, Normalization, Percentiles, PixelFormat};
 use flags::{ChannelValues, ImageArgs, NormalizeKind};
 use layout::Shard;
 use world::{Reduction, World};
@@ -23,10 +23,22 @@ pub(crate) fn normalization_of(
     let of_dataset = match args.normalize {
         _ if is_given(&args.mean) && is_given(&args.std) => false,
         None => format != PixelFormat::Rgb8,
-        Some(kind) => kind == NormalizeKind::Dataset,
+        Some(kind) => kind != NormalizeKind::Imagenet,
     };
     let base = if of_dataset {
-        compute(world, dataset, cores)?
+        let (found, of) = match args.normalize {
+            Some(NormalizeKind::Percentile) => (percentiles(world, dataset, cores)?, "1st and 99th percentile, as"),
+            _ => (moments(world, dataset, cores)?, "own"),
+        };
+        if world.rank() == 0 {
+            let shown = |values: &[f64]| values.iter().map(|value| format!("{value:.5}")).collect::<Vec<_>>().join(",");
+            log::info!(
+                "images are normalized by the training images' {of} mean {} and std {}",
+                shown(&found.mean),
+                shown(&found.std)
+            );
+        }
+        found
     } else {
         match format {
             PixelFormat::Rgb8 => Normalization::imagenet(),
@@ -48,7 +60,23 @@ fn refuse(args: &ImageArgs, format: PixelFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn compute(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Normalization> {
+/// The percentiles of each channel of the training images, found by all ranks together.
+fn percentiles(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Normalization> {
+    let images = &dataset.train;
+    let own = Shard::new(world.rank(), world.size()).of(0..images.blocks());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
+    let mut found = Percentiles::new(images.format().channels());
+    while !found.is_complete() {
+        let counted = pool.install(|| found.count(images, own.clone()));
+        let mut counts = agree(world, counted.map_err(Into::into))?;
+        world.control().all_reduce(&mut counts, Reduction::Sum)?;
+        agree(world, found.narrow(&counts).map_err(Into::into))?;
+    }
+    Ok(found.normalization())
+}
+
+/// Mean and standard deviation of each channel of the training images, added up by all ranks together.
+fn moments(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Normalization> {
     let (images, blocks) = (&dataset.train, dataset.train.blocks());
     let own = Shard::new(world.rank(), world.size()).of(0..blocks);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
@@ -58,14 +86,5 @@ fn compute(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result<Nor
     let mut all = vec![0.0; blocks * width];
     all[own.start * width..own.end * width].copy_from_slice(&sums);
     world.control().all_reduce(&mut all, Reduction::Sum)?;
-    let found = agree(world, images.normalization(&all).map_err(Into::into))?;
-    if world.rank() == 0 {
-        let shown = |values: &[f64]| values.iter().map(|value| format!("{value:.5}")).collect::<Vec<_>>().join(",");
-        log::info!(
-            "images are normalized by the training images' own mean {} and std {}",
-            shown(&found.mean),
-            shown(&found.std)
-        );
-    }
-    Ok(found)
+    agree(world, images.normalization(&all).map_err(Into::into))
 }
