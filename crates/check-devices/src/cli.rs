@@ -165,6 +165,10 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(crate) classes: Option<usize>,
 
+    /// Channels of the images. Default: 3
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub(crate) channels: Option<usize>,
+
     /// Accelerator: a name of the table (a100-40, h100, v100-32…), of the site file, or its memory (48G)
     #[arg(long = "gpu", value_name = "NAME", help_heading = "Training")]
     pub(crate) accelerator: Option<String>,

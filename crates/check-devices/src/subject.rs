@@ -112,6 +112,7 @@ pub(crate) struct Training {
     pub(crate) model: Option<Sourced<String>>,
     pub(crate) image_size: Option<Sourced<usize>>,
     pub(crate) classes: Option<usize>,
+    pub(crate) channels: Option<usize>,
     pub(crate) optimizer: Option<Sourced<OptimizerKind>>,
     pub(crate) momentum: Option<Sourced<f64>>,
     pub(crate) precision: Option<Sourced<PrecisionKind>>,

@@ -44,6 +44,7 @@ pub(super) fn recipe<'t>(training: &Training, model: &'t str) -> Recipe<'t> {
         model,
         image_size: training.image_size.as_ref().map(|size| size.value),
         classes: training.classes,
+        channels: training.channels,
         optimizer: training.optimizer.as_ref().map_or(OptimizerKind::Sgd, |optimizer| optimizer.value),
         momentum: training.momentum.as_ref().map_or(DEFAULT_MOMENTUM, |momentum| momentum.value),
         precision: training.precision.as_ref().map_or(PrecisionKind::Fp32, |precision| precision.value),
@@ -80,6 +81,9 @@ fn assumptions(
         given(training.optimizer.is_some()),
         given(training.precision.is_some()),
     );
+    if let Some(channels) = recipe.channels {
+        words += &format!(", images of {channels} channels");
+    }
     if recipe.zero {
         words += &format!(", its state over {ranks} ranks");
     }

@@ -24,6 +24,8 @@ pub(crate) struct Recipe<'a> {
     /// In pixels; by default what the model was made for.
     pub(crate) image_size: Option<usize>,
     pub(crate) classes: Option<usize>,
+    /// Of the images; 3 by default.
+    pub(crate) channels: Option<usize>,
     pub(crate) optimizer: OptimizerKind,
     pub(crate) momentum: f64,
     pub(crate) precision: PrecisionKind,
@@ -83,7 +85,7 @@ const MOST_IMAGES: usize = 1 << 24;
 pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Estimate> {
     let known = architectures::architecture(recipe.model)?;
     let size = recipe.image_size.unwrap_or(known.image_size);
-    let network = known.network(recipe.classes.unwrap_or(1000));
+    let network = known.network(recipe.classes.unwrap_or(1000)).with_channels(recipe.channels.unwrap_or(3));
     let cost = network.cost(size, size).context("--image-size")?;
     let optimizer = recipe.optimizer.memory(recipe.momentum);
     let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema };
@@ -205,6 +207,7 @@ mod tests {
         model: "resnet50",
         image_size: None,
         classes: None,
+        channels: None,
         optimizer: OptimizerKind::Sgd,
         momentum: 0.9,
         precision: PrecisionKind::Fp32,
@@ -254,6 +257,14 @@ mod tests {
         assert!(got.total(optimistic).low <= memory && got.total(optimistic + 1).low > memory);
         assert_eq!(got.largest_micro(1), (0, 0));
         assert_eq!(got.largest_micro(u64::MAX), (MOST_IMAGES - 1, MOST_IMAGES - 1), "more is not thought of");
+    }
+
+    #[test]
+    fn more_channels_take_more_weights_and_larger_images() {
+        let [three, twelve] = [None, Some(12)].map(|channels| estimate(&Recipe { channels, ..RESNET50 }, 1).unwrap());
+        assert_eq!(twelve.parameters - three.parameters, 9 * 64 * 7 * 7);
+        let images = 9 * 224 * 224 * 4;
+        assert!(twelve.activations.high - three.activations.high >= images, "{twelve:?}");
     }
 
     #[test]

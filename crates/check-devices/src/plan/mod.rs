@@ -37,6 +37,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         model: &run.model,
         image_size: run.data.images.image_size,
         classes: training.classes,
+        channels: training.channels,
         optimizer: run.optimization.optimizer,
         momentum: run.optimization.momentum,
         precision,

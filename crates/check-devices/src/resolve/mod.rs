@@ -247,6 +247,7 @@ fn check_flags(args: &JudgeArgs) -> anyhow::Result<()> {
         ("--ranks-per-node", args.ranks_per_node),
         ("--samples", args.samples),
         ("--classes", args.training.classes),
+        ("--channels", args.training.channels),
     ];
     for (flag, value) in counts {
         ensure!(value != Some(0), "{flag}: must be at least 1");

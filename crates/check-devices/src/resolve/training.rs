@@ -43,6 +43,7 @@ pub(super) fn training(
         model: run.model()?,
         image_size: run.number("image-size")?,
         classes: args.training.classes,
+        channels: args.training.channels,
         optimizer: run.word("optimizer"),
         momentum: run.parsed("momentum"),
         precision: run.word("precision"),
