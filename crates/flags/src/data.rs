@@ -13,7 +13,7 @@ use super::{Essential, ImageArgs, Scope};
 pub struct DataArgs {
     /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
     ///
-    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels: HDF5, netCDF 4
+    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
     /// or NumPy's .npz, of any number of channels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,

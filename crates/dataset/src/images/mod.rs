@@ -41,7 +41,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a file that holds a data set, and is used as it is: HDF5, netCDF 4 or NumPy's `.npz` with images and labels.
+    /// Whether a folder holds files with arrays, and neither lists nor class folders of images.
+    pub fn is_folder_of_arrays(folder: &Path) -> bool {
+        folder.is_dir() && file::is_set(folder)
+    }
+
+    /// Opens a file that holds a data set, and is used as it is: HDF5, netCDF 4 or NumPy's `.npz` with images and labels. Or a
+    /// folder of such files, which are one set.
     ///
     /// # Errors
     /// A file of another format, one that is not laid out as it must be, or a `val_split` where there are images to validate
@@ -78,6 +84,8 @@ pub(crate) enum Store {
     Array { path: PathBuf, bytes: Bytes, layout: ArrayLayout, on_nan: OnNan },
     /// Image files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
+    /// Several sets one after the other; number i is in the last that does not begin behind it.
+    Parts { parts: Vec<(PathBuf, ImageSet)>, starts: Vec<usize> },
     /// Image files on disk, with their sizes in bytes.
     Files { root: PathBuf, files: Vec<(PathBuf, u64)>, decoding: Decoding },
 }
@@ -89,6 +97,12 @@ pub(crate) enum Stored<'a> {
     Encoded(Decoding, &'a [u8]),
     /// A large image file, which stays on the disk.
     OnDisk(Decoding, File),
+}
+
+/// The set that image `slot` of several is in, and its place there.
+fn part_of(starts: &[usize], slot: usize) -> (usize, usize) {
+    let part = starts.partition_point(|&start| start <= slot) - 1;
+    (part, slot - starts[part])
 }
 
 impl Stored<'_> {
@@ -121,6 +135,21 @@ impl ImageSet {
             slots: None,
             checks: None,
         }
+    }
+
+    /// Sets of one format, one after the other, with the files that they are of.
+    pub(crate) fn joined(parts: Vec<(PathBuf, Self)>) -> Self {
+        let starts = parts.iter().scan(0, |end, (_, set)| {
+            let start = *end;
+            *end += set.len();
+            Some(start)
+        });
+        let starts: Vec<_> = starts.collect();
+        let labels = parts.iter().flat_map(|(_, set)| set.labels.iter().copied()).collect();
+        let width = parts.first().map_or(0, |(_, set)| set.target_width());
+        let rows = || parts.iter().flat_map(|(_, set)| (0..set.len()).flat_map(|index| set.targets(index))).copied();
+        let targets = (width > 0).then(|| TargetRows::new(rows().collect(), width));
+        Self { store: Store::Parts { parts, starts }, labels, targets, slots: None, checks: None }
     }
 
     /// The image files of a split, read and decoded whenever they are asked for.
@@ -219,6 +248,7 @@ impl ImageSet {
             Store::Array { layout, .. } => layout.format(),
             Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.format(),
             Store::Pixels { .. } => PixelFormat::Rgb8,
+            Store::Parts { parts, .. } => parts[0].1.format(),
         }
     }
 
@@ -228,6 +258,7 @@ impl ImageSet {
             Store::Array { layout, .. } => Some(layout.numbers),
             Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.numbers,
             Store::Pixels { .. } => None,
+            Store::Parts { parts, .. } => parts[0].1.numbers(),
         }
     }
 
@@ -237,6 +268,7 @@ impl ImageSet {
             Store::Array { on_nan, .. } => *on_nan,
             Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.on_nan,
             Store::Pixels { .. } => OnNan::Fail,
+            Store::Parts { parts, .. } => parts[0].1.on_nan(),
         }
     }
 
@@ -244,7 +276,7 @@ impl ImageSet {
     fn decoding(&self) -> Decoding {
         match &self.store {
             Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => *decoding,
-            Store::Pixels { .. } | Store::Array { .. } => Decoding::default(),
+            Store::Pixels { .. } | Store::Array { .. } | Store::Parts { .. } => Decoding::default(),
         }
     }
 
@@ -253,6 +285,10 @@ impl ImageSet {
         match &self.store {
             Store::Pixels { size, .. } | Store::Array { layout: ArrayLayout { size, .. }, .. } => Some(*size),
             Store::Encoded { .. } | Store::Files { .. } => None,
+            Store::Parts { parts, .. } => {
+                let first = parts[0].1.size();
+                first.filter(|_| parts.iter().all(|(_, set)| set.size() == first))
+            }
         }
     }
 
@@ -271,6 +307,10 @@ impl ImageSet {
             Store::Encoded { bytes, offsets, decoding } => {
                 let range = offsets[slot] as usize..offsets[slot + 1] as usize;
                 Stored::Encoded(*decoding, bytes.get(range, scratch)?)
+            }
+            Store::Parts { parts, starts } => {
+                let (part, index) = part_of(starts, slot);
+                return parts[part].1.stored(index, scratch);
             }
             Store::Files { root, files, decoding } => {
                 let (path, size) = &files[slot];
@@ -312,6 +352,10 @@ impl ImageSet {
                 Store::Encoded { bytes, offsets, .. } => {
                     bytes.prefetch(offsets[slot] as usize..offsets[slot + 1] as usize);
                 }
+                Store::Parts { parts, starts } => {
+                    let (part, index) = part_of(starts, slot);
+                    parts[part].1.prefetch(std::iter::once(index));
+                }
                 Store::Pixels { .. } | Store::Array { .. } | Store::Files { .. } => {}
             }
         }
@@ -322,6 +366,14 @@ impl ImageSet {
     pub fn names(&self, indices: &[usize]) -> Vec<PathBuf> {
         let slots: Vec<_> = indices.iter().map(|&index| self.slot(index)).collect();
         match (&self.store, &self.checks) {
+            (Store::Parts { parts, starts }, _) => {
+                let name = |&slot: &usize| {
+                    let (part, index) = part_of(starts, slot);
+                    let (path, set) = &parts[part];
+                    PathBuf::from(format!("{}: {}", path.display(), set.names(&[index])[0].display()))
+                };
+                slots.iter().map(name).collect()
+            }
             (Store::Files { root, files, .. }, _) => slots.iter().map(|&slot| root.join(&files[slot].0)).collect(),
             (_, Some(checks)) => checks.names(&slots),
             (_, None) => slots.iter().map(|slot| PathBuf::from(format!("image {slot}"))).collect(),

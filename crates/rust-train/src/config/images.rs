@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use architectures::Architecture;
 use dataset::{
-    Axes, Contents, Crop, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits,
+    Axes, Contents, Crop, Dataset, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, TableSpec,
+    ValSplit, digits,
 };
 use flags::{
     AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TableArgs, TaskKind,
@@ -73,7 +74,7 @@ impl Source {
             }
             (None, Some(name)) => Self::Own(name.to_owned()),
             (None, None) => Self::Digits,
-            (Some(path), None) if path.is_file() => Self::File(path.clone()),
+            (Some(path), None) if path.is_file() || Dataset::is_folder_of_arrays(path) => Self::File(path.clone()),
             (Some(path), None) => Self::Folder(path.clone()),
         })
     }

@@ -135,7 +135,7 @@ impl Evaluated<'_> {
         };
         Ok(match data {
             None => Place::Digits,
-            Some(path) if path.is_file() => Place::File(path.into()),
+            Some(path) if path.is_file() || Dataset::is_folder_of_arrays(&path) => Place::File(path.into()),
             Some(path) => Place::Folder(path.into()),
         })
     }

@@ -7,6 +7,8 @@
 //! classes names, optional
 //! ```
 //!
+//! Several files in a folder are one set.
+//!
 //! Images that lie in the file as they are, are mapped; those in chunks, or compressed, come through HDF5 and its one lock, and
 //! those that NumPy has compressed are inflated once.
 //!
@@ -16,15 +18,18 @@
 mod hdf5;
 mod numpy;
 
-use std::path::Path;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use super::array::{ArrayLayout, Axes, Element, Numbers};
 use super::targets::{TargetRows, adds_up, likeliest};
 use super::{Bytes, Dataset, ImageSet, OnNan, Store};
-use crate::{Error, Result, Size, Split, ValSplit, limits};
+use crate::{Error, Listing, Result, Size, Split, ValSplit, limits};
 
 const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
 const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
+/// Endings of files that can be a set together.
+const EXTENSIONS: &[&str] = &["h5", "hdf5", "nc", "npz"];
 /// Labels are below this.
 const MOST_CLASSES: f64 = (1 << 20) as f64;
 /// Members of a file that an error names.
@@ -122,45 +127,113 @@ impl Memory {
     }
 }
 
-/// Opens a file with images and labels.
+/// Whether `folder` is a set of such files: it has some, and neither lists nor class folders of images.
+pub(super) fn is_set(folder: &Path) -> bool {
+    !Split::ALL.into_iter().any(|split| Listing::has(folder, split))
+        && files_in(folder).is_ok_and(|files| !files.is_empty())
+}
+
+/// The files of a set, sorted by name.
+fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    let is_one = |path: &PathBuf| {
+        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) && path.is_file()
+    };
+    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_one).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// One file, and the split that what stands at its top belongs to.
+struct Opened {
+    path: PathBuf,
+    container: Box<dyn Container>,
+    memory: Memory,
+    top: Split,
+}
+
+impl Opened {
+    fn new(path: &Path, top: Split) -> Result<Self> {
+        let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
+        let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
+        let container: Box<dyn Container> = match numpy::is_archive(path) {
+            true => Box::new(numpy::open(path, length).map_err(input)?),
+            false => Box::new(hdf5::open(path).map_err(input)?),
+        };
+        Ok(Self { path: path.to_owned(), container, memory: Memory(limits::of_hdf5(length)), top })
+    }
+
+    fn input(&self, reason: impl Display) -> Error {
+        Error::Input(format!("{}: {reason}", self.path.display()))
+    }
+
+    /// The images of a split, if it has some.
+    fn set(&mut self, split: Split, spec: &FileSpec) -> Result<Option<ImageSet>> {
+        let finder = Finder { container: &*self.container, spec, top: self.top };
+        let found = finder.find(split).map_err(|reason| self.input(format_args!("/{}: {reason}", split.name())))?;
+        let Some(found) = found else { return Ok(None) };
+        let read = read_set(&self.path, &*found.images, &*found.labels, spec, &mut self.memory);
+        Ok(Some(read.map_err(|reason| self.input(format_args!("{}: {reason}", found.place)))?))
+    }
+
+    /// Why it has no images.
+    fn none(&self, spec: &FileSpec) -> Error {
+        let members = members(self.container.members());
+        match &spec.images {
+            Some(name) => self.input(format_args!("--images {name}: nothing of that name; it holds {members}")),
+            None => self.input(format_args!("no group /train; it holds {members}")),
+        }
+    }
+}
+
+/// The images of a split in all of several files.
+fn joined(files: &mut [Opened], split: Split, spec: &FileSpec) -> Result<Option<ImageSet>> {
+    let mut parts: Vec<(PathBuf, ImageSet)> = Vec::new();
+    for file in files {
+        let Some(set) = file.set(split, spec)? else { continue };
+        if let Some((_, first)) = parts.first() {
+            same(first, &set).map_err(|reason| file.input(reason))?;
+        }
+        parts.push((file.path.clone(), set));
+    }
+    Ok(if parts.len() > 1 { Some(ImageSet::joined(parts)) } else { parts.pop().map(|(_, set)| set) })
+}
+
+/// Opens a file with images and labels, or all those of a folder as one set: what stands at the top of a file whose name begins
+/// with `val` or `test` is that split.
 ///
 /// # Errors
 /// A file that is none, or is not laid out as above; a `val_split` where it has images to validate on.
 pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
-    let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
-    let mut memory = Memory(limits::of_hdf5(length));
-    let container: Box<dyn Container> = match numpy::is_archive(path) {
-        true => Box::new(numpy::open(path, length).map_err(input)?),
-        false => Box::new(hdf5::open(path).map_err(input)?),
-    };
-    let finder = Finder { container: &*container, spec };
-    let mut set = |split: Split| -> Result<Option<ImageSet>> {
-        let Some(found) = finder.find(split).map_err(|reason| input(format!("/{}: {reason}", split.name())))? else {
-            return Ok(None);
+    let mut files = if path.is_dir() {
+        let split_of = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            Split::ALL.into_iter().find(|split| name.starts_with(split.name())).unwrap_or(Split::Train)
         };
-        let read = read_set(path, &*found.images, &*found.labels, spec, &mut memory);
-        Ok(Some(read.map_err(|reason| input(format!("{}: {reason}", found.place)))?))
+        let paths = files_in(path).map_err(Error::io(path, "listing the files"))?;
+        paths.iter().map(|path| Opened::new(path, split_of(path))).collect::<Result<Vec<_>>>()?
+    } else {
+        vec![Opened::new(path, Split::Train)?]
     };
-    let none = || {
-        let members = members(container.members());
-        input(match spec.images {
-            Some(ref name) => format!("--images {name}: nothing of that name; it holds {members}"),
-            None => format!("no group /train; it holds {members}"),
-        })
-    };
-    let train = set(Split::Train)?.ok_or_else(none)?;
-    let (train, val) = match (spec.val_split, set(Split::Val)?) {
+    let train = joined(&mut files, Split::Train, spec)?;
+    let val = joined(&mut files, Split::Val, spec)?;
+    let Some(train) = train else { return Err(files[0].none(spec)) };
+    let (train, val) = match (spec.val_split, val) {
         (Some(_), Some(_)) => return Err(input("has /val to validate on; leave --val-split out".to_owned())),
         (Some(val_split), None) => {
-            let val = set(Split::Train)?.ok_or_else(none)?;
+            let val = joined(&mut files, Split::Train, spec)?.unwrap_or_else(ImageSet::empty);
             let is_val = train.set_aside(val_split);
             let of = |wanted: bool| (0..is_val.len()).filter(|&index| is_val[index] == wanted).collect::<Vec<_>>();
             (train.without(&of(true)), val.without(&of(false)))
         }
         (None, val) => (train, val.unwrap_or_else(ImageSet::empty)),
     };
-    let test = set(Split::Test)?;
+    let test = joined(&mut files, Split::Test, spec)?;
+    if files.len() > 1 {
+        log::info!("{}: {} files are one set", path.display(), files.len());
+    }
     let sets = || [Some(&train), Some(&val), test.as_ref()].into_iter().flatten().filter(|set| !set.is_empty());
     for other in sets() {
         same(&train, other).map_err(input)?;
@@ -172,10 +245,21 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
         }
         LabelKind::Flags | LabelKind::Numbers => train.target_width(),
     };
-    let names = match container.texts("classes", &mut memory) {
-        Some(names) => names.map_err(|reason| {
-            input(format!("/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"))
-        })?,
+    let mut given = None;
+    for file in &mut files {
+        let Some(names) = file.container.texts("classes", &mut file.memory) else { continue };
+        let names = names.map_err(|reason| {
+            file.input(format_args!(
+                "/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"
+            ))
+        })?;
+        if given.as_ref().is_some_and(|given| *given != names) {
+            return Err(file.input("/classes has other names than in the files before it"));
+        }
+        given = Some(names);
+    }
+    let names = match given {
+        Some(names) => names,
         None => (0..classes).map(|label| label.to_string()).collect(),
     };
     match spec.kind {
@@ -219,6 +303,8 @@ fn members(mut names: Vec<String>) -> String {
 struct Finder<'a> {
     container: &'a dyn Container,
     spec: &'a FileSpec,
+    /// What stands at the top, without the name of a split.
+    top: Split,
 }
 
 /// The arrays of a split, and the place that an error names.
@@ -253,7 +339,7 @@ impl Finder<'_> {
                 }
             }
         }
-        if split == Split::Train { self.pair(&str::to_owned, "/", false) } else { Ok(None) }
+        if split == self.top { self.pair(&str::to_owned, "/", false) } else { Ok(None) }
     }
 
     fn is_group(&self, name: &str) -> bool {

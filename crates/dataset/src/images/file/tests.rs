@@ -268,3 +268,46 @@ fn labels_that_are_something_else_are_told_what() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_folder_of_files_is_one_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, first: u8, count: u8, channels: u8| {
+        let pixels: Vec<u8> = (0..count).flat_map(|image| vec![first + image; 4 * usize::from(channels)]).collect();
+        let shape = Box::leak(format!("({count}, 2, 2, {channels})").into_boxed_str());
+        let labels = (0..count).map(|image| (first + image) % 3).collect();
+        let label_shape = Box::leak(format!("({count},)").into_boxed_str());
+        npz(
+            &folder.path().join(name),
+            zip::CompressionMethod::Stored,
+            &[("images", "|u1", shape, pixels), ("labels", "|u1", label_shape, labels)],
+        );
+    };
+    assert!(!Dataset::is_folder_of_arrays(folder.path()));
+    write("b.npz", 2, 3, 2);
+    write("a.npz", 0, 2, 2);
+    write("c.npz", 5, 1, 2);
+    write("val-1.npz", 7, 2, 2);
+    assert!(Dataset::is_folder_of_arrays(folder.path()));
+    let dataset = open(folder.path(), None).unwrap();
+    assert_eq!((dataset.train.labels(), dataset.val.labels()), (&[0_i64, 1, 2, 0, 1, 2][..], &[1_i64, 2][..]));
+    assert_eq!((dataset.train.size(), dataset.train.format().channels()), (Some(Size { width: 2, height: 2 }), 2));
+    let values = |dataset: Dataset| {
+        let normalization = Normalization { mean: vec![0.0; 2], std: vec![1.0 / 255.0; 2] };
+        let config = LoaderConfig { normalization, ..LoaderConfig::new(4, 2) };
+        let loader = Loader::new(Arc::new(dataset.train), Shard::WHOLE, config);
+        loader.evaluate().flat_map(|batch| batch.unwrap().values().to_vec()).step_by(8).collect::<Vec<_>>()
+    };
+    let name = dataset.train.names(&[3]).remove(0);
+    assert!(name.to_string_lossy().ends_with("b.npz: image 1"), "{}", name.display());
+    assert_eq!(values(dataset).iter().map(|value| value.round()).collect::<Vec<_>>(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    // A share that is set aside, of all of them.
+    std::fs::remove_file(folder.path().join("val-1.npz")).unwrap();
+    let divided = open(folder.path(), ValSplit::new(0.5)).unwrap();
+    assert_eq!((divided.train.len(), divided.val.len()), (3, 3));
+    let names = [&divided.train, &divided.val].map(|set| set.names(&[0, 1, 2]));
+    assert!(names[0].iter().all(|name| !names[1].contains(name)));
+    write("d.npz", 0, 1, 3);
+    let error = open(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("d.npz: its training images have 2 channels, and others 3"), "{error}");
+}
