@@ -239,7 +239,11 @@ impl Decoder {
     /// Decodes all of an image that is not a JPEG; how it is to be turned.
     fn decode_other(&mut self, source: Source<'_>) -> Result<(Size, Orientation), String> {
         let wanted = self.decoding.exif_orientation;
-        source.with_reader(|reader, length| other::decode(reader, length, &mut self.pixels, wanted))
+        let decoded = source.with_reader(|reader, length| other::decode(reader, length, &mut self.pixels, wanted));
+        decoded.or_else(|reason| {
+            let decoded = self.decode_tiff(source).map(|size| (size, Orientation::NoTransforms));
+            decoded.map_err(|_| reason)
+        })
     }
 
     /// Decodes the window that `choose` picks for an image of the size that it is given, scaled to `side`×`side`

@@ -18,6 +18,7 @@ const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const COMPRESSION: u16 = 259;
 const PHOTOMETRIC: u16 = 262;
+const EXTRA_SAMPLES: u16 = 338;
 /// What no decoder reads, however long it is: descriptions, and all tags that others have added.
 const DESCRIPTION: u16 = 270;
 const XMP: u16 = 700;
@@ -63,6 +64,8 @@ pub(super) struct Directory {
     /// What its samples are as colours, and where in the file that stands.
     pub photometric: Option<(u64, u64)>,
     pub is_little: bool,
+    /// Whether the sample behind the colours is transparency, and not a channel of its own.
+    pub has_alpha: bool,
 }
 
 impl Directory {
@@ -81,7 +84,8 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
         return Err(format!("its directory has {count} entries, and at most {MOST_ENTRIES} are read"));
     }
     count = count.min(length / entry); // what is not there is the decoder's to say
-    let (mut sides, mut compression, mut kind_of_page, mut photometric, mut most) = ([0; 2], 1, 0, None, (0, 0));
+    let (mut sides, mut compression, mut kind_of_page, mut most) = ([0; 2], 1, 0, (0, 0));
+    let (mut photometric, mut has_alpha) = (None, false);
     for _ in 0..count {
         let (tag, kind) = (file.number(2)? as u16, file.number(2)?);
         let values = file.number(if file.is_big { 8 } else { 4 })?;
@@ -91,6 +95,7 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
             HEIGHT => sides[1] = value,
             COMPRESSION => compression = value,
             SUBFILE => kind_of_page = value,
+            EXTRA_SAMPLES => has_alpha = matches!(value, 1 | 2),
             PHOTOMETRIC => photometric = Some((value, place)),
             _ => {}
         }
@@ -107,7 +112,7 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
         return Err(format!("its tag {tag} has {values} values, too many for {}×{} pixels", sides[0], sides[1]));
     }
     let is_streamed = STREAMED.contains(&compression);
-    Ok(Directory { is_streamed, kind: kind_of_page, compression, photometric, is_little: file.is_little })
+    Ok(Directory { is_streamed, kind: kind_of_page, compression, photometric, is_little: file.is_little, has_alpha })
 }
 
 /// Bytes of a value of a tag.

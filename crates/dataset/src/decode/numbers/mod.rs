@@ -202,8 +202,40 @@ impl Decoder {
         }
         let numbers = self.numbers(source)?.0.numbers;
         let Numbers { element, channels, fill, .. } = numbers;
-        let is_photograph = element == Element::U8 && channels <= 4 && fill.is_none() && !source.is_npy();
+        let may_be_photograph = element == Element::U8 && channels <= 4 && fill.is_none() && !source.is_npy();
+        let is_photograph =
+            may_be_photograph && (channels % 2 == 1 || source.has_alpha()) && self.decode_source(source).is_ok();
         Ok(if is_photograph && !unchanged { None } else { Some(numbers) })
+    }
+
+    /// Decodes a TIFF as RGB of 8 bits that the image crate does not know: one with a palette, or gray with transparency.
+    pub(super) fn decode_tiff(&mut self, source: Source<'_>) -> Result<Size, String> {
+        let Self { numbers: Buffers { stored, .. }, pixels, .. } = self;
+        let layout = source.with_reader(|mut reader, length| {
+            let is_tiff = super::tiff::is_tiff(reader.fill_buf().map_err(|error| error.to_string())?);
+            if is_tiff { tiff::read(&mut reader, length, stored) } else { Err(String::new()) }
+        })?;
+        let ArrayLayout { numbers: Numbers { element, channels, .. }, size, .. } = layout;
+        if element != Element::U8 || layout.axes != Axes::ChannelsLast || channels > 3 {
+            return Err("it is no image of 8-bit colours".to_owned());
+        }
+        make_room(pixels, size.bytes());
+        for (pixel, samples) in pixels.as_chunks_mut::<3>().0.iter_mut().zip(stored.chunks_exact(channels)) {
+            *pixel = if channels == 3 { [samples[0], samples[1], samples[2]] } else { [samples[0]; 3] };
+        }
+        Ok(size)
+    }
+}
+
+impl Source<'_> {
+    /// Whether what stands behind the colours of an image is transparency: of a TIFF it may be a channel of its own.
+    fn has_alpha(self) -> bool {
+        let looked = self.with_reader(|mut reader, length| {
+            let is_tiff = super::tiff::is_tiff(reader.fill_buf().map_err(|error| error.to_string())?);
+            let pages = if is_tiff { super::tiff::check_pages(&mut reader, length)? } else { return Ok(true) };
+            Ok(pages[0].has_alpha)
+        });
+        looked.unwrap_or(false)
     }
 }
 

@@ -181,3 +181,47 @@ fn a_jpeg_has_one_channel_or_three() {
         assert_eq!(numbers[..red.len()], red);
     }
 }
+
+#[test]
+fn a_palette_and_gray_with_transparency_are_photographs_too() {
+    use ::tiff::tags::PhotometricInterpretation as Photometric;
+    let table: Vec<u16> = (0..768).map(|index: u32| (index * 2477 % 65536) as u16).collect();
+    let of = |photometric: Photometric, samples: &[u8], count: u16, extra: Option<u16>| {
+        let mut file = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file).unwrap();
+        let mut image = encoder.image_directory().unwrap();
+        image.write_tag(Tag::ImageWidth, 2_u32).unwrap();
+        image.write_tag(Tag::ImageLength, 1_u32).unwrap();
+        image.write_tag(Tag::BitsPerSample, &vec![8_u16; usize::from(count)][..]).unwrap();
+        image.write_tag(Tag::SamplesPerPixel, count).unwrap();
+        image.write_tag(Tag::PhotometricInterpretation, photometric.to_u16()).unwrap();
+        if photometric == Photometric::RGBPalette {
+            image.write_tag(Tag::ColorMap, &table[..]).unwrap();
+        }
+        if let Some(extra) = extra {
+            image.write_tag(Tag::ExtraSamples, extra).unwrap();
+        }
+        let place = image.write_data(samples).unwrap();
+        image.write_tag(Tag::StripOffsets, place as u32).unwrap();
+        image.write_tag(Tag::StripByteCounts, samples.len() as u32).unwrap();
+        image.finish().unwrap();
+        file.into_inner()
+    };
+    let colour = |index: usize| [0, 1, 2].map(|colour| (table[colour * 256 + index] >> 8) as u8);
+    for (file, rgb) in [
+        (of(Photometric::RGBPalette, &[3, 200], 1, None), Some([colour(3), colour(200)].concat())),
+        (of(Photometric::BlackIsZero, &[9, 255, 80, 0], 2, Some(2)), Some(vec![9, 9, 9, 80, 80, 80])),
+        (of(Photometric::RGB, &[1, 2, 3, 0, 4, 5, 6, 9], 4, Some(2)), Some(vec![1, 2, 3, 4, 5, 6])),
+        // Near infrared beside red, green and blue, and what nobody has named.
+        (of(Photometric::RGB, &[1, 2, 3, 0, 4, 5, 6, 9], 4, Some(0)), None),
+        (of(Photometric::BlackIsZero, &[9, 255, 80, 0], 2, Some(0)), None),
+    ] {
+        let mut decoder = decoder(None);
+        let source = Source::Memory(&file);
+        let probed = decoder.probe(source, false).unwrap();
+        assert_eq!(probed.is_none(), rgb.is_some(), "{probed:?}");
+        if let Some(rgb) = rgb {
+            assert_eq!(decoder.decode(&file).unwrap().1, rgb);
+        }
+    }
+}
