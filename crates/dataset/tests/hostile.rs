@@ -2,12 +2,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dataset::{Contents, Decoder, Decoding, Listing, OnBadImage, Spec, cache, unwatched};
+use dataset::{Contents, Decoder, Decoding, Listing, Numbers, OnBadImage, Spec, cache, unwatched};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use tiff::encoder::colortype::{Gray16, Gray32Float};
+use tiff::encoder::{Compression, DeflateLevel, TiffEncoder};
+use tiff::tags::Tag;
 
 /// Counts the largest block that was asked for.
 struct Counting;
@@ -44,6 +48,32 @@ fn images() -> Vec<(String, Vec<u8>)> {
         .iter()
         .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap()))
         .collect()
+}
+
+/// Files of numbers: a name, what they hold, their bytes, and the bytes of a pixel.
+fn numbers() -> Vec<(&'static str, Numbers, Vec<u8>, usize)> {
+    let pixels: Vec<u16> = (0..60 * 50).map(|value| value * 13).collect();
+    let bytes: Vec<u8> = pixels.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let text = "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 50, 30), }";
+    let npy = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), &bytes].concat();
+    let mut pages = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut pages).unwrap();
+    for page in pixels.chunks(60 * 25) {
+        let mut image = encoder.new_image::<Gray16>(60, 25).unwrap();
+        image.encoder().write_tag(Tag::Unknown(42113), "65535").unwrap();
+        image.write_data(page).unwrap();
+    }
+    let compression = Compression::Deflate(DeflateLevel::Fast);
+    let mut packed = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new_big(&mut packed).unwrap().with_compression(compression);
+    let floats: Vec<f32> = (0..60 * 50).map(|value| value as f32 / 7.0).collect();
+    encoder.write_image::<Gray32Float>(60, 50, &floats).unwrap();
+    let of = |name, channels, fill| Numbers::new(name, channels, 1.0, 0.0, fill).unwrap();
+    vec![
+        ("npy", of("uint16", 2, None), npy, 4),
+        ("pages", of("uint16", 2, Some(65535.0)), pages.into_inner(), 4),
+        ("packed", of("float32", 1, None), packed.into_inner(), 4),
+    ]
 }
 
 /// What happens to a file.
@@ -97,6 +127,21 @@ proptest! {
         apply(&damage, &mut bytes);
         decode_in_every_way(&mut decoder, &bytes);
         prop_assert!(decoder.decode(&whole).is_ok(), "a broken file breaks no other");
+        prop_assert!(LARGEST.load(Ordering::Relaxed) < MOST_BYTES);
+    }
+
+    #[test]
+    fn damaged_numbers(image in select(numbers()), damage in damage()) {
+        let mut decoder = Decoder::new(Decoding { numbers: Some(image.1), ..Decoding::default() });
+        let mut bytes = image.2.clone();
+        let mut out = vec![0; 4 * 4 * 64];
+        let size = 4 * 4 * image.3;
+        prop_assert!(decoder.center_crop(&bytes, 4, 4, &mut out[..size]).is_ok(), "{}", image.0);
+        apply(&damage, &mut bytes);
+        for reason in [decoder.check(&bytes), decoder.center_crop(&bytes, 4, 4, &mut out[..size])] {
+            let _ = reason.map_err(|reason| assert!(!reason.contains('\n') && reason.len() < 600, "{reason}"));
+        }
+        prop_assert!(decoder.check(&image.2).is_ok(), "a broken file breaks no other");
         prop_assert!(LARGEST.load(Ordering::Relaxed) < MOST_BYTES);
     }
 
