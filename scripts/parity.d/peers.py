@@ -13,6 +13,7 @@ NAMES = """
     vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
     squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0 densenet121
     convnext_tiny convnext_small convnext_base vit_b_16 vit_b_32 swin_t swin_s swin_b
+    fcn_resnet50 fcn_resnet101 deeplabv3_resnet50 deeplabv3_resnet101 deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large
 """.split()
 
 # A small network of each family, and images that are small but not too small for it.
@@ -30,16 +31,24 @@ SMALLEST = [
     ("convnext_tiny", 64),
     ("vit_b_32", 224),
     ("swin_t", 72),
+    ("fcn_resnet50", 65),
+    ("deeplabv3_mobilenet_v3_large", 65),
+    ("lraspp_mobilenet_v3_large", 65),
 ]
+
+# Names of networks that tell the class of each pixel.
+MASKS = ("fcn_", "deeplabv3_", "lraspp_")
 
 
 def classes_of(name):
     """How many classes the network is published with."""
-    return 10 if name.startswith("cifar") else 1000
+    return 10 if name.startswith("cifar") else 21 if name.startswith(MASKS) else 1000
 
 
 def image_size(name):
     """The side of the images that the network was made for."""
+    if name.startswith(MASKS):
+        return 480
     return 32 if name.startswith("cifar") else get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
 
 
@@ -88,4 +97,17 @@ def peer(name, classes):
     """A fresh network, in training mode."""
     if name.startswith("cifar_resnet"):
         return CifarResNet((int(name.removeprefix("cifar_resnet")) - 2) // 6, classes)
+    if name.startswith(MASKS):
+        return get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     return get_model(name, weights=None, num_classes=classes)
+
+
+def logits_of(output):
+    """N×classes, or of a network for masks N×classes×H×W."""
+    return output["out"] if isinstance(output, dict) else output
+
+
+def loss_of(logits):
+    """The cross-entropy for the labels 0, 1, ..., of all pixels where there are such."""
+    labels = torch.arange(len(logits)).view(-1, *[1] * (logits.dim() - 2)).expand(len(logits), *logits.shape[2:])
+    return torch.nn.functional.cross_entropy(logits, labels)

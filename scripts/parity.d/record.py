@@ -7,7 +7,7 @@ crates/backbones/tests/logits.tsv            logits and gradients of a small net
 
 import torch
 from hashing import fnv1a, formula_weights, noise
-from peers import classes_of, NAMES, SMALLEST, peer
+from peers import classes_of, image_size, logits_of, loss_of, MASKS, NAMES, SMALLEST, peer
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
@@ -22,9 +22,10 @@ def keys():
             state = model.state_dict()
             lines = "".join(f"{key} {','.join(map(str, value.shape))}\n" for key, value in state.items())
             trained = sum(parameter.numel() for parameter in model.parameters())
-            if name.startswith("cifar"):
-                with FlopCounterMode(display=False) as counter:
-                    model(torch.zeros(1, 3, 32, 32))
+            if name.startswith(("cifar", *MASKS)):
+                side = image_size(name)
+                with FlopCounterMode(display=False) as counter, torch.no_grad():
+                    model.eval()(torch.zeros(1, 3, side, side))
                 gmacs = round(counter.get_total_flops() / 2e9, 3)
             else:
                 gmacs = get_model_weights(name).DEFAULT.meta["_ops"]
@@ -39,9 +40,11 @@ def logits():
             model = peer(name, 5).eval()
             model.load_state_dict(formula_weights(model.state_dict()), strict=True)
             images = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
-            output = model(images)
-            torch.nn.functional.cross_entropy(output, torch.tensor([0, 1])).backward()
+            output = logits_of(model(images))
+            loss_of(output).backward()
             gradients = [parameter.grad.norm().item() for parameter in model.parameters()]
+            if output.dim() == 4:  # of one pixel, not in the middle
+                output = output[:, :, side // 2, side // 3]
             numbers = [f"{value:.6g}" for value in [*output.flatten().tolist(), gradients[0], gradients[-1]]]
             print(name, side, " ".join(numbers), sep="\t", file=file)
 

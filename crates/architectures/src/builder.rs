@@ -61,6 +61,11 @@ impl Builder {
         Self { batch_norm: (epsilon, momentum), ..self }
     }
 
+    /// The same from here on.
+    pub fn set_batch_norm(&mut self, epsilon: f64, momentum: f64) {
+        self.batch_norm = (epsilon, momentum);
+    }
+
     /// The network.
     pub fn finish(self) -> Network {
         self.network
@@ -222,6 +227,11 @@ impl Builder {
         let s = self.conv(&format!("{name}.fc2"), s, Conv2d::to(channels, 1).bias());
         let s = self.activation(s, gate);
         self.mul(x, s)
+    }
+
+    /// An image scaled to the height and width of another.
+    pub fn resize_like(&mut self, x: NodeId, like: NodeId) -> NodeId {
+        self.push("", Op::ResizeLike, &[x, like], self.width(x))
     }
 
     /// Images with the channels of all.

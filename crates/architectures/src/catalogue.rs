@@ -8,6 +8,7 @@ use crate::families::lenet::lenet;
 use crate::families::mobilenet_v2::mobilenet_v2;
 use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
 use crate::families::resnet::{Block, resnet};
+use crate::families::segmentation::{deeplabv3, deeplabv3_mobilenet, fcn, lraspp, unet};
 use crate::families::shufflenet_v2::shufflenet_v2;
 use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
 use crate::families::swin::swin;
@@ -22,10 +23,21 @@ pub struct Architecture {
     pub name: &'static str,
     /// The side of the images it was made for, in pixels.
     pub image_size: usize,
+    /// What it tells of an image.
+    pub tells: Tells,
     /// The published weights, if there are any: a head of 1000 classes, trained on ImageNet.
     pub published: Option<Published>,
     network: fn(classes: usize) -> Network,
     renamed: fn(key: &str) -> Option<String>,
+}
+
+/// What a network tells of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// One row of numbers: classes, labels, or whatever they are trained to be.
+    Row,
+    /// A row for each pixel: which class it is of.
+    Masks,
 }
 
 /// A published file of weights.
@@ -67,7 +79,17 @@ impl Architecture {
 
     /// An architecture without published weights.
     const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
-        Self { name, image_size, published: None, network, renamed: |_| None }
+        Self { name, image_size, tells: Tells::Row, published: None, network, renamed: |_| None }
+    }
+
+    /// One that tells the class of each pixel.
+    const fn masks(self) -> Self {
+        Self { tells: Tells::Masks, ..self }
+    }
+
+    /// Whether a key of a file of weights is of what only torchvision's training has: a second head, which sees an earlier layer.
+    pub fn leaves_out(&self, key: &str) -> bool {
+        self.tells == Tells::Masks && key.starts_with("aux_classifier.")
     }
 
     /// With published weights.
@@ -138,7 +160,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
+    Architecture::new("fcn_resnet50", 480, |classes| fcn("fcn_resnet50", [3, 4, 6, 3], classes)).masks(),
+    Architecture::new("fcn_resnet101", 480, |classes| fcn("fcn_resnet101", [3, 4, 23, 3], classes)).masks(),
+    Architecture::new("deeplabv3_resnet50", 480, |classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], classes)).masks(),
+    Architecture::new("deeplabv3_resnet101", 480, |classes| deeplabv3("deeplabv3_resnet101", [3, 4, 23, 3], classes)).masks(),
+    Architecture::new("deeplabv3_mobilenet_v3_large", 480, |classes| deeplabv3_mobilenet("deeplabv3_mobilenet_v3_large", classes)).masks(),
+    Architecture::new("lraspp_mobilenet_v3_large", 480, |classes| lraspp("lraspp_mobilenet_v3_large", classes)).masks(),
     Architecture::new("lenet", 32, lenet),
+    Architecture::new("unet", 256, |classes| unet("unet", 64, classes)).masks(),
+    Architecture::new("unet_small", 256, |classes| unet("unet_small", 16, classes)).masks(),
 ];
 
 /// A name that no architecture has.
@@ -200,7 +230,11 @@ mod tests {
             let expected: f64 = gmacs.parse().unwrap();
             assert!((cost.macs as f64 / 1e9 - expected).abs() <= 0.0006, "{name}: {} MACs", cost.macs);
         }
-        let all: Vec<_> = ARCHITECTURES.iter().map(|known| known.name).filter(|&name| name != "lenet").collect();
+        let all: Vec<_> = ARCHITECTURES
+            .iter()
+            .map(|known| known.name)
+            .filter(|name| !["lenet", "unet", "unet_small"].contains(name))
+            .collect();
         assert_eq!(seen, all);
     }
 
@@ -209,7 +243,11 @@ mod tests {
         for known in ARCHITECTURES {
             let network = known.network(7);
             let shapes = network.shapes(known.image_size, known.image_size).unwrap();
-            assert_eq!(shapes.last(), Some(&Shape::from([7])), "{}", known.name);
+            let ends = match known.tells {
+                Tells::Row => Shape::from([7]),
+                Tells::Masks => Shape::from([7, known.image_size, known.image_size]),
+            };
+            assert_eq!(shapes.last(), Some(&ends), "{}", known.name);
             assert_eq!(network.classes(), 7, "{}", known.name);
             let head: Vec<_> =
                 network.parameters().into_iter().filter(|parameter| parameter.node == network.head()).collect();

@@ -27,7 +27,7 @@ mod shape;
 mod windows;
 
 pub use builder::{Builder, Scheme};
-pub use catalogue::{ARCHITECTURES, Architecture, Published, UnknownArchitecture, architecture};
+pub use catalogue::{ARCHITECTURES, Architecture, Published, Tells, UnknownArchitecture, architecture};
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;

@@ -198,6 +198,7 @@ impl Walk<'_> {
             Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
             Op::AdaptiveAvgPool2d { output } => keep(*output > 1, false, 0),
             Op::Mul => keep(true, false, 0),
+            Op::ResizeLike => keep(false, false, 0),
             Op::Attention { heads } => {
                 let tokens = self.shapes[node].sides()[0];
                 keep(true, true, tokens * heads * 4)

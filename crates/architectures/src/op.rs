@@ -17,6 +17,8 @@ pub struct Conv2d {
     pub stride: usize,
     /// Zeros around the input, in pixels a side.
     pub padding: usize,
+    /// Step between the pixels that a kernel sees; 1 for neighbours.
+    pub dilation: usize,
     /// Groups of channels that do not see each other.
     pub groups: usize,
     /// Whether a bias is added to each output channel.
@@ -27,7 +29,16 @@ impl Conv2d {
     /// A convolution without bias that keeps the size (padding `kernel / 2`). [`Builder::conv`](crate::Builder::conv)
     /// fills in the channels of the input.
     pub fn to(out_channels: usize, kernel: usize) -> Self {
-        Self { in_channels: 0, out_channels, kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false }
+        Self {
+            in_channels: 0,
+            out_channels,
+            kernel,
+            stride: 1,
+            padding: kernel / 2,
+            dilation: 1,
+            groups: 1,
+            bias: false,
+        }
     }
 
     /// With another step between outputs.
@@ -38,6 +49,11 @@ impl Conv2d {
     /// With another padding.
     pub fn padding(self, padding: usize) -> Self {
         Self { padding, ..self }
+    }
+
+    /// With a step between the pixels that the kernel sees, and as much more padding.
+    pub fn dilation(self, dilation: usize) -> Self {
+        Self { dilation, padding: self.kernel / 2 * dilation, ..self }
     }
 
     /// In groups of channels.
@@ -151,6 +167,9 @@ pub enum Op {
     Add,
     /// The product of two values; one may have ones in its shape.
     Mul,
+    /// An image scaled to the height and width of a second one, bilinear, corners of pixels aligned (PyTorch's `interpolate` with
+    /// `align_corners=False`).
+    ResizeLike,
     /// Values one after the other along the first axis: channels of images, or tokens.
     Concat,
     /// Part of the first axis: some channels of an image, or some tokens.
@@ -281,6 +300,7 @@ impl Op {
             Self::Linear { .. } => "linear",
             Self::Add => "add",
             Self::Mul => "multiply",
+            Self::ResizeLike => "resize",
             Self::Concat => "concat",
             Self::Slice { .. } => "slice",
             Self::ChannelShuffle { .. } => "shuffle",

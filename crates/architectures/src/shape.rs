@@ -100,7 +100,8 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (Op::Learned { shape, .. }, []) => shape.clone(),
         (&Op::RelativePositionBias { window, heads }, []) => [heads, window * window, window * window].into(),
         (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
-            pool(conv.out_channels, h, w, conv.kernel, conv.stride, conv.padding, false)?
+            let kernel = conv.dilation * (conv.kernel - 1) + 1;
+            pool(conv.out_channels, h, w, kernel, conv.stride, conv.padding, false)?
         }
         (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
         (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
@@ -120,6 +121,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (Op::Add | Op::Mul, &[left, right]) if broadcasts(left, right) => {
             Shape(left.iter().zip(right).map(|(&left, &right)| left.max(right)).collect())
         }
+        (Op::ResizeLike, &[&[channels, _, _], &[_, h, w]]) => [channels, h, w].into(),
         (Op::Concat, parts) if parts.iter().all(|part| part.len() > 1 && part[1..] == parts[0][1..]) => {
             let mut sides = parts[0].to_vec();
             sides[0] = parts.iter().map(|part| part[0]).sum();

@@ -32,8 +32,12 @@ fn main() {
         backbone.save(&path("weights")).expect("the weights are written");
         let side = architecture.image_size as i64;
         let images = Tensor::randn([BATCH, 3, side, side], (Kind::Float, Device::Cpu));
-        let labels = Tensor::arange(BATCH, (Kind::Int64, Device::Cpu));
         let logits = backbone.forward(&images, false);
+        let labels = Tensor::arange(BATCH, (Kind::Int64, Device::Cpu));
+        // A network for masks tells the class of each pixel.
+        let pixels = &logits.size()[2..];
+        let labels = labels.view([&[BATCH][..], &vec![1; pixels.len()]].concat().as_slice());
+        let labels = labels.expand([&[BATCH], pixels].concat().as_slice(), false);
         let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
         loss.backward();
         let mut outputs = vec![

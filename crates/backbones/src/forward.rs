@@ -33,8 +33,12 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
         Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
-        Op::Conv2d(Conv2d { stride, padding, groups, .. }) => {
-            let [stride, padding, groups] = [stride, padding, groups].map(|number| number as i64);
+        Op::Conv2d(Conv2d { stride, padding, dilation, groups, .. }) => {
+            let [stride, padding, dilation, groups] = [stride, padding, dilation, groups].map(|number| number as i64);
+            if dilation > 1 {
+                let [stride, padding, dilation] = [stride, padding, dilation].map(|number| [number; 2]);
+                return inputs[0].conv2d(&state[0], state.get(1), stride, padding, dilation, groups);
+            }
             Convolution { weight: &state[0], bias: state.get(1), stride, padding, groups }.forward(inputs[0])
         }
         Op::BatchNorm2d { epsilon, momentum, .. } => {
@@ -65,6 +69,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Linear { .. } => inputs[0].linear(&state[0], state.get(1)),
         Op::Add => inputs[0] + inputs[1],
         Op::Mul => inputs[0] * inputs[1],
+        Op::ResizeLike => resize_like(inputs[0], inputs[1]),
         Op::Concat => concat(inputs),
         Op::Slice { start, end } => inputs[0].narrow(1, start as i64, (end - start) as i64),
         Op::ChannelShuffle { groups } => channel_shuffle(inputs[0], groups),
@@ -159,6 +164,12 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu("none"),
     }
+}
+
+/// N×C×H×W to N×C×H′×W′ of `like`.
+fn resize_like(x: &Tensor, like: &Tensor) -> Tensor {
+    let size = like.size();
+    x.upsample_bilinear2d([size[2], size[3]], false, None::<f64>, None::<f64>)
 }
 
 /// Parts with a batch of one (learned values) are repeated for every sample.

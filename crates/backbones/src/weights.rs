@@ -109,8 +109,8 @@ pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
     let fits = |known: &&Architecture| {
         let network = known.network(1).with_channels(channels_of(known, found));
         let today = |key: &str| known.renamed(key).unwrap_or_else(|| key.to_owned());
-        let mut shapes: HashMap<_, _> =
-            found.entries().iter().map(|(key, tensor)| (today(key), tensor.shape())).collect();
+        let entries = found.entries().iter().filter(|(key, _)| !known.leaves_out(key));
+        let mut shapes: HashMap<_, _> = entries.map(|(key, tensor)| (today(key), tensor.shape())).collect();
         let all = network.parameters().into_iter().all(|Parameter { name, shape, role, node, .. }| {
             match shapes.remove(&name) {
                 None => role == ParameterRole::NumBatchesTracked,
@@ -185,7 +185,9 @@ impl Backbone {
     fn take(&self, found: StateDict, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
         let known = architecture(self.network().name()).ok();
         let today = |key: String| known.and_then(|known| known.renamed(&key)).unwrap_or(key);
-        let mut found: Vec<_> = found.into_entries().into_iter().map(|(key, tensor)| (today(key), tensor)).collect();
+        let entries = found.into_entries().into_iter();
+        let entries = entries.filter(|(key, _)| !known.is_some_and(|known| known.leaves_out(key)));
+        let mut found: Vec<_> = entries.map(|(key, tensor)| (today(key), tensor)).collect();
         let adapted = if matching == Matching::Strict { Vec::new() } else { self.adapt(&mut found) };
         let (copies, differences) = self.compare(found);
         let is_head = |key: &str| {

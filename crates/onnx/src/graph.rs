@@ -1,8 +1,8 @@
 //! A graph in the making: nodes that give a name to their output, and constants.
 
 use crate::proto::{
-    AttributeProto, Dimension, FLOAT, GraphProto, INT, INTS, NodeProto, TENSOR_FLOAT, TENSOR_INT64, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, Dimension, FLOAT, GraphProto, INT, INTS, NodeProto, STRING, TENSOR_FLOAT, TENSOR_INT64,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// An attribute of an operator.
@@ -10,6 +10,7 @@ pub(crate) enum Attribute {
     Float(f64),
     Int(usize),
     Ints(Vec<usize>),
+    Text(&'static str),
 }
 
 /// A graph in the making. Values are known by their names.
@@ -116,6 +117,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     match value {
         Attribute::Float(f) => AttributeProto { f: *f as f32, r#type: FLOAT, ..named },
         Attribute::Int(i) => AttributeProto { i: *i as i64, r#type: INT, ..named },
+        Attribute::Text(text) => AttributeProto { s: text.as_bytes().to_vec(), r#type: STRING, ..named },
         Attribute::Ints(ints) => {
             AttributeProto { ints: ints.iter().map(|&int| int as i64).collect(), r#type: INTS, ..named }
         }

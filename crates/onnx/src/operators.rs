@@ -6,7 +6,7 @@ use architectures::{Activation, Conv2d, Network, Node, NodeId, Op, Shape, Window
 use weights::{Dtype, Tensor};
 
 use crate::Error;
-use crate::graph::Attribute::{Float, Int, Ints};
+use crate::graph::Attribute::{Float, Int, Ints, Text};
 use crate::graph::Graph;
 use crate::proto::GraphProto;
 
@@ -77,13 +77,14 @@ impl<'a> Translation<'a> {
                 self.graph.floats(&key, &sides, values)
             }
             Op::RelativePositionBias { window, heads } => self.position_bias(index, window, heads),
-            Op::Conv2d(Conv2d { kernel, stride, padding, groups, bias, .. }) => {
+            Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, bias, .. }) => {
                 let weights: Vec<_> = (0..=usize::from(bias)).map(|place| self.weight(index, place)).collect();
                 let inputs: Vec<_> = std::iter::once(x).chain(weights.iter().map(String::as_str)).collect();
                 let attributes = [
                     ("kernel_shape", Ints(vec![kernel; 2])),
                     ("strides", Ints(vec![stride; 2])),
                     ("pads", Ints(vec![padding; 4])),
+                    ("dilations", Ints(vec![dilation; 2])),
                     ("group", Int(groups)),
                 ];
                 self.graph.node("Conv", &inputs, &attributes)
@@ -124,6 +125,7 @@ impl<'a> Translation<'a> {
             Op::Linear { bias, .. } => self.linear(index, x, bias, shape.len()),
             Op::Add => self.graph.node("Add", &[x, &inputs[1]], &[]),
             Op::Mul => self.graph.node("Mul", &[x, &inputs[1]], &[]),
+            Op::ResizeLike => self.resize(x, [shape[1], shape[2]]),
             Op::Concat => self.concat(node, &inputs),
             Op::Slice { start, end } => self.graph.slice(x, 1, start, end, 1),
             Op::ChannelShuffle { groups } => {
@@ -213,6 +215,16 @@ impl<'a> Translation<'a> {
     }
 
     /// Learned values are repeated for every sample of the batch.
+    /// An image scaled to this height and width, bilinear; batch and channels are those that it has.
+    fn resize(&mut self, x: &str, sides: [usize; 2]) -> String {
+        let shape = self.graph.node("Shape", &[x], &[]);
+        let kept = self.graph.slice(&shape, 0, 0, 2, 1);
+        let sides = self.graph.integers(&sides.map(|side| side as i64));
+        let sizes = self.graph.concat(&[&kept, &sides], 0);
+        let attributes = [("mode", Text("linear")), ("coordinate_transformation_mode", Text("pytorch_half_pixel"))];
+        self.graph.node("Resize", &[x, "", "", &sizes], &attributes)
+    }
+
     fn concat(&mut self, node: &Node, inputs: &[String]) -> String {
         let is_learned = |input: NodeId| matches!(self.network.nodes()[input.index()].op, Op::Learned { .. });
         let example = node.inputs.iter().position(|&input| !is_learned(input)).map(|place| inputs[place].clone());

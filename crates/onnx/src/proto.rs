@@ -65,6 +65,7 @@ pub(crate) struct NodeProto {
 /// The types of attributes that are used.
 pub(crate) const FLOAT: i32 = 1;
 pub(crate) const INT: i32 = 2;
+pub(crate) const STRING: i32 = 3;
 pub(crate) const INTS: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
@@ -75,6 +76,8 @@ pub(crate) struct AttributeProto {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]

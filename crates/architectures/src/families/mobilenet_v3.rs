@@ -2,7 +2,7 @@
 
 use super::{KAIMING_FAN_OUT, round_channels};
 use crate::builder::Builder;
-use crate::network::Network;
+use crate::network::{Network, NodeId};
 use crate::op::Activation::{HardSigmoid, HardSwish, Relu};
 use crate::op::{Activation, Conv2d};
 
@@ -50,30 +50,50 @@ pub(crate) fn mobilenet_v3_small(classes: usize) -> Network {
 }
 
 fn mobilenet_v3(name: &str, blocks: &[Block], last: usize, classes: usize) -> Network {
-    // The epsilon and momentum of the original, which was made with TensorFlow.
-    let mut net = Builder::new(name, KAIMING_FAN_OUT).with_batch_norm(1e-3, 1e-2);
+    let mut net = Builder::new(name, KAIMING_FAN_OUT).with_batch_norm(EPSILON, MOMENTUM);
     let x = net.input(3);
-    let mut x = net.conv_norm("features.0", x, Conv2d::to(16, 3).stride(2), Some(HardSwish));
-    for (number, &(kernel, hidden, channels, squeeze, activation, stride)) in (1..).zip(blocks) {
-        let mut layers = (0..).map(|layer| format!("features.{number}.block.{layer}"));
-        let mut layer = || layers.next().expect("numbers do not end");
-        let mut y = x;
-        if hidden != net.width(x) {
-            y = net.conv_norm(&layer(), y, Conv2d::to(hidden, 1), Some(activation));
-        }
-        y = net.conv_norm(&layer(), y, Conv2d::to(hidden, kernel).stride(stride).groups(hidden), Some(activation));
-        if squeeze {
-            y = net.squeeze_excitation(&layer(), y, round_channels((hidden / 4) as f64), Relu, HardSigmoid);
-        }
-        y = net.conv_norm(&layer(), y, Conv2d::to(channels, 1), None);
-        x = if stride == 1 && net.width(x) == channels { net.add(y, x) } else { y };
-    }
-    let channels = 6 * net.width(x);
-    let x = net.conv_norm(&format!("features.{}", blocks.len() + 1), x, Conv2d::to(channels, 1), Some(HardSwish));
-    let x = net.global_avg_pool(x);
+    let stages = features(&mut net, "features", blocks, x, false);
+    let x = net.global_avg_pool(stages[stages.len() - 1]);
     let x = net.linear("classifier.0", x, last);
     let x = net.activation(x, HardSwish);
     let x = net.dropout(x, 0.2);
     net.linear("classifier.3", x, classes);
     net.finish()
+}
+
+/// BatchNorm's of the original, which was made with TensorFlow.
+pub(crate) const EPSILON: f64 = 1e-3;
+pub(crate) const MOMENTUM: f64 = 1e-2;
+
+/// What `mobilenet_v3_large` gives after each of its parts, below the module `name`. With `dilated` the last stage looks at every
+/// second pixel instead of having half as many.
+pub(crate) fn large_features(net: &mut Builder, name: &str, images: NodeId, dilated: bool) -> Vec<NodeId> {
+    features(net, name, LARGE, images, dilated)
+}
+
+fn features(net: &mut Builder, name: &str, blocks: &[Block], images: NodeId, dilated: bool) -> Vec<NodeId> {
+    let mut x = net.conv_norm(&format!("{name}.0"), images, Conv2d::to(16, 3).stride(2), Some(HardSwish));
+    let mut parts = vec![x];
+    let last_stage = blocks.iter().rposition(|block| block.5 > 1).unwrap_or(0);
+    for (number, &(kernel, hidden, channels, squeeze, activation, stride)) in (1..).zip(blocks) {
+        let is_dilated = dilated && number > last_stage;
+        let (stride, dilation) = if is_dilated { (1, 2) } else { (stride, 1) };
+        let mut layers = (0..).map(|layer| format!("{name}.{number}.block.{layer}"));
+        let mut layer = || layers.next().expect("numbers do not end");
+        let mut y = x;
+        if hidden != net.width(x) {
+            y = net.conv_norm(&layer(), y, Conv2d::to(hidden, 1), Some(activation));
+        }
+        let depthwise = Conv2d::to(hidden, kernel).stride(stride).dilation(dilation).groups(hidden);
+        y = net.conv_norm(&layer(), y, depthwise, Some(activation));
+        if squeeze {
+            y = net.squeeze_excitation(&layer(), y, round_channels((hidden / 4) as f64), Relu, HardSigmoid);
+        }
+        y = net.conv_norm(&layer(), y, Conv2d::to(channels, 1), None);
+        x = if stride == 1 && net.width(x) == channels { net.add(y, x) } else { y };
+        parts.push(x);
+    }
+    let channels = 6 * net.width(x);
+    parts.push(net.conv_norm(&format!("{name}.{}", blocks.len() + 1), x, Conv2d::to(channels, 1), Some(HardSwish)));
+    parts
 }

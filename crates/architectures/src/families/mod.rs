@@ -8,6 +8,7 @@ pub(crate) mod lenet;
 pub(crate) mod mobilenet_v2;
 pub(crate) mod mobilenet_v3;
 pub(crate) mod resnet;
+pub(crate) mod segmentation;
 pub(crate) mod shufflenet_v2;
 pub(crate) mod squeezenet;
 pub(crate) mod swin;

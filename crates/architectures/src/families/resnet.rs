@@ -7,7 +7,7 @@ use crate::network::{Network, NodeId};
 use crate::op::{Conv2d, Draws};
 
 /// Convolutions Kaiming-normal by fan-out, the head PyTorch's default.
-const SCHEME: Scheme = Scheme {
+pub(crate) const SCHEME: Scheme = Scheme {
     conv: Draws { weight: Draw::KaimingFanOut, bias: Draw::Constant(0.0) },
     linear: Draws { weight: Draw::PytorchDefault, bias: Draw::PytorchDefault },
 };
@@ -34,22 +34,47 @@ impl Block {
 pub(crate) fn resnet(name: &str, block: Block, depths: [usize; 4], classes: usize) -> Network {
     let mut net = Builder::new(name, SCHEME);
     let x = net.input(3);
-    let x = net.conv("conv1", x, Conv2d::to(64, 7).stride(2));
-    let x = net.batch_norm("bn1", x);
-    let x = net.relu(x);
-    let mut x = net.max_pool(x, 3, 2, 1);
-    for (stage, depth) in depths.into_iter().enumerate() {
-        for index in 0..depth {
-            let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-            x = residual_block(&mut net, &format!("layer{}.{index}", stage + 1), block, x, 64 << stage, stride);
-        }
-    }
+    let x = backbone(&mut net, "", block, x, depths, [1; 4]);
     let x = net.global_avg_pool(x);
     net.linear("fc", x, classes);
     net.finish()
 }
 
-fn residual_block(net: &mut Builder, name: &str, block: Block, x: NodeId, planes: usize, stride: usize) -> NodeId {
+/// Everything before the pooling, its names behind `prefix`. A stage of another dilation than 1 has it instead of a stride, from
+/// its second block on; its first has that of the stage before.
+pub(crate) fn backbone(
+    net: &mut Builder,
+    prefix: &str,
+    block: Block,
+    images: NodeId,
+    depths: [usize; 4],
+    dilations: [usize; 4],
+) -> NodeId {
+    let x = net.conv(&format!("{prefix}conv1"), images, Conv2d::to(64, 7).stride(2));
+    let x = net.batch_norm(&format!("{prefix}bn1"), x);
+    let x = net.relu(x);
+    let mut x = net.max_pool(x, 3, 2, 1);
+    for (stage, (depth, dilation)) in depths.into_iter().zip(dilations).enumerate() {
+        for index in 0..depth {
+            let name = format!("{prefix}layer{}.{index}", stage + 1);
+            let is_first = stage > 0 && index == 0;
+            let stride = if is_first && dilation == 1 { 2 } else { 1 };
+            let dilation = if is_first { dilations[stage - 1] } else { dilation };
+            x = residual_block(net, &name, block, x, 64 << stage, stride, dilation);
+        }
+    }
+    x
+}
+
+fn residual_block(
+    net: &mut Builder,
+    name: &str,
+    block: Block,
+    x: NodeId,
+    planes: usize,
+    stride: usize,
+    dilation: usize,
+) -> NodeId {
     let layer = |suffix: &str| format!("{name}.{suffix}");
     let inner = match block {
         Block::Basic => {
@@ -64,7 +89,7 @@ fn residual_block(net: &mut Builder, name: &str, block: Block, x: NodeId, planes
             let y = net.conv(&layer("conv1"), x, Conv2d::to(width, 1));
             let y = net.batch_norm(&layer("bn1"), y);
             let y = net.relu(y);
-            let y = net.conv(&layer("conv2"), y, Conv2d::to(width, 3).stride(stride).groups(groups));
+            let y = net.conv(&layer("conv2"), y, Conv2d::to(width, 3).stride(stride).dilation(dilation).groups(groups));
             let y = net.batch_norm(&layer("bn2"), y);
             let y = net.relu(y);
             let y = net.conv(&layer("conv3"), y, Conv2d::to(planes * 4, 1));

@@ -166,6 +166,10 @@ fn read(table: &TableSpec) -> Result<(Vec<Row>, Vec<String>)> {
         if image.is_empty() {
             return Err(at(format!("no image in column '{}'", &header[columns.image])));
         }
+        if let Some(field) = record.iter().find(|field| field.contains(char::is_control)) {
+            let field = quote(field);
+            return Err(at(format!("'{field}' has a line break or another such character in it; is a quote missing?")));
+        }
         let split = columns.split.map_or(Ok(Split::Train), |column| {
             let name = &record[column];
             split(name, &header[column]).ok_or_else(|| {
@@ -218,6 +222,9 @@ impl Columns {
         let shown = || header.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
         if header.len() > MOST_COLUMNS {
             return Err(format!("has {} columns", header.len()));
+        }
+        if let Some(name) = header.iter().find(|name| name.contains(char::is_control)) {
+            return Err(format!("the column '{}' has a line break or another such character in its name", quote(name)));
         }
         let mut seen = HashMap::new();
         if let Some(name) = header.iter().find(|&name| seen.insert(name, ()).is_some()) {

@@ -143,6 +143,7 @@ fn mistakes_are_named_by_line() {
         ("image,x\na.jpg,1\nb.jpg,\n", numbers, "t.csv:3: '' in column 'x' is not a number"),
         ("image,x\na.jpg,1\nb.jpg,nan\n", numbers, "t.csv:3: 'nan' in column 'x' is not a number"),
         ("image,x\na.jpg,1\nb.jpg,1e999\n", numbers, "t.csv:3: '1e999' in column 'x' is not a number"),
+        ("image,label\na.jpg,x\n\"b.jpg,y\nc.jpg\",z\n", class, "t.csv:3: 'b.jpg,y; c.jpg' has a line break"),
         ("image,tags\na.jpg,\n", flags, "t.csv: no row has a label"),
     ] {
         let error = list(table, |spec| spec.kind = kind, None).unwrap_err();
