@@ -32,6 +32,9 @@ pub const MULTILABEL: &str = "multilabel";
 /// The task of telling numbers.
 pub const REGRESSION: &str = "regression";
 
+/// The task of telling the class of each pixel.
+pub const SEGMENTATION: &str = "segmentation";
+
 /// The version of the format of cards: one more whenever older programs would misunderstand it.
 const VERSION: u32 = 1;
 
@@ -40,7 +43,7 @@ const VERSION: u32 = 1;
 pub struct ModelCard {
     /// The version of the format.
     version: u32,
-    /// What was learned: `classification`, `multilabel`, `regression`, or what a program of somebody's own calls it.
+    /// What was learned: `classification`, `multilabel`, `regression`, `segmentation`, or what a program of somebody's own calls it.
     pub task: String,
     /// The network's name in the catalogue, or what a program of somebody's own calls it.
     pub network: String,
@@ -213,7 +216,7 @@ impl ModelCard {
     /// Whether the task is one of a program of somebody's own, which alone can evaluate the weights.
     pub fn is_of_own_program(&self) -> bool {
         match self.task.as_str() {
-            CLASSIFICATION | MULTILABEL => false,
+            CLASSIFICATION | MULTILABEL | SEGMENTATION => false,
             REGRESSION => self.targets.is_empty(),
             _ => true,
         }

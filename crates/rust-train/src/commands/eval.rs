@@ -9,7 +9,7 @@ use layout::Shard;
 use tch::Tensor;
 use world::World;
 
-use crate::commands::inference::{Loaded, device_of, evaluator, one_rank, refuse_batch};
+use crate::commands::inference::{Loaded, device_of, evaluator, one_rank, refuse_batch, refuse_masks};
 use crate::data::evaluated::Evaluated;
 use crate::data::normalize::Normalize;
 use crate::data::shown::show;
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let threads = cores::per_rank(world)?;
     tch::set_num_threads(threads as i32);
     let loaded = Loaded::new(world, args.run.as_deref(), &args.model, device)?;
+    agree(world, refuse_masks(&loaded, "eval"))?;
     let images = Evaluated {
         data: args.data.as_deref(),
         val_split: args.val_split,

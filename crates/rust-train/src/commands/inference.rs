@@ -7,12 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use architectures::{Architecture, architecture};
+use architectures::{Architecture, Tells, architecture};
 use backbones::{Backbone, channels_of, fitting};
 use clap::ValueEnum;
 use dataset::{Normalization, PixelFormat};
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
-use model_card::{CLASSIFICATION, ImageInput, ModelCard, PixelKind};
+use model_card::{CLASSIFICATION, ImageInput, ModelCard, PixelKind, SEGMENTATION};
 use serde::Serialize;
 use tch::{Device, Tensor};
 use torch_ext::{MemoryFormat, Precision, set_memory_format};
@@ -158,7 +158,8 @@ impl Known {
                 let classes = named_classes.unwrap_or_default();
                 let pixels = if channels == 3 { PixelKind::Rgb8 } else { PixelKind::Planes };
                 let images = ImageInput { pixels, channels, ..preprocessing.card() };
-                ModelCard::new(CLASSIFICATION, architecture.name, classes, images)
+                let task = if architecture.tells == Tells::Masks { SEGMENTATION } else { CLASSIFICATION };
+                ModelCard::new(task, architecture.name, classes, images)
             }
         };
         Ok(Self { architecture, card, format, preprocessing, found, said })
@@ -296,6 +297,17 @@ pub(crate) fn evaluator(backbone: &Backbone, numerics: Numerics) -> impl Fn(&Ten
 pub(crate) fn device_of(world: &World, flag: &str) -> anyhow::Result<Device> {
     let request = agree(world, flag.parse().map_err(|error| usage(format!("--device: {error}"))))?;
     agree(world, device::select(&request, 1, world))
+}
+
+/// Refuses weights that tell the class of each pixel, for what looks at rows of numbers.
+pub(crate) fn refuse_masks(loaded: &Loaded, verb: &str) -> anyhow::Result<()> {
+    if loaded.card.task == SEGMENTATION {
+        return Err(usage(format!(
+            "{verb}: {} tells the class of each pixel, and masks are not evaluated yet; export writes it for other programs",
+            loaded.card.network
+        )));
+    }
+    Ok(())
 }
 
 pub(crate) fn refuse_batch(batch: usize) -> anyhow::Result<()> {

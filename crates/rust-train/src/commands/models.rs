@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use architectures::{ARCHITECTURES, Architecture};
+use architectures::{ARCHITECTURES, Architecture, Tells};
 use flags::{ModelColumn, ModelsArgs};
 use serde::Serialize;
 
@@ -24,6 +24,8 @@ struct Row {
     macs: usize,
     /// Of the published weights, on ImageNet's validation images, in percent.
     top1: Option<f64>,
+    /// Whether it tells the class of each pixel.
+    tells_masks: bool,
 }
 
 /// Prints the networks that the flags ask for.
@@ -68,6 +70,7 @@ fn row(known: &Architecture) -> anyhow::Result<Row> {
         parameters: cost.parameters,
         macs: cost.macs,
         top1: known.published.map(|published| published.top1),
+        tells_masks: known.tells == Tells::Masks,
     })
 }
 
@@ -78,6 +81,10 @@ fn table(rows: &[Row]) -> String {
         let top1 = row.top1.map_or_else(|| "-".to_owned(), |top1| format!("{top1:.2}"));
         let (millions, giga) = (row.parameters as f64 / 1e6, row.macs as f64 / 1e9);
         text += &format!("{:width$}  {:6}  {millions:8.2} M  {giga:6.3}  {top1:>5}\n", row.name, row.image_size);
+    }
+    if rows.iter().any(|row| row.tells_masks) {
+        text +=
+            "\nfcn, deeplabv3, lraspp and unet tell the class of each pixel: for export and profile, not trained yet\n";
     }
     text += "\nwith a head of 1000 classes; top-1: of torchvision's published weights (--pretrained) on ImageNet, in percent\n";
     text

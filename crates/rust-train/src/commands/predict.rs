@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use world::World;
 
-use crate::commands::inference::{Loaded, device_of, evaluator, list, one_rank, refuse_batch};
+use crate::commands::inference::{Loaded, device_of, evaluator, list, one_rank, refuse_batch, refuse_masks};
 use crate::config::preprocessing::Preprocessing;
 use crate::data::normalize::Normalize;
 use crate::data::shown::text;
@@ -54,6 +54,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<Candidate> = list(world, || files(&args.images))?;
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
+    refuse_masks(&loaded, "predict")?;
     if loaded.backbone.network().channels() != loaded.preprocessing.decoding.format().channels() {
         return Err(usage(
             "the weights do not say which numbers image files hold: eval --logits FILE writes what they give for a file of arrays",

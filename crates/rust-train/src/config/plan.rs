@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use architectures::{Architecture, architecture};
+use architectures::{Architecture, Tells, architecture};
 use backbones::Matching;
 use clap::ValueEnum;
 use dataset::{Augmentation, Crop, Mix, Normalization, Numbers, Resample, Sampling};
@@ -113,6 +113,12 @@ impl Plan {
             None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
             Some(_) => None,
         };
+        if architecture.is_some_and(|known| known.tells == Tells::Masks) {
+            return Err(usage(format!(
+                "--model {}: tells the class of each pixel, and masks are not trained on yet; it is for export and profile",
+                cli.model
+            )));
+        }
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         if cli.batch.images > MOST || cli.accumulate > MOST {
             return Err(usage(format!(
