@@ -10,6 +10,8 @@ const MOST_VALUES: u64 = 1 << 18;
 /// Beyond that one for so many pixels, as a long image has in strips.
 const PIXELS_PER_VALUE: u64 = 16;
 
+/// The largest side of a tile, in pixels, unless the image is larger.
+const LARGEST_TILE: u64 = 4096;
 /// Most pages of a file.
 const MOST_PAGES: usize = 1 << 12;
 
@@ -18,6 +20,8 @@ const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const COMPRESSION: u16 = 259;
 const PHOTOMETRIC: u16 = 262;
+const TILE_WIDTH: u16 = 322;
+const TILE_LENGTH: u16 = 323;
 const EXTRA_SAMPLES: u16 = 338;
 /// What no decoder reads, however long it is: descriptions, and all tags that others have added.
 const DESCRIPTION: u16 = 270;
@@ -85,7 +89,7 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
     }
     count = count.min(length / entry); // what is not there is the decoder's to say
     let (mut sides, mut compression, mut kind_of_page, mut most) = ([0; 2], 1, 0, (0, 0));
-    let (mut photometric, mut has_alpha) = (None, false);
+    let (mut photometric, mut has_alpha, mut tile) = (None, false, [0; 2]);
     for _ in 0..count {
         let (tag, kind) = (file.number(2)? as u16, file.number(2)?);
         let values = file.number(if file.is_big { 8 } else { 4 })?;
@@ -95,6 +99,8 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
             HEIGHT => sides[1] = value,
             COMPRESSION => compression = value,
             SUBFILE => kind_of_page = value,
+            TILE_WIDTH => tile[0] = value,
+            TILE_LENGTH => tile[1] = value,
             EXTRA_SAMPLES => has_alpha = matches!(value, 1 | 2),
             PHOTOMETRIC => photometric = Some((value, place)),
             _ => {}
@@ -105,6 +111,12 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
             }
             most = most.max((values, tag));
         }
+    }
+    // A row of a tile is in memory as a whole.
+    if let Some((tile, side)) =
+        tile.into_iter().zip(sides).find(|(tile, side)| *tile > LARGEST_TILE.max(side.saturating_mul(2)))
+    {
+        return Err(format!("its tiles have a side of {tile} pixels, and the image one of {side}"));
     }
     let pixels = sides[0].saturating_mul(sides[1]);
     if most.0 > MOST_VALUES + pixels / PIXELS_PER_VALUE {
@@ -222,6 +234,8 @@ mod tests {
             assert_eq!(checked(&[(COMPRESSION, 3, 1, 8)]), Ok(true));
             assert_eq!(checked(&[(COMPRESSION, 3, 1, 7), (273, 4, 9, 8), (DESCRIPTION, 2, 1 << 30, 8)]), Ok(false));
             assert_eq!(checked(&[(34675, 7, 1 << 30, 8)]), Ok(true), "nobody reads the profile");
+            let reason = checked(&[(TILE_WIDTH, 4, 1, 1 << 30), (TILE_LENGTH, 4, 1, 16)]).unwrap_err();
+            assert!(reason.contains("its tiles have a side of 1073741824 pixels, and the image one of 8"), "{reason}");
             let reason = checked(&[(273, 4, 1 << 28, 8)]).unwrap_err();
             assert!(reason.contains("its tag 273 has 268435456 values, for which the file is too small"), "{reason}");
         }
