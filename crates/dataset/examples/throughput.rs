@@ -158,7 +158,7 @@ fn values(path: &Path, side: usize, out: &Path) -> Result<()> {
     let dataset = if path.is_dir() {
         let listing = Listing::scan(path, None)?;
         let decoding = Decoding { on_nan: OnNan::Mean, ..Decoding::default() };
-        let numbers = listing.numbers(decoding, true)?.map(|(_, numbers)| numbers);
+        let numbers = listing.numbers(decoding, true)?.map(|first| first.numbers);
         Dataset::of_files(&listing, Decoding { numbers, ..decoding })
     } else {
         let spec = FileSpec { kind: LabelKind::Numbers, on_nan: OnNan::Mean, ..FileSpec::default() };

@@ -21,12 +21,22 @@ thread_local! {
     }));
 }
 
+/// The pixels that the largest page of a file declares.
+fn declared(bytes: &[u8]) -> usize {
+    let area = |(width, height): (u32, u32)| (width as usize).saturating_mul(height as usize);
+    let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {
+        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok();
+        return reader.and_then(|reader| reader.into_dimensions().ok()).map_or(0, area);
+    };
+    let mut most = decoder.dimensions().map_or(0, area);
+    while decoder.more_images() && decoder.next_image().is_ok() {
+        most = most.max(decoder.dimensions().map_or(0, area));
+    }
+    most
+}
+
 fuzz_target!(|bytes: &[u8]| -> Corpus {
-    let sides = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .ok()
-        .and_then(|reader| reader.into_dimensions().ok());
-    let pixels = sides.map_or(0, |(width, height)| (width as usize).saturating_mul(height as usize));
+    let pixels = declared(bytes);
     if pixels > MOST_PIXELS || bytes.starts_with(&[0xff, 0xd8]) {
         return Corpus::Reject; // JPEG files are the target `image`'s
     }

@@ -10,7 +10,8 @@
 //!                         sizes      u64 N, bytes of the image files
 //!                         modified   u64 N, when they were last written, in nanoseconds since 1970
 //!                         checksums  u64 N, the first 8 bytes of the BLAKE3 hash of each image below
-//!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB; or N×C×side×side numbers, as the files have them
+//!   contents `pixels`:    pixels     u8 N×side×side×3, contiguous, RGB; or N×C×side×side numbers,
+//!                                    of the files' type where no image is scaled, else in single precision
 //!   contents `encoded`:   bytes      u8, the image files one after the other
 //!                         offsets    u64 N+1, where each begins
 //!   if any were skipped:  skipped, skipped_reasons
@@ -77,6 +78,8 @@ impl Contents {
     }
 }
 
+/// What settings say where numbers are kept in their type.
+const EXACT: &str = " exact";
 /// How pixels are scaled. Another arithmetic gives other bits, and a cache of the former is not current.
 const SCALING: &str = "Pillow's arithmetic";
 
@@ -92,7 +95,7 @@ pub struct Spec {
 impl Spec {
     /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
-        let Decoding { resample, exif_orientation, numbers, on_nan, .. } = self.decoding;
+        let Decoding { resample, exif_orientation, numbers, is_exact, on_nan, .. } = self.decoding;
         let (resample, orientation) = (resample.name(), if exif_orientation { "upright" } else { "as-stored" });
         let contents = match self.contents {
             // Where both cuts round alike, the square is the same for every such crop.
@@ -104,7 +107,10 @@ impl Spec {
         };
         match numbers {
             None => contents,
-            Some(numbers) => format!("{contents} of {}{}", numbers.to_words(), on_nan.suffix()),
+            Some(numbers) => {
+                let kept = if is_exact && self.contents != Contents::Encoded { EXACT } else { "" };
+                format!("{contents}{kept} of {}{}", numbers.to_words(), on_nan.suffix())
+            }
         }
     }
 
@@ -113,7 +119,8 @@ impl Spec {
         let (contents, numbers) = settings.split_once(" of ").map_or((settings, None), |(of, words)| (of, Some(words)));
         let (numbers, on_nan) = numbers.map_or(("", OnNan::Fail), OnNan::of_suffix);
         let numbers = if numbers.is_empty() { None } else { Some(Numbers::of_words(numbers)?) };
-        let decoding = Decoding { numbers, on_nan, ..Decoding::default() };
+        let (contents, is_exact) = contents.strip_suffix(EXACT).map_or((contents, false), |contents| (contents, true));
+        let decoding = Decoding { numbers, is_exact, on_nan, ..Decoding::default() };
         let words: Vec<_> = contents.split(' ').collect();
         match words[..] {
             ["encoded"] => Some(Self { contents: Contents::Encoded, decoding }),
@@ -134,7 +141,7 @@ impl Spec {
 
     /// What a cache of pixels keeps of each number; `None` where they are bytes of three colours.
     fn kept(&self) -> Option<Numbers> {
-        self.decoding.numbers.map(Numbers::kept)
+        self.decoding.numbers.map(|numbers| numbers.kept(!self.decoding.is_exact))
     }
 
     /// Bytes that an image takes. A file that is too long to be read takes none: it is refused, or skipped.

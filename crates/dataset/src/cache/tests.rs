@@ -8,8 +8,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-const DECODING: Decoding =
-    Decoding { exif_orientation: false, resample: Resample::Bilinear, numbers: None, on_nan: OnNan::Fail, axes: None };
+const DECODING: Decoding = Decoding {
+    exif_orientation: false,
+    resample: Resample::Bilinear,
+    numbers: None,
+    is_exact: false,
+    on_nan: OnNan::Fail,
+    axes: None,
+};
 const SMALL: Spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding: DECODING };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
 
@@ -495,16 +501,17 @@ fn evaluated(dataset: Dataset) -> Vec<f32> {
 }
 
 #[test]
-fn numbers_are_kept_in_their_type_and_give_the_same_bits_with_and_without_a_cache() {
+fn numbers_give_the_same_bits_with_and_without_a_cache() {
     for (element, kept) in [("<u2", "uint16x2"), ("<f8", "float64x2")] {
         let (root, listing) = folder_of_numbers(element);
-        let numbers = listing.numbers(DECODING, false).unwrap().map(|(_, numbers)| numbers);
+        let numbers = listing.numbers(DECODING, false).unwrap().map(|first| first.numbers);
         let decoding = Decoding { numbers, ..DECODING };
         let without = evaluated(Dataset::of_files(&listing, decoding));
         assert_eq!(without.len(), 6 * 2 * 9);
         for contents in [Contents::Pixels { side: 4, crop: 3 }, Contents::Encoded] {
             let spec = Spec { contents, decoding };
             assert!(spec.settings().ends_with(&format!(" of {kept}")), "{}", spec.settings());
+            assert_eq!(Spec::parse(&spec.settings()).map(|spec| spec.decoding.numbers), Some(numbers));
             let path = root.path().join("cache.h5");
             build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
             let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };
@@ -527,7 +534,7 @@ fn an_image_that_lacks_numbers_is_a_bad_image_or_filled_with_means() {
     bytes[place..place + 8].copy_from_slice(&f64::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let listing = Listing::scan(&listing.root, None).unwrap();
-    let numbers = listing.numbers(DECODING, false).unwrap().map(|(_, numbers)| numbers);
+    let numbers = listing.numbers(DECODING, false).unwrap().map(|first| first.numbers);
     let cache = root.path().join("cache.h5");
     for contents in [Contents::Pixels { side: 4, crop: 4 }, Contents::Encoded] {
         let spec = |on_nan| Spec { contents, decoding: Decoding { numbers, on_nan, ..DECODING } };
@@ -544,4 +551,37 @@ fn an_image_that_lacks_numbers_is_a_bad_image_or_filled_with_means() {
         let values = evaluated(*dataset);
         assert!(values.iter().all(|value| value.is_finite()) && values.contains(&0.0));
     }
+}
+
+#[test]
+fn numbers_of_the_size_of_the_cache_keep_their_type() {
+    let root = tempfile::tempdir().unwrap();
+    let value = |image: u16, index: u16| image * 7001 + index * 131;
+    for image in 0..4_u16 {
+        let folder = root.path().join(["train", "val"][usize::from(image / 2)]).join("ant");
+        fs::create_dir_all(&folder).unwrap();
+        let bytes: Vec<u8> = (0..32).flat_map(|index| value(image, index).to_le_bytes()).collect();
+        let text = "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 4, 4), }";
+        let header = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+        fs::write(folder.join(format!("{image}.npy")), [header, bytes].concat()).unwrap();
+    }
+    let listing = Listing::scan(root.path(), None).unwrap();
+    let first = Decoding { axes: Some(crate::Axes::ChannelsFirst), ..DECODING };
+    let numbers = listing.numbers(first, false).unwrap().map(|first| first.numbers);
+    let path = root.path().join("cache.h5");
+    let mut sizes = Vec::new();
+    let values = [true, false].map(|is_exact| {
+        let decoding = Decoding { numbers, is_exact, ..first };
+        let spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding };
+        assert_eq!(spec.settings().contains(" exact of uint16x2"), is_exact);
+        assert_eq!(Spec::parse(&spec.settings()).unwrap().decoding.is_exact, is_exact);
+        build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
+        sizes.push(structure::places(&path).unwrap()[0].clone().count());
+        let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };
+        evaluated(*dataset)
+    });
+    assert_eq!(sizes, [2 * 32 * 2, 2 * 32 * 4]);
+    let without = evaluated(Dataset::of_files(&listing, Decoding { numbers, ..first }));
+    assert_eq!(values[0], without);
+    assert!(values[1].iter().zip(&without).all(|(one, other)| (one - other).abs() < 1e-2 * other.abs().max(1.0)));
 }

@@ -35,6 +35,7 @@ use crate::images::{Axes, Numbers, OnNan};
 use crate::resize::{Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
+pub use numbers::First;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
 pub(crate) const FINE: f64 = 2.0;
@@ -44,6 +45,9 @@ pub(crate) const FINE: f64 = 2.0;
 pub struct Decoding {
     /// The numbers that files hold and are read as; `None` where they are made red, green and blue of 8 bits.
     pub numbers: Option<Numbers>,
+    /// Whether images have the size that a cache of pixels gives them, as far as is known: it keeps the type of their numbers
+    /// then, and single precision otherwise.
+    pub is_exact: bool,
     /// What a number that is none becomes.
     pub on_nan: OnNan,
     /// The order of the axes of a `.npy` file; `None` where its shape says it.

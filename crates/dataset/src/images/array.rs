@@ -182,12 +182,14 @@ impl Numbers {
         self.element.is_float() || self.fill.is_some()
     }
 
-    /// What a cache keeps of them: double precision becomes single.
-    pub(crate) fn kept(self) -> Self {
+    /// What is kept of them when images are scaled: single precision, where a mean of counts may lie between two of them, and
+    /// NaN stands for none. Where nothing is scaled, they are kept as they are, but for double precision.
+    pub(crate) fn kept(self, is_scaled: bool) -> Self {
         match self.element {
             Element::F64 => {
                 Self { element: Element::F32, fill: self.fill.and_then(|fill| Element::F32.holds(fill)), ..self }
             }
+            _ if is_scaled => Self { element: Element::F32, fill: None, ..self },
             _ => self,
         }
     }
@@ -490,7 +492,9 @@ mod tests {
         numbers.write(&[1.5, 2.5, -40000.0, f32::NAN, 40000.0], &mut out);
         let values: Vec<i16> = out.as_chunks::<2>().0.iter().map(|bytes| i16::from_ne_bytes(*bytes)).collect();
         assert_eq!(values, [2, 2, i16::MIN, 7, i16::MAX]); // to even, as torchvision rounds
-        assert_eq!(Numbers::plain(Element::F64, 2).kept(), Numbers::plain(Element::F32, 2));
+        assert_eq!(Numbers::plain(Element::F64, 2).kept(false), Numbers::plain(Element::F32, 2));
+        let kept = Numbers { fill: Some(7.0), ..Numbers::plain(Element::U8, 2) }.kept(true);
+        assert_eq!((kept.element, kept.fill, kept.scale), (Element::F32, None, 1.0 / 255.0));
         let cases = [(Element::U16, -9999.0, None), (Element::I16, -9999.0, Some(-9999.0)), (Element::U8, 255.5, None)];
         for (element, number, held) in cases {
             assert_eq!(element.holds(number), held);

@@ -34,6 +34,7 @@ struct Identity {
     listed: Listed,
     /// The numbers that the images are read as; empty for RGB of 8 bits.
     numbers: String,
+    is_exact: bool,
 }
 
 /// What the leader has while the others write their shares.
@@ -67,10 +68,11 @@ pub(crate) fn open_or_build(
         let channels = decoding.format().channels();
         let listed = Listed { classes: listing.classes.len(), channels, train: listing.train.len() };
         let numbers = decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
-        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers }).map_err(Failure::new)
+        let is_exact = decoding.is_exact;
+        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers, is_exact }).map_err(Failure::new)
     })?)?;
-    let Identity { fingerprint, path, listed, numbers } = &identity;
-    let decoding = Decoding { numbers: Numbers::of_words(numbers), ..images.evaluation.decoding };
+    let Identity { fingerprint, path, listed, numbers, is_exact } = &identity;
+    let decoding = Decoding { numbers: Numbers::of_words(numbers), is_exact: *is_exact, ..images.evaluation.decoding };
     let spec = Spec { contents, decoding };
     let path = Path::new(path);
     check(*listed)?;

@@ -232,7 +232,7 @@ impl Evaluated<'_> {
         Ok(match (self.card.images.pixels, decoding.numbers) {
             (PixelKind::Planes, None) => {
                 let first = listing.numbers(decoding, true)?;
-                Decoding { numbers: first.map(|(_, numbers)| numbers), ..decoding }
+                Decoding { numbers: first.map(|first| first.numbers), ..decoding }
             }
             _ => decoding,
         })

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dataset::{Dataset, Decoding, Listing, Numbers, read_classes};
+use dataset::{Contents, Dataset, Decoding, First, Listing, Numbers, read_classes};
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
         ReadMode::Auto => listing.numbers(decoding, false)?,
         ReadMode::Unchanged => listing.numbers(decoding, true)?,
     };
-    let Some((path, numbers)) = first else { return Ok(decoding) };
+    let Some(First { path, numbers, size }) = first else { return Ok(decoding) };
     if decoding.exif_orientation {
         return Err(usage("--exif-orientation: is for images that are read as RGB; add --read-mode rgb"));
     }
@@ -79,7 +79,10 @@ fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
         "images are read unchanged: {numbers}, as {} has them; --read-mode rgb makes RGB of 8 bits of them",
         path.display()
     );
-    Ok(Decoding { numbers: Some(numbers), ..decoding })
+    // Nothing is scaled on the way into the cache: the type can stay.
+    let is_exact = matches!(images.contents, Some(Contents::Pixels { side, .. })
+        if (size.width as usize, size.height as usize) == (side, side));
+    Ok(Decoding { numbers: Some(numbers), is_exact, ..decoding })
 }
 
 /// Tells whoever waits for a folder to be listed how far that is.

@@ -97,13 +97,15 @@ impl Decoder {
         resize: usize,
         side: usize,
     ) -> Result<(ArrayLayout, &[u8]), String> {
-        let numbers = self.decoding.numbers.ok_or("it is read as RGB")?.kept();
+        let on_nan = self.decoding.on_nan;
+        let (layout, bytes) = self.numbers(source)?;
+        refuse_missing(&layout, bytes, on_nan)?;
+        let size = Size { width: resize as u32, height: resize as u32 };
+        let numbers = layout.numbers.kept(layout.size != size);
         let mut square = std::mem::take(&mut self.square);
         make_room(&mut square, resize * resize * numbers.bytes_per_pixel());
-        let decoded = self.square_of_numbers(source, resize, side, &mut square);
+        self.numbers.square(&layout, resize, side, &numbers, &mut square);
         self.square = square;
-        decoded?;
-        let size = Size { width: resize as u32, height: resize as u32 };
         Ok((ArrayLayout { numbers, axes: Axes::ChannelsFirst, size }, &self.square))
     }
 
@@ -139,8 +141,7 @@ impl Decoder {
         cropped
     }
 
-    /// Decodes what [`square_of`](Self::square_of) does, of an image of numbers: plane by plane, in the type that the file has
-    /// (what is scaled is rounded to it, as torchvision does; double precision becomes single), into `out`.
+    /// Decodes what [`square_of`](Self::square_of) does, of an image of numbers: plane by plane, as a cache keeps them, into `out`.
     pub(super) fn square_of_numbers(
         &mut self,
         source: Source<'_>,
@@ -148,30 +149,50 @@ impl Decoder {
         side: usize,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let on_nan = self.decoding.on_nan;
+        let Decoding { on_nan, is_exact, .. } = self.decoding;
         let (layout, bytes) = self.numbers(source)?;
         refuse_missing(&layout, bytes, on_nan)?;
-        let Buffers { stored, planes, scaled, resizer } = &mut self.numbers;
+        let kept = layout.numbers.kept(!is_exact);
+        self.numbers.square(&layout, resize, side, &kept, out);
+        Ok(())
+    }
+}
+
+impl Buffers {
+    /// Writes the square of the image of this `layout` that was read last, as `kept` numbers: where they are of a type without
+    /// fractions, what is scaled is rounded, as torchvision does.
+    fn square(&mut self, layout: &ArrayLayout, resize: usize, side: usize, kept: &Numbers, out: &mut [u8]) {
+        let Self { stored, planes, scaled, resizer } = self;
         let numbers = layout.numbers;
         // As they stand in the file, but for those that are none.
-        let raw = ArrayLayout { numbers: Numbers { scale: 1.0, offset: 0.0, ..numbers }, ..layout };
+        let raw = ArrayLayout { numbers: Numbers { scale: 1.0, offset: 0.0, ..numbers }, ..*layout };
         planes.resize(layout.count(), 0.0);
         raw.planes(stored, &vec![1.0; numbers.channels], &vec![0.0; numbers.channels], planes);
         let window = Window::square(layout.size, resize, side);
         scaled.resize(resize * resize * numbers.channels, 0.0);
         resizer.resize(planes, layout.size, &window, resize, scaled);
-        numbers.kept().write(scaled, out);
-        Ok(())
+        kept.write(scaled, out);
     }
 }
 
+/// The first image of a listing that can be decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct First {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it holds.
+    pub numbers: Numbers,
+    /// How large it is.
+    pub size: Size,
+}
+
 impl Listing {
-    /// The numbers that the first image has which can be decoded, and its path; `None` where nothing is lost when images are made
+    /// The numbers that the first image has which can be decoded, its path and its size; `None` where nothing is lost when images are made
     /// red, green and blue of 8 bits, unless they are to stay `unchanged` all the same.
     ///
     /// # Errors
     /// A file that cannot be read; where they are to stay unchanged, no image that can be decoded.
-    pub fn numbers(&self, decoding: Decoding, unchanged: bool) -> crate::Result<Option<(PathBuf, Numbers)>> {
+    pub fn numbers(&self, decoding: Decoding, unchanged: bool) -> crate::Result<Option<First>> {
         let mut decoder = Decoder::new(Decoding { numbers: None, ..decoding });
         let (mut bytes, mut first) = (Vec::new(), None);
         let samples = Split::ALL.into_iter().flat_map(|split| self.split(split));
@@ -183,7 +204,7 @@ impl Listing {
                 Err(error) => return Err(error),
             };
             match probed {
-                Ok(numbers) => return Ok(numbers.map(|numbers| (path, numbers))),
+                Ok(found) => return Ok(found.map(|(numbers, size)| First { path, numbers, size })),
                 Err(reason) => first = first.or(Some((path, reason))),
             }
         }
@@ -196,16 +217,16 @@ impl Listing {
 
 impl Decoder {
     /// What numbers an image has; `None` where they are as well red, green and blue of 8 bits.
-    fn probe(&mut self, source: Source<'_>, unchanged: bool) -> Result<Option<Numbers>, String> {
+    fn probe(&mut self, source: Source<'_>, unchanged: bool) -> Result<Option<(Numbers, Size)>, String> {
         if source.jpeg().is_some() && !unchanged {
             return Ok(None);
         }
-        let numbers = self.numbers(source)?.0.numbers;
+        let ArrayLayout { numbers, size, .. } = self.numbers(source)?.0;
         let Numbers { element, channels, fill, .. } = numbers;
         let may_be_photograph = element == Element::U8 && channels <= 4 && fill.is_none() && !source.is_npy();
         let is_photograph =
             may_be_photograph && (channels % 2 == 1 || source.has_alpha()) && self.decode_source(source).is_ok();
-        Ok(if is_photograph && !unchanged { None } else { Some(numbers) })
+        Ok(if is_photograph && !unchanged { None } else { Some((numbers, size)) })
     }
 
     /// Decodes a TIFF as RGB of 8 bits that the image crate does not know: one with a palette, or gray with transparency.

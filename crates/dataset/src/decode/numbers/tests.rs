@@ -155,7 +155,7 @@ fn what_is_read_follows_from_the_first_image() {
         let mut decoder = decoder(None);
         let source = Source::Memory(&file);
         assert_eq!(decoder.probe(source, false).unwrap().map(drop), auto);
-        assert_eq!(decoder.probe(source, true).unwrap(), Some(Numbers::plain(unchanged.0, unchanged.1)));
+        assert_eq!(decoder.probe(source, true).unwrap().unwrap().0, Numbers::plain(unchanged.0, unchanged.1));
     }
     // The first that can be decoded says it.
     let root = tempfile::tempdir().unwrap();
@@ -164,8 +164,9 @@ fn what_is_read_follows_from_the_first_image() {
         std::fs::File::create(root.path().join("train/ant").join(name)).unwrap().write_all(&bytes).unwrap();
     }
     let listing = Listing::scan(root.path(), None).unwrap();
-    let (path, numbers) = listing.numbers(Decoding::default(), false).unwrap().unwrap();
+    let First { path, numbers, size } = listing.numbers(Decoding::default(), false).unwrap().unwrap();
     assert!(path.ends_with("2.npy") && numbers == Numbers::plain(Element::U16, 1));
+    assert_eq!(size, Size { width: 3, height: 2 });
 }
 
 #[test]
