@@ -107,6 +107,9 @@ pub struct StoredNumbers {
     pub missing: Option<f64>,
 }
 
+/// The types that images can have in files.
+const TYPES: [&str; 6] = ["uint8", "int8", "uint16", "int16", "float32", "float64"];
+
 /// What the numbers of images are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -233,6 +236,11 @@ impl ModelCard {
         if !(1..=1 << 10).contains(&channels) || mean.len() != channels || std.len() != channels {
             return Err(format!("images of {channels} channels"));
         }
+        if let Some(StoredNumbers { type_name, scale, offset, .. }) = &self.images.numbers
+            && (!TYPES.contains(&type_name.as_str()) || !scale.is_finite() || !offset.is_finite())
+        {
+            return Err(format!("images of the type '{}', times {scale} plus {offset}", type_name.escape_debug()));
+        }
         if !(1..=1 << 15).contains(&size) || !(size..=1 << 15).contains(&resize) {
             return Err(format!("images of {size} pixels, cut out of {resize}"));
         }
@@ -258,6 +266,7 @@ mod tests {
         let images = ImageInput {
             channels: 3,
             pixels: PixelKind::Rgb8,
+            numbers: None,
             size: 64,
             resize: 73,
             resample: "bilinear".to_owned(),
@@ -306,6 +315,22 @@ mod tests {
         assert_eq!(ModelCard::parse(&more).unwrap(), card());
         let later = ModelCard::parse("{\"version\":2,\"network\":{\"name\":\"x\"}}").unwrap_err().to_string();
         assert_eq!(later, "the model card has version 2, and this program reads up to 1; use a newer rust-train");
+    }
+
+    #[test]
+    fn numbers_of_files_are_written_and_read() {
+        let mut known = card();
+        let of = |type_name: &str| StoredNumbers {
+            type_name: type_name.to_owned(),
+            scale: 0.5,
+            offset: 0.0,
+            missing: Some(-9999.0),
+        };
+        known.images.numbers = Some(of("int16"));
+        assert_eq!(ModelCard::parse(&known.to_json()).unwrap(), known);
+        known.images.numbers = Some(of("int12"));
+        let error = ModelCard::parse(&known.to_json()).unwrap_err().to_string();
+        assert!(error.contains("images of the type 'int12', times 0.5 plus 0"), "{error}");
     }
 
     #[test]

@@ -121,9 +121,10 @@ impl ModelCard {
     fn write_images(&self, text: &mut String) -> std::fmt::Result {
         let images = &self.images;
         if images.pixels == PixelKind::Planes {
+            let of_type = images.numbers.as_ref().map_or(String::new(), |numbers| format!(" of {}", numbers.type_name));
             return write!(
                 text,
-                "## Images\n\nArrays of {} channels, the shorter side scaled to {} pixels ({}, anti-aliased), the middle {size}×{size} cut \
+                "## Images\n\nArrays of {} channels{of_type}, the shorter side scaled to {} pixels ({}, anti-aliased), the middle {size}×{size} cut \
                  out, minus {:?}, divided by {:?}. Bytes are divided by 255 first; other numbers are in their own unit. The same stands \
                  as JSON in the metadata `rust-train` of every file that holds the weights.\n\n",
                 images.channels,

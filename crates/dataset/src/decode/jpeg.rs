@@ -191,7 +191,7 @@ impl Decompressor {
         // In megabytes: what a progressive image takes before it is one, in a decoder's half of what it may take.
         let memory = (DECODER + BYTES_PER_PIXEL / 2 * size.count()) >> 20;
         self.set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as c_int);
-        let is_gray = colourspace == tj::TJCS_TJCS_GRAY as u32;
+        let is_gray = colourspace == tj::TJCS_TJCS_GRAY;
         Ok(Header { bytes, size, exif: markers.exif, is_cmyk, is_gray, unit_width })
     }
 

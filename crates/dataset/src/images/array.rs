@@ -202,7 +202,7 @@ impl Numbers {
         let fill = self.fill;
         macro_rules! numbers {
             ($number:ty) => {{
-                let none = fill.map_or(f32::NAN as $number, |fill| fill as $number);
+                let none = fill.unwrap_or(f64::NAN) as $number;
                 let round = |number: f32| if self.element.is_float() { number } else { number.round_ties_even() };
                 let out = out.as_chunks_mut::<{ size_of::<$number>() }>().0;
                 assert_eq!(out.len(), numbers.len(), "a place for each number");

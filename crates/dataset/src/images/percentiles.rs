@@ -147,7 +147,7 @@ mod tests {
             }
             found.normalization()
         };
-        let found = find(&[0..3]);
+        let found = find(&[0..2, 2..3]);
         assert_eq!(found, find(&[0..1, 1..2, 2..3]));
         for channel in 0..3 {
             let mut values: Vec<f64> =

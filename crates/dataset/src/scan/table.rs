@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -191,7 +192,7 @@ fn line_of(bytes: &[u8], position: &csv::Position) -> u64 {
 
 /// What stands between the fields: as the name of the file says, or else what the header has most of.
 fn delimiter(path: &Path, header: &[u8]) -> u8 {
-    match path.extension().map(|extension| extension.to_ascii_lowercase()) {
+    match path.extension().map(OsStr::to_ascii_lowercase) {
         Some(extension) if extension == "tsv" || extension == "tab" => b'\t',
         _ => {
             let count = |delimiter: u8| header.iter().filter(|&&byte| byte == delimiter).count();
@@ -219,7 +220,7 @@ struct Columns {
 
 impl Columns {
     fn find(header: &StringRecord, table: &TableSpec) -> std::result::Result<Self, String> {
-        let shown = || header.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let shown = || header.iter().map(quote).collect::<Vec<_>>().join(", ");
         if header.len() > MOST_COLUMNS {
             return Err(format!("has {} columns", header.len()));
         }

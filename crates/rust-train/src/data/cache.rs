@@ -100,7 +100,7 @@ pub(crate) fn open_or_build(
             match open()? {
                 cache::Found::Current(_) => return Ok(None), // another job has just built it
                 cache::Found::Stale(reason) => {
-                    log::info!("the dataset cache {} cannot be used: {reason}", path.display())
+                    log::info!("the dataset cache {} cannot be used: {reason}", path.display());
                 }
                 cache::Found::Nothing => {}
             }

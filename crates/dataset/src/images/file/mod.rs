@@ -18,6 +18,7 @@
 mod hdf5;
 mod numpy;
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +138,7 @@ pub(super) fn is_set(folder: &Path) -> bool {
 fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
     let is_one = |path: &PathBuf| {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(OsStr::to_ascii_lowercase);
         extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) && path.is_file()
     };
     let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_one).collect();
