@@ -56,7 +56,7 @@ fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {
     // What the card of the weights knows of the plan names the format: all else is equal.
     let weights = runs.map(|(weights, _)| weights[weights.len() - 4096..].to_vec());
     assert!(weights[0] == weights[1] && weights[1] == weights[2], "the weights differ");
-    assert!(folder.join("set/.rust-train/pixels-12-bilinear-as-stored-of-uint16x2.h5").is_file());
+    assert!(folder.join("set/.rust-train/pixels-12-bilinear-as-stored-exact-of-uint16x2.h5").is_file());
 
     let predicted = mpirun(1, folder, "predict --weights run-pixels set/val --json");
     predicted.expect_success();
@@ -67,6 +67,19 @@ fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {
     let right = predicted.stdout.lines().filter(|line| is_right(line)).count();
     assert_eq!(right, (scores["top1"].as_f64().unwrap() * 61.0).round() as usize);
 
+    // Scaled on their way into the cache, which then holds other numbers than the files; with a value that stands for none.
+    let scaled = USUAL.replace("12", "10");
+    mpirun(2, folder, &format!("--data set {scaled} --epochs 2 --nan mean --output scaled")).expect_success();
+    let runs =
+        [1, 2].map(|ranks| mpirun(ranks, folder, "eval scaled --batch 8 --json").expect_success().stdout.clone());
+    assert_eq!(runs[0], runs[1]);
+    let told: Value = serde_json::from_str(&runs[0]).unwrap();
+    let last = fs::read_to_string(folder.join("scaled/metrics.jsonl")).unwrap();
+    let losses = last.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["val_loss"].clone());
+    let best = losses.filter_map(|loss| loss.as_f64()).map(|loss| (loss - told["loss"].as_f64().unwrap()).abs());
+    assert!(best.fold(1.0, f64::min) < 1e-4, "eval scores what training scored: {told}");
+    mpirun(1, folder, "predict --weights scaled set/val/quarter0").expect_success();
+
     // One that is other than the first.
     fs::write(folder.join("set/val/quarter0/x.npy"), npy("<f4", &[SIDE, SIDE], &[0; SIDE * SIDE * 4])).unwrap();
     let refused = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --output other"));
@@ -76,7 +89,7 @@ fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {
     let skipped = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --on-bad-image skip --output other"));
     assert!(skipped.expect_success().stderr.contains("1 images cannot be decoded"), "{}", skipped.stderr);
     let rgb = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --read-mode rgb --output rgb"));
-    assert_eq!(rgb.status, Some(2), "{}", rgb.stderr);
+    assert!(rgb.status == Some(2) && rgb.stderr.contains("it is not an image of a known format"), "{}", rgb.stderr);
 }
 
 /// A table of images with labels for every task.
@@ -148,9 +161,16 @@ fn a_table_has_labels_for_every_task() {
     }
     let again = mpirun(2, folder, &format!("{image} --column-label brightest {USUAL} --epochs 1 --output again"));
     assert!(again.expect_success().stderr.contains("reusing the dataset cache"), "{}", again.stderr);
-    // Without its table a folder has no such labels.
-    let refused = mpirun(2, folder, "eval run-4 --data images");
-    assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{}", refused.stderr);
+    // The run's table with its images elsewhere; without a table a folder has no such labels.
+    fs::create_dir_all(folder.join("moved")).unwrap();
+    fs::rename(folder.join("images"), folder.join("moved/images")).unwrap();
+    let moved = mpirun(2, folder, "eval run-4 --data moved --batch 8 --json").expect_success().stdout.clone();
+    assert_eq!(serde_json::from_str::<Value>(&moved).unwrap()["samples"], 61);
+    fs::create_dir_all(folder.join("classes/val/quarter0")).unwrap();
+    let refused = mpirun(2, folder, "eval run-4 --data classes");
+    let lines = refused.error_lines();
+    assert_eq!((refused.status, lines.len()), (Some(2), 1), "{}", refused.stderr);
+    assert!(lines[0].contains("folders give classes"), "{lines:?}");
 }
 
 #[test]
@@ -168,6 +188,7 @@ fn every_mistake_of_a_table_is_said_once_with_its_line() {
         ("image,v\na.npy,1\nb.npy,?\n", "--task regress", "t.csv:3: '?' in column 'v' is not a number"),
         ("image,v\na.npy,1\nb.npy,2\n", "--task multilabel --column-label v,w", "--column-label w: no such column"),
         ("image,label\na.npy,x\nb.npy,y\n", "--data set.h5", "--table t.csv: is of image files"),
+        ("image,label\na.npy,x\nb.npy,y\n", "--label-separator ;", "--label-separator ';': is for --task multilabel"),
         ("image,label\na.npy,x\nb.npy,y\n", "--labels y", "--labels: is for --data FILE"),
     ] {
         fs::write(folder.join("t.csv"), table).unwrap();

@@ -34,11 +34,14 @@ impl RandomAffine {
         let angle = each_way(self.rotate).to_radians();
         let [right, down] = [0, 1].map(|_| each_way(self.translate) * side as f64);
         let zoom = 1.0 + each_way(self.zoom);
-        let [across, along] = [0, 1].map(|_| each_way(self.shear).to_radians().tan());
-        // What the image is multiplied with: turned counter-clockwise, after it was sheared and zoomed.
-        let (sin, cos) = (-angle).sin_cos();
-        let [a, b] = [cos - sin * along, cos * across - sin].map(|value| value * zoom);
-        let [c, d] = [sin + cos * along, sin * across + cos].map(|value| value * zoom);
+        let [across, along] = [0, 1].map(|_| each_way(self.shear).to_radians());
+        // What the image is multiplied with, as torchvision has it: sheared along one axis after the other, which keeps its area,
+        // turned and zoomed.
+        let (sin, cos) = angle.sin_cos();
+        let [slanted_cos, slanted_sin] =
+            [(angle - along).cos(), (angle - along).sin()].map(|value| value / along.cos());
+        let [a, b] = [slanted_cos, -slanted_cos * across.tan() - sin].map(|value| value * zoom);
+        let [c, d] = [slanted_sin, -slanted_sin * across.tan() + cos].map(|value| value * zoom);
         let determinant = a * d - b * c;
         let [a, b, c, d] = [d, -b, -c, a].map(|value| value / determinant);
         let middle = side as f64 / 2.0;
@@ -134,6 +137,17 @@ mod tests {
                 for channel in 0..3 {
                     assert!((f32::from(found[channel]) - moved[channel * 256 + pixel]).abs() <= 0.5 + 1e-3);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn turns_and_shears_keep_the_area() {
+        for rotate in [0.0, 180.0] {
+            let change = RandomAffine { rotate, shear: 60.0, ..RandomAffine::default() };
+            for index in 0..200 {
+                let [a, b, _, c, d, _] = change.draw(32, &mut ChaCha8Rng::seed_from_u64(index));
+                assert!((a * d - b * c - 1.0).abs() < 1e-9, "{}", a * d - b * c);
             }
         }
     }

@@ -45,7 +45,7 @@ pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader
 pub use normalize::Normalization;
 pub use order::Sampling;
 pub use resize::{Resample, Window};
-pub use scan::{Listing, Sample, Split, TableSpec, ValSplit, is_image, read_classes};
+pub use scan::{Listing, Sample, Split, TablePart, TableSpec, ValSplit, is_image, read_classes};
 pub use size::Size;
 pub use summary::{class_counts, class_weights};
 pub use watch::{Watch, unwatched};

@@ -50,7 +50,7 @@ fn images() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Files of numbers: a name, what they hold, their bytes, and the bytes of a pixel.
+/// Files of numbers: a name, what they hold, their bytes, and the bytes of a pixel that is scaled.
 fn numbers() -> Vec<(&'static str, Numbers, Vec<u8>, usize)> {
     let pixels: Vec<u16> = (0..60 * 50).map(|value| value * 13).collect();
     let bytes: Vec<u8> = pixels.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -70,8 +70,8 @@ fn numbers() -> Vec<(&'static str, Numbers, Vec<u8>, usize)> {
     encoder.write_image::<Gray32Float>(60, 50, &floats).unwrap();
     let of = |name, channels, fill| Numbers::new(name, channels, 1.0, 0.0, fill).unwrap();
     vec![
-        ("npy", of("uint16", 2, None), npy, 4),
-        ("pages", of("uint16", 2, Some(65535.0)), pages.into_inner(), 4),
+        ("npy", of("uint16", 2, None), npy, 8),
+        ("pages", of("uint16", 2, Some(65535.0)), pages.into_inner(), 8),
         ("packed", of("float32", 1, None), packed.into_inner(), 4),
     ]
 }

@@ -29,6 +29,9 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let gpus = layouts::gpu_counts(&args.gpus).context("--gpus")?;
     let site = Site::load(args.site.as_deref(), &|name| std::env::var(name).ok())?;
     let training = &args.training;
+    for (flag, count) in [("--classes", training.classes), ("--channels", training.channels)] {
+        anyhow::ensure!(count != Some(0), "{flag}: must be at least 1");
+    }
     let accelerator = training.accelerator.as_deref();
     let accelerator = accelerator.map(|name| memory::accelerator(name, &site).context("--gpu")).transpose()?;
     let run = training.run.of_a_run()?;

@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     DECODER.with_borrow_mut(|decoder| {
         within(FREE + 16 * pixels + 48 * bytes.len(), || {
             let _ = decoder.check(bytes).map_err(|reason| check_words(&reason));
-            let mut out = [0; 9 * 9 * 2 * 2];
+            let mut out = [0; 9 * 9 * 2 * 4];
             let _ = decoder.center_crop(bytes, 9, 9, &mut out).map_err(|reason| check_words(&reason));
         });
     });

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use layout::Shard;
 
 use crate::limits::LONGEST_IMAGE_FILE;
-use crate::{Dataset, Decoding, Error, Listing, Numbers, OnNan, Resample, Result, Sample, Split, Watch};
+use crate::{Axes, Dataset, Decoding, Error, Listing, Numbers, OnNan, Resample, Result, Sample, Split, Watch};
 
 pub use explain::explain;
 pub use lock::Lock;
@@ -95,7 +95,7 @@ pub struct Spec {
 impl Spec {
     /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
-        let Decoding { resample, exif_orientation, numbers, is_exact, on_nan, .. } = self.decoding;
+        let Decoding { resample, exif_orientation, numbers, is_exact, on_nan, axes } = self.decoding;
         let (resample, orientation) = (resample.name(), if exif_orientation { "upright" } else { "as-stored" });
         let contents = match self.contents {
             // Where both cuts round alike, the square is the same for every such crop.
@@ -109,7 +109,8 @@ impl Spec {
             None => contents,
             Some(numbers) => {
                 let kept = if is_exact && self.contents != Contents::Encoded { EXACT } else { "" };
-                format!("{contents}{kept} of {}{}", numbers.to_words(), on_nan.suffix())
+                let order = axes.map_or("", Axes::suffix);
+                format!("{contents}{kept} of {}{}{order}", numbers.to_words(), on_nan.suffix())
             }
         }
     }
@@ -117,10 +118,11 @@ impl Spec {
     /// The other way round. The settings of an `encoded` cache do not say how to decode, but for the numbers.
     fn parse(settings: &str) -> Option<Self> {
         let (contents, numbers) = settings.split_once(" of ").map_or((settings, None), |(of, words)| (of, Some(words)));
-        let (numbers, on_nan) = numbers.map_or(("", OnNan::Fail), OnNan::of_suffix);
+        let (numbers, axes) = numbers.map_or(("", None), Axes::of_suffix);
+        let (numbers, on_nan) = OnNan::of_suffix(numbers);
         let numbers = if numbers.is_empty() { None } else { Some(Numbers::of_words(numbers)?) };
         let (contents, is_exact) = contents.strip_suffix(EXACT).map_or((contents, false), |contents| (contents, true));
-        let decoding = Decoding { numbers, is_exact, on_nan, ..Decoding::default() };
+        let decoding = Decoding { numbers, is_exact, on_nan, axes, ..Decoding::default() };
         let words: Vec<_> = contents.split(' ').collect();
         match words[..] {
             ["encoded"] => Some(Self { contents: Contents::Encoded, decoding }),

@@ -268,7 +268,8 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usi
                 None => Store::Pixels { bytes, size },
                 Some(numbers) => {
                     let layout = ArrayLayout { numbers, axes: Axes::ChannelsFirst, size };
-                    Store::Array { path: path.to_owned(), bytes, layout, on_nan: spec.decoding.on_nan }
+                    let numbers = spec.decoding.numbers.unwrap_or(numbers);
+                    Store::Array { path: path.to_owned(), bytes, layout, numbers, on_nan: spec.decoding.on_nan }
                 }
             }
         }

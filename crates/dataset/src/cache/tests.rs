@@ -515,7 +515,7 @@ fn numbers_give_the_same_bits_with_and_without_a_cache() {
             let path = root.path().join("cache.h5");
             build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
             let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };
-            assert_eq!(dataset.train.numbers().unwrap().channels, 2);
+            assert_eq!(dataset.train.numbers(), numbers, "what the files hold, whatever the cache keeps of it");
             assert_eq!(evaluated(*dataset), without, "{contents:?}");
             assert!(verify(&path, &unwatched).unwrap().damaged.is_empty());
             // Another reading is another cache.
@@ -566,7 +566,7 @@ fn numbers_of_the_size_of_the_cache_keep_their_type() {
         fs::write(folder.join(format!("{image}.npy")), [header, bytes].concat()).unwrap();
     }
     let listing = Listing::scan(root.path(), None).unwrap();
-    let first = Decoding { axes: Some(crate::Axes::ChannelsFirst), ..DECODING };
+    let first = Decoding { axes: Some(Axes::ChannelsFirst), ..DECODING };
     let numbers = listing.numbers(first, false).unwrap().map(|first| first.numbers);
     let path = root.path().join("cache.h5");
     let mut sizes = Vec::new();
@@ -574,7 +574,8 @@ fn numbers_of_the_size_of_the_cache_keep_their_type() {
         let decoding = Decoding { numbers, is_exact, ..first };
         let spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding };
         assert_eq!(spec.settings().contains(" exact of uint16x2"), is_exact);
-        assert_eq!(Spec::parse(&spec.settings()).unwrap().decoding.is_exact, is_exact);
+        assert!(spec.settings().ends_with(" nchw"));
+        assert_eq!(Spec::parse(&spec.settings()).unwrap(), spec);
         build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
         sizes.push(structure::places(&path).unwrap()[0].clone().count());
         let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };

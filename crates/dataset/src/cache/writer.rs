@@ -44,6 +44,9 @@ impl CacheWriter {
     /// # Errors
     /// Too little space on the disk, or a folder that cannot be written to.
     pub fn create(listing: &Listing, spec: &Spec, path: &Path) -> Result<Self> {
+        if listing.train.is_empty() {
+            return Err(Error::Input(format!("{}: has no images to train on", listing.root.display())));
+        }
         let parent = folder_of(path);
         fs::create_dir_all(parent).map_err(Error::io(parent, "making the folder of the cache"))?;
         remove_abandoned(path);

@@ -1,10 +1,13 @@
 //! What a TIFF file claims, before its decoder believes it: that takes memory for as many values of a tag as its directory
 //! says, 32 bytes each, and looks at the file and at the image's size only later.
 
+use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
 /// Most entries of a directory: the classic format has no room for more.
 const MOST_ENTRIES: u64 = u16::MAX as u64;
+/// Most entries of all directories together.
+const MOST_ENTRIES_OF_ALL: u64 = 1 << 18;
 /// Most values of a tag: a table of colours has 196,608.
 const MOST_VALUES: u64 = 1 << 18;
 /// Beyond that one for so many pixels, as a long image has in strips.
@@ -46,15 +49,20 @@ pub(super) fn check(reader: &mut (impl Read + Seek), length: u64) -> Result<bool
 /// Checks what all directories of a file of `length` bytes claim.
 pub(super) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Result<Vec<Directory>, String> {
     let mut file = File::open(reader)?;
-    let mut pages = Vec::new();
+    let (mut pages, mut entries, mut seen) = (Vec::new(), 0, HashSet::new());
     loop {
-        pages.push(check_directory(&mut file, length)?);
+        let directory = check_directory(&mut file, length)?;
+        entries += directory.entries;
+        pages.push(directory);
         let next = file.offset()?;
         if next == 0 {
             return Ok(pages);
         }
-        if pages.len() == MOST_PAGES {
-            return Err(format!("it has more than {MOST_PAGES} pages"));
+        if pages.len() == MOST_PAGES || entries > MOST_ENTRIES_OF_ALL {
+            return Err(format!("it has more than {MOST_PAGES} pages, or too many tags"));
+        }
+        if !seen.insert(next) {
+            return Err("its pages go round in a circle".to_owned());
         }
         file.go_to(next)?;
     }
@@ -63,6 +71,7 @@ pub(super) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Resul
 /// What the directory of a page says.
 pub(super) struct Directory {
     is_streamed: bool,
+    entries: u64,
     kind: u64,
     pub compression: u64,
     /// What its samples are as colours, and where in the file that stands.
@@ -124,7 +133,15 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
         return Err(format!("its tag {tag} has {values} values, too many for {}×{} pixels", sides[0], sides[1]));
     }
     let is_streamed = STREAMED.contains(&compression);
-    Ok(Directory { is_streamed, kind: kind_of_page, compression, photometric, is_little: file.is_little, has_alpha })
+    Ok(Directory {
+        is_streamed,
+        entries: count,
+        kind: kind_of_page,
+        compression,
+        photometric,
+        is_little: file.is_little,
+        has_alpha,
+    })
 }
 
 /// Bytes of a value of a tag.
@@ -246,6 +263,11 @@ mod tests {
         let mut tall = file(&[&sides(600_000)[..], &[(279, 3, 300_000, 8)]].concat(), true, false);
         tall.resize(1 << 20, 0);
         assert_eq!(check(&mut Cursor::new(&tall), tall.len() as u64), Ok(true));
+        let mut circle = file(&sides(9), true, false);
+        let next = 8 + 2 + 12 * 2;
+        circle[next..next + 4].copy_from_slice(&8_u32.to_le_bytes());
+        let reason = check_pages(&mut Cursor::new(&circle), circle.len() as u64).map(drop).unwrap_err();
+        assert!(reason.contains("go round in a circle"), "{reason}");
         let mut many = file(&[], true, true);
         many[16..24].copy_from_slice(&(1_u64 << 40).to_le_bytes());
         assert!(check(&mut Cursor::new(&many), 1 << 41).unwrap_err().contains("1099511627776 entries"));

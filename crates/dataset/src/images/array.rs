@@ -177,6 +177,12 @@ impl Numbers {
         self.channels * self.element.width()
     }
 
+    /// Whether they are what files have that say nothing of their unit.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain = Self::plain(self.element, self.channels);
+        (self.scale, self.offset) == (plain.scale, plain.offset)
+    }
+
     /// Whether an image of them can lack some.
     pub(crate) fn may_lack(&self) -> bool {
         self.element.is_float() || self.fill.is_some()
@@ -277,6 +283,22 @@ pub enum Axes {
 }
 
 impl Axes {
+    const BOTH: [Self; 2] = [Self::ChannelsLast, Self::ChannelsFirst];
+
+    /// For settings, behind others.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::ChannelsLast => " nhwc",
+            Self::ChannelsFirst => " nchw",
+        }
+    }
+
+    /// Settings without the suffix, and what it says.
+    pub(crate) fn of_suffix(settings: &str) -> (&str, Option<Self>) {
+        let said = Self::BOTH.into_iter().find_map(|axes| Some((settings.strip_suffix(axes.suffix())?, Some(axes))));
+        said.unwrap_or((settings, None))
+    }
+
     /// The order of an image's axes that these lengths suggest: the channels are the last of 1, 3 or 4, or else the axis beside
     /// which the others are a square, or else the shorter of the first and the last.
     pub(crate) fn of_shape([one, two, three]: [usize; 3]) -> Self {

@@ -80,8 +80,8 @@ pub struct ImageSet {
 pub(crate) enum Store {
     /// Decoded, all of one size: N×height×width×3 bytes.
     Pixels { bytes: Bytes, size: Size },
-    /// Numbers of any kind and number of channels, all of one size.
-    Array { path: PathBuf, bytes: Bytes, layout: ArrayLayout, on_nan: OnNan },
+    /// Numbers of any kind and number of channels, all of one size; `numbers` are those that were in the files that they are of.
+    Array { path: PathBuf, bytes: Bytes, layout: ArrayLayout, numbers: Numbers, on_nan: OnNan },
     /// Image files, one after the other; number i lies at `offsets[i]..offsets[i + 1]`.
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
     /// Several sets one after the other; number i is in the last that does not begin behind it.
@@ -135,6 +135,24 @@ impl ImageSet {
             slots: None,
             checks: None,
         }
+    }
+
+    /// Whether the labels are one class each, in rows or without.
+    pub(crate) fn is_one_hot(&self) -> bool {
+        (0..self.len()).all(|index| self.targets(index).iter().all(|&share| share == 0.0 || share == 1.0))
+    }
+
+    /// The same with a share of each of so many classes, all of it that of the label's, if it has classes alone.
+    pub(crate) fn with_shares(mut self, width: usize) -> Self {
+        if self.targets.is_none() && width > 0 {
+            let slots = (0..self.len()).map(|index| self.slot(index) + 1).max().unwrap_or(0);
+            let mut rows = vec![0.0; slots * width];
+            for index in 0..self.len() {
+                rows[self.slot(index) * width + self.labels[index] as usize] = 1.0;
+            }
+            self.targets = Some(TargetRows::new(rows, width));
+        }
+        self
     }
 
     /// Sets of one format, one after the other, with the files that they are of.
@@ -252,10 +270,10 @@ impl ImageSet {
         }
     }
 
-    /// The numbers that the images are made of; `None` where they are bytes of three colours.
+    /// The numbers that the files of the images hold; `None` where they are made bytes of three colours.
     pub fn numbers(&self) -> Option<Numbers> {
         match &self.store {
-            Store::Array { layout, .. } => Some(layout.numbers),
+            Store::Array { numbers, .. } => Some(*numbers),
             Store::Encoded { decoding, .. } | Store::Files { decoding, .. } => decoding.numbers,
             Store::Pixels { .. } => None,
             Store::Parts { parts, .. } => parts[0].1.numbers(),

@@ -101,7 +101,12 @@ impl Percentiles {
         Ok(())
     }
 
-    /// What makes −1 and 1 of the percentiles. A channel whose percentiles are equal is divided by 1.
+    /// Channels whose percentiles are equal: nearly all of their numbers are.
+    pub fn flat(&self) -> Vec<usize> {
+        (0..self.known.len()).filter(|&channel| self.known[channel][0].0 == self.known[channel][1].0).collect()
+    }
+
+    /// What makes −1 and 1 of the percentiles. A [flat](Self::flat) channel is divided by 1.
     pub fn normalization(&self) -> Normalization {
         let ends = self.known.iter().map(|known| known.map(|(key, _)| f64::from(number_of(key))));
         let (mean, std) =

@@ -27,7 +27,7 @@ use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
 pub use folder::is_image;
-pub use table::TableSpec;
+pub use table::{Part as TablePart, TableSpec};
 pub use val_split::ValSplit;
 
 /// File names that count as images, in lower case.

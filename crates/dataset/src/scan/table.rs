@@ -103,7 +103,7 @@ impl Listing {
     }
 
     /// Lists the images of a table that evaluation looks at, as images to validate on: those that its column says, or those that
-    /// a `val_split` sets aside, or else all.
+    /// a `val_split` sets aside, or else all. Says which.
     ///
     /// # Errors
     /// As [`of_table`](Self::of_table).
@@ -113,15 +113,25 @@ impl Listing {
         classes: Option<&[String]>,
         val_split: Option<ValSplit>,
         watch: &Watch<'_>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Part)> {
         let mut listing = Self::of_table(root, table, classes, val_split, watch)?;
-        if listing.val.is_empty() {
+        let part = if listing.val.is_empty() { Part::All } else { Part::Val };
+        if part == Part::All {
             listing.val = std::mem::take(&mut listing.train);
             listing.val.append(&mut listing.test);
         }
         (listing.train, listing.test) = (Vec::new(), Vec::new());
-        Ok(listing)
+        Ok((listing, part))
     }
+}
+
+/// Which rows of a table are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those that are to validate on.
+    Val,
+    /// All of them: none is.
+    All,
 }
 
 /// A fault of the table, at a line of it.
@@ -246,7 +256,7 @@ impl Columns {
         };
         let split = match &table.split {
             Some(name) => Some(named("--column-split", name)?),
-            None => usual(SPLIT),
+            None => usual(SPLIT).filter(|&column| !table.labels.iter().any(|label| *label == header[column])),
         };
         let rest: Vec<_> = (0..header.len()).filter(|column| *column != image && Some(*column) != split).collect();
         let labels = match (&table.labels[..], usual(LABEL).filter(|column| rest.contains(column))) {
@@ -262,10 +272,20 @@ impl Columns {
                 names.iter().map(|name| named("--column-label", name)).collect::<std::result::Result<_, _>>()?
             }
         };
+        let is_list = table.kind == LabelKind::Flags && labels.len() == 1;
+        if let Some(separator) = table.separator.as_deref().filter(|separator| !is_list || separator.is_empty()) {
+            return Err(format!(
+                "--label-separator '{}': is for --task multilabel and one column of labels, and is not empty",
+                quote(separator)
+            ));
+        }
+        let mut distinct = HashMap::new();
+        if let Some(&column) = labels.iter().find(|&&column| distinct.insert(column, ()).is_some()) {
+            return Err(format!("--column-label: names '{}' twice", quote(&header[column])));
+        }
         if labels.contains(&image) || split.is_some_and(|split| labels.contains(&split) || split == image) {
             return Err("--column-image, --column-label and --column-split: must be different columns".to_owned());
         }
-        let is_list = table.kind == LabelKind::Flags && labels.len() == 1;
         Ok(Self { image, labels, split, is_list })
     }
 

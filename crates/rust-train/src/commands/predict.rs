@@ -55,7 +55,8 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
     refuse_masks(&loaded, "predict")?;
-    if loaded.backbone.network().channels() != loaded.preprocessing.decoding.format().channels() {
+    let format = loaded.preprocessing.decoding.format();
+    if loaded.backbone.network().channels() != format.channels() || loaded.format.is_some_and(|known| known != format) {
         return Err(usage(
             "the weights do not say which numbers image files hold: eval --logits FILE writes what they give for a file of arrays",
         ));

@@ -93,7 +93,7 @@ impl Source {
 }
 
 /// The folder that a table's paths are below.
-fn of_table(table: &Path, data: Option<&Path>, own: Option<&str>) -> anyhow::Result<Source> {
+pub(crate) fn of_table(table: &Path, data: Option<&Path>, own: Option<&str>) -> anyhow::Result<Source> {
     let shown = table.display();
     if own.is_some() {
         return Err(usage(format!("--table {shown}: this program brings its own images; leave it out")));
@@ -111,7 +111,7 @@ fn of_table(table: &Path, data: Option<&Path>, own: Option<&str>) -> anyhow::Res
 }
 
 /// The folder that a table lies in.
-pub(crate) fn folder_of(table: &Path) -> PathBuf {
+fn folder_of(table: &Path) -> PathBuf {
     let parent = table.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
@@ -135,6 +135,9 @@ impl Images {
     pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
         if !matches!(source, Source::File(_)) {
             refuse_what_files_have(&args.members, task, args.table.table.is_some())?;
+        }
+        if args.read_mode != ReadMode::Auto && !matches!(source, Source::Folder(_)) {
+            return Err(usage("--read-mode: is for folders of image files"));
         }
         if let Source::Digits | Source::Own(_) = source {
             refuse_what_numbers_have(&args.members)?;
@@ -275,7 +278,7 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -
 fn refuse_what_numbers_have(args: &MembersArgs) -> anyhow::Result<()> {
     for (flag, is_given) in [("--image-layout", args.image_layout.is_some()), ("--nan", args.nan != NanKind::Fail)] {
         if is_given {
-            return Err(usage(format!("{flag}: is for --data")));
+            return Err(usage(format!("{flag}: is for --data with images that are not made RGB of 8 bits")));
         }
     }
     Ok(())

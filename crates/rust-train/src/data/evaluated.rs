@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use dataset::{Dataset, Decoding, ImageSet, Listing, Split, ValSplit, digits};
+use dataset::{Dataset, Decoding, ImageSet, Listing, Split, TablePart, ValSplit, digits};
 use flags::{AxesKind, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
 use model_card::{ModelCard, PixelKind};
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::{axes, file_spec, folder_of, on_nan, table_spec, val_split};
+use crate::config::images::{Source, axes, file_spec, of_table, on_nan, table_spec, val_split};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -62,7 +62,13 @@ impl Evaluated<'_> {
             let place = self.place().map_err(|error| to_failure(&error))?;
             serde_json::to_vec(&place).map_err(world::Failure::new)
         })?;
-        let (images, classes) = match serde_json::from_slice(&bytes)? {
+        let place = serde_json::from_slice(&bytes)?;
+        if let (Place::Folder(_) | Place::Digits, true) = (&place, kind_of_card(self.card) != TaskKind::Classify) {
+            let refused =
+                "--data: folders give classes, and the weights are of another task; name a table with --table FILE";
+            agree(world, Err(usage(refused)))?;
+        }
+        let (images, classes) = match place {
             Place::Digits => of_dataset(digits::load()),
             Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
             place @ (Place::Folder(_) | Place::Table(..)) => {
@@ -113,19 +119,22 @@ impl Evaluated<'_> {
     }
 
     fn place(&self) -> anyhow::Result<Place> {
-        let table = match (&self.table.table, self.data, self.run) {
-            (Some(table), _, _) => Some(table.clone()),
-            (None, None, Some(run)) => recipe::path_of(run, "table")?,
-            (None, ..) => None,
+        let has_splits = |data: &Path| Split::ALL.into_iter().any(|split| Listing::has(data, split));
+        let table = match (&self.table.table, self.data) {
+            (Some(table), _) => Some(table.clone()),
+            // The run's images, in another place.
+            (None, data) if data.is_none_or(|data| data.is_dir() && !has_splits(data)) => self.table_of_run()?,
+            (None, _) => None,
         };
         if let Some(table) = table {
-            let of_run = if self.table.table.is_none() { self.run } else { None };
-            let data = match (self.data, of_run) {
-                (Some(data), _) => Some(data.to_owned()),
-                (None, Some(run)) => recipe::path_of(run, "data")?,
-                (None, None) => None,
+            let data = match (self.data, &self.table.table, self.run) {
+                (Some(data), ..) => Some(data.to_owned()),
+                (None, None, Some(run)) => recipe::path_of(run, "data")?,
+                (None, ..) => None,
             };
-            let root = data.unwrap_or_else(|| folder_of(&table));
+            let Source::Folder(root) = of_table(&table, data.as_deref(), None)? else {
+                return Err(usage("--table: is of image files"));
+            };
             return Ok(Place::Table(root.into(), table.into()));
         }
         let data = match (self.data, self.run) {
@@ -138,6 +147,11 @@ impl Evaluated<'_> {
             Some(path) if path.is_file() || Dataset::is_folder_of_arrays(&path) => Place::File(path.into()),
             Some(path) => Place::Folder(path.into()),
         })
+    }
+
+    /// The table of the run that the weights are of.
+    fn table_of_run(&self) -> anyhow::Result<Option<PathBuf>> {
+        self.run.map_or(Ok(None), |run| recipe::path_of(run, "table"))
     }
 
     /// Lists the images of a table that are to validate on, or that are set aside, or else all of them.
@@ -164,9 +178,23 @@ impl Evaluated<'_> {
         let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
         let spec = table_spec(&args, kind_of_card(self.card)).context("a table is named")?;
         // What the run set aside is looked at again, if the table is the run's.
-        let set_aside = wanted.or(of_run.filter(|_| self.table.table.is_none()));
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let is_of_run = self.table_of_run()?.is_some_and(|of_run| whole(&of_run) == whole(table));
+        let set_aside = wanted.or(of_run.filter(|_| is_of_run));
         let listing = Listing::of_table_to_evaluate(root, &spec, names, set_aside, &count_files);
-        name_interruption("listing the images", listing)
+        let (listing, of) = name_interruption("listing the images", listing)?;
+        match (of, set_aside) {
+            (TablePart::Val, Some(split)) if wanted.is_none() => {
+                log::info!("evaluated are the images that the run's --val-split {} sets aside", split.share());
+            }
+            (TablePart::Val, _) => {}
+            (TablePart::All, _) => log::warn!(
+                "no row of {} is to validate on: all {} are evaluated, also those that a run may have been trained on",
+                table.display(),
+                listing.val.len()
+            ),
+        }
+        Ok(listing)
     }
 
     /// Lists `root/val`, which needs no `root/train`, or what is set aside from `root/train`. Classes whose names the model
@@ -174,7 +202,9 @@ impl Evaluated<'_> {
     fn list(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
         let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
         let has = |split| Listing::has(root, split);
-        let (shown, of_run) = (root.display(), of_run.filter(|_| !has(Split::Val)));
+        // What was set aside from a table follows from the paths in it.
+        let had_table = self.table_of_run().is_ok_and(|table| table.is_some());
+        let (shown, of_run) = (root.display(), of_run.filter(|_| !has(Split::Val) && !had_table));
         let set_aside = match (wanted, of_run) {
             (None, Some(split)) if has(Split::Train) || self.is_of_run() => {
                 let share = split.share();

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dataset::{Contents, Dataset, Decoding, First, Listing, Numbers, read_classes};
+use dataset::{Contents, Dataset, Decoding, First, Listing, Numbers, OnNan, Size, read_classes};
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,17 @@ fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
         ReadMode::Auto => listing.numbers(decoding, false)?,
         ReadMode::Unchanged => listing.numbers(decoding, true)?,
     };
-    let Some(First { path, numbers, size }) = first else { return Ok(decoding) };
+    let Some(First { path, numbers, size }) = first else {
+        for (flag, is_given) in [("--nan", decoding.on_nan != OnNan::Fail), ("--image-layout", decoding.axes.is_some())]
+        {
+            if is_given {
+                return Err(usage(format!(
+                    "{flag}: is for images that are read unchanged, and these are read as RGB of 8 bits"
+                )));
+            }
+        }
+        return Ok(decoding);
+    };
     if decoding.exif_orientation {
         return Err(usage("--exif-orientation: is for images that are read as RGB; add --read-mode rgb"));
     }
@@ -80,8 +90,13 @@ fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
         path.display()
     );
     // Nothing is scaled on the way into the cache: the type can stay.
-    let is_exact = matches!(images.contents, Some(Contents::Pixels { side, .. })
-        if (size.width as usize, size.height as usize) == (side, side));
+    let is_exact = match images.contents {
+        Some(Contents::Pixels { side, .. }) => {
+            let wanted = Size { width: side as u32, height: side as u32 };
+            size == wanted && listing.have_size(wanted, Decoding { numbers: Some(numbers), ..decoding })
+        }
+        Some(Contents::Encoded) | None => false,
+    };
     Ok(Decoding { numbers: Some(numbers), is_exact, ..decoding })
 }
 

@@ -72,7 +72,19 @@ fn percentiles(world: &World, dataset: &Dataset, cores: usize) -> anyhow::Result
         world.control().all_reduce(&mut counts, Reduction::Sum)?;
         agree(world, found.narrow(&counts).map_err(Into::into))?;
     }
-    Ok(found.normalization())
+    let (mut normalization, flat) = (found.normalization(), found.flat());
+    if !flat.is_empty() {
+        let all = moments(world, dataset, cores)?;
+        for &channel in &flat {
+            (normalization.mean[channel], normalization.std[channel]) = (all.mean[channel], all.std[channel]);
+        }
+        if world.rank() == 0 {
+            log::warn!(
+                "--normalize percentile: nearly all numbers of channels {flat:?} are equal; their mean and std are taken"
+            );
+        }
+    }
+    Ok(normalization)
 }
 
 /// Mean and standard deviation of each channel of the training images, added up by all ranks together.

@@ -215,6 +215,22 @@ impl Listing {
     }
 }
 
+impl Listing {
+    /// Whether some images, from all parts of the listing, have this size, as far as they can be decoded.
+    pub fn have_size(&self, size: Size, decoding: Decoding) -> bool {
+        const LOOKED_AT: usize = 16;
+        let samples: Vec<_> = Split::ALL.into_iter().flat_map(|split| self.split(split)).collect();
+        let (mut decoder, mut bytes) = (Decoder::new(decoding), Vec::new());
+        samples.iter().step_by(samples.len().div_ceil(LOOKED_AT).max(1)).all(|sample| {
+            let Ok(on_disk) = crate::file::read(&self.root.join(&sample.path), sample.size, &mut bytes) else {
+                return true;
+            };
+            let source = on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk);
+            decoder.numbers(source).map_or(true, |(layout, _)| layout.size == size)
+        })
+    }
+}
+
 impl Decoder {
     /// What numbers an image has; `None` where they are as well red, green and blue of 8 bits.
     fn probe(&mut self, source: Source<'_>, unchanged: bool) -> Result<Option<(Numbers, Size)>, String> {
@@ -234,7 +250,7 @@ impl Decoder {
         let Self { numbers: Buffers { stored, .. }, pixels, .. } = self;
         let layout = source.with_reader(|mut reader, length| {
             let is_tiff = super::tiff::is_tiff(reader.fill_buf().map_err(|error| error.to_string())?);
-            if is_tiff { tiff::read(&mut reader, length, stored) } else { Err(String::new()) }
+            if is_tiff { tiff::read(&mut reader, length, true, stored) } else { Err(String::new()) }
         })?;
         let ArrayLayout { numbers: Numbers { element, channels, .. }, size, .. } = layout;
         if element != Element::U8 || layout.axes != Axes::ChannelsLast || channels > 3 {
@@ -267,7 +283,7 @@ fn refuse_missing(layout: &ArrayLayout, bytes: &[u8], on_nan: OnNan) -> Result<(
     }
     let mut missing = None;
     layout.each(bytes, |channel, number| {
-        if !number.is_finite() && missing.is_none() {
+        if !(number as f32).is_finite() && missing.is_none() {
             missing = Some(channel);
         }
     });
@@ -294,7 +310,7 @@ fn read(
         return npy::read(&mut reader, length, decoding, out);
     }
     if is_tiff {
-        return tiff::read(&mut reader, length, out);
+        return tiff::read(&mut reader, length, false, out);
     }
     let (decoder, size) = other::open(reader, length)?;
     let colours = decoder.color_type();
@@ -328,8 +344,9 @@ fn refuse_too_large(layout: &ArrayLayout, length: u64) -> Result<(), String> {
         ));
     }
     let pixels = layout.size.check()?.count();
-    let bytes = pixels.checked_mul((channels * element.width()) as u64);
-    let most = DECODER + BYTES_PER_PIXEL / 2 * pixels + TIMES_THE_FILE * length;
+    // As they are stored, and as planes.
+    let bytes = pixels.checked_mul((channels * (element.width() + size_of::<f32>())) as u64);
+    let most = DECODER + BYTES_PER_PIXEL / 2 * pixels * channels.min(4) as u64 + TIMES_THE_FILE * length;
     match bytes {
         Some(bytes) if bytes <= most => Ok(()),
         _ => {

@@ -16,13 +16,18 @@ use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::limits::{DECODER, quote};
 use crate::size::Size;
 
-/// Reads a file of `length` bytes.
-pub(super) fn read(reader: &mut (impl Read + Seek), length: u64, out: &mut Vec<u8>) -> Result<ArrayLayout, String> {
+/// Reads a file of `length` bytes: all its pages, or only the first.
+pub(super) fn read(
+    reader: &mut (impl Read + Seek),
+    length: u64,
+    only_first: bool,
+    out: &mut Vec<u8>,
+) -> Result<ArrayLayout, String> {
     let directories = check_pages(reader, length)?;
     let patches = directories.iter().filter_map(patch).collect();
     // Smaller copies and masks of a page, as GDAL adds them, are no channels.
     let pages: Vec<_> = (0..directories.len()).filter(|&page| !directories[page].is_of_another()).collect();
-    let pages = if pages.is_empty() { vec![0] } else { pages };
+    let pages = if pages.is_empty() || only_first { vec![0] } else { pages };
     rewind(reader)?;
     let mut decoder = Decoder::new(Patched { reader, place: 0, patches }).map_err(|error| one_line(&error))?;
     let (mut first, mut page_bytes) = (None::<ArrayLayout>, Vec::new());
@@ -32,8 +37,16 @@ pub(super) fn read(reader: &mut (impl Read + Seek), length: u64, out: &mut Vec<u
         }
         let is_palette = directories[page].photometric.is_some_and(|(colours, _)| colours == PALETTE);
         let own = layout_of(&mut decoder, is_palette)?;
-        let like = *first.get_or_insert(own);
+        let like = first.get_or_insert(own);
         // What stands for none may be said once for all.
+        match (like.numbers.fill, own.numbers.fill) {
+            (None, said) => like.numbers.fill = said,
+            (Some(one), Some(two)) if one != two => {
+                return Err(format!("{one} stands for none in a page, and {two} in another"));
+            }
+            _ => {}
+        }
+        let like = *like;
         if (ArrayLayout { numbers: Numbers { fill: like.numbers.fill, ..own.numbers }, ..own }) != like {
             return Err(format!(
                 "its page {number} has {}×{} pixels of {}, and its first {}×{} of {}; pages that are channels are all alike \

@@ -132,6 +132,13 @@ impl Memory {
 pub(super) fn is_set(folder: &Path) -> bool {
     !Split::ALL.into_iter().any(|split| Listing::has(folder, split))
         && files_in(folder).is_ok_and(|files| !files.is_empty())
+        && !has_class_folders(folder)
+}
+
+/// Whether a folder in it has an image.
+fn has_class_folders(folder: &Path) -> bool {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries(folder).filter(|path| path.is_dir()).any(|path| entries(&path).any(|path| crate::is_image(&path)))
 }
 
 /// The files of a set, sorted by name.
@@ -148,6 +155,8 @@ fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// One file, and the split that what stands at its top belongs to.
 struct Opened {
+    /// Whether it has given images of any split.
+    is_used: bool,
     path: PathBuf,
     container: Box<dyn Container>,
     memory: Memory,
@@ -162,7 +171,7 @@ impl Opened {
             true => Box::new(numpy::open(path, length).map_err(input)?),
             false => Box::new(hdf5::open(path).map_err(input)?),
         };
-        Ok(Self { path: path.to_owned(), container, memory: Memory(limits::of_hdf5(length)), top })
+        Ok(Self { is_used: false, path: path.to_owned(), container, memory: Memory(limits::of_hdf5(length)), top })
     }
 
     fn input(&self, reason: impl Display) -> Error {
@@ -175,6 +184,7 @@ impl Opened {
         let found = finder.find(split).map_err(|reason| self.input(format_args!("/{}: {reason}", split.name())))?;
         let Some(found) = found else { return Ok(None) };
         let read = read_set(&self.path, &*found.images, &*found.labels, spec, &mut self.memory);
+        self.is_used = true;
         Ok(Some(read.map_err(|reason| self.input(format_args!("{}: {reason}", found.place)))?))
     }
 
@@ -192,13 +202,30 @@ impl Opened {
 fn joined(files: &mut [Opened], split: Split, spec: &FileSpec) -> Result<Option<ImageSet>> {
     let mut parts: Vec<(PathBuf, ImageSet)> = Vec::new();
     for file in files {
-        let Some(set) = file.set(split, spec)? else { continue };
-        if let Some((_, first)) = parts.first() {
-            same(first, &set).map_err(|reason| file.input(reason))?;
-        }
-        parts.push((file.path.clone(), set));
+        parts.extend(file.set(split, spec)?.map(|set| (file.path.clone(), set)));
+    }
+    let width = parts.iter().map(|(_, set)| set.target_width()).max().unwrap_or(0);
+    for (path, set) in &mut parts {
+        *set = shared(std::mem::replace(set, ImageSet::empty()), width, spec, path)?;
+    }
+    for (path, set) in &parts {
+        same(&parts[0].1, set).map_err(|reason| Error::Input(format!("{}: {reason}", path.display())))?;
     }
     Ok(if parts.len() > 1 { Some(ImageSet::joined(parts)) } else { parts.pop().map(|(_, set)| set) })
+}
+
+/// The set with shares of classes where others have such.
+fn shared(set: ImageSet, width: usize, spec: &FileSpec, path: &Path) -> Result<ImageSet> {
+    if spec.kind != LabelKind::Class || width == 0 || set.is_empty() {
+        return Ok(set);
+    }
+    match set.labels().iter().max() {
+        Some(&label) if label as usize >= width => {
+            let place = path.display();
+            Err(Error::Input(format!("{place}: label {label}, where others have shares of {width} classes")))
+        }
+        _ => Ok(set.with_shares(width)),
+    }
 }
 
 /// Opens a file with images and labels, or all those of a folder as one set: what stands at the top of a file whose name begins
@@ -210,8 +237,12 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
     let mut files = if path.is_dir() {
         let split_of = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-            Split::ALL.into_iter().find(|split| name.starts_with(split.name())).unwrap_or(Split::Train)
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+            match name.split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default() {
+                "val" | "valid" | "validation" => Split::Val,
+                "test" | "testing" => Split::Test,
+                _ => Split::Train,
+            }
         };
         let paths = files_in(path).map_err(Error::io(path, "listing the files"))?;
         paths.iter().map(|path| Opened::new(path, split_of(path))).collect::<Result<Vec<_>>>()?
@@ -220,7 +251,9 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     };
     let train = joined(&mut files, Split::Train, spec)?;
     let val = joined(&mut files, Split::Val, spec)?;
-    let Some(train) = train else { return Err(files[0].none(spec)) };
+    let Some(train) = train else {
+        return Err(files.first().map_or_else(|| input("has no files".to_owned()), |file| file.none(spec)));
+    };
     let (train, val) = match (spec.val_split, val) {
         (Some(_), Some(_)) => return Err(input("has /val to validate on; leave --val-split out".to_owned())),
         (Some(val_split), None) => {
@@ -232,6 +265,12 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
         (None, val) => (train, val.unwrap_or_else(ImageSet::empty)),
     };
     let test = joined(&mut files, Split::Test, spec)?;
+    let width = [Some(&train), Some(&val), test.as_ref()].into_iter().flatten().map(ImageSet::target_width).max();
+    let of_width = |set| shared(set, width.unwrap_or(0), spec, path);
+    let (train, val, test) = (of_width(train)?, of_width(val)?, test.map(of_width).transpose()?);
+    if let Some(file) = files.iter().find(|file| !file.is_used) {
+        return Err(file.none(spec));
+    }
     if files.len() > 1 {
         log::info!("{}: {} files are one set", path.display(), files.len());
     }
@@ -239,10 +278,18 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     for other in sets() {
         same(&train, other).map_err(input)?;
     }
+    // Rows that say one class each are that class, of as many as they have.
+    let rows = train.target_width();
+    let are_one_hot = spec.kind == LabelKind::Class && sets().all(ImageSet::is_one_hot);
+    let (train, val, test) = match are_one_hot {
+        true => (train.with_targets(None), val.with_targets(None), test.map(|set| set.with_targets(None))),
+        false => (train, val, test),
+    };
+    let sets = || [Some(&train), Some(&val), test.as_ref()].into_iter().flatten().filter(|set| !set.is_empty());
     let classes = match spec.kind {
         LabelKind::Class => {
             let largest = sets().flat_map(|set| set.labels().iter().max()).max().map_or(0, |&label| label as usize + 1);
-            largest.max(train.target_width())
+            largest.max(rows)
         }
         LabelKind::Flags | LabelKind::Numbers => train.target_width(),
     };
@@ -284,6 +331,12 @@ fn same(train: &ImageSet, other: &ImageSet) -> Checked<()> {
             [one, two] if one != two => format!("its training images have {one} channels, and others {two}"),
             _ => "its training images are bytes of three colours, and others are not".to_owned(),
         });
+    }
+    if let (Some(one), Some(two)) = (train.numbers(), other.numbers())
+        && one.scale != two.scale
+        && [one, two].iter().all(Numbers::is_plain)
+    {
+        return Err(format!("its training images have {one}, and others {two}: which unit are they in?"));
     }
     if train.target_width() != other.target_width() {
         let [one, two] = [train, other].map(ImageSet::target_width);
@@ -403,7 +456,7 @@ fn read_set(
             log::info!("{}: {} is packed: {numbers}", path.display(), images.name());
         }
         let layout = ArrayLayout { numbers, ..layout };
-        Store::Array { path: path.to_owned(), bytes, layout, on_nan: spec.on_nan }
+        Store::Array { path: path.to_owned(), bytes, layout, numbers: layout.numbers, on_nan: spec.on_nan }
     };
     Ok(ImageSet::of_store(store, labels, None).with_targets(targets))
 }
@@ -522,8 +575,7 @@ fn shares(numbers: Vec<f64>, width: usize) -> Checked<(Vec<i64>, Option<TargetRo
         ));
     }
     let labels = numbers.chunks(width).map(|row| likeliest(row) as i64).collect();
-    let is_one_hot = numbers.iter().all(|&share| share == 0.0 || share == 1.0);
-    Ok((labels, (!is_one_hot).then(|| TargetRows::new(numbers, width))))
+    Ok((labels, Some(TargetRows::new(numbers, width))))
 }
 
 #[cfg(test)]

@@ -270,6 +270,42 @@ fn labels_that_are_something_else_are_told_what() {
 }
 
 #[test]
+fn shares_and_classes_beside_each_other_are_shares() {
+    let folder = tempfile::tempdir().unwrap();
+    let floats = |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let path = folder.path().join("set.npz");
+    let read = |train: (&'static str, &'static str, Vec<u8>), val: (&'static str, &'static str, Vec<u8>)| {
+        let images = |name| (name, "|u1", "(2, 2, 2)", vec![0; 8]);
+        npz(
+            &path,
+            zip::CompressionMethod::Stored,
+            &[
+                images("x_train"),
+                ("y_train", train.0, train.1, train.2),
+                images("x_val"),
+                ("y_val", val.0, val.1, val.2),
+            ],
+        );
+        open(&path, None)
+    };
+    let soft = || ("<f4", "(2, 3)", floats(&[0.5, 0.5, 0.0, 0.0, 0.25, 0.75]));
+    let hard = || ("<f4", "(2, 3)", floats(&[0.0, 1.0, 0.0, 1.0, 0.0, 0.0]));
+    let numbers = || ("|u1", "(2,)", vec![1, 0]);
+    for val in [hard(), numbers()] {
+        let dataset = read(soft(), val).unwrap();
+        assert_eq!(
+            (dataset.classes.len(), dataset.val.targets(0), dataset.val.labels()),
+            (3, &[0.0, 1.0, 0.0][..], &[1, 0][..])
+        );
+    }
+    // The last class has no image, and is one all the same.
+    let plain = read(hard(), hard()).unwrap();
+    assert_eq!((plain.classes.len(), plain.train.target_width(), plain.train.labels()), (3, 0, &[1, 0][..]));
+    let error = read(soft(), ("|u1", "(2,)", vec![1, 3])).unwrap_err().to_string();
+    assert!(error.contains("label 3, where others have shares of 3 classes"), "{error}");
+}
+
+#[test]
 fn a_folder_of_files_is_one_set() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, first: u8, count: u8, channels: u8| {
@@ -307,6 +343,17 @@ fn a_folder_of_files_is_one_set() {
     assert_eq!((divided.train.len(), divided.val.len()), (3, 3));
     let names = [&divided.train, &divided.val].map(|set| set.names(&[0, 1, 2]));
     assert!(names[0].iter().all(|name| !names[1].contains(name)));
+    // What is no part of it, and what looks like a split's name.
+    write("values.npz", 0, 1, 2);
+    assert_eq!(open(folder.path(), None).unwrap().train.len(), 7);
+    npz(&folder.path().join("z.npz"), zip::CompressionMethod::Stored, &[("other", "|u1", "(1,)", vec![0])]);
+    let error = open(folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("z.npz: no group /train; it holds other"), "{error}");
+    std::fs::remove_file(folder.path().join("z.npz")).unwrap();
+    std::fs::create_dir(folder.path().join("cat")).unwrap();
+    std::fs::write(folder.path().join("cat/1.png"), "").unwrap();
+    assert!(!Dataset::is_folder_of_arrays(folder.path()), "class folders with a file beside them");
+    std::fs::remove_dir_all(folder.path().join("cat")).unwrap();
     write("d.npz", 0, 1, 3);
     let error = open(folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("d.npz: its training images have 2 channels, and others 3"), "{error}");

@@ -156,6 +156,11 @@ fn mistakes_are_named_by_line() {
     assert!(word.starts_with("t.csv:2: 'cat' in column 'x' is not the share of a class"), "{word}");
     let unknown = list("image,label\na.jpg,x\nb.jpg,z\n", |_| {}, Some(&["x", "y"])).unwrap_err();
     assert!(unknown.starts_with("t.csv:3: class 'z' is none of those"), "{unknown}");
+    let twice =
+        list("image,x\na.jpg,1\n", |spec| spec.labels = vec!["x".to_owned(), "x".to_owned()], None).unwrap_err();
+    assert!(twice.starts_with("t.csv: --column-label: names 'x' twice"), "{twice}");
+    let separator = list("image,label\na.jpg,x\n", |spec| spec.separator = Some("|".to_owned()), None).unwrap_err();
+    assert!(separator.starts_with("t.csv: --label-separator '|': is for --task multilabel"), "{separator}");
     let column = list("image,label\na.jpg,x\n", |spec| spec.labels = vec!["class".to_owned()], None).unwrap_err();
     assert!(column.starts_with("t.csv: --column-label class: no such column; the table has image, label"), "{column}");
 }
@@ -176,7 +181,8 @@ fn what_evaluation_looks_at() {
         let root = folder(table);
         let spec = TableSpec { path: root.path().join("t.csv"), ..TableSpec::default() };
         let val_split = val_split.and_then(ValSplit::new);
-        Listing::of_table_to_evaluate(root.path(), &spec, None, val_split, &unwatched).map(|listing| {
+        Listing::of_table_to_evaluate(root.path(), &spec, None, val_split, &unwatched).map(|(listing, part)| {
+            assert_eq!(part == Part::All, !table.contains(",val") && val_split.is_none());
             assert!(listing.train.is_empty() && listing.test.is_empty());
             listing.val.len()
         })
