@@ -107,7 +107,7 @@ pub struct TableArgs {
     #[arg(long, value_name = "NAME", help_heading = "Data", requires = "table")]
     pub column_image: Option<String>,
 
-    /// Column of the labels, or several. Default: label, class or the like, or else all others
+    /// Column of the labels, or several. Default: label, class or the like, or else what is left; shares of classes must be named
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Data", requires = "table")]
     pub column_label: Vec<String>,
 

@@ -180,7 +180,12 @@ impl Images {
                 Decoding { on_nan: on_nan(&args.members), axes: axes(&args.members), ..Decoding::default() },
             ),
             normalization: match source {
-                Source::File(_) | Source::Folder(_) => Normalization::imagenet(), // until it is known what they hold
+                // Until it is known what they hold.
+                Source::File(_) => Normalization::imagenet(),
+                Source::Folder(_) => {
+                    let of_rgb = normalization(&args.images, Normalization::imagenet());
+                    of_rgb.unwrap_or_else(|_| Normalization::imagenet())
+                }
                 Source::Digits | Source::Own(_) => normalization(&args.images, Normalization::imagenet())?,
             },
         };
