@@ -36,7 +36,7 @@ mod watch;
 
 pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
-pub use decode::{Decoder, Decoding, First};
+pub use decode::{Decoder, Decoding, FirstImage};
 pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use h5::hdf5_version;

@@ -319,7 +319,7 @@ impl<'a> Writer<'a> {
             Err(Error::Image { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),
         };
-        let source = on_disk.as_ref().map_or(Source::Memory(&self.encoded), Source::Disk);
+        let source = Source::of(on_disk.as_ref(), &self.encoded);
         Ok(match self.shard.spec.contents {
             Contents::Pixels { side, crop } => self.decoder.square_of(source, side, crop, &mut self.block[range]),
             Contents::Encoded => {

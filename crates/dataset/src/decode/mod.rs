@@ -35,7 +35,7 @@ use crate::images::{Axes, Numbers, OnNan};
 use crate::resize::{Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
-pub use numbers::First;
+pub use numbers::FirstImage;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
 pub(crate) const FINE: f64 = 2.0;
@@ -75,6 +75,11 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// A file as it was read ([`crate::file::read`]): into `bytes`, or, where it is large, open.
+    pub fn of(on_disk: Option<&'a File>, bytes: &'a [u8]) -> Self {
+        on_disk.map_or(Self::Memory(bytes), Self::Disk)
+    }
+
     /// Whether it is an array of NumPy.
     fn is_npy(self) -> bool {
         let is_npy = |reader: &mut dyn ReadSeek, _| Ok(reader.fill_buf().is_ok_and(numbers::is_npy));
@@ -175,11 +180,18 @@ impl Decoder {
     /// # Errors
     /// Why it cannot be read or is not an image, in one line without the file's name.
     pub fn center_crop_file(&mut self, path: &Path, resize: usize, side: usize, out: &mut [u8]) -> Result<(), String> {
+        self.with_file(path, |decoder, source| decoder.center_crop_of(source, resize, side, out))
+    }
+
+    /// Calls `decode` with the image file at `path`.
+    fn with_file<T>(
+        &mut self,
+        path: &Path,
+        decode: impl FnOnce(&mut Self, Source<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
         let mut bytes = std::mem::take(&mut self.file);
-        let decoded = crate::file::read_image(path, &mut bytes).and_then(|on_disk| {
-            let source = on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk);
-            self.center_crop_of(source, resize, side, out)
-        });
+        let read = crate::file::read_image(path, &mut bytes);
+        let decoded = read.and_then(|on_disk| decode(self, Source::of(on_disk.as_ref(), &bytes)));
         self.file = bytes;
         decoded
     }

@@ -11,7 +11,7 @@ use architectures::{Architecture, Tells, architecture};
 use backbones::{Backbone, channels_of, fitting};
 use clap::ValueEnum;
 use dataset::{Normalization, PixelFormat};
-use flags::{AxesKind, ImageArgs, MembersArgs, ModelArgs, NanKind, PrecisionKind};
+use flags::{ImageArgs, ModelArgs, PrecisionKind};
 use model_card::{CLASSIFICATION, ImageInput, ModelCard, PixelKind, SEGMENTATION};
 use serde::Serialize;
 use tch::{Device, Tensor};
@@ -19,7 +19,7 @@ use torch_ext::{MemoryFormat, Precision, set_memory_format};
 use weights::StateDict;
 use world::World;
 
-use crate::config::images::{axes, on_nan};
+use crate::config::images::{axes, members_of_plan, on_nan};
 use crate::config::plan::{MOST, precision};
 use crate::config::preprocessing::{Preprocessing, refuse_values};
 use crate::config::recipe::PLAN_FILE;
@@ -128,12 +128,7 @@ impl Known {
         let base = card.as_ref().map_or(published, |card| {
             let mut base = Preprocessing::of_card(&card.images);
             // What files hold is read as the run read it.
-            let of_plan = |flag: &str| card.plan.get(flag).and_then(serde_json::Value::as_str);
-            let members = MembersArgs {
-                nan: if of_plan("nan") == Some("mean") { NanKind::Mean } else { NanKind::Fail },
-                image_layout: of_plan("image-layout").and_then(|order| AxesKind::from_str(order, true).ok()),
-                ..MembersArgs::default()
-            };
+            let members = members_of_plan(&card.plan);
             (base.decoding.on_nan, base.decoding.axes) = (on_nan(&members), axes(&members));
             base
         });

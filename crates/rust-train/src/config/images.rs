@@ -1,8 +1,10 @@
 //! The flags about images as validated values: which, of what size, and what is kept of them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use architectures::Architecture;
+use clap::ValueEnum;
 use dataset::{
     Axes, Contents, Crop, Dataset, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, TableSpec,
     ValSplit, digits,
@@ -241,6 +243,17 @@ fn label_kind(task: TaskKind) -> LabelKind {
         TaskKind::Classify => LabelKind::Class,
         TaskKind::Multilabel => LabelKind::Flags,
         TaskKind::Regress => LabelKind::Numbers,
+    }
+}
+
+/// What a run was told of the files that it read, from the plan in its model card.
+pub(crate) fn members_of_plan(plan: &BTreeMap<String, serde_json::Value>) -> MembersArgs {
+    let text = |flag: &str| plan.get(flag).and_then(serde_json::Value::as_str);
+    MembersArgs {
+        images: text("images").map(str::to_owned),
+        labels: text("labels").map(str::to_owned),
+        image_layout: text("image-layout").and_then(|order| AxesKind::from_str(order, true).ok()),
+        nan: text("nan").and_then(|kind| NanKind::from_str(kind, true).ok()).unwrap_or_default(),
     }
 }
 

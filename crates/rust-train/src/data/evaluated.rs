@@ -5,15 +5,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::ValueEnum;
 use dataset::{Dataset, Decoding, ImageSet, Listing, Split, TablePart, ValSplit, digits};
-use flags::{AxesKind, MembersArgs, NanKind, TableArgs, TaskKind};
+use flags::{MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
 use model_card::{ModelCard, PixelKind};
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::{Source, axes, file_spec, of_table, on_nan, table_spec, val_split};
+use crate::config::images::{Source, axes, file_spec, members_of_plan, of_table, on_nan, table_spec, val_split};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -71,29 +70,14 @@ impl Evaluated<'_> {
         let (images, classes) = match place {
             Place::Digits => of_dataset(digits::load()),
             Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
-            place @ (Place::Folder(_) | Place::Table(..)) => {
-                let (root, table) = match place {
-                    Place::Table(root, table) => (PathBuf::from(root), Some(PathBuf::from(table))),
-                    Place::Folder(root) => (PathBuf::from(root), None),
-                    Place::Digits | Place::File(_) => (PathBuf::new(), None),
-                };
-                let bytes = world.from_rank_zero("listing the images", || {
-                    let listing = match &table {
-                        None => self.list(&root, wanted, of_run),
-                        Some(table) => self.list_table(&root, table, wanted, of_run),
-                    };
-                    let listing = listing.map_err(|error| to_failure(&error))?;
-                    Ok(listing.to_bytes())
-                })?;
-                let listing = Listing::from_bytes(&root, &bytes).context("the listing arrived damaged")?;
-                let decoding = agree(world, self.decoding_of(&listing))?;
-                (ImageSet::of_files(&listing, Split::Val, decoding), listing.classes)
-            }
+            Place::Folder(root) => self.of_listing(world, Path::new(&root), |root| self.list(root, wanted, of_run))?,
+            Place::Table(root, table) => self
+                .of_listing(world, Path::new(&root), |root| self.list_table(root, Path::new(&table), wanted, of_run))?,
         };
         if kind_of_card(self.card) != TaskKind::Classify && images.target_width() == 0 {
             agree(
                 world,
-                Err(usage("--data: folders give classes, and the weights are of another task; add --table FILE")),
+                Err(usage("--data: has classes, and the weights are of another task; name a table with --table FILE")),
             )?;
         }
         agree(world, self.same_classes(&classes))?;
@@ -106,6 +90,22 @@ impl Evaluated<'_> {
             self.say_if_others(images.len());
         }
         Ok(images)
+    }
+
+    /// The images below `root`, which rank 0 lists for all.
+    fn of_listing(
+        &self,
+        world: &World,
+        root: &Path,
+        list: impl FnOnce(&Path) -> anyhow::Result<Listing>,
+    ) -> anyhow::Result<(ImageSet, Vec<String>)> {
+        let bytes = world.from_rank_zero("listing the images", || {
+            let listing = list(root).map_err(|error| to_failure(&error))?;
+            Ok(listing.to_bytes())
+        })?;
+        let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
+        let decoding = agree(world, self.decoding_of(&listing))?;
+        Ok((ImageSet::of_files(&listing, Split::Val, decoding), listing.classes))
     }
 
     /// What the run's plan says of a flag.
@@ -241,16 +241,13 @@ impl Evaluated<'_> {
 
     /// What is in a file: what the flags say, or else what the run was told.
     fn members(&self) -> MembersArgs {
-        let of_plan = |flag: &str| self.of_plan(flag).and_then(serde_json::Value::as_str);
-        let named = |given: &Option<String>, flag: &str| given.clone().or_else(|| of_plan(flag).map(str::to_owned));
+        let of_run = members_of_plan(&self.card.plan);
+        let given = self.members.clone();
         MembersArgs {
-            images: named(&self.members.images, "images"),
-            labels: named(&self.members.labels, "labels"),
-            image_layout: self
-                .members
-                .image_layout
-                .or_else(|| of_plan("image-layout").and_then(|order| AxesKind::from_str(order, true).ok())),
-            nan: if of_plan("nan") == Some("mean") { NanKind::Mean } else { self.members.nan },
+            images: given.images.or(of_run.images),
+            labels: given.labels.or(of_run.labels),
+            image_layout: given.image_layout.or(of_run.image_layout),
+            nan: if of_run.nan == NanKind::Mean { NanKind::Mean } else { given.nan },
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dataset::{Contents, Dataset, Decoding, First, Listing, Numbers, OnNan, Size, read_classes};
+use dataset::{Contents, Dataset, Decoding, FirstImage, Listing, Numbers, OnNan, Size, read_classes};
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
         ReadMode::Auto => listing.numbers(decoding, false)?,
         ReadMode::Unchanged => listing.numbers(decoding, true)?,
     };
-    let Some(First { path, numbers, size }) = first else {
+    let Some(FirstImage { path, numbers, size }) = first else {
         for (flag, is_given) in [("--nan", decoding.on_nan != OnNan::Fail), ("--image-layout", decoding.axes.is_some())]
         {
             if is_given {

@@ -8,7 +8,6 @@
 //! ```
 
 mod npy;
-mod palette;
 mod tiff;
 
 use std::io::{BufRead, Seek, SeekFrom};
@@ -121,24 +120,13 @@ impl Decoder {
         normalization: &Normalization,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let on_nan = self.decoding.on_nan;
-        let mut file = std::mem::take(&mut self.file);
-        let mut cropper = PlaneCropper::new(self.decoding.resample);
-        let cropped = crate::file::read_image(path, &mut file).and_then(|on_disk| {
-            let source = on_disk.as_ref().map_or(Source::Memory(&file), Source::Disk);
-            let (layout, bytes) = self.center_crop_numbers(source, resize, side)?;
-            let window = Window::center(layout.size, resize, side);
-            cropper.crop(
-                (&layout, bytes),
-                on_nan,
-                &Scaling::of(normalization),
-                &window,
-                side,
-                bytemuck::cast_slice_mut(out),
-            )
-        });
-        self.file = file;
-        cropped
+        let Decoding { on_nan, resample, .. } = self.decoding;
+        self.with_file(path, |decoder, source| {
+            let (layout, bytes) = decoder.center_crop_numbers(source, resize, side)?;
+            let (window, scaling) = (Window::center(layout.size, resize, side), Scaling::of(normalization));
+            let out = bytemuck::cast_slice_mut(out);
+            PlaneCropper::new(resample).crop((&layout, bytes), on_nan, &scaling, &window, side, out)
+        })
     }
 
     /// Decodes what [`square_of`](Self::square_of) does, of an image of numbers: plane by plane, as a cache keeps them, into `out`.
@@ -177,7 +165,7 @@ impl Buffers {
 
 /// The first image of a listing that can be decoded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct First {
+pub struct FirstImage {
     /// Its file.
     pub path: PathBuf,
     /// What it holds.
@@ -187,24 +175,24 @@ pub struct First {
 }
 
 impl Listing {
-    /// The numbers that the first image has which can be decoded, its path and its size; `None` where nothing is lost when images are made
-    /// red, green and blue of 8 bits, unless they are to stay `unchanged` all the same.
+    /// The first image that can be decoded, and what it holds; `None` where nothing is lost when images are made red, green and
+    /// blue of 8 bits, unless they are to stay `unchanged` all the same.
     ///
     /// # Errors
     /// A file that cannot be read; where they are to stay unchanged, no image that can be decoded.
-    pub fn numbers(&self, decoding: Decoding, unchanged: bool) -> crate::Result<Option<First>> {
+    pub fn numbers(&self, decoding: Decoding, unchanged: bool) -> crate::Result<Option<FirstImage>> {
         let mut decoder = Decoder::new(Decoding { numbers: None, ..decoding });
         let (mut bytes, mut first) = (Vec::new(), None);
         let samples = Split::ALL.into_iter().flat_map(|split| self.split(split));
         for sample in samples.take(MOST_PROBED) {
             let path = self.root.join(&sample.path);
             let probed = match crate::file::read(&path, sample.size, &mut bytes) {
-                Ok(on_disk) => decoder.probe(on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk), unchanged),
+                Ok(on_disk) => decoder.probe(Source::of(on_disk.as_ref(), &bytes), unchanged),
                 Err(crate::Error::Image { reason, .. }) => Err(reason),
                 Err(error) => return Err(error),
             };
             match probed {
-                Ok(found) => return Ok(found.map(|(numbers, size)| First { path, numbers, size })),
+                Ok(found) => return Ok(found.map(|(numbers, size)| FirstImage { path, numbers, size })),
                 Err(reason) => first = first.or(Some((path, reason))),
             }
         }
@@ -213,9 +201,7 @@ impl Listing {
             _ => Ok(None), // whoever reads them all says what is wrong
         }
     }
-}
 
-impl Listing {
     /// Whether some images, from all parts of the listing, have this size, as far as they can be decoded.
     pub fn have_size(&self, size: Size, decoding: Decoding) -> bool {
         const LOOKED_AT: usize = 16;
@@ -225,8 +211,7 @@ impl Listing {
             let Ok(on_disk) = crate::file::read(&self.root.join(&sample.path), sample.size, &mut bytes) else {
                 return true;
             };
-            let source = on_disk.as_ref().map_or(Source::Memory(&bytes), Source::Disk);
-            decoder.numbers(source).map_or(true, |(layout, _)| layout.size == size)
+            decoder.numbers(Source::of(on_disk.as_ref(), &bytes)).map_or(true, |(layout, _)| layout.size == size)
         })
     }
 }

@@ -164,7 +164,7 @@ fn what_is_read_follows_from_the_first_image() {
         std::fs::File::create(root.path().join("train/ant").join(name)).unwrap().write_all(&bytes).unwrap();
     }
     let listing = Listing::scan(root.path(), None).unwrap();
-    let First { path, numbers, size } = listing.numbers(Decoding::default(), false).unwrap().unwrap();
+    let FirstImage { path, numbers, size } = listing.numbers(Decoding::default(), false).unwrap().unwrap();
     assert!(path.ends_with("2.npy") && numbers == Numbers::plain(Element::U16, 1));
     assert_eq!(size, Size { width: 3, height: 2 });
 }

@@ -10,7 +10,7 @@ use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingSampleType, Limits}
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::{make_room, palette, refuse_too_large, rewind};
+use super::{make_room, refuse_too_large, rewind};
 use crate::decode::tiff::{Directory, GDAL_NODATA, check_pages};
 use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::limits::{DECODER, quote};
@@ -194,9 +194,20 @@ fn read_page<R: Read + Seek>(
     decoder.read_image_bytes(out).map_err(|error| one_line(&error))?;
     if is_palette {
         let table = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(|error| one_line(&error))?;
-        *out = palette::colours(out, &table)?;
+        *out = of_palette(out, &table)?;
     }
     Ok(())
+}
+
+/// The colours that `indices` of a table of 16 bits each stand for, as bytes of red, green and blue.
+fn of_palette(indices: &[u8], table: &[u16]) -> Result<Vec<u8>, String> {
+    let entries = table.len() / 3;
+    let colour = |&index: &u8| {
+        let index = usize::from(index);
+        let of = |colour: usize| (table[colour * entries + index] >> 8) as u8;
+        if index < entries { Ok([of(0), of(1), of(2)]) } else { Err(format!("its palette has no colour {index}")) }
+    };
+    Ok(indices.iter().map(colour).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// The numbers of a page, plane by plane.
