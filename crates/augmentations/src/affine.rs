@@ -3,8 +3,8 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::warp::Affine;
-use crate::{Change, Image, PlaneChange, Planes};
+use crate::warp::{self, Affine};
+use crate::{Change, Geometry, Image, Mask, PlaneChange, Planes};
 
 /// How far images are turned, moved, zoomed and sheared, at most. What nothing of the image comes to is the colour that
 /// normalization makes zero.
@@ -47,6 +47,12 @@ impl RandomAffine {
         let middle = side as f64 / 2.0;
         let (x, y) = (middle + right, middle + down);
         [a, b, middle - a * x - b * y, c, d, middle - c * x - d * y]
+    }
+}
+
+impl Geometry for RandomAffine {
+    fn move_mask(&self, mask: &mut Mask<'_>, random: &mut ChaCha8Rng) {
+        warp::apply_to_mask(self.draw(mask.side, random), mask);
     }
 }
 

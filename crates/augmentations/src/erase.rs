@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Change, Image, PlaneChange, Planes};
+use crate::{Change, Geometry, Image, Mask, PlaneChange, Planes};
 
 /// Shares of the area, as torchvision's.
 const SCALE: std::ops::RangeInclusive<f64> = 0.02..=0.33;
@@ -17,6 +17,11 @@ pub struct RandomErasing {
     pub probability: f64,
     /// What is left in its place: red, green and blue. What is zero after normalization is what torchvision erases to.
     pub colour: [u8; 3],
+}
+
+/// What is lost is still to be told, from what is around it.
+impl Geometry for RandomErasing {
+    fn move_mask(&self, _: &mut Mask<'_>, _: &mut ChaCha8Rng) {}
 }
 
 impl Change for RandomErasing {

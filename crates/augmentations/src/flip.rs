@@ -4,7 +4,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Change, Image, PlaneChange, Planes};
+use crate::{Change, Geometry, Image, Mask, PlaneChange, Planes};
 
 /// Mirrors every other image, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,14 @@ impl Change for HorizontalFlip {
     fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng) {
         if random.random_bool(0.5) {
             image.pixels.chunks_exact_mut(image.side * 3).for_each(|row| row.as_chunks_mut::<3>().0.reverse());
+        }
+    }
+}
+
+impl Geometry for HorizontalFlip {
+    fn move_mask(&self, mask: &mut Mask<'_>, random: &mut ChaCha8Rng) {
+        if random.random_bool(0.5) {
+            mask.classes.chunks_exact_mut(mask.side).for_each(<[u8]>::reverse);
         }
     }
 }
@@ -38,6 +46,14 @@ impl Change for VerticalFlip {
     }
 }
 
+impl Geometry for VerticalFlip {
+    fn move_mask(&self, mask: &mut Mask<'_>, random: &mut ChaCha8Rng) {
+        if random.random_bool(0.5) {
+            upside_down(mask.classes, mask.side);
+        }
+    }
+}
+
 impl PlaneChange for VerticalFlip {
     fn apply(&self, image: &mut Planes<'_>, random: &mut ChaCha8Rng) {
         if random.random_bool(0.5) {
@@ -56,6 +72,14 @@ impl Change for QuarterTurns {
         let side = image.side;
         for _ in 0..random.random_range(0..4u32) {
             quarter(image.pixels.as_chunks_mut::<3>().0, side);
+        }
+    }
+}
+
+impl Geometry for QuarterTurns {
+    fn move_mask(&self, mask: &mut Mask<'_>, random: &mut ChaCha8Rng) {
+        for _ in 0..random.random_range(0..4u32) {
+            quarter(mask.classes, mask.side);
         }
     }
 }

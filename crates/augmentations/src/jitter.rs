@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Change, Image, colour};
+use crate::{Change, Geometry, Image, Mask, colour};
 
 /// How far each may go. 0 leaves it alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +23,10 @@ impl ColorJitter {
     pub fn of(strength: f64) -> Self {
         Self { brightness: strength, contrast: strength, saturation: strength, hue: 0.0 }
     }
+}
+
+impl Geometry for ColorJitter {
+    fn move_mask(&self, _: &mut Mask<'_>, _: &mut ChaCha8Rng) {}
 }
 
 impl Change for ColorJitter {

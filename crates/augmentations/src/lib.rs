@@ -5,7 +5,7 @@
 //! flip, turn ─> affine ─> colour jitter ─> policy (RandAugment, TrivialAugment) ─> erase
 //! ```
 //!
-//! One file each; the flags that ask for them say in which order they come (`flags::AugmentationArgs::changes`). What
+//! What moves pixels moves those of a mask along ([`Geometry`]). One file each; the flags that ask for them say in which order they come (`flags::AugmentationArgs::changes`). What
 //! is drawn comes from the generator of the image alone, so that it is the same at any number of ranks and threads. The
 //! arithmetic is Pillow's: a recipe tuned with torchvision keeps its meaning.
 
@@ -14,6 +14,7 @@ mod colour;
 mod erase;
 mod flip;
 mod jitter;
+mod mask;
 mod planes;
 mod policy;
 mod warp;
@@ -26,11 +27,12 @@ pub use affine::RandomAffine;
 pub use erase::RandomErasing;
 pub use flip::{HorizontalFlip, QuarterTurns, VerticalFlip};
 pub use jitter::ColorJitter;
+pub use mask::{Geometry, IGNORED, Mask};
 pub use planes::{GaussianBlur, GaussianNoise, IntensityJitter, PlaneChange, Planes};
 pub use policy::Policy;
 
 /// A random change to an image, after it was cropped.
-pub trait Change: Debug + Send + Sync {
+pub trait Change: Geometry + Debug + Send + Sync {
     /// Changes the image in place. Whatever is random about it must be drawn from `random`.
     fn apply(&self, image: &mut Image<'_>, random: &mut ChaCha8Rng);
 }

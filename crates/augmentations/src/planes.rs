@@ -7,8 +7,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::{Geometry, Mask};
+
 /// A random change to an image of planes, after it was cropped and normalized.
-pub trait PlaneChange: Debug + Send + Sync {
+pub trait PlaneChange: Geometry + Debug + Send + Sync {
     /// Changes the image in place. Whatever is random about it must be drawn from `random`.
     fn apply(&self, image: &mut Planes<'_>, random: &mut ChaCha8Rng);
 }
@@ -41,6 +43,10 @@ pub struct IntensityJitter {
     pub brightness: f32,
 }
 
+impl Geometry for IntensityJitter {
+    fn move_mask(&self, _: &mut Mask<'_>, _: &mut ChaCha8Rng) {}
+}
+
 impl PlaneChange for IntensityJitter {
     fn apply(&self, image: &mut Planes<'_>, random: &mut ChaCha8Rng) {
         let factor = 1.0 + random.random_range(-1.0f32..=1.0) * self.contrast;
@@ -54,6 +60,10 @@ impl PlaneChange for IntensityJitter {
 pub struct GaussianNoise {
     /// The strongest noise's standard deviation, in those of the channels.
     pub most: f32,
+}
+
+impl Geometry for GaussianNoise {
+    fn move_mask(&self, _: &mut Mask<'_>, _: &mut ChaCha8Rng) {}
 }
 
 impl PlaneChange for GaussianNoise {
@@ -72,6 +82,10 @@ impl PlaneChange for GaussianNoise {
 pub struct GaussianBlur {
     /// The widest Gaussian's standard deviation, in pixels; the narrowest is a tenth.
     pub most: f32,
+}
+
+impl Geometry for GaussianBlur {
+    fn move_mask(&self, _: &mut Mask<'_>, _: &mut ChaCha8Rng) {}
 }
 
 impl PlaneChange for GaussianBlur {

@@ -1,6 +1,8 @@
 //! Moving pixels: shear, translation and rotation, to the nearest pixel and black where nothing was, as Pillow's
 //! `transform(AFFINE, NEAREST)`.
 
+use crate::{IGNORED, Mask};
+
 /// Where the pixel at (x, y) of the output comes from: x′ = ax + by + c, y′ = dx + ey + f.
 pub(super) type Affine = [f64; 6];
 
@@ -25,11 +27,21 @@ pub(super) fn rotation(degrees: f64, side: usize) -> Affine {
 }
 
 /// Moves the pixels of an image of `side`×`side` pixels in place.
-pub(super) fn apply([a, b, c, d, e, f]: Affine, pixels: &mut [u8], side: usize, scratch: &mut Vec<u8>) {
+pub(super) fn apply(affine: Affine, pixels: &mut [u8], side: usize, scratch: &mut Vec<u8>) {
     scratch.clear();
     scratch.extend_from_slice(pixels);
-    let source = scratch.as_chunks::<3>().0;
-    let (out, _) = pixels.as_chunks_mut::<3>();
+    nearest(affine, scratch.as_chunks::<3>().0, pixels.as_chunks_mut::<3>().0, side, [0; 3]);
+}
+
+/// Moves the classes of a mask in place; beyond the edge there is none.
+pub(super) fn apply_to_mask(affine: Affine, mask: &mut Mask<'_>) {
+    mask.scratch.clear();
+    mask.scratch.extend_from_slice(mask.classes);
+    nearest(affine, mask.scratch, mask.classes, mask.side, IGNORED);
+}
+
+/// Gives each pixel of `out` the nearest one of `source`, or what is `beyond` its edge.
+fn nearest<T: Copy>([a, b, c, d, e, f]: Affine, source: &[T], out: &mut [T], side: usize, beyond: T) {
     let limit = side as f64;
     for (y, row) in out.chunks_exact_mut(side).enumerate() {
         let y = y as f64 + 0.5;
@@ -37,7 +49,7 @@ pub(super) fn apply([a, b, c, d, e, f]: Affine, pixels: &mut [u8], side: usize, 
             let x = x as f64 + 0.5;
             let (from_x, from_y) = (a * x + b * y + c, d * x + e * y + f);
             let inside = (0.0..limit).contains(&from_x) && (0.0..limit).contains(&from_y);
-            *out = if inside { source[from_y as usize * side + from_x as usize] } else { [0; 3] };
+            *out = if inside { source[from_y as usize * side + from_x as usize] } else { beyond };
         }
     }
 }

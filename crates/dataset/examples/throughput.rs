@@ -54,7 +54,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
     let dataset = if source == "files" {
         Dataset::of_files(&listing, Decoding::default())
     } else {
-        let spec = Spec { contents: contents(source, resize), decoding: Decoding::default() };
+        let spec = Spec { contents: contents(source, resize), decoding: Decoding::default(), masks: None };
         let path = temporary.path().join("cache.h5");
         cache::build(&listing, &spec, &path, OnBadImage::Fail, &unwatched)?;
         match cache::open(&path, &spec.fingerprint(&listing), spec.decoding)? {
@@ -62,7 +62,7 @@ fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize,
             other => return Err(format!("{other:?}").into()),
         }
     };
-    let crop = if side <= 64 { Crop::Padded { padding: side / 8 } } else { Crop::Resized };
+    let crop = if side <= 64 { Crop::Padded { padding: side / 8 } } else { Crop::Resized { least: 0.08 } };
     let augmentation = Augmentation { crop, changes: vec![Arc::new(HorizontalFlip)], ..Augmentation::NONE };
     let loader = Loader::new(
         Arc::new(dataset.train),
@@ -107,7 +107,7 @@ fn measure(loader: &Loader, images: usize, mut take: impl FnMut(&Batch)) -> Resu
 fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usize) -> Result<()> {
     let listing = Listing::scan(folder, None)?;
     let temporary = tempfile::tempdir()?;
-    let spec = Spec { contents: contents(name, resize), decoding: Decoding::default() };
+    let spec = Spec { contents: contents(name, resize), decoding: Decoding::default(), masks: None };
     let start = Instant::now();
     let writer = cache::CacheWriter::create(&listing, &spec, &temporary.path().join("cache.h5"))?;
     std::thread::scope(|scope| {

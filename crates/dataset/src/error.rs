@@ -20,6 +20,14 @@ pub enum Error {
         /// The decoder's reason.
         reason: String,
     },
+    /// A mask cannot be decoded, or is not of these classes.
+    #[error("{path}: not a usable mask: {reason}", path = path.display())]
+    Mask {
+        /// The file, or which mask it is.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("{path}: {doing}", path = path.display())]
     Io {
@@ -54,7 +62,7 @@ pub enum Error {
 impl Error {
     /// Whether the user's input is at fault (exit status 2) rather than the machine (1).
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Input(_) | Self::Image { .. })
+        matches!(self, Self::Input(_) | Self::Image { .. } | Self::Mask { .. })
     }
 
     pub(crate) fn cache(path: impl Into<PathBuf>, reason: String) -> Self {

@@ -104,35 +104,36 @@ pub(crate) fn write_texts<'a>(group: &Group, name: &str, texts: impl Iterator<It
     Ok(())
 }
 
-/// The name of a dataset of paths, and of the one beside it with their bytes, if some are not UTF-8.
-const PATHS: &str = "paths";
-const PATH_BYTES: &str = "path_bytes";
-
-/// Writes paths as text, for everybody to read. If some are not UTF-8, their text is not all of them: then the bytes of
-/// all stand beside it.
-pub(crate) fn write_paths<'a>(group: &Group, paths: impl Iterator<Item = &'a Path> + Clone) -> hdf5::Result<()> {
+/// Writes paths of which each is `what` (`path`) as text, for everybody to read. If some are not UTF-8, their text is not all of
+/// them: then the bytes of all stand beside it.
+pub(crate) fn write_paths<'a>(
+    group: &Group,
+    what: &str,
+    paths: impl Iterator<Item = &'a Path> + Clone,
+) -> hdf5::Result<()> {
     let words: Vec<_> = paths.clone().map(Path::to_string_lossy).collect();
-    write_texts(group, PATHS, words.iter().map(AsRef::as_ref))?;
+    write_texts(group, &format!("{what}s"), words.iter().map(AsRef::as_ref))?;
     if paths.clone().any(|path| path.to_str().is_none()) {
         let bytes: Vec<VarLenArray<u8>> = paths.map(|path| path.as_os_str().as_bytes().into()).collect();
-        group.new_dataset_builder().with_data(&bytes).create(PATH_BYTES)?;
+        group.new_dataset_builder().with_data(&bytes).create(format!("{what}_bytes").as_str())?;
     }
     Ok(())
 }
 
 /// The paths that [`write_paths`] wrote.
-pub(crate) fn paths(group: &Group) -> hdf5::Result<Vec<PathBuf>> {
-    if group.link_exists(PATH_BYTES) {
-        let paths: Vec<VarLenArray<u8>> = group.dataset(PATH_BYTES)?.read_raw()?;
+pub(crate) fn paths(group: &Group, what: &str) -> hdf5::Result<Vec<PathBuf>> {
+    let bytes = format!("{what}_bytes");
+    if group.link_exists(&bytes) {
+        let paths: Vec<VarLenArray<u8>> = group.dataset(&bytes)?.read_raw()?;
         return Ok(paths.into_iter().map(path_of_bytes).collect());
     }
-    Ok(texts(group, PATHS)?.into_iter().map(PathBuf::from).collect())
+    Ok(texts(group, &format!("{what}s"))?.into_iter().map(PathBuf::from).collect())
 }
 
 /// Some of the paths that [`write_paths`] wrote: `None` for those that cannot be read.
 pub(crate) fn paths_at(group: &Group, places: &[usize]) -> hdf5::Result<Vec<Option<PathBuf>>> {
-    let is_text = !group.link_exists(PATH_BYTES);
-    let dataset = group.dataset(if is_text { PATHS } else { PATH_BYTES })?;
+    let is_text = !group.link_exists("path_bytes");
+    let dataset = group.dataset(if is_text { "paths" } else { "path_bytes" })?;
     let path = |&place: &usize| {
         if is_text {
             let paths = dataset.read_slice_1d::<VarLenUnicode, _>(place..place + 1).ok()?;

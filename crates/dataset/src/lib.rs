@@ -35,17 +35,20 @@ mod summary;
 mod watch;
 
 pub use augment::{Augmentation, Crop, Mix, Mixed};
+pub use augmentations::IGNORED;
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
 pub use decode::{Decoder, Decoding, FirstImage};
 pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use h5::hdf5_version;
-pub use images::{Axes, Dataset, FileSpec, ImageSet, LabelKind, Numbers, OnNan, Percentiles};
+pub use images::{
+    Axes, Dataset, FileSpec, Ignored, ImageSet, LabelKind, MaskRule, MaskValues, Numbers, OnNan, Percentiles,
+};
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
 pub use normalize::Normalization;
 pub use order::Sampling;
-pub use resize::{Resample, Window};
-pub use scan::{Listing, Sample, Split, TablePart, TableSpec, ValSplit, is_image, read_classes};
+pub use resize::{Fit, Resample, Window};
+pub use scan::{Listing, MaskFolders, Sample, Split, TablePart, TableSpec, ValSplit, is_image, read_classes};
 pub use size::Size;
 pub use summary::{class_counts, class_weights};
 pub use watch::{Watch, unwatched};

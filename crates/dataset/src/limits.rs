@@ -11,7 +11,9 @@ use std::fmt::{self, Write as _};
 pub(crate) const MOST_PIXELS: u64 = 178_956_970;
 /// Most channels of an image.
 pub(crate) const MOST_CHANNELS: usize = 1 << 10;
-/// Memory for each of them: four channels of 16 bits, and the same once more in a decoder.
+/// Most classes of masks: their numbers are kept in a byte, in which two mark what is none.
+pub(crate) const MOST_MASK_CLASSES: usize = 254;
+/// Memory for each pixel: four channels of 16 bits, and the same once more in a decoder.
 pub(crate) const BYTES_PER_PIXEL: u64 = 16;
 /// What a decoder may take beyond that: tables, metadata, rows. With the file and what is not counted it makes 64 MB.
 pub(crate) const DECODER: u64 = 32 << 20;

@@ -1,15 +1,16 @@
 //! One stored image into its place in a batch: decode, crop, scale, augment. The work of one thread.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use augmentations::{Image, Planes};
+use augmentations::{Geometry, Image, Mask, Planes};
 use rand_chacha::ChaCha8Rng;
 
-use crate::augment::{Augmentation, Crop, random_part, shift, shift_planes};
+use crate::augment::{Augmentation, Crop, random_part, shift, shift_mask, shift_planes};
 use crate::decode::FINE;
-use crate::images::{ImageSet, OnNan, Stored};
+use crate::images::{ImageSet, MaskTools, OnNan, Stored};
 use crate::planes::{PlaneCropper, Scaling};
-use crate::resize::{Pixels, Resizer, Window};
+use crate::resize::{Fit, Pixels, Resizer, Window, nearest};
 use crate::size::Size;
 use crate::{Decoder, Decoding, Resample, Result};
 
@@ -24,6 +25,8 @@ pub(crate) struct Form {
     pub side: usize,
     /// What the shorter side is scaled to before the middle is cut out, in pixels; at least `side`.
     pub resize: usize,
+    /// How an image becomes a square.
+    pub fit: Fit,
     pub augmentation: Augmentation,
     /// What planes of numbers are normalized by; bytes are later.
     pub scaling: Arc<Scaling>,
@@ -39,6 +42,7 @@ pub(crate) struct Renderer {
     stored: Vec<u8>,
     scratch: Vec<u8>,
     plane_scratch: Vec<f32>,
+    masks: MaskTools,
 }
 
 impl Renderer {
@@ -52,10 +56,12 @@ impl Renderer {
             stored: Vec::new(),
             scratch: Vec::new(),
             plane_scratch: Vec::new(),
+            masks: MaskTools::default(),
         }
     }
 
-    /// Writes image `index` of `images`, which are bytes of three colours, into `out` (side²×3 bytes).
+    /// Writes image `index` of `images`, which are bytes of three colours, into `out` (side²×3 bytes), and its `mask`, if that is
+    /// wanted (side² bytes).
     pub fn render(
         &mut self,
         images: &ImageSet,
@@ -63,24 +69,33 @@ impl Renderer {
         form: &Form,
         random: &mut ChaCha8Rng,
         out: &mut [u8],
+        mut mask: Option<&mut [u8]>,
     ) -> Result<()> {
         let Form { side, resize, .. } = *form;
         let crop = form.augmentation.crop;
         let (resize, detail) = match crop {
             Crop::Center => (resize, FINE),
             Crop::Padded { .. } => (side, FINE), // it is the padding that leaves something to cut off
-            Crop::Resized => (resize, COARSE),
+            Crop::Resized { .. } => (resize, COARSE),
         };
-        let choose = |size: Size, random: &mut ChaCha8Rng| window(crop, size, resize, side, random);
+        let taken = Cell::new(None);
+        let choose = |size: Size, random: &mut ChaCha8Rng| {
+            let window = window(form, size, resize, random);
+            taken.set(Some((size, window)));
+            window
+        };
+        let mut before_shift = random.clone();
         let stored = images.stored(index, &mut self.stored)?;
         match (stored, crop) {
             // The common case of small images: shifted right out of the cache.
             (Stored::Pixels(size, pixels), Crop::Padded { padding }) if is_square(size, side) => {
+                taken.set(Some((size, Window::whole(size))));
                 shift(pixels, side, padding, out, random);
             }
             (Stored::Pixels(size, pixels), _) => {
                 let window = choose(size, random);
                 self.resizer.resize(&Pixels::whole(pixels, size), &window, side, out);
+                before_shift.clone_from(random);
                 pad(crop, side, out, random, &mut self.scratch);
             }
             (Stored::Array(..), _) => {
@@ -90,24 +105,55 @@ impl Renderer {
                 set_decoding(&mut self.decoder, &mut self.decoding, decoding);
                 let source = stored.source();
                 let decoded = match crop {
-                    Crop::Center => self.decoder.center_crop_of(source, resize, side, out),
-                    Crop::Padded { .. } | Crop::Resized => {
-                        self.decoder.decode_window(source, detail, |size| choose(size, random), side, out)
-                    }
+                    // As a cache of pixels would have it.
+                    Crop::Center if mask.is_none() => self.decoder.center_crop_of(source, resize, side, out),
+                    _ => self.decoder.decode_window(source, detail, |size| choose(size, random), side, out),
                 };
                 decoded.map_err(|reason| images.broken(index, reason))?;
+                before_shift.clone_from(random);
                 pad(crop, side, out, random, &mut self.scratch);
             }
         }
+        if let (Some(mask), Some(taken)) = (mask.as_deref_mut(), taken.get()) {
+            self.crop_mask(images, index, form, taken, &mut before_shift, mask)?;
+        }
         for change in &form.augmentation.changes {
+            let before = mask.is_some().then(|| random.clone());
             change.apply(&mut Image { pixels: out, side, scratch: &mut self.scratch }, random);
+            if let (Some(mask), Some(before)) = (mask.as_deref_mut(), before) {
+                move_mask(change.as_ref(), mask, side, &mut self.scratch, before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the part of the mask of image `index` that was taken of the image, which has this size, into `out`.
+    fn crop_mask(
+        &mut self,
+        images: &ImageSet,
+        index: usize,
+        form: &Form,
+        (size, window): (Size, Window),
+        before_shift: &mut ChaCha8Rng,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let Some((own, classes)) = images.mask(index, &mut self.masks)? else {
+            return Err(images.broken(index, "it has no mask".to_owned()));
+        };
+        own.same(size).map_err(|reason| images.broken_mask(index, reason))?;
+        nearest(classes, size, &window, form.side, out);
+        if let Crop::Padded { padding } = form.augmentation.crop {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(out);
+            shift_mask(&self.scratch, form.side, padding, out, before_shift);
         }
         Ok(())
     }
 }
 
 impl Renderer {
-    /// Writes image `index` of `images`, which are of numbers, into `out`: channels×side×side of them, normalized.
+    /// Writes image `index` of `images`, which are of numbers, into `out`: channels×side×side of them, normalized; and its `mask`,
+    /// if that is wanted.
     pub fn render_planes(
         &mut self,
         images: &ImageSet,
@@ -115,6 +161,7 @@ impl Renderer {
         form: &Form,
         random: &mut ChaCha8Rng,
         out: &mut [f32],
+        mut mask: Option<&mut [u8]>,
     ) -> Result<()> {
         let Form { side, resize, .. } = *form;
         let crop = form.augmentation.crop;
@@ -125,24 +172,32 @@ impl Renderer {
             stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)) => {
                 set_decoding(&mut self.decoder, &mut self.decoding, decoding);
                 let decoded = match crop {
-                    Crop::Center => self.decoder.center_crop_numbers(stored.source(), resize, side),
-                    Crop::Padded { .. } | Crop::Resized => self.decoder.numbers(stored.source()),
+                    Crop::Center if mask.is_none() => self.decoder.center_crop_numbers(stored.source(), resize, side),
+                    _ => self.decoder.numbers(stored.source()),
                 };
                 (decoded, decoding.on_nan)
             }
         };
         let (layout, bytes) = decoded.map_err(|reason| images.broken(index, reason))?;
-        let window = window(crop, layout.size, resize, side, random);
+        let (size, window) = (layout.size, window(form, layout.size, resize, random));
         self.cropper
             .crop((&layout, bytes), on_nan, &form.scaling, &window, side, out)
             .map_err(|reason| images.broken(index, reason))?;
+        let mut before_shift = random.clone();
         if let Crop::Padded { padding } = crop {
             self.plane_scratch.clear();
             self.plane_scratch.extend_from_slice(out);
             shift_planes(&self.plane_scratch, side, padding, out, random);
         }
+        if let Some(mask) = mask.as_deref_mut() {
+            self.crop_mask(images, index, form, (size, window), &mut before_shift, mask)?;
+        }
         for change in &form.augmentation.plane_changes {
+            let before = mask.is_some().then(|| random.clone());
             change.apply(&mut Planes { values: out, side, scratch: &mut self.plane_scratch }, random);
+            if let (Some(mask), Some(before)) = (mask.as_deref_mut(), before) {
+                move_mask(change.as_ref(), mask, side, &mut self.scratch, before);
+            }
         }
         Ok(())
     }
@@ -156,11 +211,22 @@ fn set_decoding(decoder: &mut Decoder, current: &mut Decoding, decoding: Decodin
 }
 
 /// Which part of an image of this size is taken.
-fn window(crop: Crop, size: Size, resize: usize, side: usize, random: &mut ChaCha8Rng) -> Window {
-    match crop {
-        Crop::Resized => random_part(size, random),
-        Crop::Center | Crop::Padded { .. } => Window::center(size, resize, side),
+fn window(form: &Form, size: Size, resize: usize, random: &mut ChaCha8Rng) -> Window {
+    match form.augmentation.crop {
+        Crop::Resized { least } => random_part(size, least, random),
+        Crop::Center | Crop::Padded { .. } => form.fit.center(size, resize, form.side),
     }
+}
+
+/// Moves a mask as the change has moved its image by the draws that come from `before`.
+fn move_mask(
+    change: &(impl Geometry + ?Sized),
+    mask: &mut [u8],
+    side: usize,
+    scratch: &mut Vec<u8>,
+    mut before: ChaCha8Rng,
+) {
+    change.move_mask(&mut Mask { classes: mask, side, scratch }, &mut before);
 }
 
 fn is_square(size: Size, side: usize) -> bool {

@@ -26,6 +26,14 @@ impl Size {
         if turned { Self { width: self.height, height: self.width } } else { self }
     }
 
+    /// Refuses a mask of this size, of an image of another.
+    pub(crate) fn same(self, image: Self) -> Result<(), String> {
+        if self == image {
+            return Ok(());
+        }
+        Err(format!("it has {}×{} pixels, and the image {}×{}", self.width, self.height, image.width, image.height))
+    }
+
     pub(crate) fn check(self) -> Result<Self, String> {
         let Self { width, height } = self;
         if width == 0 || height == 0 {

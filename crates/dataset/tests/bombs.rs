@@ -297,7 +297,7 @@ fn a_bomb_is_one_skipped_image() {
     let listing = Listing::scan(root.path(), None).unwrap();
     let path = root.path().join("cache.h5");
     for contents in [Contents::Pixels { side: 8, crop: 8 }, Contents::Encoded] {
-        let spec = Spec { contents, decoding: Decoding::default() };
+        let spec = Spec { contents, decoding: Decoding::default(), masks: None };
         let error = cache::build(&listing, &spec, &path, OnBadImage::Fail, &dataset::unwatched).unwrap_err();
         assert!(error.is_bad_input(), "{error}");
         let bad = cache::build(&listing, &spec, &path, OnBadImage::Skip, &dataset::unwatched).unwrap();

@@ -166,7 +166,7 @@ fn small_cache(contents: Contents) -> (tempfile::TempDir, Listing, Spec, PathBuf
         }
     }
     let listing = Listing::scan(root.path(), None).unwrap();
-    let spec = Spec { contents, decoding: Decoding::default() };
+    let spec = Spec { contents, decoding: Decoding::default(), masks: None };
     let path = root.path().join("cache.h5");
     cache::build(&listing, &spec, &path, OnBadImage::Fail, &unwatched).unwrap();
     let bytes = fs::read(&path).unwrap();

@@ -1,5 +1,6 @@
 //! Which part of an image is taken.
 
+use augmentations::IGNORED;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -15,23 +16,23 @@ pub enum Crop {
         /// Pixels a side.
         padding: usize,
     },
-    /// A random part, scaled to the size that is asked for (torchvision's `RandomResizedCrop`): 8 to 100 % of the area,
-    /// its sides 3:4 to 4:3.
-    Resized,
+    /// A random part, scaled to the size that is asked for (torchvision's `RandomResizedCrop`), its sides 3:4 to 4:3.
+    Resized {
+        /// The smallest share of the area; the largest is all of it.
+        least: f64,
+    },
 }
 
-/// Shares of the area.
-const SCALE: std::ops::RangeInclusive<f64> = 0.08..=1.0;
 /// Width over height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
 /// The part that torchvision's `RandomResizedCrop` takes of an image.
-pub(crate) fn random_part(size: Size, random: &mut ChaCha8Rng) -> Window {
+pub(crate) fn random_part(size: Size, least: f64, random: &mut ChaCha8Rng) -> Window {
     let (width, height) = (f64::from(size.width), f64::from(size.height));
     let window =
         |left: u32, top: u32, width: f64, height: f64| Window { left: left.into(), top: top.into(), width, height };
     for _ in 0..10 {
-        let area = width * height * random.random_range(SCALE);
+        let area = width * height * random.random_range(least..=1.0);
         let ratio = random.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
         let (part_width, part_height) = ((area * ratio).sqrt().round(), (area / ratio).sqrt().round());
         if (1.0..=width).contains(&part_width) && (1.0..=height).contains(&part_height) {
@@ -74,16 +75,25 @@ fn offsets(padding: usize, random: &mut ChaCha8Rng) -> (isize, isize) {
 
 /// Copies a random window of `side`×`side` pixels of planes of that size with `padding` pixels of zeros, the mean, around each.
 pub(crate) fn shift_planes(source: &[f32], side: usize, padding: usize, out: &mut [f32], random: &mut ChaCha8Rng) {
-    let (top, left) = offsets(padding, random);
+    let offsets = offsets(padding, random);
+    for (source, out) in source.chunks_exact(side * side).zip(out.chunks_exact_mut(side * side)) {
+        shift_plane(source, side, offsets, out, 0.0);
+    }
+}
+
+/// The same of the mask of an image, whose padding has no class.
+pub(crate) fn shift_mask(source: &[u8], side: usize, padding: usize, out: &mut [u8], random: &mut ChaCha8Rng) {
+    shift_plane(source, side, offsets(padding, random), out, IGNORED);
+}
+
+fn shift_plane<T: Copy>(source: &[T], side: usize, (top, left): (isize, isize), out: &mut [T], padding: T) {
     let from = left.clamp(0, side as isize) as usize;
     let to = (left + side as isize).clamp(0, side as isize) as usize;
-    for (source, out) in source.chunks_exact(side * side).zip(out.chunks_exact_mut(side * side)) {
-        out.fill(0.0);
-        for (y, out) in (top..).zip(out.chunks_exact_mut(side)) {
-            if (0..side as isize).contains(&y) && from < to {
-                let start = (from as isize - left) as usize;
-                out[start..start + to - from].copy_from_slice(&source[y as usize * side..][from..to]);
-            }
+    out.fill(padding);
+    for (y, out) in (top..).zip(out.chunks_exact_mut(side)) {
+        if (0..side as isize).contains(&y) && from < to {
+            let start = (from as isize - left) as usize;
+            out[start..start + to - from].copy_from_slice(&source[y as usize * side..][from..to]);
         }
     }
 }
@@ -127,11 +137,15 @@ mod tests {
             let expected: Vec<f32> = out.iter().step_by(3).map(|&byte| f32::from(byte)).collect();
             prop_assert_eq!(&shifted[..side * side], &expected[..]);
             prop_assert_eq!(&shifted[side * side..], &expected[..]);
+            let (mask, mut moved) = (vec![7; side * side], vec![0; side * side]);
+            shift_mask(&mask, side, padding, &mut moved, &mut random(index));
+            let of_image = expected.iter().map(|&value| if value > 0.0 { 7 } else { IGNORED });
+            prop_assert_eq!(moved, of_image.collect::<Vec<_>>());
         }
 
         #[test]
         fn a_random_part_lies_inside(index: u64, width in 1u32..900, height in 1u32..900) {
-            let part = random_part(Size { width, height }, &mut random(index));
+            let part = random_part(Size { width, height }, 0.08, &mut random(index));
             prop_assert!(part.left >= 0.0 && part.top >= 0.0 && part.width >= 1.0 && part.height >= 1.0);
             prop_assert!(part.left + part.width <= width.into() && part.top + part.height <= height.into());
         }
@@ -139,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_very_long_image_gives_its_middle() {
-        let part = random_part(Size { width: 1000, height: 10 }, &mut random(0));
+        let part = random_part(Size { width: 1000, height: 10 }, 0.08, &mut random(0));
         assert_eq!(part, Window { left: 493.0, top: 0.0, width: 13.0, height: 10.0 });
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use augmentations::{Change, PlaneChange};
 
 pub use crop::Crop;
-pub(crate) use crop::{random_part, shift, shift_planes};
+pub(crate) use crop::{random_part, shift, shift_mask, shift_planes};
 pub use mix::{Mix, Mixed};
 pub(crate) use mix::{Mixture, draw as draw_mixture, partners};
 

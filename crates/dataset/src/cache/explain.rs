@@ -59,7 +59,7 @@ fn compare(split: Split, then: &[Sample], now: &[Sample], lines: &mut Vec<String
     let after: HashMap<_, _> = now.iter().map(|sample| (&sample.path, sample)).collect();
     let new = now.iter().filter(|sample| !before.contains_key(&sample.path));
     let gone = then.iter().filter(|sample| !after.contains_key(&sample.path));
-    let differs = |a: &Sample, b: &Sample| (a.size, a.modified) != (b.size, b.modified);
+    let differs = |a: &Sample, b: &Sample| (a.size, a.modified, &a.mask) != (b.size, b.modified, &b.mask);
     let changed = now.iter().filter(|sample| before.get(&sample.path).is_some_and(|before| differs(before, sample)));
     let is_other_label =
         |a: &Sample, b: &Sample| a.class != usize::MAX && (a.class, &a.targets) != (b.class, &b.targets);

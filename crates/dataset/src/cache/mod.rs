@@ -14,6 +14,9 @@
 //!                                    of the files' type where no image is scaled, else in single precision
 //!   contents `encoded`:   bytes      u8, the image files one after the other
 //!                         offsets    u64 N+1, where each begins
+//!   if there are masks:   mask_paths, mask_sizes, mask_modified, mask_checksums   as of the images
+//!                         masks      u8 N×side×side, contiguous, the class of each pixel, 255 for none;
+//!                                    or mask_bytes and mask_offsets, their files
 //!   if any were skipped:  skipped, skipped_reasons
 //! behind the end          the seal of a complete cache (`trailer`)
 //! ```
@@ -38,7 +41,9 @@ use std::path::{Path, PathBuf};
 use layout::Shard;
 
 use crate::limits::LONGEST_IMAGE_FILE;
-use crate::{Axes, Dataset, Decoding, Error, Listing, Numbers, OnNan, Resample, Result, Sample, Split, Watch};
+use crate::{
+    Axes, Dataset, Decoding, Error, Fit, Listing, MaskValues, Numbers, OnNan, Resample, Result, Sample, Split, Watch,
+};
 
 pub use explain::explain;
 pub use lock::Lock;
@@ -69,11 +74,30 @@ impl Contents {
         }
     }
 
-    /// The dataset with the images.
-    fn dataset(self) -> &'static str {
+    /// The dataset with the images, or their masks.
+    fn dataset(self, of: Of) -> &'static str {
+        match (self, of) {
+            (Self::Pixels { .. }, Of::Images) => "pixels",
+            (Self::Pixels { .. }, Of::Masks) => "masks",
+            (Self::Encoded, Of::Images) => "bytes",
+            (Self::Encoded, Of::Masks) => "mask_bytes",
+        }
+    }
+}
+
+/// What a file of a sample is: both are kept alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Images,
+    Masks,
+}
+
+impl Of {
+    /// What the names of datasets about them begin with.
+    fn prefix(self) -> &'static str {
         match self {
-            Self::Pixels { .. } => "pixels",
-            Self::Encoded => "bytes",
+            Self::Images => "",
+            Self::Masks => "mask_",
         }
     }
 }
@@ -82,41 +106,51 @@ impl Contents {
 const EXACT: &str = " exact";
 /// How pixels are scaled. Another arithmetic gives other bits, and a cache of the former is not current.
 const SCALING: &str = "Pillow's arithmetic";
+/// What stands in settings before the numbers of the classes in masks.
+const MASKS: &str = " with masks ";
 
 /// What a cache is to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// What it holds of each image.
     pub contents: Contents,
     /// How images are decoded: for `pixels` when the cache is built, for `encoded` when it is read.
     pub decoding: Decoding,
+    /// Which numbers of masks stand for which classes, if there are masks.
+    pub masks: Option<MaskValues>,
 }
 
 impl Spec {
     /// Everything but the images that decides what the cache holds, as a line for people and for the fingerprint.
     pub fn settings(&self) -> String {
-        let Decoding { resample, exif_orientation, numbers, is_exact, on_nan, axes } = self.decoding;
+        let Decoding { resample, exif_orientation, numbers, is_exact, on_nan, axes, fit } = self.decoding;
+        let masks = self.masks.as_ref().map_or(String::new(), |masks| format!("{MASKS}{}", masks.to_words()));
+        let fit = if fit == Fit::Squash { " squash" } else { "" };
         let (resample, orientation) = (resample.name(), if exif_orientation { "upright" } else { "as-stored" });
         let contents = match self.contents {
             // Where both cuts round alike, the square is the same for every such crop.
             Contents::Pixels { side, crop } if (side - crop).is_multiple_of(4) => {
-                format!("pixels {side} {resample} {orientation}")
+                format!("pixels {side} {resample} {orientation}{fit}")
             }
-            Contents::Pixels { side, crop } => format!("pixels {side} {resample} {orientation} crop {crop}"),
+            Contents::Pixels { side, crop } => format!("pixels {side} {resample} {orientation}{fit} crop {crop}"),
             Contents::Encoded => "encoded".to_owned(),
         };
         match numbers {
-            None => contents,
+            None => contents + &masks,
             Some(numbers) => {
                 let kept = if is_exact && self.contents != Contents::Encoded { EXACT } else { "" };
                 let order = axes.map_or("", Axes::suffix);
-                format!("{contents}{kept} of {}{}{order}", numbers.to_words(), on_nan.suffix())
+                format!("{contents}{kept} of {}{}{order}{masks}", numbers.to_words(), on_nan.suffix())
             }
         }
     }
 
     /// The other way round. The settings of an `encoded` cache do not say how to decode, but for the numbers.
     fn parse(settings: &str) -> Option<Self> {
+        let (settings, masks) = match settings.split_once(MASKS) {
+            Some((settings, masks)) => (settings, Some(MaskValues::of_words(masks)?)),
+            None => (settings, None),
+        };
         let (contents, numbers) = settings.split_once(" of ").map_or((settings, None), |(of, words)| (of, Some(words)));
         let (numbers, axes) = numbers.map_or(("", None), Axes::of_suffix);
         let (numbers, on_nan) = OnNan::of_suffix(numbers);
@@ -125,8 +159,12 @@ impl Spec {
         let decoding = Decoding { numbers, is_exact, on_nan, axes, ..Decoding::default() };
         let words: Vec<_> = contents.split(' ').collect();
         match words[..] {
-            ["encoded"] => Some(Self { contents: Contents::Encoded, decoding }),
-            ["pixels", side, resample, orientation, ref crop @ ..] => {
+            ["encoded"] => Some(Self { contents: Contents::Encoded, decoding, masks }),
+            ["pixels", side, resample, orientation, ref rest @ ..] => {
+                let (fit, crop) = match rest {
+                    ["squash", crop @ ..] => (Fit::Squash, crop),
+                    crop => (Fit::Crop, crop),
+                };
                 let resample = Resample::named(resample)?;
                 let side = side.parse().ok().filter(|side| (1..=1 << 15).contains(side))?;
                 let crop = match crop {
@@ -134,8 +172,8 @@ impl Spec {
                     ["crop", crop] => crop.parse().ok().filter(|crop| (1..=side).contains(crop))?,
                     _ => return None,
                 };
-                let decoding = Decoding { exif_orientation: orientation == "upright", resample, ..decoding };
-                Some(Self { contents: Contents::Pixels { side, crop }, decoding })
+                let decoding = Decoding { exif_orientation: orientation == "upright", resample, fit, ..decoding };
+                Some(Self { contents: Contents::Pixels { side, crop }, decoding, masks })
             }
             _ => None,
         }
@@ -146,16 +184,31 @@ impl Spec {
         self.decoding.numbers.map(|numbers| numbers.kept(!self.decoding.is_exact))
     }
 
-    /// Bytes that an image takes. A file that is too long to be read takes none: it is refused, or skipped.
-    fn bytes_of(&self, sample: &Sample) -> u64 {
-        match self.contents {
-            Contents::Pixels { side, .. } => {
+    /// Bytes that an image or a mask takes. A file that is too long to be read takes none: it is refused, or skipped.
+    fn bytes_of(&self, of: Of, sample: &Sample) -> u64 {
+        let size = match of {
+            Of::Images => sample.size,
+            Of::Masks => sample.mask.as_ref().map_or(0, |mask| mask.size),
+        };
+        match (self.contents, of) {
+            (Contents::Pixels { side, .. }, Of::Images) => {
                 let pixel = self.kept().map_or(3, |numbers| numbers.bytes_per_pixel());
                 (side * side * pixel) as u64
             }
-            Contents::Encoded if sample.size > LONGEST_IMAGE_FILE => 0,
-            Contents::Encoded => sample.size,
+            (Contents::Pixels { side, .. }, Of::Masks) => (side * side) as u64,
+            (Contents::Encoded, _) if size > LONGEST_IMAGE_FILE => 0,
+            (Contents::Encoded, _) => size,
         }
+    }
+
+    /// The format of its file.
+    fn version(&self) -> trailer::Version {
+        trailer::Version::of(self.masks.is_some())
+    }
+
+    /// What is kept of each sample.
+    fn kinds(&self) -> &'static [Of] {
+        if self.masks.is_some() { &[Of::Images, Of::Masks] } else { &[Of::Images] }
     }
 
     /// Says whether a cache is the one of these images in this form.
@@ -164,7 +217,7 @@ impl Spec {
             Contents::Pixels { .. } => format!("{} by {SCALING}", self.settings()),
             Contents::Encoded => self.settings(),
         };
-        listing.fingerprint(&format!("{} {} {settings}", structure::FORMAT, trailer::VERSION))
+        listing.fingerprint(&format!("{} {} {settings}", structure::FORMAT, self.version().number))
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hdf5::dataset::{AllocTime, FillTime};
 use hdf5::{File, Group, Location};
 
-use super::trailer::{self, VERSION};
-use super::{BadImage, Contents, Spec};
+use super::trailer;
+use super::{BadImage, Contents, Of, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
-use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, Store, TargetRows, for_element};
-use crate::scan::{Listing, Sample};
-use crate::{Dataset, Decoding, Error, ImageSet, Result, Size, Split};
+use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, MaskSet, MaskStore, Store, TargetRows, for_element};
+use crate::scan::{Listing, MaskFile, Sample};
+use crate::{Dataset, Decoding, Error, ImageSet, MaskValues, Result, Size, Split};
 
 pub(super) const FORMAT: &str = "rust-train cache";
 
@@ -34,7 +35,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
     set_text(&file, "contents", spec.contents.name())?;
     set_text(&file, "settings", &spec.settings())?;
     set_text(&file, "fingerprint", &spec.fingerprint(listing))?;
-    file.new_attr::<u32>().create("version")?.write_scalar(&VERSION)?;
+    file.new_attr::<u32>().create("version")?.write_scalar(&spec.version().number)?;
     write_texts(&file, "classes", listing.classes.iter().map(String::as_str))?;
     for split in Split::ALL {
         let samples = listing.split(split);
@@ -57,29 +58,47 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
                 .map_err(|error| hdf5::Error::from(format!("labels of different lengths: {error}")))?;
             group.new_dataset_builder().with_data(&targets).create("targets")?;
         }
-        write_paths(&group, samples.iter().map(|sample| sample.path.as_path()))?;
-        reserve::<u64>(&group, "checksums", &[samples.len()])?;
-        match spec.contents {
-            Contents::Pixels { side, .. } => match spec.kept() {
-                None => reserve::<u8>(&group, "pixels", &[samples.len(), side, side, 3])?,
-                Some(numbers) => {
-                    let shape = [samples.len(), numbers.channels, side, side];
-                    macro_rules! numbers {
-                        ($number:ty) => {
-                            reserve::<$number>(&group, "pixels", &shape)?
-                        };
-                    }
-                    for_element!(numbers.element, numbers);
-                }
-            },
-            Contents::Encoded => {
-                let offsets = offsets(samples.iter().map(|sample| spec.bytes_of(sample)));
-                group.new_dataset_builder().with_data(&offsets).create("offsets")?;
-                reserve::<u8>(&group, "bytes", &[offsets.last().map_or(0, |&end| end as usize)])?;
-            }
+        write_paths(&group, "path", samples.iter().map(|sample| sample.path.as_path()))?;
+        if spec.masks.is_some() {
+            let masks = samples.iter().map(|sample| sample.mask.as_deref());
+            let masks: Vec<&MaskFile> = masks.collect::<Option<_>>().ok_or("an image has no mask")?;
+            numbers("mask_sizes", &|sample| sample.mask.as_ref().map_or(0, |mask| mask.size))?;
+            numbers("mask_modified", &|sample| sample.mask.as_ref().map_or(0, |mask| mask.modified))?;
+            write_paths(&group, "mask_path", masks.iter().map(|mask| mask.path.as_path()))?;
+        }
+        for &of in spec.kinds() {
+            reserve_all(&group, of, spec, samples)?;
         }
     }
     file.close()
+}
+
+/// Gives all images of a split, or their masks, their place in the file.
+fn reserve_all(group: &Group, of: Of, spec: &Spec, samples: &[Sample]) -> hdf5::Result<()> {
+    let name = |what: &str| format!("{}{what}", of.prefix());
+    reserve::<u64>(group, &name("checksums"), &[samples.len()])?;
+    let dataset = spec.contents.dataset(of);
+    match (spec.contents, of) {
+        (Contents::Pixels { side, .. }, Of::Masks) => reserve::<u8>(group, dataset, &[samples.len(), side, side])?,
+        (Contents::Pixels { side, .. }, Of::Images) => match spec.kept() {
+            None => reserve::<u8>(group, dataset, &[samples.len(), side, side, 3])?,
+            Some(numbers) => {
+                let shape = [samples.len(), numbers.channels, side, side];
+                macro_rules! numbers {
+                    ($number:ty) => {
+                        reserve::<$number>(group, dataset, &shape)?
+                    };
+                }
+                for_element!(numbers.element, numbers);
+            }
+        },
+        (Contents::Encoded, _) => {
+            let offsets = offsets(samples.iter().map(|sample| spec.bytes_of(of, sample)));
+            group.new_dataset_builder().with_data(&offsets).create(name("offsets").as_str())?;
+            reserve::<u8>(group, dataset, &[offsets.last().map_or(0, |&end| end as usize)])?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a dataset its place in the file without writing to it.
@@ -99,8 +118,16 @@ pub(super) fn offsets(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
         .collect()
 }
 
-/// What a builder needs to know of a file that [`lay_out`] made: each split's samples and places.
-pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<(Split, Vec<Sample>, Place)>)> {
+/// The images of a split, or their masks, and where they lie.
+pub(super) struct Planned {
+    pub split: Split,
+    pub of: Of,
+    pub samples: Arc<[Sample]>,
+    pub place: Place,
+}
+
+/// What a builder needs to know of a file that [`lay_out`] made.
+pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<Planned>)> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let read = || -> hdf5::Result<_> {
         let file = h5::open(path)?;
@@ -108,13 +135,16 @@ pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<(Split, Vec<Sample>, Place)
         let mut parts = Vec::new();
         for split in splits(&file) {
             let group = file.group(split.name())?;
-            let samples = samples(&group)?;
+            let samples: Arc<[Sample]> = samples(&group)?.into();
             let place = |name: &str| {
                 let missing = || hdf5::Error::from(format!("HDF5 gave {name} no place"));
                 Ok::<_, hdf5::Error>(bytes_of(&group.dataset(name)?).ok_or_else(missing)?.start)
             };
-            let place = Place { data: place(spec.contents.dataset())?, checksums: place("checksums")? };
-            parts.push((split, samples, place));
+            for &of in spec.kinds() {
+                let checksums = format!("{}checksums", of.prefix());
+                let place = Place { data: place(spec.contents.dataset(of))?, checksums: place(&checksums)? };
+                parts.push(Planned { split, of, samples: Arc::clone(&samples), place });
+            }
         }
         Ok((spec, parts))
     };
@@ -123,7 +153,8 @@ pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<(Split, Vec<Sample>, Place)
 
 /// The samples of a split, as they were listed when the cache was built.
 pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
-    let paths = paths(group)?;
+    let paths = paths(group, "path")?;
+    let mut masks = masks(group, paths.len())?;
     let labels: Vec<i64> = values(group, "labels", paths.len())?;
     let sizes: Vec<u64> = values(group, "sizes", paths.len())?;
     let times: Vec<u64> = values(group, "modified", paths.len())?;
@@ -134,10 +165,21 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
             path,
             class: usize::try_from(label).unwrap_or(usize::MAX),
             targets: targets[index * width..(index + 1) * width].into(),
+            mask: masks.next(),
             size,
             modified,
         })
         .collect())
+}
+
+/// The files of the masks, as they were listed; none where there are none.
+fn masks(group: &Group, count: usize) -> hdf5::Result<impl Iterator<Item = Box<MaskFile>> + use<>> {
+    let has_masks = group.link_exists("mask_paths");
+    let paths = if has_masks { paths(group, "mask_path")? } else { Vec::new() };
+    let numbers = |name: &str| if has_masks { values::<u64>(group, name, count) } else { Ok(Vec::new()) };
+    let (sizes, times) = (numbers("mask_sizes")?, numbers("mask_modified")?);
+    let files = paths.into_iter().zip(sizes).zip(times);
+    Ok(files.map(|((path, size), modified)| Box::new(MaskFile { path, size, modified })))
 }
 
 /// How many numbers the label of each of `count` images has, and these.
@@ -188,10 +230,12 @@ pub(super) fn complete(path: &Path, bad: &[BadImage]) -> hdf5::Result<Option<(Sp
 /// Where the images of each split lie in the file, in the order of the file.
 pub(super) fn places(path: &Path) -> hdf5::Result<Vec<Range<u64>>> {
     let file = h5::open(path)?;
-    let contents = spec(&file)?.contents;
+    let spec = spec(&file)?;
     let mut places = Vec::new();
     for split in splits(&file) {
-        places.extend(bytes_of(&file.group(split.name())?.dataset(contents.dataset())?));
+        for &of in spec.kinds() {
+            places.extend(bytes_of(&file.group(split.name())?.dataset(spec.contents.dataset(of))?));
+        }
     }
     places.sort_unstable_by_key(|place| place.start);
     Ok(places)
@@ -230,7 +274,7 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
     let classes = texts(file, "classes").map_err(hdf5)?;
     let set = |split: Split| {
         let group = file.group(split.name()).map_err(hdf5)?;
-        read_split(&group, path, split, spec, classes.len())
+        read_split(&group, path, split, &spec, classes.len())
     };
     let optional = |split: Split| file.link_exists(split.name()).then(|| set(split)).transpose();
     let (train, val, test) = (set(Split::Train)?, optional(Split::Val)?, optional(Split::Test)?);
@@ -238,7 +282,7 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
     Ok(Read::Complete(Box::new(Dataset { classes, train, val, test })))
 }
 
-fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usize) -> Result<ImageSet> {
+fn read_split(group: &Group, path: &Path, split: Split, spec: &Spec, classes: usize) -> Result<ImageSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
     let labels: Vec<i64> = group.dataset("labels").and_then(|labels| h5::numbers(&labels)).map_err(hdf5)?;
@@ -246,7 +290,7 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usi
         return Err(broken("a label is not a class"));
     }
     let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
-    let data = group.dataset(spec.contents.dataset()).map_err(hdf5)?;
+    let data = group.dataset(spec.contents.dataset(Of::Images)).map_err(hdf5)?;
     let numbers = spec.kept().filter(|_| spec.contents != Contents::Encoded);
     if data.dtype().map_err(hdf5)?.size() != numbers.map_or(1, |numbers| numbers.element.width()) {
         return Err(broken("the images are of another type than the settings say"));
@@ -275,7 +319,7 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usi
         }
         Contents::Encoded => {
             let offsets: Vec<u64> = values(group, "offsets", labels.len() + 1).map_err(hdf5)?;
-            if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&length) {
+            if !are_offsets(&offsets, length) {
                 return Err(broken("the offsets of the images do not fit to their bytes"));
             }
             Store::Encoded { bytes, offsets, decoding: spec.decoding }
@@ -284,7 +328,52 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: Spec, classes: usi
     let checks = Checks::new(path.to_owned(), split, checksums);
     let (width, targets) = targets(group, labels.len()).map_err(hdf5)?;
     let targets = (width > 0).then(|| TargetRows::new(targets, width));
-    Ok(ImageSet::of_store(store, labels, Some(checks)).with_targets(targets))
+    let masks =
+        spec.masks.as_ref().map(|values| read_masks(group, path, split, spec, labels.len(), values)).transpose()?;
+    Ok(ImageSet::of_store(store, labels, Some(checks)).with_targets(targets).with_masks(masks))
+}
+
+/// Whether files that are so many bytes together begin there.
+fn are_offsets(offsets: &[u64], length: u64) -> bool {
+    offsets.is_sorted() && offsets.first() == Some(&0) && offsets.last() == Some(&length)
+}
+
+/// The masks of a split of so many images.
+fn read_masks(
+    group: &Group,
+    path: &Path,
+    split: Split,
+    spec: &Spec,
+    count: usize,
+    of_classes: &MaskValues,
+) -> Result<MaskSet> {
+    let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
+    let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
+    let checksums = values(group, "mask_checksums", count).map_err(hdf5)?;
+    let data = group.dataset(spec.contents.dataset(Of::Masks)).map_err(hdf5)?;
+    let place = bytes_of(&data).ok_or_else(|| broken("the masks are not contiguous in the file"))?;
+    let length = place.end - place.start;
+    if data.dtype().map_err(hdf5)?.size() != 1 {
+        return Err(broken("the masks are no bytes"));
+    }
+    let bytes = Bytes::of_file(path, place)?;
+    let store = match spec.contents {
+        Contents::Pixels { side, .. } => {
+            if data.shape() != [count, side, side] {
+                return Err(broken("masks and labels do not fit together"));
+            }
+            MaskStore::Classes { bytes, size: Size { width: side as u32, height: side as u32 } }
+        }
+        Contents::Encoded => {
+            let offsets: Vec<u64> = values(group, "mask_offsets", count + 1).map_err(hdf5)?;
+            if !are_offsets(&offsets, length) {
+                return Err(broken("the offsets of the masks do not fit to their bytes"));
+            }
+            MaskStore::Encoded { bytes, offsets }
+        }
+    };
+    let checks = Checks::new(path.to_owned(), split, checksums);
+    Ok(MaskSet::new(store, Some(of_classes.clone()), Some(checks)))
 }
 
 /// What was skipped when the cache was built: paths and reasons.

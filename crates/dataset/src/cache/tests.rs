@@ -1,10 +1,11 @@
 use super::*;
 use crate::images::ImageSet;
-use crate::unwatched;
+use crate::{Loader, LoaderConfig, MaskFolders, MaskRule, unwatched};
 use std::ffi::OsString;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,8 +16,9 @@ const DECODING: Decoding = Decoding {
     is_exact: false,
     on_nan: OnNan::Fail,
     axes: None,
+    fit: Fit::Crop,
 };
-const SMALL: Spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding: DECODING };
+const SMALL: Spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding: DECODING, masks: None };
 const ENCODED: Spec = Spec { contents: Contents::Encoded, ..SMALL };
 
 /// Two classes of images of 6×4 pixels, each filled with a number of its own.
@@ -138,7 +140,7 @@ fn settings_are_read_as_they_are_written() {
     for resample in [Resample::Bilinear, Resample::Bicubic] {
         for exif_orientation in [false, true] {
             let decoding = Decoding { exif_orientation, resample, ..DECODING };
-            let spec = Spec { contents: Contents::Pixels { side: 224, crop: 224 }, decoding };
+            let spec = Spec { contents: Contents::Pixels { side: 224, crop: 224 }, decoding, masks: None };
             assert_eq!(Spec::parse(&spec.settings()), Some(spec));
         }
     }
@@ -230,7 +232,7 @@ fn a_cache_of_something_else_is_not_used() {
     let digit = of_the_future.len() - 2;
     of_the_future[digit] = b'7';
     fs::write(&path, &of_the_future).unwrap();
-    assert_eq!(stale(&path, &listing, &SMALL), "it is of version 7, and this program writes version 2");
+    assert_eq!(stale(&path, &listing, &SMALL), "it is of version 7, and this program writes versions 2 and 3");
     of_the_future[digit - 1..].copy_from_slice(b"1\n2");
     fs::write(&path, of_the_future).unwrap();
     assert!(!stale(&path, &listing, &SMALL).contains('\n'), "a message is one line");
@@ -279,7 +281,7 @@ fn every_flipped_byte_is_found() {
             fs::remove_file(&path).unwrap(); // other tests' maps of the same file would see a change in place
             fs::write(&path, bytes).unwrap();
         };
-        flipped(place(&path, spec.contents.dataset(), 3, if spec == SMALL { 48 } else { 60 }));
+        flipped(place(&path, spec.contents.dataset(Of::Images), 3, if spec == SMALL { 48 } else { 60 }));
         let error = reads_all(&current(&path, &listing, &spec).train).unwrap_err().to_string();
         assert!(error.contains("do not match their checksum") && error.contains("train/ant/"), "{error}");
         let damaged = verify(&path, &unwatched).unwrap().damaged;
@@ -491,12 +493,12 @@ fn folder_of_numbers(element: &str) -> (tempfile::TempDir, Listing) {
 
 /// What evaluation makes of all validation images, by a loader.
 fn evaluated(dataset: Dataset) -> Vec<f32> {
-    let config = crate::LoaderConfig {
+    let config = LoaderConfig {
         resize: 4,
         normalization: crate::Normalization { mean: vec![3.0, 5.0], std: vec![2.0, 0.5] },
-        ..crate::LoaderConfig::new(4, 3)
+        ..LoaderConfig::new(4, 3)
     };
-    let loader = crate::Loader::new(std::sync::Arc::new(dataset.val), Shard::WHOLE, config);
+    let loader = Loader::new(Arc::new(dataset.val), Shard::WHOLE, config);
     loader.evaluate().flat_map(|batch| batch.unwrap().values().to_vec()).collect()
 }
 
@@ -509,7 +511,7 @@ fn numbers_give_the_same_bits_with_and_without_a_cache() {
         let without = evaluated(Dataset::of_files(&listing, decoding));
         assert_eq!(without.len(), 6 * 2 * 9);
         for contents in [Contents::Pixels { side: 4, crop: 3 }, Contents::Encoded] {
-            let spec = Spec { contents, decoding };
+            let spec = Spec { contents, decoding, masks: None };
             assert!(spec.settings().ends_with(&format!(" of {kept}")), "{}", spec.settings());
             assert_eq!(Spec::parse(&spec.settings()).map(|spec| spec.decoding.numbers), Some(numbers));
             let path = root.path().join("cache.h5");
@@ -519,7 +521,7 @@ fn numbers_give_the_same_bits_with_and_without_a_cache() {
             assert_eq!(evaluated(*dataset), without, "{contents:?}");
             assert!(verify(&path, &unwatched).unwrap().damaged.is_empty());
             // Another reading is another cache.
-            let rgb = Spec { contents, decoding: DECODING };
+            let rgb = Spec { contents, decoding: DECODING, masks: None };
             assert!(matches!(open(&path, &rgb.fingerprint(&listing), DECODING).unwrap(), Found::Stale(_)));
         }
     }
@@ -537,7 +539,7 @@ fn an_image_that_lacks_numbers_is_a_bad_image_or_filled_with_means() {
     let numbers = listing.numbers(DECODING, false).unwrap().map(|first| first.numbers);
     let cache = root.path().join("cache.h5");
     for contents in [Contents::Pixels { side: 4, crop: 4 }, Contents::Encoded] {
-        let spec = |on_nan| Spec { contents, decoding: Decoding { numbers, on_nan, ..DECODING } };
+        let spec = |on_nan| Spec { contents, decoding: Decoding { numbers, on_nan, ..DECODING }, masks: None };
         let error = build(&listing, &spec(OnNan::Fail), &cache, OnBadImage::Fail, &unwatched).unwrap_err().to_string();
         assert!(error.contains("val/bee/1.npy") && error.contains("channel 1 has NaN"), "{error}");
         let skipped = build(&listing, &spec(OnNan::Fail), &cache, OnBadImage::Skip, &unwatched).unwrap();
@@ -572,7 +574,7 @@ fn numbers_of_the_size_of_the_cache_keep_their_type() {
     let mut sizes = Vec::new();
     let values = [true, false].map(|is_exact| {
         let decoding = Decoding { numbers, is_exact, ..first };
-        let spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding };
+        let spec = Spec { contents: Contents::Pixels { side: 4, crop: 4 }, decoding, masks: None };
         assert_eq!(spec.settings().contains(" exact of uint16x2"), is_exact);
         assert!(spec.settings().ends_with(" nchw"));
         assert_eq!(Spec::parse(&spec.settings()).unwrap(), spec);
@@ -585,4 +587,98 @@ fn numbers_of_the_size_of_the_cache_keep_their_type() {
     let without = evaluated(Dataset::of_files(&listing, Decoding { numbers, ..first }));
     assert_eq!(values[0], without);
     assert!(values[1].iter().zip(&without).all(|(one, other)| (one - other).abs() < 1e-2 * other.abs().max(1.0)));
+}
+
+fn masks_below(root: &Path) -> Listing {
+    let listing = Listing::scan_masks(root, &MaskFolders::default(), None, &unwatched).unwrap();
+    Listing { classes: ["none", "seven", "nine"].map(str::to_owned).to_vec(), ..listing }
+}
+
+/// Two folders of images of 6×4 pixels and their masks, whose classes are those that the images show.
+fn folder_of_masks() -> (tempfile::TempDir, Listing, MaskValues) {
+    let root = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", 9_u32), ("val", 3)] {
+        let [images, masks] = ["images", "masks"].map(|kind| root.path().join(split).join(kind));
+        [&images, &masks].into_iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+        for number in 0..count {
+            let class = |x: u32, y: u32| [0_u8, 7, 9, 255][((x / 2 + y / 2 + number) % 4) as usize];
+            let image = image::RgbImage::from_fn(6, 4, |x, y| image::Rgb([class(x, y), 100, number as u8]));
+            image.save(images.join(format!("{number}.png"))).unwrap();
+            let mask = image::GrayImage::from_fn(6, 4, |x, y| image::Luma([class(x, y)]));
+            mask.save(masks.join(format!("{number}_mask.png"))).unwrap();
+        }
+    }
+    let listing = masks_below(root.path());
+    let set = ImageSet::of_files(&listing, Split::Train, DECODING);
+    let found = set.mask_numbers(&unwatched).unwrap();
+    assert_eq!(found.iter().copied().collect::<Vec<_>>(), [0, 7, 9, 255]);
+    let values = MaskRule::default().values(None, || Ok(found)).unwrap();
+    assert_eq!(
+        (values.to_words().as_str(), values.names()),
+        ("0,7,9 ignored 255", vec!["0".into(), "7".into(), "9".into()])
+    );
+    (root, listing, values)
+}
+
+#[test]
+fn masks_are_the_same_with_and_without_a_cache() {
+    let (root, listing, values) = folder_of_masks();
+    let decoding = Decoding { fit: Fit::Squash, ..DECODING };
+    let batches = |dataset: Dataset| {
+        let config = LoaderConfig { fit: Fit::Squash, ..LoaderConfig::new(4, 4) };
+        let loader = Loader::new(Arc::new(dataset.val), Shard::WHOLE, config);
+        let batches = loader.evaluate().map(|batch| batch.unwrap());
+        batches.flat_map(|batch| [batch.pixels.to_vec(), batch.masks.unwrap().to_vec()].concat()).collect::<Vec<u8>>()
+    };
+    let without = batches(Dataset::of_files(&listing, decoding).with_mask_values(&values, values.names()));
+    assert_eq!(without.len(), 3 * 4 * 4 * (3 + 1));
+    for contents in [Contents::Pixels { side: 4, crop: 4 }, Contents::Encoded] {
+        let spec = Spec { contents, decoding, masks: Some(values.clone()) };
+        assert!(spec.settings().ends_with(" with masks 0,7,9 ignored 255"), "{}", spec.settings());
+        let parsed = Spec::parse(&spec.settings()).unwrap();
+        assert_eq!((parsed.masks, parsed.contents), (Some(values.clone()), contents));
+        let path = root.path().join("cache.h5");
+        build_at(&path, &listing, &spec);
+        assert_eq!(batches(current(&path, &listing, &spec)), without, "{contents:?}");
+        assert_eq!(verify(&path, &unwatched).unwrap(), Verified { images: 12, damaged: Vec::new() });
+        let whole = fs::read(&path).unwrap();
+        let dataset = spec.contents.dataset(Of::Masks);
+        let mut bytes = whole.clone();
+        bytes[place(&path, dataset, 0, 1) + 5] ^= 1;
+        fs::remove_file(&path).unwrap(); // what is mapped stays as it is
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(verify(&path, &unwatched).unwrap().damaged.len(), 1, "{contents:?}");
+        // Without masks it is another cache.
+        let other = Spec { masks: None, ..spec.clone() };
+        assert!(stale(&path, &listing, &other).contains("have changed since"));
+        // A mask that was drawn anew is noticed.
+        let mask = root.path().join("val/masks/1_mask.png");
+        fs::File::options().write(true).open(&mask).unwrap().set_modified(SystemTime::now()).unwrap();
+        let listing = masks_below(root.path());
+        assert!(stale(&path, &listing, &spec).contains("have changed since"));
+        assert_eq!(explain(&path, &listing, &spec).len(), 1);
+    }
+}
+
+#[test]
+fn bad_masks_are_named_or_left_out() {
+    let (root, _, values) = folder_of_masks();
+    let at = |name: &str| root.path().join("val/masks").join(name);
+    image::GrayImage::from_pixel(6, 4, image::Luma([8])).save(at("1_mask.png")).unwrap();
+    image::GrayImage::from_pixel(5, 4, image::Luma([7])).save(at("2_mask.png")).unwrap();
+    let listing = masks_below(root.path());
+    let cache = root.path().join("cache.h5");
+    for contents in [Contents::Pixels { side: 4, crop: 4 }, Contents::Encoded] {
+        let spec = Spec { contents, decoding: DECODING, masks: Some(values.clone()) };
+        let error = build(&listing, &spec, &cache, OnBadImage::Fail, &unwatched).unwrap_err().to_string();
+        assert!(error.contains("val/masks/"), "{error}");
+        let skipped = build(&listing, &spec, &cache, OnBadImage::Skip, &unwatched).unwrap();
+        let reasons: Vec<_> = skipped.iter().map(|bad| (bad.index, bad.reason.as_str())).collect();
+        let expected = [
+            (1, "its mask: 8 is the number of no class; there are 0,7,9 ignored 255"),
+            (2, "its mask: it has 5×4 pixels, and the image 6×4"),
+        ];
+        assert_eq!(reasons, expected);
+        assert_eq!(current(&cache, &listing, &spec).val.len(), 1);
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::structure;
+use crate::images::MaskTools;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
 
@@ -34,13 +35,16 @@ pub fn verify(path: &Path, watch: &Watch<'_>) -> Result<Verified> {
     let counter = Counter::new(watch);
     let damaged = Mutex::new(Vec::new());
     for set in [Some(&dataset.train), Some(&dataset.val), dataset.test.as_ref()].into_iter().flatten() {
-        (0..set.len()).into_par_iter().try_for_each_init(Vec::new, |scratch, index| {
-            match set.stored(index, scratch) {
-                Ok(_) => {}
-                Err(Error::Cache { reason, .. }) => {
-                    damaged.lock().expect("no thread panics while it holds this").push(reason);
+        let tools = || (Vec::new(), MaskTools::default());
+        (0..set.len()).into_par_iter().try_for_each_init(tools, |(scratch, masks), index| {
+            for read in [set.stored(index, scratch).map(drop), set.mask(index, masks).map(drop)] {
+                match read {
+                    Ok(()) => {}
+                    Err(Error::Cache { reason, .. }) => {
+                        damaged.lock().expect("no thread panics while it holds this").push(reason);
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
             counter.one()
         })?;

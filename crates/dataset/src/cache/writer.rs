@@ -9,20 +9,21 @@ use std::fs::{self, DirEntry, File};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use layout::Shard;
 use rayon::prelude::*;
 use tempfile::TempPath;
 
-use super::{BadImage, Contents, OnBadImage, Spec, structure, trailer};
-use crate::decode::Source;
+use super::{BadImage, Contents, Of, OnBadImage, Spec, structure, trailer};
+use crate::decode::{MaskDecoder, Source};
 use crate::images::{Checksum, checksum};
 use crate::limits::READ_AT_ONCE;
+use crate::resize::nearest;
 use crate::scan::Sample;
 use crate::watch::Counter;
-use crate::{Decoder, Error, Listing, Result, Split, Watch};
+use crate::{Decoder, Error, Listing, Result, Size, Split, Watch};
 
 /// Bytes that a thread gathers before it writes them in one call.
 const BYTES_PER_WRITE: u64 = 8 << 20;
@@ -36,6 +37,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 pub struct CacheWriter {
     temporary: TempPath,
     path: PathBuf,
+    version: trailer::Version,
 }
 
 impl CacheWriter {
@@ -60,7 +62,7 @@ impl CacheWriter {
             .into_temp_path();
         structure::lay_out(listing, spec, &temporary)
             .map_err(|source| Error::Hdf5 { path: path.to_owned(), source })?;
-        Ok(Self { temporary, path: path.to_owned() })
+        Ok(Self { temporary, path: path.to_owned(), version: spec.version() })
     }
 
     /// The file as long as it is built: what [`CacheShard::open`] wants.
@@ -74,14 +76,14 @@ impl CacheWriter {
     /// # Errors
     /// A file that cannot be written, or a split of which nothing is left.
     pub fn seal(self, bad: &[BadImage]) -> Result<()> {
-        let Self { temporary, path } = self;
+        let Self { temporary, path, version } = self;
         let empty =
             structure::complete(&temporary, bad).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
         if let Some((split, count)) = empty {
             return Err(Error::Input(format!("{}: none of its {count} images can be decoded", split.name())));
         }
         let images = structure::places(&temporary).map_err(|source| Error::Hdf5 { path: path.clone(), source })?;
-        trailer::write(&temporary, &images).map_err(Error::io(&path, "writing the cache to disk"))?;
+        trailer::write(&temporary, version, &images).map_err(Error::io(&path, "writing the cache to disk"))?;
         temporary.persist(&path).map_err(|error| Error::io(&path, "giving the cache its name")(error.error))?;
         let parent = folder_of(&path);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io(parent, "writing the folder to disk"))
@@ -123,7 +125,7 @@ fn remove_abandoned(path: &Path) {
 
 fn bytes_of_images(listing: &Listing, spec: &Spec) -> u64 {
     let samples = Split::ALL.into_iter().flat_map(|split| listing.split(split));
-    samples.map(|sample| spec.bytes_of(sample)).sum()
+    samples.flat_map(|sample| spec.kinds().iter().map(|&of| spec.bytes_of(of, sample))).sum()
 }
 
 fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
@@ -152,10 +154,13 @@ pub struct CacheShard {
 #[derive(Debug)]
 struct Part {
     split: Split,
-    samples: Vec<Sample>,
+    of: Of,
+    samples: Arc<[Sample]>,
     place: structure::Place,
     /// Where each image begins, from the first.
     offsets: Vec<u64>,
+    /// Of each image as its file has it, upright, as soon as it was decoded: what its mask must have, too.
+    sizes: Arc<[OnceLock<Size>]>,
 }
 
 impl CacheShard {
@@ -167,17 +172,23 @@ impl CacheShard {
     pub fn open(temporary: &Path, root: &Path) -> Result<Self> {
         let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the writer"))?;
         let (spec, parts) = structure::plan(temporary)?;
-        let parts = parts
-            .into_iter()
-            .map(|(split, samples, place)| {
-                let offsets = structure::offsets(samples.iter().map(|sample| spec.bytes_of(sample)));
-                Part { split, samples, place, offsets }
-            })
-            .collect();
+        let mut sizes: Arc<[OnceLock<Size>]> = Arc::default();
+        let mut part = |structure::Planned { split, of, samples, place }| {
+            let offsets = structure::offsets(samples.iter().map(|sample| spec.bytes_of(of, sample)));
+            if of == Of::Images {
+                sizes = samples
+                    .iter()
+                    .map(|_| OnceLock::new())
+                    .take(if spec.masks.is_some() { usize::MAX } else { 0 })
+                    .collect();
+            }
+            Part { split, of, samples, place, offsets, sizes: Arc::clone(&sizes) }
+        };
+        let parts = parts.into_iter().map(&mut part).collect();
         Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), spec, parts })
     }
 
-    /// The number of images of a shard.
+    /// The number of images of a shard, and of their masks.
     pub fn images(&self, shard: Shard) -> usize {
         self.parts.iter().map(|part| shard.of(0..part.samples.len()).len()).sum()
     }
@@ -196,22 +207,25 @@ impl CacheShard {
         };
         let counter = Counter::new(&watch);
         let bad = Mutex::new(Vec::new());
-        let blocks: Vec<_> = self
-            .parts
-            .iter()
-            .flat_map(|part| part.blocks(shard.of(0..part.samples.len())).map(move |block| (part, block)))
-            .collect();
-        blocks.into_par_iter().try_for_each_init(
-            || Writer::new(self),
-            |writer, (part, block)| {
-                let skipped = writer.write(part, block, on_bad, &counter)?;
-                bad.lock().expect("no thread panics while it holds this").extend(skipped);
-                Ok::<_, Error>(())
-            },
-        )?;
+        // Masks after all images: they must have the sizes of these.
+        for &of in self.spec.kinds() {
+            let parts = self.parts.iter().filter(|part| part.of == of);
+            let blocks: Vec<_> = parts
+                .flat_map(|part| part.blocks(shard.of(0..part.samples.len())).map(move |block| (part, block)))
+                .collect();
+            blocks.into_par_iter().try_for_each_init(
+                || Writer::new(self),
+                |writer, (part, block)| {
+                    let skipped = writer.write(part, block, on_bad, &counter)?;
+                    bad.lock().expect("no thread panics while it holds this").extend(skipped);
+                    Ok::<_, Error>(())
+                },
+            )?;
+        }
         self.file.sync_all().map_err(Error::io(&self.path, "writing the cache to disk"))?;
         let mut bad = bad.into_inner().expect("all threads have ended");
-        bad.sort_unstable_by_key(|image: &BadImage| (image.split.name(), image.index));
+        bad.sort_by_key(|image: &BadImage| (image.split.name(), image.index));
+        bad.dedup_by_key(|image| (image.split, image.index)); // where neither image nor mask can be read
         Ok(bad)
     }
 
@@ -226,6 +240,15 @@ impl CacheShard {
 }
 
 impl Part {
+    /// The path of a file and its size.
+    fn file(&self, index: usize) -> (&Path, u64) {
+        let sample = &self.samples[index];
+        match (self.of, &sample.mask) {
+            (Of::Masks, Some(mask)) => (&mask.path, mask.size),
+            _ => (&sample.path, sample.size),
+        }
+    }
+
     /// Cuts a range of samples into blocks that are written in one call each.
     fn blocks(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let mut start = range.start;
@@ -243,13 +266,22 @@ impl Part {
 struct Writer<'a> {
     shard: &'a CacheShard,
     decoder: Decoder,
+    masks: MaskDecoder,
     encoded: Vec<u8>,
+    classes: Vec<u8>,
     block: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
     fn new(shard: &'a CacheShard) -> Self {
-        Self { shard, decoder: Decoder::new(shard.spec.decoding), encoded: Vec::new(), block: Vec::new() }
+        Self {
+            shard,
+            decoder: Decoder::new(shard.spec.decoding),
+            masks: MaskDecoder::default(),
+            encoded: Vec::new(),
+            classes: Vec::new(),
+            block: Vec::new(),
+        }
     }
 
     /// Writes the images of a block and their checksums.
@@ -278,15 +310,26 @@ impl<'a> Writer<'a> {
             match (decoded, on_bad) {
                 (Ok(()), _) => {}
                 (Err(reason), OnBadImage::Fail) => {
-                    return Err(Error::Image { path: self.shard.root.join(&sample.path), reason });
+                    let path = self.shard.root.join(part.file(index).0);
+                    return Err(match part.of {
+                        Of::Images => Error::Image { path, reason },
+                        Of::Masks => Error::Mask { path, reason },
+                    });
                 }
                 (Err(reason), OnBadImage::Skip) => {
+                    let reason = match part.of {
+                        Of::Images => reason,
+                        Of::Masks => format!("its mask: {reason}"),
+                    };
                     bad.push(BadImage { split: part.split, index, path: sample.path.clone(), reason });
                 }
             }
             let checksum = match is_large {
                 true if is_bad => Checksum::of_zeros(range.end - range.start), // as the file has them, where nothing is written
-                true => self.copy(&self.shard.root.join(&sample.path), sample.size, part.place.data + start)?,
+                true => {
+                    let (path, size) = part.file(index);
+                    self.copy(&self.shard.root.join(path), size, part.place.data + start)?
+                }
                 false => {
                     let out = &mut self.block[range.start as usize..range.end as usize];
                     if is_bad {
@@ -312,22 +355,43 @@ impl<'a> Writer<'a> {
         range: Range<usize>,
         is_large: bool,
     ) -> Result<std::result::Result<(), String>> {
-        let sample = &part.samples[index];
-        let path = self.shard.root.join(&sample.path);
-        let on_disk = match crate::file::read(&path, sample.size, &mut self.encoded) {
+        let (path, size) = part.file(index);
+        let path = self.shard.root.join(path);
+        let on_disk = match crate::file::read(&path, size, &mut self.encoded) {
             Ok(on_disk) => on_disk,
             Err(Error::Image { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),
         };
         let source = Source::of(on_disk.as_ref(), &self.encoded);
-        Ok(match self.shard.spec.contents {
-            Contents::Pixels { side, crop } => self.decoder.square_of(source, side, crop, &mut self.block[range]),
-            Contents::Encoded => {
-                if !is_large {
-                    self.block[range].copy_from_slice(&self.encoded);
+        let Spec { contents, decoding, masks } = &self.shard.spec;
+        if let (Contents::Encoded, false) = (contents, is_large) {
+            self.block[range.clone()].copy_from_slice(&self.encoded);
+        }
+        Ok(match (part.of, contents) {
+            (Of::Images, contents) => {
+                let decoded = match *contents {
+                    Contents::Encoded => self.decoder.check_source(source),
+                    Contents::Pixels { side, crop } => {
+                        self.decoder.square_of(source, side, crop, &mut self.block[range])
+                    }
+                };
+                if let (Ok(()), Some(place), Some(size)) = (&decoded, part.sizes.get(index), self.decoder.size()) {
+                    let _ = place.set(size); // nobody else does
                 }
-                self.decoder.check_source(source)
+                decoded
             }
+            (Of::Masks, contents) => self.masks.read(source).and_then(|raw| {
+                if let Some(size) = part.sizes.get(index).and_then(OnceLock::get) {
+                    raw.size.same(*size)?;
+                }
+                let values = masks.as_ref().ok_or("it is of unknown classes")?;
+                values.classes(raw.element, raw.bytes, &mut self.classes)?;
+                if let &Contents::Pixels { side, crop } = contents {
+                    let window = decoding.fit.square(raw.size, side, crop);
+                    nearest(&self.classes, raw.size, &window, side, &mut self.block[range]);
+                }
+                Ok(())
+            }),
         })
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! bytes ── sniff ──> jpeg   libjpeg-turbo: only the rows, the columns and the scale that are asked for
 //!              ├───> other  PNG, WebP, GIF, BMP, TIFF, PNM through the image crate: the whole image
-//!              └───> numbers, unchanged: of any type, however many for each pixel
+//!              ├───> numbers, unchanged: of any type, however many for each pixel
+//!              └───> mask     the number of a class for each pixel
 //! ```
 //!
 //! Every image that is made RGB comes out as Pillow's `convert("RGB")` gives it, with these exceptions, each of them meant:
@@ -18,6 +19,7 @@ mod buffer;
 mod colour;
 pub(crate) mod jpeg;
 mod markers;
+mod mask;
 mod numbers;
 mod orientation;
 mod other;
@@ -32,9 +34,10 @@ use image::metadata::Orientation;
 
 use crate::PixelFormat;
 use crate::images::{Axes, Numbers, OnNan};
-use crate::resize::{Pixels, Resample, Window, copy, offset};
+use crate::resize::{Fit, Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
+pub(crate) use mask::{MaskDecoder, RawMask};
 pub use numbers::FirstImage;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
@@ -52,6 +55,8 @@ pub struct Decoding {
     pub on_nan: OnNan,
     /// The order of the axes of a `.npy` file; `None` where its shape says it.
     pub axes: Option<Axes>,
+    /// How an image becomes a square.
+    pub fit: Fit,
     /// Turn an image upright as its EXIF orientation says. torchvision's ImageFolder does not.
     pub exif_orientation: bool,
     /// The filter that scales.
@@ -127,6 +132,8 @@ pub struct Decoder {
     /// The file of an image that is decoded from its path.
     file: Vec<u8>,
     numbers: numbers::Buffers,
+    /// Of the last image, upright.
+    size: Option<Size>,
 }
 
 impl Decoder {
@@ -138,7 +145,8 @@ impl Decoder {
         let resizer = crate::resize::Resizer::new(decoding.resample);
         let (pixels, turned, square, file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let numbers = numbers::Buffers::new(decoding.resample);
-        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, square, file, numbers }
+        let size = None;
+        Self { decoding, jpeg: jpeg::Decompressor::new(), resizer, pixels, turned, square, file, numbers, size }
     }
 
     /// Decodes a whole image: its size and its pixels, height×width×3 bytes.
@@ -231,7 +239,8 @@ impl Decoder {
         if self.decoding.numbers.is_some() {
             return self.square_of_numbers(source, resize, side, out);
         }
-        self.decode_window(source, FINE, |size| Window::square(size, resize, side), resize, out)
+        let fit = self.decoding.fit;
+        self.decode_window(source, FINE, |size| fit.square(size, resize, side), resize, out)
     }
 
     /// Decodes an image for nothing but to see whether it can be decoded.
@@ -242,12 +251,22 @@ impl Decoder {
         self.check_source(Source::Memory(bytes))
     }
 
+    /// The size, upright, of the image that was decoded or checked last.
+    pub(crate) fn size(&self) -> Option<Size> {
+        self.size
+    }
+
     pub(crate) fn check_source(&mut self, source: Source<'_>) -> Result<(), String> {
         if self.decoding.numbers.is_some() {
             return self.check_numbers(source);
         }
-        let Some(bytes) = source.jpeg() else { return self.decode_other(source).map(drop) };
+        let Some(bytes) = source.jpeg() else {
+            let (size, orientation) = self.decode_other(source)?;
+            self.size = Some(size.turned(orientation::turns(orientation)));
+            return Ok(());
+        };
         let header = self.jpeg.read_header(bytes)?;
+        self.size = Some(header.size.turned(orientation::turns(self.orientation_of(header.exif))));
         // All data are read, but few pixels are made of them.
         self.jpeg.decompress(&header, jpeg::Region::coarse(&header), &mut self.pixels)
     }
@@ -282,6 +301,7 @@ impl Decoder {
             orientation = self.orientation_of(header.exif);
             let turned = orientation::turns(orientation);
             let upright = header.size.turned(turned);
+            self.size = Some(upright);
             let window = orientation::window_before(orientation, choose(upright), upright);
             let region = jpeg::Region::around(&header, &window, side, detail, self.decoding.resample);
             self.jpeg.decompress(&header, region, &mut self.pixels)?;
@@ -292,6 +312,7 @@ impl Decoder {
             (size, orientation) = self.decode_other(source)?;
             let turned = orientation::turns(orientation);
             let upright = size.turned(turned);
+            self.size = Some(upright);
             let window = orientation::window_before(orientation, choose(upright), upright);
             let pixels = Pixels { turned, ..Pixels::whole(&self.pixels, size) };
             self.resizer.resize(&pixels, &window, side, out);

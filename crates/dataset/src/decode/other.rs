@@ -7,6 +7,7 @@ use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
 
 use super::buffer::make_room;
 use super::{colour, tiff, webp};
+use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::limits::{BYTES_PER_PIXEL, DECODER, READ_AT_ONCE, quote};
 use crate::size::Size;
 
@@ -70,6 +71,11 @@ pub(super) fn open<'a>(
     let compared = if is_streamed { copy + length } else { 0 };
     decoder.set_limits(limits(most + compared)).map_err(|error| one_line(&error))?;
     Ok((decoder, size))
+}
+
+/// What an image of so many numbers a pixel, pixel by pixel, is as an array.
+pub(super) fn layout(size: Size, element: Element, channels: usize) -> ArrayLayout {
+    ArrayLayout { numbers: Numbers::plain(element, channels), axes: Axes::ChannelsLast, size }
 }
 
 /// Reads the pixels, as the file has them, into as many bytes.

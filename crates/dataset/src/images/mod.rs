@@ -4,11 +4,12 @@ mod array;
 mod bytes;
 mod checks;
 mod file;
+mod masks;
 mod moments;
 mod percentiles;
 mod targets;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,14 @@ pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
+pub use masks::{Ignored, MaskRule, MaskValues};
+pub(crate) use masks::{MaskSet, MaskStore, MaskTools};
 pub use percentiles::Percentiles;
 pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
 use crate::decode::Source;
 use crate::scan::Sample;
-use crate::{Decoder, Decoding, Error, Listing, PixelFormat, Result, Size, Split, ValSplit};
+use crate::{Decoder, Decoding, Error, Listing, PixelFormat, Result, Size, Split, ValSplit, Watch};
 
 /// A set to train on and one to validate on, with the names of their classes.
 #[derive(Debug)]
@@ -56,6 +59,13 @@ impl Dataset {
         file::open(path, spec)
     }
 
+    /// The same, where it is known which numbers of its masks stand for which `classes`.
+    #[must_use]
+    pub fn with_mask_values(self, values: &MaskValues, classes: Vec<String>) -> Self {
+        let with = |set: ImageSet| set.with_mask_values(values);
+        Self { classes, train: with(self.train), val: with(self.val), test: self.test.map(with) }
+    }
+
     /// The files of a listing, decoded whenever they are asked for.
     pub fn of_files(listing: &Listing, decoding: Decoding) -> Self {
         let set = |split| ImageSet::of_files(listing, split, decoding);
@@ -71,6 +81,8 @@ pub struct ImageSet {
     labels: Vec<i64>,
     /// Of each image of the store, if labels are more than a class.
     targets: Option<TargetRows>,
+    /// The class of each pixel of each image of the store, if that is what is told.
+    masks: Option<MaskSet>,
     /// Where each image stands in the store, if some of the store's were skipped.
     slots: Option<Vec<u32>>,
     checks: Option<Checks>,
@@ -98,6 +110,9 @@ pub(crate) enum Stored<'a> {
     /// A large image file, which stays on the disk.
     OnDisk(Decoding, File),
 }
+
+/// Smaller images come with their neighbours' pages.
+const SMALLEST_PREFETCHED: usize = 32 << 10;
 
 /// The set that image `slot` of several is in, and its place there.
 fn part_of(starts: &[usize], slot: usize) -> (usize, usize) {
@@ -132,6 +147,7 @@ impl ImageSet {
             store: Store::Pixels { bytes: Bytes::Memory(pixels), size },
             labels,
             targets: None,
+            masks: None,
             slots: None,
             checks: None,
         }
@@ -156,7 +172,7 @@ impl ImageSet {
     }
 
     /// Sets of one format, one after the other, with the files that they are of.
-    pub(crate) fn joined(parts: Vec<(PathBuf, Self)>) -> Self {
+    pub(crate) fn joined(mut parts: Vec<(PathBuf, Self)>) -> Self {
         let starts = parts.iter().scan(0, |end, (_, set)| {
             let start = *end;
             *end += set.len();
@@ -167,7 +183,12 @@ impl ImageSet {
         let width = parts.first().map_or(0, |(_, set)| set.target_width());
         let rows = || parts.iter().flat_map(|(_, set)| (0..set.len()).flat_map(|index| set.targets(index))).copied();
         let targets = (width > 0).then(|| TargetRows::new(rows().collect(), width));
-        Self { store: Store::Parts { parts, starts }, labels, targets, slots: None, checks: None }
+        let masks: Vec<_> = parts.iter_mut().filter_map(|(_, set)| set.masks.take()).collect();
+        let masks = (!masks.is_empty()).then(|| {
+            let starts = starts.clone();
+            MaskSet::new(MaskStore::Parts { parts: masks, starts }, None, None)
+        });
+        Self { store: Store::Parts { parts, starts }, labels, targets, masks, slots: None, checks: None }
     }
 
     /// The image files of a split, read and decoded whenever they are asked for.
@@ -177,10 +198,13 @@ impl ImageSet {
         let labels = samples.iter().map(|sample| sample.class as i64).collect();
         let width = samples.first().map_or(0, |sample| sample.targets.len());
         let rows = || samples.iter().flat_map(|sample| sample.targets.iter().copied()).collect();
+        let masks: Option<Vec<_>> = samples.iter().map(|sample| sample.mask.as_deref().cloned()).collect();
+        let masks = masks.filter(|masks| !masks.is_empty());
         Self {
             store: Store::Files { root: listing.root.clone(), files, decoding },
             labels,
             targets: (width > 0).then(|| TargetRows::new(rows(), width)),
+            masks: masks.map(|files| MaskSet::new(MaskStore::Files { root: listing.root.clone(), files }, None, None)),
             slots: None,
             checks: None,
         }
@@ -189,11 +213,11 @@ impl ImageSet {
     /// Images of a store. Those with a negative label were skipped: they are not part of the set.
     pub(crate) fn of_store(store: Store, labels: Vec<i64>, checks: Option<Checks>) -> Self {
         if labels.iter().all(|&label| label >= 0) {
-            return Self { store, labels, targets: None, slots: None, checks };
+            return Self { store, labels, targets: None, masks: None, slots: None, checks };
         }
         let slots: Vec<u32> = (0..labels.len() as u32).filter(|&slot| labels[slot as usize] >= 0).collect();
         let labels = labels.into_iter().filter(|&label| label >= 0).collect();
-        Self { store, labels, targets: None, slots: Some(slots), checks }
+        Self { store, labels, targets: None, masks: None, slots: Some(slots), checks }
     }
 
     /// The same images with a row of numbers each, by their places in the store.
@@ -201,12 +225,65 @@ impl ImageSet {
         Self { targets, ..self }
     }
 
+    /// The same images with a mask each, by their places in the store.
+    pub(crate) fn with_masks(self, masks: Option<MaskSet>) -> Self {
+        Self { masks, ..self }
+    }
+
+    /// The same, where it is known what the numbers of its masks are.
+    #[must_use]
+    pub fn with_mask_values(self, values: &MaskValues) -> Self {
+        let masks = self.masks.map(|masks| masks.with_values(values.clone()));
+        Self { masks, ..self }
+    }
+
+    /// Whether each image has a mask.
+    pub fn has_masks(&self) -> bool {
+        self.masks.is_some()
+    }
+
+    /// Which numbers of its masks stand for which classes, as far as that is known.
+    pub fn mask_values(&self) -> Option<&MaskValues> {
+        self.masks.as_ref().and_then(MaskSet::values)
+    }
+
+    /// All numbers that its masks have, found on the current rayon pool. `watch` is called for each mask.
+    ///
+    /// # Errors
+    /// A mask that cannot be read; [`Error::Interrupted`].
+    pub fn mask_numbers(&self, watch: &Watch<'_>) -> Result<BTreeSet<i64>> {
+        let slots: Vec<_> = (0..self.len()).map(|index| self.slot(index)).collect();
+        self.masks.as_ref().map_or_else(|| Ok(BTreeSet::new()), |masks| masks.numbers(&slots, watch))
+    }
+
+    /// The size of the mask of image `index` and the class of each of its pixels, [`IGNORED`](crate::IGNORED) for none; `None`
+    /// where images have no masks.
+    ///
+    /// # Errors
+    /// A mask that cannot be read, or has a number that no class has.
+    pub fn mask_classes(&self, index: usize) -> Result<Option<(Size, Vec<u8>)>> {
+        let mut tools = MaskTools::default();
+        Ok(self.mask(index, &mut tools)?.map(|(size, classes)| (size, classes.to_vec())))
+    }
+
+    /// The size of the mask of image `index`, and the class of each pixel.
+    pub(crate) fn mask<'a>(&'a self, index: usize, tools: &'a mut MaskTools) -> Result<Option<(Size, &'a [u8])>> {
+        self.masks.as_ref().map(|masks| masks.classes(self.slot(index), tools)).transpose()
+    }
+
     /// Which of the image files at these indices cannot be decoded, and why. Works on the current rayon pool.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn undecodable(&self, indices: Range<usize>) -> Result<Vec<(usize, String)>> {
-        let check = |(decoder, scratch): &mut (Decoder, Vec<u8>), index: usize| {
+        let check = |(decoder, scratch, masks): &mut (Decoder, Vec<u8>, MaskTools), index: usize| {
+            match self.mask(index, masks) {
+                Ok(_) => {}
+                Err(Error::Mask { path, reason }) => {
+                    return Ok(Some((index, format!("{}: {reason}", path.display()))));
+                }
+                Err(error) => return Err(error),
+            }
             let checked = match self.stored(index, scratch) {
                 Ok(Stored::Pixels(..) | Stored::Array(..)) => return Ok(None),
                 Ok(stored @ (Stored::Encoded(..) | Stored::OnDisk(..))) => decoder.check_source(stored.source()),
@@ -215,7 +292,7 @@ impl ImageSet {
             };
             Ok(checked.err().map(|reason| (index, reason)))
         };
-        let tools = || (Decoder::new(self.decoding()), Vec::new());
+        let tools = || (Decoder::new(self.decoding()), Vec::new(), MaskTools::default());
         indices.into_par_iter().map_init(tools, check).filter_map(Result::transpose).collect()
     }
 
@@ -357,14 +434,12 @@ impl ImageSet {
 
     /// Tells the kernel that these images are soon asked for.
     pub(crate) fn prefetch(&self, indices: impl Iterator<Item = usize>) {
-        /// Smaller images come with their neighbours' pages.
-        const SMALLEST: usize = 32 << 10;
         for slot in indices.map(|index| self.slot(index)) {
             match &self.store {
-                Store::Pixels { bytes, size } if size.bytes() >= SMALLEST => {
+                Store::Pixels { bytes, size } if size.bytes() >= SMALLEST_PREFETCHED => {
                     bytes.prefetch(slot * size.bytes()..(slot + 1) * size.bytes());
                 }
-                Store::Array { bytes, layout, .. } if layout.bytes() >= SMALLEST => {
+                Store::Array { bytes, layout, .. } if layout.bytes() >= SMALLEST_PREFETCHED => {
                     bytes.prefetch(slot * layout.bytes()..(slot + 1) * layout.bytes());
                 }
                 Store::Encoded { bytes, offsets, .. } => {
@@ -375,6 +450,9 @@ impl ImageSet {
                     parts[part].1.prefetch(std::iter::once(index));
                 }
                 Store::Pixels { .. } | Store::Array { .. } | Store::Files { .. } => {}
+            }
+            if let Some(masks) = &self.masks {
+                masks.prefetch(slot);
             }
         }
     }
@@ -408,6 +486,12 @@ impl ImageSet {
             _ => name,
         };
         Error::Image { path, reason }
+    }
+
+    /// Names the mask of an image in an error.
+    pub(crate) fn broken_mask(&self, index: usize, reason: String) -> Error {
+        let path = self.masks.as_ref().map_or_else(PathBuf::new, |masks| masks.name(self.slot(index)));
+        Error::Mask { path, reason }
     }
 
     fn slot(&self, index: usize) -> usize {

@@ -40,14 +40,20 @@ impl Maker {
         let label_at = |position: usize| self.images.labels()[sample_at(position)];
         let targets_at = |position: usize| self.images.targets(sample_at(position));
         self.images.prefetch(positions.clone().map(sample_at));
+        let mut masks = self.images.has_masks().then(|| self.buffers.take(positions.len() * side * side));
+        let mut of_each: Vec<Option<&mut [u8]>> = match &mut masks {
+            Some(masks) => masks.chunks_mut(side * side).map(Some).collect(),
+            None => positions.clone().map(|_| None).collect(),
+        };
         self.pool.install(|| {
             pixels
                 .par_chunks_mut(bytes)
+                .zip(&mut of_each)
                 .zip(positions.clone())
                 .with_min_len((BYTES_PER_TASK / bytes).max(1))
                 .try_for_each_init(
                     || self.renderers.take(),
-                    |renderer, (out, position)| self.render(renderer.get(), position, out),
+                    |renderer, ((out, mask), position)| self.render(renderer.get(), position, out, mask.take()),
                 )
         })?;
         let mixed = match mixture {
@@ -57,7 +63,7 @@ impl Maker {
                 // here once more. Nothing else is needed of what does not follow in `pixels`.
                 let mut last = heap(bytes);
                 let last = &mut (*last).as_mut()[..bytes];
-                self.render(self.renderers.take().get(), partners[partners.len() - 1], last)?;
+                self.render(self.renderers.take().get(), partners[partners.len() - 1], last, None)?;
                 for (position, &partner) in positions.clone().zip(&partners) {
                     let offset = |position: usize| (position - positions.start) * bytes;
                     let (head, second) = if (position + 1..positions.end).contains(&partner) {
@@ -82,17 +88,18 @@ impl Maker {
         };
         let targets = positions.clone().flat_map(targets_at).copied().collect();
         let (labels, normalization) = (positions.map(label_at).collect(), self.normalization.clone());
-        Ok(Batch { pixels, format, labels, targets, mixed, side, normalization })
+        Ok(Batch { pixels, format, labels, targets, masks, mixed, side, normalization })
     }
 
-    fn render(&self, renderer: &mut Renderer, position: usize, out: &mut [u8]) -> Result<()> {
+    fn render(&self, renderer: &mut Renderer, position: usize, out: &mut [u8], mask: Option<&mut [u8]>) -> Result<()> {
         let draw = (self.draw_at)(position);
         let mut random = draw.augmentation(self.seed, self.epoch);
         let (images, sample) = (&self.images, draw.sample());
         match images.format() {
-            PixelFormat::Rgb8 => renderer.render(images, sample, &self.form, &mut random, out),
+            PixelFormat::Rgb8 => renderer.render(images, sample, &self.form, &mut random, out, mask),
             PixelFormat::Planes { .. } => {
-                renderer.render_planes(images, sample, &self.form, &mut random, bytemuck::cast_slice_mut(out))
+                let out = bytemuck::cast_slice_mut(out);
+                renderer.render_planes(images, sample, &self.form, &mut random, out, mask)
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::augment::{Augmentation, Crop, Mixed, draw_mixture};
 use crate::order::{Draw, EpochOrder, Sampling, Stream, stream};
 use crate::planes::Scaling;
 use crate::render::Form;
-use crate::{ImageSet, Normalization, PixelFormat, Resample};
+use crate::{Fit, ImageSet, Normalization, PixelFormat, Resample};
 
 pub use batches::Batches;
 use buffer::Buffers;
@@ -39,6 +39,9 @@ pub struct Batch {
     pub labels: Vec<i64>,
     /// N×K numbers, where labels are rows of K numbers; `labels` are all 0 then.
     pub targets: Vec<f64>,
+    /// N×`side`×`side` classes, one for each pixel, [`IGNORED`](crate::IGNORED) where there is none; `None` where labels are of
+    /// whole images.
+    pub masks: Option<Buffer>,
     /// The other labels, if images were mixed.
     pub mixed: Option<Mixed>,
     /// Height and width of every image, in pixels.
@@ -50,13 +53,14 @@ pub struct Batch {
 impl Batch {
     /// A batch of bytes of three colours, N×`side`×`side`×3, that are not mixed.
     pub fn of_rgb8(pixels: Buffer, labels: Vec<i64>, side: usize, normalization: Normalization) -> Self {
-        Self { pixels, format: PixelFormat::Rgb8, labels, targets: Vec::new(), mixed: None, side, normalization }
+        let format = PixelFormat::Rgb8;
+        Self { pixels, format, labels, targets: Vec::new(), masks: None, mixed: None, side, normalization }
     }
 
     /// A batch of images of this format as it has them, with labels that nobody knows.
     pub fn unlabelled(pixels: Buffer, format: PixelFormat, side: usize, normalization: Normalization) -> Self {
         let labels = vec![0; pixels.len() / format.bytes(side)];
-        Self { pixels, format, labels, targets: Vec::new(), mixed: None, side, normalization }
+        Self { pixels, format, labels, targets: Vec::new(), masks: None, mixed: None, side, normalization }
     }
 
     /// The numbers of its images, N×channels×`side`×`side`, where they are planes of numbers.
@@ -101,6 +105,8 @@ pub struct LoaderConfig {
     pub resize: usize,
     /// Height and width of what evaluation cuts out of the middle, in pixels; at most `resize`.
     pub evaluation_side: usize,
+    /// How an image becomes a square.
+    pub fit: Fit,
     /// How the bytes of batches become floats.
     pub normalization: Normalization,
     /// The filter that scales images that are stored as pixels.
@@ -129,6 +135,7 @@ impl LoaderConfig {
             side,
             resize: side,
             evaluation_side: side,
+            fit: Fit::default(),
             normalization: Normalization::default(),
             resample: Resample::default(),
             augmentation: Augmentation::NONE,
@@ -283,14 +290,14 @@ impl Loader {
         epoch: u64,
         draw_at: impl Fn(usize) -> Draw + Send + Sync + 'static,
     ) -> Maker {
-        let LoaderConfig { resize, seed, ref normalization, .. } = self.config;
+        let LoaderConfig { resize, fit, seed, ref normalization, .. } = self.config;
         let scaling = Arc::new(Scaling::of(normalization));
         Maker {
             images: Arc::clone(&self.images),
             pool: Arc::clone(&self.pool),
             renderers: Arc::clone(&self.renderers),
             buffers: self.buffers.clone(),
-            form: Form { side, resize, augmentation, scaling },
+            form: Form { side, resize, fit, augmentation, scaling },
             normalization: normalization.clone(),
             seed,
             epoch,

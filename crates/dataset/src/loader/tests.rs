@@ -86,7 +86,7 @@ fn no_draw_of_a_sample_is_a_copy_of_another() {
     let pixels: Vec<u8> = (0..16 * 16 * 16 * 3).map(|value| (value * 7 % 251) as u8).collect();
     let images = Arc::new(ImageSet::from_memory(pixels, (0..16).map(|sample| i64::from(sample > 0)).collect(), 16));
     let augmentation = Augmentation {
-        crop: Crop::Resized,
+        crop: Crop::Resized { least: 0.08 },
         changes: vec![Arc::new(HorizontalFlip), Arc::new(ColorJitter::of(0.4))],
         ..Augmentation::NONE
     };
@@ -274,7 +274,7 @@ fn folder() -> (tempfile::TempDir, Listing) {
 fn files_and_both_kinds_of_cache_give_the_same_images() {
     let (root, listing) = folder();
     let open = |contents| {
-        let spec = Spec { contents, decoding: crate::Decoding::default() };
+        let spec = Spec { contents, decoding: crate::Decoding::default(), masks: None };
         let path = root.path().join(contents.name());
         cache::build(&listing, &spec, &path, cache::OnBadImage::Fail, &unwatched).unwrap();
         match cache::open(&path, &spec.fingerprint(&listing), spec.decoding).unwrap() {
@@ -290,7 +290,7 @@ fn files_and_both_kinds_of_cache_give_the_same_images() {
         batches.flat_map(|batch| batch.unwrap().pixels.to_vec()).collect::<Vec<_>>()
     };
     let changes: Vec<Arc<dyn augmentations::Change>> = vec![Arc::new(HorizontalFlip)];
-    let resized = Augmentation { crop: Crop::Resized, changes, ..Augmentation::NONE };
+    let resized = Augmentation { crop: Crop::Resized { least: 0.08 }, changes, ..Augmentation::NONE };
     let encoded = open(Contents::Encoded);
     assert_eq!(pixels(files.train, resized.clone(), false), pixels(encoded.train, resized, false));
     let from_files = pixels(files.val, Augmentation::NONE, true);
@@ -312,4 +312,91 @@ fn a_broken_file_ends_the_pass_with_its_name() {
     let error = batches.next().unwrap().unwrap_err();
     assert!(error.to_string().contains("train/bee/3.png: not a readable image"), "{error}");
     assert!(batches.next().is_none());
+}
+
+#[test]
+fn masks_go_where_their_images_go() {
+    let root = tempfile::tempdir().unwrap();
+    let class = |x: u32, y: u32, number: u32| ((x / 10 + y / 10 + number) % 3) as u8;
+    for split in ["train", "val"] {
+        let [images, masks] = ["images", "masks"].map(|kind| root.path().join(split).join(kind));
+        [&images, &masks].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+        for number in 0..6 {
+            let image = image::RgbImage::from_fn(43, 31, |x, y| image::Rgb([class(x, y, number) * 100 + 20; 3]));
+            image.save(images.join(format!("{number}.png"))).unwrap();
+            let mask = image::GrayImage::from_fn(43, 31, |x, y| image::Luma([class(x, y, number)]));
+            mask.save(masks.join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let listing = Listing::scan_masks(root.path(), &crate::MaskFolders::default(), None, &unwatched).unwrap();
+    let values = crate::MaskValues::new(vec![0, 1, 2], Some(255)).unwrap();
+    let classes = values.names();
+    let listing = Listing { classes: classes.clone(), ..listing };
+    let decoding = crate::Decoding { fit: Fit::Squash, ..crate::Decoding::default() };
+    let cached = |contents: Contents| {
+        let path = root.path().join(contents.name());
+        let spec = Spec { contents, decoding, masks: Some(values.clone()) };
+        cache::build(&listing, &spec, &path, cache::OnBadImage::Fail, &unwatched).unwrap();
+        match cache::open(&path, &spec.fingerprint(&listing), decoding).unwrap() {
+            cache::Found::Current(dataset) => *dataset,
+            other => panic!("{other:?}"),
+        }
+    };
+    let files = || crate::Dataset::of_files(&listing, decoding).with_mask_values(&values, classes.clone());
+    let sets = [files(), cached(Contents::Encoded), cached(Contents::Pixels { side: 24, crop: 24 })];
+    let numbers = crate::Numbers::of_words("uint8x3");
+    let planes = crate::Dataset::of_files(&listing, crate::Decoding { numbers, ..decoding });
+    let sets = sets.into_iter().chain([planes.with_mask_values(&values, classes.clone())]);
+    for (number, set) in sets.enumerate() {
+        let (train, val) = (Arc::new(set.train), Arc::new(set.val));
+        for crop in [Crop::Padded { padding: 5 }, Crop::Resized { least: 0.3 }] {
+            let augmentation = Augmentation {
+                crop,
+                changes: vec![Arc::new(HorizontalFlip), Arc::new(augmentations::QuarterTurns)],
+                plane_changes: vec![Arc::new(HorizontalFlip), Arc::new(augmentations::QuarterTurns)],
+                ..Augmentation::NONE
+            };
+            let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };
+            let fit = Fit::Squash;
+            let config = LoaderConfig { augmentation, fit, normalization, ..LoaderConfig::new(3, 24) };
+            let ranks = |ranks: usize| {
+                let of = |rank| {
+                    Loader::new(
+                        Arc::clone(&train),
+                        Shard::new(rank, ranks),
+                        LoaderConfig { global_batch: 6, ..config.clone() },
+                    )
+                };
+                (0..ranks)
+                    .flat_map(|rank| of(rank).train(1, 0).next().unwrap().unwrap().masks.unwrap().to_vec())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(ranks(1), ranks(3), "whoever makes them");
+            let loaders = [&train, &val].map(|set| Loader::new(Arc::clone(set), Shard::WHOLE, config.clone()));
+            let (mut pure, mut seen) = (0, 0);
+            for batch in (0..4).flat_map(|epoch| loaders[0].train(epoch, 0)).chain(loaders[1].evaluate()) {
+                let batch = batch.unwrap();
+                let masks = batch.masks.as_ref().unwrap();
+                let gray = |pixel: usize| match batch.format {
+                    PixelFormat::Rgb8 => i32::from(batch.pixels[3 * pixel]),
+                    PixelFormat::Planes { .. } => {
+                        let (image, place) = (pixel / 576, pixel % 576);
+                        (batch.values()[image * 3 * 576 + place] * 255.0).round() as i32
+                    }
+                };
+                for (pixel, &class) in masks.iter().enumerate() {
+                    seen += 1;
+                    let expected = if class == crate::IGNORED { 0 } else { i32::from(class) * 100 + 20 };
+                    // Between two classes the image is a mixture.
+                    pure += usize::from((gray(pixel) - expected).abs() <= 1);
+                    assert!(
+                        (gray(pixel) - expected).abs() <= 160,
+                        "set {number} {crop:?}: {} for {class}",
+                        gray(pixel)
+                    );
+                }
+            }
+            assert!(pure * 10 > seen * 4, "set {number} {crop:?}: {pure} of {seen}");
+        }
+    }
 }

@@ -5,16 +5,18 @@
 //!             └── weights of each direction
 //! ```
 
+mod nearest;
 mod passes;
 mod planes;
 mod weights;
 mod window;
 
+pub(crate) use nearest::nearest;
 use passes::{SLACK, along_columns, along_rows};
 pub(crate) use planes::{PlaneResizer, copied};
 use weights::{Direction, Weights};
-pub use window::Window;
 pub(crate) use window::offset;
+pub use window::{Fit, Window};
 
 use crate::size::Size;
 

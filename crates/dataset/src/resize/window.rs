@@ -60,6 +60,54 @@ impl Window {
     }
 }
 
+/// How an image becomes a square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// Its shorter side is scaled, and the middle cut out.
+    #[default]
+    Crop,
+    /// All of it is scaled, whatever its sides are: every pixel counts.
+    Squash,
+}
+
+impl Fit {
+    const ALL: [Self; 2] = [Self::Crop, Self::Squash];
+
+    /// `crop` or `squash`: what caches and model cards call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crop => "crop",
+            Self::Squash => "squash",
+        }
+    }
+
+    /// That of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fit| fit.name() == name)
+    }
+
+    /// What of an image becomes `resize`×`resize` pixels, of whose middle `side`×`side` will be cut out.
+    pub(crate) fn square(self, size: Size, resize: usize, side: usize) -> Window {
+        match self {
+            Self::Crop => Window::square(size, resize, side),
+            Self::Squash => Window::whole(size),
+        }
+    }
+
+    /// What of an image becomes those `side`×`side` pixels.
+    pub(crate) fn center(self, size: Size, resize: usize, side: usize) -> Window {
+        match self {
+            Self::Crop => Window::center(size, resize, side),
+            Self::Squash => {
+                let (width, height) = (f64::from(size.width), f64::from(size.height));
+                let (start, share) = (offset(resize as f64, side as f64), side as f64 / resize as f64);
+                let start = start / resize as f64;
+                Window { left: start * width, top: start * height, width: share * width, height: share * height }
+            }
+        }
+    }
+}
+
 /// Where the middle `side` pixels of `length` begin, as torchvision's `CenterCrop` has them.
 pub(crate) fn offset(length: f64, side: f64) -> f64 {
     ((length - side) / 2.0).round_ties_even() // Python's round

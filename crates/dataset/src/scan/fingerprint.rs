@@ -24,6 +24,11 @@ impl Listing {
                 field(&sample.size.to_le_bytes());
                 field(&sample.modified.to_le_bytes());
                 sample.targets.iter().for_each(|target| field(&target.to_bits().to_le_bytes()));
+                if let Some(mask) = &sample.mask {
+                    field(mask.path.as_os_str().as_encoded_bytes());
+                    field(&mask.size.to_le_bytes());
+                    field(&mask.modified.to_le_bytes());
+                }
             }
         }
         hasher.finalize().to_hex().to_string()

@@ -51,7 +51,7 @@ fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Pa
 
 /// The images of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
 /// by their own.
-fn images(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
+pub(super) fn images(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     collect(root, folder, &mut folders, counter)?;
     folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components

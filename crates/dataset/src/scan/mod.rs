@@ -3,7 +3,8 @@
 //! ```text
 //! DIR/train/<class>/…  ── folder ─┐
 //! DIR/train.tsv        ── list ───┼──> Listing ── fingerprint ──> is the cache current?
-//! TABLE.csv            ── table ──┘
+//! TABLE.csv            ── table ──┤
+//! DIR/train/masks/…    ── masks ──┘
 //! FILE with names      ── classes ─┘        no val/: a share of train/ (val_split)
 //! ```
 
@@ -11,6 +12,7 @@ mod classes;
 mod fingerprint;
 mod folder;
 mod list;
+mod masks;
 mod table;
 mod val_split;
 mod wire;
@@ -27,6 +29,8 @@ use crate::{Error, Result, Watch, unwatched};
 
 pub use classes::read_classes;
 pub use folder::is_image;
+pub(crate) use masks::MaskFile;
+pub use masks::MaskFolders;
 pub use table::{Part as TablePart, TableSpec};
 pub use val_split::ValSplit;
 
@@ -67,6 +71,8 @@ pub struct Sample {
     pub class: usize,
     /// The numbers of its label; none where that is a class.
     pub(crate) targets: Box<[f64]>,
+    /// The class of each of its pixels, if that is what is told.
+    pub(crate) mask: Option<Box<MaskFile>>,
     /// Bytes.
     pub(crate) size: u64,
     /// When it was last written, in nanoseconds since 1970.
@@ -329,7 +335,7 @@ impl Sample {
         };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |age| age.as_nanos() as u64);
-        Ok(Self { path, class, targets: Box::default(), size: metadata.len(), modified })
+        Ok(Self { path, class, targets: Box::default(), mask: None, size: metadata.len(), modified })
     }
 }
 
@@ -350,10 +356,12 @@ fn refuse_missing(root: &Path) -> Result<()> {
 /// Refuses to set images aside where there are some to validate on.
 fn refuse_second_val(root: &Path) -> Result<()> {
     let found = LAYOUTS.iter().find(|layout| layout.is_there(root, Split::Val));
-    found.map_or(Ok(()), |layout| {
-        let place = (layout.place)(root, Split::Val);
-        Err(Error::Input(format!("{}: has images to validate on; leave --val-split out", place.display())))
-    })
+    found.map_or(Ok(()), |layout| Err(refuse_val(&(layout.place)(root, Split::Val))))
+}
+
+/// Why no images are set aside to validate on: there are some at this `place`.
+fn refuse_val(place: &Path) -> Error {
+    Error::Input(format!("{}: has images to validate on; leave --val-split out", place.display()))
 }
 
 /// Refuses `found` classes that are not exactly the `wanted` ones.

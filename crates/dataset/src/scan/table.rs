@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use rayon::prelude::*;
 
-use super::{EXTENSIONS, Listing, Sample, Split, ValSplit};
+use super::{EXTENSIONS, Listing, MaskFile, Sample, Split, ValSplit};
 use crate::images::{LabelKind, adds_up, likeliest};
 use crate::limits::quote;
 use crate::watch::Counter;
@@ -53,6 +53,8 @@ const IMAGE: &[&str] = &[
     "id",
 ];
 const LABEL: &[&str] = &["label", "labels", "class", "target", "category", "tags", "finding labels"];
+/// Of masks, before those.
+const MASK: &[&str] = &["mask", "masks", "mask_path", "mask_file", "segmentation", "annotation"];
 const SPLIT: &[&str] = &["split", "subset", "set", "fold_split"];
 /// What may stand between several labels, if the user does not say it.
 const SEPARATORS: &[&str] = &["|", ";", ","];
@@ -70,6 +72,8 @@ struct Row {
 enum Label {
     /// One class, by name.
     Name(String),
+    /// The path of a mask.
+    Mask(String),
     /// Several.
     Names(Vec<String>),
     /// A number for each column.
@@ -259,9 +263,11 @@ impl Columns {
             None => usual(SPLIT).filter(|&column| !table.labels.iter().any(|label| *label == header[column])),
         };
         let rest: Vec<_> = (0..header.len()).filter(|column| *column != image && Some(*column) != split).collect();
-        let labels = match (&table.labels[..], usual(LABEL).filter(|column| rest.contains(column))) {
+        let is_mask = table.kind == LabelKind::Mask;
+        let known = if is_mask { usual(MASK).or_else(|| usual(LABEL)) } else { usual(LABEL) };
+        let labels = match (&table.labels[..], known.filter(|column| rest.contains(column))) {
             ([], Some(column)) => vec![column],
-            ([], None) if !rest.is_empty() && (rest.len() == 1 || table.kind != LabelKind::Class) => rest,
+            ([], None) if rest.len() == 1 || !rest.is_empty() && table.kind.is_rows() => rest,
             ([], None) => {
                 return Err(format!(
                     "which column holds the labels? Name it with --column-label; the table has {}",
@@ -272,6 +278,9 @@ impl Columns {
                 names.iter().map(|name| named("--column-label", name)).collect::<std::result::Result<_, _>>()?
             }
         };
+        if is_mask && labels.len() > 1 {
+            return Err(format!("--column-label: {} columns, and each image has one mask", labels.len()));
+        }
         let is_list = table.kind == LabelKind::Flags && labels.len() == 1;
         if let Some(separator) = table.separator.as_deref().filter(|separator| !is_list || separator.is_empty()) {
             return Err(format!(
@@ -315,9 +324,10 @@ impl Columns {
             let names = first.split(separator).map(str::trim).filter(|name| !name.is_empty());
             return Ok(Label::Names(names.map(str::to_owned).collect()));
         }
-        if kind == LabelKind::Class && self.labels.len() == 1 {
+        if kind == LabelKind::Mask || kind == LabelKind::Class && self.labels.len() == 1 {
             return match first {
                 "" => Err(format!("no label in column '{}'", &header[self.labels[0]])),
+                name if kind == LabelKind::Mask => Ok(Label::Mask(name.to_owned())),
                 name => Ok(Label::Name(name.to_owned())),
             };
         }
@@ -333,8 +343,8 @@ impl Columns {
                 (LabelKind::Numbers, None) => Err(format!("'{}' in column '{name}' is not a number", quote(field))),
                 (LabelKind::Flags, Some(number)) if number == 0.0 || number == 1.0 => Ok(number),
                 (LabelKind::Flags, _) => Err(format!("'{}' in column '{name}' is neither 0 nor 1", quote(field))),
-                (LabelKind::Class, Some(number)) if number >= 0.0 => Ok(number),
-                (LabelKind::Class, _) => {
+                (LabelKind::Class | LabelKind::Mask, Some(number)) if number >= 0.0 => Ok(number),
+                (LabelKind::Class | LabelKind::Mask, _) => {
                     Err(format!("'{}' in column '{name}' is not the share of a class", quote(field)))
                 }
             }
@@ -385,7 +395,16 @@ fn assemble(
     };
     let sample = |row: Row| {
         counter.one()?;
+        let at_line = |error| match error {
+            Error::Input(reason) => fault(table, row.line, reason),
+            other => other,
+        };
+        let mut mask = None;
         let (class, targets): (usize, Box<[f64]>) = match (row.label, kind) {
+            (Label::Mask(path), _) => {
+                mask = Some(Box::new(MaskFile::look_up(root, path.into()).map_err(at_line)?));
+                (0, Box::default())
+            }
             (Label::Name(name), _) => (place_of(&name, row.line)?, Box::default()),
             (Label::Names(names), _) => {
                 let mut targets = vec![0.0; classes.len()];
@@ -400,11 +419,8 @@ fn assemble(
             (Label::Numbers(numbers), Kind::Rows) => (0, numbers),
         };
         let path = PathBuf::from(if has_ending(&row.image) { row.image } else { row.image + &suffix });
-        let sample = Sample::look_up(root, path, class).map_err(|error| match error {
-            Error::Input(reason) => fault(table, row.line, reason),
-            other => other,
-        })?;
-        Ok((row.split, Sample { targets, ..sample }))
+        let sample = Sample::look_up(root, path, class).map_err(at_line)?;
+        Ok((row.split, Sample { targets, mask, ..sample }))
     };
     // On a file system across a network each call waits for an answer: ask many questions at a time.
     let samples: Vec<(Split, Sample)> = rows.into_par_iter().map(sample).collect::<Result<_>>()?;
@@ -433,6 +449,9 @@ fn classes(
     columns: &[String],
     given: Option<&[String]>,
 ) -> Result<(Vec<String>, Kind)> {
+    if table.kind == LabelKind::Mask {
+        return Ok((given.map(<[String]>::to_vec).unwrap_or_default(), Kind::Rows)); // named by what is in the masks
+    }
     let is_numbers = |row: &Row| matches!(row.label, Label::Numbers(_));
     if rows.iter().all(is_numbers) {
         if let Some(given) = given.filter(|given| *given != columns) {
@@ -451,7 +470,7 @@ fn classes(
         let kind = match table.kind {
             LabelKind::Class if rows.iter().all(is_one_hot) => Kind::OneHot,
             LabelKind::Class => Kind::Shares,
-            LabelKind::Flags | LabelKind::Numbers => Kind::Rows,
+            _ => Kind::Rows,
         };
         return Ok((columns.to_vec(), kind));
     }
@@ -463,7 +482,7 @@ fn classes(
         .flat_map(|row| match &row.label {
             Label::Name(name) => std::slice::from_ref(name),
             Label::Names(names) => names,
-            Label::Numbers(_) => &[],
+            Label::Numbers(_) | Label::Mask(_) => &[],
         })
         .map(String::as_str)
         .collect();

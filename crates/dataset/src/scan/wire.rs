@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Listing, Sample, Split};
+use super::{Listing, MaskFile, Sample, Split};
 
 impl Listing {
     /// All of the listing but its root: fields that end with a zero byte, which no path and no class can hold.
@@ -17,12 +17,17 @@ impl Listing {
         field(self.classes.len().to_string().as_bytes());
         self.classes.iter().for_each(|class| field(class.as_bytes()));
         for samples in Split::ALL.map(|split| self.split(split)) {
-            field(samples.len().to_string().as_bytes());
+            let masks = if samples.iter().any(|sample| sample.mask.is_some()) { " masks" } else { "" };
+            field(format!("{}{masks}", samples.len()).as_bytes());
             for sample in samples {
                 field(sample.path.as_os_str().as_encoded_bytes());
                 let mut numbers = format!("{} {} {}", sample.class, sample.size, sample.modified);
                 sample.targets.iter().for_each(|target| numbers += &format!(" {target}"));
                 field(numbers.as_bytes());
+                if let Some(mask) = &sample.mask {
+                    field(mask.path.as_os_str().as_encoded_bytes());
+                    field(format!("{} {}", mask.size, mask.modified).as_bytes());
+                }
             }
         }
         bytes
@@ -34,19 +39,28 @@ impl Listing {
         let mut field = || fields.next();
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<usize>().ok();
         let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
+        let path = |field: &[u8]| PathBuf::from(OsString::from_vec(field.to_vec()));
         let count = number(field()?)?;
         let classes = (0..count).map(|_| text(field()?)).collect::<Option<Vec<_>>>()?;
         let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
         for split in Split::ALL {
-            let count = number(field()?)?;
-            for _ in 0..count {
-                let path = PathBuf::from(OsString::from_vec(field()?.to_vec()));
+            let length = text(field()?)?;
+            let (count, has_masks) = length.strip_suffix(" masks").map_or((&*length, false), |count| (count, true));
+            for _ in 0..count.parse::<usize>().ok()? {
+                let image = path(field()?);
                 let numbers = text(field()?)?;
                 let mut numbers = numbers.split(' ');
                 let mut number = || numbers.next()?.parse::<u64>().ok();
                 let (class, size, modified) = (number()? as usize, number()?, number()?);
                 let targets = numbers.map(str::parse::<f64>).collect::<Result<_, _>>().ok()?;
-                listing.split_mut(split).push(Sample { path, class, targets, size, modified });
+                let mut mask = || -> Option<Box<MaskFile>> {
+                    let path = path(field()?);
+                    let (size, modified) =
+                        text(field()?)?.split_once(' ').map(|(one, two)| (one.parse(), two.parse()))?;
+                    Some(Box::new(MaskFile { path, size: size.ok()?, modified: modified.ok()? }))
+                };
+                let mask = if has_masks { Some(mask()?) } else { None };
+                listing.split_mut(split).push(Sample { path: image, class, targets, mask, size, modified });
             }
         }
         Some(listing)
@@ -63,10 +77,13 @@ mod tests {
         fn there_and_back(
             classes in proptest::collection::vec("[a-c é]{1,4}", 0..4),
             samples in proptest::collection::vec(("[^\0]{1,9}", 0usize..9, any::<u64>(), any::<u64>()), 0..9),
+            has_masks: bool,
             targets in proptest::collection::vec(any::<f64>().prop_filter("a number", |x| x.is_finite()), 0..3),
         ) {
             let sample = |(path, class, size, modified): (String, usize, u64, u64)| {
-                Sample { path: path.into(), class, targets: targets.clone().into(), size, modified }
+                let mask = MaskFile { path: format!("m{path}").into(), size: modified, modified: size };
+                let mask = has_masks.then(|| Box::new(mask));
+                Sample { path: path.into(), class, targets: targets.clone().into(), mask, size, modified }
             };
             let samples: Vec<_> = samples.into_iter().map(sample).collect();
             let root = PathBuf::from("/data");

@@ -66,8 +66,11 @@ impl Decoder {
             let numbers = Numbers::plain(Element::U8, channels);
             ArrayLayout { numbers, axes: Axes::ChannelsLast, size: header.size }
         } else {
-            source.with_reader(|reader, length| read(reader, length, &self.decoding, &mut self.numbers.stored))?
+            source.with_reader(|reader, length| {
+                read_any(reader, length, Wanted::Pixels(&self.decoding), &mut self.numbers.stored)
+            })?
         };
+        self.size = Some(layout.size);
         if let Some(wanted) = self.decoding.numbers {
             if (wanted.element, wanted.channels) != (layout.numbers.element, layout.numbers.channels) {
                 return Err(format!("it has {}, and {wanted} are read", layout.numbers));
@@ -96,14 +99,14 @@ impl Decoder {
         resize: usize,
         side: usize,
     ) -> Result<(ArrayLayout, &[u8]), String> {
-        let on_nan = self.decoding.on_nan;
+        let Decoding { on_nan, fit, .. } = self.decoding;
         let (layout, bytes) = self.numbers(source)?;
         refuse_missing(&layout, bytes, on_nan)?;
         let size = Size { width: resize as u32, height: resize as u32 };
         let numbers = layout.numbers.kept(layout.size != size);
         let mut square = std::mem::take(&mut self.square);
         make_room(&mut square, resize * resize * numbers.bytes_per_pixel());
-        self.numbers.square(&layout, resize, side, &numbers, &mut square);
+        self.numbers.square(&layout, &fit.square(layout.size, resize, side), resize, &numbers, &mut square);
         self.square = square;
         Ok((ArrayLayout { numbers, axes: Axes::ChannelsFirst, size }, &self.square))
     }
@@ -120,10 +123,10 @@ impl Decoder {
         normalization: &Normalization,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let Decoding { on_nan, resample, .. } = self.decoding;
+        let Decoding { on_nan, resample, fit, .. } = self.decoding;
         self.with_file(path, |decoder, source| {
             let (layout, bytes) = decoder.center_crop_numbers(source, resize, side)?;
-            let (window, scaling) = (Window::center(layout.size, resize, side), Scaling::of(normalization));
+            let (window, scaling) = (fit.center(layout.size, resize, side), Scaling::of(normalization));
             let out = bytemuck::cast_slice_mut(out);
             PlaneCropper::new(resample).crop((&layout, bytes), on_nan, &scaling, &window, side, out)
         })
@@ -137,28 +140,27 @@ impl Decoder {
         side: usize,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let Decoding { on_nan, is_exact, .. } = self.decoding;
+        let Decoding { on_nan, is_exact, fit, .. } = self.decoding;
         let (layout, bytes) = self.numbers(source)?;
         refuse_missing(&layout, bytes, on_nan)?;
         let kept = layout.numbers.kept(!is_exact);
-        self.numbers.square(&layout, resize, side, &kept, out);
+        self.numbers.square(&layout, &fit.square(layout.size, resize, side), resize, &kept, out);
         Ok(())
     }
 }
 
 impl Buffers {
-    /// Writes the square of the image of this `layout` that was read last, as `kept` numbers: where they are of a type without
+    /// Writes `window` of the image of this `layout` that was read last, scaled to `resize`×`resize` pixels, as `kept` numbers: where they are of a type without
     /// fractions, what is scaled is rounded, as torchvision does.
-    fn square(&mut self, layout: &ArrayLayout, resize: usize, side: usize, kept: &Numbers, out: &mut [u8]) {
+    fn square(&mut self, layout: &ArrayLayout, window: &Window, resize: usize, kept: &Numbers, out: &mut [u8]) {
         let Self { stored, planes, scaled, resizer } = self;
         let numbers = layout.numbers;
         // As they stand in the file, but for those that are none.
         let raw = ArrayLayout { numbers: Numbers { scale: 1.0, offset: 0.0, ..numbers }, ..*layout };
         planes.resize(layout.count(), 0.0);
         raw.planes(stored, &vec![1.0; numbers.channels], &vec![0.0; numbers.channels], planes);
-        let window = Window::square(layout.size, resize, side);
         scaled.resize(resize * resize * numbers.channels, 0.0);
-        resizer.resize(planes, layout.size, &window, resize, scaled);
+        resizer.resize(planes, layout.size, window, resize, scaled);
         kept.write(scaled, out);
     }
 }
@@ -232,10 +234,11 @@ impl Decoder {
 
     /// Decodes a TIFF as RGB of 8 bits that the image crate does not know: one with a palette, or gray with transparency.
     pub(super) fn decode_tiff(&mut self, source: Source<'_>) -> Result<Size, String> {
-        let Self { numbers: Buffers { stored, .. }, pixels, .. } = self;
+        let Self { numbers: Buffers { stored, .. }, pixels, decoding, .. } = self;
         let layout = source.with_reader(|mut reader, length| {
             let is_tiff = super::tiff::is_tiff(reader.fill_buf().map_err(|error| error.to_string())?);
-            if is_tiff { tiff::read(&mut reader, length, true, stored) } else { Err(String::new()) }
+            let wanted = Wanted::Pixels(decoding);
+            if is_tiff { tiff::read(&mut reader, length, wanted, true, stored) } else { Err(String::new()) }
         })?;
         let ArrayLayout { numbers: Numbers { element, channels, .. }, size, .. } = layout;
         if element != Element::U8 || layout.axes != Axes::ChannelsLast || channels > 3 {
@@ -282,20 +285,56 @@ fn thin_out(pixels: &mut Vec<u8>) {
     pixels.truncate(count);
 }
 
+/// What a file is read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// The numbers of an image, which are decoded so.
+    Pixels(&'a Decoding),
+    /// The number of a class at each pixel of its first page: of any type, and for a colour of a palette its index.
+    Classes,
+}
+
+impl Wanted<'_> {
+    /// Refuses images that are too large, take too much memory for a file of `length` bytes, or are of a type that is not wanted.
+    fn refuse(self, layout: &ArrayLayout, length: u64) -> Result<(), String> {
+        let Numbers { channels, element, .. } = layout.numbers;
+        if let (Self::Pixels(_), false) = (self, element.is_pixel()) {
+            return Err(format!(
+                "its values are {}; uint8, uint16, int16, float32 and float64 are read: save it as one of them",
+                element.name()
+            ));
+        }
+        if channels == 0 || channels > MOST_CHANNELS {
+            return Err(format!("images of {channels} channels are not read"));
+        }
+        let pixels = layout.size.check()?.count();
+        // As they are stored, and as planes.
+        let bytes = pixels.checked_mul((channels * (element.width() + size_of::<f32>())) as u64);
+        let most = DECODER + BYTES_PER_PIXEL / 2 * pixels * channels.min(4) as u64 + TIMES_THE_FILE * length;
+        match bytes {
+            Some(bytes) if bytes <= most => Ok(()),
+            _ => {
+                let Size { width, height } = layout.size;
+                Err(format!("{length} bytes are too few for {width}×{height} pixels of {channels} channels"))
+            }
+        }
+    }
+}
+
 /// Reads a file of `length` bytes that is no JPEG.
-fn read(
+pub(super) fn read_any(
     mut reader: &mut (impl BufRead + Seek + ?Sized),
     length: u64,
-    decoding: &Decoding,
+    wanted: Wanted<'_>,
     out: &mut Vec<u8>,
 ) -> Result<ArrayLayout, String> {
     let start = reader.fill_buf().map_err(|error| error.to_string())?;
     let (is_npy, is_tiff) = (is_npy(start), super::tiff::is_tiff(start));
     if is_npy {
-        return npy::read(&mut reader, length, decoding, out);
+        return npy::read(&mut reader, length, wanted, out);
     }
     if is_tiff {
-        return tiff::read(&mut reader, length, false, out);
+        return tiff::read(&mut reader, length, wanted, false, out);
     }
     let (decoder, size) = other::open(reader, length)?;
     let colours = decoder.color_type();
@@ -310,35 +349,10 @@ fn read(
         ColorType::Rgba16 => (Element::U16, 4),
         other => return Err(format!("its pixels are {other:?}, which is not read")),
     };
-    let layout = ArrayLayout { numbers: Numbers::plain(element, channels), axes: Axes::ChannelsLast, size };
+    let layout = other::layout(size, element, channels);
     make_room(out, layout.bytes());
     other::read(decoder, out)?;
     Ok(layout)
-}
-
-/// Refuses what would take too much memory for a file of `length` bytes, and images that are too large.
-fn refuse_too_large(layout: &ArrayLayout, length: u64) -> Result<(), String> {
-    let Numbers { channels, element, .. } = layout.numbers;
-    if channels == 0 || channels > MOST_CHANNELS {
-        return Err(format!("images of {channels} channels are not read"));
-    }
-    if !element.is_pixel() {
-        return Err(format!(
-            "its values are {}; uint8, uint16, int16, float32 and float64 are read: save it as one of them",
-            element.name()
-        ));
-    }
-    let pixels = layout.size.check()?.count();
-    // As they are stored, and as planes.
-    let bytes = pixels.checked_mul((channels * (element.width() + size_of::<f32>())) as u64);
-    let most = DECODER + BYTES_PER_PIXEL / 2 * pixels * channels.min(4) as u64 + TIMES_THE_FILE * length;
-    match bytes {
-        Some(bytes) if bytes <= most => Ok(()),
-        _ => {
-            let Size { width, height } = layout.size;
-            Err(format!("{length} bytes are too few for {width}×{height} pixels of {channels} channels"))
-        }
-    }
 }
 
 fn rewind(reader: &mut impl Seek) -> Result<(), String> {

@@ -4,8 +4,7 @@ use std::io::{Read, Seek};
 
 use archives::{Header, LONGEST_HEADER};
 
-use super::{make_room, refuse_too_large, rewind};
-use crate::Decoding;
+use super::{Wanted, make_room, rewind};
 use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::size::Size;
 
@@ -22,7 +21,7 @@ pub(in crate::decode) fn is_npy(start: &[u8]) -> bool {
 pub(super) fn read(
     reader: &mut (impl Read + Seek),
     length: u64,
-    decoding: &Decoding,
+    wanted: Wanted<'_>,
     out: &mut Vec<u8>,
 ) -> Result<ArrayLayout, String> {
     let io = |error: std::io::Error| error.to_string();
@@ -34,7 +33,7 @@ pub(super) fn read(
     let shape = &header.shape;
     let (height, width, channels, axes) = match **shape {
         [height, width] => (height, width, 1, Axes::ChannelsLast),
-        [one, two, three] => match axes(decoding, [one, two, three]) {
+        [one, two, three] => match axes(wanted, [one, two, three]) {
             Axes::ChannelsFirst => (two, three, one, Axes::ChannelsFirst),
             Axes::ChannelsLast => (one, two, three, Axes::ChannelsLast),
         },
@@ -43,7 +42,7 @@ pub(super) fn read(
     let side = |side: usize| u32::try_from(side).map_err(|_| format!("{width}×{height} pixels are too many"));
     let size = Size { width: side(width)?, height: side(height)? };
     let layout = ArrayLayout { numbers: Numbers::plain(element, channels), axes, size };
-    refuse_too_large(&layout, length)?;
+    wanted.refuse(&layout, length)?;
     if (header.length + layout.bytes()) as u64 != length {
         let (rest, needed) = (length.saturating_sub(header.length as u64), layout.bytes());
         return Err(format!("the array has {rest} bytes, and its shape {shape:?} takes {needed}"));
@@ -55,9 +54,12 @@ pub(super) fn read(
     Ok(layout)
 }
 
-fn axes(decoding: &Decoding, [one, two, three]: [usize; 3]) -> Axes {
-    let channels = decoding.numbers.map(|numbers| numbers.channels);
-    decoding.axes.unwrap_or_else(|| match [one, three].map(|length| Some(length) == channels) {
+fn axes(wanted: Wanted<'_>, [one, two, three]: [usize; 3]) -> Axes {
+    let (given, channels) = match wanted {
+        Wanted::Pixels(decoding) => (decoding.axes, decoding.numbers.map(|numbers| numbers.channels)),
+        Wanted::Classes => (None, Some(1)),
+    };
+    given.unwrap_or_else(|| match [one, three].map(|length| Some(length) == channels) {
         [true, false] => Axes::ChannelsFirst,
         [false, true] => Axes::ChannelsLast,
         _ => Axes::of_shape([one, two, three]),

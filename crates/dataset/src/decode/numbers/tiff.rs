@@ -10,7 +10,7 @@ use tiff::decoder::{BufferLayoutPreference, Decoder, DecodingSampleType, Limits}
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::{make_room, refuse_too_large, rewind};
+use super::{Wanted, make_room, rewind};
 use crate::decode::tiff::{Directory, GDAL_NODATA, check_pages};
 use crate::images::{ArrayLayout, Axes, Element, Numbers};
 use crate::limits::{DECODER, quote};
@@ -20,6 +20,7 @@ use crate::size::Size;
 pub(super) fn read(
     reader: &mut (impl Read + Seek),
     length: u64,
+    wanted: Wanted<'_>,
     only_first: bool,
     out: &mut Vec<u8>,
 ) -> Result<ArrayLayout, String> {
@@ -27,7 +28,8 @@ pub(super) fn read(
     let patches = directories.iter().filter_map(patch).collect();
     // Smaller copies and masks of a page, as GDAL adds them, are no channels.
     let pages: Vec<_> = (0..directories.len()).filter(|&page| !directories[page].is_of_another()).collect();
-    let pages = if pages.is_empty() || only_first { vec![0] } else { pages };
+    let are_classes = matches!(wanted, Wanted::Classes);
+    let pages = if pages.is_empty() || only_first || are_classes { vec![0] } else { pages };
     rewind(reader)?;
     let mut decoder = Decoder::new(Patched { reader, place: 0, patches }).map_err(|error| one_line(&error))?;
     let (mut first, mut page_bytes) = (None::<ArrayLayout>, Vec::new());
@@ -35,7 +37,7 @@ pub(super) fn read(
         if page > 0 {
             decoder.seek_to_image(page).map_err(|error| one_line(&error))?;
         }
-        let is_palette = directories[page].photometric.is_some_and(|(colours, _)| colours == PALETTE);
+        let is_palette = !are_classes && directories[page].photometric.is_some_and(|(colours, _)| colours == PALETTE);
         let own = layout_of(&mut decoder, is_palette)?;
         let like = first.get_or_insert(own);
         // What stands for none may be said once for all.
@@ -55,7 +57,7 @@ pub(super) fn read(
             ));
         }
         let whole = stacked(like, pages.len());
-        refuse_too_large(&whole, length)?;
+        wanted.refuse(&whole, length)?;
         let mut limits = Limits::default();
         limits.decoding_buffer_size = own.bytes() + LONGEST_TABLE;
         limits.intermediate_buffer_size = own.bytes() + length as usize + DECODER as usize;

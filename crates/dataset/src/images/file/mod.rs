@@ -4,6 +4,7 @@
 //! images  of a split: train/images, train_images or images_train; or one set at the top: images
 //!         (or pixels, data, x, or what the user names)   N×H×W×C, N×C×H×W or N×H×W numbers
 //! labels  in the same place (or label, targets, y)       N integers, or N×K numbers
+//! masks   instead of labels                              N×H×W integers
 //! classes names, optional
 //! ```
 //!
@@ -24,10 +25,12 @@ use std::path::{Path, PathBuf};
 
 use super::array::{ArrayLayout, Axes, Element, Numbers};
 use super::targets::{TargetRows, adds_up, likeliest};
-use super::{Bytes, Dataset, ImageSet, OnNan, Store};
+use super::{Bytes, Dataset, ImageSet, MaskSet, MaskStore, OnNan, Store};
 use crate::{Error, Listing, Result, Size, Split, ValSplit, limits};
 
 const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
+/// Of masks, before those of labels.
+const MASKS: &[&str] = &["masks", "mask", "segmentations", "segmentation"];
 const LABELS: &[&str] = &["labels", "label", "targets", "y", "Y"];
 /// Endings of files that can be a set together.
 const EXTENSIONS: &[&str] = &["h5", "hdf5", "nc", "npz"];
@@ -65,6 +68,15 @@ pub enum LabelKind {
     Flags,
     /// K numbers.
     Numbers,
+    /// The class of each pixel.
+    Mask,
+}
+
+impl LabelKind {
+    /// Whether a label is a row of numbers.
+    pub(crate) fn is_rows(self) -> bool {
+        matches!(self, Self::Flags | Self::Numbers)
+    }
 }
 
 /// An array of a file.
@@ -292,6 +304,7 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
             largest.max(rows)
         }
         LabelKind::Flags | LabelKind::Numbers => train.target_width(),
+        LabelKind::Mask => 0, // as many as the masks have
     };
     let mut given = None;
     for file in &mut files {
@@ -421,8 +434,12 @@ impl Finder<'_> {
             }
             return Ok(None);
         };
-        let labels = find(&self.spec.labels, LABELS)?;
-        let labels = labels.ok_or_else(|| format!("no labels ({})", looked("--labels", &self.spec.labels, LABELS)))?;
+        let (what, usual) = match self.spec.kind {
+            LabelKind::Mask => ("masks", [MASKS, LABELS].concat()),
+            _ => ("labels", LABELS.to_vec()),
+        };
+        let labels = find(&self.spec.labels, &usual)?;
+        let labels = labels.ok_or_else(|| format!("no {what} ({})", looked("--labels", &self.spec.labels, &usual)))?;
         Ok(Some(Found { images, labels, place: place.to_owned() }))
     }
 }
@@ -438,7 +455,12 @@ fn read_set(
     let element = images.element()?;
     let packing = images.packing();
     let (count, layout) = layout(&images.name(), &images.shape(), spec.axes, element, packing)?;
-    let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
+    let (labels, targets, masks) = if spec.kind == LabelKind::Mask {
+        (vec![0; count], None, Some(read_masks(path, labels, count, layout.size, memory)?))
+    } else {
+        let (labels, targets) = read_labels(labels, count, spec.kind, memory)?;
+        (labels, targets, None)
+    };
     let is_rgb8 = (element, layout.axes, layout.numbers.channels, packing)
         == (Element::U8, Axes::ChannelsLast, 3, Packing::default());
     if let Some(piece) = images.piece() {
@@ -458,7 +480,7 @@ fn read_set(
         let layout = ArrayLayout { numbers, ..layout };
         Store::Array { path: path.to_owned(), bytes, layout, numbers: layout.numbers, on_nan: spec.on_nan }
     };
-    Ok(ImageSet::of_store(store, labels, None).with_targets(targets))
+    Ok(ImageSet::of_store(store, labels, None).with_targets(targets).with_masks(masks))
 }
 
 /// How many images an array of this shape holds, and what each is.
@@ -502,6 +524,24 @@ fn layout(
     Ok((count, ArrayLayout { numbers, axes, size }))
 }
 
+/// The masks of `count` images of this size: N×H×W whole numbers.
+fn read_masks(path: &Path, masks: &dyn Array, count: usize, size: Size, memory: &mut Memory) -> Checked<MaskSet> {
+    let (shape, element) = (masks.shape(), masks.element()?);
+    let (height, width) = (size.height as usize, size.width as usize);
+    let is_one = |shape: &[usize]| matches!(*shape, [h, w] | [1, h, w] | [h, w, 1] if (h, w) == (height, width));
+    if shape.first() != Some(&count) || !is_one(&shape[1..]) {
+        return Err(format!("{count} images of {height}×{width} pixels, and {} of the shape {shape:?}", masks.name()));
+    }
+    if element.is_float() {
+        return Err(format!("{} holds {}; masks hold whole numbers: save them as uint8", masks.name(), element.name()));
+    }
+    if let Some(piece) = masks.piece() {
+        memory.take("a chunk of the masks", piece.checked_mul(2))?;
+    }
+    let (bytes, element) = masks.rows(height * width)?;
+    Ok(MaskSet::new(MaskStore::Numbers { path: path.to_owned(), bytes, element, size }, None, None))
+}
+
 /// The label of each of `count` images: classes, or rows of numbers with every class 0.
 fn read_labels(
     labels: &dyn Array,
@@ -527,7 +567,7 @@ fn read_labels(
         return Err(format!("{count} images, and {} labels", numbers.len()));
     }
     match kind {
-        LabelKind::Class => classes(numbers, width, is_float),
+        LabelKind::Class | LabelKind::Mask => classes(numbers, width, is_float),
         LabelKind::Flags => {
             if let Some(at) = numbers.iter().position(|&number| number != 0.0 && number != 1.0) {
                 return Err(format!(

@@ -358,3 +358,42 @@ fn a_folder_of_files_is_one_set() {
     let error = open(folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("d.npz: its training images have 2 channels, and others 3"), "{error}");
 }
+
+#[test]
+fn masks_lie_beside_the_images() {
+    let write = |masks: &[i64], shape: &[usize], name: &str| {
+        let temporary = tempfile::NamedTempFile::new().unwrap();
+        let file = h5::create(temporary.path()).unwrap();
+        for split in ["train", "val"] {
+            let group = file.create_group(split).unwrap();
+            let images = group.new_dataset::<u8>().shape([2, 2, 3, 3]).create("images").unwrap();
+            images.write_raw(&[7_u8; 36]).unwrap();
+            group.new_dataset::<i64>().shape(shape.to_vec()).create(name).unwrap().write_raw(masks).unwrap();
+        }
+        temporary
+    };
+    let open = |file: &tempfile::NamedTempFile| {
+        super::open(file.path(), &FileSpec { kind: LabelKind::Mask, ..FileSpec::default() })
+    };
+    let numbers = [0, 1, 2, -1, 0, 1, 2, 2, 2, 0, 0, 0];
+    for (name, shape) in [("masks", &[2, 2, 3][..]), ("labels", &[2, 1, 2, 3]), ("y", &[2, 2, 3, 1])] {
+        let file = write(&numbers, shape, name);
+        let dataset = open(&file).unwrap();
+        let found = dataset.train.mask_numbers(&crate::unwatched).unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [-1, 0, 1, 2]);
+        let values = crate::MaskValues::new(vec![0, 1, 2], Some(-1)).unwrap();
+        let dataset = dataset.with_mask_values(&values, values.names());
+        let (size, classes) = dataset.train.mask_classes(0).unwrap().unwrap();
+        assert_eq!((size.width, size.height, classes), (3, 2, vec![0, 1, 2, crate::IGNORED, 0, 1]));
+        let few = crate::MaskValues::new(vec![0, 1], Some(-1)).unwrap();
+        let error = dataset.with_mask_values(&few, few.names()).val.mask_classes(1).unwrap_err().to_string();
+        assert!(
+            error.contains("the mask of image 1: not a usable mask: 2 is the number of no class; there are 0,1 ignored -1"),
+            "{error}"
+        );
+    }
+    let error = open(&write(&numbers, &[2, 3, 2], "masks")).unwrap_err().to_string();
+    assert!(error.contains("2 images of 2×3 pixels, and") && error.contains("[2, 3, 2]"), "{error}");
+    let error = open(&write(&numbers[..2], &[2], "labels")).unwrap_err().to_string();
+    assert!(error.contains("2 images of 2×3 pixels, and"), "{error}");
+}
