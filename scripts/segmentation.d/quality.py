@@ -179,10 +179,12 @@ for name, scores, took in (("PyTorch", theirs, seconds), ("ours", own, own_secon
     print(f"{name:8} mIoU {statistics.mean(scores):.4f} ± {statistics.stdev(scores):.4f} ({each}; best epoch), {took:.1f} s an epoch")
 
 # The same weights in the peer's network give the run's own score: both sides have the same network, and look at the same pixels.
-subprocess.run([f"{programs}/rust-train", "export", f"run-{SEEDS[0]}", "--output", "run.pth"], check=True, capture_output=True, env=environment)
+export = [f"{programs}/rust-train", "export", f"run-{SEEDS[0]}", "--output", "run.pth"]
+subprocess.run(export, check=True, capture_output=True, env=environment)
 model = Unet(2)
 model.load_state_dict(torch.load("run.pth"))
 same = miou(model, val)
-print(f"ours, seen by PyTorch: mIoU {same:.4f}, not {own[0]:.4f}" if abs(same - own[0]) > 1e-3 else f"ours, seen by PyTorch: mIoU {same:.4f}, too")
+is_same = abs(same - own[0]) <= 1e-3
+print(f"ours, seen by PyTorch: mIoU {same:.4f}, {'too' if is_same else f'not {own[0]:.4f}'}")
 worse = statistics.mean(own) < statistics.mean(theirs) - 2 * statistics.stdev(theirs) - 0.01
-sys.exit(worse or abs(same - own[0]) > 1e-3)
+sys.exit(worse or not is_same)

@@ -113,9 +113,7 @@ for compression in [None, "zlib", "lzw"]:
 kinds.append(("palette TIFF of Pillow", "tif", MANY, np.uint8, saved(palette, compression="tiff_lzw"), pillow))
 for dtype, values in [(np.uint8, MANY), (np.uint16, WIDE), (np.int32, WIDE), (np.int64, WIDE)]:
     kinds.append((f".npy {np.dtype(dtype).name}", "npy", values, dtype, np.save, np.load))
-kinds.append(("palette BMP", "bmp", MANY, np.uint8, saved(palette), pillow))
 kinds.append(("gray BMP", "bmp", MANY, np.uint8, saved(gray), pillow))
-kinds.append(("palette GIF", "gif", MANY, np.uint8, saved(palette, optimize=False), pillow))
 
 
 def told(path):

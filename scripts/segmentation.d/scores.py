@@ -32,7 +32,7 @@ assert len(scores["outputs"]) == CLASSES
 metrics = {"iou": MulticlassJaccardIndex, "dice": MulticlassF1Score, "precision": MulticlassPrecision, "recall": MulticlassRecall}
 for name, metric in metrics.items():
     for index, score in enumerate(theirs(metric, "none")):
-        found[f"{name} of {index}"] = scores["outputs"][index]["scores"][name], score.item(), 1e-6
+        found[f"{name} of {index}"] = scores["outputs"][index][name], score.item(), 1e-6
 for index, output in enumerate(scores["outputs"]):
     found[f"pixels of {index}"] = output["support"], (true == index).sum().item(), 0
 sys.exit(not report(found))

@@ -128,6 +128,22 @@ impl Network {
         NodeId(last.unwrap_or(0))
     }
 
+    /// All layers that tell the classes apart: those with parameters that no other such layer follows. Most networks have one.
+    pub fn heads(&self) -> Vec<NodeId> {
+        let mut is_followed = vec![false; self.nodes.len()];
+        let mut heads = Vec::new();
+        for id in (0..self.nodes.len()).rev() {
+            let has_state = !self.nodes[id].op.state().is_empty();
+            if has_state && !is_followed[id] {
+                heads.push(NodeId(id));
+            }
+            for input in &self.nodes[id].inputs {
+                is_followed[input.0] |= has_state || is_followed[id];
+            }
+        }
+        heads
+    }
+
     /// How many classes the head tells apart.
     pub fn classes(&self) -> usize {
         match &self.nodes[self.head().0].op {

@@ -111,8 +111,8 @@ impl Backbone {
 
     /// Trains nothing but the head from here on. Frozen layers compute as in evaluation: BatchNorm keeps its statistics.
     pub fn freeze_all_but_head(&self) {
-        let head = self.network.head();
-        self.set_frozen(|node| node != head);
+        let heads = self.network.heads();
+        self.set_frozen(|node| !heads.contains(&node));
     }
 
     /// Trains everything again.
@@ -122,8 +122,8 @@ impl Backbone {
 
     /// The names of the head's parameters.
     pub fn head(&self) -> Vec<String> {
-        let head = self.network.head();
-        let of_head = self.parameters.iter().filter(|parameter| parameter.node == head);
+        let heads = self.network.heads();
+        let of_head = self.parameters.iter().filter(|parameter| heads.contains(&parameter.node));
         of_head.map(|parameter| parameter.name.clone()).collect()
     }
 

@@ -108,13 +108,14 @@ impl fmt::Display for Differences {
 pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
     let fits = |known: &&Architecture| {
         let network = known.network(1).with_channels(channels_of(known, found));
+        let heads = network.heads();
         let today = |key: &str| known.renamed(key).unwrap_or_else(|| key.to_owned());
         let entries = found.entries().iter().filter(|(key, _)| !known.leaves_out(key));
         let mut shapes: HashMap<_, _> = entries.map(|(key, tensor)| (today(key), tensor.shape())).collect();
         let all = network.parameters().into_iter().all(|Parameter { name, shape, role, node, .. }| {
             match shapes.remove(&name) {
                 None => role == ParameterRole::NumBatchesTracked,
-                Some(found) if node == network.head() => found.get(1..) == shape.get(1..),
+                Some(found) if heads.contains(&node) => found.get(1..) == shape.get(1..),
                 Some(found) => found == shape,
             }
         });
@@ -190,9 +191,10 @@ impl Backbone {
         let mut found: Vec<_> = entries.map(|(key, tensor)| (today(key), tensor)).collect();
         let adapted = if matching == Matching::Strict { Vec::new() } else { self.adapt(&mut found) };
         let (copies, differences) = self.compare(found);
+        let heads = self.network().heads();
         let is_head = |key: &str| {
             let found = self.parameters().iter().find(|parameter| parameter.name == key);
-            found.is_some_and(|parameter| parameter.node == self.network().head())
+            found.is_some_and(|parameter| heads.contains(&parameter.node))
         };
         let is_of_head = |difference: &Difference| difference.network.is_some() && is_head(&difference.key);
         let is_allowed = |difference: &Difference| match matching {

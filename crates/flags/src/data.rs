@@ -1,9 +1,11 @@
 //! The flags about images: which, and how they are kept.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Essential, ImageArgs, Scope};
 
@@ -13,7 +15,7 @@ use super::{Essential, ImageArgs, Scope};
 pub struct DataArgs {
     /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
     ///
-    /// Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
+    /// For --task segment DIR/train/images/* and DIR/train/masks/*, or DIR/images/train/* and DIR/masks/train/*. Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
     /// or NumPy's .npz, of any number of channels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,
@@ -27,6 +29,11 @@ pub struct DataArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub table: TableArgs,
+
+    /// What is in masks
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub masks: MaskArgs,
 
     /// File with the names of the classes, one a line, in the order of their labels. Default: the folders' names
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -64,6 +71,10 @@ pub struct DataArgs {
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub crop_padding: Option<usize>,
 
+    /// Smallest share of an image's area that such a random part has. Default: 0.08; 0.25 for --task segment
+    #[arg(long, value_name = "SHARE", help_heading = "Data", conflicts_with = "crop_padding")]
+    pub crop_scale: Option<f64>,
+
     /// What they become
     #[command(flatten)]
     #[serde(flatten)]
@@ -75,11 +86,12 @@ pub struct DataArgs {
 #[serde(rename_all = "kebab-case")]
 pub struct MembersArgs {
     /// Name of the images in a file, as x or /data/images. Default: images, pixels, data or x, in the group of the split or with
-    /// its name: train/images, train_images, x_train
+    /// its name: train/images, train_images, x_train. With --task segment, of the folder of images, too
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub images: Option<String>,
 
-    /// Name of the labels in a file. Default: labels, label, targets or y
+    /// Name of the labels in a file. Default: labels, label, targets or y. With --task segment, of the folder of masks, too. Default:
+    /// masks, labels, annotations or the like
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub labels: Option<String>,
 
@@ -99,7 +111,7 @@ pub struct TableArgs {
     /// Table of images, CSV or TSV: a row for each, with its path and its labels
     ///
     /// Paths are below --data, or beside the table where there is none; a first row names the columns. Labels are a class, shares
-    /// of several classes, several labels at once (--task multilabel) or numbers (--task regress)
+    /// of several classes, several labels at once (--task multilabel), numbers (--task regress) or the path of a mask (--task segment)
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub table: Option<PathBuf>,
 
@@ -119,6 +131,55 @@ pub struct TableArgs {
     /// What stands between the labels of one column. Default: | or ; or a comma, whichever the column has
     #[arg(long, value_name = "TEXT", help_heading = "Data", requires = "table")]
     pub label_separator: Option<String>,
+}
+
+/// Which numbers of masks stand for which classes.
+#[derive(Args, Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MaskArgs {
+    /// Numbers that the classes have in masks, in their order, as 0,255. Default: 0, 1, 2 and so on where --classes names them, else
+    /// all that the training masks have
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', help_heading = "Data")]
+    pub mask_values: Vec<u32>,
+
+    /// Number of mask pixels that do not count: a number or none. Default: 255, unless that is a class
+    #[arg(long, value_name = "NUMBER", help_heading = "Data", allow_negative_numbers = true)]
+    pub ignore_index: Option<IgnoreIndex>,
+}
+
+/// Which number marks pixels of masks that do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoreIndex {
+    /// Every pixel counts.
+    None,
+    /// This one.
+    Number(i64),
+}
+
+impl FromStr for IgnoreIndex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            number => number.parse().map(Self::Number).map_err(|_| format!("'{number}' is neither a number nor none")),
+        }
+    }
+}
+
+impl fmt::Display for IgnoreIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl Serialize for IgnoreIndex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// The order of the axes of images.

@@ -39,7 +39,10 @@ pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
-pub use data::{AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TableArgs};
+pub use data::{
+    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
+    TableArgs,
+};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};
 pub use installation::{DoctorArgs, ScriptsArgs};

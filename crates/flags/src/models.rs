@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ImageArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs, TableArgs};
+use super::{ImageArgs, MaskArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs, TableArgs};
 
 /// The network of a run that names none.
 pub const DEFAULT_MODEL: &str = "cifar_resnet20";
@@ -176,6 +176,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub table: TableArgs,
 
+    /// What is in masks
+    #[command(flatten)]
+    pub masks: MaskArgs,
+
     /// How images become batches
     #[command(flatten)]
     pub inference: InferenceArgs,
@@ -207,6 +211,11 @@ pub struct PredictArgs {
     /// How images become batches
     #[command(flatten)]
     pub inference: InferenceArgs,
+
+    /// Write the mask of each image into this folder, as NAME.png with a palette, in the size of the image: of weights that tell the
+    /// class of each pixel
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 
     /// How many classes to show for each image
     #[arg(long, default_value_t = 5, value_name = "K")]

@@ -9,14 +9,15 @@ use super::Essential;
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskArgs {
-    /// What is learned: classify, multilabel or regress
+    /// What is learned: classify, multilabel, regress or segment
     ///
-    /// An image's class; which of several classes are there; numbers. The last two need a --table, or a file with rows of numbers
+    /// An image's class; which of several classes are there; numbers; the class of each pixel. The second and third need a --table, or
+    /// a file with rows of numbers; the last needs masks beside the images: DIR/train/images/*, DIR/train/masks/*
     #[arg(long, value_enum, default_value_t = TaskKind::Classify, hide_possible_values = true)]
     #[arg(help_heading = "Training", add = Essential)]
     pub task: TaskKind,
 
-    /// What is minimized. Default: bce for multilabel, mse for regress
+    /// What is minimized. Default: bce for multilabel, mse for regress, ce for segment
     #[arg(long, value_enum, help_heading = "Optimization")]
     pub loss: Option<LossKind>,
 }
@@ -31,6 +32,8 @@ pub enum TaskKind {
     Multilabel,
     /// K numbers
     Regress,
+    /// The class of each of its pixels
+    Segment,
 }
 
 /// What is minimized.
@@ -47,4 +50,10 @@ pub enum LossKind {
     L1,
     /// The square of small errors, the absolute value of large ones
     Huber,
+    /// Of masks: cross-entropy of each pixel
+    Ce,
+    /// Of masks: how little of each class the model and the mask have in common (soft Dice), of an image's classes
+    Dice,
+    /// Of masks: the sum of both
+    CeDice,
 }

@@ -55,6 +55,9 @@ pub struct ModelCard {
     /// In which unit the outputs are, where these are numbers and not classes: an output times `std` and plus `mean`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetUnit>,
+    /// Which numbers of masks stand for the classes, where the class of each pixel is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<MaskNumbers>,
     /// How good the weights are on the validation images, as the run found it after their epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<CardScores>,
@@ -66,8 +69,7 @@ pub struct ModelCard {
     pub versions: BTreeMap<String, String>,
 }
 
-/// What images must become: decoded, scaled so that the shorter side has `resize` pixels, the middle cut out, divided by
-/// 255, normalized.
+/// What images must become: decoded, scaled as `fit` says, divided by 255, normalized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageInput {
     /// How many there are; 3 are red, green and blue.
@@ -82,6 +84,9 @@ pub struct ImageInput {
     pub size: usize,
     /// Length of the shorter side before that, in pixels.
     pub resize: usize,
+    /// How an image becomes a square.
+    #[serde(default, skip_serializing_if = "FitKind::is_crop")]
+    pub fit: FitKind,
     /// The filter that scales, anti-aliased: `bilinear` or `bicubic`.
     pub resample: String,
     /// Of each channel, in 0–1 where images are bytes, else in their own unit; subtracted.
@@ -125,6 +130,33 @@ impl PixelKind {
     fn is_rgb8(&self) -> bool {
         *self == Self::Rgb8
     }
+}
+
+/// How an image becomes a square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FitKind {
+    /// Scaled so that the shorter side has `resize` pixels, the middle cut out.
+    #[default]
+    Crop,
+    /// All of it scaled to the square, whatever its sides are.
+    Squash,
+}
+
+impl FitKind {
+    fn is_crop(&self) -> bool {
+        *self == Self::Crop
+    }
+}
+
+/// Which numbers of masks stand for the classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaskNumbers {
+    /// Those of the classes, in their order.
+    pub values: Vec<u32>,
+    /// That of pixels that do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<i64>,
 }
 
 /// In which unit an output is.
@@ -183,6 +215,7 @@ impl ModelCard {
             classes,
             images,
             targets: Vec::new(),
+            masks: None,
             scores: None,
             plan: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -269,6 +302,7 @@ mod tests {
             numbers: None,
             size: 64,
             resize: 73,
+            fit: FitKind::Crop,
             resample: "bilinear".to_owned(),
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],

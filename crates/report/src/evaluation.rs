@@ -27,7 +27,10 @@ pub struct Evaluation {
     /// The samples with the highest loss, highest first.
     #[serde(default)]
     pub worst: Vec<WorstSample>,
-    /// The scores of each output, where outputs are several labels or numbers.
+    /// The images whose masks have the highest loss, highest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worst_masks: Vec<WorstMask>,
+    /// The scores of each output, where outputs are several labels or numbers, or the classes of pixels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputScores>,
     /// The scores, each under its name: of a classification `top1` and `top5`.
@@ -40,7 +43,7 @@ pub struct Evaluation {
 pub struct OutputScores {
     /// What it is called.
     pub name: String,
-    /// Samples that have it.
+    /// Samples that have it, or pixels.
     pub support: u64,
     /// Curves and points of it.
     #[serde(default)]
@@ -97,16 +100,39 @@ pub struct WorstSample {
     pub thumbnail: Option<String>,
 }
 
+/// An image whose mask the model is very wrong about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorstMask {
+    /// Its file, or its number in the set.
+    pub path: String,
+    /// The share of its pixels that are taken for what they are.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub accuracy: f64,
+    /// Its loss.
+    #[serde(with = "crate::metrics::null_is_nan")]
+    pub loss: f64,
+    /// The image as the network saw it, as a `data:` URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbnail: Option<String>,
+    /// Its mask, as one that can lie over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<String>,
+    /// What the model makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<String>,
+}
+
 impl Evaluation {
     /// An evaluation of scores alone.
     pub fn plain(epoch: Option<usize>, loss: f64, samples: u64, metrics: Vec<Metric>, scores: Scores) -> Self {
-        let (classes, confusion, worst, outputs) = Default::default();
-        Self { epoch, loss, samples, metrics, classes, confusion, worst, outputs, scores }
+        let (classes, confusion, worst, worst_masks, outputs) = Default::default();
+        Self { epoch, loss, samples, metrics, classes, confusion, worst, worst_masks, outputs, scores }
     }
 
     /// The name of a class.
     pub fn class(&self, label: u32) -> &str {
-        self.classes.get(label as usize).map_or("?", |class| &class.name)
+        let named = self.classes.get(label as usize).map(|class| &*class.name);
+        named.or_else(|| self.outputs.get(label as usize).map(|output| &*output.name)).unwrap_or("?")
     }
 
     /// How many samples a class has.

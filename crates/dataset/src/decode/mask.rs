@@ -73,8 +73,8 @@ fn one_channel(layout: &ArrayLayout, numbers: &mut [u8]) -> Result<(), String> {
         let is_same = |channel| numbers[place(pixel, channel)..][..width] == numbers[first..][..width];
         if channels > 4 || !(1..colours).all(is_same) {
             return Err(format!(
-                "it has {channels} channels; a mask has one, with the number of a class at each pixel: save it as gray, or with a \
-                 palette"
+                "it has {channels} channels; a mask has one, with the number of a class at each pixel: save it as PNG, gray or \
+                 with a palette"
             ));
         }
         numbers.copy_within(first..first + width, pixel * width);

@@ -252,7 +252,7 @@ impl Decoder {
     }
 
     /// The size, upright, of the image that was decoded or checked last.
-    pub(crate) fn size(&self) -> Option<Size> {
+    pub fn size(&self) -> Option<Size> {
         self.size
     }
 

@@ -6,6 +6,7 @@ mod comparison;
 mod confusion;
 mod curves;
 mod machine;
+mod masks;
 mod outputs;
 mod summary;
 mod worst;
@@ -32,8 +33,9 @@ pub fn page(run: &Run) -> String {
             @if !evaluation.worst.is_empty() { (section("Worst samples", worst::gallery(evaluation))) }
         }
         @if let Some(evaluation) = evaluation.filter(|evaluation| !evaluation.outputs.is_empty()) {
-            (section("Outputs", outputs::charts(evaluation)))
-            (section("Scores of each output", outputs::table(evaluation)))
+            @if outputs::has_charts(evaluation) { (section("Outputs", outputs::charts(evaluation))) }
+            (section(outputs::title(evaluation), outputs::table(evaluation)))
+            @if !evaluation.worst_masks.is_empty() { (section("Worst masks", masks::gallery(evaluation))) }
         }
         @if !run.environment.sessions.is_empty() { (section("Machine", machine::tables(&run.environment))) }
         @if let Some(plan) = &run.plan {
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         Confusion, Curve, EpochLine, Evaluation, Metric, Metrics, OutputScores, Rank, Scores, Session, StepLine,
-        WorstSample,
+        WorstMask, WorstSample,
     };
 
     const HOSTILE: &str = "<script>alert('x')</script>&\"'";
@@ -155,6 +157,14 @@ mod tests {
                 classes: confusion.scores(&names),
                 confusion,
                 worst: vec![worst],
+                worst_masks: vec![WorstMask {
+                    path: HOSTILE.to_owned(),
+                    accuracy: f64::NAN,
+                    loss: 1.0,
+                    thumbnail: None,
+                    truth: Some(format!("javascript:{HOSTILE}")),
+                    predicted: None,
+                }],
                 ..Evaluation::plain(
                     Some(2),
                     0.5,

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::chart::{Axis, Chart, Colour, Series, Shape};
+use crate::chart::{Axis, Chart, Colour, Series, Shape, number};
 use crate::{Evaluation, OutputScores};
 
 /// Outputs whose curves a chart can tell apart, and numbers that have charts of their own.
@@ -10,8 +10,32 @@ const MOST_SHOWN: usize = 5;
 const COLOURS: [Colour; MOST_SHOWN] = [Colour::Blue, Colour::Orange, Colour::Green, Colour::Purple, Colour::Sky];
 
 /// What the scores are called, and whether they are shares.
-const SCORES: [(&str, &str, bool); 5] =
-    [("ap", "AP", true), ("auroc", "AUROC", true), ("r2", "R²", false), ("mae", "MAE", false), ("rmse", "RMSE", false)];
+const SCORES: [(&str, &str, bool); 9] = [
+    ("ap", "AP", true),
+    ("auroc", "AUROC", true),
+    ("r2", "R²", false),
+    ("mae", "MAE", false),
+    ("rmse", "RMSE", false),
+    ("iou", "IoU", true),
+    ("dice", "Dice", true),
+    ("precision", "Precision", true),
+    ("recall", "Recall", true),
+];
+
+/// Whether the outputs are classes of pixels.
+fn are_masks(evaluation: &Evaluation) -> bool {
+    evaluation.outputs.iter().any(|output| output.scores.0.iter().any(|(name, _)| name == "iou"))
+}
+
+/// What the table is of.
+pub(super) fn title(evaluation: &Evaluation) -> &'static str {
+    if are_masks(evaluation) { "Classes of pixels" } else { "Scores of each output" }
+}
+
+/// Whether there is something to draw.
+pub(super) fn has_charts(evaluation: &Evaluation) -> bool {
+    evaluation.outputs.iter().any(|output| !output.curves.is_empty())
+}
 
 pub(super) fn table(evaluation: &Evaluation) -> Markup {
     let first = &evaluation.outputs[0].scores;
@@ -21,15 +45,15 @@ pub(super) fn table(evaluation: &Evaluation) -> Markup {
             div.scroll.tall {
                 table #outputs data-sortable {
                     thead { tr {
-                        th { button type="button" { "Output" } }
-                        th.number { button type="button" { "Samples" } }
+                        th { button type="button" { (if are_masks(evaluation) { "Class" } else { "Output" }) } }
+                        th.number { button type="button" { (if are_masks(evaluation) { "Pixels" } else { "Samples" }) } }
                         @for (_, title, _) in &known { th.number { button type="button" { (title) } } }
                     } }
                     tbody {
                         @for output in &evaluation.outputs {
                             tr {
                                 td { (output.name) }
-                                td.number { (output.support) }
+                                td.number data-value=(output.support) { (number(output.support as f64, 1.0)) }
                                 @for (name, _, is_share) in &known { (cell(output.scores.get(name), *is_share)) }
                             }
                         }

@@ -67,10 +67,9 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
-    let numbers = dataset.train.numbers();
     let normalization = normalization_of(world, &largest.flags.data.images, &dataset, job.cores)?;
     let plans: anyhow::Result<Vec<_>> =
-        plans.iter().map(|plan| plan.of_images(numbers, normalization.clone())).collect();
+        plans.iter().map(|plan| plan.of_images(&dataset.train, normalization.clone())).collect();
     let plans = agree(world, plans)?;
     let largest = plans.last().context("there is a number of ranks")?;
     let job = Job { plan: largest, ..job };

@@ -37,8 +37,8 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
     }
     world.from_rank_zero("looking at the dataset cache", || {
         let look = || {
-            let Found { listing, decoding } = list(&images, &root)?;
-            let spec = Spec { contents, decoding };
+            let Found { listing, decoding, masks } = list(&images, &root)?;
+            let spec = Spec { contents, decoding, masks };
             let path = cache_path(&root, &images, &spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
             match (args.verify, args.explain) {
                 (true, _) => verify(world, &path),

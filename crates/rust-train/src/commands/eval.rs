@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use dataset::{Batch, Loader, LoaderConfig, Numbers, PixelFormat};
-use flags::EvalArgs;
+use flags::{EvalArgs, TaskKind};
 use layout::Shard;
 use tch::Tensor;
 use world::World;
 
-use crate::commands::inference::{Loaded, device_of, evaluator, one_rank, refuse_batch, refuse_masks};
+use crate::commands::inference::{Loaded, device_of, evaluator, one_rank, refuse_batch};
 use crate::data::evaluated::Evaluated;
 use crate::data::normalize::Normalize;
 use crate::data::shown::show;
@@ -18,7 +18,7 @@ use crate::files::write_whole;
 use crate::machine::{cores, device};
 use crate::observe::stdout::print;
 use crate::run::results;
-use crate::task::{self, Scorer};
+use crate::task::{self, Scorer, kind_of_card};
 use crate::trainer::evaluate::{evaluate, tell as scores_in_words};
 
 /// Evaluates as the flags say, and prints the scores. Collective.
@@ -31,7 +31,9 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let threads = cores::per_rank(world)?;
     tch::set_num_threads(threads as i32);
     let loaded = Loaded::new(world, args.run.as_deref(), &args.model, device)?;
-    agree(world, refuse_masks(&loaded, "eval"))?;
+    if args.logits.is_some() && kind_of_card(&loaded.card) == TaskKind::Segment {
+        agree(world, Err(usage("--logits: is for rows of numbers; predict --output DIR writes masks")))?;
+    }
     let images = Evaluated {
         data: args.data.as_deref(),
         val_split: args.val_split,
@@ -41,6 +43,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         decoding: loaded.preprocessing.decoding,
         members: &args.members,
         table: &args.table,
+        masks: &args.masks,
     };
     let images = images.images(world, threads)?;
     agree(world, refuse_other_images(&loaded, images.format()))?;
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let preprocessing = &loaded.preprocessing;
     let config = LoaderConfig {
         resize: preprocessing.resize,
+        fit: preprocessing.decoding.fit,
         normalization: preprocessing.normalization.clone(),
         resample: preprocessing.decoding.resample,
         threads,

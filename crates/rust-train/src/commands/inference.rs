@@ -309,17 +309,6 @@ pub(crate) fn device_of(world: &World, flag: &str) -> anyhow::Result<Device> {
     agree(world, device::select(&request, 1, world))
 }
 
-/// Refuses weights that tell the class of each pixel, for what looks at rows of numbers.
-pub(crate) fn refuse_masks(loaded: &Loaded, verb: &str) -> anyhow::Result<()> {
-    if loaded.card.task == SEGMENTATION {
-        return Err(usage(format!(
-            "{verb}: {} tells the class of each pixel, and masks are not evaluated yet; export writes it for other programs",
-            loaded.card.network
-        )));
-    }
-    Ok(())
-}
-
 pub(crate) fn refuse_batch(batch: usize) -> anyhow::Result<()> {
     if (1..=MOST).contains(&batch) {
         return Ok(());

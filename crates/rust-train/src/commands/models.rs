@@ -24,6 +24,8 @@ struct Row {
     macs: usize,
     /// Of the published weights, on ImageNet's validation images, in percent.
     top1: Option<f64>,
+    /// Of those that tell the class of each pixel, on COCO's, in percent.
+    miou: Option<f64>,
     /// Whether it tells the class of each pixel.
     tells_masks: bool,
 }
@@ -64,13 +66,15 @@ fn rows(args: &ModelsArgs) -> anyhow::Result<Vec<Row>> {
 
 fn row(known: &Architecture) -> anyhow::Result<Row> {
     let cost = known.network(CLASSES).cost(known.image_size, known.image_size)?;
+    let (score, tells_masks) = (known.published.map(|published| published.score), known.tells == Tells::Masks);
     Ok(Row {
         name: known.name,
         image_size: known.image_size,
         parameters: cost.parameters,
         macs: cost.macs,
-        top1: known.published.map(|published| published.top1),
-        tells_masks: known.tells == Tells::Masks,
+        top1: score.filter(|_| !tells_masks),
+        miou: score.filter(|_| tells_masks),
+        tells_masks,
     })
 }
 
@@ -78,13 +82,12 @@ fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut text = format!("{:width$}  pixels  parameters   GMACs  top-1\n", "network");
     for row in rows {
-        let top1 = row.top1.map_or_else(|| "-".to_owned(), |top1| format!("{top1:.2}"));
+        let top1 = row.top1.or(row.miou).map_or_else(|| "-".to_owned(), |score| format!("{score:.2}"));
         let (millions, giga) = (row.parameters as f64 / 1e6, row.macs as f64 / 1e9);
         text += &format!("{:width$}  {:6}  {millions:8.2} M  {giga:6.3}  {top1:>5}\n", row.name, row.image_size);
     }
     if rows.iter().any(|row| row.tells_masks) {
-        text +=
-            "\nfcn, deeplabv3, lraspp and unet tell the class of each pixel: for export and profile, not trained yet\n";
+        text += "\nfcn, deeplabv3, lraspp and unet tell the class of each pixel (--task segment): theirs is the mIoU on COCO's images\n";
     }
     text += "\nwith a head of 1000 classes; top-1: of torchvision's published weights (--pretrained) on ImageNet, in percent\n";
     text

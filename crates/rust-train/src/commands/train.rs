@@ -54,7 +54,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
     let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
-    let plan = agree(world, plan.of_images(dataset.train.numbers(), normalization))?;
+    let plan = agree(world, plan.of_images(&dataset.train, normalization))?;
     let job = Job { plan: &plan, ..job };
     if let (Some(path), 0) = (&begun_with, world.rank()) {
         model::build::warn_of_other_normalization(&plan, path);
@@ -146,6 +146,7 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
         TaskKind::Classify => "classes",
         TaskKind::Multilabel => "labels",
         TaskKind::Regress => "numbers",
+        TaskKind::Segment => "classes of pixels",
     };
     log::info!(
         "{} training and {} validation images of {} {outputs}; {} ranks × {} images = a batch of {}",

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use architectures::Architecture;
 use clap::ValueEnum;
 use dataset::{
-    Axes, Contents, Crop, Dataset, Decoding, FileSpec, LabelKind, Normalization, OnBadImage, OnNan, TableSpec,
-    ValSplit, digits,
+    Axes, Contents, Crop, Dataset, Decoding, FileSpec, Fit, Ignored, LabelKind, MaskFolders, MaskRule, MaskValues,
+    Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits,
 };
 use flags::{
-    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, MembersArgs, NanKind, ReadMode, TableArgs, TaskKind,
+    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
+    TableArgs, TaskKind,
 };
 use world::Scope;
 
-use crate::config::preprocessing::{Preprocessing, decoding, normalization, refuse_too_small, refuse_values};
+use crate::config::preprocessing::{
+    Preprocessing, decoding, normalization, refuse_crop, refuse_too_small, refuse_values,
+};
 use crate::errors::usage;
 
 /// Images up to this side are cropped with padding; larger ones get a random part, scaled.
@@ -35,6 +38,8 @@ pub(crate) struct Images {
     pub evaluation: Preprocessing,
     /// The table that names the images, if the folder does not.
     pub table: Option<TableSpec>,
+    /// Where masks lie and what their numbers mean, if the class of each pixel is told.
+    pub masks: Option<MaskInput>,
     /// What image files are read as.
     pub read_mode: ReadMode,
     /// What a file that holds a data set is to be read as.
@@ -46,6 +51,34 @@ pub(crate) struct Images {
     /// Who builds it. Without a scope the job finds out whether its nodes share the folder.
     pub cache_scope: Option<Scope>,
     pub on_bad_image: OnBadImage,
+}
+
+/// Where masks lie and what their numbers mean.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MaskInput {
+    pub folders: MaskFolders,
+    pub rule: MaskRule,
+    /// What follows from the rule; `None` as long as the masks have not been looked at.
+    pub values: Option<MaskValues>,
+}
+
+impl MaskInput {
+    fn new(members: &MembersArgs, masks: &MaskArgs) -> Self {
+        let folders = MaskFolders { images: members.images.clone(), masks: members.labels.clone() };
+        Self { folders, rule: mask_rule(masks), values: None }
+    }
+}
+
+/// What the flags say of the numbers in masks.
+pub(crate) fn mask_rule(args: &MaskArgs) -> MaskRule {
+    MaskRule {
+        values: (!args.mask_values.is_empty()).then(|| args.mask_values.clone()),
+        ignored: match args.ignore_index {
+            None => Ignored::Usual,
+            Some(IgnoreIndex::None) => Ignored::None,
+            Some(IgnoreIndex::Number(number)) => Ignored::Number(number),
+        },
+    }
 }
 
 /// Where the images come from.
@@ -144,13 +177,22 @@ impl Images {
         if let Source::Digits | Source::Own(_) = source {
             refuse_what_numbers_have(&args.members)?;
         }
+        let is_masks = task == TaskKind::Segment;
+        refuse_masks(&args.masks, is_masks)?;
+        if let (true, Source::Digits | Source::Own(_)) = (is_masks, &source) {
+            return Err(usage("--task segment: needs --data, with images and masks"));
+        }
         if let Source::Digits | Source::Own(_) = source {
             refuse_values(&args.images, true)?;
         }
         let image_size = image_size(args.images.image_size, &source, made_for)?;
-        let augmented_crop = crop(args.crop_padding, image_size)?;
+        let augmented_crop = crop(args.crop_padding, args.crop_scale, is_masks, image_size)?;
         let size = args.images.crop.unwrap_or(image_size);
-        let usual = if augmented_crop == Crop::Resized { size.saturating_mul(8) / 7 } else { size };
+        if is_masks {
+            refuse_crop(&args.images, image_size)?;
+        }
+        let is_cut = matches!(augmented_crop, Crop::Resized { .. }) && !is_masks;
+        let usual = if is_cut { size.saturating_mul(8) / 7 } else { size };
         let resize = args.images.resize.unwrap_or(usual);
         refuse_too_small(resize, size)?;
         let contents = match args.cache_format {
@@ -179,7 +221,12 @@ impl Images {
             resize,
             decoding: decoding(
                 &args.images,
-                Decoding { on_nan: on_nan(&args.members), axes: axes(&args.members), ..Decoding::default() },
+                Decoding {
+                    on_nan: on_nan(&args.members),
+                    axes: axes(&args.members),
+                    fit: if is_masks { Fit::Squash } else { Fit::Crop },
+                    ..Decoding::default()
+                },
             ),
             normalization: match source {
                 // Until it is known what they hold.
@@ -196,6 +243,7 @@ impl Images {
             classes: args.classes.clone(),
             val_split,
             table: table_spec(&args.table, task),
+            masks: is_masks.then(|| MaskInput::new(&args.members, &args.masks)),
             read_mode: args.read_mode,
             file: file_spec(&args.members, task, val_split),
             image_size,
@@ -243,6 +291,7 @@ fn label_kind(task: TaskKind) -> LabelKind {
         TaskKind::Classify => LabelKind::Class,
         TaskKind::Multilabel => LabelKind::Flags,
         TaskKind::Regress => LabelKind::Numbers,
+        TaskKind::Segment => LabelKind::Mask,
     }
 }
 
@@ -275,7 +324,7 @@ pub(crate) fn on_nan(args: &MembersArgs) -> OnNan {
 
 fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -> anyhow::Result<()> {
     let name = match task {
-        TaskKind::Classify => None,
+        TaskKind::Classify | TaskKind::Segment => None,
         TaskKind::Multilabel => Some("multilabel"),
         TaskKind::Regress => Some("regress"),
     };
@@ -286,8 +335,26 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -
         )));
     }
     for (flag, is_given) in [("--images", args.images.is_some()), ("--labels", args.labels.is_some())] {
-        if is_given {
-            return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
+        match is_given {
+            true if task == TaskKind::Segment && has_table => {
+                return Err(usage(format!("{flag}: the table says where images and masks are; leave it out")));
+            }
+            true if task != TaskKind::Segment => {
+                return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is said of masks where there are none.
+fn refuse_masks(args: &MaskArgs, is_masks: bool) -> anyhow::Result<()> {
+    for (flag, is_given) in
+        [("--mask-values", !args.mask_values.is_empty()), ("--ignore-index", args.ignore_index.is_some())]
+    {
+        if is_given && !is_masks {
+            return Err(usage(format!("{flag}: is for --task segment")));
         }
     }
     Ok(())
@@ -319,13 +386,20 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
     })
 }
 
-fn crop(padding: Option<usize>, image_size: usize) -> anyhow::Result<Crop> {
+/// Which part of an image is seen in training. With masks large parts: what is small in an image is seen as it is, too.
+fn crop(padding: Option<usize>, scale: Option<f64>, is_masks: bool, image_size: usize) -> anyhow::Result<Crop> {
+    if let Some(scale) = scale {
+        if !(scale > 0.0 && scale <= 1.0) {
+            return Err(usage(format!("--crop-scale {scale}: must be above 0 and at most 1")));
+        }
+        return Ok(Crop::Resized { least: scale });
+    }
     Ok(match padding {
         Some(padding) if padding >= image_size => {
             return Err(usage(format!("--crop-padding {padding}: must be less than the images' {image_size} pixels")));
         }
         Some(padding) => Crop::Padded { padding },
         None if image_size <= LARGEST_PADDED_SIZE => Crop::Padded { padding: image_size / 8 },
-        None => Crop::Resized,
+        None => Crop::Resized { least: if is_masks { 0.25 } else { 0.08 } },
     })
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use architectures::{Architecture, Tells, architecture};
+use architectures::{ARCHITECTURES, Architecture, Tells, architecture};
 use backbones::Matching;
 use clap::ValueEnum;
-use dataset::{Augmentation, Crop, Mix, Normalization, Numbers, Resample, Sampling};
+use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
     AugmentationArgs, ClassWeights, Compression, Freeze, LossKind, LrScaling, OptimizationArgs, OptimizerKind,
     PrecisionKind, ResampleKind, RunArgs, ScheduleKind, TaskKind, TrainArgs, WeightsMatch,
@@ -113,11 +113,8 @@ impl Plan {
             None => Some(architecture(&cli.model).map_err(|error| usage(format!("--model: {error}")))?),
             Some(_) => None,
         };
-        if architecture.is_some_and(|known| known.tells == Tells::Masks) {
-            return Err(usage(format!(
-                "--model {}: tells the class of each pixel, and masks are not trained on yet; it is for export and profile",
-                cli.model
-            )));
+        if let Some(architecture) = &architecture {
+            refuse_other_task(cli, architecture)?;
         }
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         if cli.batch.images > MOST || cli.accumulate > MOST {
@@ -197,13 +194,17 @@ impl Plan {
     ///
     /// # Errors
     /// Flags that such images do not know.
-    pub(crate) fn of_images(&self, numbers: Option<Numbers>, normalization: Normalization) -> anyhow::Result<Self> {
+    pub(crate) fn of_images(&self, images: &ImageSet, normalization: Normalization) -> anyhow::Result<Self> {
+        let numbers = images.numbers();
         if let Some(refused) = self.flags.augmentation.refused(numbers.is_none()) {
             return Err(usage(refused));
         }
         let mut plan = self.clone();
         plan.images.evaluation.decoding.numbers = numbers;
         plan.images.evaluation.normalization = normalization;
+        if let Some(masks) = &mut plan.images.masks {
+            masks.values = images.mask_values().cloned();
+        }
         plan.augmentation = augmentation(&plan.flags.augmentation, &plan.images)?;
         Ok(plan)
     }
@@ -259,6 +260,27 @@ fn refuse_classification(cli: &TrainArgs, task: OwnTask) -> anyhow::Result<()> {
     }
 }
 
+/// Refuses a network that tells something else than the task wants.
+fn refuse_other_task(cli: &TrainArgs, architecture: &Architecture) -> anyhow::Result<()> {
+    let name = architecture.name;
+    match (architecture.tells, cli.task.task) {
+        (Tells::Masks, TaskKind::Segment) => Ok(()),
+        (Tells::Masks, _) => Err(usage(format!(
+            "--model {name}: tells the class of each pixel; it is for --task segment, with masks beside the images"
+        ))),
+        (_, TaskKind::Segment) => Err(usage(format!(
+            "--model {name}: does not tell the class of each pixel; for --task segment there are {}",
+            masks_networks().join(", ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The networks that tell the class of each pixel.
+fn masks_networks() -> Vec<&'static str> {
+    ARCHITECTURES.iter().filter(|known| known.tells == Tells::Masks).map(|known| known.name).collect()
+}
+
 /// Refuses what the task does not know.
 fn task(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> {
     let (kind, loss) = (cli.task.task, cli.task.loss);
@@ -270,6 +292,7 @@ fn task(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> {
         TaskKind::Classify => &[],
         TaskKind::Multilabel => &[LossKind::Bce, LossKind::Asymmetric],
         TaskKind::Regress => &[LossKind::Mse, LossKind::L1, LossKind::Huber],
+        TaskKind::Segment => &[LossKind::Ce, LossKind::Dice, LossKind::CeDice],
     };
     if let Some(loss) = loss.filter(|loss| !losses.contains(loss)) {
         let known = losses.iter().filter_map(ValueEnum::to_possible_value).map(|value| value.get_name().to_owned());
@@ -283,11 +306,15 @@ fn task(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let balanced = cli.optimization.class_weights == ClassWeights::Balanced;
+    let is_masks = kind == TaskKind::Segment;
     let flags = [
-        ("--label-smoothing", cli.optimization.label_smoothing != 0.0),
-        ("--class-weights balanced", balanced && kind == TaskKind::Regress),
+        ("--label-smoothing", cli.optimization.label_smoothing != 0.0 && !is_masks),
+        ("--label-smoothing with --loss dice", cli.optimization.label_smoothing != 0.0 && loss == Some(LossKind::Dice)),
+        ("--class-weights balanced", balanced && (kind == TaskKind::Regress || is_masks)),
         ("--class-weights balanced with --loss asymmetric", balanced && loss == Some(LossKind::Asymmetric)),
         ("--balanced", cli.augmentation.balanced),
+        ("--mixup", cli.augmentation.mixup != 0.0 && is_masks),
+        ("--cutmix", cli.augmentation.cutmix != 0.0 && is_masks),
     ];
     match flags.into_iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => Err(usage(format!("{flag}: --task {} does not know it; leave it out", name(kind)))),
@@ -547,7 +574,7 @@ mod tests {
         assert_eq!(format!("{:?}", cifar.augmentation.changes), "[HorizontalFlip]");
         let photos = plan("--data d --model resnet50 --no-flip", 1).unwrap();
         assert_eq!(sizes(&photos), (224, 256));
-        assert_eq!((photos.augmentation.crop, photos.augmentation.changes.len()), (Crop::Resized, 0));
+        assert_eq!((photos.augmentation.crop, photos.augmentation.changes.len()), (Crop::Resized { least: 0.08 }, 0));
     }
 
     #[test]
@@ -673,6 +700,18 @@ mod tests {
             ("--data d --cache-format none --on-bad-image skip", 1, "--on-bad-image skip: needs a cache"),
             ("--loader-threads 0", 1, "--loader-threads: must be at least 1"),
             ("--eval-only", 1, "--eval-only: of which model?"),
+            ("--data d --task segment", 1, "--model cifar_resnet20: does not tell the class of each pixel; for --task"),
+            ("--data d --model unet", 1, "--model unet: tells the class of each pixel; it is for --task segment"),
+            ("--task segment --model unet", 1, "--task segment: needs --data, with images and masks"),
+            ("--data d --task segment --model unet --resize 300", 1, "--resize: with masks all of an image is scaled"),
+            (
+                "--data d --task segment --model unet --loss bce",
+                1,
+                "--loss bce: --task segment does not know it; it has ce,",
+            ),
+            ("--data d --task segment --model unet --cutmix 1", 1, "--cutmix: --task segment does not know it"),
+            ("--data d --mask-values 0,1", 1, "--mask-values: is for --task segment"),
+            ("--data d --model resnet18 --crop-scale 0", 1, "--crop-scale 0: must be above 0 and at most 1"),
         ];
         for (flags, ranks, words) in cases {
             let error = plan(flags, ranks).unwrap_err();

@@ -1,14 +1,15 @@
 //! What evaluation makes of an image: from flags, from the model card of weights, or from what a network was published
 //! with. Plain values.
 
-use architectures::Architecture;
-use dataset::{Decoding, Normalization, Numbers, Resample};
+use architectures::{Architecture, Tells};
+use dataset::{Decoding, Fit, Normalization, Numbers, Resample};
 use flags::{ChannelValues, ImageArgs, ResampleKind};
-use model_card::{ImageInput, PixelKind, StoredNumbers};
+use model_card::{FitKind, ImageInput, PixelKind, StoredNumbers};
 
 use crate::errors::usage;
 
-/// What evaluation makes of an image: decoded, the shorter side scaled to `resize`, the middle cut out, normalized.
+/// What evaluation makes of an image: decoded, the shorter side scaled to `resize`, the middle cut out (or all of it scaled, if its
+/// decoding says so), normalized.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Preprocessing {
     /// Height and width of what the network sees, in pixels.
@@ -31,6 +32,7 @@ impl Preprocessing {
                     Some(published) if published.is_bicubic => Resample::Bicubic,
                     _ => Resample::Bilinear,
                 },
+                fit: fit_of(architecture),
                 ..Decoding::default()
             },
             normalization: Normalization::imagenet(),
@@ -39,7 +41,11 @@ impl Preprocessing {
 
     /// What a model card says. It has been checked when it was read.
     pub(crate) fn of_card(images: &ImageInput) -> Self {
-        let &ImageInput { size, resize, ref mean, ref std, exif_orientation, channels, ref numbers, .. } = images;
+        let &ImageInput { size, resize, fit, ref mean, ref std, exif_orientation, channels, ref numbers, .. } = images;
+        let fit = match fit {
+            FitKind::Crop => Fit::Crop,
+            FitKind::Squash => Fit::Squash,
+        };
         let numbers = numbers
             .as_ref()
             .and_then(|stored| Numbers::new(&stored.type_name, channels, stored.scale, stored.offset, stored.missing));
@@ -47,7 +53,7 @@ impl Preprocessing {
         Self {
             size,
             resize,
-            decoding: Decoding { exif_orientation, resample, numbers, ..Decoding::default() },
+            decoding: Decoding { exif_orientation, resample, numbers, fit, ..Decoding::default() },
             normalization: Normalization { mean: mean.clone(), std: std.clone() },
         }
     }
@@ -66,6 +72,10 @@ impl Preprocessing {
             }),
             size,
             resize,
+            fit: match decoding.fit {
+                Fit::Crop => FitKind::Crop,
+                Fit::Squash => FitKind::Squash,
+            },
             resample: decoding.resample.name().to_owned(),
             mean: mean.clone(),
             std: std.clone(),
@@ -81,6 +91,9 @@ impl Preprocessing {
             false => (self.resize * size).div_ceil(self.size.max(1)),
         });
         refuse_too_small(resize, size)?;
+        if self.decoding.fit == Fit::Squash {
+            refuse_crop(args, size)?;
+        }
         let decoding = decoding(args, self.decoding);
         Ok(Self { size, resize, decoding, normalization: normalization(args, self.normalization.clone())? })
     }
@@ -91,9 +104,30 @@ impl Preprocessing {
         let [mean, std] = [&normalization.mean, &normalization.std].map(|values| ChannelValues::Of(values.clone()));
         let turned = if decoding.exif_orientation { "turned as EXIF says" } else { "not turned by EXIF" };
         let resample = decoding.resample.name();
-        let scaled = if resize == size { String::new() } else { format!(" out of {resize}") };
+        let scaled = match decoding.fit {
+            Fit::Squash => " of all of the image".to_owned(),
+            Fit::Crop if resize == size => String::new(),
+            Fit::Crop => format!(" out of {resize}"),
+        };
         format!("{size}×{size} pixels{scaled}, {resample}, {turned}, mean {mean}, std {std}")
     }
+}
+
+/// How images become squares for a network: where it tells the class of each pixel, all of them count.
+pub(crate) fn fit_of(architecture: &Architecture) -> Fit {
+    if architecture.tells == Tells::Masks { Fit::Squash } else { Fit::Crop }
+}
+
+/// Refuses to cut something out of images of which every pixel counts.
+pub(super) fn refuse_crop(args: &ImageArgs, size: usize) -> anyhow::Result<()> {
+    for (flag, given) in [("--resize", args.resize), ("--crop", args.crop)] {
+        if given.is_some_and(|pixels| pixels != size) {
+            return Err(usage(format!(
+                "{flag}: with masks all of an image is scaled to --image-size, so that every pixel counts; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How images are decoded: as the flags say, or else as `otherwise`.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::cache::{self, CacheShard, CacheWriter, Lock};
-use dataset::{BadImage, Contents, Dataset, Decoding, Numbers, OnBadImage, Spec, Split, TableSpec};
+use dataset::{BadImage, Contents, Dataset, Decoding, MaskValues, Numbers, OnBadImage, Spec, Split, TableSpec};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
@@ -25,6 +25,9 @@ use crate::observe::progress::Progress;
 /// Skipped images that are named in the log.
 const NAMED: usize = 10;
 
+/// Bytes of a cache's settings that are part of its name.
+const LONGEST_SETTINGS: usize = 120;
+
 /// What rank 0 finds out about a folder and all ranks need to know.
 #[derive(Debug, Serialize, Deserialize)]
 struct Identity {
@@ -35,6 +38,8 @@ struct Identity {
     /// The numbers that the images are read as; empty for RGB of 8 bits.
     numbers: String,
     is_exact: bool,
+    /// Which numbers of masks stand for which classes; empty where there are no masks.
+    masks: String,
 }
 
 /// What the leader has while the others write their shares.
@@ -61,19 +66,20 @@ pub(crate) fn open_or_build(
     let scan = || found.get_or_init(|| list(images, root)).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
-        let Found { listing, decoding } = scan()?;
-        let spec = Spec { contents, decoding: *decoding };
+        let Found { listing, decoding, masks } = scan()?;
+        let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
         let fingerprint = spec.fingerprint(listing);
         let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
         let channels = decoding.format().channels();
         let listed = Listed { classes: listing.classes.len(), channels, train: listing.train.len() };
         let numbers = decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
         let is_exact = decoding.is_exact;
-        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers, is_exact }).map_err(Failure::new)
+        let masks = masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
+        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers, is_exact, masks }).map_err(Failure::new)
     })?)?;
-    let Identity { fingerprint, path, listed, numbers, is_exact } = &identity;
+    let Identity { fingerprint, path, listed, numbers, is_exact, masks } = &identity;
     let decoding = Decoding { numbers: Numbers::of_words(numbers), is_exact: *is_exact, ..images.evaluation.decoding };
-    let spec = Spec { contents, decoding };
+    let spec = Spec { contents, decoding, masks: MaskValues::of_words(masks) };
     let path = Path::new(path);
     check(*listed)?;
     let scope = match (images.cache_scope, path.parent()) {
@@ -219,7 +225,14 @@ pub(crate) fn cache_path<E>(
         let all = TableSpec { path, ..table.clone() };
         format!("-table-{:08x}", fnv1a(format!("{all:?}").as_bytes()) as u32)
     });
-    let file = format!("{}{aside}{table}.h5", spec.settings().replace(' ', "-"));
+    let settings = match spec.settings() {
+        // No file system takes names of more than 255 bytes.
+        long if long.len() > LONGEST_SETTINGS => {
+            format!("{}-{:08x}", spec.contents.name(), fnv1a(long.as_bytes()) as u32)
+        }
+        settings => settings.replace(' ', "-"),
+    };
+    let file = format!("{settings}{aside}{table}.h5");
     let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
     // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.

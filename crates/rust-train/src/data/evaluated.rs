@@ -1,18 +1,22 @@
 //! The images that a model is evaluated on: those that are named, or those that its run was validated on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use dataset::{Dataset, Decoding, ImageSet, Listing, Split, TablePart, ValSplit, digits};
-use flags::{MembersArgs, NanKind, TableArgs, TaskKind};
+use dataset::{
+    Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Split, TablePart, ValSplit, digits,
+};
+use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
 use model_card::{ModelCard, PixelKind};
 use serde::{Deserialize, Serialize};
 use world::World;
 
-use crate::config::images::{Source, axes, file_spec, members_of_plan, of_table, on_nan, table_spec, val_split};
+use crate::config::images::{
+    Source, axes, file_spec, mask_rule, members_of_plan, of_table, on_nan, table_spec, val_split,
+};
 use crate::config::recipe;
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
@@ -38,6 +42,8 @@ pub(crate) struct Evaluated<'a> {
     pub members: &'a MembersArgs,
     /// What is in a table.
     pub table: &'a TableArgs,
+    /// What is in masks.
+    pub masks: &'a MaskArgs,
 }
 
 /// Where the images are, as rank 0 finds it.
@@ -62,7 +68,10 @@ impl Evaluated<'_> {
             serde_json::to_vec(&place).map_err(world::Failure::new)
         })?;
         let place = serde_json::from_slice(&bytes)?;
-        if let (Place::Folder(_) | Place::Digits, true) = (&place, kind_of_card(self.card) != TaskKind::Classify) {
+        let task = kind_of_card(self.card);
+        if let (Place::Folder(_), TaskKind::Multilabel | TaskKind::Regress) | (Place::Digits, _) = (&place, task)
+            && task != TaskKind::Classify
+        {
             let refused =
                 "--data: folders give classes, and the weights are of another task; name a table with --table FILE";
             agree(world, Err(usage(refused)))?;
@@ -70,11 +79,24 @@ impl Evaluated<'_> {
         let (images, classes) = match place {
             Place::Digits => of_dataset(digits::load()),
             Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
+            Place::Folder(root) if task == TaskKind::Segment => {
+                self.of_listing(world, Path::new(&root), |root| self.list_masks(root, wanted, of_run))?
+            }
             Place::Folder(root) => self.of_listing(world, Path::new(&root), |root| self.list(root, wanted, of_run))?,
             Place::Table(root, table) => self
                 .of_listing(world, Path::new(&root), |root| self.list_table(root, Path::new(&table), wanted, of_run))?,
         };
-        if kind_of_card(self.card) != TaskKind::Classify && images.target_width() == 0 {
+        let (images, classes) = match task {
+            TaskKind::Segment => {
+                let values = agree(world, self.mask_values())?;
+                let names = if classes.is_empty() { self.classes.to_vec() } else { classes };
+                (images.with_mask_values(&values), names)
+            }
+            _ => (images, classes),
+        };
+        if let TaskKind::Multilabel | TaskKind::Regress = task
+            && images.target_width() == 0
+        {
             agree(
                 world,
                 Err(usage("--data: has classes, and the weights are of another task; name a table with --table FILE")),
@@ -201,11 +223,62 @@ impl Evaluated<'_> {
     /// knows may be missing.
     fn list(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
         let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
-        let has = |split| Listing::has(root, split);
+        let listing = match self.set_aside(root, wanted, of_run, &|split| Listing::has(root, split)) {
+            Some(split) => Listing::scan_set_aside(root, split, names, &count_files),
+            None => Listing::scan_split(root, Split::Val, names, &count_files),
+        };
+        name_interruption("listing the images", listing)
+    }
+
+    /// The same of images with masks.
+    fn list_masks(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
+        let MembersArgs { images, labels, .. } = self.members();
+        let folders = MaskFolders { images, masks: labels };
+        let set_aside = self.set_aside(root, wanted, of_run, &|split| Listing::has_masks(root, split, &folders));
+        let listing = Listing::scan_masks(root, &folders, set_aside, &count_files);
+        let mut listing = name_interruption("listing the images", listing)?;
+        if listing.val.is_empty() {
+            let shown = root.display();
+            log::warn!("{shown} has no images to validate on: all {} to train on are evaluated", listing.train.len());
+            listing.val = std::mem::take(&mut listing.train);
+        }
+        Ok(listing)
+    }
+
+    /// Which numbers of masks stand for the model's classes.
+    fn mask_values(&self) -> anyhow::Result<MaskValues> {
+        let rule = mask_rule(self.masks);
+        let values = match &self.card.masks {
+            None => rule.values(Some(self.classes.len()), || Ok(BTreeSet::new()))?,
+            Some(known) => {
+                let ignored = match rule.ignored {
+                    Ignored::Usual => known.ignored,
+                    Ignored::None => None,
+                    Ignored::Number(number) => Some(number),
+                };
+                MaskValues::new(rule.values.unwrap_or_else(|| known.values.clone()), ignored).map_err(usage)?
+            }
+        };
+        let (given, classes) = (values.values().len(), self.classes.len());
+        if given != classes {
+            return Err(usage(format!("--mask-values: {given} numbers, and the weights tell {classes} classes apart")));
+        }
+        Ok(values)
+    }
+
+    /// What of the training images is evaluated: what the flags say, or what the run has set aside, where `has` knows of none to
+    /// validate on.
+    fn set_aside(
+        &self,
+        root: &Path,
+        wanted: Option<ValSplit>,
+        of_run: Option<ValSplit>,
+        has: &dyn Fn(Split) -> bool,
+    ) -> Option<ValSplit> {
         // What was set aside from a table follows from the paths in it.
         let had_table = self.table_of_run().is_ok_and(|table| table.is_some());
         let (shown, of_run) = (root.display(), of_run.filter(|_| !has(Split::Val) && !had_table));
-        let set_aside = match (wanted, of_run) {
+        match (wanted, of_run) {
             (None, Some(split)) if has(Split::Train) || self.is_of_run() => {
                 let share = split.share();
                 log::info!("evaluated are the images that the run's --val-split {share} sets aside from {shown}");
@@ -220,12 +293,7 @@ impl Evaluated<'_> {
                 None
             }
             (wanted, _) => wanted,
-        };
-        let listing = match set_aside {
-            Some(split) => Listing::scan_set_aside(root, split, names, &count_files),
-            None => Listing::scan_split(root, Split::Val, names, &count_files),
-        };
-        name_interruption("listing the images", listing)
+        }
     }
 
     /// A file's images to validate on: where it has none, those that the run set aside. What is in it is called as in the run.

@@ -3,11 +3,14 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dataset::{Contents, Dataset, Decoding, FirstImage, Listing, Numbers, OnNan, Size, read_classes};
+use dataset::{
+    Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Numbers, OnNan, Size, Split, read_classes,
+};
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 
 use crate::config::images::Images;
+use crate::data::masks::values_of;
 use crate::errors::{name_interruption, usage};
 
 /// What is known of the data as soon as they are listed: before a cache is built.
@@ -32,21 +35,25 @@ impl Listed {
 pub(crate) struct Found {
     pub listing: Listing,
     pub decoding: Decoding,
+    /// Which numbers of masks stand for which classes, if there are masks.
+    pub masks: Option<MaskValues>,
 }
 
 impl Found {
     /// For the ranks that have not listed the folder.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let numbers = self.decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
-        [numbers.as_bytes(), b"\n", &self.listing.to_bytes()].concat()
+        let masks = self.masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
+        [numbers.as_bytes(), b"\n", masks.as_bytes(), b"\n", &self.listing.to_bytes()].concat()
     }
 
     /// The other way round, for the folder `root`. `None` where the bytes are none.
     pub(super) fn from_bytes(root: &Path, images: &Images, bytes: &[u8]) -> Option<Self> {
-        let end = bytes.iter().position(|&byte| byte == b'\n')?;
-        let numbers = Numbers::of_words(str::from_utf8(&bytes[..end]).ok()?);
-        let listing = Listing::from_bytes(root, &bytes[end + 1..])?;
-        Some(Self { listing, decoding: Decoding { numbers, ..images.evaluation.decoding } })
+        let mut fields = bytes.splitn(3, |&byte| byte == b'\n');
+        let mut words = || str::from_utf8(fields.next()?).ok();
+        let (numbers, masks) = (Numbers::of_words(words()?), MaskValues::of_words(words()?));
+        let listing = Listing::from_bytes(root, fields.next()?)?;
+        Some(Self { listing, decoding: Decoding { numbers, ..images.evaluation.decoding }, masks })
     }
 }
 
@@ -55,13 +62,23 @@ impl Found {
 pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Found> {
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
     let (classes, val_split) = (classes.as_deref(), images.val_split);
-    let listing = match &images.table {
-        None => Listing::scan_watched(root, classes, val_split, &count_files),
-        Some(table) => Listing::of_table(root, table, classes, val_split, &count_files),
+    let listing = match (&images.table, &images.masks) {
+        (Some(table), _) => Listing::of_table(root, table, classes, val_split, &count_files),
+        (None, Some(masks)) => Listing::scan_masks(root, &masks.folders, val_split, &count_files),
+        (None, None) => Listing::scan_watched(root, classes, val_split, &count_files),
     };
-    let listing = name_interruption("listing the images", listing)?;
+    let mut listing = name_interruption("listing the images", listing)?;
     let decoding = decoding_of(&listing, images)?;
-    Ok(Found { listing, decoding })
+    let masks = match &images.masks {
+        None => None,
+        Some(masks) => {
+            let train = ImageSet::of_files(&listing, Split::Train, decoding);
+            let values = values_of(masks, classes.map(<[String]>::len), &train)?;
+            listing.classes = classes.map_or_else(|| values.names(), <[String]>::to_vec);
+            Some(values)
+        }
+    };
+    Ok(Found { listing, decoding, masks })
 }
 
 fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod evaluated;
 pub(crate) mod listing;
+pub(crate) mod masks;
 pub(crate) mod normalize;
 pub(crate) mod shown;
 pub(crate) mod statistics;
@@ -48,6 +49,7 @@ pub(crate) fn prepare<T>(
         }
         (Source::File(path), _) => {
             let dataset = agree(world, Dataset::of_file(path, &images.file).map_err(Into::into))?;
+            let dataset = masks::in_file(world, images, dataset)?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
@@ -96,5 +98,10 @@ fn uncached(world: &World, images: &Images, root: &Path) -> anyhow::Result<Datas
         Ok(found.to_bytes())
     })?;
     let found = Found::from_bytes(root, images, &bytes).context("the listing arrived damaged")?;
-    Ok(Dataset::of_files(&found.listing, found.decoding))
+    let Found { listing, decoding, masks } = found;
+    let dataset = Dataset::of_files(&listing, decoding);
+    Ok(match masks {
+        Some(values) => dataset.with_mask_values(&values, listing.classes),
+        None => dataset,
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model_card::{CLASSIFICATION, KEY, ModelCard};
+use model_card::{CLASSIFICATION, KEY, MaskNumbers, ModelCard};
 
 use crate::config::images::{Images, Source};
 use crate::config::plan::Plan;
@@ -16,6 +16,8 @@ pub(crate) fn of_plan(plan: &Plan, task: &dyn Task, classes: &[String]) -> Model
     let classes = if task.outputs().is_none() { classes.to_vec() } else { Vec::new() };
     let mut card = ModelCard::new(task.name(), &plan.flags.model, classes, plan.images.evaluation.card());
     card.targets = task.units();
+    let values = plan.images.masks.as_ref().and_then(|masks| masks.values.as_ref());
+    card.masks = values.map(|values| MaskNumbers { values: values.values().to_vec(), ignored: values.ignored() });
     card.plan = recipe::portable(plan.mathematics());
     card.versions = BTreeMap::from([
         ("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -8,14 +8,17 @@
 
 pub(crate) mod classification;
 mod exact_sum;
+mod gather;
 mod means;
 pub(crate) mod multilabel;
 pub(crate) mod regression;
 mod rows;
+pub(crate) mod segmentation;
 
+use clap::ValueEnum;
 use dataset::{Batch, Dataset};
-use flags::{TaskKind, TrainArgs};
-use model_card::{MULTILABEL, ModelCard, REGRESSION, TargetUnit};
+use flags::{LossKind, TaskKind, TrainArgs};
+use model_card::{MULTILABEL, ModelCard, REGRESSION, SEGMENTATION, TargetUnit};
 use report::{Evaluation, Metric, Scores};
 use tch::{Device, Kind, Tensor};
 use world::Channel;
@@ -24,6 +27,7 @@ use classification::Classification;
 pub use means::Means;
 use multilabel::Multilabel;
 use regression::Regression;
+use segmentation::Segmentation;
 
 /// What is learned.
 ///
@@ -128,6 +132,7 @@ pub(crate) fn of_flags(flags: &TrainArgs, dataset: &Dataset, device: Device) -> 
         TaskKind::Classify => Box::new(Classification::new(args, train.labels(), dataset.classes.len(), device)),
         TaskKind::Multilabel => Box::new(Multilabel::new(flags.task.loss, args.class_weights, train, device)),
         TaskKind::Regress => Box::new(Regression::new(flags.task.loss, train)),
+        TaskKind::Segment => Box::new(Segmentation::new(flags.task.loss, args.label_smoothing, dataset.classes.len())),
     }
 }
 
@@ -139,8 +144,15 @@ pub(crate) fn of_card(card: &ModelCard, outputs: usize) -> anyhow::Result<Box<dy
             anyhow::ensure!(card.targets.len() == outputs, "the model card has no unit for each output");
             Box::new(Regression::to_evaluate(card.targets.clone()))
         }
+        SEGMENTATION => Box::new(Segmentation::new(loss_of_card(card), 0.0, outputs)),
         _ => Box::new(Classification::to_evaluate()),
     })
+}
+
+/// The loss of the run that a card is of, if it says so.
+fn loss_of_card(card: &ModelCard) -> Option<LossKind> {
+    let name = card.plan.get("loss")?.as_str()?;
+    LossKind::from_str(name, true).ok()
 }
 
 /// The flag's value for what a card says.
@@ -148,6 +160,7 @@ pub(crate) fn kind_of_card(card: &ModelCard) -> TaskKind {
     match card.task.as_str() {
         MULTILABEL => TaskKind::Multilabel,
         REGRESSION => TaskKind::Regress,
+        SEGMENTATION => TaskKind::Segment,
         _ => TaskKind::Classify,
     }
 }

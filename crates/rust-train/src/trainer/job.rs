@@ -58,6 +58,7 @@ impl<'a> Job<'a> {
             side: plan.images.image_size,
             resize: plan.images.evaluation.resize,
             evaluation_side: plan.images.evaluation.size,
+            fit: plan.images.evaluation.decoding.fit,
             normalization: plan.images.evaluation.normalization.clone(),
             resample: plan.images.evaluation.decoding.resample,
             augmentation: plan.augmentation.clone(),

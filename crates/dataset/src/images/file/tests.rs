@@ -388,7 +388,9 @@ fn masks_lie_beside_the_images() {
         let few = crate::MaskValues::new(vec![0, 1], Some(-1)).unwrap();
         let error = dataset.with_mask_values(&few, few.names()).val.mask_classes(1).unwrap_err().to_string();
         assert!(
-            error.contains("the mask of image 1: not a usable mask: 2 is the number of no class; there are 0,1 ignored -1"),
+            error.contains(
+                "the mask of image 1: not a usable mask: 2 is the number of no class; there are 0,1 ignored -1"
+            ),
             "{error}"
         );
     }

@@ -13,7 +13,9 @@ pub(super) fn word(flag: &Arg, value: &DeValue<'_>) -> Result<Option<String>, St
     let is_number = is(&[TypeId::of::<f64>()]);
     let is_switch = is(&[TypeId::of::<bool>()]);
     let is_list = flag.get_value_delimiter().is_some();
+    let is_texts = is_list && is(&[TypeId::of::<String>()]);
     let wanted = match (is_whole, is_number, is_switch) {
+        _ if is_texts => "a list of strings",
         _ if is_list => "a list of whole numbers",
         (true, ..) => "a whole number",
         (_, true, _) => "a number",
@@ -28,7 +30,12 @@ pub(super) fn word(flag: &Arg, value: &DeValue<'_>) -> Result<Option<String>, St
     };
     Ok(Some(match value {
         DeValue::Array(array) if is_list => {
-            let words: Result<Vec<_>, String> = array.iter().map(|value| whole(value.get_ref())).collect();
+            let word = |value: &DeValue<'_>| match value.as_str() {
+                Some(text) if is_texts => Ok(text.to_owned()),
+                None if is_texts => Err(refused()),
+                _ => whole(value),
+            };
+            let words: Result<Vec<_>, String> = array.iter().map(|value| word(value.get_ref())).collect();
             let words = words?;
             if words.is_empty() {
                 return Ok(None);

@@ -6,6 +6,7 @@ use torch_ext::Numbers;
 use world::{Channel, Reduction};
 
 use crate::task::exact_sum::ExactSum;
+use crate::task::gather::gather_rows;
 use crate::task::{Scorer, Show, Targets};
 
 /// The samples with the highest loss that are kept.
@@ -182,21 +183,6 @@ impl Sample {
         let (label, predicted) = (label as u32, predicted as u32);
         Self { index: index as usize, label, predicted, probability, label_probability, loss }
     }
-}
-
-/// The rows of all ranks, which may have unequally many. Collective.
-fn gather_rows<const N: usize>(channel: &Channel, rows: &[[u64; N]]) -> anyhow::Result<Vec<[u64; N]>> {
-    let counts = channel.all_gather(&[rows.len() as u64])?;
-    let most = counts.iter().copied().max().unwrap_or(0) as usize;
-    let mut padded = rows.concat();
-    padded.resize(most * N, 0);
-    let all = channel.all_gather(&padded)?;
-    let mut gathered = Vec::new();
-    for (rank, &count) in counts.iter().enumerate() {
-        let own = &all[rank * most * N..][..count as usize * N];
-        gathered.extend(own.as_chunks::<N>().0);
-    }
-    Ok(gathered)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! The verb `predict`: which classes a model sees in images.
+//! The verb `predict`: which classes a model sees in images, or which numbers, or which class at each pixel.
+
+mod masks;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dataset::{Batch, Buffer, Decoder, PixelFormat};
+use dataset::{Batch, Buffer, Decoder, PixelFormat, Size};
 use flags::{PredictArgs, TaskKind};
 use model_card::ModelCard;
 use rayon::prelude::*;
@@ -12,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use world::World;
 
-use crate::commands::inference::{Loaded, device_of, evaluator, list, one_rank, refuse_batch, refuse_masks};
+use crate::commands::inference::{Loaded, device_of, evaluator, list, one_rank, refuse_batch};
 use crate::config::preprocessing::Preprocessing;
 use crate::data::normalize::Normalize;
 use crate::data::shown::text;
 use crate::errors::{go_on, usage};
 use crate::observe::stdout::print;
 use crate::task::kind_of_card;
+use masks::Masks;
 
 /// What a model sees in an image, likeliest first.
 #[derive(Debug, Serialize)]
@@ -44,6 +47,14 @@ struct Candidate {
     is_named: bool,
 }
 
+/// An image that was decoded.
+#[derive(Clone, Debug)]
+struct Seen {
+    path: OsString,
+    /// Its own, upright.
+    size: Size,
+}
+
 /// Predicts as the flags say, and prints each batch as soon as it is done. Collective; a run of one rank.
 pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     one_rank(world, "predict")?;
@@ -54,13 +65,17 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
     let files: Vec<Candidate> = list(world, || files(&args.images))?;
     let device = device_of(world, &args.inference.device)?;
     let loaded = Loaded::new(world, None, &args.model, device)?;
-    refuse_masks(&loaded, "predict")?;
     let format = loaded.preprocessing.decoding.format();
     if loaded.backbone.network().channels() != format.channels() || loaded.format.is_some_and(|known| known != format) {
         return Err(usage(
             "the weights do not say which numbers image files hold: eval --logits FILE writes what they give for a file of arrays",
         ));
     }
+    let masks = match (kind_of_card(&loaded.card), &args.output) {
+        (TaskKind::Segment, folder) => Some(Masks::new(folder.as_deref(), &loaded, &files)?),
+        (_, Some(_)) => return Err(usage("--output: is for weights that tell the class of each pixel")),
+        (_, None) => None,
+    };
     let forward = evaluator(&loaded.backbone, loaded.numerics);
     let normalize = Normalize::new(device, loaded.numerics.memory_format);
     let mut left_out = 0;
@@ -75,7 +90,11 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
         let outputs = tch::no_grad(|| forward(&images))?;
         let logits = outputs[0].to_device(Device::Cpu);
         let mut text = String::new();
-        if let Some(numbers) = numbers(&logits, &loaded.card)? {
+        if let Some(masks) = &masks {
+            for prediction in masks.predict(&logits, &seen, args.top)? {
+                text += &if args.json { serde_json::to_string(&prediction)? + "\n" } else { masks::table(&prediction) };
+            }
+        } else if let Some(numbers) = numbers(&logits, &loaded.card)? {
             for numbers in told(numbers, &seen, &loaded) {
                 text += &if args.json { serde_json::to_string(&numbers)? + "\n" } else { lines(&numbers) };
             }
@@ -118,7 +137,7 @@ struct Output {
 /// Probabilities of several labels, or numbers in their units, N×K; `None` where classes are told apart.
 fn numbers(outputs: &Tensor, card: &ModelCard) -> anyhow::Result<Option<Vec<f64>>> {
     let values = match kind_of_card(card) {
-        TaskKind::Classify => return Ok(None),
+        TaskKind::Classify | TaskKind::Segment => return Ok(None),
         TaskKind::Multilabel => outputs.to_kind(Kind::Double).sigmoid(),
         TaskKind::Regress => outputs.to_kind(Kind::Double),
     };
@@ -129,7 +148,7 @@ fn numbers(outputs: &Tensor, card: &ModelCard) -> anyhow::Result<Option<Vec<f64>
     Ok(Some(values))
 }
 
-fn told(values: Vec<f64>, files: &[OsString], loaded: &Loaded) -> Vec<Numbers> {
+fn told(values: Vec<f64>, files: &[Seen], loaded: &Loaded) -> Vec<Numbers> {
     let is_multilabel = kind_of_card(&loaded.card) == TaskKind::Multilabel;
     let threshold =
         loaded.card.scores.as_ref().and_then(|scores| scores.metrics.get("threshold")).copied().unwrap_or(0.5);
@@ -140,7 +159,7 @@ fn told(values: Vec<f64>, files: &[OsString], loaded: &Loaded) -> Vec<Numbers> {
     };
     let rows = values.chunks(loaded.classes.len().max(1)).zip(files);
     rows.map(|(row, file)| Numbers {
-        image: text(file.as_ref()),
+        image: text(file.path.as_ref()),
         outputs: loaded.classes.iter().zip(row).map(output).collect(),
     })
     .collect()
@@ -160,21 +179,24 @@ fn lines(numbers: &Numbers) -> String {
 
 /// The images of a batch as a network sees them, and which they are: without those that were found in a folder and cannot
 /// be decoded.
-fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<(Vec<OsString>, Batch)> {
+fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<(Vec<Seen>, Batch)> {
     let &Preprocessing { size, resize, decoding, ref normalization } = preprocessing;
     let format = decoding.format();
     let bytes = format.bytes(size);
     let mut pixels = Buffer::new(batch.len() * bytes);
-    let decoded: Vec<Result<(), String>> = pixels
+    let decoded: Vec<Result<Size, String>> = pixels
         .par_chunks_mut(bytes)
         .zip(batch)
         .map_init(
             || Decoder::new(decoding),
-            |decoder, (out, file)| match format {
-                PixelFormat::Rgb8 => decoder.center_crop_file(file.path.as_ref(), resize, size, out),
-                PixelFormat::Planes { .. } => {
-                    decoder.center_crop_planes(file.path.as_ref(), (resize, size), normalization, out)
-                }
+            |decoder, (out, file)| {
+                match format {
+                    PixelFormat::Rgb8 => decoder.center_crop_file(file.path.as_ref(), resize, size, out),
+                    PixelFormat::Planes { .. } => {
+                        decoder.center_crop_planes(file.path.as_ref(), (resize, size), normalization, out)
+                    }
+                }?;
+                decoder.size().ok_or_else(|| "it has no size".to_owned())
             },
         )
         .collect();
@@ -182,10 +204,10 @@ fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<
     for (index, (decoded, file)) in decoded.into_iter().zip(batch).enumerate() {
         let shown = Path::new(&file.path).display();
         match decoded {
-            Ok(()) => {
+            Ok(size) => {
                 let place = seen.len() * bytes;
                 pixels.copy_within(index * bytes..(index + 1) * bytes, place);
-                seen.push(file.path.clone());
+                seen.push(Seen { path: file.path.clone(), size });
             }
             Err(reason) if file.is_named => return Err(usage(format!("{shown}: {reason}"))),
             Err(reason) => log::warn!("left out: {shown}: {reason}"),
@@ -239,19 +261,19 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Candidate>> {
     Ok(files)
 }
 
-fn predictions(logits: &Tensor, files: &[OsString], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {
+fn predictions(logits: &Tensor, files: &[Seen], classes: &[String], top: usize) -> anyhow::Result<Vec<Prediction>> {
     let top = top.min(classes.len());
     let (values, indices) = logits.softmax(-1, Kind::Double).topk(top as i64, 1, true, true);
     let values = Vec::<f64>::try_from(values.contiguous().view(-1))?;
     let indices = Vec::<i64>::try_from(indices.contiguous().view(-1))?;
     let guesses = values.chunks(top).zip(indices.chunks(top));
-    let prediction = |(image, (values, indices)): (&OsString, (&[f64], &[i64]))| {
+    let prediction = |(file, (values, indices)): (&Seen, (&[f64], &[i64]))| {
         let guess = |(&probability, &label): (&f64, &i64)| Guess {
             class: classes[label as usize].clone(),
             label: label as usize,
             probability,
         };
-        Prediction { image: text(image.as_ref()), classes: values.iter().zip(indices).map(guess).collect() }
+        Prediction { image: text(file.path.as_ref()), classes: values.iter().zip(indices).map(guess).collect() }
     };
     Ok(files.iter().zip(guesses).map(prediction).collect())
 }
@@ -273,7 +295,8 @@ mod tests {
     fn the_likeliest_classes_come_first_with_their_share() {
         let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
         let classes = ["ant", "bee", "cat"].map(str::to_owned);
-        let files = ["a.png", "b.png"].map(OsString::from);
+        let size = Size { width: 1, height: 1 };
+        let files = ["a.png", "b.png"].map(|path| Seen { path: path.into(), size });
         let found = predictions(&logits, &files, &classes, 2).unwrap();
         insta::assert_snapshot!(found.iter().map(table).collect::<String>(), @r"
         a.png
