@@ -73,6 +73,14 @@ impl Architecture {
         (self.network)(classes)
     }
 
+    /// The classes that its published weights, or those of others like it, tell apart: what is assumed where nobody says how many.
+    pub fn usual_classes(&self) -> usize {
+        match self.tells {
+            Tells::Row => 1000,
+            Tells::Masks => 21,
+        }
+    }
+
     /// Today's name of a key that published files have under an older one.
     pub fn renamed(&self, key: &str) -> Option<String> {
         (self.renamed)(key)

@@ -271,7 +271,14 @@ impl Walk<'_> {
         let count = self.nodes.len();
         // Until which node, backward, each memory is needed: the first that keeps it.
         let mut first_keeper = vec![usize::MAX; count];
-        first_keeper[self.storage[count - 1]] = count - 1; // the loss keeps the logits
+        // The loss keeps logits of images as they are; of pixels, whose probabilities are as large, it keeps the logarithms of these.
+        let of_loss = match self.shapes[count - 1].sides() {
+            [_, _, _] => self.shapes[count - 1].elements() * size_of::<f32>() * self.workload.batch,
+            _ => {
+                first_keeper[self.storage[count - 1]] = count - 1;
+                0
+            }
+        };
         let mut extra = vec![0; count];
         for (node, extra) in extra.iter_mut().enumerate() {
             let kept = self.kept(node);
@@ -294,10 +301,13 @@ impl Walk<'_> {
             peak = peak.max(alive + self.workspace(node));
             alive -= freed_forward[node];
         }
+        alive += of_loss;
         let activations = alive;
         let mut gradient = vec![0; count]; // of the value in each memory, while it is alive
         gradient[self.storage[count - 1]] = self.value(count - 1);
         alive += gradient[self.storage[count - 1]];
+        peak = peak.max(alive + of_loss); // with the logarithms' gradient
+        alive -= of_loss;
         for node in (0..count).rev() {
             let own = self.storage[node];
             for input in &self.nodes[node].inputs {

@@ -21,7 +21,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, side, batch] = arguments.as_slice() else { panic!("memory NAME SIDE BATCH") };
     let (side, batch): (usize, usize) = (side.parse().expect("a side"), batch.parse().expect("a batch"));
-    let network = architectures::architecture(name).expect("a known name").network(1000);
+    let known = architectures::architecture(name).expect("a known name");
+    let network = known.network(known.usual_classes());
     let workload =
         Workload { batch, activation_bytes: 4, training: Some(TrainingMemory::of(OptimizerMemory::Momentum)) };
     let estimate = network.memory(side, side, workload).expect("a size that fits").total();
@@ -30,10 +31,13 @@ fn main() {
     let step = |backbone: &Backbone, momentum: &mut [Tensor], side: usize, batch: usize| {
         let shape = [batch as i64, 3, side as i64, side as i64];
         let images = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let labels = Tensor::zeros([batch as i64], (Kind::Int64, Device::Cpu));
         let logits = backbone.forward(&images, true);
-        logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
+        // One for each image, or each pixel.
+        let of_each = [&[batch as i64], &logits.size()[2..]].concat();
+        let labels = Tensor::zeros(of_each, (Kind::Int64, Device::Cpu));
+        let loss = logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
         drop(logits);
+        loss.backward();
         tch::no_grad(|| {
             for ((_, mut parameter), momentum) in backbone.trained().into_iter().zip(momentum) {
                 let mut gradient = parameter.grad();

@@ -93,6 +93,11 @@ impl Backbone {
         &self.tensors[self.state[node.index()].clone()]
     }
 
+    /// One for each of the [`parameters`](Self::parameters).
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
     /// What each tensor of the state is, in the order of the original's state dict.
     pub(crate) fn parameters(&self) -> &[Parameter] {
         &self.parameters

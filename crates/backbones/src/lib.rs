@@ -9,3 +9,4 @@ mod weights;
 
 pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, to_torch};
 pub use backbone::Backbone;
+pub use fold::Shared;

@@ -161,7 +161,7 @@ pub(crate) struct TrainingArgs {
     #[command(flatten)]
     pub(crate) run: MemoryFlags,
 
-    /// Classes of the data set. Default: 1000
+    /// Classes of the data set. Default: 1000; 21 where the network tells them at each pixel
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub(crate) classes: Option<usize>,
 

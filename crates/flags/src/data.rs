@@ -72,7 +72,7 @@ pub struct DataArgs {
     pub crop_padding: Option<usize>,
 
     /// Smallest share of an image's area that such a random part has. Default: 0.08; 0.25 for --task segment
-    #[arg(long, value_name = "SHARE", help_heading = "Data", conflicts_with = "crop_padding")]
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub crop_scale: Option<f64>,
 
     /// What they become
@@ -140,6 +140,7 @@ pub struct MaskArgs {
     /// Numbers that the classes have in masks, in their order, as 0,255. Default: 0, 1, 2 and so on where --classes names them, else
     /// all that the training masks have
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', help_heading = "Data")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mask_values: Vec<u32>,
 
     /// Number of mask pixels that do not count: a number or none. Default: 255, unless that is a class

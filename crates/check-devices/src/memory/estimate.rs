@@ -85,7 +85,8 @@ const MOST_IMAGES: usize = 1 << 24;
 pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Estimate> {
     let known = architectures::architecture(recipe.model)?;
     let size = recipe.image_size.unwrap_or(known.image_size);
-    let network = known.network(recipe.classes.unwrap_or(1000)).with_channels(recipe.channels.unwrap_or(3));
+    let network =
+        known.network(recipe.classes.unwrap_or(known.usual_classes())).with_channels(recipe.channels.unwrap_or(3));
     let cost = network.cost(size, size).context("--image-size")?;
     let optimizer = recipe.optimizer.memory(recipe.momentum);
     let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema };

@@ -277,19 +277,20 @@ impl ImageSet {
     /// A file that cannot be read.
     pub fn undecodable(&self, indices: Range<usize>) -> Result<Vec<(usize, String)>> {
         let check = |(decoder, scratch, masks): &mut (Decoder, Vec<u8>, MaskTools), index: usize| {
-            match self.mask(index, masks) {
-                Ok(_) => {}
-                Err(Error::Mask { path, reason }) => {
-                    return Ok(Some((index, format!("{}: {reason}", path.display()))));
+            let (checked, size) = match self.stored(index, scratch) {
+                Ok(Stored::Pixels(size, _) | Stored::Array(&ArrayLayout { size, .. }, ..)) => (Ok(()), Some(size)),
+                Ok(stored @ (Stored::Encoded(..) | Stored::OnDisk(..))) => {
+                    (decoder.check_source(stored.source()), decoder.size())
                 }
-                Err(error) => return Err(error),
-            }
-            let checked = match self.stored(index, scratch) {
-                Ok(Stored::Pixels(..) | Stored::Array(..)) => return Ok(None),
-                Ok(stored @ (Stored::Encoded(..) | Stored::OnDisk(..))) => decoder.check_source(stored.source()),
-                Err(Error::Image { reason, .. }) => Err(reason),
+                Err(Error::Image { reason, .. }) => (Err(reason), None),
                 Err(error) => return Err(error),
             };
+            let mask = match self.mask(index, masks) {
+                Ok(mask) => mask.zip(size).map_or(Ok(()), |((own, _), size)| own.same(size)),
+                Err(Error::Mask { reason, .. }) => Err(reason),
+                Err(error) => return Err(error),
+            };
+            let checked = checked.and_then(|()| mask.map_err(|reason| format!("its mask: {reason}")));
             Ok(checked.err().map(|reason| (index, reason)))
         };
         let tools = || (Decoder::new(self.decoding()), Vec::new(), MaskTools::default());

@@ -29,7 +29,6 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     agree(world, refuse_batch(args.inference.batch))?;
     let device = device_of(world, &args.inference.device)?;
     let threads = cores::per_rank(world)?;
-    tch::set_num_threads(threads as i32);
     let loaded = Loaded::new(world, args.run.as_deref(), &args.model, device)?;
     if args.logits.is_some() && kind_of_card(&loaded.card) == TaskKind::Segment {
         agree(world, Err(usage("--logits: is for rows of numbers; predict --output DIR writes masks")))?;
@@ -66,7 +65,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
-    let forward = evaluator(&loaded.backbone, loaded.numerics);
+    let forward = agree(world, evaluator(&loaded.backbone, loaded.numerics, threads))?;
     let evaluated =
         evaluate(&forward, &*task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
             let Some((index, batch, outputs)) = seen else { return Ok(true) };

@@ -29,6 +29,7 @@ use crate::errors::{agree, to_failure, usage};
 use crate::machine::device;
 use crate::model::card;
 use crate::model::numerics::Numerics;
+use crate::model::side_by_side::SideBySide;
 use crate::run::model_file;
 
 /// A model with its weights in place, and what must be known to use it.
@@ -297,10 +298,19 @@ fn numerics(card: &ModelCard, device: Device) -> Numerics {
     }
 }
 
-/// Gives the logits of normalized images: images×classes, in single precision.
-pub(crate) fn evaluator(backbone: &Backbone, numerics: Numerics) -> impl Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>> {
+/// Gives the logits of normalized images, in single precision. On the CPU with so many `threads`, to the same bits whatever their
+/// number.
+pub(crate) fn evaluator(
+    backbone: &Backbone,
+    numerics: Numerics,
+    threads: usize,
+) -> anyhow::Result<Box<dyn Fn(&Tensor) -> anyhow::Result<Vec<Tensor>>>> {
     let folded = backbone.folded();
-    move |images| numerics.compute(images, |images| vec![folded.forward(images, false)])
+    if numerics.device == Device::Cpu {
+        let side_by_side = SideBySide::new(&folded, numerics, threads)?;
+        return Ok(Box::new(move |images| Ok(vec![side_by_side.forward(images)?])));
+    }
+    Ok(Box::new(move |images| Ok(numerics.compute(images, |images| vec![folded.forward(images, false)])?)))
 }
 
 /// The device of this rank. Collective.

@@ -62,11 +62,12 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
 
 fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let known = architecture(&args.model).map_err(|error| usage(format!("--model: {error}")))?;
-    if args.batch == 0 || args.classes == 0 {
+    if args.batch == 0 || args.classes == Some(0) {
         return Err(usage("--batch and --classes: must be at least 1"));
     }
     let side = args.image_size.unwrap_or(known.image_size);
-    let network = known.network(args.classes);
+    let classes = args.classes.unwrap_or(known.usual_classes());
+    let network = known.network(classes);
     let bad_size = |error| usage(format!("--image-size: {error}"));
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
@@ -76,7 +77,7 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     Ok(Profile {
         model: known.name,
         image_size: side,
-        classes: args.classes,
+        classes,
         batch: args.batch,
         parameters: cost.parameters,
         macs: cost.macs,

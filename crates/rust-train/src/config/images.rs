@@ -388,6 +388,9 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
 
 /// Which part of an image is seen in training. With masks large parts: what is small in an image is seen as it is, too.
 fn crop(padding: Option<usize>, scale: Option<f64>, is_masks: bool, image_size: usize) -> anyhow::Result<Crop> {
+    if let (Some(scale), Some(padding)) = (scale, padding) {
+        return Err(usage(format!("--crop-scale {scale}, --crop-padding {padding}: one of them; leave the other out")));
+    }
     if let Some(scale) = scale {
         if !(scale > 0.0 && scale <= 1.0) {
             return Err(usage(format!("--crop-scale {scale}: must be above 0 and at most 1")));

@@ -59,7 +59,7 @@ impl Trainer<'_> {
                 distribute_buffers(step.model, step.group, distribute)?;
             }
             let forward = step.evaluator();
-            let timed = |images: &Tensor| step.timeline.span(Work::Evaluation, || forward(images));
+            let timed = |images: &Tensor| Ok(step.timeline.span(Work::Evaluation, || forward(images))?);
             evaluate(&timed, *task, val, normalize, &mut |_| {
                 step.timeline.activity().beat();
                 stop = agreement.stop()?;
@@ -134,7 +134,7 @@ pub(crate) type Seen<'s> = Option<(usize, &'s Batch, &'s [Tensor])>;
 /// [gathered](Scorer::gather). Every rank asks `goes_on` equally often, which must say the same on all; `None` where it said
 /// no.
 pub(crate) fn evaluate(
-    evaluator: &dyn Fn(&Tensor) -> torch_ext::Result<Vec<Tensor>>,
+    evaluator: &dyn Fn(&Tensor) -> anyhow::Result<Vec<Tensor>>,
     task: &dyn Task,
     loader: &Loader,
     normalize: &Normalize,

@@ -19,6 +19,7 @@ use crate::config::preprocessing::Preprocessing;
 use crate::data::normalize::Normalize;
 use crate::data::shown::text;
 use crate::errors::{go_on, usage};
+use crate::machine::cores;
 use crate::observe::stdout::print;
 use crate::task::kind_of_card;
 use masks::Masks;
@@ -76,7 +77,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
         (_, Some(_)) => return Err(usage("--output: is for weights that tell the class of each pixel")),
         (_, None) => None,
     };
-    let forward = evaluator(&loaded.backbone, loaded.numerics);
+    let forward = evaluator(&loaded.backbone, loaded.numerics, cores::per_rank(world)?)?;
     let normalize = Normalize::new(device, loaded.numerics.memory_format);
     let mut left_out = 0;
     for (index, batch) in files.chunks(args.inference.batch).enumerate() {

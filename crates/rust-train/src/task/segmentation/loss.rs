@@ -16,7 +16,7 @@ impl Criterion {
     /// The loss of each image, N numbers: means over its own pixels and classes, so that it depends on no other image, nor on how many
     /// there are on a rank. Of an image without a pixel that counts it is 0.
     ///
-    /// `logits` are N×classes×H×W in single precision, `masks` N×H×W classes, 255 for none.
+    /// `logits` are N×classes×H×W, in whose precision it is computed, `masks` N×H×W classes, 255 for none.
     pub(super) fn each(self, logits: &Tensor, masks: &Tensor) -> Tensor {
         match self.kind {
             LossKind::Dice => dice(logits, masks),
@@ -28,27 +28,27 @@ impl Criterion {
     fn cross_entropy(self, logits: &Tensor, masks: &Tensor) -> Tensor {
         let (none, ignored) = (None::<&Tensor>, i64::from(IGNORED));
         let pixels = logits.cross_entropy_loss(masks, none, Reduction::None, ignored, self.label_smoothing);
-        let counted = masks.ne(ignored).sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
-        pixels.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float) / counted.clamp_min(1.0)
+        let sum = |tensor: &Tensor| tensor.sum_dim_intlist([1, 2].as_slice(), false, logits.kind());
+        sum(&pixels) / sum(&masks.ne(ignored)).clamp_min(1.0)
     }
 }
 
 /// One minus the mean of the soft Dice coefficients, 2·Σpt / (Σp + Σt), of the classes that the image has (Milletari et al., 2016).
 fn dice(logits: &Tensor, masks: &Tensor) -> Tensor {
-    let classes = logits.size()[1];
+    let (classes, kind) = (logits.size()[1], logits.kind());
     let numbers = Tensor::arange(classes, (Kind::Int64, masks.device())).view([1, classes, 1, 1]);
     let masks = masks.unsqueeze(1);
     // Of each class where it is: nothing is added up in an order that a device chooses.
     let truth = masks.eq_tensor(&numbers);
     let counted = masks.ne(i64::from(IGNORED));
-    let probabilities = logits.softmax(1, Kind::Float) * &counted;
-    let sum = |tensor: &Tensor| tensor.sum_dim_intlist([2, 3].as_slice(), false, Kind::Float);
+    let probabilities = logits.softmax(1, kind) * &counted;
+    let sum = |tensor: &Tensor| tensor.sum_dim_intlist([2, 3].as_slice(), false, kind);
     let (both, pixels) = (sum(&(&probabilities * &truth)), sum(&truth));
     let coefficients: Tensor = both * 2.0 / (sum(&probabilities) + &pixels).clamp_min(1e-7);
-    let is_there = pixels.gt(0.0).to_kind(Kind::Float);
+    let is_there = pixels.gt(0.0).to_kind(kind);
     let missed = (is_there.ones_like() - coefficients) * &is_there;
-    let there = is_there.sum_dim_intlist([1].as_slice(), false, Kind::Float).clamp_min(1.0);
-    missed.sum_dim_intlist([1].as_slice(), false, Kind::Float) / there
+    let there = is_there.sum_dim_intlist([1].as_slice(), false, kind).clamp_min(1.0);
+    missed.sum_dim_intlist([1].as_slice(), false, kind) / there
 }
 
 #[cfg(test)]
