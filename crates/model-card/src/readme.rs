@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{MULTILABEL, ModelCard, PixelKind, REGRESSION};
+use crate::{FitKind, ImageInput, MULTILABEL, ModelCard, PixelKind, REGRESSION, SEGMENTATION};
 
 /// What a card does not say of itself.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,11 @@ impl ModelCard {
 
     fn write(&self, text: &mut String, about: &About) -> std::fmt::Result {
         let is_classification = self.task == "classification";
-        let kind = if is_classification { "image-classification" } else { "image-feature-extraction" };
+        let kind = match self.task.as_str() {
+            "classification" => "image-classification",
+            SEGMENTATION => "image-segmentation",
+            _ => "image-feature-extraction",
+        };
         let data = one_line(&about.data);
         let name = format!("{} on {data}", self.network);
         write!(text, "{README_START}pipeline_tag: {kind}\ntags:\n- rust-train\n- {}\n", self.network)?;
@@ -124,33 +128,38 @@ impl ModelCard {
             let of_type = images.numbers.as_ref().map_or(String::new(), |numbers| format!(" of {}", numbers.type_name));
             return write!(
                 text,
-                "## Images\n\nArrays of {} channels{of_type}, the shorter side scaled to {} pixels ({}, anti-aliased), the middle {size}×{size} cut \
-                 out, minus {:?}, divided by {:?}. Bytes are divided by 255 first; other numbers are in their own unit. The same stands \
-                 as JSON in the metadata `rust-train` of every file that holds the weights.\n\n",
+                "## Images\n\nArrays of {} channels{of_type}, {}, minus {:?}, divided by {:?}. Bytes are divided by 255 first; other \
+                 numbers are in their own unit. The same stands as JSON in the metadata `rust-train` of every file that holds the \
+                 weights.\n\n",
                 images.channels,
-                images.resize,
-                images.resample,
+                square(images),
                 images.mean,
                 images.std,
-                size = images.size,
             );
         }
         let upright = if images.exif_orientation { "turned upright as EXIF says, " } else { "" };
         write!(
             text,
-            "## Images\n\nRGB, {upright}the shorter side scaled to {} pixels ({}, anti-aliased), the middle {size}×{size} cut out, divided by \
-             255, minus {:?}, divided by {:?}. The same stands as JSON in the metadata `rust-train` of every file that holds the \
-             weights.\n\n",
-            images.resize,
-            images.resample,
+            "## Images\n\nRGB, {upright}{}, divided by 255, minus {:?}, divided by {:?}. The same stands as JSON in the metadata \
+             `rust-train` of every file that holds the weights.\n\n",
+            square(images),
             images.mean,
             images.std,
-            size = images.size,
         )
     }
 
     fn write_use(&self, text: &mut String, about: &About) -> std::fmt::Result {
         let images = &self.images;
+        if self.task == SEGMENTATION {
+            return write!(
+                text,
+                "## Use\n\n```\nrust-train predict photo.jpg --weights . --output masks\nrust-train eval . --data FOLDER\nrust-train export . \
+                 --output model.onnx\n```\n\nMasks have the numbers {:?} for the classes, in their order.\n\n",
+                self.masks
+                    .as_ref()
+                    .map_or_else(|| (0..self.classes.len() as u32).collect(), |masks| masks.values.clone()),
+            );
+        }
         if images.pixels == PixelKind::Planes || self.task != "classification" {
             return write!(
                 text,
@@ -199,6 +208,21 @@ impl ModelCard {
             )?;
         }
         Ok(())
+    }
+}
+
+/// How images become squares.
+fn square(images: &ImageInput) -> String {
+    let ImageInput { size, resize, fit, resample, .. } = images;
+    match fit {
+        FitKind::Crop => {
+            format!(
+                "the shorter side scaled to {resize} pixels ({resample}, anti-aliased), the middle {size}×{size} cut out"
+            )
+        }
+        FitKind::Squash => {
+            format!("scaled to {size}×{size} pixels ({resample}, anti-aliased), whatever their sides are")
+        }
     }
 }
 

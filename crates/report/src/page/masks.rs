@@ -39,9 +39,12 @@ fn layered(title: &str, image: Option<&str>, mask: Option<&str>) -> Markup {
     // Nothing but an image of ours is ever an address.
     let own = |uri: Option<&str>| uri.filter(|uri| uri.starts_with("data:image/png;base64,")).map(str::to_owned);
     html! {
-        div.layers title=(title) {
-            @match own(image) { Some(uri) => img src=(uri) alt="";, None => div.blank { "no image" } }
-            @if let Some(uri) = own(mask) { img.over src=(uri) alt=(title); }
+        div {
+            div.layers {
+                @match own(image) { Some(uri) => img src=(uri) alt="";, None => div.blank { "no image" } }
+                @if let Some(uri) = own(mask) { img.over src=(uri) alt=(title); }
+            }
+            span.note { (title) }
         }
     }
 }
