@@ -31,3 +31,17 @@ pub fn folder() -> PathBuf {
     std::fs::create_dir_all(&folder).expect("/dev/shm can be written to");
     folder
 }
+
+/// The pixels that the largest page of a file declares.
+pub fn declared(bytes: &[u8]) -> usize {
+    let area = |(width, height): (u32, u32)| (width as usize).saturating_mul(height as usize);
+    let Ok(mut decoder) = tiff::decoder::Decoder::new(std::io::Cursor::new(bytes)) else {
+        let reader = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().ok();
+        return reader.and_then(|reader| reader.into_dimensions().ok()).map_or(0, area);
+    };
+    let mut most = decoder.dimensions().map_or(0, area);
+    while decoder.more_images() && decoder.next_image().is_ok() {
+        most = most.max(decoder.dimensions().map_or(0, area));
+    }
+    most
+}

@@ -4,11 +4,9 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::io::Cursor;
 
 use dataset::{Decoder, Decoding, Numbers, OnNan};
-use dataset_fuzz::{FREE, check_words, within};
-use image::ImageReader;
+use dataset_fuzz::{FREE, check_words, declared, within};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 const MOST_PIXELS: usize = 4 << 20;
@@ -19,20 +17,6 @@ thread_local! {
         on_nan: OnNan::Fail,
         ..Decoding::default()
     }));
-}
-
-/// The pixels that the largest page of a file declares.
-fn declared(bytes: &[u8]) -> usize {
-    let area = |(width, height): (u32, u32)| (width as usize).saturating_mul(height as usize);
-    let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok();
-        return reader.and_then(|reader| reader.into_dimensions().ok()).map_or(0, area);
-    };
-    let mut most = decoder.dimensions().map_or(0, area);
-    while decoder.more_images() && decoder.next_image().is_ok() {
-        most = most.max(decoder.dimensions().map_or(0, area));
-    }
-    most
 }
 
 fuzz_target!(|bytes: &[u8]| -> Corpus {
