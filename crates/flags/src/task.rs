@@ -9,7 +9,7 @@ use super::Essential;
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskArgs {
-    /// What is learned: classify, multilabel, regress or segment
+    /// To learn: classify, multilabel, regress, segment
     ///
     /// An image's class; which of several classes are there; numbers; the class of each pixel. The second and third need a --table, or
     /// a file with rows of numbers; the last needs masks beside the images: DIR/train/images/*, DIR/train/masks/*
