@@ -7,6 +7,6 @@ mod initialise;
 mod trace;
 mod weights;
 
-pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, to_torch};
+pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, rooted, to_torch};
 pub use backbone::Backbone;
 pub use fold::Shared;

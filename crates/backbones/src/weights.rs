@@ -1,10 +1,10 @@
 //! Weights from and to files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{ARCHITECTURES, Architecture, Parameter, ParameterRole, architecture};
+use architectures::{ARCHITECTURES, Architecture, Network, Parameter, ParameterRole, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -104,9 +104,47 @@ impl fmt::Display for Differences {
     }
 }
 
+/// What stands before the names of all weights of `network` in `found`, where they have not just their names: all but the head's, which
+/// may be of another kind, must be there. Several where several networks of the kind lie in the file.
+fn prefixes(network: &Network, found: &StateDict) -> Vec<String> {
+    let heads = network.heads();
+    let names: HashSet<&str> = found.entries().iter().map(|(name, _)| name.as_str()).collect();
+    let parameters = network.parameters();
+    let needed = || {
+        let is_needed = |parameter: &&Parameter| {
+            !heads.contains(&parameter.node) && parameter.role != ParameterRole::NumBatchesTracked
+        };
+        parameters.iter().filter(is_needed).map(|parameter| parameter.name.as_str())
+    };
+    let Some(first) = needed().next() else { return Vec::new() };
+    if needed().any(|name| names.contains(name)) {
+        return Vec::new();
+    }
+    let has_all = |prefix: &&str| needed().all(|name| names.contains(format!("{prefix}{name}").as_str()));
+    found.prefixes_of(first).filter(has_all).map(str::to_owned).collect()
+}
+
+/// The weights of `architecture` in `found`, without what stands before all of their names, and that prefix.
+///
+/// # Errors
+/// Several that it may be.
+pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDict, Option<String>), String> {
+    match &prefixes(&architecture.network(1), &found)[..] {
+        [] => Ok((found, None)),
+        [prefix] => Ok((found.under(prefix)?, Some(prefix.clone()))),
+        several => Err(format!(
+            "{} networks of the kind lie in it, under {}; --weights-prefix names one of them",
+            several.len(),
+            several.join(", ")
+        )),
+    }
+}
+
 /// The architectures of the catalogue that `found` are all the weights of, with whatever number of classes.
 pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
     let fits = |known: &&Architecture| {
+        let Ok((found, _)) = rooted(known, found.clone()) else { return false };
+        let found = &found;
         let network = known.network(1).with_channels(channels_of(known, found));
         let heads = network.heads();
         let today = |key: &str| known.renamed(key).unwrap_or_else(|| key.to_owned());
@@ -147,7 +185,15 @@ impl Backbone {
     /// # Errors
     /// An unreadable file, or the missing, unexpected and misshapen keys that `matching` does not allow.
     pub fn load(&self, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
-        self.take(weights::read(path)?, path, matching)
+        self.load_found(weights::read(path)?, path, matching)
+    }
+
+    /// The same of weights that were `found` in the file `path`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for those of reading.
+    pub fn load_found(&self, found: StateDict, path: &Path, matching: Matching) -> Result<Differences, WeightsError> {
+        self.take(found, path, matching)
     }
 
     /// The network of `architecture` with the weights in the file `path`, all of them, for as many classes and images of as many
@@ -419,5 +465,41 @@ mod tests {
             assert_eq!((again.network().channels(), again.network().classes()), (channels, 4));
             three.save(file.path()).unwrap();
         }
+    }
+
+    #[test]
+    fn what_stands_before_all_names_is_taken_away() {
+        let lenet = architecture("lenet").unwrap();
+        let own = backbone("lenet", 3);
+        let state = |prefix: &'static str| {
+            own.state().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), from_torch(&tensor)))
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |entries: Vec<(String, weights::Tensor)>| {
+            weights::write_pth(file.path(), &entries).unwrap();
+            rooted(&lenet, weights::read(file.path()).unwrap())
+        };
+        let other = || [("queue".to_owned(), from_torch(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))))];
+        let (found, prefix) = read(state("student.backbone.").chain(other()).collect()).unwrap();
+        assert_eq!((prefix.as_deref(), found.entries().len()), (Some("student.backbone."), own.state().len()));
+        assert_eq!(
+            fitting(&weights::read(file.path()).unwrap()).iter().map(|known| known.name).collect::<Vec<_>>(),
+            ["lenet"]
+        );
+        let copy = backbone("lenet", 3);
+        copy.load_found(found, file.path(), Matching::Strict).unwrap();
+        assert!(copy.state().iter().zip(own.state()).all(|(one, other)| one.1.equal(&other.1)));
+        // Another head.
+        let body = state("encoder.").filter(|(name, _)| !own.head().iter().any(|head| name.ends_with(head.as_str())));
+        let (_, prefix) = read(body.chain(other()).collect()).unwrap();
+        assert_eq!(prefix.as_deref(), Some("encoder."));
+        let error = read(state("encoder_q.").chain(state("encoder_k.")).collect()).unwrap_err();
+        assert_eq!(
+            error,
+            "2 networks of the kind lie in it, under encoder_q., encoder_k.; --weights-prefix names one of them"
+        );
+        // Nothing is taken away from what fits, or from what is of another network.
+        assert_eq!(read(state("").chain(other()).collect()).unwrap().1, None);
+        assert_eq!(read(other().into()).unwrap().1, None);
     }
 }

@@ -24,6 +24,14 @@ pub struct ModelArgs {
     #[arg(long, value_name = "HEX")]
     pub weights_sha256: Option<String>,
 
+    /// Key of the weights in a .pth that holds more, as model_ema or state.model. Default: state_dict, model, module and the like
+    #[arg(long, value_name = "KEY")]
+    pub weights_key: Option<String>,
+
+    /// What stands before the names of the weights, as encoder_q. Default: whatever stands before all of the network's
+    #[arg(long, value_name = "PREFIX")]
+    pub weights_prefix: Option<String>,
+
     /// The weights that torchvision publishes for the network
     #[arg(long)]
     pub pretrained: bool,

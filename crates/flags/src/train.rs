@@ -57,6 +57,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "HEX", help_heading = "Model")]
     pub weights_sha256: Option<String>,
 
+    /// Key of the weights in a .pth that holds more, as model_ema or state.model. Default: state_dict, model, module and the like
+    #[arg(long, value_name = "KEY", help_heading = "Model")]
+    pub weights_key: Option<String>,
+
+    /// What stands before the names of the weights, as encoder_q. Default: whatever stands before all of the network's
+    #[arg(long, value_name = "PREFIX", help_heading = "Model")]
+    pub weights_prefix: Option<String>,
+
     /// Start from the weights that torchvision publishes
     ///
     /// Their head is kept where the classes are as many

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use archives::{Bytes, ZipFile};
+use archives::{Bytes, ZipFile, quote};
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
@@ -11,12 +11,31 @@ use crate::limits::{MOST_TENSORS, budget};
 use crate::state_dict::StateDict;
 use crate::{npz, safetensors, torch};
 
+/// Which of a file's tensors are the weights, where it holds more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The key of the dict that holds them, in a `.pth`: of a dict in a dict with a dot between, `state.model`. `None`: that of the usual
+    /// keys which comes first, or the file's own dict.
+    pub key: Option<String>,
+    /// What their names begin with, and lose; all others are left. `None`: nothing, but for what DistributedDataParallel and
+    /// torch.compile put before every name.
+    pub prefix: Option<String>,
+}
+
 /// Reads the weights in the file `path`: `.pth` (zip or older), `.safetensors` or `.npz`, whatever its name. The file is
 /// mapped; tensors are read from the disk when their bytes are.
 ///
 /// # Errors
 /// A file that cannot be read, that is none of these, or that is broken or malicious.
 pub fn read(path: &Path) -> Result<StateDict> {
+    read_wanted(path, &Wanted::default())
+}
+
+/// The same, where it is said which of a file's tensors are the weights.
+///
+/// # Errors
+/// As [`read`], and a key or prefix that is not there.
+pub fn read_wanted(path: &Path, wanted: &Wanted) -> Result<StateDict> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
@@ -32,7 +51,7 @@ pub fn read(path: &Path) -> Result<StateDict> {
         let mapping = unsafe { Mmap::map(&file) }.map_err(io)?;
         Bytes::new(mapping)
     };
-    parse(bytes).map_err(|reason| Error::Refused { path: path.to_owned(), reason })
+    parse_wanted(bytes, wanted).map_err(|reason| Error::Refused { path: path.to_owned(), reason })
 }
 
 /// The weights in `bytes`, as [`read`].
@@ -40,21 +59,42 @@ pub fn read(path: &Path) -> Result<StateDict> {
 /// # Errors
 /// What is wrong with them.
 pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
+    parse_wanted(bytes, &Wanted::default())
+}
+
+fn parse_wanted(bytes: Bytes, Wanted { key, prefix }: &Wanted) -> std::result::Result<StateDict, String> {
+    let found = parse_key(bytes, key.as_deref())?;
+    match prefix {
+        Some(prefix) => found.under(prefix),
+        None => found.without_wrapper(),
+    }
+}
+
+fn parse_key(bytes: Bytes, key: Option<&str>) -> std::result::Result<StateDict, String> {
     let start = bytes.as_slice();
     let budget = budget(start.len());
     let begins_with = |magic: &[u8]| start.starts_with(magic);
     if begins_with(b"PK\x03\x04") || begins_with(b"PK\x05\x06") {
         let zip = ZipFile::open(&bytes, &budget, MOST_TENSORS)?;
-        return if zip.has("data.pkl") { torch::zip(&zip, &budget)? } else { npz::read(&zip, &budget)? }
-            .without_wrapper();
+        if zip.has("data.pkl") {
+            return torch::zip(&zip, &budget, key);
+        }
+        refuse_key(key)?;
+        return npz::read(&zip, &budget);
     }
     if begins_with(torch::LEGACY_MAGIC) {
-        return torch::legacy(&bytes, &budget)?.without_wrapper();
+        return torch::legacy(&bytes, &budget, key);
     }
     if safetensors::is_one(start) {
-        return safetensors::parse(&bytes, &budget)?.without_wrapper();
+        refuse_key(key)?;
+        return safetensors::parse(&bytes, &budget);
     }
     Err(what_else(start).to_owned())
+}
+
+/// Refuses a key where a file holds tensors alone.
+fn refuse_key(key: Option<&str>) -> std::result::Result<(), String> {
+    key.map_or(Ok(()), |key| Err(format!("--weights-key {}: is for a .pth, which has dicts; leave it out", quote(key))))
 }
 
 /// What a file is that holds no weights.

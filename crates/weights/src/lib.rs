@@ -24,7 +24,7 @@ mod torch;
 
 pub use archives::Bytes;
 pub use error::{Error, Result};
-pub use format::{parse, read};
+pub use format::{Wanted, parse, read, read_wanted};
 pub use safetensors::write_safetensors;
 pub use state_dict::StateDict;
 pub use tensor::{Dtype, Tensor};

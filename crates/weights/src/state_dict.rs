@@ -43,6 +43,29 @@ impl StateDict {
         self.entries
     }
 
+    /// The tensors whose names begin with `prefix` (and a dot), without it.
+    ///
+    /// # Errors
+    /// No tensor with such a name.
+    pub fn under(self, prefix: &str) -> Checked<Self> {
+        let dotted = if prefix.is_empty() || prefix.ends_with('.') { prefix.to_owned() } else { format!("{prefix}.") };
+        let names: Vec<_> = self.entries.iter().take(4).map(|(name, _)| quote(name)).collect();
+        let stripped = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&dotted)?.to_owned(), tensor));
+        let entries: Vec<_> = self.entries.into_iter().filter_map(stripped).collect();
+        if entries.is_empty() {
+            let names = names.join(", ");
+            return Err(format!("no name begins with --weights-prefix {}; there are: {names}", quote(prefix)));
+        }
+        Ok(Self { entries, metadata: self.metadata })
+    }
+
+    /// What stands before `name` in the names that end in it, each with its dot, in the order of the file.
+    pub fn prefixes_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let prefix =
+            move |(own, _): &'a (String, Tensor)| own.strip_suffix(name).filter(|prefix| prefix.ends_with('.'));
+        self.entries.iter().filter_map(prefix)
+    }
+
     /// Without the `module.` that DistributedDataParallel puts before every key, and the `_orig_mod.` of torch.compile, in
     /// either order.
     pub(crate) fn without_wrapper(mut self) -> Checked<Self> {

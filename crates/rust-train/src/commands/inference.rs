@@ -28,6 +28,7 @@ use crate::distributed::download::fetch_once;
 use crate::errors::{agree, to_failure, usage};
 use crate::machine::device;
 use crate::model::card;
+use crate::model::found;
 use crate::model::numerics::Numerics;
 use crate::model::side_by_side::SideBySide;
 use crate::run::model_file;
@@ -65,7 +66,8 @@ impl Loaded {
         let (mut request, store) = agree(world, request.and_then(|request| request.ok_or_else(|| usage(none))))?;
         let run = model_file::locate(world, &mut request)?;
         let path = fetch_once(world, &store, &request)?;
-        let found = agree(world, weights::read(&path).map_err(|error| usage(format!("--weights: {error}"))))?;
+        let wanted = found::wanted(args.weights_key.as_deref(), args.weights_prefix.as_deref());
+        let found = agree(world, found::read(&path, &wanted))?;
         let card = card_of(world, &path, &found, run.as_deref())?;
         let known = Known::new(named, card, found, &path, args);
         let mut known = agree(world, known)?;
@@ -116,6 +118,7 @@ impl Known {
     ) -> anyhow::Result<Self> {
         let shown = path.display();
         let (architecture, assumed_network) = network(named, card.as_ref(), &found, path)?;
+        let (found, prefix) = found::rooted(&architecture, found, path)?;
         if args.images.normalize.is_some() {
             return Err(usage(
                 "--normalize: is for training; weights are evaluated as their model card says, or by --mean and --std",
@@ -145,13 +148,15 @@ impl Known {
         let size = preprocessing.size;
         architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
         let named_classes = args.classes.as_deref().map(dataset::read_classes).transpose()?;
-        let mut said = Vec::new();
+        let mut said: Vec<String> = prefix.into_iter().collect();
         let card = match card {
             Some(mut card) => {
-                said.extend(contradictions(&card, &architecture, &base, &preprocessing, named_classes.as_deref()));
-                if !said.is_empty() {
+                let contradicted =
+                    contradictions(&card, &architecture, &base, &preprocessing, named_classes.as_deref());
+                if !contradicted.is_empty() {
                     card.scores = None; // they are of what the card says
                 }
+                said.extend(contradicted);
                 architecture.name.clone_into(&mut card.network);
                 card.images =
                     ImageInput { pixels: card.images.pixels, channels: card.images.channels, ..preprocessing.card() };

@@ -7,13 +7,14 @@ use architectures::Architecture;
 use backbones::{Backbone, Matching, WeightsError, fitting};
 use flags::ChannelValues;
 use model_card::ModelCard;
+use weights::Wanted;
 use world::World;
 
 use crate::config::plan::Plan;
 use crate::errors::{agree, usage};
-use crate::model::card;
 use crate::model::tensors::restore;
 use crate::model::{BuildContext, Model, OwnModel};
+use crate::model::{card, found};
 
 /// Builds the model of the plan, or the caller's `own`, and loads the file `weights`, if there is one. Collective.
 pub(crate) fn build(
@@ -26,6 +27,8 @@ pub(crate) fn build(
     if let (Some(path), 0) = (weights, world.rank()) {
         log::info!("weights from {}", path.display());
     }
+    let wanted = found::wanted(plan.flags.weights_key.as_deref(), plan.flags.weights_prefix.as_deref());
+    let weights = weights.map(|path| (path, &wanted));
     let model = match (&plan.architecture, own) {
         (Some(architecture), _) => of_catalogue(architecture, context, weights, plan.matching, world.rank() == 0),
         (None, Some(own)) => build_own(own, context, weights),
@@ -66,13 +69,18 @@ fn networks_of(path: &Path) -> Vec<String> {
 fn of_catalogue(
     architecture: &Architecture,
     context: &BuildContext,
-    weights: Option<&Path>,
+    weights: Option<(&Path, &Wanted)>,
     matching: Matching,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
     let backbone = Backbone::new(architecture.network(context.outputs).with_channels(context.channels), context.device);
-    if let Some(path) = weights {
-        let differences = backbone.load(path, matching).map_err(|error| usage(refused(&error, architecture, path)))?;
+    if let Some((path, wanted)) = weights {
+        let (found, said) = found::rooted(architecture, found::read(path, wanted)?, path)?;
+        if let (true, Some(said)) = (speaks, said) {
+            log::info!("{said}");
+        }
+        let differences = backbone.load_found(found, path, matching);
+        let differences = differences.map_err(|error| usage(refused(&error, architecture, path)))?;
         if let (true, Some(adapted)) = (speaks, differences.adapted()) {
             log::info!("{adapted}, and is adapted to {}", context.channels);
         }
@@ -83,10 +91,14 @@ fn of_catalogue(
     Ok(Box::new(backbone))
 }
 
-fn build_own(own: &OwnModel, context: &BuildContext, weights: Option<&Path>) -> anyhow::Result<Box<dyn Model>> {
+fn build_own(
+    own: &OwnModel,
+    context: &BuildContext,
+    weights: Option<(&Path, &Wanted)>,
+) -> anyhow::Result<Box<dyn Model>> {
     let model = (own.build)(context).with_context(|| format!("building {}", own.network.name))?;
-    if let Some(path) = weights {
-        let found = weights::read(path).map_err(|error| usage(format!("--weights: {error}")))?;
+    if let Some((path, wanted)) = weights {
+        let found = found::read(path, wanted)?;
         let restored = restore(&model.state(), &found.into_entries());
         restored.map_err(|error| usage(format!("--weights {}: {error:#}", path.display())))?;
     }

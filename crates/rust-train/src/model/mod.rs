@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod card;
+pub(crate) mod found;
 pub(crate) mod numerics;
 pub(crate) mod side_by_side;
 pub(crate) mod tensors;

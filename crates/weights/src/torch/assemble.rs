@@ -19,8 +19,12 @@ struct View {
     strides: Vec<usize>,
 }
 
-/// Where training programs keep the state dict among other things.
-const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
+/// Where training programs keep the state dict among other things, in the order in which it is looked for: Lightning, MoCo and timm,
+/// torchvision's references and Composer, DeepSpeed, and others. Averages of the weights are taken only by their name.
+const WRAPPERS: [&str; 9] =
+    ["state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "state"];
+/// How deep dicts may lie in each other: Composer's is in `state`, `model`.
+const DEEPEST: usize = 3;
 
 /// The bytes, and where in them a storage lies.
 pub(crate) struct Assembly<'b> {
@@ -30,8 +34,12 @@ pub(crate) struct Assembly<'b> {
 }
 
 impl Assembly<'_> {
-    pub(crate) fn state_dict(&self, unpickled: &Unpickled) -> Checked<StateDict> {
-        let items = items_of_tensors(unpickled, unpickled.root)?;
+    /// The state dict: where `key` says, dicts in dicts with a dot between, or else the first that is found.
+    pub(crate) fn state_dict(&self, unpickled: &Unpickled, key: Option<&str>) -> Checked<StateDict> {
+        let items = match key {
+            Some(key) => items_at(unpickled, key)?,
+            None => items_of_tensors(unpickled)?,
+        };
         if items.len() > MOST_TENSORS {
             return Err(format!(
                 "has a state dict of {} tensors; no network has more than {MOST_TENSORS}",
@@ -43,12 +51,11 @@ impl Assembly<'_> {
         let mut seen = HashSet::new();
         let mut entries = Vec::new();
         for &(key, value) in items {
-            let Value::Text(name) = *unpickled.value(key) else {
-                return Err("has a state dict with a key that is not text".to_owned());
+            // What else lies there, the number of an epoch, say, is no weight.
+            let (Value::Text(name), Value::Tensor(view)) = (unpickled.value(key), unpickled.value(value)) else {
+                continue;
             };
-            let Value::Tensor(view) = unpickled.value(value) else {
-                return Err(format!("has {}, which is not a tensor, in the state dict", quote(name)));
-            };
+            let name = *name;
             // Before it is copied: a pickle can name one long text again and again.
             if !seen.insert(name) {
                 return Err(format!("the key {} is there twice", quote(name)));
@@ -93,31 +100,94 @@ impl Assembly<'_> {
     }
 }
 
-/// The pairs of the dict with the tensors: the object itself, or what a training program wrapped.
-fn items_of_tensors<'u>(unpickled: &'u Unpickled, id: Id) -> Checked<&'u [(Id, Id)]> {
-    let Value::Dict(items) = unpickled.value(id) else {
-        return Err("holds no state dict, which is a dict of tensors; save model.state_dict()".to_owned());
+/// Pairs of a dict.
+type Items = [(Id, Id)];
+
+/// Whether a dict has tensors.
+fn is_state(unpickled: &Unpickled, items: &Items) -> bool {
+    items.iter().any(|&(_, value)| unpickled.is_tensor(value))
+}
+
+/// The pairs of the dict with the weights: what a training program has wrapped, or the object itself. A tensor beside the wrapped
+/// dict, a score or a generator's state, does not make it one.
+fn items_of_tensors<'u>(unpickled: &'u Unpickled) -> Checked<&'u Items> {
+    let items = match unpickled.value(unpickled.root) {
+        Value::Dict(items) => items,
+        Value::Opaque => {
+            let (module, name) = unpickled.foreign.unwrap_or_default();
+            return Err(format!(
+                "holds an object, {}.{}, and no dict of tensors; nothing was run. Save model.state_dict() alone",
+                quote(module),
+                quote(name)
+            ));
+        }
+        _ => return Err("holds no state dict, which is a dict of tensors; save model.state_dict()".to_owned()),
     };
-    let is_state = |items: &[(Id, Id)]| items.iter().any(|&(_, value)| unpickled.is_tensor(value));
-    if is_state(items) {
+    if let Some(found) = wrapped(unpickled, unpickled.root, DEEPEST) {
+        return Ok(found);
+    }
+    if is_state(unpickled, items) {
         return Ok(items);
     }
-    for wrapper in WRAPPERS {
-        if let Some(Value::Dict(inner)) = unpickled.get(id, wrapper)
-            && is_state(inner)
-        {
-            return Ok(inner);
-        }
+    Err(format!(
+        "holds no state dict; a dict of tensors is looked for, and under {}; there is: {}. --weights-key names another",
+        WRAPPERS.join(", "),
+        keys(unpickled, items)
+    ))
+}
+
+/// The first dict with tensors below `id` under one of the usual keys.
+fn wrapped<'u>(unpickled: &'u Unpickled, id: Id, deepest: usize) -> Option<&'u Items> {
+    let next = deepest.checked_sub(1)?;
+    let inside =
+        |key: &str| Some(unpickled.at(id, key)?).filter(|&inner| matches!(unpickled.value(inner), Value::Dict(_)));
+    WRAPPERS.iter().filter_map(|key| inside(key)).find_map(|inner| {
+        let own = || match unpickled.value(inner) {
+            Value::Dict(items) if is_state(unpickled, items) => Some(&items[..]),
+            _ => None,
+        };
+        wrapped(unpickled, inner, next).or_else(own)
+    })
+}
+
+/// The pairs of the dict at `key`: dicts in dicts, with a dot between, of which each may have dots in its own name.
+fn items_at<'u>(unpickled: &'u Unpickled, key: &str) -> Checked<&'u Items> {
+    let mut id = unpickled.root;
+    let mut rest = key;
+    while !rest.is_empty() {
+        let Value::Dict(items) = unpickled.value(id) else { break };
+        let starts = |name: &str| rest.strip_prefix(name).filter(|left| left.is_empty() || left.starts_with('.'));
+        let name_of = |&(name, value): &(Id, Id)| match *unpickled.value(name) {
+            Value::Text(name) => starts(name).map(|left| (left.len(), value)),
+            _ => None,
+        };
+        let Some((left, inner)) = items.iter().filter_map(name_of).min_by_key(|(left, _)| *left) else {
+            return Err(format!(
+                "has no {} for --weights-key {}; there is: {}",
+                quote(rest),
+                quote(key),
+                keys(unpickled, items)
+            ));
+        };
+        rest = rest[rest.len() - left..].trim_start_matches('.');
+        id = inner;
     }
+    match unpickled.value(id) {
+        Value::Dict(items) if rest.is_empty() && is_state(unpickled, items) => Ok(items),
+        Value::Dict(items) if rest.is_empty() => {
+            Err(format!("--weights-key {}: has no tensors; there is: {}", quote(key), keys(unpickled, items)))
+        }
+        _ => Err(format!("--weights-key {}: is no dict of tensors", quote(key))),
+    }
+}
+
+/// Some keys of a dict, for people.
+fn keys(unpickled: &Unpickled, items: &Items) -> String {
     let keys = items.iter().take(8).filter_map(|&(key, _)| match *unpickled.value(key) {
         Value::Text(key) => Some(quote(key)),
         _ => None,
     });
-    let keys = keys.collect::<Vec<_>>().join(", ");
-    Err(format!(
-        "holds no state dict; a dict of tensors is looked for, and under {}; there is: {keys}",
-        WRAPPERS.join(", ")
-    ))
+    keys.collect::<Vec<_>>().join(", ")
 }
 
 /// The place of the view's last value in the storage.

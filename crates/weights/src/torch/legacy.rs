@@ -14,7 +14,7 @@ use crate::state_dict::StateDict;
 /// The pickle of the number that every such file begins with.
 pub(crate) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-pub(crate) fn legacy(bytes: &Bytes, budget: &Budget) -> Checked<StateDict> {
+pub(crate) fn legacy(bytes: &Bytes, budget: &Budget, key: Option<&str>) -> Checked<StateDict> {
     let whole = bytes.as_slice();
     let mut position = LEGACY_MAGIC.len();
     let mut next = |what: &str| -> Checked<Unpickled<'_>> {
@@ -37,7 +37,7 @@ pub(crate) fn legacy(bytes: &Bytes, budget: &Budget) -> Checked<StateDict> {
     let place_of = |storage: &StorageAt| {
         places.get(storage.key).cloned().ok_or_else(|| format!("has no storage {}", quote(storage.key)))
     };
-    Assembly { bytes, budget, place_of: &place_of }.state_dict(&object)
+    Assembly { bytes, budget, place_of: &place_of }.state_dict(&object, key)
 }
 
 /// Where each storage lies: a count of values, then the values, in the order of `keys`.

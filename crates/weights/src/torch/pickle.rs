@@ -1,13 +1,13 @@
 //! An interpreter for the pickles that torch.save writes. It runs no code.
 //!
 //! A pickle is a program for a machine with a stack. In Python that machine imports any name and calls it; this one knows
-//! the few names below and turns them into plain values, and refuses every other name and every opcode that state dicts
-//! do not need. Values live in one list and refer to each other by place: no opcode copies what is there already, and no
+//! the few names below and turns them into plain values. Whatever else a training program has put beside its state dict, of any
+//! name, is an opaque value: nothing is imported, called or looked into, and what is made of it is opaque, too. Values live in one list and refer to each other by place: no opcode copies what is there already, and no
 //! recursion takes apart what is nested. What each step keeps is counted before it is kept.
 
 use std::collections::HashMap;
 
-use archives::{Budget, Checked, MOST_AXES, quote};
+use archives::{Budget, Checked, MOST_AXES};
 
 use crate::limits::{LONGEST_PICKLE, LONGEST_STORAGE_NAME, MOST_VALUES};
 use crate::tensor::Dtype;
@@ -46,6 +46,8 @@ pub(crate) struct Unpickled<'a> {
     values: Values<'a>,
     /// What the program left on the stack.
     pub root: Id,
+    /// The module and the name of the first thing that it wanted and is not known.
+    pub foreign: Option<(&'a str, &'a str)>,
 }
 
 /// A value; text and bytes stay in the file.
@@ -63,6 +65,8 @@ pub(crate) enum Value<'a> {
     Name(Name),
     Storage(Box<StorageAt<'a>>),
     Tensor(TensorAt),
+    /// Something of another kind, which is not looked into.
+    Opaque,
 }
 
 /// The names that a pickle may use.
@@ -72,15 +76,19 @@ pub(crate) enum Name {
     Size,
     RebuildTensor,
     RebuildParameter,
+    /// A tensor to which somebody has given attributes.
+    RebuildFromType,
     Storage(Dtype),
 }
 
-const NAMES: [(&str, &str, Name); 15] = [
+const NAMES: [(&str, &str, Name); 17] = [
     ("collections", "OrderedDict", Name::OrderedDict),
     ("torch", "Size", Name::Size),
     ("torch._utils", "_rebuild_tensor", Name::RebuildTensor),
     ("torch._utils", "_rebuild_tensor_v2", Name::RebuildTensor),
     ("torch._utils", "_rebuild_parameter", Name::RebuildParameter),
+    ("torch._utils", "_rebuild_parameter_with_state", Name::RebuildParameter),
+    ("torch._tensor", "_rebuild_from_type_v2", Name::RebuildFromType),
     ("torch", "FloatStorage", Name::Storage(Dtype::F32)),
     ("torch", "DoubleStorage", Name::Storage(Dtype::F64)),
     ("torch", "HalfStorage", Name::Storage(Dtype::F16)),
@@ -94,19 +102,13 @@ const NAMES: [(&str, &str, Name); 15] = [
 ];
 
 /// Opcodes that are refused, by the names that Python's pickletools give them.
-const REFUSED: [(u8, &str); 16] = [
+const REFUSED: [(u8, &str); 10] = [
     (b'i', "INST"),
     (b'o', "OBJ"),
-    (0x81, "NEWOBJ"),
-    (0x92, "NEWOBJ_EX"),
     (0x82, "EXT1"),
     (0x83, "EXT2"),
     (0x84, "EXT4"),
     (b'P', "PERSID"),
-    (0x8f, "EMPTY_SET"),
-    (0x90, "ADDITEMS"),
-    (0x91, "FROZENSET"),
-    (0x96, "BYTEARRAY8"),
     (0x97, "NEXT_BUFFER"),
     (0x98, "READONLY_BUFFER"),
     (b'I', "INT"),
@@ -125,9 +127,14 @@ impl<'a> Unpickled<'a> {
 
     /// The value of `key` in a dict.
     pub(crate) fn get(&self, dict: Id, key: &str) -> Option<&Value<'a>> {
+        self.at(dict, key).map(|id| self.value(id))
+    }
+
+    /// Its place.
+    pub(crate) fn at(&self, dict: Id, key: &str) -> Option<Id> {
         let Value::Dict(items) = self.value(dict) else { return None };
         let found = items.iter().find(|&&(name, _)| matches!(self.value(name), Value::Text(text) if *text == key));
-        found.map(|&(_, value)| self.value(value))
+        found.map(|&(_, value)| value)
     }
 
     pub(crate) fn is_tensor(&self, id: Id) -> bool {
@@ -186,6 +193,7 @@ pub(crate) fn unpickle<'a>(bytes: &'a [u8], budget: &Budget) -> Checked<(Unpickl
         marks: Vec::new(),
         memo: HashMap::new(),
         pushed: 0,
+        foreign: None,
     };
     let root = loop {
         let at = machine.position;
@@ -196,7 +204,7 @@ pub(crate) fn unpickle<'a>(bytes: &'a [u8], budget: &Budget) -> Checked<(Unpickl
             Err(reason) => return Err(format!("{reason} (at byte {at})")),
         }
     };
-    Ok((Unpickled { values: machine.values, root }, machine.position))
+    Ok((Unpickled { values: machine.values, root, foreign: machine.foreign }, machine.position))
 }
 
 struct Machine<'a, 'b> {
@@ -210,6 +218,7 @@ struct Machine<'a, 'b> {
     memo: HashMap<u32, Id>,
     /// How often something was put on the stack.
     pushed: usize,
+    foreign: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Machine<'a, '_> {
@@ -348,13 +357,11 @@ impl<'a> Machine<'a, '_> {
             }
             0x8a => {
                 let length = self.number(1)? as usize;
-                if length > 8 {
-                    return Err(format!("has an integer of {length} bytes"));
-                }
-                let number = self.number(length)?;
-                let unused = 64 - 8 * length as u32;
-                let number = if length == 0 { 0 } else { ((number << unused) as i64) >> unused };
-                self.push(Value::Int(number))?;
+                self.push_integer(length)?;
+            }
+            0x8b => {
+                let length = self.number(4)? as usize;
+                self.push_integer(length)?;
             }
             b'G' => {
                 self.take(8)?;
@@ -377,6 +384,31 @@ impl<'a> Machine<'a, '_> {
                 })?;
                 self.take(usize::try_from(length).map_err(|error| error.to_string())?)?;
                 self.push(Value::Bytes)?;
+            }
+            0x96 => {
+                let length = self.number(8)?;
+                self.take(usize::try_from(length).map_err(|error| error.to_string())?)?;
+                self.push(Value::Opaque)?;
+            }
+            0x8f => self.push(Value::Opaque)?, // a set
+            0x90 => {
+                let mark = self.pop_mark()?;
+                self.stack.truncate(mark);
+                if !matches!(self.value(self.top()?), Value::Opaque) {
+                    return Err("adds to something that is not a set".to_owned());
+                }
+            }
+            0x91 => {
+                let mark = self.pop_mark()?;
+                self.stack.truncate(mark);
+                self.push(Value::Opaque)?;
+            }
+            // A new object, with arguments, and perhaps named ones.
+            0x81 | 0x92 => {
+                for _ in 0..if opcode == 0x81 { 2 } else { 3 } {
+                    self.pop()?;
+                }
+                self.push(Value::Opaque)?;
             }
             b')' => self.push(Value::Tuple(Box::default()))?,
             b't' => {
@@ -431,15 +463,17 @@ impl<'a> Machine<'a, '_> {
             }
             b'b' => {
                 self.pop()?; // the attributes of an object: `_metadata` of a state dict
-                if !matches!(self.value(self.top()?), Value::Dict(_)) {
-                    return Err("sets the state of something that is not a dict".to_owned());
-                }
+                self.top()?;
             }
             b'Q' => {
                 let id = self.pop()?;
-                let storage = self.storage(id)?;
-                self.budget.take(BLOCK + size_of::<StorageAt<'_>>())?;
-                self.push(Value::Storage(Box::new(storage)))?;
+                match self.storage(id)? {
+                    None => self.push(Value::Opaque)?,
+                    Some(storage) => {
+                        self.budget.take(BLOCK + size_of::<StorageAt<'_>>())?;
+                        self.push(Value::Storage(Box::new(storage)))?;
+                    }
+                }
             }
             b'q' | b'r' => {
                 let key = self.number(if opcode == b'q' { 1 } else { 4 })? as u32;
@@ -470,6 +504,7 @@ impl<'a> Machine<'a, '_> {
         self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
         match &mut self.values.0[list.0 as usize] {
             Value::List(list) => list.extend(items),
+            Value::Opaque => {}
             _ => return Err("appends to something that is not a list".to_owned()),
         }
         Ok(())
@@ -483,24 +518,38 @@ impl<'a> Machine<'a, '_> {
         self.budget.take(items.len() * size_of::<Id>() * GROWTH)?;
         match &mut self.values.0[dict.0 as usize] {
             Value::Dict(pairs) => pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Value::Opaque => {}
             _ => return Err("sets a key of something that is not a dict".to_owned()),
         }
         Ok(())
     }
 
-    fn push_name(&mut self, module: &str, name: &str) -> Checked<()> {
+    fn push_name(&mut self, module: &'a str, name: &'a str) -> Checked<()> {
         let known = NAMES.iter().find(|(known_module, known_name, _)| (module, name) == (known_module, known_name));
-        let (_, _, name) = known.ok_or_else(|| {
-            let (module, name) = (quote(module), quote(name));
-            format!("wants {module}.{name}, which no state dict needs; nothing was run. Save model.state_dict() alone")
-        })?;
-        self.push(Value::Name(*name))
+        if known.is_none() {
+            self.foreign = self.foreign.or(Some((module, name)));
+        }
+        self.push(known.map_or(Value::Opaque, |(_, _, name)| Value::Name(*name)))
+    }
+
+    /// An integer of so many bytes, the lowest first; one that is too large is opaque.
+    fn push_integer(&mut self, length: usize) -> Checked<()> {
+        if length > 8 {
+            self.take(length)?;
+            return self.push(Value::Opaque);
+        }
+        let number = self.number(length)?;
+        let unused = 64 - 8 * length as u32;
+        let number = if length == 0 { 0 } else { ((number << unused) as i64) >> unused };
+        self.push(Value::Int(number))
     }
 
     /// What a call of one of the known names gives.
     fn apply(&self, function: Id, arguments: Id) -> Checked<Applied<'a>> {
-        let &Value::Name(name) = self.value(function) else {
-            return Err("calls something that is not a function".to_owned());
+        let name = match self.value(function) {
+            &Value::Name(name) => name,
+            Value::Opaque => return Ok(Applied::New(Value::Opaque)),
+            _ => return Err("calls something that is not a function".to_owned()),
         };
         let arguments = self.values.tuple(arguments)?;
         match (name, arguments) {
@@ -511,6 +560,9 @@ impl<'a> Machine<'a, '_> {
             // A size is the tuple that it is made of, and a parameter its tensor: neither is copied.
             (Name::Size, &[sizes]) => self.values.tuple(sizes).map(|_| Applied::Same(sizes)),
             (Name::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
+                if let Value::Opaque = self.value(storage) {
+                    return Ok(Applied::New(Value::Opaque)); // of a type that has no numbers
+                }
                 let axes = self.values.sizes(shape)?.len();
                 if axes != self.values.sizes(strides)?.len() || !matches!(self.value(storage), Value::Storage(_)) {
                     return Err("describes a tensor that cannot be".to_owned());
@@ -519,15 +571,21 @@ impl<'a> Machine<'a, '_> {
                 Ok(Applied::New(Value::Tensor(TensorAt { storage, offset, shape, strides })))
             }
             (Name::RebuildParameter, &[data, ..]) => match self.value(data) {
-                Value::Tensor(_) => Ok(Applied::Same(data)),
+                Value::Tensor(_) | Value::Opaque => Ok(Applied::Same(data)),
                 _ => Err("describes a parameter that is not a tensor".to_owned()),
             },
+            (Name::RebuildFromType, &[rebuild, _, inner, ..]) => match self.value(rebuild) {
+                Value::Name(Name::RebuildFromType) => Err("describes a tensor that cannot be".to_owned()),
+                _ => self.apply(rebuild, inner),
+            },
+            // A dict or a size, say, that was made in a way of its own.
+            (Name::OrderedDict | Name::Size, _) => Ok(Applied::New(Value::Opaque)),
             _ => Err(format!("calls {name:?} in a way that torch.save does not")),
         }
     }
 
-    /// `("storage", type, key, device, values[, view])`.
-    fn storage(&self, id: Id) -> Checked<StorageAt<'a>> {
+    /// `("storage", type, key, device, values[, view])`; `None` for one of a type that is not known.
+    fn storage(&self, id: Id) -> Checked<Option<StorageAt<'a>>> {
         let fields = self.values.tuple(id)?;
         let (word, kind, key, elements, view) = match *fields {
             [word, kind, key, _, elements] => (word, kind, key, elements, None),
@@ -544,8 +602,9 @@ impl<'a> Machine<'a, '_> {
                 Err(format!("has a storage whose name is {} bytes long", key.len()))
             }
             (Value::Text("storage"), &Value::Name(Name::Storage(dtype)), &Value::Text(key)) => {
-                Ok(StorageAt { key, dtype, elements: self.values.size(elements)? })
+                Ok(Some(StorageAt { key, dtype, elements: self.values.size(elements)? }))
             }
+            (Value::Text("storage"), Value::Opaque, _) => Ok(None),
             _ => Err("refers to something that is no storage".to_owned()),
         }
     }
@@ -579,12 +638,19 @@ mod tests {
     }
 
     #[test]
-    fn code_is_refused_by_name_and_not_run() {
+    fn code_is_opaque_and_not_run() {
         // What pickle.dumps makes of an object whose __reduce__ is (os.system, ("touch /tmp/pwned",)).
         let system = b"\x80\x02cposix\nsystem\nq\x00X\x10\x00\x00\x00touch /tmp/pwnedq\x01\x85q\x02Rq\x03.";
-        assert!(error(system).contains("wants posix.system, which no state dict needs; nothing was run"));
         let by_stack = b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.";
-        assert!(error(by_stack).contains("wants builtins.eval"));
+        // An object with a state; a set; an integer of nine bytes; a list that is none.
+        let object = b"\x80\x02cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrK\x01sb.";
+        let large = b"\x80\x02\x8a\x09123456789.";
+        let list = b"\x80\x02ccollections\ndeque\n)R(K\x01K\x02e.";
+        for pickle in [&system[..], by_stack, object, large, list, b"\x80\x04\x8f(K\x01\x90.", b"\x80\x04(K\x01\x91."] {
+            let (unpickled, length) = unpickled(pickle).unwrap();
+            assert!(matches!(unpickled.value(unpickled.root), Value::Opaque), "{pickle:?}");
+            assert_eq!(length, pickle.len());
+        }
         assert!(error(b"\x80\x02(X\x01\x00\x00\x00aios\nsystem\n.").contains("opcode 0x69 (INST)"));
         assert!(error(b"\x80\x02\xff.").contains("opcode 0xff (unknown)"));
     }
@@ -607,7 +673,9 @@ mod tests {
             (b"NNR", "not a function"),
             (b"NQ", "tuple"),
             (b"cos\nsystem", "without an end"),
-            (b"\x8a\x09123456789", "integer of 9 bytes"),
+            (b"\x8a\x09123", "cut off"),
+            (b"(K\x01\x90.", "empty stack"),
+            (b"N(K\x01\x90.", "not a set"),
         ] {
             let reason = error(pickle);
             assert!(reason.contains(words), "{pickle:?}: {reason}");

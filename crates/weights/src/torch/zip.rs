@@ -7,7 +7,7 @@ use super::pickle::StorageAt;
 use super::pickle::unpickle;
 use crate::state_dict::StateDict;
 
-pub(crate) fn zip(zip: &ZipFile, budget: &Budget) -> Checked<StateDict> {
+pub(crate) fn zip(zip: &ZipFile, budget: &Budget, key: Option<&str>) -> Checked<StateDict> {
     if zip.has("constants.pkl") {
         return Err("is a TorchScript program; save its state_dict() instead".to_owned());
     }
@@ -18,5 +18,5 @@ pub(crate) fn zip(zip: &ZipFile, budget: &Budget) -> Checked<StateDict> {
     let pickle = &bytes[zip.stored("data.pkl")?];
     let unpickled = unpickle(pickle, budget).map_err(|reason| format!("data.pkl: {reason}"))?.0;
     let storage = |storage: &StorageAt| zip.stored(&format!("data/{}", storage.key));
-    Assembly { bytes: zip.bytes(), budget, place_of: &storage }.state_dict(&unpickled)
+    Assembly { bytes: zip.bytes(), budget, place_of: &storage }.state_dict(&unpickled, key)
 }
