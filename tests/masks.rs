@@ -69,6 +69,12 @@ fn write_set(folder: &Path) {
 
 const USUAL: &str = "--task segment --model unet_small --image-size 32 --batch 16 --lr 0.05 --warmup 1";
 
+/// What an evaluation on two ranks prints.
+fn scores(folder: &Path, run: &str, flags: &str) -> Value {
+    let outcome = mpirun(2, folder, &format!("eval {run} --batch 4 --json {flags}"));
+    serde_json::from_str(&outcome.expect_success().stdout).unwrap()
+}
+
 /// What an evaluation prints: equal to the last digit on any number of ranks.
 fn evaluated(folder: &Path, run: &str, flags: &str) -> Value {
     let scored = [1, 2, 4].map(|ranks| {
@@ -142,8 +148,22 @@ fn masks_are_learned_with_every_cache_and_scored_alike_on_any_number_of_ranks() 
     fs::rename(folder.join("set/val/masks-of-model"), folder.join("again/val/masks")).unwrap();
     std::os::unix::fs::symlink(folder.join("set/val/images"), folder.join("again/val/images")).unwrap();
     std::os::unix::fs::symlink(folder.join("set/train"), folder.join("again/train")).unwrap();
-    let itself = evaluated(folder, "run-pixels", "--data again");
+    let itself = scores(folder, "run-pixels", "--data again");
     assert!(itself["miou"].as_f64().unwrap() > 0.9, "{}", itself["miou"]);
+    // Nothing but images to validate on.
+    std::os::unix::fs::symlink("set", folder.join("whole")).unwrap();
+    fs::create_dir_all(folder.join("only")).unwrap();
+    std::os::unix::fs::symlink(folder.join("set/val"), folder.join("only/Validation")).unwrap();
+    let [whole, only] = ["whole", "only"].map(|data| scores(folder, "run-pixels", &format!("--data {data}")));
+    assert!(whole["samples"] == 13 && whole["miou"] == only["miou"], "{whole} {only}");
+    // Masks of two folders of images keep apart, and none takes an image's place.
+    mpirun(1, folder, "predict --weights run-pixels --output apart set").expect_success();
+    assert!(folder.join("apart/val/images/000.png").is_file() && folder.join("apart/train/images/000.png").is_file());
+    let whole = fs::read(folder.join("set/val/images/000.png")).unwrap();
+    let over = mpirun(1, folder, "predict --weights run-pixels --output set/val/images set/val/images");
+    assert_eq!((over.status, over.error_lines().len()), (Some(2), 1), "{}", over.stderr);
+    assert!(over.stderr.contains("set/val/images/000.png, an image; name another folder"), "{}", over.stderr);
+    assert!(whole == fs::read(folder.join("set/val/images/000.png")).unwrap());
     let json = mpirun(1, folder, "predict --weights run-pixels --json set/val/images/000.png");
     let json: Value = serde_json::from_str(json.expect_success().stdout.trim()).unwrap();
     let sum: f64 = json["classes"].as_array().unwrap().iter().map(|class| class["share"].as_f64().unwrap()).sum();
@@ -177,8 +197,7 @@ fn tables_lists_and_files_have_masks_and_give_the_same_weights() {
     let weights = |run: &str, flags: &str| {
         let flags = format!("{flags} {USUAL} --epochs 2 --classes names.txt --mask-values 0,10,20 --output {run}");
         mpirun(2, folder, &flags).expect_success();
-        let scores = evaluated(folder, run, "");
-        assert_eq!(scores["outputs"][2]["name"], "ship");
+        assert_eq!(scores(folder, run, "")["outputs"][2]["name"], "ship");
         let bytes = fs::read(folder.join(run).join("last.safetensors")).unwrap();
         bytes[bytes.len() - 65536..].to_vec()
     };
@@ -186,6 +205,42 @@ fn tables_lists_and_files_have_masks_and_give_the_same_weights() {
     assert!(of_folder == weights("table", "--table t.csv --data set --column-image picture --cache-format none"));
     assert!(of_folder == weights("list", "--data . --cache-format none"));
     assert!(of_folder == weights("file", "--data set.npz --normalize imagenet"));
+}
+
+/// Images of five channels, some of which lack numbers; masks of 0 and 255, which are two classes where two are named.
+#[test]
+fn numbers_have_masks_and_two_classes_may_be_black_and_white() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    write_set(folder);
+    for (split, count, first) in SPLITS {
+        for index in 0..count {
+            let at = |kind: &str, ending: &str| folder.join(format!("set/{split}/{kind}/{index:03}.{ending}"));
+            let pixels = image(first + index);
+            let plane = |channel: usize| pixels.pixels().map(move |pixel| f32::from(pixel.0[channel % 3]) / 255.0);
+            let mut planes: Vec<f32> = (0..5).flat_map(plane).collect();
+            planes[index * 3] = f32::NAN;
+            let shape = [5, HEIGHT as usize, WIDTH as usize];
+            fs::write(at("images", "npy"), npy("<f4", &shape, &bytes(&planes, f32::to_le_bytes))).unwrap();
+            fs::remove_file(at("images", "png")).unwrap();
+            let black = |x, y| if [0, NONE].contains(&class(first + index, x, y)) { 0 } else { 255 };
+            GrayImage::from_fn(WIDTH, HEIGHT, |x, y| Luma([black(x, y)])).save(at("masks", "png")).unwrap();
+        }
+    }
+    fs::write(folder.join("names.txt"), "sea\nland\n").unwrap();
+    for format in ["pixels", "encoded", "none"] {
+        let flags = format!("--data set {USUAL} --epochs 2 --cache-format {format} --output run-{format}");
+        let trained = mpirun(2, folder, &format!("{flags} --classes names.txt --nan mean"));
+        let said = "the masks have 2 classes, with the numbers 0,255";
+        assert_eq!(trained.expect_success().stderr.matches(said).count(), 1, "{}", trained.stderr);
+        let scores = evaluated(folder, &format!("run-{format}"), "");
+        let record = fs::read_to_string(folder.join(format!("run-{format}/metrics.jsonl"))).unwrap();
+        let lines = record.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        assert_eq!(lines.filter(|line| line["miou"] == scores["miou"]).count(), 1, "{scores}");
+        assert_eq!(scores["outputs"][1]["name"], "land");
+        let without = mpirun(2, folder, &format!("{flags}-nan --classes names.txt"));
+        assert!(without.status.is_some_and(|status| status > 0) && without.stderr.contains("has NaN"), "{format}");
+    }
 }
 
 #[test]
@@ -255,7 +310,7 @@ fn every_fault_is_said_once_with_its_place() {
             let flags = format!("--data set {USUAL} --epochs 1 --on-bad-image skip --output skipped-{number}");
             let skipped = mpirun(2, folder, &flags);
             assert!(skipped.expect_success().stderr.contains("1 images cannot be decoded and are left out"), "{words}");
-            assert_eq!(evaluated(folder, &format!("skipped-{number}"), "")["samples"], 12, "{words}");
+            assert_eq!(scores(folder, &format!("skipped-{number}"), "")["samples"], 12, "{words}");
         }
     }
     fs::write(at("003.png"), &whole).unwrap();
@@ -268,7 +323,10 @@ fn every_fault_is_said_once_with_its_place() {
             "--model unet_small: tells the class of each pixel; it is for --task segment",
         ),
         ("--task segment --model unet_small", "--task segment: needs --data, with images and masks"),
-        ("--data set/val/images --task segment --model unet_small", "set/val/images: no images and masks; "),
+        (
+            "--data set/val/images --task segment --model unet_small",
+            "set/val/images: no images and masks to train on; ",
+        ),
         (
             "--data set --task segment --model unet_small --mask-values 0,10 --batch 16 --image-size 32",
             "20 is the number of no class",
@@ -276,6 +334,10 @@ fn every_fault_is_said_once_with_its_place() {
         (
             "--data set --task segment --model unet_small --mask-values 0,10,20 --classes two.txt",
             "--mask-values: 3 numbers, and there are 2",
+        ),
+        (
+            "--data set --task segment --model unet_small --image-size 32 --classes two.txt",
+            "the masks have the numbers 0, 10, 20, and there are 2 classes",
         ),
         ("--data set --task segment --model unet_small --ignore-index some", "'some' is neither a number nor none"),
         ("--data set --task segment --model unet_small --cutmix 1", "--cutmix: --task segment does not know it"),
@@ -287,7 +349,7 @@ fn every_fault_is_said_once_with_its_place() {
         ),
         (
             "predict --weights skipped-0 --output masks set/val/images/001.png set/val/masks/001.png",
-            "masks of the same name",
+            "would have masks of the same name",
         ),
     ] {
         let ranks = if flags.starts_with("predict") || flags.contains("--logits") { 1 } else { 2 };

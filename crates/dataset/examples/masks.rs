@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use dataset::{Dataset, Decoding, FileSpec, LabelKind, Listing, MaskFolders, MaskRule, unwatched};
+use dataset::{Dataset, Decoding, FileSpec, LabelKind, Listing, MaskFolders, MaskRule, OnBadImage, unwatched};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("masks DIR|FILE")?;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Dataset::of_files(&listing, Decoding::default())
         }
     };
-    let values = MaskRule::default().values(None, || dataset.train.mask_numbers(&unwatched))?;
+    let values = MaskRule::default().values(None, || dataset.train.mask_numbers(OnBadImage::Fail, &unwatched))?;
     let train = dataset.with_mask_values(&values, values.names()).train;
     for (index, name) in train.names(&(0..train.len()).collect::<Vec<_>>()).iter().enumerate() {
         let (size, classes) = train.mask_classes(index)?.ok_or("an image has no mask")?;

@@ -106,10 +106,15 @@ impl Renderer {
                 let source = stored.source();
                 let decoded = match crop {
                     // As a cache of pixels would have it.
-                    Crop::Center if mask.is_none() => self.decoder.center_crop_of(source, resize, side, out),
-                    _ => self.decoder.decode_window(source, detail, |size| choose(size, random), side, out),
+                    Crop::Center => self.decoder.center_crop_of(source, resize, side, out),
+                    Crop::Padded { .. } | Crop::Resized { .. } => {
+                        self.decoder.decode_window(source, detail, |size| choose(size, random), side, out)
+                    }
                 };
                 decoded.map_err(|reason| images.broken(index, reason))?;
+                if let (Crop::Center, Some(size)) = (crop, self.decoder.size()) {
+                    taken.set(Some((size, form.fit.center(size, resize, side))));
+                }
                 before_shift.clone_from(random);
                 pad(crop, side, out, random, &mut self.scratch);
             }
@@ -166,23 +171,31 @@ impl Renderer {
         let Form { side, resize, .. } = *form;
         let crop = form.augmentation.crop;
         let resize = if let Crop::Padded { .. } = crop { side } else { resize };
+        let mut is_middle_of_file = false;
         let (decoded, on_nan) = match images.stored(index, &mut self.stored)? {
             Stored::Array(layout, on_nan, bytes) => (Ok((*layout, bytes)), on_nan),
             Stored::Pixels(..) => (Err("it is no image of numbers".to_owned()), OnNan::Fail),
             stored @ (Stored::Encoded(decoding, _) | Stored::OnDisk(decoding, _)) => {
                 set_decoding(&mut self.decoder, &mut self.decoding, decoding);
                 let decoded = match crop {
-                    Crop::Center if mask.is_none() => self.decoder.center_crop_numbers(stored.source(), resize, side),
-                    _ => self.decoder.numbers(stored.source()),
+                    Crop::Center => {
+                        is_middle_of_file = true;
+                        self.decoder.center_crop_numbers(stored.source(), resize, side)
+                    }
+                    Crop::Padded { .. } | Crop::Resized { .. } => self.decoder.numbers(stored.source()),
                 };
                 (decoded, decoding.on_nan)
             }
         };
         let (layout, bytes) = decoded.map_err(|reason| images.broken(index, reason))?;
-        let (size, window) = (layout.size, window(form, layout.size, resize, random));
+        let window = window(form, layout.size, resize, random);
         self.cropper
             .crop((&layout, bytes), on_nan, &form.scaling, &window, side, out)
             .map_err(|reason| images.broken(index, reason))?;
+        let taken = match self.decoder.size() {
+            Some(whole) if is_middle_of_file => (whole, form.fit.center(whole, resize, side)),
+            _ => (layout.size, window),
+        };
         let mut before_shift = random.clone();
         if let Crop::Padded { padding } = crop {
             self.plane_scratch.clear();
@@ -190,7 +203,7 @@ impl Renderer {
             shift_planes(&self.plane_scratch, side, padding, out, random);
         }
         if let Some(mask) = mask.as_deref_mut() {
-            self.crop_mask(images, index, form, (size, window), &mut before_shift, mask)?;
+            self.crop_mask(images, index, form, taken, &mut before_shift, mask)?;
         }
         for change in &form.augmentation.plane_changes {
             let before = mask.is_some().then(|| random.clone());

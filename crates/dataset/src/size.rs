@@ -31,7 +31,10 @@ impl Size {
         if self == image {
             return Ok(());
         }
-        Err(format!("it has {}×{} pixels, and the image {}×{}", self.width, self.height, image.width, image.height))
+        let is_turned = (self.width, self.height) == (image.height, image.width);
+        let hint = if is_turned { "; --exif-orientation turns images upright" } else { "" };
+        let Self { width, height } = image;
+        Err(format!("it has {}×{} pixels, and the image {width}×{height}{hint}", self.width, self.height))
     }
 
     pub(crate) fn check(self) -> Result<Self, String> {

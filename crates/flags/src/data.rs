@@ -71,7 +71,8 @@ pub struct DataArgs {
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub crop_padding: Option<usize>,
 
-    /// Smallest share of an image's area that such a random part has. Default: 0.08; 0.25 for --task segment
+    /// Smallest share of an image's area that such a random part has. In the place of
+    /// --crop-padding. Default: 0.08; 0.25 for --task segment
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub crop_scale: Option<f64>,
 

@@ -133,6 +133,8 @@ impl Spec {
                 format!("pixels {side} {resample} {orientation}{fit}")
             }
             Contents::Pixels { side, crop } => format!("pixels {side} {resample} {orientation}{fit} crop {crop}"),
+            // Masks are held against images as they are decoded.
+            Contents::Encoded if exif_orientation && self.masks.is_some() => format!("encoded {orientation}"),
             Contents::Encoded => "encoded".to_owned(),
         };
         match numbers {
@@ -160,6 +162,10 @@ impl Spec {
         let words: Vec<_> = contents.split(' ').collect();
         match words[..] {
             ["encoded"] => Some(Self { contents: Contents::Encoded, decoding, masks }),
+            ["encoded", "upright"] => {
+                let decoding = Decoding { exif_orientation: true, ..decoding };
+                Some(Self { contents: Contents::Encoded, decoding, masks })
+            }
             ["pixels", side, resample, orientation, ref rest @ ..] => {
                 let (fit, crop) = match rest {
                     ["squash", crop @ ..] => (Fit::Squash, crop),

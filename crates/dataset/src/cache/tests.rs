@@ -145,6 +145,13 @@ fn settings_are_read_as_they_are_written() {
         }
     }
     assert_eq!(Spec::parse(&ENCODED.settings()), Some(ENCODED));
+    for exif_orientation in [false, true] {
+        let masks = Some(MaskValues::new(vec![0, 7], Some(255)).unwrap());
+        for contents in [ENCODED.contents, SMALL.contents] {
+            let spec = Spec { contents, decoding: Decoding { exif_orientation, ..DECODING }, masks: masks.clone() };
+            assert_eq!(Spec::parse(&spec.settings()), Some(spec));
+        }
+    }
     for settings in
         ["", "pixels", "pixels 0 bilinear upright", "pixels 99999 bilinear upright", "pixels 8 lanczos upright"]
     {
@@ -481,14 +488,18 @@ fn folder_of_numbers(element: &str) -> (tempfile::TempDir, Listing) {
                     "<u2" => (0..48).flat_map(|index| (value(index) as u16).to_le_bytes()).collect(),
                     _ => (0..48).flat_map(|index| f64::from(value(index) as f32 / 7.0).to_le_bytes()).collect(),
                 };
-                let text = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': (2, 4, 6), }}");
-                let header = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
-                fs::write(folder.join(format!("{number}.npy")), [header, bytes].concat()).unwrap();
+                fs::write(folder.join(format!("{number}.npy")), npy(element, "(2, 4, 6)", &bytes)).unwrap();
             }
         }
     }
     let listing = Listing::scan(root.path(), None).unwrap();
     (root, listing)
+}
+
+/// An array in NumPy's format.
+fn npy(element: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let text = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': {shape}, }}");
+    [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), bytes].concat()
 }
 
 /// What evaluation makes of all validation images, by a loader.
@@ -610,7 +621,7 @@ fn folder_of_masks() -> (tempfile::TempDir, Listing, MaskValues) {
     }
     let listing = masks_below(root.path());
     let set = ImageSet::of_files(&listing, Split::Train, DECODING);
-    let found = set.mask_numbers(&unwatched).unwrap();
+    let found = set.mask_numbers(OnBadImage::Fail, &unwatched).unwrap();
     assert_eq!(found.iter().copied().collect::<Vec<_>>(), [0, 7, 9, 255]);
     let values = MaskRule::default().values(None, || Ok(found)).unwrap();
     assert_eq!(
@@ -660,6 +671,44 @@ fn masks_are_the_same_with_and_without_a_cache() {
     }
 }
 
+/// Images of numbers are cut as those of pixels are, and masks with them, whichever cache holds them.
+#[test]
+fn masks_of_numbers_are_the_same_with_and_without_a_cache() {
+    let (root, _, values) = folder_of_masks();
+    for split in ["train", "val"] {
+        let folder = root.path().join(split).join("images");
+        for name in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let red = image::open(&name).unwrap().to_rgb8();
+            let mut bytes: Vec<u8> = red.pixels().flat_map(|pixel| f32::from(pixel.0[0]).to_le_bytes()).collect();
+            bytes.extend([bytes.clone(), f32::NAN.to_le_bytes().repeat(24)].concat());
+            fs::write(name.with_extension("npy"), npy("<f4", "(3, 4, 6)", &bytes)).unwrap();
+            fs::remove_file(name).unwrap();
+        }
+    }
+    let listing = masks_below(root.path());
+    let numbers = listing.numbers(DECODING, false).unwrap().map(|first| first.numbers);
+    for (fit, resize) in [(Fit::Squash, 3), (Fit::Crop, 4), (Fit::Crop, 3)] {
+        let decoding = Decoding { fit, numbers, on_nan: OnNan::Mean, ..DECODING };
+        let batches = |dataset: Dataset| {
+            let normalization = crate::Normalization { mean: vec![1.0; 3], std: vec![2.0; 3] };
+            let config = LoaderConfig { fit, resize, normalization, ..LoaderConfig::new(4, 3) };
+            let loader = Loader::new(Arc::new(dataset.val), Shard::WHOLE, config);
+            let batches: Vec<_> = loader.evaluate().map(Result::unwrap).collect();
+            let [batch] = &batches[..] else { panic!("{}", batches.len()) };
+            (batch.values().to_vec(), batch.masks.as_ref().unwrap().to_vec())
+        };
+        let (pixels, masks) = batches(Dataset::of_files(&listing, decoding).with_mask_values(&values, values.names()));
+        assert!(pixels.iter().all(|value| value.is_finite()) && masks.len() == 27, "{fit:?} {pixels:?}");
+        for contents in [Contents::Pixels { side: resize, crop: 3 }, Contents::Encoded] {
+            let spec = Spec { contents, decoding, masks: Some(values.clone()) };
+            let path = root.path().join("cache.h5");
+            build_at(&path, &listing, &spec);
+            let Found::Current(dataset) = open(&path, &spec.fingerprint(&listing), decoding).unwrap() else { panic!() };
+            assert_eq!(batches(*dataset), (pixels.clone(), masks.clone()), "{fit:?} {resize} {contents:?}");
+        }
+    }
+}
+
 #[test]
 fn bad_masks_are_named_or_left_out() {
     let (root, _, values) = folder_of_masks();
@@ -675,7 +724,7 @@ fn bad_masks_are_named_or_left_out() {
         let skipped = build(&listing, &spec, &cache, OnBadImage::Skip, &unwatched).unwrap();
         let reasons: Vec<_> = skipped.iter().map(|bad| (bad.index, bad.reason.as_str())).collect();
         let expected = [
-            (1, "its mask: 8 is the number of no class; there are 0,7,9 ignored 255"),
+            (1, "its mask: 8 is the number of no class; there are 0,7,9 ignored 255 (--mask-values, --ignore-index)"),
             (2, "its mask: it has 5×4 pixels, and the image 6×4"),
         ];
         assert_eq!(reasons, expected);

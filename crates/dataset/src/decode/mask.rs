@@ -38,6 +38,7 @@ impl MaskDecoder {
         if source.jpeg().is_some() {
             return Err("it is a JPEG, which changes numbers a little; save masks as PNG".to_owned());
         }
+        let may_have_alpha = !source.is_npy() && source.has_alpha();
         let Self { numbers, packed } = self;
         let layout = source.with_reader(|mut reader, length| {
             let start = reader.fill_buf().map_err(|error| error.to_string())?;
@@ -46,7 +47,7 @@ impl MaskDecoder {
                 false => read_any(reader, length, Wanted::Classes, numbers),
             }
         })?;
-        one_channel(&layout, numbers)?;
+        one_channel(&layout, may_have_alpha, numbers)?;
         let element = layout.numbers.element;
         if element.is_float() {
             return Err(format!("its values are {}; masks hold whole numbers", element.name()));
@@ -55,13 +56,13 @@ impl MaskDecoder {
     }
 }
 
-/// Makes one channel of several that are all the same, but for what is transparency: gray that was saved as RGB.
-fn one_channel(layout: &ArrayLayout, numbers: &mut [u8]) -> Result<(), String> {
+/// Makes one channel of several that are all the same: gray that was saved as RGB. The last of two or of four may be transparency.
+fn one_channel(layout: &ArrayLayout, may_have_alpha: bool, numbers: &mut [u8]) -> Result<(), String> {
     let (channels, width, count) =
         (layout.numbers.channels, layout.numbers.element.width(), layout.size.count() as usize);
     let colours = match channels {
         1 => return Ok(()),
-        2 | 4 => channels - 1,
+        2 | 4 if may_have_alpha => channels - 1,
         channels => channels,
     };
     let place = |pixel: usize, channel: usize| match layout.axes {

@@ -46,29 +46,84 @@ pub enum Ignored {
 }
 
 impl MaskRule {
-    /// What follows from the rule where so many `classes` have names; if need be, from the numbers that `found` finds in masks.
+    /// What follows from the rule where so many `classes` have names; if the rule does not say it, from the numbers that `found`
+    /// finds in masks (none where there are none to look at).
     ///
     /// # Errors
     /// Numbers that cannot be those of classes, or what `found` says.
     pub fn values(&self, classes: Option<usize>, found: impl FnOnce() -> Result<BTreeSet<i64>>) -> Result<MaskValues> {
-        let input = Error::Input;
-        let values: Vec<u32> = match (&self.values, classes) {
+        match (&self.values, classes) {
             (Some(values), Some(count)) if values.len() != count => {
-                return Err(input(format!("--mask-values: {} numbers, and there are {count} classes", values.len())));
+                Err(Error::Input(format!("--mask-values: {} numbers, and there are {count} classes", values.len())))
             }
-            (Some(values), _) => values.clone(),
-            (None, Some(count)) => (0..count as u32).collect(),
-            (None, None) => return MaskValues::of_found(found()?, self.ignored).map_err(input),
-        };
-        let ignored = match self.ignored {
-            Ignored::Usual => {
-                Some(USUALLY_IGNORED).filter(|usual| !values.iter().any(|&value| i64::from(value) == *usual))
+            (Some(values), _) => {
+                let ignored = self.ignored(values.iter().any(|&value| i64::from(value) == USUALLY_IGNORED));
+                MaskValues::new(values.clone(), ignored)
+                    .map_err(|reason| Error::Input(format!("--mask-values: {reason}")))
             }
+            (None, classes) => self.of_found(found()?, classes).map_err(Error::Input),
+        }
+    }
+
+    /// The number that does not count; where nobody says it, the usual one unless that is a class.
+    fn ignored(&self, usual_is_class: bool) -> Option<i64> {
+        match self.ignored {
+            Ignored::Usual => Some(USUALLY_IGNORED).filter(|_| !usual_is_class),
             Ignored::None => None,
             Ignored::Number(number) => Some(number),
-        };
-        MaskValues::new(values, ignored).map_err(input)
+        }
     }
+
+    /// Those that occur, in their order, without the one that does not count; or where there are so many `classes` and no others
+    /// occur, 0, 1, 2 and so on.
+    fn of_found(&self, mut found: BTreeSet<i64>, classes: Option<usize>) -> std::result::Result<MaskValues, String> {
+        let is_black_and_white = found.iter().copied().eq([0, USUALLY_IGNORED]);
+        let ignored = self.ignored(is_black_and_white);
+        if let Some(ignored) = ignored {
+            found.remove(&ignored);
+        }
+        if let Some(number) = found.first().filter(|&&number| number < 0) {
+            return Err(format!(
+                "the masks have the number {number}, which is no class; --ignore-index {number} leaves its pixels out"
+            ));
+        }
+        if let Some(count) = classes {
+            if found.last().is_none_or(|&last| last < count as i64) {
+                return MaskValues::new((0..count as u32).collect(), ignored);
+            }
+            if found.len() != count {
+                return Err(format!(
+                    "the masks have the numbers {}, and there are {count} classes; --mask-values names those of the classes",
+                    some(&found)
+                ));
+            }
+        }
+        if found.len() > MOST_MASK_CLASSES {
+            return Err(format!(
+                "the masks have {} different numbers, and there may be {MOST_MASK_CLASSES} classes; are they masks? \
+                 --mask-values names those of the classes",
+                found.len()
+            ));
+        }
+        if found.len() < 2 {
+            return Err(format!(
+                "the pixels of the masks are all of one class, or of none: their numbers are {}; there is nothing to tell apart",
+                some(&found)
+            ));
+        }
+        let values: std::result::Result<Vec<u32>, _> = found.into_iter().map(u32::try_from).collect();
+        MaskValues::new(values.map_err(|_| "the masks have numbers of more than 32 bits".to_owned())?, ignored)
+    }
+}
+
+/// Some numbers, for people.
+fn some(numbers: &BTreeSet<i64>) -> String {
+    const SHOWN: usize = 10;
+    let mut shown: Vec<_> = numbers.iter().take(SHOWN).map(i64::to_string).collect();
+    if numbers.len() > SHOWN {
+        shown.push("…".to_owned());
+    }
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
 /// Which number of a mask stands for which class.
@@ -92,55 +147,25 @@ impl MaskValues {
     /// # Errors
     /// Too many, or numbers of two meanings.
     pub fn new(values: Vec<u32>, ignored: Option<i64>) -> std::result::Result<Self, String> {
-        if values.is_empty() || values.len() > MOST_MASK_CLASSES {
-            return Err(format!("masks of {} classes: there may be 1 to {MOST_MASK_CLASSES}", values.len()));
+        if values.len() < 2 || values.len() > MOST_MASK_CLASSES {
+            return Err(format!("masks of {} classes: there may be 2 to {MOST_MASK_CLASSES}", values.len()));
         }
         let mut table = vec![NONE; NUMBERS];
         for (class, &value) in values.iter().enumerate() {
             match table.get_mut(value as usize) {
                 Some(place) if *place == NONE => *place = class as u8,
-                Some(_) => return Err(format!("--mask-values: has {value} twice")),
-                None => return Err(format!("--mask-values: {value} is more than {}", NUMBERS - 1)),
+                Some(_) => return Err(format!("has {value} twice")),
+                None => return Err(format!("{value} is more than {}, the largest number of a class", NUMBERS - 1)),
             }
         }
         if let Some(number) = ignored {
             match usize::try_from(number).ok().and_then(|number| table.get_mut(number)) {
                 Some(place) if *place == NONE => *place = IGNORED,
-                Some(_) => return Err(format!("--ignore-index {number}: is the number of a class")),
+                Some(_) => return Err(format!("{number}, which --ignore-index leaves out, is the number of a class")),
                 None => {} // -1, say, which no table has
             }
         }
         Ok(Self { values: values.into(), ignored, table: table.into() })
-    }
-
-    /// Those that occur, in their order, without the one that does not count.
-    fn of_found(mut found: BTreeSet<i64>, ignored: Ignored) -> std::result::Result<Self, String> {
-        let is_black_and_white = found.iter().copied().eq([0, USUALLY_IGNORED]);
-        let ignored = match ignored {
-            Ignored::Usual => Some(USUALLY_IGNORED).filter(|_| !is_black_and_white),
-            Ignored::None => None,
-            Ignored::Number(number) => Some(number),
-        };
-        if let Some(ignored) = ignored {
-            found.remove(&ignored);
-        }
-        if let Some(number) = found.first().filter(|&&number| number < 0) {
-            return Err(format!(
-                "the masks have the number {number}, which is no class; --ignore-index {number} leaves its pixels out"
-            ));
-        }
-        if found.len() > MOST_MASK_CLASSES {
-            return Err(format!(
-                "the masks have {} different numbers, and there may be {MOST_MASK_CLASSES} classes; are they masks? \
-                 --mask-values names those of the classes",
-                found.len()
-            ));
-        }
-        if found.is_empty() {
-            return Err("no pixel of the masks has a class".to_owned());
-        }
-        let values: std::result::Result<Vec<u32>, _> = found.into_iter().map(u32::try_from).collect();
-        Self::new(values.map_err(|_| "the masks have numbers of more than 32 bits".to_owned())?, ignored)
     }
 
     /// The numbers of the classes, in their order.
@@ -204,7 +229,10 @@ impl MaskValues {
             Some(at) => {
                 let mut number = 0.0;
                 element.each(&numbers[at * element.width()..][..element.width()], |own| number = own);
-                Err(format!("{number} is the number of no class; there are {}", self.to_words()))
+                Err(format!(
+                    "{number} is the number of no class; there are {} (--mask-values, --ignore-index)",
+                    self.to_words()
+                ))
             }
         }
     }
@@ -322,21 +350,26 @@ impl MaskSet {
         Ok((size, classes))
     }
 
-    /// All numbers that masks of `slots` have, found on the current rayon pool. `watch` is called for each mask.
+    /// All numbers that masks of `slots` have, but for those that cannot be read, if such are to be left out; found on the current
+    /// rayon pool. `watch` is called for each mask.
     ///
     /// # Errors
     /// A mask that cannot be read; [`Error::Interrupted`].
-    pub fn numbers(&self, slots: &[usize], watch: &Watch<'_>) -> Result<BTreeSet<i64>> {
+    pub fn numbers(&self, slots: &[usize], skips_bad: bool, watch: &Watch<'_>) -> Result<BTreeSet<i64>> {
         let counter = Counter::new(watch);
         let look = |mut found: Found, &slot: &usize| -> Result<Found> {
             let Found { tools, seen, others } = &mut found;
-            self.raw(slot, &mut tools.decoder, &mut tools.stored, |raw| {
+            let looked = self.raw(slot, &mut tools.decoder, &mut tools.stored, |raw| {
                 raw.element.each(raw.bytes, |number| match seen.get_mut(number as usize) {
                     Some(is_seen) if number >= 0.0 => *is_seen = true,
                     _ => drop(others.insert(number as i64)),
                 });
                 Ok(())
-            })?;
+            });
+            match looked {
+                Err(Error::Mask { .. } | Error::Image { .. }) if skips_bad => {}
+                looked => looked?,
+            }
             counter.one()?;
             Ok(found)
         };
@@ -430,16 +463,42 @@ mod tests {
             (usual(), None, &[1, 2, 3], Ok("1-3 ignored 255")),
             (usual(), None, &[10, 20, 100], Ok("10,20,100 ignored 255")),
             (usual(), Some(3), &[], Ok("0-2 ignored 255")),
+            (usual(), Some(3), &[0, 2, 255], Ok("0-2 ignored 255")),
+            (usual(), Some(2), &[0, 255], Ok("0,255")),
+            (usual(), Some(3), &[1, 2, 3], Ok("1-3 ignored 255")),
+            (
+                usual(),
+                Some(3),
+                &[0, 1, 7, 9],
+                Err("the masks have the numbers 0, 1, 7, 9, and there are 3 classes; --mask-values"),
+            ),
+            (
+                usual(),
+                None,
+                &[0],
+                Err("the pixels of the masks are all of one class, or of none: their numbers are 0;"),
+            ),
             (rule(Some(&[0, 255]), Ignored::Usual), None, &[], Ok("0,255")),
             (rule(Some(&[7, 5]), Ignored::Number(0)), Some(2), &[], Ok("7,5 ignored 0")),
             (rule(None, Ignored::Number(-1)), None, &[-1, 0, 1], Ok("0,1 ignored -1")),
             (rule(None, Ignored::None), None, &[0, 1, 255], Ok("0,1,255")),
             (usual(), None, &[-1, 0], Err("the masks have the number -1, which is no class; --ignore-index -1")),
-            (usual(), None, &[255], Err("no pixel of the masks has a class")),
+            (
+                usual(),
+                None,
+                &[255],
+                Err("the pixels of the masks are all of one class, or of none: their numbers are none;"),
+            ),
             (rule(Some(&[1, 1]), Ignored::Usual), None, &[], Err("--mask-values: has 1 twice")),
-            (rule(Some(&[1, 2]), Ignored::Number(2)), None, &[], Err("--ignore-index 2: is the number of a class")),
+            (
+                rule(Some(&[1, 2]), Ignored::Number(2)),
+                None,
+                &[],
+                Err("--mask-values: 2, which --ignore-index leaves out, is the number of a class"),
+            ),
             (rule(Some(&[1]), Ignored::Usual), Some(2), &[], Err("--mask-values: 1 numbers, and there are 2 classes")),
-            (rule(Some(&[70_000]), Ignored::Usual), None, &[], Err("--mask-values: 70000 is more than 65535")),
+            (rule(Some(&[1]), Ignored::Usual), None, &[], Err("--mask-values: masks of 1 classes")),
+            (rule(Some(&[0, 70_000]), Ignored::Usual), None, &[], Err("--mask-values: 70000 is more than 65535")),
         ];
         for (rule, classes, found, expected) in cases {
             match (values(rule, classes, found), expected) {
@@ -464,6 +523,6 @@ mod tests {
         assert_eq!(classes, [0, 1, IGNORED, 0]);
         let short: Vec<u8> = [300_u16, 0, 5].iter().flat_map(|number| number.to_ne_bytes()).collect();
         let reason = values.classes(Element::U16, &short, &mut classes).unwrap_err();
-        assert_eq!(reason, "5 is the number of no class; there are 0,300 ignored -1");
+        assert_eq!(reason, "5 is the number of no class; there are 0,300 ignored -1 (--mask-values, --ignore-index)");
     }
 }

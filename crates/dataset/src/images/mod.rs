@@ -28,7 +28,7 @@ pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
 use crate::decode::Source;
 use crate::scan::Sample;
-use crate::{Decoder, Decoding, Error, Listing, PixelFormat, Result, Size, Split, ValSplit, Watch};
+use crate::{Decoder, Decoding, Error, Listing, OnBadImage, PixelFormat, Result, Size, Split, ValSplit, Watch};
 
 /// A set to train on and one to validate on, with the names of their classes.
 #[derive(Debug)]
@@ -247,13 +247,15 @@ impl ImageSet {
         self.masks.as_ref().and_then(MaskSet::values)
     }
 
-    /// All numbers that its masks have, found on the current rayon pool. `watch` is called for each mask.
+    /// All numbers that its masks have, but for those that cannot be read, if such are to be left out; found on the current rayon
+    /// pool. `watch` is called for each mask.
     ///
     /// # Errors
     /// A mask that cannot be read; [`Error::Interrupted`].
-    pub fn mask_numbers(&self, watch: &Watch<'_>) -> Result<BTreeSet<i64>> {
+    pub fn mask_numbers(&self, on_bad: OnBadImage, watch: &Watch<'_>) -> Result<BTreeSet<i64>> {
+        let skips_bad = on_bad == OnBadImage::Skip;
         let slots: Vec<_> = (0..self.len()).map(|index| self.slot(index)).collect();
-        self.masks.as_ref().map_or_else(|| Ok(BTreeSet::new()), |masks| masks.numbers(&slots, watch))
+        self.masks.as_ref().map_or_else(|| Ok(BTreeSet::new()), |masks| masks.numbers(&slots, skips_bad, watch))
     }
 
     /// The size of the mask of image `index` and the class of each of its pixels, [`IGNORED`](crate::IGNORED) for none; `None`

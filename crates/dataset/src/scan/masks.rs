@@ -38,7 +38,11 @@ pub(crate) struct MaskFile {
 impl MaskFile {
     pub(super) fn look_up(root: &Path, path: PathBuf) -> Result<Self> {
         // The same call, and the same errors.
-        let Sample { path, size, modified, .. } = Sample::look_up(root, path, 0)?;
+        let found = Sample::look_up(root, path, 0).map_err(|error| match error {
+            Error::Input(reason) => Error::Input(reason.replace("no such image", "no such mask")),
+            other => other,
+        });
+        let Sample { path, size, modified, .. } = found?;
         Ok(Self { path, size, modified })
     }
 }
@@ -72,21 +76,46 @@ impl Listing {
         if let (Some(_), Some(place)) = (val_split, find(Split::Val)) {
             return Err(refuse_val(&place.images));
         }
-        let samples = |split, place: Option<Place>| match place {
-            Some(place) => samples(root, place.pairs(root, split, folders, &counter)?, &counter),
-            None => Ok(Vec::new()),
-        };
-        let train = find(Split::Train).or_else(|| Place::flat(root, folders)).ok_or_else(|| nothing(root, folders))?;
-        let train = samples(Split::Train, Some(train))?;
-        let val = samples(Split::Val, find(Split::Val))?;
+        let samples =
+            |place: Option<Place>| place.map_or_else(|| Ok(Vec::new()), |place| place.samples(root, &counter));
+        let train = Place::of_train(root, folders).ok_or_else(|| nothing(root, folders))?;
+        let (train, val) = (samples(Some(train))?, samples(find(Split::Val))?);
         // Those that nobody has drawn masks for are no reason to refuse the others.
-        let test =
-            samples(Split::Test, find(Split::Test).filter(|place| place.images.is_file() || place.masks.is_some()))?;
+        let test = samples(find(Split::Test).filter(|place| place.images.is_file() || place.masks.is_some()))?;
         let (train, val) = match val_split {
             Some(val_split) => val_split.divide(train),
             None => (train, val),
         };
         Ok(Self { root: root.to_owned(), classes: Vec::new(), train, val, test })
+    }
+
+    /// Lists the images with masks that evaluation looks at, as images to validate on: those that are there for it, or those that a
+    /// `val_split` sets aside, or else all to train on. Says whether it is the last.
+    ///
+    /// # Errors
+    /// As [`scan_masks`](Self::scan_masks), of those alone.
+    pub fn scan_masks_to_evaluate(
+        root: &Path,
+        folders: &MaskFolders,
+        val_split: Option<ValSplit>,
+        watch: &Watch<'_>,
+    ) -> Result<(Self, bool)> {
+        refuse_missing(root)?;
+        let counter = Counter::new(watch);
+        let val = Place::find(root, Split::Val, folders);
+        let is_all = val.is_none() && val_split.is_none();
+        let place = match (val, val_split) {
+            (Some(place), Some(_)) => return Err(refuse_val(&place.images)),
+            (Some(place), None) => place,
+            (None, _) => Place::of_train(root, folders).ok_or_else(|| nothing(root, folders))?,
+        };
+        let samples = place.samples(root, &counter)?;
+        let val = match val_split {
+            Some(val_split) => val_split.divide(samples).1,
+            None => samples,
+        };
+        let (train, test) = (Vec::new(), Vec::new());
+        Ok((Self { root: root.to_owned(), classes: Vec::new(), train, val, test }, is_all))
     }
 
     /// Whether images of a split lie below `root` as [`scan_masks`](Self::scan_masks) finds them.
@@ -97,6 +126,8 @@ impl Listing {
 
 /// Where the images of a split and their masks lie.
 struct Place {
+    split: Split,
+    /// A folder, or a list.
     images: PathBuf,
     /// `None` for a list, which names them.
     masks: Option<PathBuf>,
@@ -107,13 +138,13 @@ fn nothing(root: &Path, folders: &MaskFolders) -> Error {
     let looked = |given: &Option<String>, usual: &[&str]| given.clone().unwrap_or_else(|| usual[0].to_owned());
     let (images, masks) = (looked(&folders.images, IMAGES), looked(&folders.masks, MASKS));
     Error::Input(format!(
-        "{}: no images and masks; --task segment wants DIR/train/{images}/* and DIR/train/{masks}/*, or DIR/{images}/train/* and \
-         DIR/{masks}/train/*, the same for val; --images NAME and --labels NAME name other folders",
+        "{}: no images and masks to train on; --task segment wants DIR/train/{images}/* and DIR/train/{masks}/*, or \
+         DIR/{images}/train/* and DIR/{masks}/train/*, the same for val; --images NAME and --labels NAME name other folders",
         root.display()
     ))
 }
 
-/// Names of the folder of a split.
+/// Names of the folder of a split, in lower case.
 fn names(split: Split) -> &'static [&'static str] {
     match split {
         Split::Train => &["train", "training"],
@@ -122,56 +153,77 @@ fn names(split: Split) -> &'static [&'static str] {
     }
 }
 
+/// The folder in `parent` whose name, in lower case, comes first in `names`, of those that `fit`.
+fn folder_named(parent: &Path, names: &[&str], fits: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let ranked = entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().to_lowercase();
+        let rank = names.iter().position(|known| *known == name)?;
+        Some((rank, entry.path()))
+    });
+    let mut ranked: Vec<_> = ranked.filter(|(_, path)| path.is_dir() && fits(path)).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().next().map(|(_, path)| path)
+}
+
+/// Whether there is an image in a folder, or below it.
+fn has_image(folder: &Path) -> bool {
+    let entries = || std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries().any(|path| super::is_image(&path) && path.is_file())
+        || entries().any(|path| path.is_dir() && !path.is_symlink() && has_image(&path))
+}
+
 impl Place {
     /// Where those of a split are, if they are somewhere.
     fn find(root: &Path, split: Split, folders: &MaskFolders) -> Option<Self> {
         let list = (list::LAYOUT.place)(root, split);
         if list.is_file() {
-            return Some(Self { images: list, masks: None });
+            return Some(Self { split, images: list, masks: None });
         }
-        names(split).iter().find_map(|name| {
-            let inside = |parent: &Path| Self::of(&parent.join(name), &|folder| folder, folders);
-            let below = |parent: &Path| Self::of(parent, &|folder| folder.join(name), folders);
-            inside(root).or_else(|| below(root))
+        let inside = folder_named(root, names(split), &|_| true);
+        inside
+            .and_then(|parent| Self::of(&parent, split, None, folders))
+            .or_else(|| Self::of(root, split, Some(names(split)), folders))
+    }
+
+    /// Where those to train on are: where there are no splits at all, all that there is.
+    fn of_train(root: &Path, folders: &MaskFolders) -> Option<Self> {
+        let has = |split| Self::find(root, split, folders).is_some();
+        Self::find(root, Split::Train, folders).or_else(|| {
+            if has(Split::Val) || has(Split::Test) { None } else { Self::of(root, Split::Train, None, folders) }
         })
     }
 
-    /// Where they are if there are no splits.
-    fn flat(root: &Path, folders: &MaskFolders) -> Option<Self> {
-        Self::of(root, &|folder| folder, folders)
-    }
-
-    fn of(parent: &Path, within: &dyn Fn(PathBuf) -> PathBuf, folders: &MaskFolders) -> Option<Self> {
+    /// Folders in `parent`, or the folder of the split in each of them.
+    fn of(parent: &Path, split: Split, within: Option<&[&str]>, folders: &MaskFolders) -> Option<Self> {
+        let of_split = |folder: &Path| match within {
+            Some(names) => folder_named(folder, names, &has_image),
+            None => Some(folder.to_owned()).filter(|folder| has_image(folder)),
+        };
         let find = |given: &Option<String>, usual: &[&str]| match given {
-            Some(name) => Some(within(parent.join(name))).filter(|folder| folder.is_dir()),
+            Some(name) => Some(parent.join(name)).filter(|folder| folder.is_dir()).and_then(|folder| of_split(&folder)),
             None => {
-                let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-                let mut found: Vec<_> = entries
-                    .filter_map(|entry| {
-                        let name = entry.file_name().to_string_lossy().to_lowercase();
-                        let rank = usual.iter().position(|usual| *usual == name)?;
-                        Some((rank, within(entry.path())))
-                    })
-                    .filter(|(_, folder)| folder.is_dir())
-                    .collect();
-                found.sort_unstable();
-                found.into_iter().next().map(|(_, folder)| folder)
+                folder_named(parent, usual, &|folder| of_split(folder).is_some()).and_then(|folder| of_split(&folder))
             }
         };
         let images = find(&folders.images, IMAGES)?;
-        Some(Self { images, masks: find(&folders.masks, MASKS) })
+        Some(Self { split, images, masks: find(&folders.masks, MASKS) })
     }
 
-    /// The paths of the images and their masks, below `root`, in the order of the images.
-    fn pairs(
-        &self,
-        root: &Path,
-        split: Split,
-        folders: &MaskFolders,
-        counter: &Counter<'_>,
-    ) -> Result<Vec<(PathBuf, PathBuf)>> {
+    /// The images with their masks, in the order of the images.
+    fn samples(&self, root: &Path, counter: &Counter<'_>) -> Result<Vec<Sample>> {
+        let pairs = self.pairs(root, counter)?;
+        if let Some(masks) = &self.masks {
+            let (split, images) = (self.split.name(), self.images.display());
+            log::info!("{split}: images in {images}, masks in {}", masks.display());
+        }
+        samples(root, pairs, counter)
+    }
+
+    /// The paths of the images and their masks, below `root`.
+    fn pairs(&self, root: &Path, counter: &Counter<'_>) -> Result<Vec<(PathBuf, PathBuf)>> {
         if self.images.is_file() {
-            let part = (list::LAYOUT.read)(root, split, &self.images, counter)?;
+            let part = (list::LAYOUT.read)(root, self.split, &self.images, counter)?;
             let order = part.order.unwrap_or_default();
             return Ok(order
                 .into_iter()
@@ -179,10 +231,10 @@ impl Place {
                 .collect());
         }
         let Some(masks) = &self.masks else {
-            let looked = folders.masks.clone().unwrap_or_else(|| MASKS.join(", "));
             let images = self.images.display();
             return Err(Error::Input(format!(
-                "{images}: no folder of masks beside it (looked for: {looked}); --labels NAME names another"
+                "{images}: no folder of masks beside it (looked for: {}); --labels NAME names another",
+                MASKS.join(", ")
             )));
         };
         let below =
@@ -227,32 +279,21 @@ fn pairs(
             return input(format!("{} and {}: two masks of one name", one.display(), other.display()));
         }
     }
-    let endings = if by_stem.contains_key(&first) {
-        Endings::default()
-    } else {
-        let found = Endings::of(&first, by_stem.keys());
-        match &found[..] {
-            [] => Endings::default(),
-            [endings] => endings.clone(),
-            [one, other, ..] => {
-                return input(format!(
-                    "{}: is the mask of {} the one that ends in '{}' or the one that ends in '{}'? Leave one kind, or name the pairs \
-                     in DIR/train.tsv: image, a tab, mask",
-                    mask_folder.display(),
-                    first.display(),
-                    one.mask,
-                    other.mask
-                ));
-            }
-        }
-    };
+    let stems: Vec<PathBuf> = images.iter().map(|image| stem(root, image_folder, image)).collect();
+    let same = stems.iter().filter(|stem| by_stem.contains_key(*stem)).count();
+    // Where some have a mask of just their name, all are to have one.
+    let endings = if same > 0 { Endings::default() } else { Endings::found(&first, &by_stem, mask_folder)? };
     let count = by_stem.len();
     let mut pairs = Vec::with_capacity(images.len());
-    for image in images {
-        let stem = stem(root, image_folder, &image);
-        let Some(mask) = by_stem.remove(&endings.mask_of(&stem)) else {
-            let (image, wanted) = (root.join(image), mask_folder.join(endings.mask_of(&stem)));
-            return input(format!("{}: has no mask; {}.* is not there", image.display(), wanted.display()));
+    for (image, stem) in images.into_iter().zip(stems) {
+        let wanted = endings.mask_of(&stem);
+        let Some(mask) = by_stem.remove(&wanted) else {
+            let elsewhere = by_stem.iter().find(|(other, _)| other.file_name() == wanted.file_name());
+            let hint = elsewhere.map_or(String::new(), |(_, mask)| {
+                format!(", but {} is: do --images and --labels name the folders?", root.join(mask).display())
+            });
+            let (image, wanted) = (root.join(image), mask_folder.join(wanted));
+            return input(format!("{}: has no mask; {}.* is not there{hint}", image.display(), wanted.display()));
         };
         pairs.push((image, mask));
     }
@@ -270,6 +311,22 @@ struct Endings {
 }
 
 impl Endings {
+    /// Those of the images and masks of a folder, of which `first` is the first image.
+    fn found(first: &Path, masks: &HashMap<PathBuf, PathBuf>, mask_folder: &Path) -> Result<Self> {
+        match &Self::of(first, masks.keys())[..] {
+            [] => Ok(Self::default()),
+            [endings] => Ok(endings.clone()),
+            [one, other, ..] => Err(Error::Input(format!(
+                "{}: is the mask of {} the one that ends in '{}' or the one that ends in '{}'? Leave one kind, or name the pairs in \
+                 DIR/train.tsv: image, a tab, mask",
+                mask_folder.display(),
+                first.display(),
+                one.mask,
+                other.mask
+            ))),
+        }
+    }
+
     /// Those that an image and masks of it may have: of those that have most in common with it, up to a separator.
     fn of<'a>(image: &Path, masks: impl Iterator<Item = &'a PathBuf>) -> Vec<Self> {
         let Some(name) = image.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
@@ -281,6 +338,13 @@ impl Endings {
             let same = name.char_indices().zip(mask.chars()).take_while(|((_, one), other)| one == other);
             let ends = same.map(|((at, letter), _)| at + letter.len_utf8());
             let Some(end) = ends.filter(|&end| is_end(name, end) && is_end(mask, end)).last() else { continue };
+            // What differs in a number is another image.
+            if [&name[end..], &mask[end..]]
+                .iter()
+                .any(|rest| rest.len() > 1 && rest[1..].bytes().all(|byte| byte.is_ascii_digit()))
+            {
+                continue;
+            }
             if end > best.0 {
                 best = (end, Vec::new());
             }
@@ -321,7 +385,7 @@ mod tests {
     #[test]
     fn masks_are_found_in_every_layout() {
         let usual = MaskFolders::default();
-        let cases: [(&[&str], &[(&str, &str)]); 6] = [
+        let cases: [(&[&str], &[(&str, &str)]); 7] = [
             (
                 &["train/images/b.jpg", "train/images/a.jpg", "train/masks/a.png", "train/masks/b.png"],
                 &[("train/images/a.jpg", "train/masks/a.png"), ("train/images/b.jpg", "train/masks/b.png")],
@@ -335,7 +399,11 @@ mod tests {
                 ],
                 &[("images/training/a.jpg", "annotations/training/a.png")],
             ),
-            (&["JPEGImages/a.jpg", "SegmentationClass/a.png"], &[("JPEGImages/a.jpg", "SegmentationClass/a.png")]),
+            (
+                &["JPEGImages/a.jpg", "SegmentationClass/a.png", "Annotations/a.xml", "Masks/"],
+                &[("JPEGImages/a.jpg", "SegmentationClass/a.png")],
+            ),
+            (&["Train/Images/a.jpg", "Train/Masks/a.png"], &[("Train/Images/a.jpg", "Train/Masks/a.png")]),
             (
                 &["images/1.jpg", "images/10.jpg", "masks/1_mask.png", "masks/10_mask.png"],
                 &[("images/1.jpg", "masks/1_mask.png"), ("images/10.jpg", "masks/10_mask.png")],
@@ -383,8 +451,22 @@ mod tests {
 
     #[test]
     fn faults_of_folders() {
-        let cases: [(&[&str], &str); 6] = [
-            (&["other/a.jpg"], "no images and masks; --task segment wants DIR/train/images/*"),
+        let cases: [(&[&str], &str); 11] = [
+            (&["other/a.jpg"], "no images and masks to train on; --task segment wants DIR/train/images/*"),
+            (
+                &["images/trainval/a.jpg", "masks/trainval/a.png", "images/val/b.jpg", "masks/val/b.png"],
+                "no images and masks to train",
+            ),
+            (&["images/a_1.jpg", "masks/a_2.png"], "a_1.jpg: has no mask; "),
+            (
+                &["images/a.jpg", "images/b.jpg", "images/c.jpg", "masks/b.png", "masks/c.png", "masks/a_0.png"],
+                "images/a.jpg: has no mask; ",
+            ),
+            (&["pets/images/a.jpg", "pets/annotations/trimaps/a.png"], "no images and masks to train on"),
+            (
+                &["images/a.jpg", "annotations/trimaps/a.png"],
+                "annotations/trimaps/a.png is: do --images and --labels name",
+            ),
             (&["train/images/a.jpg"], "no folder of masks beside it (looked for: masks, mask,"),
             (&["train/images/a.jpg", "train/masks/b.png"], "a.jpg: has no mask; "),
             (&["train/images/a.jpg", "train/masks/a.png", "train/masks/a.tif"], "two masks of one name"),

@@ -95,6 +95,9 @@ fn summarize(path: &Path, spec: &Spec, listing: &Listing) -> anyhow::Result<()> 
 
 /// Images of each class in each split, and the weight that makes up for a class's size in training.
 fn table(dataset: &Dataset) -> Result<String, std::fmt::Error> {
+    if dataset.train.has_masks() {
+        return Ok(format!("{}, which have masks\n", sizes(dataset))); // an image is of several classes
+    }
     let count = |set: &ImageSet| class_counts(set.labels(), dataset.classes.len());
     let (train, val) = (count(&dataset.train), count(&dataset.val));
     let test = dataset.test.as_ref().map(count);

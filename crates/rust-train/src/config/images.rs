@@ -1,7 +1,7 @@
 //! The flags about images as validated values: which, of what size, and what is kept of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use architectures::Architecture;
 use clap::ValueEnum;
@@ -179,6 +179,9 @@ impl Images {
         }
         let is_masks = task == TaskKind::Segment;
         refuse_masks(&args.masks, is_masks)?;
+        if let (true, Source::Folder(_)) = (is_masks, &source) {
+            refuse_folders_elsewhere(&args.members)?;
+        }
         if let (true, Source::Digits | Source::Own(_)) = (is_masks, &source) {
             return Err(usage("--task segment: needs --data, with images and masks"));
         }
@@ -348,6 +351,19 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -
     Ok(())
 }
 
+/// Refuses folders of images or masks that are the same for all splits, because they do not lie below them.
+fn refuse_folders_elsewhere(args: &MembersArgs) -> anyhow::Result<()> {
+    for (flag, name) in [("--images", &args.images), ("--labels", &args.labels)] {
+        let is_below = |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if let Some(name) = name.as_deref().filter(|name| !is_below(name)) {
+            return Err(usage(format!(
+                "{flag} {name}: must be a folder below --data or below its train, val and test"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what is said of masks where there are none.
 fn refuse_masks(args: &MaskArgs, is_masks: bool) -> anyhow::Result<()> {
     for (flag, is_given) in
@@ -386,11 +402,9 @@ fn image_size(wanted: Option<usize>, source: &Source, made_for: usize) -> anyhow
     })
 }
 
-/// Which part of an image is seen in training. With masks large parts: what is small in an image is seen as it is, too.
+/// Which part of an image is seen in training: `--crop-scale` before `--crop-padding`. With masks large parts, so that what
+/// is small in an image is seen as it is, too.
 fn crop(padding: Option<usize>, scale: Option<f64>, is_masks: bool, image_size: usize) -> anyhow::Result<Crop> {
-    if let (Some(scale), Some(padding)) = (scale, padding) {
-        return Err(usage(format!("--crop-scale {scale}, --crop-padding {padding}: one of them; leave the other out")));
-    }
     if let Some(scale) = scale {
         if !(scale > 0.0 && scale <= 1.0) {
             return Err(usage(format!("--crop-scale {scale}: must be above 0 and at most 1")));

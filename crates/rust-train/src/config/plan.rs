@@ -539,9 +539,10 @@ fn resolved(
         Resample::Bicubic => ResampleKind::Bicubic,
     });
     flags.data.images.exif_orientation = Some(images.evaluation.decoding.exif_orientation);
-    if let Crop::Padded { padding } = images.augmented_crop {
-        flags.data.crop_padding = Some(padding);
-    }
+    flags.data.crop_padding = match images.augmented_crop {
+        Crop::Padded { padding } => Some(padding),
+        _ => None,
+    };
     flags.optimization.warmup = Some(training.learning_rate.warmup_epochs);
     if cli.optimization.optimizer == OptimizerKind::Sgd && cli.optimization.momentum > 0.0 {
         flags.optimization.nesterov = Some(training.nesterov);

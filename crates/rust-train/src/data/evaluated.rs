@@ -89,7 +89,12 @@ impl Evaluated<'_> {
         let (images, classes) = match task {
             TaskKind::Segment => {
                 let values = agree(world, self.mask_values())?;
-                let names = if classes.is_empty() { self.classes.to_vec() } else { classes };
+                // Somebody's file may call them otherwise, and a folder calls them nothing.
+                let names = if classes.len() == self.classes.len() || classes.is_empty() {
+                    self.classes.to_vec()
+                } else {
+                    classes
+                };
                 (images.with_mask_values(&values), names)
             }
             _ => (images, classes),
@@ -141,7 +146,12 @@ impl Evaluated<'_> {
     }
 
     fn place(&self) -> anyhow::Result<Place> {
-        let has_splits = |data: &Path| Split::ALL.into_iter().any(|split| Listing::has(data, split));
+        let folders = self.mask_folders();
+        let has_split = |data: &Path, split| match kind_of_card(self.card) {
+            TaskKind::Segment => Listing::has_masks(data, split, &folders),
+            _ => Listing::has(data, split),
+        };
+        let has_splits = |data: &Path| Split::ALL.into_iter().any(|split| has_split(data, split));
         let table = match (&self.table.table, self.data) {
             (Some(table), _) => Some(table.clone()),
             // The run's images, in another place.
@@ -232,17 +242,21 @@ impl Evaluated<'_> {
 
     /// The same of images with masks.
     fn list_masks(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
-        let MembersArgs { images, labels, .. } = self.members();
-        let folders = MaskFolders { images, masks: labels };
+        let folders = self.mask_folders();
         let set_aside = self.set_aside(root, wanted, of_run, &|split| Listing::has_masks(root, split, &folders));
-        let listing = Listing::scan_masks(root, &folders, set_aside, &count_files);
-        let mut listing = name_interruption("listing the images", listing)?;
-        if listing.val.is_empty() {
+        let listing = Listing::scan_masks_to_evaluate(root, &folders, set_aside, &count_files);
+        let (listing, is_all) = name_interruption("listing the images", listing)?;
+        if is_all {
             let shown = root.display();
-            log::warn!("{shown} has no images to validate on: all {} to train on are evaluated", listing.train.len());
-            listing.val = std::mem::take(&mut listing.train);
+            log::warn!("{shown} has no images to validate on: all {} to train on are evaluated", listing.val.len());
         }
         Ok(listing)
+    }
+
+    /// The folders of images and masks, if they are not called as usual.
+    fn mask_folders(&self) -> MaskFolders {
+        let MembersArgs { images, labels, .. } = self.members();
+        MaskFolders { images, masks: labels }
     }
 
     /// Which numbers of masks stand for the model's classes.
@@ -251,12 +265,14 @@ impl Evaluated<'_> {
         let values = match &self.card.masks {
             None => rule.values(Some(self.classes.len()), || Ok(BTreeSet::new()))?,
             Some(known) => {
+                let values = rule.values.unwrap_or_else(|| known.values.clone());
+                let is_class = |number: &i64| values.iter().any(|&value| i64::from(value) == *number);
                 let ignored = match rule.ignored {
-                    Ignored::Usual => known.ignored,
+                    Ignored::Usual => known.ignored.filter(|number| !is_class(number)),
                     Ignored::None => None,
                     Ignored::Number(number) => Some(number),
                 };
-                MaskValues::new(rule.values.unwrap_or_else(|| known.values.clone()), ignored).map_err(usage)?
+                MaskValues::new(values, ignored).map_err(|reason| usage(format!("--mask-values: {reason}")))?
             }
         };
         let (given, classes) = (values.values().len(), self.classes.len());

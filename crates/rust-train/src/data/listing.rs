@@ -73,7 +73,7 @@ pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Found> {
         None => None,
         Some(masks) => {
             let train = ImageSet::of_files(&listing, Split::Train, decoding);
-            let values = values_of(masks, classes.map(<[String]>::len), &train)?;
+            let values = values_of(masks, classes.map(<[String]>::len), &train, images.on_bad_image)?;
             listing.classes = classes.map_or_else(|| values.names(), <[String]>::to_vec);
             Some(values)
         }

@@ -254,7 +254,7 @@ impl Decoder {
 
 impl Source<'_> {
     /// Whether what stands behind the colours of an image is transparency: of a TIFF it may be a channel of its own.
-    fn has_alpha(self) -> bool {
+    pub(super) fn has_alpha(self) -> bool {
         let looked = self.with_reader(|mut reader, length| {
             let is_tiff = super::tiff::is_tiff(reader.fill_buf().map_err(|error| error.to_string())?);
             let pages = if is_tiff { super::tiff::check_pages(&mut reader, length)? } else { return Ok(true) };

@@ -29,7 +29,10 @@ pub(super) fn read(
     // Smaller copies and masks of a page, as GDAL adds them, are no channels.
     let pages: Vec<_> = (0..directories.len()).filter(|&page| !directories[page].is_of_another()).collect();
     let are_classes = matches!(wanted, Wanted::Classes);
-    let pages = if pages.is_empty() || only_first || are_classes { vec![0] } else { pages };
+    if are_classes && pages.len() > 1 {
+        return Err(format!("it has {} pages, and a mask has one", pages.len()));
+    }
+    let pages = if pages.is_empty() || only_first { vec![0] } else { pages };
     rewind(reader)?;
     let mut decoder = Decoder::new(Patched { reader, place: 0, patches }).map_err(|error| one_line(&error))?;
     let (mut first, mut page_bytes) = (None::<ArrayLayout>, Vec::new());

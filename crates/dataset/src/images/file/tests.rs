@@ -379,7 +379,7 @@ fn masks_lie_beside_the_images() {
     for (name, shape) in [("masks", &[2, 2, 3][..]), ("labels", &[2, 1, 2, 3]), ("y", &[2, 2, 3, 1])] {
         let file = write(&numbers, shape, name);
         let dataset = open(&file).unwrap();
-        let found = dataset.train.mask_numbers(&crate::unwatched).unwrap();
+        let found = dataset.train.mask_numbers(crate::OnBadImage::Fail, &crate::unwatched).unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [-1, 0, 1, 2]);
         let values = crate::MaskValues::new(vec![0, 1, 2], Some(-1)).unwrap();
         let dataset = dataset.with_mask_values(&values, values.names());
@@ -389,7 +389,7 @@ fn masks_lie_beside_the_images() {
         let error = dataset.with_mask_values(&few, few.names()).val.mask_classes(1).unwrap_err().to_string();
         assert!(
             error.contains(
-                "the mask of image 1: not a usable mask: 2 is the number of no class; there are 0,1 ignored -1"
+                "the mask of image 1: not a usable mask: 2 is the number of no class; there are 0,1 ignored -1 ("
             ),
             "{error}"
         );

@@ -1,6 +1,6 @@
 //! What a model makes of the pixels of images: the share of each class, and masks as files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -51,12 +51,19 @@ impl<'a> Masks<'a> {
     /// Files whose masks would have the same name; a folder that cannot be made.
     pub(super) fn new(folder: Option<&'a Path>, loaded: &'a Loaded, files: &[Candidate]) -> anyhow::Result<Self> {
         if let Some(folder) = folder {
+            let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let images: HashSet<_> = files.iter().map(|file| whole(file.path.as_ref())).collect();
             let mut seen = HashMap::new();
-            for Candidate { path, .. } in files {
-                if let Some(other) = seen.insert(name(path), path) {
-                    let (one, other) = (Path::new(other).display(), Path::new(path).display());
+            for file in files {
+                let (shown, mask) = (Path::new(&file.path).display(), folder.join(name(&file.name)));
+                if let Some(other) = seen.insert(name(&file.name), &file.path) {
+                    let other = Path::new(other).display();
+                    return Err(usage(format!("--output: {other} and {shown} would have masks of the same name")));
+                }
+                if images.contains(&whole(&mask)) {
+                    let mask = mask.display();
                     return Err(usage(format!(
-                        "--output: {one} and {other} would have masks of the same name; predict them one by one"
+                        "--output: the mask of {shown} would be {mask}, an image; name another folder"
                     )));
                 }
             }
@@ -74,12 +81,15 @@ impl<'a> Masks<'a> {
 
     /// What the `logits` of images, N×classes×height×width, make of their pixels, each in its own size; masks are written.
     pub(super) fn predict(&self, logits: &Tensor, seen: &[Seen], top: usize) -> anyhow::Result<Vec<Prediction>> {
-        let predict = |(index, Seen { path, size }): (usize, &Seen)| {
+        let predict = |(index, Seen { path, name: own, size }): (usize, &Seen)| {
             let classes = classes_of(&logits.get(index as i64), *size)?;
             let mask = match self.folder {
                 None => None,
                 Some(folder) => {
-                    let file = folder.join(name(path));
+                    let file = folder.join(name(own));
+                    if let Some(parent) = file.parent() {
+                        std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+                    }
                     let numbers: Vec<u16> = classes.iter().map(|&class| self.numbers[usize::from(class)]).collect();
                     let png = report::mask_png(&numbers, size.width, size.height).context("writing a mask")?;
                     write_whole(&file, |temporary| Ok(std::fs::write(temporary, &png)?))?;
@@ -128,11 +138,9 @@ fn classes_of(logits: &Tensor, size: Size) -> anyhow::Result<Vec<u8>> {
     Ok(Vec::try_from(classes.view(-1))?)
 }
 
-/// What the mask of an image is called.
+/// What the mask of an image of this name is called: below a folder that was named, as the image.
 fn name(image: &OsStr) -> PathBuf {
-    let mut name = Path::new(image).file_stem().unwrap_or_default().to_owned();
-    name.push(".png");
-    name.into()
+    Path::new(image).with_extension("png")
 }
 
 /// For people.

@@ -45,6 +45,8 @@ struct Guess {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Candidate {
     path: OsString,
+    /// Its name, or if it was found in a folder, its path below that.
+    name: OsString,
     is_named: bool,
 }
 
@@ -52,6 +54,7 @@ struct Candidate {
 #[derive(Clone, Debug)]
 struct Seen {
     path: OsString,
+    name: OsString,
     /// Its own, upright.
     size: Size,
 }
@@ -208,7 +211,7 @@ fn decode(batch: &[Candidate], preprocessing: &Preprocessing) -> anyhow::Result<
             Ok(size) => {
                 let place = seen.len() * bytes;
                 pixels.copy_within(index * bytes..(index + 1) * bytes, place);
-                seen.push(Seen { path: file.path.clone(), size });
+                seen.push(Seen { path: file.path.clone(), name: file.name.clone(), size });
             }
             Err(reason) if file.is_named => return Err(usage(format!("{shown}: {reason}"))),
             Err(reason) => log::warn!("left out: {shown}: {reason}"),
@@ -234,7 +237,8 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Candidate>> {
                     path.display()
                 )));
             }
-            files.push(Candidate { path: path.clone().into(), is_named: true });
+            let name = path.file_name().unwrap_or_default().to_owned();
+            files.push(Candidate { path: path.clone().into(), name, is_named: true });
             continue;
         }
         let before = files.len();
@@ -252,7 +256,9 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<Candidate>> {
             };
             go_on("listing the images", files.len(), 0, "files")?;
             if entry.file_type().is_file() && dataset::is_image(entry.path()) {
-                files.push(Candidate { path: entry.into_path().into(), is_named: false });
+                let found = entry.into_path();
+                let name = found.strip_prefix(path).unwrap_or(&found).as_os_str().to_owned();
+                files.push(Candidate { path: found.into(), name, is_named: false });
             }
         }
         if files.len() == before {
@@ -297,7 +303,7 @@ mod tests {
         let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
         let classes = ["ant", "bee", "cat"].map(str::to_owned);
         let size = Size { width: 1, height: 1 };
-        let files = ["a.png", "b.png"].map(|path| Seen { path: path.into(), size });
+        let files = ["a.png", "b.png"].map(|path| Seen { path: path.into(), name: path.into(), size });
         let found = predictions(&logits, &files, &classes, 2).unwrap();
         insta::assert_snapshot!(found.iter().map(table).collect::<String>(), @r"
         a.png
@@ -318,7 +324,11 @@ mod tests {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
         let found = files(&[folder.path().to_owned(), folder.path().join(".hidden.png")]).unwrap();
-        let candidate = |name, is_named| Candidate { path: folder.path().join(name).into_os_string(), is_named };
+        let candidate = |name: &str, is_named| Candidate {
+            path: folder.path().join(name).into_os_string(),
+            name: name.into(),
+            is_named,
+        };
         assert_eq!(found, [candidate("a.JPG", false), candidate("b.png", false), candidate(".hidden.png", true)]);
         let error = files(&[folder.path().join("no.png")]).unwrap_err();
         assert!(error.is::<crate::errors::Usage>() && error.to_string().contains("no.png: "), "{error}");

@@ -17,6 +17,9 @@ const MOST_WORST: usize = 12;
 /// Height and width of the masks that a page shows, in pixels, at most.
 const LARGEST_SHOWN: i64 = 96;
 
+/// Images whose losses are computed at a time.
+const TOGETHER: i64 = 4;
+
 /// The scores of a segmentation.
 #[derive(Debug)]
 pub(super) struct Overlap {
@@ -182,7 +185,12 @@ impl Scorer for Overlap {
         let of = counted.f_sum_dim_intlist([1, 2].as_slice(), false, Kind::Float)?.f_clamp_min(1.0)?;
         // In double precision, then rounded: where a kernel divides its work among threads, the last bits of what it computes differ,
         // and how many threads a rank has depends on the number of ranks.
-        let losses = self.criterion.each(&logits.f_to_kind(Kind::Double)?, &masks).f_to_kind(Kind::Float)?;
+        // Of a few images at a time: logits of all of them would be as large again, several times.
+        let few = |(logits, masks): (Tensor, Tensor)| -> anyhow::Result<Tensor> {
+            Ok(self.criterion.each(&logits.f_to_kind(Kind::Double)?, &masks).f_to_kind(Kind::Float)?)
+        };
+        let parts = logits.f_split(TOGETHER, 0)?.into_iter().zip(masks.f_split(TOGETHER, 0)?);
+        let losses = Tensor::f_cat(&parts.map(few).collect::<anyhow::Result<Vec<_>>>()?, 0)?;
         let numbers = Tensor::f_cat(&[losses, right / of], 0)?;
         let side = size[2].min(LARGEST_SHOWN);
         let both = Tensor::f_stack(&[masks, predicted], 1)?.f_to_kind(Kind::Float)?;
