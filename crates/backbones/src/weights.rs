@@ -1,5 +1,6 @@
 //! Weights from and to files.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ struct Difference {
     key: String,
     file: Option<Vec<usize>>,
     network: Option<Vec<usize>>,
+    /// Of a key that the file lacks: the one in it that has its shape, is not the network's, and is called most like it.
+    nearest: Option<String>,
 }
 
 impl Differences {
@@ -85,19 +88,25 @@ impl fmt::Display for Differences {
             Some([]) => "one value".to_owned(),
             Some(sides) => sides.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
         };
-        let rows = self
-            .differences
-            .iter()
-            .take(MOST_SHOWN)
-            .map(|row| [row.key.clone(), shape(&row.file), shape(&row.network)]);
-        let rows: Vec<_> =
-            std::iter::once(["key", "in the file", "in the network"].map(str::to_owned)).chain(rows).collect();
+        // Names of both sides, however many there are of either.
+        let (of_network, of_file): (Vec<_>, Vec<_>) = self.differences.iter().partition(|row| row.network.is_some());
+        let most = MOST_SHOWN - of_file.len().min(MOST_SHOWN / 2);
+        let shown: Vec<_> = of_network.iter().take(most).copied().collect();
+        let shown: Vec<_> = shown.iter().chain(&of_file).take(MOST_SHOWN).copied().collect();
+        let headings = ["key", "in the file", "in the network", "called most like it in the file"];
+        let row = |row: &&Difference| {
+            let nearest = row.nearest.clone().unwrap_or_default();
+            [row.key.clone(), shape(&row.file), shape(&row.network), nearest]
+        };
+        let rows: Vec<_> = std::iter::once(headings.map(str::to_owned)).chain(shown.iter().map(row)).collect();
+        let columns = if shown.iter().any(|row| row.nearest.is_some()) { headings.len() } else { headings.len() - 1 };
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        for (index, [key, file, network]) in rows.iter().enumerate() {
+        for (index, row) in rows.iter().enumerate() {
+            let cells = row[..columns].iter().enumerate().map(|(column, cell)| format!("  {cell:0$}", width(column)));
             let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}  {key:0$}  {file:1$}  {network}", width(0), width(1))?;
+            write!(f, "{newline}{}", cells.collect::<String>().trim_end())?;
         }
-        match self.differences.len().saturating_sub(MOST_SHOWN) {
+        match self.differences.len() - shown.len() {
             0 => Ok(()),
             more => write!(f, "\n  … and {more} more"),
         }
@@ -173,6 +182,36 @@ pub fn channels_of(architecture: &Architecture, found: &StateDict) -> usize {
         Some(&[_, channels @ 1..=MOST, _, _]) => channels,
         _ => network.channels(),
     }
+}
+
+/// Says of each key that the file lacks which of those that are only in the file is called most like it, of its shape, each of one
+/// key. Gives those that are left.
+fn name_nearest(differences: &mut [Difference], unexpected: Vec<(Vec<usize>, String)>) -> Vec<(Vec<usize>, String)> {
+    let mut by_shape: HashMap<&[usize], Vec<usize>> = HashMap::new();
+    for (index, (shape, _)) in unexpected.iter().enumerate() {
+        by_shape.entry(shape).or_default().push(index);
+    }
+    let mut taken = HashSet::new();
+    for difference in differences.iter_mut().filter(|difference| difference.file.is_none()) {
+        let Some(candidates) = difference.network.as_deref().and_then(|shape| by_shape.get_mut(shape)) else {
+            continue;
+        };
+        // Of those that are as near the first, as they are in the file.
+        let near = |place: &usize| (alike(&difference.key, &unexpected[candidates[*place]].1), Reverse(*place));
+        let Some(place) = (0..candidates.len()).max_by_key(near) else { continue };
+        let index = candidates.remove(place);
+        difference.nearest = Some(unexpected[index].1.clone());
+        taken.insert(index);
+    }
+    let left = unexpected.into_iter().enumerate().filter(|(index, _)| !taken.contains(index));
+    left.map(|(_, own)| own).collect()
+}
+
+/// How many bytes two names have in common at their beginnings and ends.
+fn alike(one: &str, other: &str) -> usize {
+    let start = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    let end = one.bytes().rev().zip(other.bytes().rev()).take_while(|(one, other)| one == other).count();
+    (start + end).min(one.len()).min(other.len())
 }
 
 impl Backbone {
@@ -301,14 +340,14 @@ impl Backbone {
                     key: name.clone(),
                     file: source.map(|source| source.shape().to_vec()),
                     network: Some(shape.clone()),
+                    nearest: None,
                 }),
             }
         }
-        for key in unexpected {
-            if let Some(source) = found.remove(&key) {
-                differences.push(Difference { key, file: Some(source.shape().to_vec()), network: None });
-            }
-        }
+        let unexpected = unexpected.into_iter().filter_map(|key| Some((found.remove(&key)?.shape().to_vec(), key)));
+        let left = name_nearest(&mut differences, unexpected.collect());
+        let of_file = |(shape, key)| Difference { key, file: Some(shape), network: None, nearest: None };
+        differences.extend(left.into_iter().map(of_file));
         (copies, differences)
     }
 
@@ -405,6 +444,24 @@ mod tests {
             ["linear.weight", "conv1.weight"].map(|name| state.iter().position(|(key, _)| key == name).unwrap());
         assert!(state[head].1.equal(&before[head]));
         assert!(state[first].1.equal(&original.state()[first].1));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_shown_with_the_names_of_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let known = backbone("resnet18", 3);
+        let renamed =
+            known.export().into_iter().map(|(name, tensor)| (name.replace(".downsample.", ".shortcut."), tensor));
+        let queue =
+            ["x", "y"].map(|name| (name.to_owned(), from_torch(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)))));
+        weights::write_safetensors(&path, &renamed.chain(queue).collect::<Vec<_>>(), &BTreeMap::new()).unwrap();
+        let error = known.load(&path, Matching::Strict).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "key in the file in the network called most like it in the file");
+        assert_eq!(lines[2], "layer2.0.downsample.0.weight missing 128×64×1×1 layer2.0.shortcut.0.weight");
+        assert_eq!(lines[5], "layer2.0.downsample.1.running_mean missing 128 layer2.0.shortcut.1.running_mean");
+        assert_eq!(lines[12..], ["x 2×2 missing", "y 2×2 missing", "… and 8 more"]);
     }
 
     #[test]
