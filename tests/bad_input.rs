@@ -26,7 +26,7 @@ fn every_fault_is_said_once() {
         "good/train/ant/2.png",
         "good/val/ant/1.png",
         "unseen/train/ant/1.png",
-        "unseen/train/bee/1.png",
+        "unseen/val/bee/1.png",
     ] {
         image(&folder.join(name));
     }
@@ -52,7 +52,7 @@ fn every_fault_is_said_once() {
         ("--data no-classes", "no-classes/train: no class in it"),
         ("--data empty", "empty/train/ant: no readable image in it"),
         ("--data broken --batch 2", "broken/train/ant/2.png: not a readable image"),
-        ("--data unseen", "unseen/val: class 'bee' of train has no folder here"),
+        ("--data unseen", "unseen/val: class 'bee' is not in train"),
         ("--data good --batch 4", "--batch 4: there are only 2 training images"),
         ("--data good --classes twice.txt", "twice.txt:2: class 'ant' stands here a second time"),
         ("--classes nine.txt", "nine.txt: 9 classes, and the digits are 10"),

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use crate::limits::quote;
 use crate::{Error, Result};
 
@@ -20,18 +22,19 @@ pub fn read_classes(path: &Path) -> Result<Vec<String>> {
 }
 
 fn parse(text: &str) -> std::result::Result<Vec<String>, String> {
+    let normalizer = ComposingNormalizerBorrowed::new_nfc();
     let mut names = Vec::new();
     let mut seen = HashSet::new();
     // A byte order mark is what some editors put in front of a text.
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let name = line.trim();
+        let name = normalizer.normalize(line.trim());
         if name.is_empty() || name.starts_with('#') {
             continue;
         }
-        if !seen.insert(name) {
-            return Err(format!(":{}: class '{}' stands here a second time; remove one", index + 1, quote(name)));
+        if !seen.insert(name.clone()) {
+            return Err(format!(":{}: class '{}' stands here a second time; remove one", index + 1, quote(&name)));
         }
-        names.push(name.to_owned());
+        names.push(name.into_owned());
     }
     if names.is_empty() {
         return Err(": no class in the classes file; write one name a line".to_owned());

@@ -1,20 +1,39 @@
-//! A tree of images as torchvision's ImageFolder has it: `DIR/train/<class>/…`.
+//! A tree of images as torchvision's ImageFolder has it: `DIR/train/<class>/…`, or `DIR/Training/<class>/…` and the like.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{EXTENSIONS, Layout, Part, Split, text};
+use super::{EXTENSIONS, Layout, Part, Split, class_name};
 use crate::watch::Counter;
 use crate::{Error, Result};
 
 /// `DIR/train/`.
-pub(super) const LAYOUT: Layout =
-    Layout { place: |root, split| root.join(split.name()), is_at: Path::is_dir, read: list };
+pub(super) const LAYOUT: Layout = Layout { place, is_at, read: list };
+
+/// The folder of a split: as it is called here, or else another spelling that has folders of classes.
+fn place(root: &Path, split: Split) -> PathBuf {
+    let usual = root.join(split.name());
+    let others = || split.spellings().map(|name| root.join(name)).find(|other| has_folder(other));
+    if usual.is_dir() { usual } else { others().unwrap_or(usual) }
+}
+
+/// A folder without folders is none of classes where a list says what is in it, as of ImageNet's images to validate on.
+fn is_at(place: &Path) -> bool {
+    place.is_dir() && (has_folder(place) || !place.with_extension("tsv").is_file())
+}
+
+/// Whether there is a folder in a folder, which may be that of a class.
+pub(super) fn has_folder(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| !is_hidden(&entry) && is_folder(&entry).unwrap_or(false))
+}
 
 /// The images of each class folder.
-fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
+fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Result<Part> {
     if !place.is_dir() {
         return Err(Error::Input(format!(
             "{}: no such folder; --data wants DIR/train/<class>/* and DIR/val/<class>/*; where each class has a folder in \
@@ -24,13 +43,16 @@ fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Pa
     }
     let below_root = place.strip_prefix(root).unwrap_or(place);
     let mut files = Vec::new();
+    let mut by_name = HashMap::new();
     for entry in entries(place, counter)? {
         // A link to a folder is a class too; a hidden folder is not.
         if is_hidden(&entry) || !is_folder(&entry)? {
             continue;
         }
-        let name = text(entry.file_name().as_bytes());
         let images = images(root, below_root.join(entry.file_name()), counter)?;
+        if images.is_empty() && split != Split::Train {
+            continue; // as if it were not there
+        }
         if images.is_empty() {
             return Err(Error::Input(format!(
                 "{}: no readable image in it (known: {})",
@@ -38,12 +60,23 @@ fn list(root: &Path, _: Split, place: &Path, counter: &Counter<'_>) -> Result<Pa
                 EXTENSIONS.join(", ")
             )));
         }
-        files.push((name, images));
+        match by_name.entry(class_name(entry.file_name().as_bytes())) {
+            Entry::Vacant(place) => {
+                files.push((place.key().text.clone(), images));
+                place.insert(files.len() - 1);
+            }
+            Entry::Occupied(place) => {
+                let both: &mut Vec<PathBuf> = &mut files[*place.get()].1;
+                both.extend(images);
+                both.sort_unstable();
+            }
+        }
     }
     if files.is_empty() {
         return Err(Error::Input(format!(
-            "{}: no class in it; put the images of each class into a folder of its own",
-            place.display()
+            "{}: no class in it; put the images of each class into a folder of its own, or name them in {}",
+            place.display(),
+            place.with_extension("tsv").display()
         )));
     }
     Ok(Part { place: place.to_owned(), files, order: None })

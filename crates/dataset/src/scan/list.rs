@@ -2,11 +2,11 @@
 //! the file system takes.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Layout, Part, text};
+use super::{Layout, Part, class_name};
 use crate::limits::quote;
 use crate::{Error, Result};
 
@@ -17,23 +17,27 @@ pub(super) const LAYOUT: Layout = Layout {
     read: |_, _, list, _| read(list),
 };
 
-/// Reads a list. Empty lines and lines that begin with `#` do not count.
+/// Reads a list. Empty lines and lines that begin with `#` do not count, unless the file that such a line names is there.
 fn read(list: &Path) -> Result<Part> {
     let bytes = crate::file::read_list(list, "list")?;
-    let (files, order) = parse(&bytes).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let is_file = |path: &[u8]| folder.join(OsStr::from_bytes(path)).is_file();
+    let (files, order) =
+        parse(&bytes, &is_file).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
     Ok(Part { place: list.to_owned(), files, order: Some(order) })
 }
 
 /// The files of each class, and for each line its class and its place among the files.
 type Parsed = (Vec<(String, Vec<PathBuf>)>, Vec<(usize, usize)>);
 
-fn parse(list: &[u8]) -> std::result::Result<Parsed, String> {
+fn parse(list: &[u8], is_file: &dyn Fn(&[u8]) -> bool) -> std::result::Result<Parsed, String> {
     let mut files: Vec<(String, Vec<PathBuf>)> = Vec::new();
     let mut classes = HashMap::new();
     let mut order = Vec::new();
     for (index, line) in list.strip_prefix(BYTE_ORDER_MARK).unwrap_or(list).split(|&byte| byte == b'\n').enumerate() {
         let line = trim(line);
-        if line.is_empty() || line.starts_with(b"#") {
+        let path = || trim(line.split(|&byte| byte == b'\t').next().unwrap_or(line));
+        if line.is_empty() || line.starts_with(b"#") && !(line.contains(&b'\t') && is_file(path())) {
             continue;
         }
         if line.contains(&0) {
@@ -48,8 +52,8 @@ fn parse(list: &[u8]) -> std::result::Result<Parsed, String> {
                 quote(String::from_utf8_lossy(line))
             ));
         };
-        let class = *classes.entry(class).or_insert_with_key(|class| {
-            files.push((text(class), Vec::new()));
+        let class = *classes.entry(class_name(class)).or_insert_with_key(|class| {
+            files.push((class.text.clone(), Vec::new()));
             files.len() - 1
         });
         order.push((class, files[class].1.len()));
@@ -76,7 +80,7 @@ mod tests {
 
     #[test]
     fn any_bytes_name_a_file_and_a_class() {
-        let (files, _) = parse(b"x/caf\xe9.png \tcaf\xe9\ny.png\t caf\xc3\xa9\r\n").unwrap();
+        let (files, _) = parse(b"x/caf\xe9.png \tcaf\xe9\ny.png\t caf\xc3\xa9\r\n", &|_| false).unwrap();
         let expected = [("caf\\xe9", &b"x/caf\xe9.png"[..]), ("café", b"y.png")];
         let found = files.iter().map(|(class, files)| (class.as_str(), files[0].as_os_str().as_encoded_bytes()));
         assert_eq!(found.collect::<Vec<_>>(), expected);
@@ -86,14 +90,14 @@ mod tests {
     fn faults_of_lists() {
         let cases = [
             ("", ": no image in the list"),
-            ("# only words\n", ": no image in the list"),
+            ("# only words\n#\n", ": no image in the list"),
             ("a.png\tcat\nb.png cat\n", ":2: no tab in 'b.png cat'"),
             ("a.png\tcat\tdog\n", ":1: more than one tab"),
             ("\tcat\n", ":1: no tab in 'cat'"),
             ("a.png\tcat\nb.p\0ng\tcat\n", ":2: a zero byte"),
         ];
         for (text, words) in cases {
-            let reason = parse(text.as_bytes()).unwrap_err();
+            let reason = parse(text.as_bytes(), &|_| true).unwrap_err();
             assert!(reason.starts_with(words), "{text:?}: {reason}");
         }
     }
@@ -101,7 +105,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_gives_a_list_or_a_reason(text in "([a-c\\t\\n#]|\\PC){0,60}") {
-            if let Ok((files, order)) = parse(text.as_bytes()) {
+            if let Ok((files, order)) = parse(text.as_bytes(), &|path| path.len() > 3) {
                 prop_assert_eq!(files.iter().map(|(_, files)| files.len()).sum::<usize>(), order.len());
             }
         }

@@ -144,15 +144,6 @@ fn nothing(root: &Path, folders: &MaskFolders) -> Error {
     ))
 }
 
-/// Names of the folder of a split, in lower case.
-fn names(split: Split) -> &'static [&'static str] {
-    match split {
-        Split::Train => &["train", "training"],
-        Split::Val => &["val", "valid", "validation"],
-        Split::Test => &["test", "testing"],
-    }
-}
-
 /// The folder in `parent` whose name, in lower case, comes first in `names`, of those that `fit`.
 fn folder_named(parent: &Path, names: &[&str], fits: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
@@ -180,10 +171,10 @@ impl Place {
         if list.is_file() {
             return Some(Self { split, images: list, masks: None });
         }
-        let inside = folder_named(root, names(split), &|_| true);
+        let inside = folder_named(root, split.folder_names(), &|_| true);
         inside
             .and_then(|parent| Self::of(&parent, split, None, folders))
-            .or_else(|| Self::of(root, split, Some(names(split)), folders))
+            .or_else(|| Self::of(root, split, Some(split.folder_names()), folders))
     }
 
     /// Where those to train on are: where there are no splits at all, all that there is.

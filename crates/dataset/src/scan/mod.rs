@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use rayon::prelude::*;
 
 use crate::limits::quote;
@@ -59,6 +60,21 @@ impl Split {
             Self::Val => "val",
             Self::Test => "test",
         }
+    }
+
+    /// What its folder may be called, in lower case, the likeliest first.
+    fn folder_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train", "training"],
+            Self::Val => &["val", "valid", "validation"],
+            Self::Test => &["test", "testing"],
+        }
+    }
+
+    /// The same names in lower case, capitalized, and in capitals.
+    fn spellings(self) -> impl Iterator<Item = String> {
+        let spell = |name: &&str| [(*name).to_owned(), name[..1].to_uppercase() + &name[1..], name.to_uppercase()];
+        self.folder_names().iter().flat_map(spell)
     }
 }
 
@@ -101,8 +117,10 @@ impl Listing {
     /// sorts them) or a list (`DIR/train.tsv`, lines of `path<TAB>class`, in its own order). Reads directories and the
     /// size and time of each file, one call for each.
     ///
+    /// A class may have no images to validate or test on, which is said; a folder of test images without classes is left out.
+    ///
     /// # Errors
-    /// A missing folder, no classes, a class without images, classes that differ between splits and the list, or a
+    /// A missing folder, no classes, a class without images to train on, classes that are not in the list or not trained on, or a
     /// list that is not as it must be.
     pub fn scan(root: &Path, classes: Option<&[String]>) -> Result<Self> {
         Self::scan_watched(root, classes, None, &unwatched)
@@ -134,7 +152,7 @@ impl Listing {
         let find = |split| {
             if Part::is_there(root, split) { Part::find(root, split, &counter).map(Some) } else { Ok(None) }
         };
-        let (val, test) = (find(Split::Val)?, find(Split::Test)?);
+        let (val, test) = (find(Split::Val)?, if is_unlabelled(root) { None } else { find(Split::Test)? });
         let names = match classes {
             None => train.classes(),
             Some(listed) => {
@@ -143,7 +161,7 @@ impl Listing {
             }
         };
         for part in [&val, &test].into_iter().flatten() {
-            same_classes(&part.classes(), &names, &part.place, "train")?;
+            same_classes_or_fewer(&part.classes(), &names, &part.place)?;
         }
         let samples = |part: Part| part.samples(root, &names, &counter);
         let train = samples(train)?;
@@ -339,14 +357,22 @@ impl Sample {
     }
 }
 
-/// The name of a class as text. Bytes that are not UTF-8 stand there as `\xe9`.
-fn text(name: &[u8]) -> String {
+/// The name of a class.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ClassName {
+    /// Composed, so that what macOS writes in two characters and Linux in one is one class. Bytes that are not UTF-8 stand there as `\xe9`.
+    text: String,
+    /// Whether all of it is UTF-8: one that only looks the same is another.
+    is_text: bool,
+}
+
+fn class_name(name: &[u8]) -> ClassName {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
-        text += chunk.valid();
+        text += &ComposingNormalizerBorrowed::new_nfc().normalize(chunk.valid());
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
-    text
+    ClassName { text, is_text: str::from_utf8(name).is_ok() }
 }
 
 fn refuse_missing(root: &Path) -> Result<()> {
@@ -362,6 +388,35 @@ fn refuse_second_val(root: &Path) -> Result<()> {
 /// Why no images are set aside to validate on: there are some at this `place`.
 fn refuse_val(place: &Path) -> Error {
     Error::Input(format!("{}: has images to validate on; leave --val-split out", place.display()))
+}
+
+/// Whether there are images to test with that nobody has sorted into classes, which is said.
+fn is_unlabelled(root: &Path) -> bool {
+    let place = (folder::LAYOUT.place)(root, Split::Test);
+    let is = folder::LAYOUT.is_there(root, Split::Test) && !folder::has_folder(&place);
+    if is {
+        log::warn!(
+            "{}: has no folders of classes, and is left out; predict names the classes of its images",
+            place.display()
+        );
+    }
+    is
+}
+
+/// Refuses `found` classes that are none of `names`; says which of those have no images.
+fn same_classes_or_fewer(found: &[String], names: &[String], place: &Path) -> Result<()> {
+    const SHOWN: usize = 5;
+    let (known, here): (HashSet<_>, HashSet<_>) = (names.iter().collect(), found.iter().collect());
+    if let Some(class) = found.iter().find(|class| !known.contains(class)) {
+        return Err(Error::Input(format!("{}: class '{}' is not in train", place.display(), quote(class))));
+    }
+    let without: Vec<_> = names.iter().filter(|name| !here.contains(name)).collect();
+    if !without.is_empty() {
+        let shown = without.iter().take(SHOWN).map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let more = if without.len() > SHOWN { ", …" } else { "" };
+        log::warn!("{}: has no images of {} of {} classes: {shown}{more}", place.display(), without.len(), names.len());
+    }
+    Ok(())
 }
 
 /// Refuses `found` classes that are not exactly the `wanted` ones.
@@ -523,6 +578,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn folders_are_called_as_people_call_them() {
+        let composed = "train/caf\u{e9}/1.png";
+        let cases: &[(&[&str], [usize; 3])] = &[
+            (&["Train/ant/1.png", "Valid/ant/1.png", "TEST/ant/1.png"], [1, 1, 1]),
+            (&["training/ant/1.png", "validation/ant/1.png", "Testing/ant/1.png"], [1, 1, 1]),
+            // Several spellings: the usual one.
+            (&["train/ant/1.png", "train/ant/2.png", "Train/bee/1.png", "val/ant/1.png"], [2, 1, 0]),
+            // Test images without labels; classes without images to validate on.
+            (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png", "test/1.png"], [2, 1, 0]),
+            (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png", "val/bee/"], [2, 1, 0]),
+            // As macOS and Linux write them.
+            (&[composed, "val/cafe\u{301}/1.png", "val/cafe\u{301}/2.png"], [1, 2, 0]),
+            (&[composed, "train/cafe\u{301}/1.png", "val/caf\u{e9}/1.png"], [2, 1, 0]),
+        ];
+        for (files, counts) in cases {
+            let root = tree(files);
+            let listing = Listing::scan(root.path(), None).unwrap();
+            assert_eq!(Split::ALL.map(|split| listing.split(split).len()), *counts, "{files:?}");
+        }
+        let flat = tree(&["train/ant/1.png", "train/bee/1.png", "val/1.png", "val/2.png", "#x/3.png"]);
+        fs::write(flat.path().join("val.tsv"), "# images\tclasses\nval/1.png\tbee\n#val/2.png\tbee\n#x/3.png\tant\n")
+            .unwrap();
+        let listing = Listing::scan(flat.path(), None).unwrap();
+        assert_eq!(paths(&listing.val), ["val/1.png", "#x/3.png"]);
+        assert_eq!(listing.val[0].class, 1);
+        // A class may be called as a split, where there are none.
+        let vehicles = tree(&["Train/1.png", "Bus/1.png", "Bus/2.png"]);
+        let listing = Listing::scan_watched(vehicles.path(), None, ValSplit::new(0.4), &unwatched).unwrap();
+        assert_eq!(listing.classes, ["Bus", "Train"]);
+    }
+
+    #[test]
     fn every_fault_has_its_words() {
         let whole = &["train/ant/1.png", "train/bee/1.png", "val/ant/1.png", "val/bee/1.png"];
         let cases: &[(&[&str], Option<&[&str]>, &str)] = &[
@@ -530,7 +617,6 @@ pub(crate) mod tests {
             (&["train/", "val/"], None, "train: no class in it"),
             (&["train/ant/", "val/ant/1.png"], None, "train/ant: no readable image in it"),
             (&["train/ant/1.txt", "val/ant/1.png"], None, "train/ant: no readable image in it"),
-            (&["train/ant/1.png", "train/bee/1.png", "val/ant/1.png"], None, "val: class 'bee' of train has no folder"),
             (&["train/ant/1.png", "val/ant/1.png", "val/bee/1.png"], None, "val: class 'bee' is not in train"),
             (whole, Some(&["ant"]), "train: class 'bee' is not in the classes file"),
             (whole, Some(&["ant", "bee", "cat"]), "train: class 'cat' of the classes file has no folder here"),
