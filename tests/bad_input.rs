@@ -55,7 +55,7 @@ fn every_fault_is_said_once() {
         ("--data unseen", "unseen/val: class 'bee' is not in train"),
         ("--data good --batch 4", "--batch 4: there are only 2 training images"),
         ("--data good --classes twice.txt", "twice.txt:2: class 'ant' stands here a second time"),
-        ("--classes nine.txt", "nine.txt: 9 classes, and the digits are 10"),
+        ("--classes nine.txt", "--classes nine.txt: 9 names, and digits has 10 classes"),
         ("--classes no-such.txt", "no-such.txt: cannot read the classes file"),
         (
             "--batch 63",

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use multi_rank_tests::arrays::{Made, SIDE, bytes, made, noise, npy};
+use multi_rank_tests::arrays::{Made, SIDE, bytes, made, noise, npy, npz};
 use multi_rank_tests::{Mpirun, Outcome, binary};
 use serde_json::Value;
+use zip::CompressionMethod;
 
 const CHANNELS: usize = 2;
 
@@ -26,6 +27,64 @@ fn write_image(path: &Path, made: &Made, index: usize) {
 
 const SPLITS: [(&str, usize, usize); 2] = [("train", 320, 1), ("val", 61, 2)];
 const USUAL: &str = "--model lenet --image-size 12 --crop-padding 0 --no-flip --batch 32 --lr 0.02";
+
+/// Spellings of splits, a class without images to validate on, images to test with that nobody has sorted, names as macOS writes
+/// them; said once, and evaluated alike. Names of classes for a file that has none.
+#[test]
+fn folders_and_files_as_people_have_them() {
+    const SMALL: &str = "--model lenet --image-size 12 --crop-padding 0 --batch 8 --epochs 1";
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    let made = made(24, CHANNELS, 1);
+    let names = [("Train", ["ant", "bee", "caf\u{e9}"]), ("Validation", ["ant", "", "cafe\u{301}"])];
+    for (split, classes) in names {
+        for (class, name) in classes.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            (0..8).for_each(|index| {
+                write_image(&folder.join(format!("set/{split}/{name}/{index}.npy")), &made, class * 8 + index)
+            });
+        }
+    }
+    write_image(&folder.join("set/test/1.npy"), &made, 0);
+    for format in ["pixels", "none"] {
+        let flags = format!("--data set {SMALL} --cache-format {format} --output run-{format}");
+        let outcome = mpirun(2, folder, &flags);
+        outcome.expect_success();
+        for words in ["set/Validation: has no images of 1 of 3 classes: bee", "set/test: has no folders of classes"] {
+            assert_eq!(outcome.stderr.matches(words).count(), 1, "{words}: {}", outcome.stderr);
+        }
+        let evaluation = fs::read_to_string(folder.join(format!("run-{format}/evaluation.json"))).unwrap();
+        let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+        let class = |index: usize| &evaluation["classes"][index];
+        assert!(class(1)["recall"].is_null() && class(1)["support"] == 0 && class(0)["recall"].is_number());
+        assert_eq!((class(2)["name"].as_str(), class(2)["support"].as_u64()), (Some("caf\u{e9}"), Some(8)));
+        mpirun(2, folder, &format!("eval run-{format}")).expect_success();
+    }
+
+    let pixels: Vec<u8> = (0..24 * 12 * 12 * 3).map(|index| (noise(index) * 255.0) as u8).collect();
+    let labels: Vec<i64> = (0..24).map(|index| index % 2).collect();
+    let arrays = ["train", "val"].map(|split| {
+        let labels = bytes(&labels, i64::to_le_bytes);
+        [
+            (format!("{split}_images"), "|u1", vec![24, 12, 12, 3], pixels.clone()),
+            (format!("{split}_labels"), "<i8", vec![24], labels),
+        ]
+    });
+    let arrays: Vec<_> = arrays
+        .as_flattened()
+        .iter()
+        .map(|(name, kind, shape, bytes)| (name.as_str(), *kind, shape.clone(), bytes.clone()))
+        .collect();
+    npz(&folder.join("set.npz"), CompressionMethod::Stored, &arrays);
+    fs::write(folder.join("three.txt"), "x\ny\nz\n").unwrap();
+    fs::write(folder.join("one.txt"), "x\n").unwrap();
+    mpirun(2, folder, &format!("--data set.npz {SMALL} --classes three.txt --output named")).expect_success();
+    let evaluation = mpirun(2, folder, "eval named --json");
+    let evaluation: Value = serde_json::from_str(&evaluation.expect_success().stdout).unwrap();
+    assert_eq!(evaluation["classes"][2]["name"], "z");
+    let refused = mpirun(2, folder, &format!("--data set.npz {SMALL} --classes one.txt --output refused"));
+    assert_eq!(refused.error_lines().len(), 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--classes one.txt: 1 names, and set.npz has 2 classes"), "{}", refused.stderr);
+}
 
 #[test]
 fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use hdf5::types::{VarLenArray, VarLenUnicode};
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenArray, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Dataset, File, FileBuilder, Group, H5Type, Location};
 
 fn without_locks() -> FileBuilder {
@@ -80,6 +80,7 @@ pub(crate) fn texts_within(dataset: &Dataset, memory: &mut u64) -> Result<Vec<St
     const EACH: u64 = 128;
     let words = |error: hdf5::Error| error.to_string();
     let length = file_length(dataset).map_err(words)?;
+    let read = reader(dataset)?;
     if dataset.ndim() != 1 {
         return Err(format!("it has the shape {:?}, and is not a list", dataset.shape()));
     }
@@ -89,13 +90,41 @@ pub(crate) fn texts_within(dataset: &Dataset, memory: &mut u64) -> Result<Vec<St
     while (texts.len() as u64) < count {
         // No text is longer than the file, so many at a time cannot take more than is left.
         let start = texts.len();
-        let step = (*memory / (2 * length.max(1))).clamp(1, 1024).min(count - start as u64) as usize;
-        let part = dataset.read_slice_1d::<VarLenUnicode, _>(start..start + step).map_err(words)?;
-        let bytes: usize = part.iter().map(|text| text.as_bytes().len()).sum();
+        let step = (*memory / (2 * length.max(1024))).clamp(1, 1024).min(count - start as u64) as usize;
+        let part = read(start..start + step).map_err(words)?;
+        let bytes: usize = part.iter().map(String::len).sum();
         *memory = memory.checked_sub(bytes as u64).ok_or_else(too_much)?;
-        texts.extend(part.iter().map(ToString::to_string));
+        texts.extend(part);
     }
     Ok(texts)
+}
+
+/// Some texts of a list of them.
+type Texts<'d> = Box<dyn Fn(Range<usize>) -> hdf5::Result<Vec<String>> + 'd>;
+
+/// How the texts of a dataset are read: of any length or of a fixed one, ASCII or UTF-8. HDF5 converts neither to the other.
+fn reader(dataset: &Dataset) -> Result<Texts<'_>, String> {
+    /// A fixed length that is longer is none of names.
+    const LONGEST: usize = 1024;
+    fn of<T: H5Type>(dataset: &Dataset, bytes: fn(&T) -> &[u8]) -> Texts<'_> {
+        let text = move |text: &T| String::from_utf8_lossy(bytes(text)).trim_end().to_owned();
+        Box::new(move |range| Ok(dataset.read_slice_1d::<T, _>(range)?.iter().map(text).collect()))
+    }
+    let kind = dataset.dtype().and_then(|dtype| dtype.to_descriptor()).map_err(|error| error.to_string())?;
+    match kind {
+        TypeDescriptor::VarLenUnicode => Ok(of::<VarLenUnicode>(dataset, |text| text.as_bytes())),
+        TypeDescriptor::VarLenAscii => Ok(of::<VarLenAscii>(dataset, |text| text.as_bytes())),
+        TypeDescriptor::FixedAscii(length) if length <= LONGEST => {
+            Ok(of::<FixedAscii<LONGEST>>(dataset, |text| text.as_bytes()))
+        }
+        TypeDescriptor::FixedUnicode(length) if length <= LONGEST => {
+            Ok(of::<FixedUnicode<LONGEST>>(dataset, |text| text.as_bytes()))
+        }
+        TypeDescriptor::FixedAscii(length) | TypeDescriptor::FixedUnicode(length) => {
+            Err(format!("its texts have {length} bytes each, and names may have {LONGEST}"))
+        }
+        other => Err(format!("its values are {other}, and no texts")),
+    }
 }
 
 pub(crate) fn write_texts<'a>(group: &Group, name: &str, texts: impl Iterator<Item = &'a str>) -> hdf5::Result<()> {

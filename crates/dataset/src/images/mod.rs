@@ -59,6 +59,12 @@ impl Dataset {
         file::open(path, spec)
     }
 
+    /// Whether its classes have names, and not their numbers alone.
+    pub fn has_names(&self) -> bool {
+        let is_number = |(label, name): (usize, &String)| *name == label.to_string();
+        !self.classes.iter().enumerate().all(is_number)
+    }
+
     /// The same, where it is known which numbers of its masks stand for which `classes`.
     #[must_use]
     pub fn with_mask_values(self, values: &MaskValues, classes: Vec<String>) -> Self {

@@ -77,8 +77,8 @@ impl Evaluated<'_> {
             agree(world, Err(usage(refused)))?;
         }
         let (images, classes) = match place {
-            Place::Digits => of_dataset(digits::load()),
-            Place::File(path) => of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
+            Place::Digits => self.of_dataset(digits::load()),
+            Place::File(path) => self.of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
             Place::Folder(root) if task == TaskKind::Segment => {
                 self.of_listing(world, Path::new(&root), |root| self.list_masks(root, wanted, of_run))?
             }
@@ -133,6 +133,15 @@ impl Evaluated<'_> {
         let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
         let decoding = agree(world, self.decoding_of(&listing))?;
         Ok((ImageSet::of_files(&listing, Split::Val, decoding), listing.classes))
+    }
+
+    /// The images of a file to validate on. Classes that it has no names for, and the last of which it may have no images, are the
+    /// model's.
+    fn of_dataset(&self, dataset: Dataset) -> (ImageSet, Vec<String>) {
+        let (is_class, found) = (dataset.val.target_width() == 0, dataset.classes.len());
+        let fits = found == self.classes.len() || is_class && found < self.classes.len();
+        let classes = if fits && !dataset.has_names() { self.classes.to_vec() } else { dataset.classes };
+        (dataset.val, classes)
     }
 
     /// What the run's plan says of a flag.
@@ -369,10 +378,6 @@ impl Evaluated<'_> {
             );
         }
     }
-}
-
-fn of_dataset(dataset: Dataset) -> (ImageSet, Vec<String>) {
-    (dataset.val, dataset.classes)
 }
 
 /// The images without those that cannot be decoded: the run left them out, too. Collective.

@@ -37,7 +37,7 @@ pub(crate) fn prepare<T>(
     };
     let (dataset, checked) = match (&images.source, images.contents) {
         (Source::Digits, _) => {
-            let dataset = embedded(world, images.classes.as_deref())?;
+            let dataset = named(world, digits::load(), Path::new("digits"), images.classes.as_deref())?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
@@ -49,7 +49,10 @@ pub(crate) fn prepare<T>(
         }
         (Source::File(path), _) => {
             let dataset = agree(world, Dataset::of_file(path, &images.file).map_err(Into::into))?;
-            let dataset = masks::in_file(world, images, dataset)?;
+            let dataset = match &images.masks {
+                Some(_) => masks::in_file(world, images, dataset)?,
+                None => named(world, dataset, path, images.classes.as_deref())?,
+            };
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
@@ -76,17 +79,26 @@ fn refuse_too_small(count: usize, least: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn embedded(world: &World, classes: Option<&Path>) -> anyhow::Result<Dataset> {
-    let mut dataset = digits::load();
-    let Some(path) = classes else { return Ok(dataset) };
-    dataset.classes = serde_json::from_slice(&world.from_rank_zero("reading the classes file", || {
-        let names = read_classes(path).map_err(|error| to_failure(&error.into()))?;
-        if names.len() != dataset.classes.len() {
-            let count = names.len();
-            return Err(Failure::usage(format!("{}: {count} classes, and the digits are 10", path.display())));
+/// The data of the file `path` with the names of the `classes` file, if there is one. Collective: rank 0 reads it.
+fn named(world: &World, mut dataset: Dataset, path: &Path, classes: Option<&Path>) -> anyhow::Result<Dataset> {
+    let Some(file) = classes else { return Ok(dataset) };
+    let bytes = world.from_rank_zero("reading the classes file", || {
+        let names = read_classes(file).map_err(|error| to_failure(&error.into()))?;
+        let (given, own) = (names.len(), dataset.classes.len());
+        let (file, path) = (file.display(), path.display());
+        if dataset.has_names() && names != dataset.classes {
+            return Err(Failure::usage(format!(
+                "--classes {file}: {path} has other names of its own; leave --classes out"
+            )));
+        }
+        // Of the last classes there may be no image.
+        let may_be_more = dataset.train.target_width() == 0 && given > own;
+        if given != own && !may_be_more {
+            return Err(Failure::usage(format!("--classes {file}: {given} names, and {path} has {own} classes")));
         }
         serde_json::to_vec(&names).map_err(Failure::new)
-    })?)?;
+    })?;
+    dataset.classes = serde_json::from_slice(&bytes)?;
     Ok(dataset)
 }
 

@@ -310,9 +310,7 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
     for file in &mut files {
         let Some(names) = file.container.texts("classes", &mut file.memory) else { continue };
         let names = names.map_err(|reason| {
-            file.input(format_args!(
-                "/classes cannot be read: {reason}; it must be a list of variable-length UTF-8 strings"
-            ))
+            file.input(format_args!("/classes cannot be read: {reason}; it must be a list of strings"))
         })?;
         if given.as_ref().is_some_and(|given| *given != names) {
             return Err(file.input("/classes has other names than in the files before it"));

@@ -44,6 +44,34 @@ fn chunks_and_contiguous_images_are_read_alike() {
     }
 }
 
+/// h5py writes NumPy's bytes as texts of a fixed length, its own strings as any length, each as ASCII or UTF-8.
+#[test]
+fn names_of_classes_are_texts_of_every_kind() {
+    fn names<T: ::hdf5::H5Type>(text: impl Fn(&str) -> T) -> Result<Vec<String>> {
+        let file = file("data", &[1, 0, 1, 1, 0]);
+        let names = ["ant", "be"].map(text);
+        let hdf5 = h5::open_to_write(file.path()).unwrap();
+        hdf5.new_dataset_builder().with_data(&names).create("classes").unwrap();
+        drop(hdf5);
+        open(file.path(), None).map(|dataset| dataset.classes)
+    }
+    use ::hdf5::types::{FixedAscii, FixedUnicode, VarLenAscii, VarLenUnicode};
+    let found = [
+        names(|text| FixedAscii::<3>::from_ascii(text).unwrap()),
+        names(|text| text.parse::<FixedUnicode<7>>().unwrap()),
+        names(|text| VarLenAscii::from_ascii(text).unwrap()),
+        names(|text| text.parse::<VarLenUnicode>().unwrap()),
+    ];
+    assert!(found.iter().all(|names| names.as_ref().is_ok_and(|names| names == &["ant", "be"])), "{found:?}");
+    for (found, words) in [
+        (names(str::len), "/classes cannot be read: its values are uint64, and no texts"),
+        (names(|text| FixedAscii::<2000>::from_ascii(text).unwrap()), "its texts have 2000 bytes each"),
+    ] {
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
 #[test]
 fn validation_may_be_none_but_not_all_left_out() {
     let file = file("data", &[3, 0, 1, 2, 0]);
