@@ -40,7 +40,7 @@ fn folders_and_files_as_people_have_them() {
     for (split, classes) in names {
         for (class, name) in classes.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             (0..8).for_each(|index| {
-                write_image(&folder.join(format!("set/{split}/{name}/{index}.npy")), &made, class * 8 + index)
+                write_image(&folder.join(format!("set/{split}/{name}/{index}.npy")), &made, class * 8 + index);
             });
         }
     }

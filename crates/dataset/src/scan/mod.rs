@@ -412,7 +412,7 @@ fn same_classes_or_fewer(found: &[String], names: &[String], place: &Path) -> Re
     }
     let without: Vec<_> = names.iter().filter(|name| !here.contains(name)).collect();
     if !without.is_empty() {
-        let shown = without.iter().take(SHOWN).map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let shown = without.iter().take(SHOWN).map(quote).collect::<Vec<_>>().join(", ");
         let more = if without.len() > SHOWN { ", …" } else { "" };
         log::warn!("{}: has no images of {} of {} classes: {shown}{more}", place.display(), without.len(), names.len());
     }
