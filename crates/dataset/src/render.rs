@@ -145,7 +145,7 @@ impl Renderer {
         let Some((own, classes)) = images.mask(index, &mut self.masks)? else {
             return Err(images.broken(index, "it has no mask".to_owned()));
         };
-        own.same(size).map_err(|reason| images.broken_mask(index, reason))?;
+        own.refuse_other_than(size).map_err(|reason| images.broken_mask(index, reason))?;
         nearest(classes, size, &window, form.side, out);
         if let Crop::Padded { padding } = form.augmentation.crop {
             self.scratch.clear();

@@ -26,8 +26,8 @@ impl Size {
         if turned { Self { width: self.height, height: self.width } } else { self }
     }
 
-    /// Refuses a mask of this size, of an image of another.
-    pub(crate) fn same(self, image: Self) -> Result<(), String> {
+    /// Refuses a mask of this size where its image has another.
+    pub(crate) fn refuse_other_than(self, image: Self) -> Result<(), String> {
         if self == image {
             return Ok(());
         }

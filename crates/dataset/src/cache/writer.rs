@@ -382,7 +382,7 @@ impl<'a> Writer<'a> {
             }
             (Of::Masks, contents) => self.masks.read(source).and_then(|raw| {
                 if let Some(size) = part.sizes.get(index).and_then(OnceLock::get) {
-                    raw.size.same(*size)?;
+                    raw.size.refuse_other_than(*size)?;
                 }
                 let values = masks.as_ref().ok_or("it is of unknown classes")?;
                 values.classes(raw.element, raw.bytes, &mut self.classes)?;

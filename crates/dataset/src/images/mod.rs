@@ -294,7 +294,7 @@ impl ImageSet {
                 Err(error) => return Err(error),
             };
             let mask = match self.mask(index, masks) {
-                Ok(mask) => mask.zip(size).map_or(Ok(()), |((own, _), size)| own.same(size)),
+                Ok(mask) => mask.zip(size).map_or(Ok(()), |((own, _), size)| own.refuse_other_than(size)),
                 Err(Error::Mask { reason, .. }) => Err(reason),
                 Err(error) => return Err(error),
             };

@@ -21,20 +21,24 @@ pub fn read_classes(path: &Path) -> Result<Vec<String>> {
     parse(&text).map_err(|reason| Error::Input(format!("{}{reason}", path.display())))
 }
 
+/// The name of a class as Linux writes it, and macOS does not: an é is one character, not two. So both mean one class.
+pub(crate) fn composed(name: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize(name).into_owned()
+}
+
 fn parse(text: &str) -> std::result::Result<Vec<String>, String> {
-    let normalizer = ComposingNormalizerBorrowed::new_nfc();
     let mut names = Vec::new();
     let mut seen = HashSet::new();
     // A byte order mark is what some editors put in front of a text.
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let name = normalizer.normalize(line.trim());
+        let name = composed(line.trim());
         if name.is_empty() || name.starts_with('#') {
             continue;
         }
         if !seen.insert(name.clone()) {
             return Err(format!(":{}: class '{}' stands here a second time; remove one", index + 1, quote(&name)));
         }
-        names.push(name.into_owned());
+        names.push(name);
     }
     if names.is_empty() {
         return Err(": no class in the classes file; write one name a line".to_owned());

@@ -23,7 +23,8 @@ fn place(root: &Path, split: Split) -> PathBuf {
 
 /// A folder without folders is none of classes where a list says what is in it, as of ImageNet's images to validate on.
 fn is_at(place: &Path) -> bool {
-    place.is_dir() && (has_folder(place) || !place.with_extension("tsv").is_file())
+    // The list first: a folder of very many images is read only where there is one.
+    place.is_dir() && (!place.with_extension("tsv").is_file() || has_folder(place))
 }
 
 /// Whether there is a folder in a folder, which may be that of a class.

@@ -21,13 +21,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
 use rayon::prelude::*;
 
 use crate::limits::quote;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch, unwatched};
 
+pub(crate) use classes::composed;
 pub use classes::read_classes;
 pub use folder::is_image;
 pub(crate) use masks::MaskFile;
@@ -360,7 +360,7 @@ impl Sample {
 /// The name of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ClassName {
-    /// Composed, so that what macOS writes in two characters and Linux in one is one class. Bytes that are not UTF-8 stand there as `\xe9`.
+    /// Composed; bytes that are not UTF-8 stand there as `\xe9`.
     text: String,
     /// Whether all of it is UTF-8: one that only looks the same is another.
     is_text: bool,
@@ -369,7 +369,7 @@ struct ClassName {
 fn class_name(name: &[u8]) -> ClassName {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
-        text += &ComposingNormalizerBorrowed::new_nfc().normalize(chunk.valid());
+        text += &composed(chunk.valid());
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     ClassName { text, is_text: str::from_utf8(name).is_ok() }
@@ -603,6 +603,15 @@ pub(crate) mod tests {
         let listing = Listing::scan(flat.path(), None).unwrap();
         assert_eq!(paths(&listing.val), ["val/1.png", "#x/3.png"]);
         assert_eq!(listing.val[0].class, 1);
+        // The same in tables, whose classes a file names as Linux does.
+        fs::write(flat.path().join("t.csv"), "image,label\nval/1.png,cafe\u{301}\nval/2.png,ant\n").unwrap();
+        let table = TableSpec {
+            path: flat.path().join("t.csv"),
+            kind: crate::images::LabelKind::Class,
+            ..TableSpec::default()
+        };
+        let names = classes(&["caf\u{e9}", "ant"]);
+        assert_eq!(Listing::of_table(flat.path(), &table, Some(&names), None, &unwatched).unwrap().classes, names);
         // A class may be called as a split, where there are none.
         let vehicles = tree(&["Train/1.png", "Bus/1.png", "Bus/2.png"]);
         let listing = Listing::scan_watched(vehicles.path(), None, ValSplit::new(0.4), &unwatched).unwrap();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use rayon::prelude::*;
 
-use super::{EXTENSIONS, Listing, MaskFile, Sample, Split, ValSplit};
+use super::{EXTENSIONS, Listing, MaskFile, Sample, Split, ValSplit, composed};
 use crate::images::{LabelKind, adds_up, likeliest};
 use crate::limits::quote;
 use crate::watch::Counter;
@@ -164,7 +164,7 @@ fn read(table: &TableSpec) -> Result<(Vec<Row>, Vec<String>)> {
     };
     let header = reader.headers().map_err(broken)?.clone();
     let columns = Columns::find(&header, table).map_err(input)?;
-    let names: Vec<_> = columns.labels.iter().map(|&column| header[column].to_owned()).collect();
+    let names: Vec<_> = columns.labels.iter().map(|&column| composed(&header[column])).collect();
     let mut records = Vec::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
@@ -322,13 +322,13 @@ impl Columns {
         let first = &record[self.labels[0]];
         if let Some(separator) = separator {
             let names = first.split(separator).map(str::trim).filter(|name| !name.is_empty());
-            return Ok(Label::Names(names.map(str::to_owned).collect()));
+            return Ok(Label::Names(names.map(composed).collect()));
         }
         if kind == LabelKind::Mask || kind == LabelKind::Class && self.labels.len() == 1 {
             return match first {
                 "" => Err(format!("no label in column '{}'", &header[self.labels[0]])),
                 name if kind == LabelKind::Mask => Ok(Label::Mask(name.to_owned())),
-                name => Ok(Label::Name(name.to_owned())),
+                name => Ok(Label::Name(composed(name))),
             };
         }
         let number = |&column: &usize| {

@@ -7,4 +7,5 @@ pub(crate) mod plan;
 pub(crate) mod preprocessing;
 pub(crate) mod progressive_resize;
 pub(crate) mod recipe;
+pub(crate) mod task;
 pub(crate) mod weights;

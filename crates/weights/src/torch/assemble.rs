@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use archives::{Budget, Bytes, Checked, quote};
 
-use super::pickle::{Id, StorageAt, TensorAt, Unpickled, Value};
+use super::values::{Id, StorageAt, TensorAt, Unpickled, Value};
 use crate::limits::MOST_TENSORS;
 use crate::state_dict::StateDict;
 use crate::tensor::{Tensor, elements};

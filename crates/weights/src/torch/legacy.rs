@@ -7,8 +7,8 @@ use std::ops::Range;
 use archives::{Budget, Bytes, Checked, quote};
 
 use super::assemble::Assembly;
-use super::pickle::StorageAt;
-use super::pickle::{Unpickled, Value, unpickle};
+use super::pickle::unpickle;
+use super::values::{StorageAt, Unpickled, Value};
 use crate::state_dict::StateDict;
 
 /// The pickle of the number that every such file begins with.

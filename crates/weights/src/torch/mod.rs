@@ -3,6 +3,7 @@
 mod assemble;
 mod legacy;
 mod pickle;
+mod values;
 mod write;
 mod zip;
 

@@ -3,8 +3,8 @@
 use archives::{Budget, Checked, ZipFile};
 
 use super::assemble::Assembly;
-use super::pickle::StorageAt;
 use super::pickle::unpickle;
+use super::values::StorageAt;
 use crate::state_dict::StateDict;
 
 pub(crate) fn zip(zip: &ZipFile, budget: &Budget, key: Option<&str>) -> Checked<StateDict> {

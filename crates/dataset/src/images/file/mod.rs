@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use super::array::{ArrayLayout, Axes, Element, Numbers};
 use super::targets::{TargetRows, adds_up, likeliest};
 use super::{Bytes, Dataset, ImageSet, MaskSet, MaskStore, OnNan, Store};
+use crate::scan::composed;
 use crate::{Error, Listing, Result, Size, Split, ValSplit, limits};
 
 const IMAGES: &[&str] = &["images", "pixels", "data", "x", "X"];
@@ -312,6 +313,7 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
         let names = names.map_err(|reason| {
             file.input(format_args!("/classes cannot be read: {reason}; it must be a list of strings"))
         })?;
+        let names: Vec<_> = names.iter().map(|name| composed(name)).collect();
         if given.as_ref().is_some_and(|given| *given != names) {
             return Err(file.input("/classes has other names than in the files before it"));
         }
