@@ -217,7 +217,8 @@ impl Job {
             }
             if self.start.elapsed() > self.timeout {
                 let written = format!("{}\n{}", read(self.out.path()), self.stderr());
-                panic!("the job did not end within {:?}:\n{written}", self.timeout); // Drop kills it
+                let processes = processes_of(self.child.id());
+                panic!("the job did not end within {:?}:\n{written}\n{processes}", self.timeout); // Drop kills it
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -286,6 +287,24 @@ fn read(path: &Path) -> String {
     File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("the output can be read");
     // A terminal's line ends: Open MPI gives each rank a pseudo-terminal for its stdout.
     String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
+}
+
+/// `launcher` and the processes below it, a line each: what they are, and what they wait for in the kernel.
+fn processes_of(launcher: u32) -> String {
+    let text =
+        |process: u32, file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+    let mut lines = String::new();
+    let mut waiting = vec![launcher];
+    while let Some(process) = waiting.pop() {
+        let arguments = text(process, "cmdline").replace('\0', " ");
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let threads: Vec<u32> = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect();
+        let kernel: Vec<_> = threads.iter().map(|thread| text(process, &format!("task/{thread}/wchan"))).collect();
+        lines += &format!("{process} {arguments}: in {}\n", kernel.join(", "));
+        let children = threads.iter().map(|thread| text(process, &format!("task/{thread}/children")));
+        waiting.extend(children.flat_map(|all| all.split_whitespace().flat_map(str::parse).collect::<Vec<u32>>()));
+    }
+    lines
 }
 
 /// The launcher: that of `PATH`, or `MPIRUN`.

@@ -135,6 +135,7 @@ impl Channel {
     }
 
     pub(crate) fn duplicate(&self, name: &'static str, timeout: Duration) -> Result<Self> {
+        self.barrier()?; // names who stays away, which MPI_Comm_dup cannot
         let labels = lock(&self.collective_matching).labels().to_vec();
         Self::new(&self.communicator, name, timeout, labels)
     }

@@ -7,6 +7,7 @@
 //! Nothing here knows torch or images. The only file it ever touches is the probe of [`World::scope_of`].
 
 mod agree;
+mod attended;
 mod call;
 mod channel;
 mod collective_matching;
@@ -38,6 +39,7 @@ pub use signals::{Signal, Signals};
 pub use stop::{abort, catch_panic, give_up_waiting};
 pub use zero_first::{Scope, Turn};
 
+use attended::attended;
 use finalize::Finalizer;
 use mpi_error::failed;
 
@@ -96,7 +98,9 @@ impl World {
         let mpi = mpi::open(choice.as_ref()).map_err(Box::new)?;
         launch::refuse_unconnected(mpi)?;
         mpi_environment::ask_for_less();
-        match mpi.init().map_err(|error| LaunchError::from_world(failed(error)))? {
+        match attended("MPI_Init", config.timeout, || mpi.init())
+            .map_err(|error| LaunchError::from_world(failed(error)))?
+        {
             Some(true) => {}
             Some(false) => return Err(LaunchError::Threads { library: mpi.version() }),
             None => return Err(LaunchError::InitializedBefore),
@@ -132,6 +136,7 @@ impl World {
     /// # Errors
     /// What MPI reported.
     pub fn first(&self, size: usize) -> Result<Option<Self>> {
+        self.control.barrier()?; // names who stays away, which MPI_Comm_split cannot
         let belongs = self.rank() < size;
         let ranks = self.control.communicator().split(belongs).map_err(failed)?;
         let finalizer = || Finalizer { of_all: false };
@@ -140,17 +145,19 @@ impl World {
 
     /// The ranks of `everyone`, of which this one is on `host`.
     fn of(everyone: &Communicator, host: String, config: WorldConfig, finalizer: Finalizer) -> Result<Self> {
-        let node_communicator = everyone.split_shared().map_err(failed)?;
         let channel = |communicator: &Communicator, name| {
             // By number, until the hosts are known.
             let labels = (0..communicator.size()).map(|rank| format!("rank {rank} of channel {name}")).collect();
             Channel::new(communicator, name, config.timeout, labels)
         };
-        let control = channel(everyone, "control")?;
-        let node_channel = channel(&node_communicator, "node")?;
-        let is_leader = node_channel.rank() == 0;
-        let leaders_communicator = everyone.split(is_leader).map_err(failed)?;
-        let leaders_channel = leaders_communicator.map(|leaders| channel(&leaders, "leaders")).transpose()?;
+        let (control, node_channel, leaders_channel) = attended("MPI_Comm_split", config.timeout, || {
+            let node_communicator = everyone.split_shared().map_err(failed)?;
+            let control = channel(everyone, "control")?;
+            let node_channel = channel(&node_communicator, "node")?;
+            let leaders_communicator = everyone.split(node_channel.rank() == 0).map_err(failed)?;
+            let leaders_channel = leaders_communicator.map(|leaders| channel(&leaders, "leaders")).transpose()?;
+            Ok((control, node_channel, leaders_channel))
+        })?;
 
         // Nodes are numbered in the order of their lowest ranks.
         let mut leader = [control.rank() as i64];
