@@ -3,9 +3,11 @@
 //! The directory at the end is read here and not by the crate that writes such files: that one makes half a kilobyte of
 //! each entry before anybody can count them, and takes some of torch's directories for others.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
+use std::str::Utf8Chunk;
 
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
@@ -62,7 +64,7 @@ impl ZipFile {
         for _ in 0..directory.entries {
             let (record, after) = Record::parse(rest).ok_or("is a broken zip file: its directory is none")?;
             rest = after;
-            let name = quote(record.name);
+            let name = quote(&record.name);
             let (from, place) =
                 record.find(whole, directory.place.start).ok_or_else(|| format!("is cut off in {name}"))?;
             if record.is_encrypted {
@@ -72,10 +74,10 @@ impl ZipFile {
             budget.take(2 * (record.name.len() + 2 * size_of::<(String, Entry)>()))?;
             places.push((from..place.end, names.len()));
             let entry = Entry { place, method: record.method, size: record.size, checksum: record.checksum };
-            if entries.insert(record.name.to_owned(), entry).is_some() {
+            if entries.insert(record.name.clone().into_owned(), entry).is_some() {
                 return Err(format!("is a zip file that has a name twice: {name}"));
             }
-            names.push(record.name.to_owned());
+            names.push(record.name.into_owned());
         }
         if !rest.is_empty() {
             return Err("is a broken zip file: its directory is longer than its entries".to_owned());
@@ -129,6 +131,14 @@ impl ZipFile {
             DEFLATED => Ok((false, entry.place.clone())),
             other => Err(format!("is compressed in a way that is not read here (method {other})")),
         }
+    }
+
+    /// The bytes that an entry has when it is inflated, as the directory says.
+    ///
+    /// # Errors
+    /// An entry that is not there.
+    pub fn size(&self, name: &str) -> Checked<usize> {
+        Ok(self.entry(name)?.size)
     }
 
     /// Inflates the start of a deflated entry: `most` bytes, or fewer where it ends before.
@@ -205,7 +215,9 @@ impl Directory {
 
 /// What the directory says of an entry.
 struct Record<'a> {
-    name: &'a str,
+    /// Bytes that are not UTF-8, as of an old code page, stand there as `\xe9`.
+    name: Cow<'a, str>,
+    raw_name: &'a [u8],
     is_encrypted: bool,
     method: u16,
     checksum: u32,
@@ -237,20 +249,34 @@ impl<'a> Record<'a> {
             }
         };
         let (size, compressed, offset) = (wanted(fields[0])?, wanted(fields[1])?, wanted(fields[2])?);
-        let name = std::str::from_utf8(name).ok()?;
-        Some((Self { name, is_encrypted: flags & 1 != 0, method, checksum, compressed, size, offset }, rest))
+        let (raw_name, name) = (name, text(name));
+        Some((Self { name, raw_name, is_encrypted: flags & 1 != 0, method, checksum, compressed, size, offset }, rest))
     }
 
     /// Where the entry begins, and where its bytes lie: before the directory, and under the same name.
     fn find(&self, whole: &[u8], directory: usize) -> Option<(usize, Range<usize>)> {
         let local = whole.get(self.offset..directory).filter(|local| local.starts_with(b"PK\x03\x04"))?;
         let (name, extra) = (number(local, 26, 2)? as usize, number(local, 28, 2)? as usize);
-        if local.get(LOCAL..LOCAL + name)? != self.name.as_bytes() {
+        if local.get(LOCAL..LOCAL + name)? != self.raw_name {
             return None;
         }
         let start = self.offset + LOCAL + name + extra;
         let end = start.checked_add(self.compressed).filter(|&end| end <= directory)?;
         Some((self.offset, start..end))
+    }
+}
+
+/// A name as text.
+fn text(name: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(name) {
+        Ok(name) => name.into(),
+        Err(_) => {
+            let escaped = |chunk: Utf8Chunk<'_>| {
+                let invalid: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+                chunk.valid().to_owned() + &invalid
+            };
+            name.utf8_chunks().map(escaped).collect::<String>().into()
+        }
     }
 }
 

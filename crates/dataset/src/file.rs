@@ -1,8 +1,11 @@
-//! Reading files: an image whose size is known, in three system calls, and a list.
+//! Reading files: an image whose size is known, in three system calls, a list, and what is mapped.
+#![expect(unsafe_code, reason = "maps files")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+use memmap2::Mmap;
 
 use crate::decode::jpeg;
 use crate::limits::{JPEG_BYTES_PER_PIXEL, LONGEST_IMAGE_FILE, LONGEST_LINE, READ_AT_ONCE};
@@ -16,11 +19,7 @@ use crate::{Error, Result};
 /// [image](Error::Image) that cannot be one, because it is longer than any, or than its pixels need.
 pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option<File>> {
     let refused = |reason| Error::Image { path: path.to_owned(), reason };
-    if size > LONGEST_IMAGE_FILE {
-        return Err(refused(format!(
-            "it is {size} bytes long, and at most {LONGEST_IMAGE_FILE} are read; save it as a smaller file"
-        )));
-    }
+    refuse_long(size).map_err(refused)?;
     let mut file = File::open(path).map_err(Error::io(path, "opening the image"))?;
     let read = |file: &mut File, bytes: &mut [u8]| {
         file.read_exact(bytes).map_err(|error| match error.kind() {
@@ -34,14 +33,31 @@ pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option
     if size <= READ_AT_ONCE {
         return Ok(None);
     }
-    let Some(pixels) = jpeg::declared(bytes) else { return Ok(Some(file)) };
-    let pixels = pixels.map_err(refused)?;
-    if size > READ_AT_ONCE + JPEG_BYTES_PER_PIXEL * pixels {
-        return Err(refused(format!("{size} bytes are too many for {pixels} pixels; save it as a smaller file")));
+    if jpeg::declared(bytes).is_none() {
+        return Ok(Some(file));
     }
+    refuse_padded(bytes, size).map_err(refused)?;
     bytes.resize(size as usize, 0);
     read(&mut file, &mut bytes[first..])?;
     Ok(None)
+}
+
+/// Refuses an image file that is longer than any.
+pub(crate) fn refuse_long(size: u64) -> std::result::Result<(), String> {
+    if size > LONGEST_IMAGE_FILE {
+        return Err(format!("it is {size} bytes long, and at most {LONGEST_IMAGE_FILE} are read; save it as a smaller file"));
+    }
+    Ok(())
+}
+
+/// Refuses a long image file of `size` bytes by its first: a JPEG that is longer than its pixels need.
+pub(crate) fn refuse_padded(first: &[u8], size: u64) -> std::result::Result<(), String> {
+    let Some(pixels) = jpeg::declared(first) else { return Ok(()) };
+    let pixels = pixels?;
+    if size > READ_AT_ONCE + JPEG_BYTES_PER_PIXEL * pixels {
+        return Err(format!("{size} bytes are too many for {pixels} pixels; save it as a smaller file"));
+    }
+    Ok(())
 }
 
 /// Reads the image file at `path`, which nobody has listed, into `bytes`; a large one is given open.
@@ -54,7 +70,17 @@ pub(crate) fn read_image(path: &Path, bytes: &mut Vec<u8>) -> std::result::Resul
     })
 }
 
-fn changed(path: &Path, size: u64) -> Error {
+/// All of a file as memory.
+///
+/// # Errors
+/// A file system that maps nothing.
+pub(crate) fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the map is read as plain bytes, for which every content is valid. A cache is replaced by renaming and never
+    // changed in place, so the bytes stay as they are; whoever truncates a file that a job reads ends that job.
+    unsafe { Mmap::map(file) }
+}
+
+pub(crate) fn changed(path: &Path, size: u64) -> Error {
     Error::Input(format!(
         "{}: was {size} bytes long when the images were listed, and is shorter now; start again",
         path.display()

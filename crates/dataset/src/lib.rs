@@ -3,6 +3,7 @@
 //! ```text
 //! scan ──> Listing ──> cache ──> ImageSet ──> Loader ──> Batch
 //!                        │ decode, resize         │ decode, resize, augment, in the epoch's order
+//!  tar, zip, Parquet ── archive ──┘ (scan, and whoever reads images)
 //! digits (embedded), somebody's HDF5 or NumPy file ──> ImageSet
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! Nothing here knows torch or MPI: a [`Loader`] takes a [`Shard`](layout::Shard) and yields bytes, N×H×W×3, or where images are
 //! no bytes of three colours, normalized numbers, N×C×H×W ([`PixelFormat`]).
 
+mod archive;
 mod augment;
 pub mod cache;
 mod decode;
@@ -34,6 +36,9 @@ mod size;
 mod summary;
 mod watch;
 
+pub use archive::{
+    ArchiveSpec, Index as ArchiveIndex, index as index_archive, is_archive, stamp as archive_stamp,
+};
 pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use augmentations::IGNORED;
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
@@ -48,7 +53,9 @@ pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader
 pub use normalize::Normalization;
 pub use order::Sampling;
 pub use resize::{Fit, Resample, Window};
-pub use scan::{Listing, MaskFolders, Sample, Split, TablePart, TableSpec, ValSplit, is_image, read_classes};
+pub use scan::{
+    ArchiveSet, Listing, MaskFolders, Names, Sample, Split, TablePart, TableSpec, ValSplit, is_image, read_classes,
+};
 pub use size::Size;
 pub use summary::{class_counts, class_weights};
 pub use watch::{Watch, unwatched};

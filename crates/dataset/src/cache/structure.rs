@@ -11,6 +11,7 @@ use super::trailer;
 use super::{BadImage, Contents, Of, Spec};
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, MaskSet, MaskStore, Store, TargetRows, for_element};
+use crate::archive::Member;
 use crate::scan::{Listing, MaskFile, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, MaskValues, Result, Size, Split};
 
@@ -37,6 +38,9 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
     set_text(&file, "fingerprint", &spec.fingerprint(listing))?;
     file.new_attr::<u32>().create("version")?.write_scalar(&spec.version().number)?;
     write_texts(&file, "classes", listing.classes.iter().map(String::as_str))?;
+    if !listing.archives.is_empty() {
+        write_paths(&file, "archive", listing.archives.iter().map(PathBuf::as_path))?;
+    }
     for split in Split::ALL {
         let samples = listing.split(split);
         if samples.is_empty() {
@@ -49,6 +53,14 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         };
         numbers("sizes", &|sample| sample.size)?;
         numbers("modified", &|sample| sample.modified)?;
+        if !listing.archives.is_empty() {
+            let numbers_of = |name: &str, of: fn(Member) -> u64| {
+                numbers(name, &|sample| sample.member.map_or(0, of))
+            };
+            numbers_of("archive", |member| member.archive.into())?;
+            numbers_of("at", |member| member.at)?;
+            numbers_of("packed", |member| member.packed)?;
+        }
         let labels: Vec<_> = samples.iter().map(|sample| sample.class as i64).collect();
         group.new_dataset_builder().with_data(&labels).create("labels")?;
         let width = samples[0].targets.len();
@@ -127,7 +139,7 @@ pub(super) struct Planned {
 }
 
 /// What a builder needs to know of a file that [`lay_out`] made.
-pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<Planned>)> {
+pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<PathBuf>, Vec<Planned>)> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let read = || -> hdf5::Result<_> {
         let file = h5::open(path)?;
@@ -146,7 +158,7 @@ pub(super) fn plan(path: &Path) -> Result<(Spec, Vec<Planned>)> {
                 parts.push(Planned { split, of, samples: Arc::clone(&samples), place });
             }
         }
-        Ok((spec, parts))
+        Ok((spec, archives(&file)?, parts))
     };
     read().map_err(hdf5)
 }
@@ -159,6 +171,7 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
     let sizes: Vec<u64> = values(group, "sizes", paths.len())?;
     let times: Vec<u64> = values(group, "modified", paths.len())?;
     let (width, targets) = targets(group, paths.len())?;
+    let members = members(group, paths.len())?;
     let samples = paths.into_iter().zip(labels).zip(sizes.into_iter().zip(times)).enumerate();
     Ok(samples
         .map(|(index, ((path, label), (size, modified)))| Sample {
@@ -168,8 +181,25 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
             mask: masks.next(),
             size,
             modified,
+            member: members.get(index).copied(),
         })
         .collect())
+}
+
+/// The archives that images were in.
+fn archives(file: &File) -> hdf5::Result<Vec<PathBuf>> {
+    if file.link_exists("archives") { paths(file, "archive") } else { Ok(Vec::new()) }
+}
+
+/// Where the images of a split lay in archives; none where they were files.
+fn members(group: &Group, count: usize) -> hdf5::Result<Vec<Member>> {
+    if !group.link_exists("archive") {
+        return Ok(Vec::new());
+    }
+    let archives: Vec<u64> = values(group, "archive", count)?;
+    let (at, packed): (Vec<u64>, Vec<u64>) = (values(group, "at", count)?, values(group, "packed", count)?);
+    let places = archives.into_iter().zip(at).zip(packed);
+    Ok(places.map(|((archive, at), packed)| Member { archive: archive as u32, at, packed }).collect())
 }
 
 /// The files of the masks, as they were listed; none where there are none.
@@ -392,13 +422,8 @@ pub(super) fn skipped(path: &Path) -> hdf5::Result<Vec<(String, String)>> {
 /// What a cache was built from: its settings and its listing.
 pub(super) fn built_from(path: &Path) -> hdf5::Result<(String, Listing)> {
     let file = h5::open(path)?;
-    let mut listing = Listing {
-        root: PathBuf::new(),
-        classes: texts(&file, "classes")?,
-        train: Vec::new(),
-        val: Vec::new(),
-        test: Vec::new(),
-    };
+    let mut listing = Listing::of_classes(Path::new(""), texts(&file, "classes")?);
+    listing.archives = archives(&file)?;
     for split in splits(&file) {
         *listing.split_mut(split) = samples(&file.group(split.name())?)?;
     }

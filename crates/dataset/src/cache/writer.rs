@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use tempfile::TempPath;
 
 use super::{BadImage, Contents, Of, OnBadImage, Spec, structure, trailer};
+use crate::archive::{Files, Member};
 use crate::decode::{MaskDecoder, Source};
 use crate::images::{Checksum, checksum};
 use crate::limits::READ_AT_ONCE;
@@ -146,7 +147,7 @@ fn refuse_full_disk(folder: &Path, bytes: u64) -> Result<()> {
 pub struct CacheShard {
     file: File,
     path: PathBuf,
-    root: PathBuf,
+    files: Files,
     spec: Spec,
     parts: Vec<Part>,
 }
@@ -171,7 +172,7 @@ impl CacheShard {
     /// A file that cannot be read, or cannot be written to from here.
     pub fn open(temporary: &Path, root: &Path) -> Result<Self> {
         let file = File::options().write(true).open(temporary).map_err(Error::io(temporary, "opening the writer"))?;
-        let (spec, parts) = structure::plan(temporary)?;
+        let (spec, archives, parts) = structure::plan(temporary)?;
         let mut sizes: Arc<[OnceLock<Size>]> = Arc::default();
         let mut part = |structure::Planned { split, of, samples, place }| {
             let offsets = structure::offsets(samples.iter().map(|sample| spec.bytes_of(of, sample)));
@@ -185,7 +186,7 @@ impl CacheShard {
             Part { split, of, samples, place, offsets, sizes: Arc::clone(&sizes) }
         };
         let parts = parts.into_iter().map(&mut part).collect();
-        Ok(Self { file, path: temporary.to_owned(), root: root.to_owned(), spec, parts })
+        Ok(Self { file, path: temporary.to_owned(), files: Files::new(root, &archives), spec, parts })
     }
 
     /// The number of images of a shard, and of their masks.
@@ -240,12 +241,12 @@ impl CacheShard {
 }
 
 impl Part {
-    /// The path of a file and its size.
-    fn file(&self, index: usize) -> (&Path, u64) {
+    /// The path of a file, its size, and where it lies if it is in an archive.
+    fn file(&self, index: usize) -> (&Path, u64, Option<Member>) {
         let sample = &self.samples[index];
         match (self.of, &sample.mask) {
-            (Of::Masks, Some(mask)) => (&mask.path, mask.size),
-            _ => (&sample.path, sample.size),
+            (Of::Masks, Some(mask)) => (&mask.path, mask.size, None),
+            _ => (&sample.path, sample.size, sample.member),
         }
     }
 
@@ -298,7 +299,9 @@ impl<'a> Writer<'a> {
         self.block.clear();
         // A large file is alone in its block, and goes into the cache without being in memory as a whole.
         let is_file = self.shard.spec.contents == Contents::Encoded;
-        let is_large = is_file && part.offsets[block.end] - start > READ_AT_ONCE;
+        let is_large = is_file
+            && part.offsets[block.end] - start > READ_AT_ONCE
+            && part.samples[block.start].member.is_none();
         if !is_large {
             self.block.resize((part.offsets[block.end] - start) as usize, 0);
         }
@@ -310,7 +313,7 @@ impl<'a> Writer<'a> {
             match (decoded, on_bad) {
                 (Ok(()), _) => {}
                 (Err(reason), OnBadImage::Fail) => {
-                    let path = self.shard.root.join(part.file(index).0);
+                    let path = self.shard.files.path(part.file(index).0);
                     return Err(match part.of {
                         Of::Images => Error::Image { path, reason },
                         Of::Masks => Error::Mask { path, reason },
@@ -327,8 +330,8 @@ impl<'a> Writer<'a> {
             let checksum = match is_large {
                 true if is_bad => Checksum::of_zeros(range.end - range.start), // as the file has them, where nothing is written
                 true => {
-                    let (path, size) = part.file(index);
-                    self.copy(&self.shard.root.join(path), size, part.place.data + start)?
+                    let (path, size, _) = part.file(index);
+                    self.copy(&self.shard.files.path(path), size, part.place.data + start)?
                 }
                 false => {
                     let out = &mut self.block[range.start as usize..range.end as usize];
@@ -355,9 +358,8 @@ impl<'a> Writer<'a> {
         range: Range<usize>,
         is_large: bool,
     ) -> Result<std::result::Result<(), String>> {
-        let (path, size) = part.file(index);
-        let path = self.shard.root.join(path);
-        let on_disk = match crate::file::read(&path, size, &mut self.encoded) {
+        let (path, size, member) = part.file(index);
+        let on_disk = match self.shard.files.read(path, size, member, &mut self.encoded) {
             Ok(on_disk) => on_disk,
             Err(Error::Image { reason, .. }) => return Ok(Err(reason)),
             Err(error) => return Err(error),

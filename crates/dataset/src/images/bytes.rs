@@ -44,12 +44,7 @@ impl Bytes {
         if length < part.end {
             return Err(Error::cache(path, format!("the file is cut off: {length} bytes of at least {}", part.end)));
         }
-        #[expect(unsafe_code, reason = "mapping a file")]
-        // SAFETY: the map is read as plain bytes, for which every content is valid. A cache is replaced by renaming and
-        // never changed in place, so the bytes stay as they are; whoever truncates a file that a job reads ends that
-        // job.
-        let map = unsafe { Mmap::map(&file) };
-        match map {
+        match crate::file::map(&file) {
             Ok(map) => Ok(Self::Mapped { map, part: part.start as usize..part.end as usize }),
             Err(error) => {
                 log::debug!("{}: cannot be mapped ({error}); it is read instead", path.display());
@@ -85,6 +80,20 @@ impl Bytes {
                 Ok(scratch)
             }
         }
+    }
+
+    /// All bytes, where they are in memory or mapped.
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(bytes) => Some(bytes),
+            Self::Mapped { map, part } => Some(&map[part.clone()]),
+            Self::File { .. } | Self::Rows { .. } => None,
+        }
+    }
+
+    /// How many they are, where that is known.
+    pub fn len(&self) -> Option<u64> {
+        self.as_slice().map(|bytes| bytes.len() as u64)
     }
 
     /// Tells the kernel that a range is soon asked for, so that it comes from the disk while others are decoded.

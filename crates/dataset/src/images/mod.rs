@@ -26,6 +26,7 @@ pub(crate) use masks::{MaskSet, MaskStore, MaskTools};
 pub use percentiles::Percentiles;
 pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
+use crate::archive::{Files, Member};
 use crate::decode::Source;
 use crate::scan::Sample;
 use crate::{Decoder, Decoding, Error, Listing, OnBadImage, PixelFormat, Result, Size, Split, ValSplit, Watch};
@@ -104,8 +105,8 @@ pub(crate) enum Store {
     Encoded { bytes: Bytes, offsets: Vec<u64>, decoding: Decoding },
     /// Several sets one after the other; number i is in the last that does not begin behind it.
     Parts { parts: Vec<(PathBuf, ImageSet)>, starts: Vec<usize> },
-    /// Image files on disk, with their sizes in bytes.
-    Files { root: PathBuf, files: Vec<(PathBuf, u64)>, decoding: Decoding },
+    /// Image files on disk or in archives, with their sizes in bytes.
+    Files { files: Files, list: Vec<(PathBuf, u64, Option<Member>)>, decoding: Decoding },
 }
 
 /// An image as it is stored.
@@ -200,14 +201,14 @@ impl ImageSet {
     /// The image files of a split, read and decoded whenever they are asked for.
     pub fn of_files(listing: &Listing, split: Split, decoding: Decoding) -> Self {
         let samples = listing.split(split);
-        let files = samples.iter().map(|Sample { path, size, .. }| (path.clone(), *size)).collect();
+        let list = samples.iter().map(|Sample { path, size, member, .. }| (path.clone(), *size, *member)).collect();
         let labels = samples.iter().map(|sample| sample.class as i64).collect();
         let width = samples.first().map_or(0, |sample| sample.targets.len());
         let rows = || samples.iter().flat_map(|sample| sample.targets.iter().copied()).collect();
         let masks: Option<Vec<_>> = samples.iter().map(|sample| sample.mask.as_deref().cloned()).collect();
         let masks = masks.filter(|masks| !masks.is_empty());
         Self {
-            store: Store::Files { root: listing.root.clone(), files, decoding },
+            store: Store::Files { files: listing.files(), list, decoding },
             labels,
             targets: (width > 0).then(|| TargetRows::new(rows(), width)),
             masks: masks.map(|files| MaskSet::new(MaskStore::Files { root: listing.root.clone(), files }, None, None)),
@@ -416,9 +417,9 @@ impl ImageSet {
                 let (part, index) = part_of(starts, slot);
                 return parts[part].1.stored(index, scratch);
             }
-            Store::Files { root, files, decoding } => {
-                let (path, size) = &files[slot];
-                match crate::file::read(&root.join(path), *size, scratch)? {
+            Store::Files { files, list, decoding } => {
+                let (path, size, member) = &list[slot];
+                match files.read(path, *size, *member, scratch)? {
                     None => Stored::Encoded(*decoding, scratch),
                     Some(file) => Stored::OnDisk(*decoding, file),
                 }
@@ -458,7 +459,8 @@ impl ImageSet {
                     let (part, index) = part_of(starts, slot);
                     parts[part].1.prefetch(std::iter::once(index));
                 }
-                Store::Pixels { .. } | Store::Array { .. } | Store::Files { .. } => {}
+                Store::Files { files, list, .. } => files.prefetch(list[slot].1, list[slot].2),
+                Store::Pixels { .. } | Store::Array { .. } => {}
             }
             if let Some(masks) = &self.masks {
                 masks.prefetch(slot);
@@ -479,7 +481,7 @@ impl ImageSet {
                 };
                 slots.iter().map(name).collect()
             }
-            (Store::Files { root, files, .. }, _) => slots.iter().map(|&slot| root.join(&files[slot].0)).collect(),
+            (Store::Files { files, list, .. }, _) => slots.iter().map(|&slot| files.path(&list[slot].0)).collect(),
             (_, Some(checks)) => checks.names(&slots),
             (_, None) => slots.iter().map(|slot| PathBuf::from(format!("image {slot}"))).collect(),
         }

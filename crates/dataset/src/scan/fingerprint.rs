@@ -1,6 +1,7 @@
 //! Whether a cache is current: a hash of everything that decides what it holds.
 
 use super::{Listing, Split};
+use crate::archive::Member;
 
 impl Listing {
     /// A hash of paths, sizes, times and classes, and of the `settings` that the images are decoded with. An edit
@@ -23,6 +24,11 @@ impl Listing {
                 field(&(sample.class as u64).to_le_bytes());
                 field(&sample.size.to_le_bytes());
                 field(&sample.modified.to_le_bytes());
+                if let Some(Member { archive, at, packed }) = sample.member {
+                    field(self.archives[archive as usize].as_os_str().as_encoded_bytes());
+                    field(&at.to_le_bytes());
+                    field(&packed.to_le_bytes());
+                }
                 sample.targets.iter().for_each(|target| field(&target.to_bits().to_le_bytes()));
                 if let Some(mask) = &sample.mask {
                     field(mask.path.as_os_str().as_encoded_bytes());

@@ -86,7 +86,7 @@ impl Listing {
             Some(val_split) => val_split.divide(train),
             None => (train, val),
         };
-        Ok(Self { root: root.to_owned(), classes: Vec::new(), train, val, test })
+        Ok(Self { train, val, test, ..Self::of_classes(root, Vec::new()) })
     }
 
     /// Lists the images with masks that evaluation looks at, as images to validate on: those that are there for it, or those that a
@@ -115,7 +115,7 @@ impl Listing {
             None => samples,
         };
         let (train, test) = (Vec::new(), Vec::new());
-        Ok((Self { root: root.to_owned(), classes: Vec::new(), train, val, test }, is_all))
+        Ok((Self { train, val, test, ..Self::of_classes(root, Vec::new()) }, is_all))
     }
 
     /// Whether images of a split lie below `root` as [`scan_masks`](Self::scan_masks) finds them.

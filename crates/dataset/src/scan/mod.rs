@@ -5,12 +5,15 @@
 //! DIR/train.tsv        ── list ───┼──> Listing ── fingerprint ──> is the cache current?
 //! TABLE.csv            ── table ──┤
 //! DIR/train/masks/…    ── masks ──┘
+//! DIR/train-000.tar … ── archives ─┤
 //! FILE with names      ── classes ─┘        no val/: a share of train/ (val_split)
 //! ```
 
+mod archives;
 mod classes;
 mod fingerprint;
 mod folder;
+mod left_out;
 mod list;
 mod masks;
 mod table;
@@ -23,13 +26,16 @@ use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
+use crate::archive::{Files, Member};
 use crate::limits::quote;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch, unwatched};
 
+pub use archives::{ArchiveSet, Names};
 pub(crate) use classes::composed;
 pub use classes::read_classes;
 pub use folder::is_image;
+pub(crate) use left_out::is_left_behind;
 pub(crate) use masks::MaskFile;
 pub use masks::MaskFolders;
 pub use table::{Part as TablePart, TableSpec};
@@ -81,7 +87,7 @@ impl Split {
 /// One image file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Where it lies: below the listing's root, or absolute.
+    /// Where it lies: below the listing's root, or absolute. One in an archive: the archive's path, and its name in it.
     pub path: PathBuf,
     /// The index of its class; 0 where its label is numbers alone.
     pub class: usize,
@@ -91,15 +97,19 @@ pub struct Sample {
     pub(crate) mask: Option<Box<MaskFile>>,
     /// Bytes.
     pub(crate) size: u64,
-    /// When it was last written, in nanoseconds since 1970.
+    /// When it, or the archive that it is in, was last written, in nanoseconds since 1970.
     pub(crate) modified: u64,
+    /// Where it lies, if that is in an archive.
+    pub(crate) member: Option<Member>,
 }
 
 /// The image files of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
-    /// The folder that paths are relative to.
+    /// The folder that paths are relative to, or the archive that all images are in.
     pub root: PathBuf,
+    /// The archives that images are in, below the root; an empty path is the root itself.
+    pub(crate) archives: Vec<PathBuf>,
     /// The names of the classes; a label is an index here.
     pub classes: Vec<String>,
     /// The images to train on.
@@ -171,7 +181,7 @@ impl Listing {
             None => (train, val),
             Some(val_split) => val_split.divide(train),
         };
-        Ok(Self { root: root.to_owned(), classes: names, train, val, test })
+        Ok(Self { root: root.to_owned(), archives: Vec::new(), classes: names, train, val, test })
     }
 
     /// Lists the images of one `split` below `root` alone; where `root` has no splits at all, it is one itself: its folders
@@ -224,9 +234,20 @@ impl Listing {
             }
         };
         let samples = part.samples(root, &classes, counter)?;
-        let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
+        let mut listing = Self::of_classes(root, classes);
         *listing.split_mut(split) = samples;
         Ok(listing)
+    }
+
+    /// No images of these classes yet.
+    pub(crate) fn of_classes(root: &Path, classes: Vec<String>) -> Self {
+        let (root, archives) = (root.to_owned(), Vec::new());
+        Self { root, archives, classes, train: Vec::new(), val: Vec::new(), test: Vec::new() }
+    }
+
+    /// Where its images are read from.
+    pub(crate) fn files(&self) -> Files {
+        Files::new(&self.root, &self.archives)
     }
 
     /// The samples of a split.
@@ -353,7 +374,7 @@ impl Sample {
         };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |age| age.as_nanos() as u64);
-        Ok(Self { path, class, targets: Box::default(), mask: None, size: metadata.len(), modified })
+        Ok(Self { path, class, targets: Box::default(), mask: None, size: metadata.len(), modified, member: None })
     }
 }
 

@@ -424,7 +424,7 @@ fn assemble(
     };
     // On a file system across a network each call waits for an answer: ask many questions at a time.
     let samples: Vec<(Split, Sample)> = rows.into_par_iter().map(sample).collect::<Result<_>>()?;
-    let mut listing = Listing { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
+    let mut listing = Listing::of_classes(root, classes);
     for (split, sample) in samples {
         listing.split_mut(split).push(sample);
     }

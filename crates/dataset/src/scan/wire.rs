@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::{Listing, MaskFile, Sample, Split};
+use crate::archive::Member;
 
 impl Listing {
     /// All of the listing but its root: fields that end with a zero byte, which no path and no class can hold.
@@ -16,6 +17,8 @@ impl Listing {
         };
         field(self.classes.len().to_string().as_bytes());
         self.classes.iter().for_each(|class| field(class.as_bytes()));
+        field(self.archives.len().to_string().as_bytes());
+        self.archives.iter().for_each(|path| field(path.as_os_str().as_encoded_bytes()));
         for samples in Split::ALL.map(|split| self.split(split)) {
             let masks = if samples.iter().any(|sample| sample.mask.is_some()) { " masks" } else { "" };
             field(format!("{}{masks}", samples.len()).as_bytes());
@@ -24,6 +27,9 @@ impl Listing {
                 let mut numbers = format!("{} {} {}", sample.class, sample.size, sample.modified);
                 sample.targets.iter().for_each(|target| numbers += &format!(" {target}"));
                 field(numbers.as_bytes());
+                if let Some(Member { archive, at, packed }) = sample.member {
+                    field(format!("{archive} {at} {packed}").as_bytes());
+                }
                 if let Some(mask) = &sample.mask {
                     field(mask.path.as_os_str().as_encoded_bytes());
                     field(format!("{} {}", mask.size, mask.modified).as_bytes());
@@ -42,7 +48,10 @@ impl Listing {
         let path = |field: &[u8]| PathBuf::from(OsString::from_vec(field.to_vec()));
         let count = number(field()?)?;
         let classes = (0..count).map(|_| text(field()?)).collect::<Option<Vec<_>>>()?;
-        let mut listing = Self { root: root.to_owned(), classes, train: Vec::new(), val: Vec::new(), test: Vec::new() };
+        let mut listing = Self::of_classes(root, classes);
+        let count = number(field()?)?;
+        listing.archives = (0..count).map(|_| Some(path(field()?))).collect::<Option<_>>()?;
+        let archives = listing.archives.len() as u64;
         for split in Split::ALL {
             let length = text(field()?)?;
             let (count, has_masks) = length.strip_suffix(" masks").map_or((&*length, false), |count| (count, true));
@@ -53,6 +62,14 @@ impl Listing {
                 let mut number = || numbers.next()?.parse::<u64>().ok();
                 let (class, size, modified) = (number()? as usize, number()?, number()?);
                 let targets = numbers.map(str::parse::<f64>).collect::<Result<_, _>>().ok()?;
+                let mut member = || -> Option<Member> {
+                    let numbers = text(field()?)?;
+                    let mut numbers = numbers.split(' ');
+                    let mut number = || numbers.next()?.parse::<u64>().ok();
+                    let archive = number()?.try_into().ok().filter(|&archive: &u32| u64::from(archive) < archives)?;
+                    Some(Member { archive, at: number()?, packed: number()? })
+                };
+                let member = if archives > 0 { Some(member()?) } else { None };
                 let mut mask = || -> Option<Box<MaskFile>> {
                     let path = path(field()?);
                     let (size, modified) =
@@ -60,7 +77,7 @@ impl Listing {
                     Some(Box::new(MaskFile { path, size: size.ok()?, modified: modified.ok()? }))
                 };
                 let mask = if has_masks { Some(mask()?) } else { None };
-                listing.split_mut(split).push(Sample { path: image, class, targets, mask, size, modified });
+                listing.split_mut(split).push(Sample { path: image, class, targets, mask, size, modified, member });
             }
         }
         Some(listing)
@@ -78,16 +95,20 @@ mod tests {
             classes in proptest::collection::vec("[a-c é]{1,4}", 0..4),
             samples in proptest::collection::vec(("[^\0]{1,9}", 0usize..9, any::<u64>(), any::<u64>()), 0..9),
             has_masks: bool,
+            archives in proptest::collection::vec("[a-z]{0,4}", 0..3),
             targets in proptest::collection::vec(any::<f64>().prop_filter("a number", |x| x.is_finite()), 0..3),
         ) {
             let sample = |(path, class, size, modified): (String, usize, u64, u64)| {
                 let mask = MaskFile { path: format!("m{path}").into(), size: modified, modified: size };
                 let mask = has_masks.then(|| Box::new(mask));
-                Sample { path: path.into(), class, targets: targets.clone().into(), mask, size, modified }
+                let member = Member { archive: 0, at: size, packed: modified };
+                let member = (!archives.is_empty()).then_some(member);
+                Sample { path: path.into(), class, targets: targets.clone().into(), mask, size, modified, member }
             };
             let samples: Vec<_> = samples.into_iter().map(sample).collect();
             let root = PathBuf::from("/data");
-            let listing = Listing { root: root.clone(), classes, train: samples.clone(), val: samples, test: Vec::new() };
+            let archives = archives.into_iter().map(PathBuf::from).collect();
+            let listing = Listing { archives, train: samples.clone(), val: samples, ..Listing::of_classes(&root, classes) };
             let bytes = listing.to_bytes();
             prop_assert_eq!(Listing::from_bytes(&root, &bytes).unwrap(), listing);
         }

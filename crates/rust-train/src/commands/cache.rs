@@ -10,8 +10,9 @@ use flags::CacheArgs;
 use world::World;
 
 use crate::config::images::{Images, Source};
-use crate::data::cache::{cache_path, open_or_build};
-use crate::data::listing::{Found, list};
+use crate::data::cache::open_or_build;
+use crate::data::listing::{Found, indexed, list};
+use crate::data::place::cache_path;
 use crate::errors::{agree, name_interruption, to_failure, usage};
 use crate::machine::cores;
 use crate::observe::progress::Progress;
@@ -35,9 +36,10 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let indexed = indexed(world, &images, &root, cores::per_rank(world)?)?;
     world.from_rank_zero("looking at the dataset cache", || {
         let look = || {
-            let Found { listing, decoding, masks } = list(&images, &root)?;
+            let Found { listing, decoding, masks } = list(&images, &root, indexed.as_ref())?;
             let spec = Spec { contents, decoding, masks };
             let path = cache_path(&root, &images, &spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
             match (args.verify, args.explain) {

@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use architectures::Architecture;
 use clap::ValueEnum;
 use dataset::{
-    Axes, Contents, Crop, Dataset, Decoding, FileSpec, Fit, Ignored, LabelKind, MaskFolders, MaskRule, MaskValues,
-    Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits,
+    ArchiveSet, ArchiveSpec, Axes, Contents, Crop, Dataset, Decoding, FileSpec, Fit, Ignored, LabelKind, MaskFolders, MaskRule, MaskValues,
+    Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits, is_archive,
 };
 use flags::{
     AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
@@ -88,7 +88,7 @@ pub(crate) enum Source {
     Digits,
     /// Images of the program itself, under this name.
     Own(String),
-    /// A folder of image files.
+    /// A folder of image files or of archives, or an archive.
     Folder(PathBuf),
     /// A file that holds a data set.
     File(PathBuf),
@@ -109,6 +109,7 @@ impl Source {
             }
             (None, Some(name)) => Self::Own(name.to_owned()),
             (None, None) => Self::Digits,
+            (Some(path), None) if path.is_file() && is_archive(path) => Self::Folder(path.clone()),
             (Some(path), None) if path.is_file() || Dataset::is_folder_of_arrays(path) => Self::File(path.clone()),
             (Some(path), None) => Self::Folder(path.clone()),
         })
@@ -169,7 +170,7 @@ impl Images {
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
     pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
         if !matches!(source, Source::File(_)) {
-            refuse_what_files_have(&args.members, task, args.table.table.is_some())?;
+            refuse_what_files_have(&args.members, task, &source, args.table.table.is_some())?;
         }
         if args.read_mode != ReadMode::Auto && !matches!(source, Source::Folder(_)) {
             return Err(usage("--read-mode: is for folders of image files"));
@@ -264,6 +265,13 @@ impl Images {
     }
 }
 
+impl Images {
+    /// What is looked for in archives.
+    pub(crate) fn archives(&self) -> ArchiveSpec {
+        ArchiveSpec { images: self.file.images.clone(), labels: self.file.labels.clone() }
+    }
+}
+
 /// What a file that holds a data set is to be read as.
 pub(crate) fn file_spec(args: &MembersArgs, task: TaskKind, val_split: Option<ValSplit>) -> FileSpec {
     FileSpec {
@@ -325,7 +333,7 @@ pub(crate) fn on_nan(args: &MembersArgs) -> OnNan {
     }
 }
 
-fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -> anyhow::Result<()> {
+fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, source: &Source, has_table: bool) -> anyhow::Result<()> {
     let name = match task {
         TaskKind::Classify | TaskKind::Segment => None,
         TaskKind::Multilabel => Some("multilabel"),
@@ -342,13 +350,17 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, has_table: bool) -
             true if task == TaskKind::Segment && has_table => {
                 return Err(usage(format!("{flag}: the table says where images and masks are; leave it out")));
             }
-            true if task != TaskKind::Segment => {
-                return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file")));
+            true if task != TaskKind::Segment && !is_in_archives(source) => {
+                return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file, and for archives")));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+fn is_in_archives(source: &Source) -> bool {
+    matches!(source, Source::Folder(root) if matches!(ArchiveSet::find(root), Ok(Some(_))))
 }
 
 /// Refuses folders of images or masks that are the same for all splits, because they do not lie below them.

@@ -1,32 +1,27 @@
 //! The dataset cache of a job: found, or built by all ranks that reach it together.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataset::cache::{self, CacheShard, CacheWriter, Lock};
-use dataset::{BadImage, Contents, Dataset, Decoding, MaskValues, Numbers, OnBadImage, Spec, Split, TableSpec};
+use dataset::{BadImage, Contents, Dataset, Decoding, MaskValues, Numbers, OnBadImage, Spec, Split};
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
-use super::listing::{Found, Listed, list};
+use super::listing::{Found, Listed, indexed, list};
+use super::place::cache_path;
 use crate::config::images::Images;
 use crate::errors::{agree_after, name_interruption, to_failure};
 use crate::observe::progress::Progress;
 
 /// Skipped images that are named in the log.
 const NAMED: usize = 10;
-
-/// Bytes of a cache's settings that are part of its name.
-const LONGEST_SETTINGS: usize = 120;
 
 /// What rank 0 finds out about a folder and all ranks need to know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,8 +57,9 @@ pub(crate) fn open_or_build(
     cores: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
+    let indexed = indexed(world, images, root, cores)?;
     let found = OnceLock::new();
-    let scan = || found.get_or_init(|| list(images, root)).as_ref().map_err(to_failure);
+    let scan = || found.get_or_init(|| list(images, root, indexed.as_ref())).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
         let Found { listing, decoding, masks } = scan()?;
@@ -209,105 +205,10 @@ fn report_skipped(path: &Path) {
     }
 }
 
-/// Where the cache of the folder `root` lies: in the folder that the user named, beside the images, or where there is
-/// neither a current one nor could this user put one, in the user's own cache folder. `fingerprint` is asked for only
-/// where it matters whether the one beside the images is current.
-pub(crate) fn cache_path<E>(
-    root: &Path,
-    images: &Images,
-    spec: &Spec,
-    fingerprint: impl FnOnce() -> Result<String, E>,
-) -> Result<PathBuf, E> {
-    let aside = images.val_split.map_or(String::new(), |split| format!("-val-split-{}", split.share()));
-    // Each table, and each reading of it, has a cache of its own.
-    let table = images.table.as_ref().map_or(String::new(), |table| {
-        let path = table.path.canonicalize().unwrap_or_else(|_| table.path.clone());
-        let all = TableSpec { path, ..table.clone() };
-        format!("-table-{:08x}", fnv1a(format!("{all:?}").as_bytes()) as u32)
-    });
-    let settings = match spec.settings() {
-        // No file system takes names of more than 255 bytes.
-        long if long.len() > LONGEST_SETTINGS => {
-            format!("{}-{:08x}", spec.contents.name(), fnv1a(long.as_bytes()) as u32)
-        }
-        settings => settings.replace(' ', "-"),
-    };
-    let file = format!("{settings}{aside}{table}.h5");
-    let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let name = whole.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
-    // The folder's whole path is part of the name: two folders called `data` share a cache folder, but no cache.
-    let hash = fnv1a(whole.as_os_str().as_encoded_bytes());
-    let elsewhere = format!("{name}-{hash:016x}-{file}");
-    if let Some(folder) = &images.cache {
-        return Ok(folder.join(elsewhere));
-    }
-    let beside = whole.join(".rust-train");
-    let path = beside.join(&file);
-    if whole.is_dir() && can_replace(&beside, &path) {
-        return Ok(path);
-    }
-    let mut unusable = String::new();
-    if path.exists() {
-        let reason = match cache::open(&path, &fingerprint()?, spec.decoding) {
-            Ok(cache::Found::Current(_)) => return Ok(path),
-            Ok(cache::Found::Stale(reason)) => reason,
-            Ok(cache::Found::Nothing) => "it is gone".to_owned(),
-            Err(error) => format!("{:#}", anyhow::Error::from(error)),
-        };
-        unusable = format!("the dataset cache {} cannot be used: {reason}; ", path.display());
-    }
-    let user = user_cache::folder();
-    log::info!("{unusable}{} cannot be written to; the cache goes to {}", whole.display(), user.display());
-    Ok(user.join(elsewhere))
-}
-
-/// Whether this user can put a file at `path` in `folder`, in the place of one that is perhaps there, and see what is
-/// there now.
-fn can_replace(folder: &Path, path: &Path) -> bool {
-    let is_hidden = || File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-    std::fs::create_dir_all(folder).is_ok()
-        && tempfile::tempfile_in(folder).is_ok()
-        && !is_hidden()
-        && !is_kept(folder, path, rustix::process::geteuid().as_raw())
-}
-
-/// Whether the file at `path` can be replaced by its owner and by the folder's alone, and the `user` is neither: the
-/// sticky bit, as `/tmp` has it.
-fn is_kept(folder: &Path, path: &Path, user: u32) -> bool {
-    let (Ok(folder), Ok(file)) = (folder.metadata(), path.symlink_metadata()) else { return false };
-    folder.mode() & 0o1000 != 0 && user != 0 && folder.uid() != user && file.uid() != user
-}
-
-/// FNV-1a, 64 bits: a stable short name for a path.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
 fn path_bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
 }
 
 fn bytes_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn in_a_sticky_folder_a_file_is_its_owners() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cache.h5");
-        let mode = |mode| std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
-        let (owner, other) = (folder.path().metadata().unwrap().uid(), 4_000_000_000);
-        mode(0o1777);
-        assert!(!is_kept(folder.path(), &path, other), "there is no file");
-        std::fs::write(&path, "").unwrap();
-        assert!(is_kept(folder.path(), &path, other));
-        assert!(!is_kept(folder.path(), &path, owner) && !is_kept(folder.path(), &path, 0));
-        mode(0o777);
-        assert!(!is_kept(folder.path(), &path, other));
-    }
 }

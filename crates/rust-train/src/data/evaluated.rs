@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::{
-    Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Split, TablePart, ValSplit, digits,
+    ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split, TablePart, ValSplit,
+    digits, is_archive,
 };
 use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
@@ -18,6 +19,7 @@ use crate::config::images::{
     Source, axes, file_spec, mask_rule, members_of_plan, of_table, on_nan, table_spec, val_split,
 };
 use crate::config::recipe;
+use crate::data::archives::{self, Indexed};
 use crate::data::listing::count_files;
 use crate::errors::{agree, name_interruption, to_failure, usage};
 use crate::task::kind_of_card;
@@ -82,7 +84,15 @@ impl Evaluated<'_> {
             Place::Folder(root) if task == TaskKind::Segment => {
                 self.of_listing(world, Path::new(&root), |root| self.list_masks(root, wanted, of_run))?
             }
-            Place::Folder(root) => self.of_listing(world, Path::new(&root), |root| self.list(root, wanted, of_run))?,
+            Place::Folder(root) => {
+                let members = self.members();
+                let spec = ArchiveSpec { images: members.images, labels: members.labels };
+                let indexed = archives::index(world, Path::new(&root), &spec, None, threads)?;
+                self.of_listing(world, Path::new(&root), |root| match &indexed {
+                    Some(indexed) => self.list_archives(indexed, wanted, of_run),
+                    None => self.list(root, wanted, of_run),
+                })?
+            }
             Place::Table(root, table) => self
                 .of_listing(world, Path::new(&root), |root| self.list_table(root, Path::new(&table), wanted, of_run))?,
         };
@@ -185,6 +195,7 @@ impl Evaluated<'_> {
         };
         Ok(match data {
             None => Place::Digits,
+            Some(path) if path.is_file() && is_archive(&path) => Place::Folder(path.into()),
             Some(path) if path.is_file() || Dataset::is_folder_of_arrays(&path) => Place::File(path.into()),
             Some(path) => Place::Folder(path.into()),
         })
@@ -247,6 +258,33 @@ impl Evaluated<'_> {
             None => Listing::scan_split(root, Split::Val, names, &count_files),
         };
         name_interruption("listing the images", listing)
+    }
+
+    /// The same of images in archives; where they have none to validate on, all of them.
+    fn list_archives(
+        &self,
+        indexed: &Indexed,
+        wanted: Option<ValSplit>,
+        of_run: Option<ValSplit>,
+    ) -> anyhow::Result<Listing> {
+        let Indexed { set, indices } = indexed;
+        let names = match &self.card.classes[..] {
+            [] => Names::Found,
+            names => Names::Model(names),
+        };
+        let all = Listing::of_archives(set, indices, names, None)?;
+        let set_aside = self.set_aside(set.root(), wanted, of_run, &|split| !all.split(split).is_empty());
+        let mut listing = match set_aside {
+            Some(split) => Listing::of_archives(set, indices, names, Some(split))?,
+            None => all,
+        };
+        if listing.val.is_empty() {
+            listing.val = std::mem::take(&mut listing.train);
+            let (shown, count) = (set.root().display(), listing.val.len());
+            log::warn!("{shown} has no images to validate on: all {count} to train on are evaluated");
+        }
+        (listing.train, listing.test) = (Vec::new(), Vec::new());
+        Ok(listing)
     }
 
     /// The same of images with masks.

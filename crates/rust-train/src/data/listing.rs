@@ -4,12 +4,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use dataset::{
-    Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Numbers, OnNan, Size, Split, read_classes,
+    Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Names, Numbers, OnNan, Size, Split,
+    read_classes,
 };
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
+use world::World;
 
 use crate::config::images::Images;
+use crate::data::archives::{self, Indexed};
 use crate::data::masks::values_of;
 use crate::errors::{name_interruption, usage};
 
@@ -57,12 +60,33 @@ impl Found {
     }
 }
 
-/// Lists the images below `root`, and tells whoever waits how far it is; then looks at the first of them, which says what all
+/// The archives of a folder, if it consists of such, indexed with so many `cores` a rank: on rank 0. Collective.
+pub(crate) fn indexed(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Indexed>> {
+    if images.table.is_some() {
+        return Ok(None); // it names files
+    }
+    archives::index(world, root, &images.archives(), images.cache.as_deref(), cores)
+}
+
+/// Lists the images below `root`, or in the archives there, which have been `indexed`, and tells whoever waits how far it is; then looks at the first of them, which says what all
 /// hold.
-pub(crate) fn list(images: &Images, root: &Path) -> anyhow::Result<Found> {
+pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> anyhow::Result<Found> {
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
     let (classes, val_split) = (classes.as_deref(), images.val_split);
+    if let (Some(indexed), None) = (indexed, images.contents) {
+        indexed.set.refuse_sequential()?;
+    }
     let listing = match (&images.table, &images.masks) {
+        (None, Some(_)) if indexed.is_some() => {
+            return Err(usage(format!(
+                "--task segment: {} holds archives, which give classes; unpack them",
+                root.display()
+            )));
+        }
+        (None, None) if let Some(Indexed { set, indices }) = indexed => {
+            let names = classes.map_or(Names::Found, Names::Listed);
+            Listing::of_archives(set, indices, names, val_split)
+        }
         (Some(table), _) => Listing::of_table(root, table, classes, val_split, &count_files),
         (None, Some(masks)) => Listing::scan_masks(root, &masks.folders, val_split, &count_files),
         (None, None) => Listing::scan_watched(root, classes, val_split, &count_files),

@@ -1,10 +1,12 @@
 //! The data of a run: the digits, somebody's file of arrays, or a folder of images with a cache or without.
 
+pub(crate) mod archives;
 pub(crate) mod cache;
 pub(crate) mod evaluated;
 pub(crate) mod listing;
 pub(crate) mod masks;
 pub(crate) mod normalize;
+pub(crate) mod place;
 pub(crate) mod shown;
 pub(crate) mod statistics;
 
@@ -15,7 +17,7 @@ use dataset::{Dataset, digits, read_classes};
 use world::{Failure, World};
 
 use cache::open_or_build;
-use listing::{Found, Listed, list};
+use listing::{Found, Listed, indexed, list};
 
 use crate::config::images::{Images, Source};
 use crate::errors::{agree, to_failure, usage};
@@ -57,7 +59,7 @@ pub(crate) fn prepare<T>(
             (dataset, checked)
         }
         (Source::Folder(root), None) => {
-            let dataset = uncached(world, images, root)?;
+            let dataset = uncached(world, images, root, cores)?;
             let checked = check(Listed::of(&dataset))?;
             (dataset, checked)
         }
@@ -104,9 +106,10 @@ fn named(world: &World, mut dataset: Dataset, path: &Path, classes: Option<&Path
 
 /// Image files without a cache. One rank lists the folder: a thousand that each list a million files would bring a
 /// shared file system down.
-fn uncached(world: &World, images: &Images, root: &Path) -> anyhow::Result<Dataset> {
+fn uncached(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Dataset> {
+    let indexed = indexed(world, images, root, cores)?;
     let bytes = world.from_rank_zero("listing the images", || {
-        let found = list(images, root).map_err(|error| to_failure(&error))?;
+        let found = list(images, root, indexed.as_ref()).map_err(|error| to_failure(&error))?;
         Ok(found.to_bytes())
     })?;
     let found = Found::from_bytes(root, images, &bytes).context("the listing arrived damaged")?;

@@ -186,9 +186,10 @@ impl Listing {
         let mut decoder = Decoder::new(Decoding { numbers: None, ..decoding });
         let (mut bytes, mut first) = (Vec::new(), None);
         let samples = Split::ALL.into_iter().flat_map(|split| self.split(split));
+        let files = self.files();
         for sample in samples.take(MOST_PROBED) {
-            let path = self.root.join(&sample.path);
-            let probed = match crate::file::read(&path, sample.size, &mut bytes) {
+            let path = files.path(&sample.path);
+            let probed = match files.read(&sample.path, sample.size, sample.member, &mut bytes) {
                 Ok(on_disk) => decoder.probe(Source::of(on_disk.as_ref(), &bytes), unchanged),
                 Err(crate::Error::Image { reason, .. }) => Err(reason),
                 Err(error) => return Err(error),
@@ -208,9 +209,9 @@ impl Listing {
     pub fn have_size(&self, size: Size, decoding: Decoding) -> bool {
         const LOOKED_AT: usize = 16;
         let samples: Vec<_> = Split::ALL.into_iter().flat_map(|split| self.split(split)).collect();
-        let (mut decoder, mut bytes) = (Decoder::new(decoding), Vec::new());
+        let (mut decoder, mut bytes, files) = (Decoder::new(decoding), Vec::new(), self.files());
         samples.iter().step_by(samples.len().div_ceil(LOOKED_AT).max(1)).all(|sample| {
-            let Ok(on_disk) = crate::file::read(&self.root.join(&sample.path), sample.size, &mut bytes) else {
+            let Ok(on_disk) = files.read(&sample.path, sample.size, sample.member, &mut bytes) else {
                 return true;
             };
             decoder.numbers(Source::of(on_disk.as_ref(), &bytes)).map_or(true, |(layout, _)| layout.size == size)

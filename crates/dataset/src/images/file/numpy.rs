@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use archives::{Budget, Header, LONGEST_HEADER, ZipFile};
-use memmap2::Mmap;
 
 use super::{Array, Bytes, Checked, Container, Element, Memory};
 
@@ -35,10 +34,7 @@ struct Archive {
 
 pub(super) fn open(path: &Path, length: u64) -> Checked<Npz> {
     let file = File::open(path).map_err(|error| error.to_string())?;
-    #[expect(unsafe_code, reason = "mapping a file")]
-    // SAFETY: the map is read as plain bytes, for which every content is valid; whoever truncates a file that a job reads ends
-    // that job.
-    let map = unsafe { Mmap::map(&file) }.map_err(|error| format!("cannot be mapped: {error}"))?;
+    let map = crate::file::map(&file).map_err(|error| format!("cannot be mapped: {error}"))?;
     let budget = Budget::of_file(length as usize, "64 MB and 4 times the file");
     let zip = ZipFile::open(&archives::Bytes::new(map), &budget, MOST_ARRAYS)?;
     Ok(Npz(Rc::new(Archive { path: path.to_owned(), zip })))

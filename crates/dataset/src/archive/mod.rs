@@ -1,0 +1,140 @@
+//! Files that hold many images: tar shards, zip archives, Parquet tables. They are read where they lie, and never unpacked.
+//!
+//! ```text
+//! .tar  .zip  .tar.gz  .parquet ── index ──> Index: the images in it, what it tells of each ──> scan ──> Listing
+//!                                                       Member: the archive, and where in it ──> Archives::read
+//! ```
+//!
+//! An archive is indexed once, which reads its headers and labels and no image; then a member is found at once. What an index
+//! says is not trusted: whoever reads a member is given as many bytes as it says, or an error.
+
+mod index;
+mod labels;
+mod open;
+mod parquet;
+mod stream;
+mod tar;
+mod zip;
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+pub use index::Index;
+pub(crate) use index::{Entry, Told};
+pub(crate) use open::Files;
+
+use crate::{Error, Result, Watch};
+
+/// What is wrong with an archive, in one line; who knows the path adds it.
+type Checked<T> = std::result::Result<T, String>;
+
+/// Where a file lies that is in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Which of the listing's archives.
+    pub archive: u32,
+    /// Where it begins: a byte of the archive, of what is compressed in it, or a row.
+    pub at: u64,
+    /// How many bytes it takes there, if it is compressed by itself; 0 where it lies there as it is. Of a table, the column.
+    pub packed: u64,
+}
+
+/// What an archive is, by its ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tar,
+    /// A tar file that is compressed as a whole.
+    Stream(stream::Compression),
+    Zip,
+    Parquet,
+}
+
+impl Kind {
+    pub fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let endings = [
+            (".tar", Self::Tar),
+            (".tar.gz", Self::Stream(stream::Compression::Gzip)),
+            (".tgz", Self::Stream(stream::Compression::Gzip)),
+            (".tar.zst", Self::Stream(stream::Compression::Zstd)),
+            (".zip", Self::Zip),
+            (".parquet", Self::Parquet),
+        ];
+        let found = endings.iter().find(|(ending, _)| name.len() > ending.len() && name.ends_with(ending));
+        found.map(|&(_, kind)| kind)
+    }
+
+    /// Whether a member is found at once, and not by reading what comes before it.
+    pub fn is_random(self) -> bool {
+        matches!(self, Self::Tar | Self::Zip)
+    }
+}
+
+/// Whether a file is an archive, by its name.
+pub fn is_archive(path: &Path) -> bool {
+    Kind::of(path).is_some()
+}
+
+/// What is looked for in an archive, where its names cannot be guessed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveSpec {
+    /// The column of the images, of a Parquet table; of a tar shard the ending of their files.
+    pub images: Option<String>,
+    /// The column of the labels; of a tar shard the ending of the files with them, or the key in their `.json`.
+    pub labels: Option<String>,
+}
+
+/// Looks through the archive at `path`: what images are in it, and what it tells of them. `watch` is called for each entry.
+///
+/// # Errors
+/// A file that is no such archive, is cut off, or hides something; [`Error::Interrupted`].
+pub fn index(path: &Path, spec: &ArchiveSpec, watch: &Watch<'_>) -> Result<Index> {
+    let kind = Kind::of(path).ok_or_else(|| Error::Input(format!("{}: is no archive", path.display())))?;
+    let (size, modified) = stamp(path)?;
+    let counter = crate::watch::Counter::new(watch);
+    let contents = match kind {
+        Kind::Tar => tar::index(path, spec, &counter)?,
+        Kind::Stream(compression) => stream::index(path, compression, spec, &counter)?,
+        Kind::Zip => zip::index(path, spec, &counter)?,
+        Kind::Parquet => parquet::index(path, spec, &counter)?,
+    };
+    Ok(Index { size, modified, contents })
+}
+
+/// The size of a file, and when it was last written, in nanoseconds since 1970.
+///
+/// # Errors
+/// A file that is not there.
+pub fn stamp(path: &Path) -> Result<(u64, u64)> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => return Err(Error::Input(format!("{}: not a file", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Input(format!("{}: no such file", path.display())));
+        }
+        Err(error) => return Err(Error::io(path, "reading its size")(error)),
+    };
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok((metadata.len(), modified.map_or(0, |age| age.as_nanos() as u64)))
+}
+
+/// An archive that is not as it must be.
+fn fault(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::Input(format!("{}: {reason}", path.display()))
+}
+
+/// The name of an entry as a path below the archive: without what leads to its root. `None` where it leads out of it.
+fn below(name: &[u8]) -> Option<PathBuf> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Component;
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(name)).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(path)
+}
