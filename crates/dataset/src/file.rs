@@ -45,7 +45,9 @@ pub(crate) fn read(path: &Path, size: u64, bytes: &mut Vec<u8>) -> Result<Option
 /// Refuses an image file that is longer than any.
 pub(crate) fn refuse_long(size: u64) -> std::result::Result<(), String> {
     if size > LONGEST_IMAGE_FILE {
-        return Err(format!("it is {size} bytes long, and at most {LONGEST_IMAGE_FILE} are read; save it as a smaller file"));
+        return Err(format!(
+            "it is {size} bytes long, and at most {LONGEST_IMAGE_FILE} are read; save it as a smaller file"
+        ));
     }
     Ok(())
 }

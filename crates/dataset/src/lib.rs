@@ -36,9 +36,7 @@ mod size;
 mod summary;
 mod watch;
 
-pub use archive::{
-    ArchiveSpec, Index as ArchiveIndex, index as index_archive, is_archive, stamp as archive_stamp,
-};
+pub use archive::{ArchiveSpec, Index as ArchiveIndex, index as index_archive, is_archive, stamp as archive_stamp};
 pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use augmentations::IGNORED;
 pub use cache::{BadImage, Contents, OnBadImage, Spec};

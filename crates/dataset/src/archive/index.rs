@@ -104,7 +104,8 @@ impl Index {
         };
         let &[size, modified, images, classes, kinds] = &numbers(field()?)?[..] else { return None };
         let names = (0..classes).map(|_| text(field()?)).collect::<Option<_>>()?;
-        let left_out = (0..kinds).map(|_| Some((text(field()?)?, text(field()?)?.parse().ok()?))).collect::<Option<_>>()?;
+        let left_out =
+            (0..kinds).map(|_| Some((text(field()?)?, text(field()?)?.parse().ok()?))).collect::<Option<_>>()?;
         let mut entries = Vec::new();
         for _ in 0..images {
             let name = PathBuf::from(OsString::from_vec(field()?.to_vec()));

@@ -123,7 +123,9 @@ impl<'a> Gatherer<'a> {
             let Some((ending, told)) = self.told.get_mut(&stem) else { continue };
             if ending.is_empty() {
                 let stem = quote(stem.display());
-                return Err(format!("tells one label of several images, {stem}.*; name the ending of one: --images jpg"));
+                return Err(format!(
+                    "tells one label of several images, {stem}.*; name the ending of one: --images jpg"
+                ));
             }
             ending.clear(); // it is used up
             entry.told = Some(told.clone());

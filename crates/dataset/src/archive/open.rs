@@ -149,7 +149,8 @@ impl Archive {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let kind = Kind::of(&self.path).ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
+        let kind =
+            Kind::of(&self.path).ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
         let opened = match kind.is_random() {
             true => Opened::Whole(Bytes::of_file(&self.path, 0..stamp(&self.path)?.0)?),
             false => Opened::Ways { kind, ways: Mutex::default() },

@@ -85,14 +85,14 @@ fn columns(schema: &SchemaDescriptor, spec: &ArchiveSpec) -> Checked<Columns> {
     let is_bytes = |column: &ColumnDescriptor| {
         column.physical_type() == Physical::BYTE_ARRAY && column.logical_type_ref() != Some(&LogicalType::String)
     };
-    let place = |of: &dyn Fn(&ColumnDescriptor) -> bool| {
-        all.iter().position(|column| is_single(column) && of(column))
-    };
+    let place = |of: &dyn Fn(&ColumnDescriptor) -> bool| all.iter().position(|column| is_single(column) && of(column));
     let images = match &spec.images {
-        Some(name) => place(&|column| {
-            is_bytes(column) && (path(column) == *name || path(column) == format!("{name}.bytes"))
-        })
-        .ok_or_else(|| format!("has no column '{}' of bytes (--images); its columns: {}", quote(name), quote(shown())))?,
+        Some(name) => {
+            place(&|column| is_bytes(column) && (path(column) == *name || path(column) == format!("{name}.bytes")))
+                .ok_or_else(|| {
+                    format!("has no column '{}' of bytes (--images); its columns: {}", quote(name), quote(shown()))
+                })?
+        }
         None => {
             let named = |name: &str| {
                 place(&|column| {
@@ -110,7 +110,10 @@ fn columns(schema: &SchemaDescriptor, spec: &ArchiveSpec) -> Checked<Columns> {
                 _ => None,
             };
             IMAGES.iter().find_map(|name| named(name)).or(only).ok_or_else(|| {
-                format!("has no column of image files that is known; name one with --images; its columns: {}", quote(shown()))
+                format!(
+                    "has no column of image files that is known; name one with --images; its columns: {}",
+                    quote(shown())
+                )
             })?
         }
     };
@@ -129,7 +132,11 @@ fn columns(schema: &SchemaDescriptor, spec: &ArchiveSpec) -> Checked<Columns> {
     };
     let labels = match &spec.labels {
         Some(name) => Some(place(&|column| is_label(column) && path(column) == *name).ok_or_else(|| {
-            format!("has no column '{}' of whole numbers or names (--labels); its columns: {}", quote(name), quote(shown()))
+            format!(
+                "has no column '{}' of whole numbers or names (--labels); its columns: {}",
+                quote(name),
+                quote(shown())
+            )
         })?),
         None => LABELS
             .iter()

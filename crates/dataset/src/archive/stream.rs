@@ -32,7 +32,12 @@ impl Compression {
 }
 
 /// What is in the compressed tar file at `path`, all of which is read.
-pub(super) fn index(path: &Path, compression: Compression, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Contents> {
+pub(super) fn index(
+    path: &Path,
+    compression: Compression,
+    spec: &ArchiveSpec,
+    counter: &Counter<'_>,
+) -> Result<Contents> {
     let decoder = compression.decoder(path).map_err(Error::io(path, "opening it"))?;
     let mut archive = Archive::new(decoder);
     let entries = archive.entries().map_err(Error::io(path, "reading its first header"))?;

@@ -26,7 +26,13 @@ pub(super) fn index(path: &Path, spec: &ArchiveSpec, counter: &Counter<'_>) -> R
     }
 }
 
-fn of_tar(path: &Path, file: impl Read + Seek, length: u64, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Contents> {
+fn of_tar(
+    path: &Path,
+    file: impl Read + Seek,
+    length: u64,
+    spec: &ArchiveSpec,
+    counter: &Counter<'_>,
+) -> Result<Contents> {
     let mut archive = Archive::new(file);
     let entries = archive.entries_with_seek().map_err(Error::io(path, "reading its first header"))?;
     let (contents, end) = gather(path, entries, Some(length), spec, counter)?;
@@ -81,7 +87,9 @@ fn take<R: Read>(gatherer: &mut Gatherer<'_>, mut entry: tar::Entry<'_, R>) -> C
         }
         EntryType::Regular | EntryType::Continuous if gatherer.wants_text(&name, size) => {
             let mut text = Vec::new();
-            entry.read_to_end(&mut text).map_err(|error| format!("is cut off in {}: {error}", quote(name.display())))?;
+            entry
+                .read_to_end(&mut text)
+                .map_err(|error| format!("is cut off in {}: {error}", quote(name.display())))?;
             gatherer.text(&name, &text)
         }
         EntryType::Regular | EntryType::Continuous => gatherer.file(name, at, 0, size),

@@ -9,9 +9,9 @@ use hdf5::{File, Group, Location};
 
 use super::trailer;
 use super::{BadImage, Contents, Of, Spec};
+use crate::archive::Member;
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, MaskSet, MaskStore, Store, TargetRows, for_element};
-use crate::archive::Member;
 use crate::scan::{Listing, MaskFile, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, MaskValues, Result, Size, Split};
 
@@ -54,9 +54,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
         numbers("sizes", &|sample| sample.size)?;
         numbers("modified", &|sample| sample.modified)?;
         if !listing.archives.is_empty() {
-            let numbers_of = |name: &str, of: fn(Member) -> u64| {
-                numbers(name, &|sample| sample.member.map_or(0, of))
-            };
+            let numbers_of = |name: &str, of: fn(Member) -> u64| numbers(name, &|sample| sample.member.map_or(0, of));
             numbers_of("archive", |member| member.archive.into())?;
             numbers_of("at", |member| member.at)?;
             numbers_of("packed", |member| member.packed)?;

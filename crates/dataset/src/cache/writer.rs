@@ -299,9 +299,8 @@ impl<'a> Writer<'a> {
         self.block.clear();
         // A large file is alone in its block, and goes into the cache without being in memory as a whole.
         let is_file = self.shard.spec.contents == Contents::Encoded;
-        let is_large = is_file
-            && part.offsets[block.end] - start > READ_AT_ONCE
-            && part.samples[block.start].member.is_none();
+        let is_large =
+            is_file && part.offsets[block.end] - start > READ_AT_ONCE && part.samples[block.start].member.is_none();
         if !is_large {
             self.block.resize((part.offsets[block.end] - start) as usize, 0);
         }

@@ -421,7 +421,8 @@ fn labels<'a>(
         (class.clone(), of.folders.join(OsStr::new("/")), of.entry.name.file_name().map(OsStr::to_owned))
     });
     if let Some(pair) = sorted.windows(2).find(|pair| {
-        pair[0].0 == pair[1].0 && pair[0].1.folders == pair[1].1.folders
+        pair[0].0 == pair[1].0
+            && pair[0].1.folders == pair[1].1.folders
             && pair[0].1.entry.name.file_name() == pair[1].1.entry.name.file_name()
     }) {
         let (one, other) = (place(&pair[0].1), place(&pair[1].1));
@@ -473,7 +474,10 @@ fn classes(
     let in_train = found(train);
     let is_mixed = largest.is_some_and(|number| number >= 0) && !in_train.is_empty();
     if is_mixed {
-        return Err(Error::Input(format!("{}: has labels that are numbers, and labels that are names", set.root.display())));
+        return Err(Error::Input(format!(
+            "{}: has labels that are numbers, and labels that are names",
+            set.root.display()
+        )));
     }
     let names = match (names, largest) {
         (Names::Listed(listed), _) if !own_names.is_empty() && own_names != listed => {

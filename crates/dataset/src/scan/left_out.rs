@@ -32,7 +32,9 @@ mod tests {
 
     #[test]
     fn traces() {
-        for path in [".DS_Store", "a/._b.jpg", "__MACOSX/a/b.jpg", "a/@eaDir/b.jpg", "a/.ipynb_checkpoints/b-checkpoint.jpg"] {
+        for path in
+            [".DS_Store", "a/._b.jpg", "__MACOSX/a/b.jpg", "a/@eaDir/b.jpg", "a/.ipynb_checkpoints/b-checkpoint.jpg"]
+        {
             assert!(is_left_behind(Path::new(path)), "{path}");
         }
         for path in ["a/b.jpg", "#ant/b.jpg", "./a/b.jpg", "a..b/c.jpg"] {
