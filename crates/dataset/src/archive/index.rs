@@ -1,9 +1,10 @@
 //! What is in an archive, as it is found out once and kept.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use crate::scan::LeftOut;
 
 /// The images of an archive.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub(crate) struct Contents {
     /// The names of the classes, where the archive tells them; a label is an index here.
     pub names: Vec<String>,
     /// How many files of each kind are left out.
-    pub left_out: BTreeMap<String, u64>,
+    pub left_out: LeftOut,
 }
 
 /// An image.
@@ -70,9 +71,9 @@ impl Index {
             bytes.extend_from_slice(field);
             bytes.push(0);
         };
-        field(format!("{size} {modified} {} {} {}", entries.len(), names.len(), left_out.len()).as_bytes());
+        field(format!("{size} {modified} {} {} {}", entries.len(), names.len(), left_out.0.len()).as_bytes());
         names.iter().for_each(|name| field(name.as_bytes()));
-        for (kind, count) in left_out {
+        for (kind, count) in &left_out.0 {
             field(kind.as_bytes());
             field(count.to_string().as_bytes());
         }
@@ -118,14 +119,7 @@ impl Index {
             };
             entries.push(Entry { name, at, packed, size, told });
         }
-        Some((Self { size, modified, contents: Contents { entries, names, left_out } }, rest))
-    }
-}
-
-impl Contents {
-    /// One more file that is no image and tells nothing, by its ending.
-    pub fn leave_out(&mut self, kind: impl Into<String>) {
-        *self.left_out.entry(kind.into()).or_default() += 1;
+        Some((Self { size, modified, contents: Contents { entries, names, left_out: LeftOut(left_out) } }, rest))
     }
 }
 
@@ -148,6 +142,7 @@ mod tests {
                 Entry { name: name.into(), at, packed, size, told }
             };
             let entries = entries.into_iter().map(entry).collect();
+            let left_out = LeftOut(left_out);
             let index = Index { size: stamp[0], modified: stamp[1], contents: Contents { entries, names, left_out } };
             let bytes = [index.to_bytes(), behind.clone()].concat();
             prop_assert_eq!(Index::from_bytes(&bytes), Some((index, &behind[..])));

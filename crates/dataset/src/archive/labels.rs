@@ -48,7 +48,7 @@ impl<'a> Gatherer<'a> {
     pub fn file(&mut self, name: PathBuf, at: u64, packed: u64, size: u64) -> Checked<()> {
         let is_other = |wanted: &String| ending(&name) != wanted.trim_start_matches('.').to_ascii_lowercase();
         if is_left_behind(&name) || !is_image(&name) || self.spec.images.as_ref().is_some_and(is_other) {
-            self.contents.leave_out(kind(&name));
+            self.contents.left_out.file(&name);
             return Ok(());
         }
         if self.by_name.insert(name.clone(), self.contents.entries.len()).is_some() {
@@ -66,7 +66,7 @@ impl<'a> Gatherer<'a> {
                 self.file(name, at, packed, size)
             }
             None => {
-                self.contents.leave_out("links");
+                self.contents.left_out.of_kind("links");
                 Ok(())
             }
         }
@@ -74,7 +74,7 @@ impl<'a> Gatherer<'a> {
 
     /// What is neither a file nor a folder.
     pub fn other(&mut self, kind: &str) {
-        self.contents.leave_out(kind);
+        self.contents.left_out.of_kind(kind);
     }
 
     /// The text of a file that tells a label.
@@ -85,7 +85,7 @@ impl<'a> Gatherer<'a> {
             _ => Some(of_text(text).map_err(|reason| format!("{}: {reason}", quote(name.display())))?),
         };
         let Some(label) = label else {
-            self.contents.leave_out(kind(name));
+            self.contents.left_out.file(name);
             return Ok(());
         };
         let stem = stem(name);
@@ -158,13 +158,4 @@ fn stem(name: &Path) -> PathBuf {
 fn ending(name: &Path) -> String {
     let last = name.file_name().unwrap_or_default().to_string_lossy();
     last.split_once('.').map_or(String::new(), |(_, ending)| ending.to_ascii_lowercase())
-}
-
-/// What a file is counted as that is left out: ".txt".
-fn kind(name: &Path) -> String {
-    match name.extension() {
-        _ if is_left_behind(name) => "hidden".to_owned(),
-        Some(ending) => format!(".{}", quote(ending.to_string_lossy().to_ascii_lowercase())),
-        None => "without an ending".to_owned(),
-    }
 }

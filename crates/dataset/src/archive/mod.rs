@@ -14,6 +14,8 @@ mod open;
 mod parquet;
 mod stream;
 mod tar;
+#[cfg(test)]
+mod tests;
 mod zip;
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use super::left_out::is_trace;
+use super::left_out::{LeftOut, is_trace};
 use super::{Listing, Sample, Split, ValSplit, class_name, is_image, refuse_val, same_classes, same_classes_or_fewer};
 use crate::archive::{Entry, Index, Kind, Member, Told, is_archive};
 use crate::limits::quote;
@@ -257,7 +257,9 @@ impl Listing {
         names: Names<'_>,
         val_split: Option<ValSplit>,
     ) -> Result<Self> {
-        say_left_out(set, indices);
+        let mut left_out = LeftOut::default();
+        indices.iter().for_each(|index| left_out.add(&index.contents.left_out));
+        left_out.say(&set.root);
         let mut parts: BTreeMap<usize, Vec<Labelled<'_>>> = BTreeMap::new();
         for (split, labelled) in by_split(set, indices) {
             parts.entry(split as usize).or_default().push(labelled);
@@ -295,18 +297,6 @@ impl Listing {
             (listing.train, listing.val) = val_split.divide(std::mem::take(&mut listing.train));
         }
         Ok(listing)
-    }
-}
-
-/// Says once what is in the archives and is no image.
-fn say_left_out(set: &ArchiveSet, indices: &[Index]) {
-    let mut all: BTreeMap<&str, u64> = BTreeMap::new();
-    for (kind, count) in indices.iter().flat_map(|index| &index.contents.left_out) {
-        *all.entry(kind).or_default() += count;
-    }
-    if !all.is_empty() {
-        let shown: Vec<_> = all.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        log::info!("{}: left out, because they are no images: {}", set.root.display(), shown.join(", "));
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::left_out::{LeftOut, OWN_FOLDER, is_trace};
 use super::{EXTENSIONS, Layout, Part, Split, class_name};
 use crate::watch::Counter;
 use crate::{Error, Result};
@@ -30,7 +31,7 @@ fn is_at(place: &Path) -> bool {
 /// Whether there is a folder in a folder, which may be that of a class.
 pub(super) fn has_folder(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| !is_hidden(&entry) && is_folder(&entry).unwrap_or(false))
+    entries.into_iter().any(|entry| !is_trace(&entry.file_name()) && is_folder(&entry).unwrap_or(false))
 }
 
 /// The images of each class folder.
@@ -43,14 +44,20 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
         )));
     }
     let below_root = place.strip_prefix(root).unwrap_or(place);
-    let mut files = Vec::new();
+    let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
     let mut by_name = HashMap::new();
     for entry in entries(place, counter)? {
         // A link to a folder is a class too; a hidden folder is not.
-        if is_hidden(&entry) || !is_folder(&entry)? {
+        if is_trace(&entry.file_name()) || !is_folder(&entry)? {
+            let name = entry.file_name();
+            match is_image(Path::new(&name)) && !is_trace(&name) {
+                true => left_out.of_kind("images in no folder of a class"),
+                false if name == OWN_FOLDER => {} // what this program keeps
+                false => left_out.file(Path::new(&name)),
+            }
             continue;
         }
-        let images = images(root, below_root.join(entry.file_name()), counter)?;
+        let images = images(root, below_root.join(entry.file_name()), &mut left_out, counter)?;
         if images.is_empty() && split != Split::Train {
             continue; // as if it were not there
         }
@@ -80,14 +87,20 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
             place.with_extension("tsv").display()
         )));
     }
+    left_out.say(place);
     Ok(Part { place: place.to_owned(), files, order: None })
 }
 
 /// The images of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then
 /// by their own.
-pub(super) fn images(root: &Path, folder: PathBuf, counter: &Counter<'_>) -> Result<Vec<PathBuf>> {
+pub(super) fn images(
+    root: &Path,
+    folder: PathBuf,
+    left_out: &mut LeftOut,
+    counter: &Counter<'_>,
+) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
-    collect(root, folder, &mut folders, counter)?;
+    collect(root, folder, &mut folders, left_out, counter)?;
     folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components
     Ok(folders.into_iter().flat_map(|(folder, names)| names.into_iter().map(move |name| folder.join(name))).collect())
 }
@@ -97,16 +110,22 @@ fn collect(
     root: &Path,
     folder: PathBuf,
     folders: &mut Vec<(PathBuf, Vec<OsString>)>,
+    left_out: &mut LeftOut,
     counter: &Counter<'_>,
 ) -> Result<()> {
     let whole = root.join(&folder);
     let mut names = Vec::new();
     for entry in entries(&whole, counter)? {
-        if is_folder(&entry)? {
+        let name = entry.file_name();
+        if is_trace(&name) {
+            left_out.file(Path::new(&name));
+        } else if is_folder(&entry)? {
             refuse_loop(&entry, &whole)?;
-            collect(root, folder.join(entry.file_name()), folders, counter)?;
-        } else if !is_hidden(&entry) && is_image(&entry.path()) {
-            names.push(entry.file_name());
+            collect(root, folder.join(name), folders, left_out, counter)?;
+        } else if is_image(Path::new(&name)) {
+            names.push(name);
+        } else {
+            left_out.file(Path::new(&name));
         }
     }
     names.sort_unstable();
@@ -138,10 +157,6 @@ fn refuse_loop(entry: &DirEntry, folder: &Path) -> Result<()> {
         return Err(Error::Input(format!("{}: links to a folder that it lies in; remove the link", path.display())));
     }
     Ok(())
-}
-
-fn is_hidden(entry: &DirEntry) -> bool {
-    entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
 /// Whether a file's name is that of an image: by its ending.

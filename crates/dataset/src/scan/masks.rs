@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::left_out::LeftOut;
 use super::{Listing, Sample, Split, ValSplit, folder, list, refuse_missing, refuse_val};
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
@@ -228,8 +229,12 @@ impl Place {
                 MASKS.join(", ")
             )));
         };
-        let below =
-            |folder: &Path| folder::images(root, folder.strip_prefix(root).unwrap_or(folder).to_owned(), counter);
+        let below = |folder: &Path| {
+            let (below_root, mut left_out) = (folder.strip_prefix(root).unwrap_or(folder), LeftOut::default());
+            let images = folder::images(root, below_root.to_owned(), &mut left_out, counter)?;
+            left_out.say(folder);
+            Ok::<_, Error>(images)
+        };
         pairs(&self.images, below(&self.images)?, masks, below(masks)?, root)
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use architectures::Architecture;
 use clap::ValueEnum;
 use dataset::{
-    ArchiveSet, ArchiveSpec, Axes, Contents, Crop, Dataset, Decoding, FileSpec, Fit, Ignored, LabelKind, MaskFolders, MaskRule, MaskValues,
-    Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits, is_archive,
+    ArchiveSet, ArchiveSpec, Axes, Contents, Crop, Dataset, Decoding, FileSpec, Fit, Ignored, LabelKind, MaskFolders,
+    MaskRule, MaskValues, Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits, is_archive,
 };
 use flags::{
     AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
@@ -351,7 +351,9 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, source: &Source, h
                 return Err(usage(format!("{flag}: the table says where images and masks are; leave it out")));
             }
             true if task != TaskKind::Segment && !is_in_archives(source) => {
-                return Err(usage(format!("{flag}: is for --data FILE, an HDF5, netCDF or .npz file, and for archives")));
+                return Err(usage(format!(
+                    "{flag}: is for --data FILE, an HDF5, netCDF or .npz file, and for archives"
+                )));
             }
             _ => {}
         }

@@ -140,9 +140,9 @@ fn keep(place: &Path, spec: &ArchiveSpec, paths: &[PathBuf], indices: &[Option<A
     }
     bytes.extend(fnv1a(&bytes).to_le_bytes());
     let folder = place.parent().map_or(Ok(()), std::fs::create_dir_all);
-    let written = folder.map_err(Into::into).and_then(|()| {
-        write_whole(place, |path| std::fs::write(path, &bytes).map_err(Into::into))
-    });
+    let written = folder
+        .map_err(Into::into)
+        .and_then(|()| write_whole(place, |path| std::fs::write(path, &bytes).map_err(Into::into)));
     if let Err(error) = written {
         log::info!("what is in the archives is not kept: {error:#}");
     }

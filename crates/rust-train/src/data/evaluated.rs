@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::{
-    ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split, TablePart, ValSplit,
-    digits, is_archive,
+    ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split, TablePart,
+    ValSplit, digits, is_archive,
 };
 use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;

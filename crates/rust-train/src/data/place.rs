@@ -6,14 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dataset::cache;
-use dataset::{Spec, TableSpec};
+use dataset::{OWN_FOLDER, Spec, TableSpec};
 
 use crate::config::images::Images;
 
 /// Bytes of a cache's settings that are part of its name.
 const LONGEST_SETTINGS: usize = 120;
-/// The folder beside the images.
-const FOLDER: &str = ".rust-train";
 
 /// Where the cache of the folder `root` lies: in the folder that the user named, beside the images, or where there is
 /// neither a current one nor could this user put one, in the user's own cache folder. `fingerprint` is asked for only
@@ -89,8 +87,8 @@ fn places(root: &Path, file: &str) -> Places {
     let elsewhere = format!("{name}-{hash:016x}-{file}");
     let beside = match whole.parent() {
         // Of an archive, among others perhaps.
-        Some(folder) if whole.is_file() => folder.join(FOLDER).join(format!("{name}-{file}")),
-        _ => whole.join(FOLDER).join(file),
+        Some(folder) if whole.is_file() => folder.join(OWN_FOLDER).join(format!("{name}-{file}")),
+        _ => whole.join(OWN_FOLDER).join(file),
     };
     Places { whole, beside, elsewhere }
 }
