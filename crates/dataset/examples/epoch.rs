@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dataset::{
-    ArchiveSet, ArchiveSpec, Contents, Dataset, Decoding, FileSpec, ImageSet, Listing, Loader, LoaderConfig, Names,
-    OnBadImage, Spec, TableSpec, cache, index_archive, unwatched,
+    Batch, Contents, Dataset, Decoding, FileSpec, ImageSet, Listing, Loader, LoaderConfig, OnBadImage, Spec, TableSpec,
+    cache, unwatched,
 };
 use layout::Shard;
 
@@ -33,22 +33,13 @@ fn main() -> Result<()> {
 }
 
 fn open(data: &Path, contents: &str, side: usize) -> Result<Dataset> {
-    let listing = match ArchiveSet::find(data)? {
-        Some(set) => {
-            let spec = ArchiveSpec::default();
-            let indices = set
-                .paths()
-                .iter()
-                .map(|path| index_archive(path, &spec, &unwatched))
-                .collect::<dataset::Result<Vec<_>>>()?;
-            Listing::of_archives(&set, &indices, Names::Found, None)?
-        }
-        None if data.is_file() && data.extension().is_some_and(|ending| ending == "csv") => {
+    let listing = match data.extension().and_then(|ending| ending.to_str()) {
+        Some("csv") => {
             let table = TableSpec { path: data.to_owned(), ..TableSpec::default() };
             Listing::of_table(data.parent().unwrap_or(data), &table, None, None, &unwatched)?
         }
-        None if data.is_file() => return Ok(Dataset::of_file(data, &FileSpec::default())?),
-        None => Listing::scan(data, None)?,
+        Some("h5" | "npz") => return Ok(Dataset::of_file(data, &FileSpec::default())?),
+        _ => Listing::of_path(data, None, None, &unwatched)?,
     };
     let contents = match contents {
         "none" => return Ok(Dataset::of_files(&listing, Decoding::default())),
@@ -65,33 +56,28 @@ fn open(data: &Path, contents: &str, side: usize) -> Result<Dataset> {
     }
 }
 
-/// Of the global batches: each is the ranks' parts in the order of the ranks.
+/// Of each image and its label, in the order of the global batches: each is the ranks' parts in the order of the ranks.
 fn hash(train: &Arc<ImageSet>, val: &Arc<ImageSet>, ranks: usize, side: usize) -> Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
     let loader = |images: &Arc<ImageSet>, rank| {
-        Loader::new(
-            Arc::clone(images),
-            Shard::new(rank, ranks),
-            LoaderConfig { resize: side, ..LoaderConfig::new(BATCH, side) },
-        )
+        let config = LoaderConfig { resize: side, ..LoaderConfig::new(BATCH, side) };
+        Loader::new(Arc::clone(images), Shard::new(rank, ranks), config)
+    };
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |batch: &Batch| {
+        let images = batch.pixels.chunks_exact(batch.pixels.len() / batch.len());
+        for (image, label) in images.zip(&batch.labels) {
+            hasher.update(image).update(&label.to_le_bytes());
+        }
     };
     let mut of_ranks: Vec<_> = (0..ranks).map(|rank| loader(train, rank).train(0, 0)).collect();
     'epoch: loop {
         for batches in &mut of_ranks {
             let Some(batch) = batches.next() else { break 'epoch };
-            let batch = batch?;
-            hasher.update(&batch.pixels);
-            batch.labels.iter().for_each(|label| {
-                hasher.update(&label.to_le_bytes());
-            });
+            add(&batch?);
         }
     }
     for index in 0..val.len() {
-        let batch = loader(val, 0).sample(index)?;
-        hasher.update(&batch.pixels);
-        batch.labels.iter().for_each(|label| {
-            hasher.update(&label.to_le_bytes());
-        });
+        add(&loader(val, 0).sample(index)?);
     }
     Ok(hasher.finalize())
 }

@@ -2,7 +2,7 @@
 //! memory is resident as an epoch goes on.
 //!
 //! ```text
-//! throughput load files|encoded|pixels DIR SIDE RESIZE THREADS IMAGES   batches from DIR, normalized, shuffled
+//! throughput load files|encoded|pixels DATA SIDE RESIZE THREADS IMAGES   batches from a folder or archives, normalized, shuffled
 //! throughput build pixels|encoded DIR RESIZE THREADS BUILDERS           a cache of DIR
 //! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every image
 //! throughput arrays FILE SIDE THREADS IMAGES                            batches from a file of arrays, normalized, shuffled
@@ -49,7 +49,7 @@ fn contents(name: &str, side: usize) -> Contents {
 }
 
 fn load(source: &str, folder: &Path, side: usize, resize: usize, threads: usize, images: usize) -> Result<()> {
-    let listing = Listing::scan(folder, None)?;
+    let listing = Listing::of_path(folder, None, None, &unwatched)?;
     let temporary = tempfile::tempdir()?;
     let dataset = if source == "files" {
         Dataset::of_files(&listing, Decoding::default())
@@ -105,7 +105,7 @@ fn measure(loader: &Loader, images: usize, mut take: impl FnMut(&Batch)) -> Resu
 
 /// Builds with so many builders at once, each with its own shard and its own threads, as ranks do.
 fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usize) -> Result<()> {
-    let listing = Listing::scan(folder, None)?;
+    let listing = Listing::of_path(folder, None, None, &unwatched)?;
     let temporary = tempfile::tempdir()?;
     let spec = Spec { contents: contents(name, resize), decoding: Decoding::default(), masks: None };
     let start = Instant::now();

@@ -157,8 +157,8 @@ fn classes_are_folders_archives_or_what_is_told() {
         ),
         (
             "an archive a class",
-            vec![("train/a.tar", tar(&[("./1.jpg", ""), ("3.png", "")])), ("train/b.tar", tar(&[("2.png", "")]))],
-            &["a ./1.jpg", "a 3.png", "b 2.png"],
+            vec![("train/a.tar", tar(&[("./1.jpg", ""), ("3.png", "")])), ("train/café.tar", tar(&[("2.png", "")]))],
+            &["a ./1.jpg", "a 3.png", "café 2.png"],
         ),
         (
             "below a folder of all",

@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::left_out::{LeftOut, is_trace};
 use super::{Listing, Sample, Split, ValSplit, class_name, is_image, refuse_val, same_classes, same_classes_or_fewer};
-use crate::archive::{Entry, Index, Kind, Member, Told, is_archive};
+use crate::archive::{ArchiveSpec, Entry, Index, Kind, Member, Told, index, is_archive};
 use crate::limits::quote;
-use crate::{Error, Result};
+use crate::{Error, Result, Watch};
 
 /// Folders of a data set that say nothing: where Hugging Face's hub keeps the files of one.
 const DATA: &str = "data";
@@ -133,7 +135,7 @@ impl ArchiveSet {
 fn numbered(name: &str) -> Option<(&str, &str, &str)> {
     let stem = name.find('.').unwrap_or(name.len());
     let head = name[..stem].find("-of-").unwrap_or(stem);
-    let start = name[..head].rfind(|letter: char| !letter.is_ascii_digit()).map_or(0, |at| at + 1);
+    let start = name[..head].trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
     (start < head).then(|| (&name[..start], &name[start..head], &name[head..]))
 }
 
@@ -242,6 +244,23 @@ enum Label {
 }
 
 impl Listing {
+    /// Lists the images that lie at `path`, in a folder of images or in archives, which this process indexes alone. `classes` and
+    /// `val_split` are those of [`scan_watched`](Self::scan_watched).
+    ///
+    /// # Errors
+    /// As [`scan_watched`](Self::scan_watched) and [`of_archives`](Self::of_archives).
+    pub fn of_path(
+        path: &Path,
+        classes: Option<&[String]>,
+        val_split: Option<ValSplit>,
+        watch: &Watch<'_>,
+    ) -> Result<Self> {
+        let Some(set) = ArchiveSet::find(path)? else { return Self::scan_watched(path, classes, val_split, watch) };
+        let index = |path: &PathBuf| index(path, &ArchiveSpec::default(), watch);
+        let indices = set.paths().par_iter().map(index).collect::<Result<Vec<_>>>()?;
+        Self::of_archives(&set, &indices, classes.map_or(Names::Found, Names::Listed), val_split)
+    }
+
     /// Lists the images of a set of archives, which have been indexed in their order. With a `val_split` the images to validate
     /// on are set aside from those to train on.
     ///
