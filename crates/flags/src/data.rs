@@ -15,7 +15,7 @@ use super::{Essential, ImageArgs, Scope};
 pub struct DataArgs {
     /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
     ///
-    /// For --task segment DIR/train/images/* and DIR/train/masks/*, or DIR/images/train/* and DIR/masks/train/*. Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
+    /// For --task segment DIR/train/images/* and DIR/train/masks/*, or DIR/images/train/* and DIR/masks/train/*. Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or archives, in DIR or alone: .tar (WebDataset's shards, too), .zip, .tar.gz, .parquet. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
     /// or NumPy's .npz, of any number of channels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,
@@ -87,12 +87,13 @@ pub struct DataArgs {
 #[serde(rename_all = "kebab-case")]
 pub struct MembersArgs {
     /// Name of the images in a file, as x or /data/images. Default: images, pixels, data or x, in the group of the split or with
-    /// its name: train/images, train_images, x_train. With --task segment, of the folder of images, too
+    /// its name: train/images, train_images, x_train. With --task segment, of the folder of images, too. In archives the column of images,
+    /// or the ending of their files
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub images: Option<String>,
 
     /// Name of the labels in a file. Default: labels, label, targets or y. With --task segment, of the folder of masks, too. Default:
-    /// masks, labels, annotations or the like
+    /// masks, labels, annotations or the like. In archives the column of labels, the ending of their files, or the key in a .json
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub labels: Option<String>,
 
