@@ -23,11 +23,13 @@ mod mask;
 mod numbers;
 mod orientation;
 mod other;
+mod png_end;
 mod tiff;
 mod webp;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -39,6 +41,7 @@ use crate::size::Size;
 use buffer::make_room;
 pub(crate) use mask::{MaskDecoder, RawMask};
 pub use numbers::FirstImage;
+use png_end::Ended;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.
 pub(crate) const FINE: f64 = 2.0;
@@ -94,12 +97,26 @@ impl<'a> Source<'a> {
     /// Calls `read` with what reads the file, and its length.
     fn with_reader<T>(self, read: impl FnOnce(&mut dyn ReadSeek, u64) -> Result<T, String>) -> Result<T, String> {
         match self {
-            Self::Memory(bytes) => read(&mut Cursor::new(bytes), bytes.len() as u64),
+            Self::Memory(bytes) => {
+                let length = bytes.len() as u64;
+                let read_at = |piece: &mut [u8], at: u64| {
+                    piece.copy_from_slice(bytes.get(at as usize..)?.get(..piece.len())?);
+                    Some(())
+                };
+                match png_end::lacking(length, read_at) {
+                    [] => read(&mut Cursor::new(bytes), length),
+                    end => read(&mut Ended::new(Cursor::new(bytes), length, end), length + end.len() as u64),
+                }
+            }
             Self::Disk(file) => {
-                let length = file.metadata().map_err(|error| error.to_string())?.len();
+                let words = |error: std::io::Error| error.to_string();
+                let length = file.metadata().map_err(words)?.len();
                 let mut reader = BufReader::new(file);
-                reader.rewind().map_err(|error| error.to_string())?;
-                read(&mut reader, length)
+                reader.rewind().map_err(words)?;
+                match png_end::lacking(length, |piece, at| file.read_exact_at(piece, at).ok()) {
+                    [] => read(&mut reader, length),
+                    end => read(&mut Ended::new(reader, length, end), length + end.len() as u64),
+                }
             }
         }
     }
