@@ -15,6 +15,7 @@ use crate::families::swin::swin;
 use crate::families::vgg::vgg;
 use crate::families::vit::{self, vit_base};
 use crate::network::Network;
+use crate::timm::architecture_of_timm;
 
 /// An architecture: a name, how to write its network down, and its published weights.
 #[derive(Clone, Copy, Debug)]
@@ -196,13 +197,13 @@ fn whatever_is_known(name: &str) -> String {
     }
 }
 
-/// The architecture called `name`.
+/// The architecture called `name`, here or by timm.
 ///
 /// # Errors
 /// The names that exist, where this one does not.
 pub fn architecture(name: &str) -> Result<Architecture, UnknownArchitecture> {
-    let found = ARCHITECTURES.iter().find(|known| known.name == name);
-    found.copied().ok_or_else(|| UnknownArchitecture { name: name.to_owned() })
+    let found = ARCHITECTURES.iter().find(|known| known.name == name).copied();
+    found.or_else(|| architecture_of_timm(name)).ok_or_else(|| UnknownArchitecture { name: name.to_owned() })
 }
 
 #[cfg(test)]

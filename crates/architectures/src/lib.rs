@@ -24,6 +24,7 @@ mod memory;
 mod network;
 mod op;
 mod shape;
+mod timm;
 mod windows;
 
 pub use builder::{Builder, Scheme};
@@ -35,4 +36,5 @@ pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op};
 pub use shape::{Shape, ShapeError};
+pub use timm::TimmWeight;
 pub use windows::{WindowCut, relative_position_index};

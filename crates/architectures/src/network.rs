@@ -66,6 +66,11 @@ impl ParameterRole {
         matches!(self, Self::Weight | Self::Bias | Self::NormWeight | Self::NormBias)
     }
 
+    /// Whether a file of weights may lack it: nothing depends on it, or it follows from the architecture.
+    pub fn is_dispensable(self) -> bool {
+        self == Self::NumBatchesTracked || self.is_constant()
+    }
+
     /// Whether it is the same in every network: a table that follows from the architecture.
     pub fn is_constant(self) -> bool {
         matches!(self, Self::RelativePositionIndex { .. })

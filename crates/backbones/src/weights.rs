@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{ARCHITECTURES, Architecture, Network, Parameter, ParameterRole, architecture};
+use architectures::{ARCHITECTURES, Architecture, Parameter, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -113,32 +113,43 @@ impl fmt::Display for Differences {
     }
 }
 
-/// What stands before the names of all weights of `network` in `found`, where they have not just their names: all but the head's, which
-/// may be of another kind, must be there. Several where several networks of the kind lie in the file.
-fn prefixes(network: &Network, found: &StateDict) -> Vec<String> {
-    let heads = network.heads();
-    let names: HashSet<&str> = found.entries().iter().map(|(name, _)| name.as_str()).collect();
-    let parameters = network.parameters();
-    let needed = || {
-        let is_needed = |parameter: &&Parameter| {
-            !heads.contains(&parameter.node) && parameter.role != ParameterRole::NumBatchesTracked
-        };
-        parameters.iter().filter(is_needed).map(|parameter| parameter.name.as_str())
-    };
-    let Some(first) = needed().next() else { return Vec::new() };
-    if needed().any(|name| names.contains(name)) {
-        return Vec::new();
-    }
-    let has_all = |prefix: &&str| needed().all(|name| names.contains(format!("{prefix}{name}").as_str()));
-    found.prefixes_of(first).filter(has_all).map(str::to_owned).collect()
+/// How the weights of a network are called in a file, as far as that is not simply as here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// What stands before all of the names.
+    pub prefix: Option<String>,
+    /// Whether they are timm's.
+    pub is_timm: bool,
 }
 
-/// The weights of `architecture` in `found`, without what stands before all of their names, and that prefix.
+/// What stands before all of these names in `found`: nothing, or several things where several networks of the kind lie in it; `None`
+/// where some are not there at all.
+fn prefixes(needed: &[&str], found: &StateDict) -> Option<Vec<String>> {
+    let names: HashSet<&str> = found.entries().iter().map(|(name, _)| name.as_str()).collect();
+    let has_all = |prefix: &str| needed.iter().all(|name| names.contains(format!("{prefix}{name}").as_str()));
+    let first = needed.first()?;
+    if has_all("") {
+        return Some(Vec::new());
+    }
+    let prefixes: Vec<_> = found.prefixes_of(first).filter(|prefix| has_all(prefix)).map(str::to_owned).collect();
+    (!prefixes.is_empty()).then_some(prefixes)
+}
+
+/// The weights of `architecture` in `found`, by our names, and how they are called there: with something before all of their names, or
+/// by timm's names. All but the head's, which may be of another kind, must be there; else they are given as they are.
 ///
 /// # Errors
 /// Several that it may be.
-pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDict, Option<String>), String> {
-    match &prefixes(&architecture.network(1), &found)[..] {
+pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDict, Naming), String> {
+    let network = architecture.network(1);
+    let heads = network.heads();
+    let parameters = network.parameters();
+    let needed: Vec<_> = parameters
+        .iter()
+        .filter(|parameter| !heads.contains(&parameter.node) && !parameter.role.is_dispensable())
+        .collect();
+    let ours: Vec<_> = needed.iter().map(|parameter| parameter.name.as_str()).collect();
+    let under = |found: StateDict, prefixes: &[String]| match prefixes {
         [] => Ok((found, None)),
         [prefix] => Ok((found.under(prefix)?, Some(prefix.clone()))),
         several => Err(format!(
@@ -146,7 +157,34 @@ pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDic
             several.len(),
             several.join(", ")
         )),
+    };
+    if let Some(prefixes) = prefixes(&ours, &found) {
+        let (found, prefix) = under(found, &prefixes)?;
+        return Ok((found, Naming { prefix, is_timm: false }));
     }
+    let timm = |parameter: &Parameter| architecture.timm_weight(&parameter.name, &parameter.shape);
+    let theirs: Vec<_> = needed.iter().filter_map(|parameter| timm(parameter)).map(|weight| weight.name).collect();
+    let theirs: Vec<_> = theirs.iter().map(String::as_str).collect();
+    let Some(prefixes) = prefixes(&theirs, &found) else { return Ok((found, Naming::default())) };
+    let (found, prefix) = under(found, &prefixes)?;
+    let ours: HashMap<_, _> =
+        parameters.iter().filter_map(|parameter| Some((timm(parameter)?.name, parameter))).collect();
+    let found = found.renamed(|name, shape| {
+        let parameter = ours.get(name)?;
+        // The head has as many outputs as the file has; and where the shape is no other way to write the same, it stays.
+        let shape = match (shape.split_first(), parameter.shape.split_first()) {
+            (Some((&outputs, theirs)), Some((_, ours))) if product(theirs) == product(ours) => {
+                std::iter::once(outputs).chain(ours.iter().copied()).collect()
+            }
+            _ => shape.to_vec(),
+        };
+        Some((parameter.name.clone(), shape))
+    });
+    Ok((found, Naming { prefix, is_timm: true }))
+}
+
+fn product(sides: &[usize]) -> usize {
+    sides.iter().product()
 }
 
 /// The architectures of the catalogue that `found` are all the weights of, with whatever number of classes.
@@ -161,7 +199,7 @@ pub fn fitting(found: &StateDict) -> Vec<&'static Architecture> {
         let mut shapes: HashMap<_, _> = entries.map(|(key, tensor)| (today(key), tensor.shape())).collect();
         let all = network.parameters().into_iter().all(|Parameter { name, shape, role, node, .. }| {
             match shapes.remove(&name) {
-                None => role == ParameterRole::NumBatchesTracked,
+                None => role.is_dispensable(),
                 Some(found) if heads.contains(&node) => found.get(1..) == shape.get(1..),
                 Some(found) => found == shape,
             }
@@ -218,7 +256,7 @@ impl Backbone {
     /// Replaces parameters and buffers by those of a file of weights (`.pth`, `.safetensors`, `.npz`), of any type. Gives
     /// the differences that `matching` allowed. Nothing is changed on an error.
     ///
-    /// Counts of batches that BatchNorm has seen may be missing, as in files of old: nothing depends on them. Keys that a
+    /// Counts of batches that BatchNorm has seen may be missing, as in files of old, and tables that follow from the architecture. Keys that a
     /// published file has under an older name are renamed.
     ///
     /// # Errors
@@ -334,7 +372,7 @@ impl Backbone {
         let (mut copies, mut differences) = (Vec::new(), Vec::new());
         for (Parameter { name, shape, role, .. }, (_, tensor)) in self.parameters().iter().zip(self.state()) {
             match found.remove(name) {
-                None if *role == ParameterRole::NumBatchesTracked => {}
+                None if role.is_dispensable() => {}
                 Some(source) if source.shape() == shape => copies.push((tensor, source)),
                 source => differences.push(Difference {
                     key: name.clone(),
@@ -537,7 +575,7 @@ mod tests {
             rooted(&lenet, weights::read(file.path()).unwrap())
         };
         let other = || [("queue".to_owned(), from_torch(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))))];
-        let (found, prefix) = read(state("student.backbone.").chain(other()).collect()).unwrap();
+        let (found, Naming { prefix, .. }) = read(state("student.backbone.").chain(other()).collect()).unwrap();
         assert_eq!((prefix.as_deref(), found.entries().len()), (Some("student.backbone."), own.state().len()));
         assert_eq!(
             fitting(&weights::read(file.path()).unwrap()).iter().map(|known| known.name).collect::<Vec<_>>(),
@@ -548,7 +586,7 @@ mod tests {
         assert!(copy.state().iter().zip(own.state()).all(|(one, other)| one.1.equal(&other.1)));
         // Another head.
         let body = state("encoder.").filter(|(name, _)| !own.head().iter().any(|head| name.ends_with(head.as_str())));
-        let (_, prefix) = read(body.chain(other()).collect()).unwrap();
+        let (_, Naming { prefix, .. }) = read(body.chain(other()).collect()).unwrap();
         assert_eq!(prefix.as_deref(), Some("encoder."));
         let error = read(state("encoder_q.").chain(state("encoder_k.")).collect()).unwrap_err();
         assert_eq!(
@@ -556,7 +594,51 @@ mod tests {
             "2 networks of the kind lie in it, under encoder_q., encoder_k.; --weights-prefix names one of them"
         );
         // Nothing is taken away from what fits, or from what is of another network.
-        assert_eq!(read(state("").chain(other()).collect()).unwrap().1, None);
-        assert_eq!(read(other().into()).unwrap().1, None);
+        assert_eq!(read(state("").chain(other()).collect()).unwrap().1, Naming::default());
+        assert_eq!(read(other().into()).unwrap().1, Naming::default());
+    }
+
+    /// With another head, below a prefix, and without what timm computes.
+    #[test]
+    fn timms_names_are_understood() {
+        for name in ["mobilenet_v2", "swin_t"] {
+            let known = architecture(name).unwrap();
+            let own = backbone(name, 3);
+            let timm = |prefix: &'static str| {
+                let named = move |(name, tensor): (String, weights::Tensor)| {
+                    let weight = known.timm_weight(&name, tensor.shape())?;
+                    Some((format!("{prefix}{}", weight.name), tensor.reshaped(weight.shape)))
+                };
+                own.export().into_iter().filter_map(named).collect::<Vec<_>>()
+            };
+            let file = tempfile::NamedTempFile::new().unwrap();
+            for prefix in ["", "model."] {
+                weights::write_pth(file.path(), &timm(prefix)).unwrap();
+                let (found, naming) = rooted(&known, weights::read(file.path()).unwrap()).unwrap();
+                let expected = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
+                assert_eq!(naming, Naming { prefix: expected, is_timm: true });
+                let again = Backbone::of_state_dict(&known, found, file.path(), Device::Cpu).unwrap();
+                assert!(again.state().iter().zip(own.state()).all(|(one, other)| one.1.equal(&other.1)), "{name}");
+            }
+            let other = backbone(name, 5);
+            let (found, _) = rooted(&known, weights::read(file.path()).unwrap()).unwrap();
+            assert_eq!(
+                other.load_found(found, file.path(), Matching::Head).unwrap().len(),
+                2,
+                "weight and bias of the head"
+            );
+        }
+        let fitting = |name: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let known = architecture(name).unwrap();
+            let named = |(name, tensor): (String, weights::Tensor)| {
+                let weight = known.timm_weight(&name, tensor.shape())?;
+                Some((weight.name, tensor.reshaped(weight.shape)))
+            };
+            let entries: Vec<_> = backbone(name, 3).export().into_iter().filter_map(named).collect();
+            weights::write_safetensors(file.path(), &entries, &BTreeMap::new()).unwrap();
+            fitting(&weights::read(file.path()).unwrap()).iter().map(|known| known.name).collect::<Vec<_>>()
+        };
+        assert_eq!(fitting("mobilenet_v2"), ["mobilenet_v2"]);
     }
 }

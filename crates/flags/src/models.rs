@@ -140,6 +140,19 @@ pub struct ExportArgs {
     /// Format of the file. Default: by its ending
     #[arg(long, value_enum)]
     pub format: Option<Format>,
+
+    /// Whose names the weights get, in safetensors and pth
+    #[arg(long, value_enum, default_value_t = WeightNames::Torchvision)]
+    pub names: WeightNames,
+}
+
+/// Whose names weights have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightNames {
+    /// torchvision's, as everywhere here
+    Torchvision,
+    /// timm's, for timm.create_model(…).load_state_dict(…)
+    Timm,
 }
 
 /// A format that models leave in.

@@ -59,6 +59,16 @@ impl StateDict {
         Ok(Self { entries, metadata: self.metadata })
     }
 
+    /// The same with other names and other shapes of as many values, where `renamed` gives them.
+    #[must_use]
+    pub fn renamed(self, renamed: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) -> Self {
+        let rename = |(name, tensor): (String, Tensor)| match renamed(&name, tensor.shape()) {
+            Some((name, shape)) => (name, tensor.reshaped(shape)),
+            None => (name, tensor),
+        };
+        Self { entries: self.entries.into_iter().map(rename).collect(), metadata: self.metadata }
+    }
+
     /// What stands before `name` in the names that end in it, each with its dot, in the order of the file.
     pub fn prefixes_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let prefix =

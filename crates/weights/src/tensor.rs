@@ -56,6 +56,13 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// The same values in another shape; as it is, where that has not as many.
+    #[must_use]
+    pub fn reshaped(self, shape: Vec<usize>) -> Self {
+        let is_same = elements(&shape).is_ok_and(|count| Ok(count) == elements(&self.shape));
+        if is_same { Self { shape, ..self } } else { self }
+    }
+
     /// The tensor whose values are `range` of `bytes`.
     pub(crate) fn new(dtype: Dtype, shape: Vec<usize>, bytes: Bytes, range: Range<usize>) -> Checked<Self> {
         let expected = elements(&shape)?.checked_mul(dtype.size());

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context;
+use architectures::architecture;
 use backbones::Backbone;
-use flags::{ExportArgs, Format};
+use flags::{ExportArgs, Format, WeightNames};
 use model_card::{KEY, ModelCard};
 use tch::Device;
 use torch_ext::{MemoryFormat, set_memory_format};
+use weights::Tensor;
 use world::World;
 
 use crate::commands::inference::{self, Loaded};
@@ -19,6 +21,9 @@ use crate::model::card::beside;
 pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
     inference::one_rank(world, "export")?;
     let format = format(args)?;
+    if args.names == WeightNames::Timm && !matches!(format, Format::Safetensors | Format::Pth) {
+        return Err(usage("--names timm: is for weights alone; use --format safetensors or pth"));
+    }
     refuse_unwritable("--output", &args.output)?;
     let Loaded { backbone, card, classes, preprocessing, .. } =
         Loaded::new(world, args.run.as_deref(), &args.model, Device::Cpu)?;
@@ -26,7 +31,8 @@ pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
         &backbone.state().into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>(),
         MemoryFormat::Contiguous,
     )?;
-    write_whole(&args.output, |file| write(&backbone, &card, format, preprocessing.size, file))
+    let weights = named(&backbone, args.names)?;
+    write_whole(&args.output, |file| write(&backbone, weights, &card, format, preprocessing.size, file))
         .with_context(|| format!("writing {format:?}"))?;
     if format == Format::Pth {
         // The format has no room for a card.
@@ -37,10 +43,17 @@ pub(crate) fn run(args: &ExportArgs, world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(backbone: &Backbone, card: &ModelCard, format: Format, side: usize, file: &Path) -> anyhow::Result<()> {
+fn write(
+    backbone: &Backbone,
+    weights: Vec<(String, Tensor)>,
+    card: &ModelCard,
+    format: Format,
+    side: usize,
+    file: &Path,
+) -> anyhow::Result<()> {
     match format {
-        Format::Safetensors => weights::write_safetensors(file, &backbone.export(), &card.metadata())?,
-        Format::Pth => weights::write_pth(file, &backbone.export())?,
+        Format::Safetensors => weights::write_safetensors(file, &weights, &card.metadata())?,
+        Format::Pth => weights::write_pth(file, &weights)?,
         Format::TorchScript => {
             // libtorch writes the file's name into it: a temporary one would make another file each time.
             let folder = tempfile::tempdir_in(file.parent().unwrap_or(Path::new(".")))?;
@@ -50,11 +63,29 @@ fn write(backbone: &Backbone, card: &ModelCard, format: Format, side: usize, fil
             std::fs::rename(&program, file)?;
         }
         Format::Onnx => {
-            let model = onnx::model(backbone.network(), &backbone.export(), side, &card.metadata())?;
+            let model = onnx::model(backbone.network(), &weights, side, &card.metadata())?;
             std::fs::write(file, model)?;
         }
     }
     Ok(())
+}
+
+/// The weights, with the names and shapes that are asked for.
+fn named(backbone: &Backbone, names: WeightNames) -> anyhow::Result<Vec<(String, Tensor)>> {
+    let weights = backbone.export();
+    if names == WeightNames::Torchvision {
+        return Ok(weights);
+    }
+    let name = backbone.network().name();
+    let known = architecture(name).ok().filter(|known| known.timm_name().is_some());
+    let known =
+        known.ok_or_else(|| usage(format!("--names timm: timm has no {name}, or has it with other arithmetic")))?;
+    let renamed = weights.into_iter().filter_map(|(name, tensor)| {
+        let weight = known.timm_weight(&name, tensor.shape())?;
+        Some((weight.name, tensor.reshaped(weight.shape)))
+    });
+    log::info!("the weights have the names of timm.create_model({:?})", known.timm_name().unwrap_or_default());
+    Ok(renamed.collect())
 }
 
 fn format(args: &ExportArgs) -> anyhow::Result<Format> {

@@ -25,14 +25,19 @@ pub(crate) fn rooted(
     path: &Path,
 ) -> anyhow::Result<(StateDict, Option<String>)> {
     let (count, shown) = (found.entries().len(), path.display());
-    let (rooted, prefix) =
+    let (rooted, naming) =
         backbones::rooted(architecture, found).map_err(|reason| usage(format!("--weights: {shown}: {reason}")))?;
-    let said = prefix.map(|prefix| {
-        let beside = match count - rooted.entries().len() {
-            0 => String::new(),
-            left => format!("; {left} tensors of other names are left out"),
-        };
-        format!("{shown}: the names of the weights begin with '{prefix}', which is taken away{beside}")
-    });
+    let beside = match count - rooted.entries().len() {
+        0 => String::new(),
+        left => format!("; {left} tensors of other names are left out"),
+    };
+    let said = match (naming.prefix, naming.is_timm) {
+        (None, false) => None,
+        (None, true) => Some(format!("{shown}: the weights have timm's names")),
+        (Some(prefix), is_timm) => {
+            let whose = if is_timm { "timm's names of the weights" } else { "the names of the weights" };
+            Some(format!("{shown}: {whose} begin with '{prefix}', which is taken away{beside}"))
+        }
+    };
     Ok((rooted, said))
 }
