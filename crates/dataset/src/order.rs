@@ -63,8 +63,10 @@ impl Draw {
 
 /// The draws of one epoch, by their position in it.
 #[derive(Debug)]
-pub(crate) struct EpochOrder {
-    draws: Vec<Draw>,
+pub(crate) enum EpochOrder {
+    /// Each sample once, and nothing more to be kept of it.
+    Once(Vec<u32>),
+    Draws(Vec<Draw>),
 }
 
 impl EpochOrder {
@@ -80,6 +82,9 @@ impl EpochOrder {
         seed: u64,
         epoch: u64,
     ) -> Self {
+        if (sampling, repeats.max(1)) == (Sampling::Shuffled, 1) {
+            return Self::Once(permutation(labels.len(), seed, epoch));
+        }
         let samples = match sampling {
             Sampling::Shuffled => permutation(labels.len(), seed, epoch),
             Sampling::Balanced => balanced(labels, seed, epoch),
@@ -98,12 +103,15 @@ impl EpochOrder {
                 shuffle(places, &mut stream(Stream::Places, seed, epoch, (first / global_batch + step) as u64));
             }
         }
-        Self { draws }
+        Self::Draws(draws)
     }
 
     /// What stands at a position.
     pub fn at(&self, position: usize) -> Draw {
-        self.draws[position]
+        match self {
+            Self::Once(samples) => Draw { sample: samples[position], earlier: 0 },
+            Self::Draws(draws) => draws[position],
+        }
     }
 }
 

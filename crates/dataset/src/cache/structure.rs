@@ -4,14 +4,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use hdf5::dataset::{AllocTime, FillTime};
-use hdf5::{File, Group, Location};
+use hdf5::{File, Group, H5Type, Location};
 
 use super::trailer;
 use super::{BadImage, Contents, Of, Spec};
 use crate::archive::Member;
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
-use crate::images::{ArrayLayout, Axes, Bytes, Checks, Element, MaskSet, MaskStore, Store, TargetRows, for_element};
+use crate::images::{
+    ArrayLayout, Axes, Bytes, Checks, Element, MaskSet, MaskStore, PerImage, Store, TargetRows, for_element,
+};
 use crate::scan::{Listing, MaskFile, Sample};
 use crate::{Dataset, Decoding, Error, ImageSet, MaskValues, Result, Size, Split};
 
@@ -112,7 +115,7 @@ fn reserve_all(group: &Group, of: Of, spec: &Spec, samples: &[Sample]) -> hdf5::
 }
 
 /// Gives a dataset its place in the file without writing to it.
-fn reserve<T: hdf5::H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5::Result<()> {
+fn reserve<T: H5Type>(group: &Group, name: &str, shape: &[usize]) -> hdf5::Result<()> {
     let dataset = group.new_dataset::<T>().shape(shape.to_vec());
     dataset.alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never).create(name).map(drop)
 }
@@ -313,11 +316,11 @@ fn read(file: &File, path: &Path, fingerprint: Option<&str>, decoding: Option<De
 fn read_split(group: &Group, path: &Path, split: Split, spec: &Spec, classes: usize) -> Result<ImageSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
-    let labels: Vec<i64> = group.dataset("labels").and_then(|labels| h5::numbers(&labels)).map_err(hdf5)?;
+    let labels: PerImage<i64> = per_image(group, path, "labels", None)?;
     if labels.iter().any(|&label| label >= classes as i64 || label < -1) {
         return Err(broken("a label is not a class"));
     }
-    let checksums = values(group, "checksums", labels.len()).map_err(hdf5)?;
+    let checksums = per_image(group, path, "checksums", Some(labels.len()))?;
     let data = group.dataset(spec.contents.dataset(Of::Images)).map_err(hdf5)?;
     let numbers = spec.kept().filter(|_| spec.contents != Contents::Encoded);
     if data.dtype().map_err(hdf5)?.size() != numbers.map_or(1, |numbers| numbers.element.width()) {
@@ -361,6 +364,20 @@ fn read_split(group: &Group, path: &Path, split: Split, spec: &Spec, classes: us
     Ok(ImageSet::of_store(store, labels, Some(checks)).with_targets(targets).with_masks(masks))
 }
 
+/// Numbers of which each of so many images has one, where they lie, or if they are not there as they are used, on the heap.
+fn per_image<T: H5Type + Pod>(group: &Group, path: &Path, name: &str, count: Option<usize>) -> Result<PerImage<T>> {
+    let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
+    let dataset = group.dataset(name).map_err(hdf5)?;
+    let count = count.unwrap_or_else(|| dataset.size());
+    let is_plain = dataset.dtype().is_ok_and(|kind| kind.is::<T>()) && dataset.shape() == [count];
+    if let Some(place) = bytes_of(&dataset).filter(|_| is_plain) {
+        if let Some(mapped) = PerImage::mapped(Bytes::of_file(path, place)?) {
+            return Ok(mapped);
+        }
+    }
+    values(group, name, count).map(PerImage::from).map_err(hdf5)
+}
+
 /// Whether files that are so many bytes together begin there.
 fn are_offsets(offsets: &[u64], length: u64) -> bool {
     offsets.is_sorted() && offsets.first() == Some(&0) && offsets.last() == Some(&length)
@@ -377,7 +394,7 @@ fn read_masks(
 ) -> Result<MaskSet> {
     let hdf5 = |source| Error::Hdf5 { path: path.to_owned(), source };
     let broken = |reason: &str| Error::cache(path, format!("/{}: {reason}", split.name()));
-    let checksums = values(group, "mask_checksums", count).map_err(hdf5)?;
+    let checksums = per_image(group, path, "mask_checksums", Some(count))?;
     let data = group.dataset(spec.contents.dataset(Of::Masks)).map_err(hdf5)?;
     let place = bytes_of(&data).ok_or_else(|| broken("the masks are not contiguous in the file"))?;
     let length = place.end - place.start;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::PerImage;
 use crate::{Error, Result, Split, h5};
 
 /// The checksum of an image's bytes: the first eight of their BLAKE3 hash.
@@ -46,13 +47,13 @@ fn first_eight(hash: &blake3::Hash) -> u64 {
 pub(crate) struct Checks {
     cache: PathBuf,
     split: Split,
-    expected: Vec<u64>,
+    expected: PerImage<u64>,
     /// One bit for each image: it was compared.
     compared: Vec<AtomicU64>,
 }
 
 impl Checks {
-    pub fn new(cache: PathBuf, split: Split, expected: Vec<u64>) -> Self {
+    pub fn new(cache: PathBuf, split: Split, expected: PerImage<u64>) -> Self {
         let compared = (0..expected.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self { cache, split, expected, compared }
     }

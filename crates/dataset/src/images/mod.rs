@@ -6,6 +6,7 @@ mod checks;
 mod file;
 mod masks;
 mod moments;
+mod per_image;
 mod percentiles;
 mod targets;
 
@@ -23,6 +24,7 @@ pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
 pub use masks::{Ignored, MaskRule, MaskValues};
 pub(crate) use masks::{MaskSet, MaskStore, MaskTools};
+pub(crate) use per_image::PerImage;
 pub use percentiles::Percentiles;
 pub(crate) use targets::{TargetRows, adds_up, likeliest};
 
@@ -85,7 +87,7 @@ impl Dataset {
 #[derive(Debug)]
 pub struct ImageSet {
     store: Store,
-    labels: Vec<i64>,
+    labels: PerImage<i64>,
     /// Of each image of the store, if labels are more than a class.
     targets: Option<TargetRows>,
     /// The class of each pixel of each image of the store, if that is what is told.
@@ -152,7 +154,7 @@ impl ImageSet {
         let size = Size { width: side as u32, height: side as u32 };
         Self {
             store: Store::Pixels { bytes: Bytes::Memory(pixels), size },
-            labels,
+            labels: labels.into(),
             targets: None,
             masks: None,
             slots: None,
@@ -186,7 +188,7 @@ impl ImageSet {
             Some(start)
         });
         let starts: Vec<_> = starts.collect();
-        let labels = parts.iter().flat_map(|(_, set)| set.labels.iter().copied()).collect();
+        let labels: Vec<_> = parts.iter().flat_map(|(_, set)| set.labels.iter().copied()).collect();
         let width = parts.first().map_or(0, |(_, set)| set.target_width());
         let rows = || parts.iter().flat_map(|(_, set)| (0..set.len()).flat_map(|index| set.targets(index))).copied();
         let targets = (width > 0).then(|| TargetRows::new(rows().collect(), width));
@@ -195,21 +197,21 @@ impl ImageSet {
             let starts = starts.clone();
             MaskSet::new(MaskStore::Parts { parts: masks, starts }, None, None)
         });
-        Self { store: Store::Parts { parts, starts }, labels, targets, masks, slots: None, checks: None }
+        Self { store: Store::Parts { parts, starts }, labels: labels.into(), targets, masks, slots: None, checks: None }
     }
 
     /// The image files of a split, read and decoded whenever they are asked for.
     pub fn of_files(listing: &Listing, split: Split, decoding: Decoding) -> Self {
         let samples = listing.split(split);
         let list = samples.iter().map(|Sample { path, size, member, .. }| (path.clone(), *size, *member)).collect();
-        let labels = samples.iter().map(|sample| sample.class as i64).collect();
+        let labels: Vec<_> = samples.iter().map(|sample| sample.class as i64).collect();
         let width = samples.first().map_or(0, |sample| sample.targets.len());
         let rows = || samples.iter().flat_map(|sample| sample.targets.iter().copied()).collect();
         let masks: Option<Vec<_>> = samples.iter().map(|sample| sample.mask.as_deref().cloned()).collect();
         let masks = masks.filter(|masks| !masks.is_empty());
         Self {
             store: Store::Files { files: listing.files(), list, decoding },
-            labels,
+            labels: labels.into(),
             targets: (width > 0).then(|| TargetRows::new(rows(), width)),
             masks: masks.map(|files| MaskSet::new(MaskStore::Files { root: listing.root.clone(), files }, None, None)),
             slots: None,
@@ -218,13 +220,14 @@ impl ImageSet {
     }
 
     /// Images of a store. Those with a negative label were skipped: they are not part of the set.
-    pub(crate) fn of_store(store: Store, labels: Vec<i64>, checks: Option<Checks>) -> Self {
+    pub(crate) fn of_store(store: Store, labels: impl Into<PerImage<i64>>, checks: Option<Checks>) -> Self {
+        let labels = labels.into();
         if labels.iter().all(|&label| label >= 0) {
             return Self { store, labels, targets: None, masks: None, slots: None, checks };
         }
         let slots: Vec<u32> = (0..labels.len() as u32).filter(|&slot| labels[slot as usize] >= 0).collect();
-        let labels = labels.into_iter().filter(|&label| label >= 0).collect();
-        Self { store, labels, targets: None, masks: None, slots: Some(slots), checks }
+        let labels: Vec<_> = labels.iter().copied().filter(|&label| label >= 0).collect();
+        Self { store, labels: labels.into(), targets: None, masks: None, slots: Some(slots), checks }
     }
 
     /// The same images with a row of numbers each, by their places in the store.
@@ -312,9 +315,9 @@ impl ImageSet {
         let left_out: HashSet<_> = indices.iter().collect();
         let slots: Vec<u32> =
             (0..self.len()).filter(|index| !left_out.contains(index)).map(|index| self.slot(index) as u32).collect();
-        let labels =
+        let labels: Vec<_> =
             (0..self.len()).filter(|index| !left_out.contains(index)).map(|index| self.labels[index]).collect();
-        Self { labels, slots: Some(slots), ..self }
+        Self { labels: labels.into(), slots: Some(slots), ..self }
     }
 
     /// Which images a `val_split` sets aside, by their places in the store.
