@@ -219,11 +219,16 @@ impl Spec {
 
     /// Says whether a cache is the one of these images in this form.
     pub fn fingerprint(&self, listing: &Listing) -> String {
+        self.fingerprint_by(|settings| listing.fingerprint(settings))
+    }
+
+    /// The same of images whose fingerprint, with these settings, somebody else knows.
+    pub fn fingerprint_by(&self, of_images: impl FnOnce(&str) -> String) -> String {
         let settings = match self.contents {
             Contents::Pixels { .. } => format!("{} by {SCALING}", self.settings()),
             Contents::Encoded => self.settings(),
         };
-        listing.fingerprint(&format!("{} {} {settings}", structure::FORMAT, self.version().number))
+        of_images(&format!("{} {} {settings}", structure::FORMAT, self.version().number))
     }
 }
 

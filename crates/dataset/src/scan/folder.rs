@@ -46,17 +46,7 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
     let below_root = place.strip_prefix(root).unwrap_or(place);
     let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
     let mut by_name = HashMap::new();
-    for entry in entries(place, counter)? {
-        // A link to a folder is a class too; a hidden folder is not.
-        if is_trace(&entry.file_name()) || !is_folder(&entry)? {
-            let name = entry.file_name();
-            match is_image(Path::new(&name)) && !is_trace(&name) {
-                true => left_out.of_kind("images in no folder of a class"),
-                false if name == OWN_FOLDER => {} // what this program keeps
-                false => left_out.file(Path::new(&name)),
-            }
-            continue;
-        }
+    for entry in class_entries(place, &mut left_out, counter)? {
         let images = images(root, below_root.join(entry.file_name()), &mut left_out, counter)?;
         if images.is_empty() && split != Split::Train {
             continue; // as if it were not there
@@ -89,6 +79,34 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
     }
     left_out.say(place);
     Ok(Part { place: place.to_owned(), files, order: None })
+}
+
+/// The folders of classes at a place.
+fn class_entries(place: &Path, left_out: &mut LeftOut, counter: &Counter<'_>) -> Result<Vec<DirEntry>> {
+    let mut classes = Vec::new();
+    for entry in entries(place, counter)? {
+        let name = entry.file_name();
+        // A link to a folder is a class too; a hidden folder is not.
+        match !is_trace(&name) && is_folder(&entry)? {
+            true => classes.push(entry),
+            false if is_image(Path::new(&name)) && !is_trace(&name) => {
+                left_out.of_kind("images in no folder of a class");
+            }
+            false if name == OWN_FOLDER => {} // what this program keeps
+            false => left_out.file(Path::new(&name)),
+        }
+    }
+    Ok(classes)
+}
+
+/// The names of the classes at a place, and of their folders.
+pub(super) fn class_folders(
+    place: &Path,
+    left_out: &mut LeftOut,
+    counter: &Counter<'_>,
+) -> Result<Vec<(String, OsString)>> {
+    let entries = class_entries(place, left_out, counter)?;
+    Ok(entries.iter().map(|entry| (class_name(entry.file_name().as_bytes()).text, entry.file_name())).collect())
 }
 
 /// The images of a folder and of all folders below it, in torchvision's order: by the whole name of their folder, then

@@ -16,15 +16,18 @@ mod folder;
 mod left_out;
 mod list;
 mod masks;
+mod survey;
 mod table;
 mod val_split;
 mod wire;
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Stat, stat, statat};
+use rustix::io::Errno;
 
 use crate::archive::{Files, Member};
 use crate::limits::quote;
@@ -39,6 +42,7 @@ pub use left_out::OWN_FOLDER;
 pub(crate) use left_out::{LeftOut, is_left_behind};
 pub(crate) use masks::MaskFile;
 pub use masks::MaskFolders;
+pub use survey::{Looked, Survey};
 pub use table::{Part as TablePart, TableSpec};
 pub use val_split::ValSplit;
 
@@ -163,7 +167,11 @@ impl Listing {
         let find = |split| {
             if Part::is_there(root, split) { Part::find(root, split, &counter).map(Some) } else { Ok(None) }
         };
-        let (val, test) = (find(Split::Val)?, if is_unlabelled(root) { None } else { find(Split::Test)? });
+        let is_unlabelled = is_unlabelled(root);
+        if is_unlabelled {
+            say_unlabelled(root);
+        }
+        let (val, test) = (find(Split::Val)?, if is_unlabelled { None } else { find(Split::Test)? });
         let names = match classes {
             None => train.classes(),
             Some(listed) => {
@@ -364,18 +372,28 @@ impl Part {
 
 impl Sample {
     fn look_up(root: &Path, path: PathBuf, class: usize) -> Result<Self> {
-        let whole = root.join(&path);
-        let metadata = match std::fs::metadata(&whole) {
-            Ok(metadata) if metadata.is_file() => metadata,
-            Ok(_) => return Err(Error::Input(format!("{}: not a file", whole.display()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::Input(format!("{}: no such image", whole.display())));
-            }
-            Err(error) => return Err(Error::io(whole, "reading its size")(error)),
+        let found = stat(root.join(&path));
+        Self::found(root, path, class, found)
+    }
+
+    /// The same of a file `below` a `folder` that is open: its path is not followed from the start for each file.
+    fn look_up_in(folder: &File, below: &Path, root: &Path, path: PathBuf, class: usize) -> Result<Self> {
+        let found = statat(folder, below, AtFlags::empty());
+        Self::found(root, path, class, found)
+    }
+
+    fn found(root: &Path, path: PathBuf, class: usize, found: rustix::io::Result<Stat>) -> Result<Self> {
+        let whole = || root.join(&path);
+        let found = match found {
+            Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => found,
+            Ok(_) => return Err(Error::Input(format!("{}: not a file", whole().display()))),
+            Err(Errno::NOENT) => return Err(Error::Input(format!("{}: no such image", whole().display()))),
+            Err(error) => return Err(Error::io(whole(), "reading its size")(error.into())),
         };
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified = modified.map_or(0, |age| age.as_nanos() as u64);
-        Ok(Self { path, class, targets: Box::default(), mask: None, size: metadata.len(), modified, member: None })
+        let seconds = u64::try_from(found.st_mtime).ok();
+        let modified = seconds.map_or(0, |seconds| seconds * 1_000_000_000 + found.st_mtime_nsec as u64);
+        let size = u64::try_from(found.st_size).unwrap_or(0);
+        Ok(Self { path, class, targets: Box::default(), mask: None, size, modified, member: None })
     }
 }
 
@@ -412,17 +430,17 @@ fn refuse_val(place: &Path) -> Error {
     Error::Input(format!("{}: has images to validate on; leave --val-split out", place.display()))
 }
 
-/// Whether there are images to test with that nobody has sorted into classes, which is said.
+/// Whether there are images to test with that nobody has sorted into classes.
 fn is_unlabelled(root: &Path) -> bool {
     let place = (folder::LAYOUT.place)(root, Split::Test);
-    let is = folder::LAYOUT.is_there(root, Split::Test) && !folder::has_folder(&place);
-    if is {
-        log::warn!(
-            "{}: has no folders of classes, and is left out; predict names the classes of its images",
-            place.display()
-        );
-    }
-    is
+    folder::LAYOUT.is_there(root, Split::Test) && !folder::has_folder(&place)
+}
+
+fn say_unlabelled(root: &Path) {
+    log::warn!(
+        "{}: has no folders of classes, and is left out; predict names the classes of its images",
+        (folder::LAYOUT.place)(root, Split::Test).display()
+    );
 }
 
 /// Refuses `found` classes that are none of `names`; says which of those have no images.
@@ -721,7 +739,7 @@ pub(crate) mod tests {
     fn a_folder_of_very_many_files() {
         let root = tree(&["train/ant/", "val/ant/1.png"]);
         for number in 0..100_000 {
-            fs::File::create(root.path().join(format!("train/ant/{number}.png"))).unwrap();
+            File::create(root.path().join(format!("train/ant/{number}.png"))).unwrap();
         }
         let listing = Listing::scan(root.path(), None).unwrap();
         assert_eq!(listing.train.len(), 100_000);

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use world::World;
 
 use super::place::{fnv1a, kept_path};
+use crate::distributed::gather::to_rank_zero;
 use crate::errors::{agree, name_interruption, to_failure};
 use crate::files::write_whole;
 use crate::observe::progress::Progress;
@@ -86,20 +87,18 @@ fn index_share(world: &World, spec: &ArchiveSpec, paths: &[PathBuf], cores: usiz
     Ok(name_interruption("indexing the archives", indices)?.concat())
 }
 
-/// The indices of all ranks, in their order, on rank 0: one rank's after the other, so that nobody has more than two of them.
+/// The indices of all ranks, in their order, on rank 0.
 fn gather(world: &World, own: Vec<u8>) -> anyhow::Result<Vec<ArchiveIndex>> {
     let mut indices = Vec::new();
-    let mut own = Some(own);
-    for rank in 0..world.size() {
-        let mut bytes = if rank == world.rank() { own.take().unwrap_or_default() } else { Vec::new() };
-        world.control().broadcast_bytes(&mut bytes, rank)?;
-        let mut rest = &bytes[..];
-        while world.rank() == 0 && !rest.is_empty() {
+    to_rank_zero(world, own, |bytes| {
+        let mut rest = bytes;
+        while !rest.is_empty() {
             let (index, behind) = ArchiveIndex::from_bytes(rest).context("an index arrived damaged")?;
             indices.push(index);
             rest = behind;
         }
-    }
+        Ok(())
+    })?;
     Ok(indices)
 }
 

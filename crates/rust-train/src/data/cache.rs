@@ -16,6 +16,7 @@ use world::{Channel, Failure, Scope, Turn, World};
 
 use super::listing::{Found, Listed, indexed, list};
 use super::place::cache_path;
+use super::survey::survey;
 use crate::config::images::Images;
 use crate::errors::{agree_after, name_interruption, to_failure};
 use crate::observe::progress::Progress;
@@ -58,19 +59,32 @@ pub(crate) fn open_or_build(
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
     let indexed = indexed(world, images, root, cores)?;
+    let surveyed = match indexed {
+        Some(_) => None,
+        None => survey(world, images, root, cores)?,
+    };
     let found = OnceLock::new();
     let scan = || found.get_or_init(|| list(images, root, indexed.as_ref())).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
-        let Found { listing, decoding, masks } = scan()?;
-        let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
-        let fingerprint = spec.fingerprint(listing);
+        let (spec, fingerprint, listed) = match &surveyed {
+            Some(surveyed) => {
+                let spec = Spec { contents, decoding: surveyed.decoding, masks: None };
+                let fingerprint = surveyed.fingerprint(&spec);
+                (spec, fingerprint, surveyed.listed())
+            }
+            None => {
+                let Found { listing, decoding, masks } = scan()?;
+                let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
+                let fingerprint = spec.fingerprint(listing);
+                let (channels, train) = (decoding.format().channels(), listing.train.len());
+                (spec, fingerprint, Listed { classes: listing.classes.len(), channels, train })
+            }
+        };
         let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
-        let channels = decoding.format().channels();
-        let listed = Listed { classes: listing.classes.len(), channels, train: listing.train.len() };
-        let numbers = decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
-        let is_exact = decoding.is_exact;
-        let masks = masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
+        let numbers = spec.decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
+        let is_exact = spec.decoding.is_exact;
+        let masks = spec.masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
         serde_json::to_vec(&Identity { fingerprint, path, listed, numbers, is_exact, masks }).map_err(Failure::new)
     })?)?;
     let Identity { fingerprint, path, listed, numbers, is_exact, masks } = &identity;
@@ -94,6 +108,9 @@ pub(crate) fn open_or_build(
         Turn::First => {
             if let cache::Found::Current(_) = open()? {
                 if world.rank() == 0 {
+                    if let Some(surveyed) = &surveyed {
+                        surveyed.say();
+                    }
                     log::info!("reusing the dataset cache {}", path.display());
                 }
                 return Ok(None);

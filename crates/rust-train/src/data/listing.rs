@@ -105,7 +105,7 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
     Ok(Found { listing, decoding, masks })
 }
 
-fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
+pub(super) fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
     let decoding = images.evaluation.decoding;
     let first = match images.read_mode {
         ReadMode::Rgb => None,

@@ -9,6 +9,7 @@ pub(crate) mod normalize;
 pub(crate) mod place;
 pub(crate) mod shown;
 pub(crate) mod statistics;
+pub(crate) mod survey;
 
 use std::path::Path;
 

@@ -1,0 +1,86 @@
+//! Whether a data set of class folders is the one that its cache is of: all ranks look at its files, each at some of them, and
+//! nobody keeps the list.
+
+use std::path::Path;
+
+use anyhow::Context;
+use dataset::{Decoding, Looked, Split, Survey, read_classes};
+use layout::Shard;
+use world::World;
+
+use super::listing::{Listed, count_files, decoding_of};
+use crate::config::images::Images;
+use crate::distributed::gather::to_rank_zero;
+use crate::errors::{agree, name_interruption, to_failure};
+
+/// So many images are looked at to know what all hold, at most; as a listing does it.
+const MOST_PROBED: usize = 100;
+
+/// A data set of class folders, and what was found in each.
+#[derive(Debug)]
+pub(crate) struct Surveyed {
+    survey: Survey,
+    looked: Vec<Looked>,
+    pub decoding: Decoding,
+}
+
+impl Surveyed {
+    /// The fingerprint of its listing.
+    pub fn fingerprint(&self, spec: &dataset::Spec) -> String {
+        spec.fingerprint_by(|settings| self.survey.fingerprint(settings, &self.looked))
+    }
+
+    pub fn listed(&self) -> Listed {
+        let images = self.survey.images(Split::Train, &self.looked);
+        Listed {
+            classes: self.survey.classes().len(),
+            channels: self.decoding.format().channels(),
+            train: images as usize,
+        }
+    }
+
+    /// Says what a listing would.
+    pub fn say(&self) {
+        self.survey.say(&self.looked);
+    }
+}
+
+/// Looks at the class folders below `root`, with so many `cores` a rank: on rank 0; `None` on the others, and where the data are laid out
+/// otherwise, hold numbers, or are not as they must be: then they are listed. Collective.
+pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Surveyed>> {
+    if images.table.is_some() || images.masks.is_some() || images.val_split.is_some() {
+        return Ok(None);
+    }
+    let mut decoding = None;
+    let bytes = world.from_rank_zero("looking for the classes", || {
+        let mut find = || -> anyhow::Result<Vec<u8>> {
+            let classes = images.classes.as_deref().map(read_classes).transpose()?;
+            let Some(survey) = Survey::find(root, classes.as_deref())? else { return Ok(Vec::new()) };
+            let found = decoding_of(&survey.first(MOST_PROBED)?, images)?;
+            decoding = Some(found);
+            // Whether numbers keep their type is known when all have been listed.
+            Ok(if found.numbers.is_none() { survey.to_bytes() } else { Vec::new() })
+        };
+        find().map_err(|error| to_failure(&error))
+    })?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let survey = Survey::from_bytes(root, &bytes).context("the folders of classes arrived damaged")?;
+    let look = || -> anyhow::Result<Vec<u8>> {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
+        let own = Shard::new(world.rank(), world.size()).of(0..survey.len());
+        let looked = threads.install(|| survey.look(own, &count_files));
+        let looked = name_interruption("looking at the images", looked)?;
+        Ok(looked.iter().map(Looked::to_line).collect::<String>().into_bytes())
+    };
+    let own = agree(world, look())?;
+    let mut looked = Vec::new();
+    to_rank_zero(world, own, |bytes| {
+        let lines = str::from_utf8(bytes).ok().and_then(Looked::of_lines);
+        looked.extend(lines.context("what another rank has looked at arrived damaged")?);
+        Ok(())
+    })?;
+    let decoding = decoding.filter(|_| survey.is_complete(&looked));
+    Ok(decoding.map(|decoding| Surveyed { survey, looked, decoding }))
+}
