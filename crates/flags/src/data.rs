@@ -62,6 +62,10 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data", add = Scope::Free)]
     pub cache_scope: CacheScope,
 
+    /// What is looked at to know whether the cache is still of these images, where DIR has a folder for each class
+    #[arg(long, value_enum, default_value_t = CheckFiles::Full, help_heading = "Data", add = Scope::Free)]
+    pub check_files: CheckFiles,
+
     /// What to do with an image that cannot be decoded
     #[arg(long, value_enum, default_value_t = BadImage::Fail, help_heading = "Data")]
     pub on_bad_image: BadImage,
@@ -239,6 +243,18 @@ pub enum BadImage {
     Fail,
     /// Leave it out, and list it
     Skip,
+}
+
+/// What is looked at to know whether a cache is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckFiles {
+    /// The size and time of every image.
+    Full,
+    /// The times of their folders: an image that is changed in place is not noticed.
+    Folders,
+    /// Nothing but the settings and the names of the classes.
+    None,
 }
 
 /// Who builds the cache.

@@ -40,8 +40,8 @@ pub use bench::{BenchArgs, ReportArgs};
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
 pub use data::{
-    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
-    TableArgs,
+    AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
+    ReadMode, TableArgs,
 };
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};

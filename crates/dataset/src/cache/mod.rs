@@ -40,7 +40,10 @@ use std::path::{Path, PathBuf};
 
 use layout::Shard;
 
+use rayon::prelude::*;
+
 use crate::limits::LONGEST_IMAGE_FILE;
+use crate::scan::folder_written;
 use crate::{
     Axes, Dataset, Decoding, Error, Fit, Listing, MaskValues, Numbers, OnNan, Resample, Result, Sample, Split, Watch,
 };
@@ -224,11 +227,16 @@ impl Spec {
 
     /// The same of images whose fingerprint, with these settings, somebody else knows.
     pub fn fingerprint_by(&self, of_images: impl FnOnce(&str) -> String) -> String {
+        of_images(&self.form())
+    }
+
+    /// All that decides what a cache holds, but the images.
+    fn form(&self) -> String {
         let settings = match self.contents {
             Contents::Pixels { .. } => format!("{} by {SCALING}", self.settings()),
             Contents::Encoded => self.settings(),
         };
-        of_images(&format!("{} {} {settings}", structure::FORMAT, self.version().number))
+        format!("{} {} {settings}", structure::FORMAT, self.version().number)
     }
 }
 
@@ -300,6 +308,51 @@ pub fn build(
     let bad = CacheShard::open(writer.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
     writer.seal(&bad)?;
     Ok(bad)
+}
+
+/// What a cache says of the folders that it was built from.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its own.
+    pub fingerprint: String,
+    /// The names of its classes.
+    pub classes: Vec<String>,
+    /// Images to train on.
+    pub train: usize,
+    form: String,
+    folders: Vec<(PathBuf, u64)>,
+}
+
+impl Origin {
+    /// That of the cache at `path`; `None` where there is none that is whole, and built from folders of classes.
+    ///
+    /// # Errors
+    /// A file that cannot be read at all.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        if !path.is_file() || trailer::check(path)?.is_err() {
+            return Ok(None);
+        }
+        Ok(structure::origin(path).ok().filter(|origin| !origin.folders.is_empty()))
+    }
+
+    /// Whether it holds what `spec` says.
+    pub fn has_form(&self, spec: &Spec) -> bool {
+        self.form == spec.form()
+    }
+
+    /// The number of folders.
+    pub fn folders(&self) -> usize {
+        self.folders.len()
+    }
+
+    /// Whether all folders below `root` are as they were, looked at on the current rayon pool, and these are among them.
+    pub fn has_same_folders(&self, root: &Path, among: &[PathBuf]) -> bool {
+        let is_same = |(folder, written): &(PathBuf, u64)| {
+            folder_written(&root.join(folder)).is_ok_and(|found| found == *written)
+        };
+        let is_known = |folder: &PathBuf| self.folders.iter().any(|(known, _)| known == folder);
+        among.iter().all(is_known) && self.folders.par_iter().all(is_same)
+    }
 }
 
 /// The images that were skipped when the cache at `path` was built, with the reasons.

@@ -9,7 +9,7 @@ use hdf5::dataset::{AllocTime, FillTime};
 use hdf5::{File, Group, H5Type, Location};
 
 use super::trailer;
-use super::{BadImage, Contents, Of, Spec};
+use super::{BadImage, Contents, Of, Origin, Spec};
 use crate::archive::Member;
 use crate::h5::{self, bytes_of, paths, set_text, text, texts, values, write_paths, write_texts};
 use crate::images::{
@@ -41,6 +41,12 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Resu
     set_text(&file, "fingerprint", &spec.fingerprint(listing))?;
     file.new_attr::<u32>().create("version")?.write_scalar(&spec.version().number)?;
     write_texts(&file, "classes", listing.classes.iter().map(String::as_str))?;
+    set_text(&file, "form", &spec.form())?;
+    if !listing.folders.is_empty() {
+        write_paths(&file, "folder", listing.folders.iter().map(|(path, _)| path.as_path()))?;
+        let written: Vec<_> = listing.folders.iter().map(|&(_, written)| written).collect();
+        file.new_dataset_builder().with_data(&written).create("folders_written")?;
+    }
     if !listing.archives.is_empty() {
         write_paths(&file, "archive", listing.archives.iter().map(PathBuf::as_path))?;
     }
@@ -432,6 +438,20 @@ pub(super) fn skipped(path: &Path) -> hdf5::Result<Vec<(String, String)>> {
         }
     }
     Ok(skipped)
+}
+
+/// What a cache says of the folders that it was built from; none where it was built from something else.
+pub(super) fn origin(path: &Path) -> hdf5::Result<Origin> {
+    let file = h5::open(path)?;
+    let folders = if file.link_exists("folders") { paths(&file, "folder")? } else { Vec::new() };
+    let written = if folders.is_empty() { Vec::new() } else { values(&file, "folders_written", folders.len())? };
+    Ok(Origin {
+        fingerprint: text(&file, "fingerprint")?,
+        form: text(&file, "form")?,
+        classes: texts(&file, "classes")?,
+        train: file.group(Split::Train.name())?.dataset("labels")?.size(),
+        folders: folders.into_iter().zip(written).collect(),
+    })
 }
 
 /// What a cache was built from: its settings and its listing.

@@ -298,14 +298,8 @@ impl Listing {
             test.clear();
         }
         let classes = classes(set, &labelled, names, own_names)?;
-        let mut listing = Self {
-            root: set.root.clone(),
-            archives: set.archives.iter().map(|found| found.path.clone()).collect(),
-            classes,
-            train: Vec::new(),
-            val: Vec::new(),
-            test: Vec::new(),
-        };
+        let mut listing = Self::of_classes(&set.root, classes);
+        listing.archives = set.archives.iter().map(|found| found.path.clone()).collect();
         for (split, part) in labelled {
             *listing.split_mut(split) = samples(set, indices, part, &listing.classes)?;
         }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::left_out::{LeftOut, OWN_FOLDER, is_trace};
 use super::{EXTENSIONS, Layout, Part, Split, class_name};
@@ -45,9 +46,11 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
     }
     let below_root = place.strip_prefix(root).unwrap_or(place);
     let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
+    let mut folders = vec![(below_root.to_owned(), written(place)?)];
     let mut by_name = HashMap::new();
     for entry in class_entries(place, &mut left_out, counter)? {
-        let images = images(root, below_root.join(entry.file_name()), &mut left_out, counter)?;
+        let (images, below) = images_in(root, below_root.join(entry.file_name()), &mut left_out, counter)?;
+        folders.extend(below);
         if images.is_empty() && split != Split::Train {
             continue; // as if it were not there
         }
@@ -78,7 +81,7 @@ fn list(root: &Path, split: Split, place: &Path, counter: &Counter<'_>) -> Resul
         )));
     }
     left_out.say(place);
-    Ok(Part { place: place.to_owned(), files, order: None })
+    Ok(Part { place: place.to_owned(), files, folders, order: None })
 }
 
 /// The folders of classes at a place.
@@ -117,22 +120,51 @@ pub(super) fn images(
     left_out: &mut LeftOut,
     counter: &Counter<'_>,
 ) -> Result<Vec<PathBuf>> {
+    Ok(images_in(root, folder, left_out, counter)?.0)
+}
+
+/// Folders, and when they were last written.
+type Written = Vec<(PathBuf, u64)>;
+
+/// The same, and the folders.
+fn images_in(
+    root: &Path,
+    folder: PathBuf,
+    left_out: &mut LeftOut,
+    counter: &Counter<'_>,
+) -> Result<(Vec<PathBuf>, Written)> {
     let mut folders = Vec::new();
     collect(root, folder, &mut folders, left_out, counter)?;
-    folders.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str())); // not by components
-    Ok(folders.into_iter().flat_map(|(folder, names)| names.into_iter().map(move |name| folder.join(name))).collect())
+    folders.sort_unstable_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str())); // not by components
+    let written = folders.iter().map(|folder| (folder.path.clone(), folder.written)).collect();
+    let images = |Collected { path, names, .. }: Collected| names.into_iter().map(move |name| path.join(name));
+    Ok((folders.into_iter().flat_map(images).collect(), written))
+}
+
+/// A folder with images.
+struct Collected {
+    path: PathBuf,
+    names: Vec<OsString>,
+    written: u64,
+}
+
+/// When a folder was last written, in nanoseconds since 1970: before it is read, so that what changes meanwhile is noticed later.
+pub(crate) fn written(folder: &Path) -> Result<u64> {
+    let metadata = folder.metadata().map_err(Error::io(folder, "reading its time"))?;
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok(modified.map_or(0, |age| age.as_nanos() as u64))
 }
 
 /// The names of the images in each folder. The kind of an entry comes with its name: there is no call for each file.
 fn collect(
     root: &Path,
     folder: PathBuf,
-    folders: &mut Vec<(PathBuf, Vec<OsString>)>,
+    folders: &mut Vec<Collected>,
     left_out: &mut LeftOut,
     counter: &Counter<'_>,
 ) -> Result<()> {
     let whole = root.join(&folder);
-    let mut names = Vec::new();
+    let (mut names, written) = (Vec::new(), written(&whole)?);
     for entry in entries(&whole, counter)? {
         let name = entry.file_name();
         if is_trace(&name) {
@@ -147,7 +179,7 @@ fn collect(
         }
     }
     names.sort_unstable();
-    folders.push((folder, names));
+    folders.push(Collected { path: folder, names, written });
     Ok(())
 }
 

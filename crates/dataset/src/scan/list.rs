@@ -24,7 +24,7 @@ fn read(list: &Path) -> Result<Part> {
     let is_file = |path: &[u8]| folder.join(OsStr::from_bytes(path)).is_file();
     let (files, order) =
         parse(&bytes, &is_file).map_err(|reason| Error::Input(format!("{}{reason}", list.display())))?;
-    Ok(Part { place: list.to_owned(), files, order: Some(order) })
+    Ok(Part { place: list.to_owned(), files, folders: Vec::new(), order: Some(order) })
 }
 
 /// The files of each class, and for each line its class and its place among the files.

@@ -38,6 +38,7 @@ pub use archives::{ArchiveSet, Names};
 pub(crate) use classes::composed;
 pub use classes::read_classes;
 pub use folder::is_image;
+pub(crate) use folder::written as folder_written;
 pub use left_out::OWN_FOLDER;
 pub(crate) use left_out::{LeftOut, is_left_behind};
 pub(crate) use masks::MaskFile;
@@ -113,6 +114,9 @@ pub struct Sample {
 pub struct Listing {
     /// The folder that paths are relative to, or the archive that all images are in.
     pub root: PathBuf,
+    /// The folders that were listed, below the root, and when they were last written, in nanoseconds since 1970: where they are of
+    /// classes, and whatever is changed in them changes that.
+    pub(crate) folders: Vec<(PathBuf, u64)>,
     /// The archives that images are in, below the root; an empty path is the root itself.
     pub(crate) archives: Vec<PathBuf>,
     /// The names of the classes; a label is an index here.
@@ -182,15 +186,19 @@ impl Listing {
         for part in [&val, &test].into_iter().flatten() {
             same_classes_or_fewer(&part.classes(), &names, &part.place)?;
         }
-        let samples = |part: Part| part.samples(root, &names, &counter);
+        let mut folders = Vec::new();
+        let mut samples = |part: Part| {
+            folders.extend_from_slice(&part.folders);
+            part.samples(root, &names, &counter)
+        };
         let train = samples(train)?;
-        let [val, test] = [val, test].map(|part| part.map(samples).transpose());
+        let [val, test] = [val, test].map(|part| part.map(&mut samples).transpose());
         let (val, test) = (val?.unwrap_or_default(), test?.unwrap_or_default());
         let (train, val) = match val_split {
             None => (train, val),
             Some(val_split) => val_split.divide(train),
         };
-        Ok(Self { root: root.to_owned(), archives: Vec::new(), classes: names, train, val, test })
+        Ok(Self { folders, train, val, test, ..Self::of_classes(root, names) })
     }
 
     /// Lists the images of one `split` below `root` alone; where `root` has no splits at all, it is one itself: its folders
@@ -250,8 +258,8 @@ impl Listing {
 
     /// No images of these classes yet.
     pub(crate) fn of_classes(root: &Path, classes: Vec<String>) -> Self {
-        let (root, archives) = (root.to_owned(), Vec::new());
-        Self { root, archives, classes, train: Vec::new(), val: Vec::new(), test: Vec::new() }
+        let (root, folders, archives) = (root.to_owned(), Vec::new(), Vec::new());
+        Self { root, folders, archives, classes, train: Vec::new(), val: Vec::new(), test: Vec::new() }
     }
 
     /// Where its images are read from.
@@ -295,6 +303,8 @@ struct Part {
     /// The folder or the list, for messages.
     place: PathBuf,
     files: Vec<(String, Vec<PathBuf>)>,
+    /// All folders of it, below the root, and when they were last written.
+    folders: Vec<(PathBuf, u64)>,
     /// Where each sample stands in a list: its class and its place among that class's files. A folder has none; its
     /// samples are sorted by class.
     order: Option<Vec<(usize, usize)>>,

@@ -99,6 +99,14 @@ impl Survey {
         self.folders.is_empty()
     }
 
+    /// The folders of its splits, below the root.
+    pub fn splits(&self) -> Vec<PathBuf> {
+        let mut splits: Vec<_> =
+            self.folders.iter().filter_map(|folder| Some(folder.path.parent()?.to_owned())).collect();
+        splits.dedup();
+        splits
+    }
+
     /// The names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.classes

@@ -10,8 +10,8 @@ use dataset::{
     MaskRule, MaskValues, Normalization, OnBadImage, OnNan, TableSpec, ValSplit, digits, is_archive,
 };
 use flags::{
-    AxesKind, BadImage, CacheFormat, CacheScope, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind, ReadMode,
-    TableArgs, TaskKind,
+    AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
+    ReadMode, TableArgs, TaskKind,
 };
 use world::Scope;
 
@@ -50,6 +50,8 @@ pub(crate) struct Images {
     pub cache: Option<PathBuf>,
     /// Who builds it. Without a scope the job finds out whether its nodes share the folder.
     pub cache_scope: Option<Scope>,
+    /// What is looked at to know whether it is current.
+    pub check_files: CheckFiles,
     pub on_bad_image: OnBadImage,
 }
 
@@ -260,6 +262,7 @@ impl Images {
                 CacheScope::World => Some(Scope::World),
                 CacheScope::Node => Some(Scope::Node),
             },
+            check_files: args.check_files,
             on_bad_image,
         })
     }

@@ -8,15 +8,17 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dataset::cache::{self, CacheShard, CacheWriter, Lock};
+use clap::ValueEnum;
+use dataset::cache::{self, CacheShard, CacheWriter, Lock, Origin};
 use dataset::{BadImage, Contents, Dataset, Decoding, MaskValues, Numbers, OnBadImage, Spec, Split};
+use flags::CheckFiles;
 use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
 use super::listing::{Found, Listed, indexed, list};
 use super::place::cache_path;
-use super::survey::survey;
+use super::survey::{find, survey};
 use crate::config::images::Images;
 use crate::errors::{agree_after, name_interruption, to_failure};
 use crate::observe::progress::Progress;
@@ -36,6 +38,15 @@ struct Identity {
     is_exact: bool,
     /// Which numbers of masks stand for which classes; empty where there are no masks.
     masks: String,
+}
+
+impl Identity {
+    fn new(spec: &Spec, fingerprint: String, path: PathBuf, listed: Listed) -> Self {
+        let numbers = spec.decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
+        let masks = spec.masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
+        let (path, is_exact) = (path.into_os_string(), spec.decoding.is_exact);
+        Self { fingerprint, path, listed, numbers, is_exact, masks }
+    }
 }
 
 /// What the leader has while the others write their shares.
@@ -58,35 +69,39 @@ pub(crate) fn open_or_build(
     cores: usize,
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
-    let indexed = indexed(world, images, root, cores)?;
-    let surveyed = match indexed {
-        Some(_) => None,
-        None => survey(world, images, root, cores)?,
-    };
     let found = OnceLock::new();
-    let scan = || found.get_or_init(|| list(images, root, indexed.as_ref())).as_ref().map_err(to_failure);
+    let (mut archives, mut surveyed) = (None, None);
+    let trusted = trusted(world, images, contents, root)?;
+    if trusted.is_none() {
+        archives = indexed(world, images, root, cores)?;
+        surveyed = if archives.is_some() { None } else { survey(world, images, root, cores)? };
+    }
+    let scan = || found.get_or_init(|| list(images, root, archives.as_ref())).as_ref().map_err(to_failure);
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
-    let identity: Identity = serde_json::from_slice(&world.from_rank_zero("listing the images", || {
-        let (spec, fingerprint, listed) = match &surveyed {
-            Some(surveyed) => {
-                let spec = Spec { contents, decoding: surveyed.decoding, masks: None };
-                let fingerprint = surveyed.fingerprint(&spec);
-                (spec, fingerprint, surveyed.listed())
-            }
-            None => {
-                let Found { listing, decoding, masks } = scan()?;
-                let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
-                let fingerprint = spec.fingerprint(listing);
-                let (channels, train) = (decoding.format().channels(), listing.train.len());
-                (spec, fingerprint, Listed { classes: listing.classes.len(), channels, train })
-            }
-        };
-        let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?.into_os_string();
-        let numbers = spec.decoding.numbers.map(|numbers| numbers.to_words()).unwrap_or_default();
-        let is_exact = spec.decoding.is_exact;
-        let masks = spec.masks.as_ref().map(MaskValues::to_words).unwrap_or_default();
-        serde_json::to_vec(&Identity { fingerprint, path, listed, numbers, is_exact, masks }).map_err(Failure::new)
-    })?)?;
+    let identity = || {
+        world.from_rank_zero("listing the images", || {
+            let (spec, fingerprint, listed) = match &surveyed {
+                Some(surveyed) => {
+                    let spec = Spec { contents, decoding: surveyed.decoding, masks: None };
+                    let fingerprint = surveyed.fingerprint(&spec);
+                    (spec, fingerprint, surveyed.listed())
+                }
+                None => {
+                    let Found { listing, decoding, masks } = scan()?;
+                    let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
+                    let fingerprint = spec.fingerprint(listing);
+                    let (channels, train) = (decoding.format().channels(), listing.train.len());
+                    (spec, fingerprint, Listed { classes: listing.classes.len(), channels, train })
+                }
+            };
+            let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?;
+            serde_json::to_vec(&Identity::new(&spec, fingerprint, path, listed)).map_err(Failure::new)
+        })
+    };
+    let identity: Identity = match trusted {
+        Some(identity) => identity,
+        None => serde_json::from_slice(&identity()?)?,
+    };
     let Identity { fingerprint, path, listed, numbers, is_exact, masks } = &identity;
     let decoding = Decoding { numbers: Numbers::of_words(numbers), is_exact: *is_exact, ..images.evaluation.decoding };
     let spec = Spec { contents, decoding, masks: MaskValues::of_words(masks) };
@@ -160,6 +175,46 @@ pub(crate) fn open_or_build(
         report_skipped(path);
     }
     Ok((dataset, path.to_owned()))
+}
+
+/// The cache of the class folders below `root`, if the user trusts it without a look at every file; on every rank. Collective.
+fn trusted(world: &World, images: &Images, contents: Contents, root: &Path) -> anyhow::Result<Option<Identity>> {
+    if images.check_files == CheckFiles::Full {
+        return Ok(None);
+    }
+    let bytes = world.from_rank_zero("looking at the folders", || {
+        let trusted = trust(images, contents, root).map_err(|error| to_failure(&error))?;
+        if trusted.is_none() {
+            let flag = images.check_files.to_possible_value().map(|value| value.get_name().to_owned());
+            log::info!("--check-files {}: does not tell; every file is looked at", flag.unwrap_or_default());
+        }
+        serde_json::to_vec(&trusted).map_err(Failure::new)
+    })?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn trust(images: &Images, contents: Contents, root: &Path) -> anyhow::Result<Option<Identity>> {
+    let Some((survey, decoding)) = find(images, root)? else { return Ok(None) };
+    let spec = Spec { contents, decoding, masks: None };
+    // Where several could be meant, their fingerprints tell, and those are of all files.
+    let Ok(path) = cache_path(root, images, &spec, || Err(())) else { return Ok(None) };
+    let Some(origin) = Origin::of(&path)? else { return Ok(None) };
+    let is_same = origin.has_form(&spec)
+        && origin.classes == survey.classes()
+        && (images.check_files == CheckFiles::None || origin.has_same_folders(root, &survey.splits()));
+    if !is_same {
+        return Ok(None);
+    }
+    match images.check_files {
+        CheckFiles::Folders => log::info!(
+            "--check-files folders: {} folders are as they were; images that were changed in place would not be noticed",
+            origin.folders()
+        ),
+        _ => log::info!("--check-files none: whether the images have changed is not looked at"),
+    }
+    let channels = decoding.format().channels();
+    let listed = Listed { classes: origin.classes.len(), channels, train: origin.train };
+    Ok(Some(Identity::new(&spec, origin.fingerprint, path, listed)))
 }
 
 /// Waits until no other job builds the cache at `path`, for as long as that gets on visibly.

@@ -105,13 +105,19 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
     Ok(Found { listing, decoding, masks })
 }
 
-pub(super) fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
+/// The first image, if images are to be read unchanged; `None` where they are read as RGB of 8 bits.
+pub(super) fn first_of(listing: &Listing, images: &Images) -> anyhow::Result<Option<FirstImage>> {
     let decoding = images.evaluation.decoding;
-    let first = match images.read_mode {
+    Ok(match images.read_mode {
         ReadMode::Rgb => None,
         ReadMode::Auto => listing.numbers(decoding, false)?,
         ReadMode::Unchanged => listing.numbers(decoding, true)?,
-    };
+    })
+}
+
+pub(super) fn decoding_of(listing: &Listing, images: &Images) -> anyhow::Result<Decoding> {
+    let decoding = images.evaluation.decoding;
+    let first = first_of(listing, images)?;
     let Some(FirstImage { path, numbers, size }) = first else {
         for (flag, is_given) in [("--nan", decoding.on_nan != OnNan::Fail), ("--image-layout", decoding.axes.is_some())]
         {

@@ -8,7 +8,7 @@ use dataset::{Decoding, Looked, Split, Survey, read_classes};
 use layout::Shard;
 use world::World;
 
-use super::listing::{Listed, count_files, decoding_of};
+use super::listing::{Listed, count_files, decoding_of, first_of};
 use crate::config::images::Images;
 use crate::distributed::gather::to_rank_zero;
 use crate::errors::{agree, name_interruption, to_failure};
@@ -48,20 +48,12 @@ impl Surveyed {
 /// Looks at the class folders below `root`, with so many `cores` a rank: on rank 0; `None` on the others, and where the data are laid out
 /// otherwise, hold numbers, or are not as they must be: then they are listed. Collective.
 pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Surveyed>> {
-    if images.table.is_some() || images.masks.is_some() || images.val_split.is_some() {
-        return Ok(None);
-    }
     let mut decoding = None;
     let bytes = world.from_rank_zero("looking for the classes", || {
-        let mut find = || -> anyhow::Result<Vec<u8>> {
-            let classes = images.classes.as_deref().map(read_classes).transpose()?;
-            let Some(survey) = Survey::find(root, classes.as_deref())? else { return Ok(Vec::new()) };
-            let found = decoding_of(&survey.first(MOST_PROBED)?, images)?;
-            decoding = Some(found);
-            // Whether numbers keep their type is known when all have been listed.
-            Ok(if found.numbers.is_none() { survey.to_bytes() } else { Vec::new() })
-        };
-        find().map_err(|error| to_failure(&error))
+        let found = find(images, root).map_err(|error| to_failure(&error))?;
+        let bytes = found.as_ref().map_or_else(Vec::new, |(survey, _)| survey.to_bytes());
+        decoding = found.map(|(_, decoding)| decoding);
+        Ok(bytes)
     })?;
     if bytes.is_empty() {
         return Ok(None);
@@ -83,4 +75,20 @@ pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) 
     })?;
     let decoding = decoding.filter(|_| survey.is_complete(&looked));
     Ok(decoding.map(|decoding| Surveyed { survey, looked, decoding }))
+}
+
+/// The class folders below `root`, and how their images are decoded; `None` where the data are laid out otherwise, or hold numbers:
+/// whether these keep their type is known when all images are.
+pub(super) fn find(images: &Images, root: &Path) -> anyhow::Result<Option<(Survey, Decoding)>> {
+    if images.table.is_some() || images.masks.is_some() || images.val_split.is_some() || !root.is_dir() {
+        return Ok(None);
+    }
+    let classes = images.classes.as_deref().map(read_classes).transpose()?;
+    let Some(survey) = Survey::find(root, classes.as_deref())? else { return Ok(None) };
+    let first = survey.first(MOST_PROBED)?;
+    if first_of(&first, images)?.is_some() {
+        return Ok(None);
+    }
+    let decoding = decoding_of(&first, images)?;
+    Ok(Some((survey, decoding)))
 }
