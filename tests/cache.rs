@@ -466,3 +466,49 @@ fn a_disk_that_is_or_gets_full() {
     assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{stderr}");
     assert_eq!(fs::read_to_string(root.path().join("list")).unwrap(), "", "nothing is left");
 }
+
+/// The check that a user asks for notices what it can, and says what it cannot; what it cannot judge is looked at as ever.
+#[test]
+fn a_cache_is_trusted_as_far_as_the_user_says() {
+    const FOLDERS: &str = "--check-files folders: 7 folders are as they were";
+    const NOTHING: &str = "--check-files none: whether the images have changed is not looked at";
+    let root = images(16, 4);
+    let folder = root.path();
+    let deep = folder.join("images/train/ant/deep");
+    fs::create_dir(&deep).unwrap();
+    fs::rename(folder.join("images/train/ant/000.png"), deep.join("000.png")).unwrap();
+    let cache = |flags: &str, words: &[&str]| {
+        let size = if flags.contains("--image-size") { "" } else { "--image-size 16" };
+        let outcome = run(2, folder, &format!("cache --data images {size} {flags}"));
+        outcome.expect_success();
+        for words in words {
+            assert_eq!(outcome.stderr.matches(words).count(), 1, "{flags}: {words}\n{}", outcome.stderr);
+        }
+        outcome.stderr.contains("building the dataset cache")
+    };
+    assert!(cache("--check-files folders", &["--check-files folders: does not tell; every file is looked at"]));
+    assert!(!cache("--check-files folders", &[FOLDERS, "reusing the dataset cache"]));
+    assert!(!cache("--check-files none", &[NOTHING, "reusing the dataset cache"]));
+    // In place: nobody who looks at folders sees it.
+    let image = deep.join("000.png");
+    let content = fs::read(folder.join("bee.png")).unwrap();
+    fs::write(&image, &content).unwrap();
+    assert!(!cache("--check-files folders", &[FOLDERS]));
+    assert!(cache("", &["the images, their classes or the settings have changed since"]));
+    assert!(!cache("--check-files folders", &[FOLDERS]));
+    // One more, and it is seen; other settings and other classes are, in any case.
+    fs::write(deep.join("another.png"), &content).unwrap();
+    assert!(!cache("--check-files none", &[NOTHING]));
+    assert!(cache("--check-files folders", &["does not tell", "have changed since"]));
+    assert!(cache("--check-files none --image-size 12", &["does not tell"]));
+    fs::write(folder.join("classes.txt"), "bee\nant\n").unwrap();
+    assert!(cache("--check-files none --classes classes.txt", &["does not tell", "have changed since"]));
+    // Not laid out as folders of classes.
+    fs::write(folder.join("images/train.tsv"), "train/ant/001.png\tant\ntrain/bee/001.png\tbee\n").unwrap();
+    fs::rename(folder.join("images/val"), folder.join("images/other")).unwrap();
+    fs::write(folder.join("images/val.tsv"), "other/ant/001.png\tant\n").unwrap();
+    fs::rename(folder.join("images/train"), folder.join("images/some")).unwrap();
+    fs::write(folder.join("images/train.tsv"), "some/ant/001.png\tant\nsome/bee/001.png\tbee\n").unwrap();
+    assert!(cache("--check-files none", &["does not tell"]));
+    assert!(!cache("--check-files none", &["does not tell", "reusing the dataset cache"]));
+}
