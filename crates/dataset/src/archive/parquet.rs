@@ -78,7 +78,7 @@ impl From<String> for Fault {
 
 /// The columns that `spec` names, or whose names and kinds are the usual ones.
 fn columns(schema: &SchemaDescriptor, spec: &ArchiveSpec) -> Checked<Columns> {
-    let all: Vec<_> = schema.columns().iter().map(|column| column.as_ref()).collect();
+    let all: Vec<_> = schema.columns().iter().map(AsRef::as_ref).collect();
     let path = |column: &ColumnDescriptor| column.path().parts().join(".");
     let shown = || all.iter().map(|column| path(column)).collect::<Vec<_>>().join(", ");
     let is_single = |column: &&ColumnDescriptor| column.max_rep_level() == 0;
@@ -223,10 +223,10 @@ fn name(reader: &SerializedFileReader<File>, group: usize, column: usize, entrie
     let ColumnReader::ByteArrayColumnReader(paths) = column_of(reader, group, column)? else { return Ok(()) };
     let taken = each(paths, optional(reader, column), |row, path| {
         let path = path.and_then(|path: ByteArray| below(path.data())).filter(|path| !path.as_os_str().is_empty());
-        if let (Some(path), Some(entry)) = (path, entries.get_mut(row)) {
-            if !path.as_os_str().as_encoded_bytes().contains(&0) {
-                entry.name = entry.name.join(path);
-            }
+        if let (Some(path), Some(entry)) = (path, entries.get_mut(row))
+            && !path.as_os_str().as_encoded_bytes().contains(&0)
+        {
+            entry.name = entry.name.join(path);
         }
         Ok(())
     });
@@ -291,7 +291,7 @@ pub(super) struct Rows {
 impl Rows {
     /// From the start of the group that `wanted` is in.
     pub fn open(path: &Path, wanted: Wanted) -> Checked<Self> {
-        let file = File::open(path).map_err(|error| quote(error))?;
+        let file = File::open(path).map_err(quote)?;
         let reader = SerializedFileReader::new(file).map_err(words)?;
         let column = usize::try_from(wanted.packed).unwrap_or(usize::MAX);
         if column >= reader.metadata().file_metadata().schema_descr().num_columns() {

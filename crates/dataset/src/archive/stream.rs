@@ -52,7 +52,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub fn open(path: &Path, compression: Compression) -> Checked<Self> {
-        let decoder = compression.decoder(path).map_err(|error| quote(error))?;
+        let decoder = compression.decoder(path).map_err(quote)?;
         Ok(Self { decoder, position: 0 })
     }
 }

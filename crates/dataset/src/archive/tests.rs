@@ -232,7 +232,7 @@ fn splits_are_archives_or_folders_in_one() {
             assert_eq!(read(&alone, Split::Train), read(&listing, Split::Train), "{what}, by its own path");
             assert_eq!(
                 alone.files().path(&alone.train[0].path),
-                path.join(&listing.train[0].path.strip_prefix(archives[0].0).unwrap())
+                path.join(listing.train[0].path.strip_prefix(archives[0].0).unwrap())
             );
         }
     }

@@ -376,10 +376,10 @@ fn per_image<T: H5Type + Pod>(group: &Group, path: &Path, name: &str, count: Opt
     let dataset = group.dataset(name).map_err(hdf5)?;
     let count = count.unwrap_or_else(|| dataset.size());
     let is_plain = dataset.dtype().is_ok_and(|kind| kind.is::<T>()) && dataset.shape() == [count];
-    if let Some(place) = bytes_of(&dataset).filter(|_| is_plain) {
-        if let Some(mapped) = PerImage::mapped(Bytes::of_file(path, place)?) {
-            return Ok(mapped);
-        }
+    if let Some(place) = bytes_of(&dataset).filter(|_| is_plain)
+        && let Some(mapped) = PerImage::mapped(Bytes::of_file(path, place)?)
+    {
+        return Ok(mapped);
     }
     values(group, name, count).map(PerImage::from).map_err(hdf5)
 }
