@@ -154,9 +154,18 @@ const TWINS: &[Twin] = &[
     Twin { ours: "mobilenet_v2", timm: "mobilenetv2_100", rules: MOBILENET_V2 },
 ];
 
+/// Endings of files, which are no tags.
+const ENDINGS: &[&str] = &["pth", "pt", "safetensors", "npz", "onnx", "ckpt", "bin", "tar"];
+
 /// The architecture that timm calls `name`, perhaps with the tag of its weights behind a dot: "vit_base_patch16_224.augreg_in1k".
 pub(crate) fn architecture_of_timm(name: &str) -> Option<Architecture> {
-    let model = name.split('.').next().unwrap_or(name);
+    let (model, tag) = name.split_once('.').unwrap_or((name, "any"));
+    let is_tag = !tag.is_empty()
+        && !ENDINGS.contains(&tag)
+        && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_tag {
+        return None;
+    }
     let twin = TWINS.iter().find(|twin| twin.timm == model)?;
     architecture(twin.ours).ok()
 }
@@ -275,6 +284,7 @@ mod tests {
         for twin in TWINS {
             let known = architecture(twin.ours).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(architecture(&format!("{}.some_tag", twin.timm)).unwrap().name, twin.ours);
+            assert!(architecture(&format!("{}.pth", twin.timm)).is_err());
             let parameters = known.network(10).parameters();
             let mut names = HashSet::new();
             for parameter in &parameters {

@@ -109,7 +109,7 @@ fn build(name: &str, folder: &Path, resize: usize, threads: usize, builders: usi
     let temporary = tempfile::tempdir()?;
     let spec = Spec { contents: contents(name, resize), decoding: Decoding::default(), masks: None };
     let start = Instant::now();
-    let writer = cache::CacheWriter::create(&listing, &spec, &temporary.path().join("cache.h5"))?;
+    let writer = cache::CacheWriter::create(&listing, &spec, "", &temporary.path().join("cache.h5"))?;
     std::thread::scope(|scope| {
         let shares: Vec<_> = (0..builders)
             .map(|rank| {

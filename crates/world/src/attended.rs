@@ -19,7 +19,10 @@ const LATER: Duration = Duration::from_secs(2);
 /// process ends, and with it the job. `name` says what is called: "MPI_Init".
 pub(crate) fn attended<T>(name: &'static str, timeout: Duration, call: impl FnOnce() -> T) -> T {
     let speaks = Launcher::speaks(); // looks at the environment, which MPI_Init may change
-    let patience = timeout.max(LEAST_PATIENCE);
+    let task = Launcher::detect().map_or(0, |launcher| launcher.task);
+    // One after the other, so that the first ends the job before the others speak.
+    let later = LATER * u32::from(!speaks) + Duration::from_millis(50) * task.min(200) as u32;
+    let patience = timeout.max(LEAST_PATIENCE) + later;
     let (ended, end): (Sender<()>, _) = mpsc::channel();
     let attend = move || {
         if let Some(waited) = has_waited(name, &end, patience, speaks) {
@@ -39,7 +42,6 @@ pub(crate) fn attended<T>(name: &'static str, timeout: Duration, call: impl FnOn
 /// Waits for the end of the call; how long it has waited where that does not come.
 fn has_waited(name: &str, end: &Receiver<()>, patience: Duration, speaks: bool) -> Option<Duration> {
     let start = Instant::now();
-    let patience = if speaks { patience } else { patience + LATER };
     let mut next_word = FIRST_WORD;
     loop {
         let next = next_word.min(patience).saturating_sub(start.elapsed());

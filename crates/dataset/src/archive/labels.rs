@@ -25,11 +25,22 @@ pub(super) struct Gatherer<'a> {
     by_name: HashMap<PathBuf, usize>,
     /// What is told of each image, by what its name begins with: the ending of the file that tells it, and the label.
     told: HashMap<PathBuf, (String, Told)>,
+    /// Where other files lie: a link may call one an image.
+    others: HashMap<PathBuf, (u64, u64)>,
+    /// What is wrong with a .json, which does not matter where another file tells the label.
+    faults: HashMap<PathBuf, String>,
 }
 
 impl<'a> Gatherer<'a> {
     pub fn new(spec: &'a ArchiveSpec) -> Self {
-        Self { spec, contents: Contents::default(), by_name: HashMap::new(), told: HashMap::new() }
+        Self {
+            spec,
+            contents: Contents::default(),
+            by_name: HashMap::new(),
+            told: HashMap::new(),
+            others: HashMap::new(),
+            faults: HashMap::new(),
+        }
     }
 
     /// Whether an entry of this `name` and `size` tells a label, so that its text is wanted.
@@ -39,7 +50,7 @@ impl<'a> Gatherer<'a> {
 
     fn tells(&self, ending: &str) -> bool {
         match &self.spec.labels {
-            Some(labels) => ending == labels.trim_start_matches('.') || ending == "json",
+            Some(labels) => ending == labels.trim_start_matches('.').to_ascii_lowercase() || ending == "json",
             None => LABELS.contains(&ending) || ending == "json",
         }
     }
@@ -49,6 +60,7 @@ impl<'a> Gatherer<'a> {
         let is_other = |wanted: &String| ending(&name) != wanted.trim_start_matches('.').to_ascii_lowercase();
         if is_left_behind(&name) || !is_image(&name) || self.spec.images.as_ref().is_some_and(is_other) {
             self.contents.left_out.file(&name);
+            self.others.insert(name, (at, size));
             return Ok(());
         }
         if self.by_name.insert(name.clone(), self.contents.entries.len()).is_some() {
@@ -60,12 +72,20 @@ impl<'a> Gatherer<'a> {
 
     /// A second name of a file that came before.
     pub fn link(&mut self, name: PathBuf, target: &Path) -> Checked<()> {
-        match self.by_name.get(target) {
-            Some(&index) => {
+        let told = || self.told.get(&stem(target)).map(|(_, label)| label.clone());
+        match (self.by_name.get(target), self.others.get(target)) {
+            (Some(&index), _) => {
                 let Entry { at, packed, size, .. } = self.contents.entries[index];
                 self.file(name, at, packed, size)
             }
-            None => {
+            (None, Some(&(at, size))) => self.file(name, at, 0, size),
+            (None, None) if self.tells(&ending(&name)) && told().is_some() => {
+                if let Some(label) = told() {
+                    self.told.insert(stem(&name), (ending(&name), label));
+                }
+                Ok(())
+            }
+            (None, None) => {
                 self.contents.left_out.of_kind("links");
                 Ok(())
             }
@@ -81,7 +101,10 @@ impl<'a> Gatherer<'a> {
     pub fn text(&mut self, name: &Path, text: &[u8]) -> Checked<()> {
         let ending = ending(name);
         let label = match ending.as_str() {
-            "json" => self.of_json(text).map_err(|reason| format!("{}: {reason}", quote(name.display())))?,
+            "json" => self.of_json(text).unwrap_or_else(|reason| {
+                self.faults.insert(stem(name), format!("{}: {reason}", quote(name.display())));
+                None
+            }),
             _ => Some(of_text(text).map_err(|reason| format!("{}: {reason}", quote(name.display())))?),
         };
         let Some(label) = label else {
@@ -111,6 +134,7 @@ impl<'a> Gatherer<'a> {
         match (found, found.as_i64()) {
             (_, Some(number)) => Ok(Some(Told::Number(number))),
             (serde_json::Value::String(name), _) => of_text(name.as_bytes()).map(Some),
+            (serde_json::Value::Null, _) => Ok(None),
             (serde_json::Value::Bool(flag), _) => Ok(Some(Told::Number(i64::from(*flag)))),
             (other, _) => Err(format!("its label is neither a whole number nor a name: {}", quote(other))),
         }
@@ -120,7 +144,12 @@ impl<'a> Gatherer<'a> {
     pub fn finish(mut self) -> Checked<Contents> {
         for entry in &mut self.contents.entries {
             let stem = stem(&entry.name);
-            let Some((ending, told)) = self.told.get_mut(&stem) else { continue };
+            let Some((ending, told)) = self.told.get_mut(&stem) else {
+                match self.faults.remove(&stem) {
+                    Some(fault) => return Err(fault),
+                    None => continue,
+                }
+            };
             if ending.is_empty() {
                 let stem = quote(stem.display());
                 return Err(format!(
@@ -129,6 +158,13 @@ impl<'a> Gatherer<'a> {
             }
             ending.clear(); // it is used up
             entry.told = Some(told.clone());
+        }
+        let tells_nothing = self.told.is_empty() && !self.contents.entries.is_empty();
+        if let Some(labels) = self.spec.labels.as_ref().filter(|_| tells_nothing) {
+            let labels = quote(labels);
+            return Err(format!(
+                "tells no label by '{labels}' (--labels): neither a file .{labels} beside an image, nor a key of a .json"
+            ));
         }
         match self.told.into_iter().filter(|(_, (ending, _))| !ending.is_empty()).map(|(stem, _)| stem).min() {
             // Of one that tells none either nobody knows that it should be there.

@@ -53,7 +53,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let endings = [
             (".tar", Self::Tar),
             (".tar.gz", Self::Stream(stream::Compression::Gzip)),
@@ -125,11 +125,15 @@ fn fault(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Input(format!("{}: {reason}", path.display()))
 }
 
-/// The name of an entry as a path below the archive: without what leads to its root. `None` where it leads out of it.
+/// The name of an entry as a path below the archive: without what leads to its root. `None` where it leads out of it, or holds what no
+/// file system takes.
 fn below(name: &[u8]) -> Option<PathBuf> {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     use std::path::Component;
+    if name.contains(&0) {
+        return None;
+    }
     let mut path = PathBuf::new();
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {

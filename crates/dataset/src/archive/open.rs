@@ -10,9 +10,11 @@ use flate2::bufread::DeflateDecoder;
 use super::parquet::Rows;
 use super::stream::Stream;
 use super::{Checked, Kind, Member, stamp};
+use crate::decode::jpeg;
 use crate::file::{changed, refuse_long, refuse_padded};
 use crate::images::Bytes;
 use crate::limits::{READ_AT_ONCE, quote};
+use crate::scan::Sample;
 use crate::{Error, Result};
 
 /// The image files of a listing: by their paths below its root, or in archives.
@@ -23,9 +25,15 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Those below `root`, or in these `archives` of it.
-    pub fn new(root: &Path, archives: &[PathBuf]) -> Self {
-        Self { root: root.to_owned(), archives: Archives::new(root, archives) }
+    /// Those below `root`, or in these `archives` of it, which have been written when these `samples` say.
+    pub fn new<'a>(root: &Path, archives: &[PathBuf], samples: impl Iterator<Item = &'a Sample>) -> Self {
+        let mut written = vec![None; archives.len()];
+        for sample in samples {
+            if let Some(written) = sample.member.and_then(|member| written.get_mut(member.archive as usize)) {
+                *written = Some(sample.modified);
+            }
+        }
+        Self { root: root.to_owned(), archives: Archives::new(root, archives, &written) }
     }
 
     /// The whole path of a file, for messages; one in an archive has the archive's before it.
@@ -75,6 +83,8 @@ pub(crate) struct Archives(Vec<Archive>);
 #[derive(Debug)]
 struct Archive {
     path: PathBuf,
+    /// When it was last written, as the listing says.
+    written: Option<u64>,
     opened: OnceLock<Opened>,
 }
 
@@ -99,7 +109,7 @@ pub(super) trait Cursor: Send {
     fn is_before(&self, wanted: Wanted) -> Option<u64>;
 
     /// Goes on to a member and reads it: exactly so many bytes.
-    fn read(&mut self, wanted: Wanted, bytes: &mut [u8]) -> Checked<()>;
+    fn read(&mut self, wanted: Wanted, length: usize, bytes: &mut Vec<u8>) -> Checked<()>;
 }
 
 impl std::fmt::Debug for dyn Cursor {
@@ -113,10 +123,10 @@ const MOST_WAYS: usize = 32;
 
 impl Archives {
     /// Those at these paths below `root`; an empty one is `root` itself.
-    pub fn new(root: &Path, paths: &[PathBuf]) -> Self {
+    pub fn new(root: &Path, paths: &[PathBuf], written: &[Option<u64>]) -> Self {
         let whole = |path: &PathBuf| if path.as_os_str().is_empty() { root.to_owned() } else { root.join(path) };
-        let archive = |path| Archive { path: whole(path), opened: OnceLock::new() };
-        Self(paths.iter().map(archive).collect())
+        let archive = |(path, &written)| Archive { path: whole(path), written, opened: OnceLock::new() };
+        Self(paths.iter().zip(written).map(archive).collect())
     }
 
     /// The bytes of a member, of which there are `size`.
@@ -127,8 +137,8 @@ impl Archives {
         match archive.opened()? {
             Opened::Whole(whole) => archive.read_from(whole, member, length, bytes),
             Opened::Ways { kind, ways } => {
-                bytes.resize(length, 0);
-                archive.read_on(*kind, ways, Wanted { at: member.at, packed: member.packed }, bytes)
+                let wanted = Wanted { at: member.at, packed: member.packed };
+                archive.read_on(*kind, ways, wanted, length, bytes)
             }
         }
     }
@@ -151,8 +161,13 @@ impl Archive {
         }
         let kind =
             Kind::of(&self.path).ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
+        let (size, written) = stamp(&self.path)?;
+        if self.written.is_some_and(|known| known != written) {
+            let path = self.path.display();
+            return Err(Error::Input(format!("{path}: has changed since the images were listed; start again")));
+        }
         let opened = match kind.is_random() {
-            true => Opened::Whole(Bytes::of_file(&self.path, 0..stamp(&self.path)?.0)?),
+            true => Opened::Whole(Bytes::of_file(&self.path, 0..size)?),
             false => Opened::Ways { kind, ways: Mutex::default() },
         };
         Ok(self.opened.get_or_init(|| opened)) // another thread may have been first
@@ -188,7 +203,8 @@ impl Archive {
         kind: Kind,
         ways: &Mutex<Vec<Box<dyn Cursor>>>,
         wanted: Wanted,
-        bytes: &mut [u8],
+        length: usize,
+        bytes: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
         let lock = || ways.lock().expect("no thread panics while it holds this");
         let nearest = {
@@ -205,7 +221,7 @@ impl Archive {
                 Kind::Tar | Kind::Zip => return Err(fault("is read as a whole".to_owned()).into()),
             },
         };
-        way.read(wanted, bytes).map_err(fault)?;
+        way.read(wanted, length, bytes).map_err(fault)?;
         let mut ways = lock();
         if ways.len() == MOST_WAYS {
             ways.remove(0);
@@ -215,19 +231,34 @@ impl Archive {
     }
 }
 
-/// Inflates `packed` to exactly `length` bytes. What claims to be large is not given room before it is an image.
+/// Reads exactly `length` bytes of what is unpacked on the way. What claims to be large is not given room before its first bytes are those
+/// of a JPEG with as many pixels: a small file can become very large.
+pub(super) fn read_bounded(
+    reader: &mut impl Read,
+    length: usize,
+    bytes: &mut Vec<u8>,
+    broken: impl Fn(std::io::Error) -> String,
+) -> Checked<()> {
+    let first = length.min(READ_AT_ONCE as usize);
+    bytes.resize(first, 0);
+    reader.read_exact(bytes).map_err(&broken)?;
+    if first < length {
+        if jpeg::declared(bytes).is_none() {
+            return Err(format!("{length} bytes are too many in a compressed archive; keep it as a file, or in a tar"));
+        }
+        refuse_padded(bytes, length as u64)?;
+        bytes.resize(length, 0);
+        reader.read_exact(&mut bytes[first..]).map_err(&broken)?;
+    }
+    Ok(())
+}
+
+/// Inflates `packed` to exactly `length` bytes.
 fn inflate(packed: &[u8], length: usize, bytes: &mut Vec<u8>) -> Checked<()> {
     let broken = |error: std::io::Error| format!("it is broken in the archive: {}", quote(error));
     let other = || "it does not inflate to the bytes that the archive says; make the archive anew".to_owned();
     let mut decoder = DeflateDecoder::new(packed);
-    let first = length.min(READ_AT_ONCE as usize);
-    bytes.resize(first, 0);
-    decoder.read_exact(bytes).map_err(broken)?;
-    if first < length {
-        refuse_padded(bytes, length as u64)?;
-        bytes.resize(length, 0);
-        decoder.read_exact(&mut bytes[first..]).map_err(broken)?;
-    }
+    read_bounded(&mut decoder, length, bytes, broken)?;
     match decoder.read(&mut [0]) {
         Ok(0) => Ok(()),
         Ok(_) => Err(other()),

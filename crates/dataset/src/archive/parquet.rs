@@ -150,7 +150,8 @@ fn names(metadata: &str, label: &str) -> Vec<String> {
     let value: serde_json::Value = serde_json::from_str(metadata).unwrap_or_default();
     let names = value["info"]["features"][label]["names"].as_array();
     let names = names.into_iter().flatten().map(|name| name.as_str().map(composed));
-    names.collect::<Option<_>>().unwrap_or_default()
+    let names: Vec<String> = names.collect::<Option<_>>().unwrap_or_default();
+    if names.iter().any(|name| name.contains('\0')) { Vec::new() } else { names }
 }
 
 /// A column of a group of rows.
@@ -318,14 +319,15 @@ impl Cursor for Rows {
         wanted.at.checked_sub(self.next).filter(|_| wanted.at < self.end)
     }
 
-    fn read(&mut self, wanted: Wanted, bytes: &mut [u8]) -> Checked<()> {
+    fn read(&mut self, wanted: Wanted, length: usize, bytes: &mut Vec<u8>) -> Checked<()> {
         let between = (wanted.at - self.next) as usize;
         let skipped = self.column.skip_records(between).map_err(words)?;
         let mut found = if skipped == between { next(&mut self.column, 1, self.is_optional)? } else { Vec::new() };
         self.next = wanted.at + 1;
         match found.pop().flatten() {
-            Some(image) if image.len() == bytes.len() => {
-                bytes.copy_from_slice(image.data());
+            Some(image) if image.len() == length => {
+                bytes.clear();
+                bytes.extend_from_slice(image.data());
                 Ok(())
             }
             _ => Err(format!("row {} is not as it was when the images were listed; start again", wanted.at)),

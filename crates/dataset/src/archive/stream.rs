@@ -8,8 +8,8 @@ use flate2::read::MultiGzDecoder;
 use tar::Archive;
 
 use super::index::Contents;
-use super::open::{Cursor, Wanted};
-use super::tar::gather;
+use super::open::{Cursor, Wanted, read_bounded};
+use super::tar::{gather, refuse_more};
 use super::{ArchiveSpec, Checked};
 use crate::limits::quote;
 use crate::watch::Counter;
@@ -41,7 +41,9 @@ pub(super) fn index(
     let decoder = compression.decoder(path).map_err(Error::io(path, "opening it"))?;
     let mut archive = Archive::new(decoder);
     let entries = archive.entries().map_err(Error::io(path, "reading its first header"))?;
-    Ok(gather(path, entries, None, spec, counter)?.0)
+    let (contents, _) = gather(path, entries, None, spec, counter)?;
+    refuse_more(path, archive.into_inner())?;
+    Ok(contents)
 }
 
 /// A way through a compressed file, from its start on.
@@ -62,7 +64,7 @@ impl Cursor for Stream {
         wanted.at.checked_sub(self.position)
     }
 
-    fn read(&mut self, wanted: Wanted, bytes: &mut [u8]) -> Checked<()> {
+    fn read(&mut self, wanted: Wanted, length: usize, bytes: &mut Vec<u8>) -> Checked<()> {
         let broken = |error: io::Error| format!("the archive is cut off or broken: {}", quote(error));
         let between = wanted.at - self.position;
         let skipped = io::copy(&mut self.decoder.by_ref().take(between), &mut io::sink()).map_err(broken)?;
@@ -70,8 +72,8 @@ impl Cursor for Stream {
         if skipped < between {
             return Err("the archive has changed since the images were listed; start again".to_owned());
         }
-        self.decoder.read_exact(bytes).map_err(broken)?;
-        self.position += bytes.len() as u64;
+        read_bounded(&mut self.decoder, length, bytes, broken)?;
+        self.position += length as u64;
         Ok(())
     }
 }

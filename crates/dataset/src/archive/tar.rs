@@ -1,7 +1,7 @@
 //! Tar files: members lie in them as they are, one after the other.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use tar::{Archive, Entries, EntryType};
@@ -38,8 +38,24 @@ fn of_tar(
     let (contents, end) = gather(path, entries, Some(length), spec, counter)?;
     if end + BLOCK > length {
         log::warn!("{}: has no end mark; is it whole?", path.display());
+    } else {
+        let mut rest = archive.into_inner();
+        rest.seek(SeekFrom::Start(end)).map_err(Error::io(path, "reading its end"))?;
+        refuse_more(path, rest)?;
     }
     Ok(contents)
+}
+
+/// Refuses what comes behind the mark of the end, as where several archives were put one behind the other.
+pub(super) fn refuse_more(path: &Path, rest: impl Read) -> Result<()> {
+    /// Writers fill up to a multiple of some kilobytes.
+    const LOOKED_AT: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    rest.take(LOOKED_AT).read_to_end(&mut bytes).map_err(|error| fault(path, broken(&error, 1)))?;
+    match bytes.iter().any(|&byte| byte != 0) {
+        true => Err(fault(path, "goes on behind its end mark: several archives in one file? Keep them apart")),
+        false => Ok(()),
+    }
 }
 
 /// What the entries of a tar file are, of `length` bytes as far as that is known, and where the last of them ends.

@@ -106,7 +106,9 @@ fn list(root: &Path, names: Names<'_>, val_split: Option<ValSplit>) -> Result<Li
 fn list_as(root: &Path, names: Names<'_>, val_split: Option<ValSplit>, spec: &ArchiveSpec) -> Result<Listing> {
     let set = ArchiveSet::find(root)?.ok_or_else(|| Error::Input("no archives".to_owned()))?;
     let indices = set.paths().iter().map(|path| index(path, spec, &unwatched)).collect::<Result<Vec<_>>>()?;
-    Listing::of_archives(&set, &indices, names, val_split)
+    let mut listing = Listing::of_archives(&set, &indices, names)?;
+    val_split.map_or(Ok(()), |val_split| listing.set_aside(&set, val_split))?;
+    Ok(listing)
 }
 
 /// Each image as "class name", by what is read, after it is checked that others are told of it, too.
@@ -349,7 +351,7 @@ fn faults_are_named() {
             table(&[Some("p"), Some("q")], &[Some(0), None], &["a", "b"]),
             "train.parquet/row 1/q: has no label",
         ),
-        ("train-00001-of-00003.tar", tar(FOLDERS), "train-00000-of-00003.tar: is missing"),
+        ("train-00001-of-00003.tar", tar(FOLDERS), "train-00002-of-00003.tar: is missing"),
     ];
     for (name, bytes, words) in cases {
         let root = folder(&[(name, bytes.clone())]);
@@ -361,7 +363,7 @@ fn faults_are_named() {
 
     let root = folder(&[("train.tar", tar(FOLDERS)), ("val/a/1.png", Vec::new())]);
     let mixed = folder(&[("train/0.tar", tar(FOLDERS)), ("val/a/1.png", Vec::new())]);
-    assert_eq!(list(root.path(), Names::Found, None).unwrap().val.len(), 0);
+    assert_eq!(ArchiveSet::find(root.path()).unwrap(), None, "folders come first");
     let error = list(mixed.path(), Names::Found, None).unwrap_err().to_string();
     assert!(error.contains("val: holds image files, and the images to train on are in archives"), "{error}");
 }
@@ -404,4 +406,195 @@ fn what_is_deflated_must_be_what_it_says() {
         error.contains("a/1.png: not a readable image: it does not inflate to the bytes that the archive says"),
         "{error}"
     );
+}
+
+/// What lies beside what is meant, or is called unlike it: as people have it.
+#[test]
+fn what_is_meant_is_found_among_what_is_not() {
+    let many = |folder: &str| -> Vec<String> { (0..10).map(|index| format!("{folder}/{index}.png")).collect() };
+    let names = |all: &[&str]| -> Vec<u8> { tar(&all.iter().map(|name| (*name, "")).collect::<Vec<_>>()) };
+    let strayed: Vec<String> =
+        many("birds/ant").into_iter().chain(many("birds/bee")).chain(["birds/cover.png".to_owned()]).collect();
+    let strayed: Vec<&str> = strayed.iter().map(String::as_str).collect();
+    let cases: Vec<(&str, Vec<(&str, Vec<u8>)>, [usize; 3], &[&str])> = vec![
+        (
+            "beside the splits",
+            vec![("set.tar", names(&["train/a/1.png", "train/b/1.png", "valid/a/2.png", "extra/3.png"]))],
+            [2, 1, 0],
+            &["a", "b"],
+        ),
+        (
+            "trains",
+            vec![("set.tar", names(&["car/1.png", "train/1.png", "bus/1.png"]))],
+            [3, 0, 0],
+            &["bus", "car", "train"],
+        ),
+        ("a stray image", vec![("train.tar", names(&strayed))], [20, 0, 0], &["ant", "bee"]),
+        ("one class with folders", vec![("train.tar", names(&["a/1.png", "a/deep/2.png"]))], [2, 0, 0], &["a"]),
+        (
+            "a folder inside each class",
+            vec![("train/ant.tar", names(&["images/1.png"])), ("train/bee.tar", names(&["images/2.png"]))],
+            [2, 0, 0],
+            &["ant", "bee"],
+        ),
+        (
+            "classes by number",
+            vec![("train/n01440764.tar", names(&["1.png"])), ("train/n01440765.tar", names(&["2.png"]))],
+            [2, 0, 0],
+            &["n01440764", "n01440765"],
+        ),
+        (
+            "trains among archives",
+            vec![("train/car.tar", names(&["1.png"])), ("train/train.tar", names(&["2.png"]))],
+            [2, 0, 0],
+            &["car", "train"],
+        ),
+        (
+            "images to test on alone",
+            vec![("set.tar", names(&["train/a/1.png", "train/b/1.png", "test/1.png"]))],
+            [2, 0, 0],
+            &["a", "b"],
+        ),
+        (
+            "in shards of their own",
+            vec![("train-0.tar", names(&["a/1.png"])), ("test-0.tar", names(&["1.png", "2.png"]))],
+            [1, 0, 0],
+            &["a"],
+        ),
+        (
+            "numbered from 1",
+            vec![("train-1-of-2.tar", names(&["a/1.png"])), ("train-2-of-2.tar", names(&["a/2.png"]))],
+            [2, 0, 0],
+            &["a"],
+        ),
+    ];
+    for (what, archives, counts, classes) in cases {
+        let root = folder(&archives);
+        let listing = list(root.path(), Names::Found, None).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(
+            (Split::ALL.map(|split| listing.split(split).len()), &listing.classes[..]),
+            (counts, &classes.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()[..]),
+            "{what}"
+        );
+    }
+    let refused: Vec<(&str, Vec<(&str, Vec<u8>)>, &str)> = vec![
+        (
+            "a table without labels",
+            vec![("train.parquet", table(&[Some("p"), Some("q")], &[None, None], &[]))],
+            "row 0/p: has no label",
+        ),
+        (
+            "shards without labels",
+            vec![("train/shard0001.tar", names(&["1.png"])), ("train/shard0002.tar", names(&["2.png"]))],
+            "has no label",
+        ),
+        (
+            "numbered alike",
+            vec![("train/cc12m_0001.tar", names(&["1.png"])), ("train/cc12m_0002.tar", names(&["2.png"]))],
+            "has no label",
+        ),
+        (
+            "a kind that is not read",
+            vec![("train/ant.tar", names(&["1.png"])), ("train/bee.tar.xz", vec![1])],
+            "bee.tar.xz: .tar.xz is not read here",
+        ),
+        (
+            "very many classes",
+            vec![("train.tar", tar(&[("0.png", ""), ("0.cls", "9223372036854775807")]))],
+            "has the label 9223372036854775807; at most 1048576",
+        ),
+        (
+            "numbers to validate on",
+            vec![("train.tar", names(&["a/1.png"])), ("val.tar", tar(&[("0.png", ""), ("0.cls", "1")]))],
+            "has labels that are numbers, and labels that are names",
+        ),
+        (
+            "one archive behind the other",
+            vec![("train.tar", [tar(FOLDERS), tar(FOLDERS)].concat())],
+            "train.tar: goes on behind its end mark",
+        ),
+        (
+            "the same, compressed",
+            vec![("train.tgz", gzip(&[tar(FOLDERS), tar(FOLDERS)].concat()))],
+            "train.tgz: goes on behind its end mark",
+        ),
+        (
+            "names twice",
+            vec![("train.parquet", table(&[Some("p")], &[Some(0)], &["a", "a"]))],
+            "two classes are called 'a'",
+        ),
+        (
+            "a shard that is missing",
+            vec![("ds-1.0-train-00000-of-00002.tar", names(&["a/1.png"]))],
+            "train-00001-of-00002.tar: is missing",
+        ),
+    ];
+    for (what, archives, words) in refused {
+        let root = folder(&archives);
+        let error = list(root.path(), Names::Found, None).expect_err(what).to_string();
+        assert!(error.contains(words), "{what}: {words}\n{error}");
+    }
+    // A .json that nobody needs, and a label that nobody has.
+    let root = folder(&[(
+        "train.tar",
+        tar(&[
+            ("0.png", ""),
+            ("0.json", "{NaN"),
+            ("0.cls", "a"),
+            ("1.png", ""),
+            ("1.cls", "a"),
+            ("1.json", r#"{"label": null}"#),
+        ]),
+    )]);
+    assert_eq!(list(root.path(), Names::Found, None).unwrap().train.len(), 2);
+    let spec = ArchiveSpec { labels: Some("specis".to_owned()), ..ArchiveSpec::default() };
+    let root = folder(&[("train.tar", tar(KEYS))]);
+    let error = list_as(root.path(), Names::Found, None, &spec).unwrap_err().to_string();
+    assert!(error.contains("train.tar: tells no label by 'specis' (--labels)"), "{error}");
+
+    let mut builder = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.set_size(4);
+    builder.append_data(&mut header, "blobs/ab12", &b"blob"[..]).unwrap();
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Link);
+    header.set_size(0);
+    builder.append_link(&mut header, "ant/1.png", "blobs/ab12").unwrap();
+    let root = folder(&[("train.tar", builder.into_inner().unwrap())]);
+    assert_eq!(read(&list(root.path(), Names::Found, None).unwrap(), Split::Train), ["ant blob"]);
+}
+
+/// The same images are set aside, whatever they lie in.
+#[test]
+fn what_is_set_aside_depends_on_the_images_alone() {
+    let files: Vec<String> =
+        ["ant", "bee"].iter().flat_map(|class| (0..12).map(move |index| format!("{class}/{index}.png"))).collect();
+    let in_train: Vec<String> = files.iter().map(|file| format!("train/{file}")).collect();
+    let of = |names: &[String]| names.iter().map(|name| (name.clone(), String::new())).collect::<Vec<_>>();
+    let as_tar = |names: &[String]| {
+        tar(&of(names).iter().map(|(name, text)| (name.as_str(), text.as_str())).collect::<Vec<_>>())
+    };
+    let classes: Vec<(String, Vec<u8>)> = ["ant", "bee"]
+        .iter()
+        .map(|class| {
+            (format!("train/{class}.tar"), as_tar(&(0..12).map(|index| format!("{index}.png")).collect::<Vec<_>>()))
+        })
+        .collect();
+    let classes: Vec<(&str, Vec<u8>)> = classes.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    let plain = folder(&in_train.iter().map(|name| (name.as_str(), name.as_bytes().to_vec())).collect::<Vec<_>>());
+    let half = ValSplit::new(0.5);
+    let expected = Listing::scan_watched(plain.path(), None, half, &unwatched).unwrap();
+    let chosen = |listing: &Listing| -> Vec<String> {
+        let name = |sample: &crate::Sample| format!("{} {}", sample.class, sample.path.file_name().unwrap().display());
+        listing.val.iter().map(name).collect()
+    };
+    for (what, archives) in [
+        ("a split by its name", vec![("x-train.tar", as_tar(&files))]),
+        ("a folder inside", vec![("train.tar", as_tar(&in_train))]),
+        ("shards", vec![("train-0.tar", as_tar(&files[..7])), ("train-1.tar", as_tar(&files[7..]))]),
+        ("an archive a class", classes),
+    ] {
+        let root = folder(&archives);
+        assert_eq!(chosen(&list(root.path(), Names::Found, half).unwrap()), chosen(&expected), "{what}");
+    }
 }

@@ -44,6 +44,7 @@ use rayon::prelude::*;
 
 use crate::limits::LONGEST_IMAGE_FILE;
 use crate::scan::folder_written;
+use crate::watch::Counter;
 use crate::{
     Axes, Dataset, Decoding, Error, Fit, Listing, MaskValues, Numbers, OnNan, Resample, Result, Sample, Split, Watch,
 };
@@ -304,7 +305,7 @@ pub fn build(
     on_bad: OnBadImage,
     watch: &Watch<'_>,
 ) -> Result<Vec<BadImage>> {
-    let writer = CacheWriter::create(listing, spec, path)?;
+    let writer = CacheWriter::create(listing, spec, &spec.fingerprint(listing), path)?;
     let bad = CacheShard::open(writer.temporary(), &listing.root)?.write(Shard::WHOLE, on_bad, watch)?;
     writer.seal(&bad)?;
     Ok(bad)
@@ -346,9 +347,10 @@ impl Origin {
     }
 
     /// Whether all folders below `root` are as they were, looked at on the current rayon pool, and these are among them.
-    pub fn has_same_folders(&self, root: &Path, among: &[PathBuf]) -> bool {
+    pub fn has_same_folders(&self, root: &Path, among: &[PathBuf], watch: &Watch<'_>) -> bool {
+        let counter = Counter::new(watch);
         let is_same = |(folder, written): &(PathBuf, u64)| {
-            folder_written(&root.join(folder)).is_ok_and(|found| found == *written)
+            counter.one().is_ok() && folder_written(&root.join(folder)).is_ok_and(|found| found == *written)
         };
         let is_known = |folder: &PathBuf| self.folders.iter().any(|(known, _)| known == folder);
         among.iter().all(is_known) && self.folders.par_iter().all(is_same)

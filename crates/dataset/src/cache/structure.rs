@@ -33,12 +33,12 @@ fn splits(file: &File) -> Vec<Split> {
 }
 
 /// Writes everything but images and checksums, and reserves their place.
-pub(super) fn lay_out(listing: &Listing, spec: &Spec, path: &Path) -> hdf5::Result<()> {
+pub(super) fn lay_out(listing: &Listing, spec: &Spec, fingerprint: &str, path: &Path) -> hdf5::Result<()> {
     let file = h5::create(path)?;
     set_text(&file, "format", FORMAT)?;
     set_text(&file, "contents", spec.contents.name())?;
     set_text(&file, "settings", &spec.settings())?;
-    set_text(&file, "fingerprint", &spec.fingerprint(listing))?;
+    set_text(&file, "fingerprint", fingerprint)?;
     file.new_attr::<u32>().create("version")?.write_scalar(&spec.version().number)?;
     write_texts(&file, "classes", listing.classes.iter().map(String::as_str))?;
     set_text(&file, "form", &spec.form())?;

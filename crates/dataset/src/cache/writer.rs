@@ -42,11 +42,12 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Lays out the cache of `listing` that will be at `path`, under a temporary name in the same folder.
+    /// Lays out the cache of `listing` that will be at `path`, under a temporary name in the same folder. It gets the `fingerprint` that
+    /// everybody is to look for: the listing's, as it was when they agreed on it.
     ///
     /// # Errors
     /// Too little space on the disk, or a folder that cannot be written to.
-    pub fn create(listing: &Listing, spec: &Spec, path: &Path) -> Result<Self> {
+    pub fn create(listing: &Listing, spec: &Spec, fingerprint: &str, path: &Path) -> Result<Self> {
         if listing.train.is_empty() {
             return Err(Error::Input(format!("{}: has no images to train on", listing.root.display())));
         }
@@ -61,7 +62,7 @@ impl CacheWriter {
             .tempfile_in(parent)
             .map_err(Error::io(parent, "making the cache"))?
             .into_temp_path();
-        structure::lay_out(listing, spec, &temporary)
+        structure::lay_out(listing, spec, fingerprint, &temporary)
             .map_err(|source| Error::Hdf5 { path: path.to_owned(), source })?;
         Ok(Self { temporary, path: path.to_owned(), version: spec.version() })
     }
@@ -185,8 +186,9 @@ impl CacheShard {
             }
             Part { split, of, samples, place, offsets, sizes: Arc::clone(&sizes) }
         };
-        let parts = parts.into_iter().map(&mut part).collect();
-        Ok(Self { file, path: temporary.to_owned(), files: Files::new(root, &archives), spec, parts })
+        let parts: Vec<_> = parts.into_iter().map(&mut part).collect();
+        let files = Files::new(root, &archives, parts.iter().flat_map(|part: &Part| part.samples.iter()));
+        Ok(Self { file, path: temporary.to_owned(), files, spec, parts })
     }
 
     /// The number of images of a shard, and of their masks.

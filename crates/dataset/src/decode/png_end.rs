@@ -6,6 +6,9 @@ const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// The last chunk, which holds nothing.
 const END: &[u8] = b"\0\0\0\0IEND\xaeB`\x82";
 
+/// More chunks are not looked at: a gigabyte in chunks of the usual 8 KB has twice as many.
+const MOST_CHUNKS: usize = 1 << 16;
+
 /// What a PNG of `length` bytes lacks of its last chunk, if that is all that it lacks; nothing where it is whole, no PNG, or cut off
 /// before. `read_at` fills bytes from a place in it.
 pub(super) fn lacking(length: u64, read_at: impl Fn(&mut [u8], u64) -> Option<()>) -> &'static [u8] {
@@ -18,7 +21,7 @@ pub(super) fn lacking(length: u64, read_at: impl Fn(&mut [u8], u64) -> Option<()
         return &[];
     }
     let mut at = SIGNATURE.len() as u64;
-    loop {
+    for _ in 0..MOST_CHUNKS {
         let rest = length - at;
         if rest < END.len() as u64 {
             // A part of it may be there.
@@ -31,13 +34,15 @@ pub(super) fn lacking(length: u64, read_at: impl Fn(&mut [u8], u64) -> Option<()
         let mut head = [0; 8];
         let next = read_at(&mut head, at).and_then(|()| {
             let [a, b, c, d, kind @ ..] = head;
-            (kind != *b"IEND").then_some(at + u64::from(u32::from_be_bytes([a, b, c, d])) + END.len() as u64)
+            (kind != *b"IEND" && kind.iter().all(u8::is_ascii_alphabetic))
+                .then_some(at + u64::from(u32::from_be_bytes([a, b, c, d])) + END.len() as u64)
         });
         match next.filter(|&next| next <= length) {
             Some(next) => at = next,
             None => return &[],
         }
     }
+    &[]
 }
 
 /// A file of so many bytes, and an end that it lacks.

@@ -187,13 +187,18 @@ impl Listing {
             same_classes_or_fewer(&part.classes(), &names, &part.place)?;
         }
         let mut folders = Vec::new();
+        let mut are_folders = true;
         let mut samples = |part: Part| {
+            are_folders &= !part.folders.is_empty();
             folders.extend_from_slice(&part.folders);
             part.samples(root, &names, &counter)
         };
         let train = samples(train)?;
         let [val, test] = [val, test].map(|part| part.map(&mut samples).transpose());
         let (val, test) = (val?.unwrap_or_default(), test?.unwrap_or_default());
+        if !are_folders {
+            folders.clear(); // they do not tell what a list says
+        }
         let (train, val) = match val_split {
             None => (train, val),
             Some(val_split) => val_split.divide(train),
@@ -264,7 +269,8 @@ impl Listing {
 
     /// Where its images are read from.
     pub(crate) fn files(&self) -> Files {
-        Files::new(&self.root, &self.archives)
+        let samples = Split::ALL.into_iter().flat_map(|split| self.split(split));
+        Files::new(&self.root, &self.archives, samples)
     }
 
     /// The samples of a split.
@@ -455,18 +461,29 @@ fn say_unlabelled(root: &Path) {
 
 /// Refuses `found` classes that are none of `names`; says which of those have no images.
 fn same_classes_or_fewer(found: &[String], names: &[String], place: &Path) -> Result<()> {
-    const SHOWN: usize = 5;
-    let (known, here): (HashSet<_>, HashSet<_>) = (names.iter().collect(), found.iter().collect());
-    if let Some(class) = found.iter().find(|class| !known.contains(class)) {
-        return Err(Error::Input(format!("{}: class '{}' is not in train", place.display(), quote(class))));
+    refuse_unknown_classes(found, names, place)?;
+    say_missing_classes(found, names, place);
+    Ok(())
+}
+
+fn refuse_unknown_classes(found: &[String], names: &[String], place: &Path) -> Result<()> {
+    let known: HashSet<_> = names.iter().collect();
+    match found.iter().find(|class| !known.contains(class)) {
+        Some(class) => Err(Error::Input(format!("{}: class '{}' is not in train", place.display(), quote(class)))),
+        None => Ok(()),
     }
+}
+
+/// Says which of `names` have no images at a place where others have.
+fn say_missing_classes(found: &[String], names: &[String], place: &Path) {
+    const SHOWN: usize = 5;
+    let here: HashSet<_> = found.iter().collect();
     let without: Vec<_> = names.iter().filter(|name| !here.contains(name)).collect();
     if !without.is_empty() {
         let shown = without.iter().take(SHOWN).map(quote).collect::<Vec<_>>().join(", ");
         let more = if without.len() > SHOWN { ", …" } else { "" };
         log::warn!("{}: has no images of {} of {} classes: {shown}{more}", place.display(), without.len(), names.len());
     }
-    Ok(())
 }
 
 /// Refuses `found` classes that are not exactly the `wanted` ones.
@@ -706,7 +723,9 @@ pub(crate) mod tests {
         let listing = Listing::scan(root.path(), None).unwrap();
         assert_eq!(listing.classes, ["ant", r"caf\xe9"]);
         assert_eq!(listing.train[1].path.as_os_str(), name(b"train/caf\xe9/\xff/\xfe.png"));
-        assert_eq!(Listing::from_bytes(root.path(), &listing.to_bytes()).unwrap(), listing);
+        // But for the folders, which nobody else asks for.
+        let without = Listing { folders: Vec::new(), ..listing.clone() };
+        assert_eq!(Listing::from_bytes(root.path(), &listing.to_bytes()).unwrap(), without);
         let classes = classes(&[r"caf\xe9", "ant"]);
         assert_eq!(Listing::scan(root.path(), Some(&classes)).unwrap().train[0].class, 0);
 

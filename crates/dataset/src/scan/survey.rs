@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::fingerprint::{Digest, of_run, of_runs};
 use super::left_out::LeftOut;
-use super::{Listing, Sample, Split, folder, is_unlabelled, list, same_classes_or_fewer, say_unlabelled};
+use super::{Listing, Sample, Split, folder, is_unlabelled, list, say_missing_classes, say_unlabelled};
 use crate::watch::Counter;
-use crate::{Error, Result, Watch, unwatched};
+use crate::{Error, Result, Watch};
 
 /// A data set that consists of folders of classes: `DIR/train/CLASS`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Survey {
     classes: Vec<String>,
     /// The folder of each class in each split, below the root, in the order of the samples.
     folders: Vec<ClassFolder>,
+    /// Beside the folders of classes. It stays with who has looked.
+    left_out: LeftOut,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +46,9 @@ impl Survey {
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub fn find(root: &Path, classes: Option<&[String]>) -> Result<Option<Self>> {
-        let (mut folders, mut names) = (Vec::new(), Vec::new());
+    pub fn find(root: &Path, classes: Option<&[String]>, watch: &Watch<'_>) -> Result<Option<Self>> {
+        let (mut folders, mut names, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
+        let counter = Counter::new(watch);
         for split in Split::ALL {
             if !folder::LAYOUT.is_there(root, split) {
                 match list::LAYOUT.is_there(root, split) {
@@ -57,8 +60,7 @@ impl Survey {
                 continue;
             }
             let place = (folder::LAYOUT.place)(root, split);
-            let counter = Counter::new(&unwatched);
-            let mut found = folder::class_folders(&place, &mut LeftOut::default(), &counter)?;
+            let mut found = folder::class_folders(&place, &mut left_out, &counter)?;
             found.sort_unstable();
             if found.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                 return Ok(None); // two folders of one class
@@ -86,7 +88,7 @@ impl Survey {
             folders.extend(of_split);
         }
         let is_whole = !names.is_empty();
-        Ok(is_whole.then(|| Self { root: root.to_owned(), classes: names, folders }))
+        Ok(is_whole.then(|| Self { root: root.to_owned(), classes: names, folders, left_out }))
     }
 
     /// The number of folders.
@@ -149,14 +151,14 @@ impl Survey {
     ///
     /// # Errors
     /// As [`look`](Self::look).
-    pub fn first(&self, most: usize) -> Result<Listing> {
+    pub fn first(&self, most: usize, watch: &Watch<'_>) -> Result<Listing> {
+        let counter = Counter::new(watch);
         let mut listing = Listing::of_classes(&self.root, self.classes.clone());
         for folder in self.folders.iter().filter(|folder| folder.split == Split::Train) {
             let left = most - listing.train.len();
             if left == 0 {
                 break;
             }
-            let counter = Counter::new(&unwatched);
             listing.train.extend(self.samples(folder, left, &mut LeftOut::default(), &counter)?);
         }
         Ok(listing)
@@ -187,7 +189,7 @@ impl Survey {
 
     /// Says what a listing would: which classes have no images to validate or test on, and what is left out.
     pub fn say(&self, looked: &[Looked]) {
-        let mut left_out = LeftOut::default();
+        let mut left_out = self.left_out.clone();
         looked.iter().for_each(|looked| left_out.add(&looked.left_out));
         left_out.say(&self.root);
         for split in [Split::Val, Split::Test] {
@@ -196,7 +198,7 @@ impl Survey {
             let found: Vec<_> = found.map(|(folder, _)| self.classes[folder.class].clone()).collect();
             if !found.is_empty() {
                 let place = (folder::LAYOUT.place)(&self.root, split);
-                let _ = same_classes_or_fewer(&found, &self.classes, &place); // those that are found are known
+                say_missing_classes(&found, &self.classes, &place);
             }
         }
         if is_unlabelled(&self.root) {
@@ -233,7 +235,7 @@ impl Survey {
             let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
             folders.push(ClassFolder { split, class: class.parse().ok()?, path });
         }
-        Some(Self { root: root.to_owned(), classes, folders })
+        Some(Self { root: root.to_owned(), classes, folders, left_out: LeftOut::default() })
     }
 }
 
@@ -265,6 +267,7 @@ impl Looked {
 mod tests {
     use super::super::tests::tree;
     use super::*;
+    use crate::unwatched;
 
     #[test]
     fn a_survey_has_the_fingerprint_of_a_listing() {
@@ -281,7 +284,7 @@ mod tests {
         for classes in [None, Some(["bee".to_owned(), "ant".to_owned()])] {
             let classes = classes.as_ref().map(<[String; 2]>::as_slice);
             let listing = Listing::scan(root.path(), classes).unwrap();
-            let survey = Survey::find(root.path(), classes).unwrap().unwrap();
+            let survey = Survey::find(root.path(), classes, &unwatched).unwrap().unwrap();
             let survey = Survey::from_bytes(root.path(), &survey.to_bytes()).unwrap();
             assert_eq!(survey.len(), 4);
             // Each folder by somebody else.
@@ -291,7 +294,7 @@ mod tests {
             assert!(survey.is_complete(&looked));
             assert_eq!(survey.fingerprint("32", &looked), listing.fingerprint("32"));
             assert_eq!(Split::ALL.map(|split| survey.images(split, &looked)), [3, 1, 0]);
-            let first = survey.first(2).unwrap();
+            let first = survey.first(2, &unwatched).unwrap();
             assert_eq!(first.train, listing.train[..2]);
         }
     }
@@ -306,10 +309,10 @@ mod tests {
             &["train/cafe\u{301}/1.png", "train/caf\u{e9}/1.png"],
         ] {
             let root = tree(files);
-            assert_eq!(Survey::find(root.path(), None).unwrap(), None, "{files:?}");
+            assert_eq!(Survey::find(root.path(), None, &unwatched).unwrap(), None, "{files:?}");
         }
         let root = tree(&["train/ant/1.png", "train/bee/"]);
-        let survey = Survey::find(root.path(), None).unwrap().unwrap();
+        let survey = Survey::find(root.path(), None, &unwatched).unwrap().unwrap();
         assert!(!survey.is_complete(&survey.look(0..2, &unwatched).unwrap()), "the listing names the folder");
     }
 }

@@ -1,5 +1,7 @@
 //! Validation images that are set aside from the training images, where nobody has done it: a share of each class.
 
+use std::path::Path;
+
 use super::Sample;
 
 /// The share of each class's training images that are set aside to validate on: above 0 and below 1.
@@ -36,8 +38,18 @@ impl ValSplit {
 
     /// The images to train on, and those set aside; both in the order in which they are listed.
     pub(super) fn divide(self, samples: Vec<Sample>) -> (Vec<Sample>, Vec<Sample>) {
+        let paths: Vec<_> = samples.iter().map(|sample| sample.path.clone()).collect();
+        self.divide_by(samples, |index| &paths[index])
+    }
+
+    /// The same by other paths.
+    pub(super) fn divide_by<'a>(
+        self,
+        samples: Vec<Sample>,
+        path: impl Fn(usize) -> &'a Path,
+    ) -> (Vec<Sample>, Vec<Sample>) {
         let labels = samples.iter().map(|sample| sample.class as i64);
-        let is_chosen = self.choose(labels, |index| samples[index].path.as_os_str().as_encoded_bytes().to_vec());
+        let is_chosen = self.choose(labels, |index| path(index).as_os_str().as_encoded_bytes().to_vec());
         let mut is_chosen = is_chosen.into_iter();
         let (val, train) = samples.into_iter().partition(|_| is_chosen.next().unwrap_or(false));
         (train, val)

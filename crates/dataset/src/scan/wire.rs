@@ -8,7 +8,7 @@ use super::{Listing, MaskFile, Sample, Split};
 use crate::archive::Member;
 
 impl Listing {
-    /// All of the listing but its root: fields that end with a zero byte, which no path and no class can hold.
+    /// All of the listing but its root and its folders: fields that end with a zero byte, which no path and no class can hold.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut field = |field: &[u8]| {

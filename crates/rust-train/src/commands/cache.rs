@@ -36,10 +36,10 @@ pub(crate) fn run(args: &CacheArgs, world: &World) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let indexed = indexed(world, &images, &root, cores::per_rank(world)?)?;
+    let archives = indexed(world, &images, &root, cores::per_rank(world)?)?;
     world.from_rank_zero("looking at the dataset cache", || {
         let look = || {
-            let Found { listing, decoding, masks } = list(&images, &root, indexed.as_ref())?;
+            let Found { listing, decoding, masks } = list(&images, &root, archives.indexed())?;
             let spec = Spec { contents, decoding, masks };
             let path = cache_path(&root, &images, &spec, || Ok::<_, anyhow::Error>(spec.fingerprint(&listing)))?;
             match (args.verify, args.explain) {

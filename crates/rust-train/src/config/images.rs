@@ -353,7 +353,7 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, source: &Source, h
             true if task == TaskKind::Segment && has_table => {
                 return Err(usage(format!("{flag}: the table says where images and masks are; leave it out")));
             }
-            true if task != TaskKind::Segment && !is_in_archives(source) => {
+            true if task != TaskKind::Segment && !is_in_archives(source)? => {
                 return Err(usage(format!(
                     "{flag}: is for --data FILE, an HDF5, netCDF or .npz file, and for archives"
                 )));
@@ -364,8 +364,11 @@ fn refuse_what_files_have(args: &MembersArgs, task: TaskKind, source: &Source, h
     Ok(())
 }
 
-fn is_in_archives(source: &Source) -> bool {
-    matches!(source, Source::Folder(root) if matches!(ArchiveSet::find(root), Ok(Some(_))))
+fn is_in_archives(source: &Source) -> anyhow::Result<bool> {
+    match source {
+        Source::Folder(root) => Ok(ArchiveSet::find(root)?.is_some()),
+        _ => Ok(false),
+    }
 }
 
 /// Refuses folders of images or masks that are the same for all splits, because they do not lie below them.

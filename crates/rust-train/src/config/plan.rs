@@ -158,7 +158,8 @@ impl Plan {
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
-        let model = own.network.map_or_else(|| cli.model.clone(), |own| own.name.clone());
+        let named = || architecture.map_or_else(|| cli.model.clone(), |known| known.name.to_owned()); // not by timm
+        let model = own.network.map_or_else(named, |own| own.name.clone());
         let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
         recipe::mathematics(&flags)?; // whoever needs it gets it
         eval_only(cli)?;

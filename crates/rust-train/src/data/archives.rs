@@ -11,6 +11,7 @@ use layout::Shard;
 use rayon::prelude::*;
 use world::World;
 
+use super::listing::count_files;
 use super::place::{fnv1a, kept_path};
 use crate::distributed::gather::to_rank_zero;
 use crate::errors::{agree, name_interruption, to_failure};
@@ -27,47 +28,131 @@ pub(crate) struct Indexed {
     pub indices: Vec<ArchiveIndex>,
 }
 
-/// The archives that the data set at `root` consists of, indexed with so many `cores` a rank: on rank 0; `None` on the others, and
-/// where it has none. Its indices are kept beside it, or in the folder `cache`. Collective.
+/// Whether a data set consists of archives, and on rank 0 what is in them.
+#[derive(Debug)]
+pub(crate) enum Archives {
+    /// It does not.
+    None,
+    /// It does, and another rank knows more.
+    Elsewhere,
+    Here(Indexed),
+}
+
+impl Archives {
+    /// What is in them, if this rank knows it.
+    pub fn indexed(&self) -> Option<&Indexed> {
+        match self {
+            Self::Here(indexed) => Some(indexed),
+            Self::None | Self::Elsewhere => None,
+        }
+    }
+}
+
+/// The archives that the data set at `root` consists of, indexed with so many `cores` a rank. Its indices are kept beside it, or in
+/// the folder `cache`. Collective.
 pub(crate) fn index(
     world: &World,
     root: &Path,
     spec: &ArchiveSpec,
     cache: Option<&Path>,
     cores: usize,
-) -> anyhow::Result<Option<Indexed>> {
-    let (mut set, mut indices, mut place) = (None, Vec::new(), PathBuf::new());
-    // Those that nobody has indexed since they were written.
-    let wanted = world.from_rank_zero("looking for archives", || {
+) -> anyhow::Result<Archives> {
+    let mut own: Option<Kept> = None;
+    // Whether there are any, and those that nobody has indexed since they were written.
+    let found = world.from_rank_zero("looking for archives", || {
         let mut find = || -> anyhow::Result<Vec<u8>> {
-            let Some(found) = ArchiveSet::find(root)? else { return Ok(Vec::new()) };
-            place = kept_path(root, cache, "archives");
-            let paths = found.paths();
-            indices = kept(&place, spec, &paths)?;
-            set = Some(found);
-            let wanted = paths.iter().zip(&indices).filter(|(_, index)| index.is_none());
-            Ok(wanted.flat_map(|(path, _)| [path.as_os_str().as_bytes(), b"\0"].concat()).collect())
+            let Some(kept) = Kept::find(root, spec, cache)? else { return Ok(Vec::new()) };
+            let wanted = kept.wanted().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat());
+            let bytes = std::iter::once(b'+').chain(wanted).collect();
+            own = Some(kept);
+            Ok(bytes)
         };
         find().map_err(|error| to_failure(&error))
     })?;
-    if !wanted.is_empty() {
-        let paths: Vec<_> = wanted[..wanted.len() - 1]
-            .split(|&byte| byte == 0)
-            .map(|path| PathBuf::from(OsString::from_vec(path.to_vec())))
-            .collect();
-        let own = agree(world, index_share(world, spec, &paths, cores))?;
-        let found = gather(world, own)?;
-        if let Some(set) = &set {
-            let mut found = found.into_iter();
-            for index in indices.iter_mut().filter(|index| index.is_none()) {
-                *index = found.next();
-            }
-            keep(&place, spec, &set.paths(), &indices);
+    let Some((_, wanted)) = found.split_first() else { return Ok(Archives::None) };
+    if let Some(wanted) = wanted.strip_suffix(b"\0") {
+        let path = |path: &[u8]| PathBuf::from(OsString::from_vec(path.to_vec()));
+        let paths: Vec<_> = wanted.split(|&byte| byte == 0).map(path).collect();
+        let share = agree(world, index_share(world, spec, &paths, cores))?;
+        let found = gather(world, share);
+        let found = agree(world, found)?;
+        if let Some(kept) = &mut own {
+            kept.complete(found);
+            kept.keep(spec);
         }
     }
-    let Some(set) = set else { return Ok(None) };
-    let indices = indices.into_iter().collect::<Option<Vec<_>>>().context("every archive was indexed")?;
-    Ok(Some(Indexed { set, indices }))
+    let Some(kept) = own else { return Ok(Archives::Elsewhere) };
+    Ok(Archives::Here(kept.indexed()?))
+}
+
+/// The same by one rank alone, which needs the list too, because it builds a cache for its node.
+pub(crate) fn index_alone(root: &Path, spec: &ArchiveSpec, cache: Option<&Path>) -> anyhow::Result<Option<Indexed>> {
+    let Some(mut kept) = Kept::find(root, spec, cache)? else { return Ok(None) };
+    let paths: Vec<_> = kept.wanted().collect();
+    let index = |path: &PathBuf| index_archive(path, spec, &count_files);
+    let found = name_interruption("indexing the archives", paths.par_iter().map(index).collect())?;
+    kept.complete(found);
+    Ok(Some(kept.indexed()?))
+}
+
+/// The archives of a data set, and the indices of them that were kept.
+struct Kept {
+    set: ArchiveSet,
+    /// Where they are kept.
+    place: PathBuf,
+    indices: Vec<Option<ArchiveIndex>>,
+}
+
+impl Kept {
+    fn find(root: &Path, spec: &ArchiveSpec, cache: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let Some(set) = ArchiveSet::find(root)? else { return Ok(None) };
+        let place = kept_path(root, cache, "archives");
+        let mut kept = std::fs::read(&place).ok().and_then(|bytes| parse(&bytes, spec)).unwrap_or_default();
+        let current = |(path, name): (PathBuf, &Path)| -> anyhow::Result<Option<ArchiveIndex>> {
+            let (size, modified) = archive_stamp(&path)?;
+            let at = kept.iter().position(|(known, _)| known == name);
+            Ok(at.map(|at| kept.swap_remove(at).1).filter(|index| index.is_current(size, modified)))
+        };
+        let indices = set.paths().into_iter().zip(set.names()).map(current).collect::<anyhow::Result<_>>()?;
+        Ok(Some(Self { set, place, indices }))
+    }
+
+    /// The archives that have no index yet.
+    fn wanted(&self) -> impl Iterator<Item = PathBuf> {
+        self.set.paths().into_iter().zip(&self.indices).filter(|(_, index)| index.is_none()).map(|(path, _)| path)
+    }
+
+    /// Puts those that were wanted in their places.
+    fn complete(&mut self, found: Vec<ArchiveIndex>) {
+        let mut found = found.into_iter();
+        for index in self.indices.iter_mut().filter(|index| index.is_none()) {
+            *index = found.next();
+        }
+    }
+
+    /// Writes the indices down; without them the next run reads the archives again.
+    fn keep(&self, spec: &ArchiveSpec) {
+        let mut bytes = head(spec).into_bytes();
+        for (name, index) in self.set.names().zip(&self.indices) {
+            let Some(index) = index else { continue };
+            bytes.extend_from_slice(name.as_os_str().as_bytes());
+            bytes.push(0);
+            bytes.extend(index.to_bytes());
+        }
+        bytes.extend(fnv1a(&bytes).to_le_bytes());
+        let folder = self.place.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder
+            .map_err(Into::into)
+            .and_then(|()| write_whole(&self.place, |path| std::fs::write(path, &bytes).map_err(Into::into)));
+        if let Err(error) = written {
+            log::info!("what is in the archives is not kept: {error:#}");
+        }
+    }
+
+    fn indexed(self) -> anyhow::Result<Indexed> {
+        let indices = self.indices.into_iter().collect::<Option<_>>().context("every archive was indexed")?;
+        Ok(Indexed { set: self.set, indices })
+    }
 }
 
 /// This rank's part of the archives, one after the other.
@@ -77,7 +162,7 @@ fn index_share(world: &World, spec: &ArchiveSpec, paths: &[PathBuf], cores: usiz
     let progress = Progress::new(world, "archives", "archives", own.len() as u64);
     let done = AtomicU64::new(0);
     let index = |path: &PathBuf| {
-        let index = index_archive(path, spec, &|images| world::report(images as u64, 0, "images"))?;
+        let index = index_archive(path, spec, &count_files)?;
         let before = done.fetch_add(1, Ordering::Relaxed);
         let _ = progress.watch(before + 1, || "of this rank's".to_owned()); // the images have been told to stop already
         Ok(index.to_bytes())
@@ -102,18 +187,7 @@ fn gather(world: &World, own: Vec<u8>) -> anyhow::Result<Vec<ArchiveIndex>> {
     Ok(indices)
 }
 
-/// The kept index of each archive, if it is current.
-fn kept(place: &Path, spec: &ArchiveSpec, paths: &[PathBuf]) -> anyhow::Result<Vec<Option<ArchiveIndex>>> {
-    let mut kept = std::fs::read(place).ok().and_then(|bytes| parse(&bytes, spec)).unwrap_or_default();
-    let current = |path: &PathBuf| -> anyhow::Result<Option<ArchiveIndex>> {
-        let (size, modified) = archive_stamp(path)?;
-        let at = kept.iter().position(|(name, _)| name == path);
-        Ok(at.map(|at| kept.swap_remove(at).1).filter(|index| index.is_current(size, modified)))
-    };
-    paths.iter().map(current).collect()
-}
-
-/// What [`keep`] has written; `None` where it is of something else, or damaged.
+/// What [`Kept::keep`] has written: the archives below their folder, and what is in them; `None` where it is of something else, or damaged.
 fn parse(bytes: &[u8], spec: &ArchiveSpec) -> Option<Vec<(PathBuf, ArchiveIndex)>> {
     let (rest, checksum) = bytes.split_last_chunk::<8>()?;
     let mut rest = rest.strip_prefix(head(spec).as_bytes()).filter(|_| fnv1a(rest).to_le_bytes() == *checksum)?;
@@ -126,25 +200,6 @@ fn parse(bytes: &[u8], spec: &ArchiveSpec) -> Option<Vec<(PathBuf, ArchiveIndex)
         rest = behind;
     }
     Some(kept)
-}
-
-/// Writes the indices down; without them the next run reads the archives again.
-fn keep(place: &Path, spec: &ArchiveSpec, paths: &[PathBuf], indices: &[Option<ArchiveIndex>]) {
-    let mut bytes = head(spec).into_bytes();
-    for (path, index) in paths.iter().zip(indices) {
-        let Some(index) = index else { continue };
-        bytes.extend_from_slice(path.as_os_str().as_bytes());
-        bytes.push(0);
-        bytes.extend(index.to_bytes());
-    }
-    bytes.extend(fnv1a(&bytes).to_le_bytes());
-    let folder = place.parent().map_or(Ok(()), std::fs::create_dir_all);
-    let written = folder
-        .map_err(Into::into)
-        .and_then(|()| write_whole(place, |path| std::fs::write(path, &bytes).map_err(Into::into)));
-    if let Err(error) = written {
-        log::info!("what is in the archives is not kept: {error:#}");
-    }
 }
 
 fn head(spec: &ArchiveSpec) -> String {

@@ -16,7 +16,8 @@ use layout::Shard;
 use serde::{Deserialize, Serialize};
 use world::{Channel, Failure, Scope, Turn, World};
 
-use super::listing::{Found, Listed, indexed, list};
+use super::archives::{Archives, index_alone};
+use super::listing::{Found, Listed, count_files, indexed, list};
 use super::place::cache_path;
 use super::survey::{find, survey};
 use crate::config::images::Images;
@@ -70,13 +71,26 @@ pub(crate) fn open_or_build(
     check: impl FnOnce(Listed) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Dataset, PathBuf)> {
     let found = OnceLock::new();
-    let (mut archives, mut surveyed) = (None, None);
+    let (mut archives, mut surveyed) = (Archives::None, None);
     let trusted = trusted(world, images, contents, root)?;
     if trusted.is_none() {
         archives = indexed(world, images, root, cores)?;
-        surveyed = if archives.is_some() { None } else { survey(world, images, root, cores)? };
+        // On every rank alike.
+        if let Archives::None = archives {
+            surveyed = survey(world, images, root, cores)?;
+        }
     }
-    let scan = || found.get_or_init(|| list(images, root, archives.as_ref())).as_ref().map_err(to_failure);
+    let scan = || {
+        let list = || match &archives {
+            Archives::Elsewhere => {
+                // The leader of another node.
+                let indexed = index_alone(root, &images.archives(), images.cache.as_deref())?;
+                list(images, root, indexed.as_ref())
+            }
+            known => list(images, root, known.indexed()),
+        };
+        found.get_or_init(list).as_ref().map_err(to_failure)
+    };
     // One rank lists the folder: a thousand that each list a million files would bring a shared file system down.
     let identity = || {
         world.from_rank_zero("listing the images", || {
@@ -138,8 +152,8 @@ pub(crate) fn open_or_build(
                 }
                 cache::Found::Nothing => {}
             }
-            let writer =
-                CacheWriter::create(&scan()?.listing, &spec, path).map_err(|error| to_failure(&error.into()))?;
+            let writer = CacheWriter::create(&scan()?.listing, &spec, fingerprint, path)
+                .map_err(|error| to_failure(&error.into()))?;
             Ok(Some(Leading { writer, _lock: lock }))
         }
     })?;
@@ -201,7 +215,7 @@ fn trust(images: &Images, contents: Contents, root: &Path) -> anyhow::Result<Opt
     let Some(origin) = Origin::of(&path)? else { return Ok(None) };
     let is_same = origin.has_form(&spec)
         && origin.classes == survey.classes()
-        && (images.check_files == CheckFiles::None || origin.has_same_folders(root, &survey.splits()));
+        && (images.check_files == CheckFiles::None || origin.has_same_folders(root, &survey.splits(), &count_files));
     if !is_same {
         return Ok(None);
     }

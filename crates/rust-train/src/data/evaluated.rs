@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::{
-    ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split, TablePart,
-    ValSplit, digits, is_archive,
+    ArchiveSet, ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split,
+    TablePart, ValSplit, digits, is_archive,
 };
 use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
@@ -85,10 +85,11 @@ impl Evaluated<'_> {
                 self.of_listing(world, Path::new(&root), |root| self.list_masks(root, wanted, of_run))?
             }
             Place::Folder(root) => {
-                let members = self.members();
+                // What the run was told is of the run's own.
+                let members = if self.data.is_none() { self.members() } else { self.members.clone() };
                 let spec = ArchiveSpec { images: members.images, labels: members.labels };
-                let indexed = archives::index(world, Path::new(&root), &spec, None, threads)?;
-                self.of_listing(world, Path::new(&root), |root| match &indexed {
+                let archives = archives::index(world, Path::new(&root), &spec, None, threads)?;
+                self.of_listing(world, Path::new(&root), |root| match archives.indexed() {
                     Some(indexed) => self.list_archives(indexed, wanted, of_run),
                     None => self.list(root, wanted, of_run),
                 })?
@@ -170,7 +171,8 @@ impl Evaluated<'_> {
             TaskKind::Segment => Listing::has_masks(data, split, &folders),
             _ => Listing::has(data, split),
         };
-        let has_splits = |data: &Path| Split::ALL.into_iter().any(|split| has_split(data, split));
+        let has_archives = |data: &Path| matches!(ArchiveSet::find(data), Ok(Some(_)));
+        let has_splits = |data: &Path| Split::ALL.into_iter().any(|split| has_split(data, split)) || has_archives(data);
         let table = match (&self.table.table, self.data) {
             (Some(table), _) => Some(table.clone()),
             // The run's images, in another place.
@@ -272,12 +274,12 @@ impl Evaluated<'_> {
             [] => Names::Found,
             names => Names::Model(names),
         };
-        let all = Listing::of_archives(set, indices, names, None)?;
-        let set_aside = self.set_aside(set.root(), wanted, of_run, &|split| !all.split(split).is_empty());
-        let mut listing = match set_aside {
-            Some(split) => Listing::of_archives(set, indices, names, Some(split))?,
-            None => all,
-        };
+        let mut listing = Listing::of_archives(set, indices, names)?;
+        set.say(indices, &listing);
+        let set_aside = self.set_aside(set.root(), wanted, of_run, &|split| !listing.split(split).is_empty());
+        if let Some(split) = set_aside {
+            listing.set_aside(set, split)?;
+        }
         if listing.val.is_empty() {
             listing.val = std::mem::take(&mut listing.train);
             let (shown, count) = (set.root().display(), listing.val.len());

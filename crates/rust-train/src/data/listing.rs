@@ -4,15 +4,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use dataset::{
-    Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Names, Numbers, OnNan, Size, Split,
-    read_classes,
+    ArchiveSet, Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Names, Numbers, OnNan, Size,
+    Split, read_classes,
 };
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
 use world::World;
 
 use crate::config::images::Images;
-use crate::data::archives::{self, Indexed};
+use crate::data::archives::{self, Archives, Indexed};
 use crate::data::masks::values_of;
 use crate::errors::{name_interruption, usage};
 
@@ -60,10 +60,10 @@ impl Found {
     }
 }
 
-/// The archives of a folder, if it consists of such, indexed with so many `cores` a rank: on rank 0. Collective.
-pub(crate) fn indexed(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Indexed>> {
-    if images.table.is_some() {
-        return Ok(None); // it names files
+/// The archives of a folder, if it consists of such, indexed with so many `cores` a rank. Collective.
+pub(crate) fn indexed(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Archives> {
+    if images.table.is_some() || images.masks.is_some() {
+        return Ok(Archives::None); // these are of files
     }
     archives::index(world, root, &images.archives(), images.cache.as_deref(), cores)
 }
@@ -77,17 +77,20 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
         indexed.set.refuse_sequential()?;
     }
     let listing = match (&images.table, &images.masks) {
-        (None, Some(_)) if indexed.is_some() => {
+        (None, None) if let Some(Indexed { set, indices }) = indexed => {
+            let names = classes.map_or(Names::Found, Names::Listed);
+            let mut listing = Listing::of_archives(set, indices, names)?;
+            set.say(indices, &listing);
+            val_split.map_or(Ok(()), |val_split| listing.set_aside(set, val_split))?;
+            Ok(listing)
+        }
+        (Some(table), _) => Listing::of_table(root, table, classes, val_split, &count_files),
+        (None, Some(_)) if let Ok(Some(_)) = ArchiveSet::find(root) => {
             return Err(usage(format!(
                 "--task segment: {} holds archives, which give classes; unpack them",
                 root.display()
             )));
         }
-        (None, None) if let Some(Indexed { set, indices }) = indexed => {
-            let names = classes.map_or(Names::Found, Names::Listed);
-            Listing::of_archives(set, indices, names, val_split)
-        }
-        (Some(table), _) => Listing::of_table(root, table, classes, val_split, &count_files),
         (None, Some(masks)) => Listing::scan_masks(root, &masks.folders, val_split, &count_files),
         (None, None) => Listing::scan_watched(root, classes, val_split, &count_files),
     };

@@ -108,9 +108,9 @@ fn named(world: &World, mut dataset: Dataset, path: &Path, classes: Option<&Path
 /// Image files without a cache. One rank lists the folder: a thousand that each list a million files would bring a
 /// shared file system down.
 fn uncached(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Dataset> {
-    let indexed = indexed(world, images, root, cores)?;
+    let archives = indexed(world, images, root, cores)?;
     let bytes = world.from_rank_zero("listing the images", || {
-        let found = list(images, root, indexed.as_ref()).map_err(|error| to_failure(&error))?;
+        let found = list(images, root, archives.indexed()).map_err(|error| to_failure(&error))?;
         Ok(found.to_bytes())
     })?;
     let found = Found::from_bytes(root, images, &bytes).context("the listing arrived damaged")?;

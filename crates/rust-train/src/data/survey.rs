@@ -48,11 +48,11 @@ impl Surveyed {
 /// Looks at the class folders below `root`, with so many `cores` a rank: on rank 0; `None` on the others, and where the data are laid out
 /// otherwise, hold numbers, or are not as they must be: then they are listed. Collective.
 pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Surveyed>> {
-    let mut decoding = None;
+    let mut own = None;
     let bytes = world.from_rank_zero("looking for the classes", || {
         let found = find(images, root).map_err(|error| to_failure(&error))?;
         let bytes = found.as_ref().map_or_else(Vec::new, |(survey, _)| survey.to_bytes());
-        decoding = found.map(|(_, decoding)| decoding);
+        own = found;
         Ok(bytes)
     })?;
     if bytes.is_empty() {
@@ -61,20 +61,21 @@ pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) 
     let survey = Survey::from_bytes(root, &bytes).context("the folders of classes arrived damaged")?;
     let look = || -> anyhow::Result<Vec<u8>> {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(cores).build().context("starting threads")?;
-        let own = Shard::new(world.rank(), world.size()).of(0..survey.len());
-        let looked = threads.install(|| survey.look(own, &count_files));
+        let share = Shard::new(world.rank(), world.size()).of(0..survey.len());
+        let looked = threads.install(|| survey.look(share, &count_files));
         let looked = name_interruption("looking at the images", looked)?;
         Ok(looked.iter().map(Looked::to_line).collect::<String>().into_bytes())
     };
-    let own = agree(world, look())?;
+    let share = agree(world, look())?;
     let mut looked = Vec::new();
-    to_rank_zero(world, own, |bytes| {
+    to_rank_zero(world, share, |bytes| {
         let lines = str::from_utf8(bytes).ok().and_then(Looked::of_lines);
         looked.extend(lines.context("what another rank has looked at arrived damaged")?);
         Ok(())
     })?;
-    let decoding = decoding.filter(|_| survey.is_complete(&looked));
-    Ok(decoding.map(|decoding| Surveyed { survey, looked, decoding }))
+    // That of rank 0 knows what lies beside the folders, too.
+    let own = own.filter(|(survey, _)| survey.is_complete(&looked));
+    Ok(own.map(|(survey, decoding)| Surveyed { survey, looked, decoding }))
 }
 
 /// The class folders below `root`, and how their images are decoded; `None` where the data are laid out otherwise, or hold numbers:
@@ -84,8 +85,8 @@ pub(super) fn find(images: &Images, root: &Path) -> anyhow::Result<Option<(Surve
         return Ok(None);
     }
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
-    let Some(survey) = Survey::find(root, classes.as_deref())? else { return Ok(None) };
-    let first = survey.first(MOST_PROBED)?;
+    let Some(survey) = Survey::find(root, classes.as_deref(), &count_files)? else { return Ok(None) };
+    let first = survey.first(MOST_PROBED, &count_files)?;
     if first_of(&first, images)?.is_some() {
         return Ok(None);
     }

@@ -170,7 +170,7 @@ fn shares_make_the_same_file_as_one_builder() {
         let at = |name: &str| root.path().join(spec.contents.name()).join(name);
         let (alone, together) = (at("alone.h5"), at("together.h5"));
         build_at(&alone, &listing, &spec);
-        let writer = CacheWriter::create(&listing, &spec, &together).unwrap();
+        let writer = CacheWriter::create(&listing, &spec, &spec.fingerprint(&listing), &together).unwrap();
         for rank in [2, 0, 1] {
             let shard = CacheShard::open(writer.temporary(), &listing.root).unwrap();
             shard.write(Shard::new(rank, 3), OnBadImage::Fail, &unwatched).unwrap();
@@ -210,7 +210,7 @@ fn a_draft_whose_share_is_missing_is_no_cache() {
     // Sealed without one of its shares: the checksums of the missing images tell.
     let (root, listing) = folder();
     let path = root.path().join("pixels.h5");
-    let writer = CacheWriter::create(&listing, &SMALL, &path).unwrap();
+    let writer = CacheWriter::create(&listing, &SMALL, &SMALL.fingerprint(&listing), &path).unwrap();
     let shard = CacheShard::open(writer.temporary(), &listing.root).unwrap();
     shard.write(Shard::new(0, 2), OnBadImage::Fail, &unwatched).unwrap();
     writer.seal(&[]).unwrap();
@@ -363,7 +363,8 @@ fn broken_images_can_be_skipped() {
         path: sample.path.clone(),
         reason: String::new(),
     });
-    let writer = CacheWriter::create(&listing, &SMALL, &root.path().join("none.h5")).unwrap();
+    let writer =
+        CacheWriter::create(&listing, &SMALL, &SMALL.fingerprint(&listing), &root.path().join("none.h5")).unwrap();
     let error = writer.seal(&bees.collect::<Vec<_>>()).unwrap_err();
     assert!(error.to_string().contains("val: none of its 6 images can be decoded"), "{error}");
 }
@@ -401,7 +402,9 @@ fn a_lock_that_somebody_holds_stops_no_reader() {
 fn a_folder_that_cannot_be_written_to() {
     // Root may write anywhere, but not into a file as if it were a folder.
     let (root, listing) = folder();
-    let error = CacheWriter::create(&listing, &SMALL, &root.path().join("val/ant/001.png/c.h5")).unwrap_err();
+    let error =
+        CacheWriter::create(&listing, &SMALL, &SMALL.fingerprint(&listing), &root.path().join("val/ant/001.png/c.h5"))
+            .unwrap_err();
     assert!(error.to_string().contains("val/ant/001.png: making the folder of the cache"), "{error}");
 }
 
@@ -410,7 +413,8 @@ fn more_than_the_disk_holds_is_refused() {
     let (root, mut listing) = folder();
     listing.train[0].size = 2 << 30;
     listing.train = vec![listing.train[0].clone(); 1 << 16]; // 140 TB
-    let error = CacheWriter::create(&listing, &ENCODED, &root.path().join("c/c.h5")).unwrap_err();
+    let error = CacheWriter::create(&listing, &ENCODED, &ENCODED.fingerprint(&listing), &root.path().join("c/c.h5"))
+        .unwrap_err();
     assert!(error.is_bad_input() && error.to_string().contains("MiB are free; name another folder"), "{error}");
     nothing_left(&root.path().join("c"));
 }
@@ -419,7 +423,7 @@ fn more_than_the_disk_holds_is_refused() {
 fn what_a_killed_build_left_is_removed_by_the_next_but_one() {
     let (root, listing) = folder();
     let path = root.path().join("c/pixels.h5");
-    let abandoned = CacheWriter::create(&listing, &SMALL, &path).unwrap();
+    let abandoned = CacheWriter::create(&listing, &SMALL, &SMALL.fingerprint(&listing), &path).unwrap();
     let left = root.path().join("c/left");
     fs::copy(abandoned.temporary(), &left).unwrap();
     drop(abandoned);
