@@ -56,6 +56,7 @@ impl Loaded {
         let named = args.model.as_deref().map(architecture).transpose();
         let named = agree(world, named.map_err(|error| usage(format!("--model: {error}"))))?;
         let request = request::of_flags(
+            args.model.as_deref(),
             named.as_ref(),
             run.or(args.weights.as_deref()),
             args.weights_sha256.as_deref(),

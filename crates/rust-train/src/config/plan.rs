@@ -274,7 +274,8 @@ fn weights(
     cli: &TrainArgs,
     architecture: Option<&Architecture>,
 ) -> anyhow::Result<Option<(fetch::Request, fetch::Store)>> {
-    weights::of_flags(architecture, cli.weights.as_deref(), cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
+    let (model, file) = (Some(cli.model.as_str()), cli.weights.as_deref());
+    weights::of_flags(model, architecture, file, cli.weights_sha256.as_deref(), cli.pretrained, &cli.store)
 }
 
 fn augmentation(cli: &AugmentationArgs, images: &Images) -> anyhow::Result<Augmentation> {

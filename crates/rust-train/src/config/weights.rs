@@ -8,8 +8,9 @@ use flags::StoreArgs;
 
 use crate::errors::usage;
 
-/// The file that the flags name, and the store that it is kept in.
+/// The file that the flags name, and the store that it is kept in; the network is called `model` on the command line.
 pub(crate) fn of_flags(
+    model: Option<&str>,
     architecture: Option<&Architecture>,
     weights: Option<&str>,
     sha256: Option<&str>,
@@ -18,16 +19,22 @@ pub(crate) fn of_flags(
 ) -> anyhow::Result<Option<(Request, Store)>> {
     let source = match (weights, pretrained) {
         (Some(source), _) => source.to_owned(),
-        (None, true) => published(architecture)?,
+        (None, true) => published(model, architecture)?,
         (None, false) => return Ok(None),
     };
     let request = request(&source, sha256).map_err(|error| usage(format!("--weights: {error:#}")))?;
     Ok(Some((request, store(kept)?)))
 }
 
-fn published(architecture: Option<&Architecture>) -> anyhow::Result<String> {
+fn published(model: Option<&str>, architecture: Option<&Architecture>) -> anyhow::Result<String> {
     let architecture = architecture
         .ok_or_else(|| usage("--pretrained: needs --model: there are no published weights of a model of your own"))?;
+    if let Some(model) = model.filter(|model| *model != architecture.name) {
+        let name = architecture.name;
+        return Err(usage(format!(
+            "--pretrained: takes torchvision's weights, and {model} is timm's name; write --model {name}, or name timm's file with --weights"
+        )));
+    }
     let published = architecture.published.ok_or_else(|| {
         let name = architecture.name;
         usage(format!("--pretrained: no published weights of {name} are known; use --weights"))
