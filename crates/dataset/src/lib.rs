@@ -20,6 +20,7 @@ pub mod cache;
 mod decode;
 pub mod digits;
 mod error;
+mod fields;
 mod file;
 mod format;
 mod h5;
@@ -40,7 +41,7 @@ pub use archive::{ArchiveSpec, Index as ArchiveIndex, index as index_archive, is
 pub use augment::{Augmentation, Crop, Mix, Mixed};
 pub use augmentations::IGNORED;
 pub use cache::{BadImage, Contents, OnBadImage, Spec};
-pub use decode::{Decoder, Decoding, FirstImage};
+pub use decode::{Decoder, Decoding, FirstImage, MOST_PROBED};
 pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use h5::hdf5_version;

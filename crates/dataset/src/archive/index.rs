@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use crate::fields;
 use crate::scan::LeftOut;
 
 /// The images of an archive.
@@ -67,10 +68,7 @@ impl Index {
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { size, modified, contents: Contents { entries, names, left_out } } = self;
         let mut bytes = Vec::new();
-        let mut field = |field: &[u8]| {
-            bytes.extend_from_slice(field);
-            bytes.push(0);
-        };
+        let mut field = |field: &[u8]| fields::push(&mut bytes, field);
         field(format!("{size} {modified} {} {} {}", entries.len(), names.len(), left_out.0.len()).as_bytes());
         names.iter().for_each(|name| field(name.as_bytes()));
         for (kind, count) in &left_out.0 {

@@ -53,7 +53,11 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        Self::of_name(&path.file_name()?.to_string_lossy()).map(|(kind, _)| kind)
+    }
+
+    /// What a file of this name is, and the name without its ending.
+    pub fn of_name(name: &str) -> Option<(Self, &str)> {
         let endings = [
             (".tar", Self::Tar),
             (".tar.gz", Self::Stream(stream::Compression::Gzip)),
@@ -62,8 +66,10 @@ impl Kind {
             (".zip", Self::Zip),
             (".parquet", Self::Parquet),
         ];
-        let found = endings.iter().find(|(ending, _)| name.len() > ending.len() && name.ends_with(ending));
-        found.map(|&(_, kind)| kind)
+        let lower = name.to_ascii_lowercase();
+        let (ending, kind) =
+            endings.iter().find(|(ending, _)| lower.len() > ending.len() && lower.ends_with(ending))?;
+        Some((*kind, &name[..name.len() - ending.len()]))
     }
 
     /// Whether a member is found at once, and not by reading what comes before it.

@@ -40,7 +40,7 @@ use crate::resize::{Fit, Pixels, Resample, Window, copy, offset};
 use crate::size::Size;
 use buffer::make_room;
 pub(crate) use mask::{MaskDecoder, RawMask};
-pub use numbers::FirstImage;
+pub use numbers::{FirstImage, MOST_PROBED};
 use png_end::Ended;
 
 /// Decoded pixels for each pixel of a scaled image, at least, where it must equal what all of the image would give.

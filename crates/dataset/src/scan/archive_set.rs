@@ -72,8 +72,8 @@ impl ArchiveSet {
         indices.iter().for_each(|index| left_out.add(&index.contents.left_out));
         left_out.say(&self.root);
         for split in Split::ALL {
-            let found: BTreeSet<_> = listing.split(split).iter().map(|sample| &listing.classes[sample.class]).collect();
-            let found: Vec<_> = found.into_iter().cloned().collect();
+            let found: BTreeSet<_> = listing.split(split).iter().map(|sample| sample.class).collect();
+            let found: Vec<_> = found.into_iter().map(|class| listing.classes[class].clone()).collect();
             if !found.is_empty() {
                 say_missing_classes(&found, &listing.classes, &self.root.join(split.name()));
             }
@@ -190,17 +190,15 @@ impl ArchiveSet {
 
 /// What stands before and after the number of a shard: of `train-00001-of-00003.parquet` the first one.
 fn numbered(name: &str) -> Option<(&str, &str, &str)> {
-    let stem = name.len() - ending(name);
+    let stem = without_ending(name).len();
     let head = name[..stem].rfind("-of-").unwrap_or(stem);
     let start = name[..head].trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
     (start < head).then(|| (&name[..start], &name[start..head], &name[head..]))
 }
 
-/// How many bytes an archive's ending takes in its name.
-fn ending(name: &str) -> usize {
-    let lower = name.to_ascii_lowercase();
-    let endings = [".tar.gz", ".tar.zst", ".tgz", ".tar", ".zip", ".parquet"];
-    endings.iter().find(|ending| lower.ends_with(*ending)).map_or(0, |ending| ending.len())
+/// The name of an archive without its ending.
+fn without_ending(name: &str) -> &str {
+    Kind::of_name(name).map_or(name, |(_, stem)| stem)
 }
 
 /// Archives that are not read here, by their endings.
@@ -336,5 +334,5 @@ fn archives_in(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
 /// The name of an archive without its ending.
 pub(super) fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name[..name.len() - ending(&name)].to_owned()
+    without_ending(&name).to_owned()
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::fingerprint::{Digest, of_run, of_runs};
 use super::left_out::LeftOut;
 use super::{Listing, Sample, Split, folder, is_unlabelled, list, say_missing_classes, say_unlabelled};
+use crate::fields;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
 
@@ -209,10 +210,7 @@ impl Survey {
     /// All but the root: fields that end with a zero byte.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut field = |field: &[u8]| {
-            bytes.extend_from_slice(field);
-            bytes.push(0);
-        };
+        let mut field = |field: &[u8]| fields::push(&mut bytes, field);
         field(self.classes.len().to_string().as_bytes());
         self.classes.iter().for_each(|class| field(class.as_bytes()));
         for ClassFolder { split, class, path } in &self.folders {

@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Listing, MaskFile, Sample, Split};
 use crate::archive::Member;
+use crate::fields;
 
 impl Listing {
     /// All of the listing but its root and its folders: fields that end with a zero byte, which no path and no class can hold.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut field = |field: &[u8]| {
-            bytes.extend_from_slice(field);
-            bytes.push(0);
-        };
+        let mut field = |field: &[u8]| fields::push(&mut bytes, field);
         field(self.classes.len().to_string().as_bytes());
         self.classes.iter().for_each(|class| field(class.as_bytes()));
         field(self.archives.len().to_string().as_bytes());

@@ -1,5 +1,6 @@
 //! The archives of a data set, indexed by all ranks together. What is found is kept: tars are read header by header.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -74,8 +75,7 @@ pub(crate) fn index(
         let path = |path: &[u8]| PathBuf::from(OsString::from_vec(path.to_vec()));
         let paths: Vec<_> = wanted.split(|&byte| byte == 0).map(path).collect();
         let share = agree(world, index_share(world, spec, &paths, cores))?;
-        let found = gather(world, share);
-        let found = agree(world, found)?;
+        let found = gather(world, share)?;
         if let Some(kept) = &mut own {
             kept.complete(found);
             kept.keep(spec);
@@ -110,8 +110,7 @@ impl Kept {
         let mut kept = std::fs::read(&place).ok().and_then(|bytes| parse(&bytes, spec)).unwrap_or_default();
         let current = |(path, name): (PathBuf, &Path)| -> anyhow::Result<Option<ArchiveIndex>> {
             let (size, modified) = archive_stamp(&path)?;
-            let at = kept.iter().position(|(known, _)| known == name);
-            Ok(at.map(|at| kept.swap_remove(at).1).filter(|index| index.is_current(size, modified)))
+            Ok(kept.remove(name).filter(|index| index.is_current(size, modified)))
         };
         let indices = set.paths().into_iter().zip(set.names()).map(current).collect::<anyhow::Result<_>>()?;
         Ok(Some(Self { set, place, indices }))
@@ -188,15 +187,15 @@ fn gather(world: &World, own: Vec<u8>) -> anyhow::Result<Vec<ArchiveIndex>> {
 }
 
 /// What [`Kept::keep`] has written: the archives below their folder, and what is in them; `None` where it is of something else, or damaged.
-fn parse(bytes: &[u8], spec: &ArchiveSpec) -> Option<Vec<(PathBuf, ArchiveIndex)>> {
+fn parse(bytes: &[u8], spec: &ArchiveSpec) -> Option<HashMap<PathBuf, ArchiveIndex>> {
     let (rest, checksum) = bytes.split_last_chunk::<8>()?;
     let mut rest = rest.strip_prefix(head(spec).as_bytes()).filter(|_| fnv1a(rest).to_le_bytes() == *checksum)?;
-    let mut kept = Vec::new();
+    let mut kept = HashMap::new();
     while !rest.is_empty() {
         let end = rest.iter().position(|&byte| byte == 0)?;
         let path = PathBuf::from(OsStr::from_bytes(&rest[..end]));
         let (index, behind) = ArchiveIndex::from_bytes(&rest[end + 1..])?;
-        kept.push((path, index));
+        kept.insert(path, index);
         rest = behind;
     }
     Some(kept)

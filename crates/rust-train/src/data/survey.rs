@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::{Decoding, Looked, Split, Survey, read_classes};
+use dataset::{Decoding, Looked, MOST_PROBED, Split, Survey, read_classes};
 use layout::Shard;
 use world::World;
 
@@ -12,9 +12,6 @@ use super::listing::{Listed, count_files, decoding_of, first_of};
 use crate::config::images::Images;
 use crate::distributed::gather::to_rank_zero;
 use crate::errors::{agree, name_interruption, to_failure};
-
-/// So many images are looked at to know what all hold, at most; as a listing does it.
-const MOST_PROBED: usize = 100;
 
 /// A data set of class folders, and what was found in each.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ pub(super) use npy::is_npy;
 const TIMES_THE_FILE: u64 = 16;
 
 /// Files that are looked at, at most, to find one that says what all are like.
-const MOST_PROBED: usize = 100;
+pub const MOST_PROBED: usize = 100;
 
 /// Buffers of an image of numbers.
 #[derive(Debug)]
