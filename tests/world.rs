@@ -119,6 +119,17 @@ fn who_makes_progress_is_left_alone() {
 }
 
 #[test]
+fn nobody_leaves_while_others_have_words_for_it() {
+    let nodes = if can_make_nodes() { [1, 3] } else { [1, 1] };
+    for nodes in nodes {
+        let outcome = zero_first("progress-last-words", 6, nodes);
+        outcome.expect_success();
+        assert_eq!(outcome.stderr, "", "{outcome:?}");
+        assert_eq!(lines(&outcome).len(), 6, "{outcome:?}");
+    }
+}
+
+#[test]
 fn who_stands_still_is_named_even_after_progress() {
     for (case, who) in [("progress-ends", 0), ("progress-freezes", 0), ("progress-other-stalls", 1)] {
         let outcome = zero_first(case, 3, 1);

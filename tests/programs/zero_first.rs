@@ -117,6 +117,12 @@ fn main() {
             }
             Ok("made".to_owned())
         }),
+        // After all ranks have met for the last time, some leave and others still have words for them.
+        "progress-last-words" => {
+            let result = world.agree(Ok("made".to_owned()));
+            work(0.4 * world.rank() as f64);
+            result
+        }
         // The last rank, which waits, is asked to stop: the leader hears of it.
         "stop" => world.zero_first(Scope::World, "making the file", |turn| match turn {
             Turn::First if work(30.0) => Err(Failure { message: "stopped".to_owned(), exit_code: 75 }),

@@ -15,7 +15,7 @@ use crate::lock::lock;
 use crate::mpi_error::{check, failed};
 use crate::wait::{WaitLimit, wait};
 use crate::watchdog::watch;
-use crate::{progress, stop};
+use crate::{farewell, progress, stop};
 
 mod sealed {
     /// MPI's name for a Rust type.
@@ -110,6 +110,13 @@ unsafe impl Send for Channel {}
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Channel({}, rank {} of {})", self.name, self.rank, self.size)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        progress::forget(&self.collective_matching);
+        farewell::retire(&self.collective_matching);
     }
 }
 

@@ -44,6 +44,8 @@ struct Entry {
     word: Word,
     /// 1 once somebody has asked it to stop.
     is_asked_to_stop: u64,
+    /// 1 in the last letters of a rank alone, of itself; what a rank has heard of others leaving is not passed on.
+    is_last_letter: u64,
 }
 
 /// How far a rank is with what it does outside of any collective.
@@ -106,6 +108,9 @@ pub(crate) struct CollectiveMatching {
     /// To whom, what, and MPI's request.
     letters: Vec<(usize, Box<[Entry]>, Handle)>,
     inbox: Box<[Entry]>,
+    /// The last letters that have not come; with ours, nothing more is written.
+    last_letters_missing: usize,
+    has_left: bool,
 }
 
 // SAFETY: the requests and the communicator are handles that any thread may use under MPI_THREAD_MULTIPLE, which
@@ -128,6 +133,8 @@ impl CollectiveMatching {
             incoming: Box::new([0; 8]),
             letters: Vec::new(),
             inbox: vec![Entry::default(); size].into(),
+            last_letters_missing: neighbours(rank, size).count(),
+            has_left: false,
         }
     }
 
@@ -275,6 +282,7 @@ impl CollectiveMatching {
             }
             let own_turn = self.entries[self.rank].turn;
             for (rank, (known, told)) in self.entries.iter_mut().zip(&self.inbox[..]).enumerate() {
+                self.last_letters_missing -= told.is_last_letter as usize;
                 if rank == self.rank {
                     continue;
                 }
@@ -300,25 +308,44 @@ impl CollectiveMatching {
 
     fn write_letters(&mut self) {
         (self.has_news, self.has_words, self.told) = (false, false, Instant::now());
-        self.post();
-        let size = self.labels.len();
-        let mut distance = 1;
-        while distance < size {
-            for to in [(self.rank + distance) % size, (self.rank + size - distance) % size] {
-                if self.letters.iter().filter(|(other, ..)| *other == to).count() >= MOST_LETTERS {
-                    continue;
-                }
-                let letter: Box<[Entry]> = self.entries.clone().into();
-                let mut request = mpi().request();
-                let (words, count) = (letter.as_ptr().cast(), (letter.len() * NUMBERS) as c_int);
-                // SAFETY: the letter is boxed and kept in `letters` until the request is done.
-                let code = unsafe { self.communicator.start_send(words, count, to, GOSSIP_TAG, &mut request) };
-                if code == 0 {
-                    self.letters.push((to, letter, request));
-                }
-            }
-            distance *= 2;
+        if self.has_left {
+            return;
         }
+        self.post();
+        for to in neighbours(self.rank, self.labels.len()) {
+            if self.letters.iter().filter(|(other, ..)| *other == to).count() < MOST_LETTERS {
+                self.write_letter(to, self.entries.clone().into());
+            }
+        }
+    }
+
+    fn write_letter(&mut self, to: usize, letter: Box<[Entry]>) {
+        let mut request = mpi().request();
+        let (words, count) = (letter.as_ptr().cast(), (letter.len() * NUMBERS) as c_int);
+        // SAFETY: the letter is boxed and kept in `letters` until the request is done.
+        let code = unsafe { self.communicator.start_send(words, count, to, GOSSIP_TAG, &mut request) };
+        if code == 0 {
+            self.letters.push((to, letter, request));
+        }
+    }
+
+    /// Tells the neighbours that no more letters will come from here. See [`farewell`](crate::farewell).
+    pub(crate) fn write_last_letters(&mut self) {
+        let mut letter: Box<[Entry]> = vec![Entry::default(); self.labels.len()].into();
+        letter[self.rank].is_last_letter = 1;
+        neighbours(self.rank, self.labels.len()).for_each(|to| self.write_letter(to, letter.clone()));
+        self.has_left = true;
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Whether all letters to this rank have come, and all of its own have left.
+    pub(crate) fn is_done_with_letters(&mut self) -> bool {
+        self.read_letters(LOOKS_WHILE_WAITING);
+        self.post();
+        self.last_letters_missing == 0 && self.letters.is_empty()
     }
 
     /// Lets go of the letters that have left.
@@ -332,13 +359,10 @@ impl CollectiveMatching {
     }
 }
 
-impl Drop for CollectiveMatching {
-    fn drop(&mut self) {
-        // What was said in a stall that ended well is still on its way: nothing may be left when MPI is finalized.
-        self.read_letters(LOOKS);
-        self.post();
-        std::mem::take(&mut self.letters).into_iter().for_each(|(_, letter, _)| std::mem::forget(letter));
-    }
+/// The ranks at distances 1, 2, 4, … either way, whom `rank` of `size` writes to and has letters from: one may be there twice.
+fn neighbours(rank: usize, size: usize) -> impl Iterator<Item = usize> {
+    let distances = std::iter::successors(Some(1), |distance| Some(distance * 2)).take_while(move |&d| d < size);
+    distances.flat_map(move |distance| [(rank + distance) % size, (rank + size - distance) % size])
 }
 
 /// "rank 2 on n1", "rank 1 on n1, rank 2 on n1 and 3 more".
@@ -418,7 +442,19 @@ mod tests {
         assert_eq!(word(12_300, 50_000, "images"), "12300 of 50000 images");
         assert_eq!(word(7, 0, "files"), "7 files");
         assert_eq!(word(7, 0, "a unit of more than sixteen bytes"), "7 a unit of more t");
-        assert_eq!(NUMBERS, 10);
+        assert_eq!(NUMBERS, 11);
+    }
+
+    #[test]
+    fn whoever_is_written_to_writes_back() {
+        for size in 1..40 {
+            let pairs = |rank: usize| neighbours(rank, size).map(move |to| (rank, to));
+            let mut written: Vec<_> = (0..size).flat_map(pairs).collect();
+            let mut read: Vec<_> = written.iter().map(|&(from, to)| (to, from)).collect();
+            written.sort_unstable();
+            read.sort_unstable();
+            assert_eq!(written, read, "{size} ranks");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::World;
 use crate::stop::{self, abort};
+use crate::{World, farewell};
 
-/// The longest that MPI_Finalize may take. It only puts things away: all ranks have met before it.
+/// The longest that the end may take, last letters and MPI_Finalize. It only puts things away: all ranks have met before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Finalizes MPI when the world of all ranks goes; aborts instead where finalizing would wait for a lost rank.
@@ -26,6 +26,7 @@ impl Drop for Finalizer {
         if stop::is_broken() {
             abort("the job ends because ranks lost each other", 1);
         }
+        farewell::wait_for_last_letters();
         mpi::mpi().finalize();
     }
 }

@@ -12,6 +12,7 @@ mod call;
 mod channel;
 mod collective_matching;
 mod error;
+mod farewell;
 mod finalize;
 mod launch;
 mod lock;

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::collective_matching::CollectiveMatching;
@@ -11,7 +11,7 @@ use crate::lock::lock;
 use crate::signals;
 
 /// The channels of this process on which somebody may wait for it.
-static CHANNELS: Mutex<Vec<Weak<Mutex<CollectiveMatching>>>> = Mutex::new(Vec::new());
+static CHANNELS: Mutex<Vec<Arc<Mutex<CollectiveMatching>>>> = Mutex::new(Vec::new());
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// When the next word is due, and the next look for those of others, in milliseconds since `START`.
 static NEXT_WORD: AtomicU64 = AtomicU64::new(0);
@@ -25,8 +25,12 @@ pub(crate) fn listen(collective_matching: &Arc<Mutex<CollectiveMatching>>, timeo
     let period = (timeout.as_millis() as u64 / 10).clamp(10, LONGEST_PERIOD);
     PERIOD.fetch_min(period, Ordering::Relaxed);
     let mut channels = lock(&CHANNELS);
-    channels.retain(|channel| channel.strong_count() > 0);
-    channels.push(Arc::downgrade(collective_matching));
+    channels.push(Arc::clone(collective_matching));
+}
+
+/// Nobody waits for this rank there any more.
+pub(crate) fn forget(collective_matching: &Arc<Mutex<CollectiveMatching>>) {
+    lock(&CHANNELS).retain(|channel| !Arc::ptr_eq(channel, collective_matching));
 }
 
 /// The time between two words.
@@ -58,10 +62,12 @@ fn is_due(next: &AtomicU64) -> bool {
 }
 
 fn on_each_channel(mut act: impl FnMut(&mut CollectiveMatching)) {
-    let channels: Vec<_> = lock(&CHANNELS).iter().filter_map(Weak::upgrade).collect();
+    let channels = lock(&CHANNELS).clone();
     for channel in channels {
         // Where this rank is in a collective, nobody waits for its work, and that listens itself.
-        if let Ok(mut collective_matching) = channel.try_lock() {
+        if let Ok(mut collective_matching) = channel.try_lock()
+            && !collective_matching.has_left()
+        {
             act(&mut collective_matching);
         }
     }
