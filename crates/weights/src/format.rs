@@ -9,7 +9,7 @@ use memmap2::Mmap;
 use crate::error::{Error, Result};
 use crate::limits::{MOST_TENSORS, budget};
 use crate::state_dict::StateDict;
-use crate::{npz, safetensors, torch};
+use crate::{npz, safetensors, sharded, torch};
 
 /// Which of a file's tensors are the weights, where it holds more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Wanted {
     pub prefix: Option<String>,
 }
 
-/// Reads the weights in the file `path`: `.pth` (zip or older), `.safetensors` or `.npz`, whatever its name. The file is
-/// mapped; tensors are read from the disk when their bytes are.
+/// Reads the weights in the file `path`: `.pth` (zip or older), `.safetensors`, `.npz`, or the index of weights in several files,
+/// whatever its name. The file is mapped; tensors are read from the disk when their bytes are.
 ///
 /// # Errors
 /// A file that cannot be read, that is none of these, or that is broken or malicious.
@@ -36,22 +36,35 @@ pub fn read(path: &Path) -> Result<StateDict> {
 /// # Errors
 /// As [`read`], and a key or prefix that is not there.
 pub fn read_wanted(path: &Path, wanted: &Wanted) -> Result<StateDict> {
+    let refused = |reason| Error::Refused { path: path.to_owned(), reason };
+    let bytes = map(path)?;
+    if !sharded::is_index(bytes.as_slice()) {
+        return parse_wanted(bytes, wanted).map_err(refused);
+    }
+    refuse_key(wanted.key.as_deref()).map_err(refused)?;
+    let part = |part: &Path| {
+        let parsed = parse_key(map(part)?, None);
+        parsed.map_err(|reason| Error::Refused { path: part.to_owned(), reason })
+    };
+    let found = sharded::read(path, bytes.as_slice(), part)?;
+    under(found, wanted.prefix.as_deref()).map_err(refused)
+}
+
+fn map(path: &Path) -> Result<Bytes> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if metadata.is_dir() {
         return Err(Error::Refused { path: path.to_owned(), reason: "is a folder, not a file of weights".to_owned() });
     }
-    let bytes = if metadata.len() == 0 {
-        Bytes::new(Vec::new()) // an empty file cannot be mapped
-    } else {
-        #[expect(unsafe_code, reason = "mapping a file")]
-        // SAFETY: the map is read as plain bytes, for which every content is valid: nothing that was checked once is
-        // trusted later without bounds. Whoever truncates a file that a job reads ends that job.
-        let mapping = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Bytes::new(mapping)
-    };
-    parse_wanted(bytes, wanted).map_err(|reason| Error::Refused { path: path.to_owned(), reason })
+    if metadata.len() == 0 {
+        return Ok(Bytes::new(Vec::new())); // an empty file cannot be mapped
+    }
+    #[expect(unsafe_code, reason = "mapping a file")]
+    // SAFETY: the map is read as plain bytes, for which every content is valid: nothing that was checked once is
+    // trusted later without bounds. Whoever truncates a file that a job reads ends that job.
+    let mapping = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok(Bytes::new(mapping))
 }
 
 /// The weights in `bytes`, as [`read`].
@@ -63,7 +76,11 @@ pub fn parse(bytes: Bytes) -> std::result::Result<StateDict, String> {
 }
 
 fn parse_wanted(bytes: Bytes, Wanted { key, prefix }: &Wanted) -> std::result::Result<StateDict, String> {
-    let found = parse_key(bytes, key.as_deref())?;
+    under(parse_key(bytes, key.as_deref())?, prefix.as_deref())
+}
+
+/// The tensors whose names begin with `prefix`, without it.
+fn under(found: StateDict, prefix: Option<&str>) -> std::result::Result<StateDict, String> {
     match prefix {
         Some(prefix) => found.under(prefix),
         None => found.without_wrapper(),

@@ -3,7 +3,8 @@
 //! ```text
 //! path ── read ──> which format? ──┬─ torch/  .pth: a zip of storages, or the older sequence of pickles ─┐
 //!                                  ├─ safetensors                                                       ├─> StateDict
-//!                                  └─ npz ───────────────────────────────────────────────────────────────┘
+//!                                  ├─ npz                                                               │
+//!                                  └─ sharded: an index, and files of these beside it ──────────────────┘
 //! StateDict ── write_pth, write_safetensors ──> file
 //! ```
 //!
@@ -18,6 +19,7 @@ mod format;
 mod limits;
 mod npz;
 mod safetensors;
+mod sharded;
 mod state_dict;
 mod tensor;
 mod torch;
@@ -26,6 +28,7 @@ pub use archives::Bytes;
 pub use error::{Error, Result};
 pub use format::{Wanted, parse, read, read_wanted};
 pub use safetensors::write_safetensors;
+pub use sharded::files_of_index;
 pub use state_dict::StateDict;
 pub use tensor::{Dtype, Tensor};
 pub use torch::{add_extra_file, write_pth};
