@@ -398,3 +398,78 @@ fn a_signal_ends_a_download_and_the_next_call_goes_on() {
     Mpirun::new(2).run(&program, &arguments).expect_success();
     assert_eq!(fs::read(place(store.path(), &url)).unwrap(), content());
 }
+
+/// A Hub with the model `o/n`, of which `files` are the files; gives its address and counts requests for each.
+fn hub(files: &[(&str, Vec<u8>)]) -> (String, Arc<Mutex<HashMap<String, usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let sibling = |(path, bytes): &(&str, Vec<u8>)| {
+        format!(r#"{{"rfilename": "{path}", "lfs": {{"sha256": "{}", "size": {}}}}}"#, sha256(bytes), bytes.len())
+    };
+    let siblings: Vec<_> = files.iter().map(sibling).collect();
+    let listing = format!(r#"{{"sha": "{commit}", "siblings": [{}]}}"#, siblings.join(", "));
+    let mut answers: HashMap<String, Vec<u8>> =
+        files.iter().map(|(path, bytes)| (format!("/o/n/resolve/{commit}/{path}"), bytes.clone())).collect();
+    answers.insert("/api/models/o/n/revision/main".to_owned(), listing.into_bytes());
+    let requests: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+    let counts = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            let mut lines = BufReader::new(&stream).lines();
+            let request = lines.next().unwrap().unwrap();
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let path = request.split([' ', '?']).nth(1).unwrap();
+            *counts.lock().unwrap().entry(path.rsplit('/').next().unwrap().to_owned()).or_default() += 1;
+            let (status, bytes) = answers.get(path).map_or(("404 Not Found", &[][..]), |bytes| ("200 OK", &bytes[..]));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
+            (&stream).write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn a_model_in_several_files_is_on_every_node() {
+    let index = br#"{"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}"#.to_vec();
+    let files = [
+        ("README.md", b"of nobody".to_vec()),
+        ("config.json", b"{}".to_vec()),
+        ("model.safetensors.index.json", index),
+        ("model-1-of-2.safetensors", content()),
+        ("model-2-of-2.safetensors", b"small".to_vec()),
+    ];
+    let (address, requests) = hub(&files);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    let run = |nodes: usize, model: &str, flags: &[&str]| {
+        let script = "\"$0\" fetch \"$@\" && cd \"$STORE\"/hf/o--n/0*7 && sha256sum --quiet -c *.sha256 && ls -1";
+        let job = Mpirun::new(4).nodes(nodes).variable("HF_ENDPOINT", &address).variable("STORE", store);
+        let job = job.variable("HF_HOME", store.join("no-cache"));
+        let job = if nodes > 1 { job.node_local(store, "64m") } else { job };
+        let program = binary("rust-train");
+        let words = ["-c", script, program.to_str().unwrap(), model, "--store", store.to_str().unwrap()];
+        job.run(Path::new("bash"), [&words[..], flags].concat())
+    };
+    for nodes in if can_make_nodes() { vec![2, 1] } else { vec![1] } {
+        requests.lock().unwrap().clear();
+        let outcome = run(nodes, "hf:o/n", &[]);
+        outcome.expect_success();
+        for name in
+            ["config.json", "model.safetensors.index.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors"]
+        {
+            assert_eq!(outcome.stdout.lines().filter(|line| line.trim_end() == name).count(), 4, "{name}: {outcome:?}");
+            assert_eq!(requests.lock().unwrap().get(name), Some(&1), "{name}");
+        }
+        assert_eq!(requests.lock().unwrap().get("main"), Some(&1));
+        assert!(!outcome.stdout.contains("README.md"), "{outcome:?}");
+    }
+    let outcome = run(1, "hf:o/n/gone.bin", &[]);
+    assert_eq!(outcome.status, Some(2), "{outcome:?}");
+    assert_eq!(outcome.error_lines().len(), 1, "{outcome:?}");
+    assert!(outcome.error_lines()[0].contains("hf:o/n/gone.bin: there is no such file; it has: "), "{outcome:?}");
+    requests.lock().unwrap().clear();
+    run(1, "hf:o/n", &["--offline"]).expect_success();
+    assert!(requests.lock().unwrap().is_empty());
+}

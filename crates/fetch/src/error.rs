@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text names no source.
-    #[error("invalid source '{text}': {reason}; use http://, https://, file:// or a path")]
+    #[error("invalid source '{text}': {reason}; use http://, https://, file://, hf:ORG/NAME or a path")]
     Source {
         /// What was given.
         text: String,

@@ -1,12 +1,13 @@
 //! HTTP/1.1, over TLS for https://, and through the proxy of the environment if it names one.
 
+use std::fmt;
 use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use attohttpc::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED,
-    LOCATION, RANGE, RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE,
+    LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use attohttpc::{Method, ProxySettings, RequestBuilder, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
@@ -23,15 +24,34 @@ const REDIRECTS: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Http {
     limits: Limits,
+    /// Of whoever asks, for the server that is asked and no other.
+    token: Option<Token>,
     /// Read when the first https:// address is asked: without one nobody needs them.
     authorities: OnceLock<Vec<CertificateDer<'static>>>,
 }
 
+/// What shows who asks. It is not shown itself.
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Whether nobody on the way sees what is asked.
+fn is_private(url: &Url) -> bool {
+    url.scheme() == "https" || matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
 impl Transport for Http {
     fn get(&self, ask: &Ask) -> Result<Reply, Failure> {
-        let mut url = Url::parse(&ask.url).map_err(|error| Failure::Lasting(redirected(ask, &error.to_string())))?;
+        let asked = Url::parse(&ask.url).map_err(|error| Failure::Lasting(redirected(ask, &error.to_string())))?;
+        let mut url = asked.clone();
         for _ in 0..=REDIRECTS {
-            let (status, headers, body) = self.send(&url, ask)?.split();
+            // Where a server sends on to, another one may listen.
+            let token = self.token.as_ref().filter(|_| url.origin() == asked.origin() && is_private(&url));
+            let (status, headers, body) = self.send(&url, ask, token)?.split();
             let is_redirect = matches!(
                 status,
                 StatusCode::MOVED_PERMANENTLY
@@ -51,12 +71,12 @@ impl Transport for Http {
 }
 
 impl Http {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, authorities: OnceLock::new() }
+    pub(crate) fn new(limits: Limits, token: Option<String>) -> Self {
+        Self { limits, token: token.map(Token), authorities: OnceLock::new() }
     }
 
     /// One request and the head of its answer.
-    fn send(&self, url: &Url, ask: &Ask) -> Result<Response, Failure> {
+    fn send(&self, url: &Url, ask: &Ask, token: Option<&Token>) -> Result<Response, Failure> {
         let proxy = proxy::of_environment(url).map_err(Failure::Lasting)?;
         let request = || -> attohttpc::Result<RequestBuilder> {
             let proxies = ProxySettings::builder().http_proxy(proxy.clone()).https_proxy(proxy.clone()).build();
@@ -67,6 +87,9 @@ impl Http {
                 .read_timeout(self.limits.stall_timeout)
                 // What is counted and resumed are the bytes of the file.
                 .try_header(ACCEPT_ENCODING, "identity")?;
+            if let Some(Token(token)) = token {
+                request = request.try_header(AUTHORIZATION, format!("Bearer {token}"))?;
+            }
             if ask.from > 0 {
                 request = request.try_header(RANGE, format!("bytes={}-", ask.from))?;
                 if let Some(version) = &ask.version {

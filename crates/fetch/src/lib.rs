@@ -13,6 +13,7 @@ mod checksum;
 mod download;
 mod error;
 mod http;
+mod hub;
 mod limits;
 mod lock;
 mod own;
@@ -26,6 +27,7 @@ mod trust;
 
 pub use checksum::Checksum;
 pub use error::{Error, Result};
+pub use hub::{HubFile, HubListing, HubModel};
 pub use limits::Limits;
 pub use progress::{Doing, Progress, Watch, unwatched};
 pub use source::Source;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::hub::{self, HubModel};
 use crate::{Error, checksum};
 
 /// The longest name that a file is given, in bytes: file systems have names of 255, and there are hidden ones around it.
@@ -18,6 +19,8 @@ pub enum Source {
     Url(String),
     /// A file on this machine: a path, or a `file://` address.
     File(PathBuf),
+    /// A model on the Hugging Face Hub: its files have addresses once they are [listed](HubModel::list).
+    Hub(HubModel),
 }
 
 impl FromStr for Source {
@@ -25,6 +28,9 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let refuse = |reason| Error::Source { text: text.to_owned(), reason };
+        if hub::is_one(text) {
+            return text.parse().map(Self::Hub);
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return if text.is_empty() { Err(refuse("it is empty")) } else { Ok(Self::File(text.into())) };
         };
@@ -64,6 +70,7 @@ impl Source {
                 name.trim_start_matches('.').to_owned()
             }
             Self::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            Self::Hub(_) => String::new(),
         }
     }
 
@@ -72,7 +79,7 @@ impl Source {
     pub(crate) fn origin(&self) -> String {
         let url = match self {
             Self::Url(text) => Url::parse(text),
-            Self::File(_) => Err(url::ParseError::RelativeUrlWithoutBase),
+            Self::File(_) | Self::Hub(_) => Err(url::ParseError::RelativeUrlWithoutBase),
         };
         let Ok(mut url) = url else { return self.to_string() };
         let query = url.query().map(unsigned).unwrap_or_default();
@@ -146,6 +153,7 @@ impl fmt::Display for Source {
                 _ => f.write_str(text),
             },
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Hub(model) => write!(f, "{model}"),
         }
     }
 }
@@ -170,6 +178,8 @@ mod tests {
             ("file:///data/w.safetensors", file("/data/w.safetensors"), "w.safetensors"),
             ("file://localhost/data/w", file("/data/w"), "w"),
             ("w.safetensors", file("w.safetensors"), "w.safetensors"),
+            ("hf:o/n@v1", "hf:o/n@v1".parse().map(Source::Hub).map_err(|_: Error| ""), ""),
+            ("hf:n", Err("hf:ORG/NAME"), ""),
             ("", Err("it is empty"), ""),
             ("http://", Err("it names no server"), ""),
             ("http:///x", Err("it names no server"), ""),

@@ -14,7 +14,7 @@ use crate::lock::Lock;
 use crate::part::Part;
 use crate::progress::{Doing, Watch, Watched};
 use crate::transport::Transport;
-use crate::{Error, Result, Source, own};
+use crate::{Error, Result, Source, hub, own};
 
 /// The environment variable that names a mirror: a folder, or an address that file names are appended to.
 const MIRROR: &str = "RUST_TRAIN_MIRROR";
@@ -28,6 +28,8 @@ pub struct Request {
     pub checksum: Option<Checksum>,
     /// How many bytes it must have, where that is known.
     pub size: Option<u64>,
+    /// Whether the server is the Hugging Face Hub, and may see this user's token. No other server ever does.
+    pub is_of_hub: bool,
 }
 
 impl Request {
@@ -35,9 +37,9 @@ impl Request {
     pub fn new(source: Source) -> Self {
         let checksum = match &source {
             Source::Url(_) => Checksum::in_file_name(&source.file_name()),
-            Source::File(_) => None,
+            Source::File(_) | Source::Hub(_) => None,
         };
-        Self { source, checksum, size: None }
+        Self { source, checksum, size: None, is_of_hub: false }
     }
 }
 
@@ -45,6 +47,8 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Whether files have their own names, because the folder is of one origin.
+    is_of_one_origin: bool,
     mirror: Option<Source>,
     offline: bool,
     limits: Limits,
@@ -60,7 +64,18 @@ impl Store {
         let mirror = env::var(MIRROR).ok().filter(|text| !text.is_empty());
         // An address of a folder: with a name behind it, it is an address of a file.
         let mirror = mirror.map(|text| format!("{}/_", text.trim_end_matches('/')).parse()).transpose()?;
-        Ok(Self { folder: folder.map_or_else(user_cache::folder, Path::to_owned), mirror, offline, limits })
+        let folder = folder.map_or_else(user_cache::folder, Path::to_owned);
+        Ok(Self { folder, is_of_one_origin: false, mirror, offline, limits })
+    }
+
+    /// The store in the folder `path` of this one, for files of one origin alone, which have their own names in it.
+    pub(crate) fn within(&self, path: &Path) -> Self {
+        let mirror = self.mirror.as_ref().map(|mirror| match mirror {
+            Source::File(file) => Source::File(file.with_file_name(path).join("_")),
+            Source::Url(url) => Source::Url(format!("{}{}/_", url.strip_suffix('_').unwrap_or(url), path.display())),
+            Source::Hub(model) => Source::Hub(model.clone()),
+        });
+        Self { folder: self.folder.join(path), is_of_one_origin: true, mirror, ..self.clone() }
     }
 
     /// The folder.
@@ -82,7 +97,7 @@ impl Store {
             (Some(in_name), Some(checksum)) => checksum.implies(&in_name),
             _ => false,
         };
-        self.folder.join(if says_hash { name } else { keyed(&request.source) })
+        self.folder.join(if says_hash || self.is_of_one_origin { name } else { keyed(&request.source) })
     }
 
     /// The file of `request` on this machine, verified: at its source if that is a local file, else in the store. A
@@ -145,6 +160,7 @@ impl Store {
                 let missing = io::Error::from(io::ErrorKind::NotFound);
                 return Err(Error::io(path, "looking for the file")(missing));
             }
+            Source::Hub(model) => return Err(model.refused("is a model, and one of its files was to be named")),
             Source::Url(_) if self.offline => return Err(self.missing(request)),
             Source::Url(_) => {}
         }
@@ -180,6 +196,17 @@ impl Store {
             incoming.start_over()?;
             incoming.take_from(&request.source, &self.limits, watch)?;
         }
+        incoming.finish(watch)
+    }
+
+    /// Gets the file of `request` from its source, whatever was there before: for what changes.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch); then what was there before is there still.
+    pub(crate) fn refresh(&self, request: &Request, watch: &Watch<'_>) -> Result<PathBuf> {
+        let mut incoming = self.begin(request, watch)?;
+        incoming.start_over()?;
+        incoming.take_from(&request.source, &self.limits, watch)?;
         incoming.finish(watch)
     }
 
@@ -248,6 +275,7 @@ impl Store {
                 Source::File(if with_key.is_file() { with_key } else { path.with_file_name(name) })
             }
             Source::Url(url) => Source::Url(url.strip_suffix('_').unwrap_or(url).to_owned() + &name),
+            Source::Hub(_) => return None,
         })
     }
 }
@@ -332,8 +360,11 @@ impl Incoming {
         // From here on a process that is killed leaves what it has.
         let taken = match source {
             Source::File(path) => self.copy(path, watched),
+            Source::Hub(model) => Err(model.refused("is a model, and one of its files was to be named")),
             Source::Url(url) => {
-                let transport: Arc<dyn Transport> = Arc::new(Http::new(limits.clone()));
+                // A mirror must not have it.
+                let token = (self.request.is_of_hub && *source == self.request.source).then(hub::token).flatten();
+                let transport: Arc<dyn Transport> = Arc::new(Http::new(limits.clone(), token));
                 let wanted =
                     Wanted { url, shown: &from, origin: &origin, is_verified: self.request.checksum.is_some() };
                 download(&wanted, &mut self.part, &transport, limits, watched)
@@ -432,12 +463,18 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn store(folder: &Path) -> Store {
-        Store { folder: folder.to_owned(), mirror: None, offline: true, limits: Limits::default() }
+        Store {
+            folder: folder.to_owned(),
+            is_of_one_origin: false,
+            mirror: None,
+            offline: true,
+            limits: Limits::default(),
+        }
     }
 
     fn request(hash: Option<&str>) -> Request {
         let checksum = hash.map(|hash| hash.parse().unwrap());
-        Request { source: "http://host/file.bin".parse().unwrap(), checksum, size: None }
+        Request { source: "http://host/file.bin".parse().unwrap(), checksum, size: None, is_of_hub: false }
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -280,6 +280,9 @@ const FETCH_EXAMPLES: &str = "\
 Examples:
   rust-train fetch https://example.org/resnet18-f37072fd.safetensors      on a login node with internet
   srun rust-train fetch --store /local/weights https://example.org/w.bin  one download, a copy on every node
+  rust-train fetch hf:timm/resnet50.a1_in1k                               weights and config.json of a model of the Hub
+
+The Hub: HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE count as for huggingface_hub, and what that has in its cache is used.
 
 Mirror: RUST_TRAIN_MIRROR names a folder, or an address that file names are appended to; it is asked first.
 Proxy: https_proxy, http_proxy, all_proxy, no_proxy. A site's own certificate authority: SSL_CERT_FILE, SSL_CERT_DIR.";

@@ -16,7 +16,7 @@ pub struct ModelArgs {
     #[arg(long, help = format!("{}. Default: what the model card of the weights says, or the one that they fit", model_help()))]
     pub model: Option<String>,
 
-    /// Weights: the folder of a run or of a checkpoint, or a file: .safetensors, .pth or .npz; a path, file:// or https://
+    /// Weights: the folder of a run or of a checkpoint, or a file: .safetensors, .pth or .npz; a path, file://, https:// or hf:ORG/NAME
     #[arg(long, value_name = "SOURCE", conflicts_with = "pretrained")]
     pub weights: Option<String>,
 

@@ -6,6 +6,7 @@
 //!                        ├─> TorchScript: extra file `rust-train.json`
 //!                        └─> FILE.pth: beside it, FILE.pth.json
 //! eval, predict, export <─ ModelCard
+//!                              └─ or from timm's config.json beside the weights
 //! ```
 //!
 //! A card depends on what was trained alone: not on when, where, by how many ranks, or on whether the run was interrupted.
@@ -14,6 +15,7 @@
 //! Knows no torch, and no files: text in, text out.
 
 mod readme;
+mod timm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use readme::{About, ClassLine, README_START};
+pub use timm::of_timm_config;
 
 /// What metadata with a card are called.
 pub const KEY: &str = "rust-train";

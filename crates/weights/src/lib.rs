@@ -28,7 +28,7 @@ pub use archives::Bytes;
 pub use error::{Error, Result};
 pub use format::{Wanted, parse, read, read_wanted};
 pub use safetensors::write_safetensors;
-pub use sharded::files_of_index;
+pub use sharded::{USUAL_NAMES, files_of_index};
 pub use state_dict::StateDict;
 pub use tensor::{Dtype, Tensor};
 pub use torch::{add_extra_file, write_pth};

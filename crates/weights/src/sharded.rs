@@ -13,6 +13,11 @@ use crate::error::{Error, Result};
 use crate::limits::{LONGEST_JSON, MOST_TENSORS};
 use crate::state_dict::StateDict;
 
+/// What Hugging Face's libraries and timm call the file of a model's weights, the first that is there: one file before several, and
+/// safetensors before pickles.
+pub const USUAL_NAMES: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
 /// Whether a file begins like an index: with an object of JSON, and not with the length of a safetensors file's header, whose first
 /// byte may be any.
 pub(crate) fn is_index(start: &[u8]) -> bool {

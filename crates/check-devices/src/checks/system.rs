@@ -108,6 +108,19 @@ pub(crate) const O05: Check = Check {
     },
 };
 
+/// What sources begin with that are not on the machine; the last are models of the Hugging Face Hub.
+const FROM_ELSEWHERE: [&str; 6] = ["https://", "http://", "hf:", "hf://", "hf-hub:", "hf_hub:"];
+
+/// What is in the name that a fetched file has in the store: the last part of its address, or a model's name, as `timm--resnet50`.
+fn name_in_store(source: &str) -> String {
+    if source.starts_with("http") {
+        return source.rsplit('/').next().unwrap_or_default().to_owned();
+    }
+    let model = source.split_once(':').map_or(source, |(_, model)| model).trim_start_matches('/');
+    let parts: Vec<_> = model.splitn(3, '/').take(2).collect();
+    parts.join("--").split('@').next().unwrap_or_default().to_owned()
+}
+
 pub(crate) const O07: Check = Check {
     id: "O07",
     title: "weights from the internet, which compute nodes do not reach",
@@ -118,9 +131,9 @@ pub(crate) const O07: Check = Check {
     source: "facebookresearch and others: downloads in jobs, see pytorch/pytorch#68320",
     run: |subject| {
         need!(script(subject));
-        let weights = subject.training.paths.iter().filter(|(purpose, path)| {
-            *purpose == PathUse::Weights && (path.value.starts_with("https://") || path.value.starts_with("http://"))
-        });
+        let is_elsewhere = |path: &str| FROM_ELSEWHERE.iter().any(|scheme| path.starts_with(scheme));
+        let weights = subject.training.paths.iter();
+        let weights = weights.filter(|(purpose, path)| *purpose == PathUse::Weights && is_elsewhere(&path.value));
         let weights: Vec<_> = weights.collect();
         if weights.is_empty() {
             return Outcome::skip("no weights come from the internet");
@@ -136,8 +149,8 @@ pub(crate) const O07: Check = Check {
         }
         let stored = subject.login().and_then(|login| login.stored_weights.as_ref());
         Outcome::of(weights.into_iter().filter_map(|(_, path)| {
-            let name = path.value.rsplit('/').next().unwrap_or_default();
-            let is_there = stored.is_some_and(|stored| stored.iter().any(|file| file.contains(name)));
+            let name = name_in_store(&path.value);
+            let is_there = stored.is_some_and(|stored| stored.iter().any(|file| file.contains(&name)));
             (!is_there).then(|| {
                 Finding::error(format!("compute nodes do not reach the internet, and {name} is not fetched yet"))
                     .at(path.span(), "")

@@ -162,10 +162,15 @@ fn libraries_of_ldd(output: &str) -> (BTreeMap<String, String>, Vec<String>) {
     (found, missing)
 }
 
-/// Names of the files in rust-train's store.
+/// Names of the files in rust-train's store, and of the models of the Hugging Face Hub: `timm--resnet50.a1_in1k`.
 fn stored_weights() -> Option<Vec<String>> {
-    let entries = fs::read_dir(user_cache::folder()).ok()?;
-    Some(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    let names = |folder: &Path| -> Option<Vec<String>> {
+        let entries = fs::read_dir(folder).ok()?;
+        Some(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+    };
+    let store = user_cache::folder();
+    let models = names(&store.join("hf")).unwrap_or_default();
+    Some(names(&store)?.into_iter().chain(models).collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use flags::FetchArgs;
 use world::World;
 
 use crate::config::weights::{request, store};
-use crate::distributed::download::fetch_once;
+use crate::distributed::hub::fetch_weights;
 use crate::errors::{agree, usage};
 
 /// Brings files to every node of the job. Collective.
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &FetchArgs, world: &World) -> anyhow::Result<()> {
     };
     let (requests, store) = agree(world, plan())?;
     for request in &requests {
-        let path = fetch_once(world, &store, request)?;
+        let path = fetch_weights(world, &store, request)?;
         if world.local_rank() == 0 {
             log::info!("{} is at {}", request.source, path.display());
         }

@@ -24,7 +24,7 @@ use crate::config::plan::{MOST, precision};
 use crate::config::preprocessing::{Preprocessing, refuse_values};
 use crate::config::recipe::PLAN_FILE;
 use crate::config::weights as request;
-use crate::distributed::download::fetch_once;
+use crate::distributed::hub::fetch_weights;
 use crate::errors::{agree, to_failure, usage};
 use crate::machine::device;
 use crate::model::card;
@@ -66,7 +66,7 @@ impl Loaded {
         let none = "which weights? Name the folder of a run, a file with --weights, or --pretrained";
         let (mut request, store) = agree(world, request.and_then(|request| request.ok_or_else(|| usage(none))))?;
         let run = model_file::locate(world, &mut request)?;
-        let path = fetch_once(world, &store, &request)?;
+        let path = fetch_weights(world, &store, &request)?;
         let wanted = found::wanted(args.weights_key.as_deref(), args.weights_prefix.as_deref());
         let found = agree(world, found::read(&path, &wanted))?;
         let card = card_of(world, &path, &found, run.as_deref())?;

@@ -13,7 +13,7 @@ use crate::config::recipe;
 use crate::data;
 use crate::data::listing::Listed;
 use crate::data::statistics::normalization_of;
-use crate::distributed::download::fetch_once;
+use crate::distributed::hub::fetch_weights;
 use crate::distributed::process_group;
 use crate::distributed::synchronization::Agreement;
 use crate::distributed::time_limit::TimeLimit;
@@ -127,7 +127,7 @@ pub(crate) fn prepare<T>(
 pub(super) fn weights(world: &World, plan: &Plan) -> anyhow::Result<Option<PathBuf>> {
     let Some((mut request, store)) = plan.weights.clone() else { return Ok(None) };
     model_file::locate(world, &mut request)?;
-    fetch_once(world, &store, &request).map(Some)
+    fetch_weights(world, &store, &request).map(Some)
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, output: &Path) {

@@ -3,6 +3,7 @@
 pub mod collectives;
 pub(crate) mod download;
 pub(crate) mod gather;
+pub(crate) mod hub;
 pub(crate) mod process_group;
 pub(crate) mod synchronization;
 pub(crate) mod time_limit;

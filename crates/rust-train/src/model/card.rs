@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model_card::{CLASSIFICATION, KEY, MaskNumbers, ModelCard};
+use model_card::{CLASSIFICATION, KEY, MaskNumbers, ModelCard, of_timm_config};
 
 use crate::config::images::{Images, Source};
 use crate::config::plan::Plan;
@@ -38,8 +38,25 @@ pub(crate) fn of_file(path: &Path, metadata: &BTreeMap<String, String>) -> anyho
     let beside = beside(path);
     match std::fs::read_to_string(&beside) {
         Ok(text) => ModelCard::parse(&text).map(Some).map_err(|error| refused(&beside, error)),
-        Err(_) => Ok(None),
+        Err(_) => Ok(of_timm(path)),
     }
+}
+
+/// What timm says of the weights in the file `path`, in a `config.json` beside them; `None` where there is none of timm's, or one that
+/// asks for what is not done here, which is said.
+fn of_timm(path: &Path) -> Option<ModelCard> {
+    let config = path.with_file_name("config.json");
+    let mut card = match of_timm_config(&std::fs::read_to_string(&config).ok()?)? {
+        Ok(card) => card,
+        Err(error) => {
+            log::warn!("{}: {error}", config.display());
+            return None;
+        }
+    };
+    if let Ok(known) = architectures::architecture(&card.network) {
+        known.name.clone_into(&mut card.network);
+    }
+    Some(card)
 }
 
 /// What the plan of the run in `folder` says of its weights: for those that an older program wrote, which had no cards. `None`

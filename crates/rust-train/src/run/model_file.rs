@@ -10,6 +10,9 @@ use super::checkpoint::{self, Checkpoints};
 use super::directory::is_run;
 use crate::errors::{to_failure, usage};
 
+/// What the weights of a run are called, the best first.
+const OF_RUNS: [&str; 2] = ["best.safetensors", "last.safetensors"];
+
 /// The file of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ModelFile {
@@ -49,13 +52,19 @@ fn find(path: &Path) -> anyhow::Result<ModelFile> {
         let file = checkpoint::model_file(path).map_err(|error| usage(format!("{error:#}")))?;
         return Ok(ModelFile { file, run: run_around(path) });
     }
-    let file =
-        ["best.safetensors", "last.safetensors"].map(|name| path.join(name)).into_iter().find(|file| file.is_file());
+    let first = |names: &[&str]| names.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    let file = first(&OF_RUNS);
+    if file.is_none()
+        && !is_run(path).unwrap_or(false)
+        && let Some(file) = first(&weights::USUAL_NAMES)
+    {
+        return Ok(ModelFile { file, run: None });
+    }
     let file = file.ok_or_else(|| match is_run(path) {
         Ok(true) => usage(format!("{shown}: the run has not come to its first checkpoint; it has no model yet")),
         _ => usage(format!(
-            "{shown}: is neither a run's folder nor a checkpoint's: there is no best.safetensors, last.safetensors or \
-             state.json in it; name the folder of a run, or a file of weights"
+            "{shown}: is neither a run's folder nor a checkpoint's: there is no best.safetensors, last.safetensors, \
+             model.safetensors or state.json in it; name the folder of a run, or a file of weights"
         )),
     })?;
     Ok(ModelFile { file, run: Some(path.to_owned()) })
@@ -90,6 +99,10 @@ mod tests {
             std::fs::write(&file, "").unwrap();
             assert_eq!(find(&run).unwrap(), ModelFile { file: file.clone(), run: Some(run.clone()) });
             assert_eq!(find(&file).unwrap(), ModelFile { file, run: Some(run.clone()) });
+        }
+        for name in ["pytorch_model.bin", "model.safetensors"] {
+            std::fs::write(other.join(name), "").unwrap(); // as others call it, safetensors first
+            assert_eq!(find(&other).unwrap(), ModelFile { file: other.join(name), run: None });
         }
         let file = other.join("best.safetensors");
         std::fs::write(&file, "").unwrap();
