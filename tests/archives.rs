@@ -233,3 +233,49 @@ fn an_index_is_kept_until_its_archive_changes() {
         let _ = fs::remove_dir_all(folder.join("broken"));
     }
 }
+
+/// CIFAR-10's binary version: a label and three planes of 32×32 bytes, again and again.
+fn cifar(labels: &[u8]) -> Vec<u8> {
+    let record = |(index, &label): (usize, &u8)| {
+        let shade = move |at: usize| (at * 7 % 100 + index % 5 + usize::from(label) * 60) as u8;
+        std::iter::once(label).chain((0..3 * 32 * 32).map(shade)).collect::<Vec<_>>()
+    };
+    labels.iter().enumerate().flat_map(record).collect()
+}
+
+#[test]
+fn a_set_with_images_to_test_on_is_trained_and_tested() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    let set = folder.join("cifar");
+    fs::create_dir(&set).unwrap();
+    let labels = |count: usize| (0..count).map(|index| (index % 3) as u8).collect::<Vec<_>>();
+    fs::write(set.join("batches.meta.txt"), "ant\nbee\ncat\n").unwrap();
+    for batch in 1..=2 {
+        fs::write(set.join(format!("data_batch_{batch}.bin")), cifar(&labels(30))).unwrap();
+    }
+    fs::write(set.join("test_batch.bin"), cifar(&labels(24))).unwrap();
+    let flags = "--model cifar_resnet20 --image-size 32 --batch 8 --epochs 1 --val-split 0.2 --seed 3";
+    let outcome = mpirun(2, folder, &format!("--data cifar {flags} --output run"));
+    assert!(outcome.expect_success().stderr.contains("of 3 classes, and 24 for eval --split test;"), "{outcome:?}");
+    let tested = |ranks: usize, data: &str| {
+        let outcome = mpirun(ranks, folder, &format!("eval run --split test --batch {} --json {data}", 8 / ranks));
+        let scores: Value = serde_json::from_str(&outcome.expect_success().stdout).unwrap();
+        assert_eq!(scores["samples"], 24, "{scores}");
+        ["loss", "top1", "confusion"].map(|key| scores[key].clone())
+    };
+    let once = tested(1, "");
+    assert_eq!(tested(2, ""), once);
+    // Where there are none, or not whole ones, one line says so.
+    fs::remove_file(set.join("test_batch.bin")).unwrap();
+    for (data, words) in [("", "--split test: there are no images to test on"), ("--data run", "run: ")] {
+        let outcome = mpirun(2, folder, &format!("eval run --split test {data}"));
+        assert_eq!((outcome.status, outcome.error_lines().len()), (Some(2), 1), "{outcome:?}");
+        assert!(outcome.error_lines()[0].contains(words), "{outcome:?}");
+    }
+    fs::write(set.join("test_batch.bin"), &cifar(&labels(24))[..5000]).unwrap();
+    let outcome = mpirun(2, folder, "eval run --split test");
+    assert_eq!((outcome.status, outcome.error_lines().len()), (Some(2), 1), "{outcome:?}");
+    let words = "cifar/test_batch.bin: has 5000 bytes, which are not records of 3073; is it cut off?";
+    assert!(outcome.error_lines()[0].contains(words), "{outcome:?}");
+}

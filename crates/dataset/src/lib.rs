@@ -53,8 +53,8 @@ pub use normalize::Normalization;
 pub use order::Sampling;
 pub use resize::{Fit, Resample, Window};
 pub use scan::{
-    ArchiveSet, Listing, Looked, MaskFolders, Names, OWN_FOLDER, Sample, Split, Survey, TablePart, TableSpec, ValSplit,
-    is_image, read_classes,
+    ArchiveSet, Listing, Looked, MaskFolders, Names, OWN_FOLDER, Sample, Split, Survey, TablePart, TableSpec,
+    ToEvaluate, ValSplit, is_image, read_classes,
 };
 pub use size::Size;
 pub use summary::{class_counts, class_weights};

@@ -48,7 +48,7 @@ pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};
 pub use installation::{DoctorArgs, ScriptsArgs};
 pub use models::{
     DEFAULT_MODEL, EvalArgs, ExportArgs, Format, InferenceArgs, ModelArgs, ModelColumn, ModelsArgs, PredictArgs,
-    ProfileArgs, WeightNames,
+    ProfileArgs, SplitKind, WeightNames,
 };
 pub use names::{default_of, find, modernize, of_run, spellings, takes_value};
 pub use optimization::{ClassWeights, DEFAULT_MOMENTUM, LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};

@@ -169,6 +169,15 @@ pub enum Format {
     Onnx,
 }
 
+/// Which images of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplitKind {
+    /// Those to validate on
+    Val,
+    /// Those to test on
+    Test,
+}
+
 /// The flags of `eval`.
 #[derive(Args, Clone, Debug)]
 pub struct EvalArgs {
@@ -188,6 +197,10 @@ pub struct EvalArgs {
     /// Look at those images that training with this --val-split sets aside from DIR. Default: as the run did
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub val_split: Option<f64>,
+
+    /// Which images of the data: those to validate on, or those to test on (DIR/test, test.tsv, t10k-images-idx3-ubyte)
+    #[arg(long, value_name = "SPLIT", default_value = "val", conflicts_with = "val_split")]
+    pub split: SplitKind,
 
     /// What is in a file
     #[command(flatten)]

@@ -8,7 +8,22 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let root = folder();
-    for name in ["train.tar", "train.zip", "train.tar.gz", "train.tar.zst", "train.parquet"] {
+    // What gives CIFAR's files their names, and images of idx their labels.
+    for name in ["batches.meta", "batches.meta.txt", "train-labels-idx1-ubyte"] {
+        std::fs::write(root.join(name), bytes).expect("a file in memory");
+    }
+    let names = [
+        "train.tar",
+        "train.zip",
+        "train.tar.gz",
+        "train.tar.zst",
+        "train.parquet",
+        "train-images-idx3-ubyte",
+        "train-images-idx3-ubyte.gz",
+        "data_batch_1",
+        "data_batch_1.bin",
+    ];
+    for name in names {
         let path = root.join(name);
         std::fs::write(&path, bytes).expect("a file in memory");
         match Listing::of_path(&path, None, None, &unwatched) {

@@ -1,7 +1,8 @@
-//! Files that hold many images: tar shards, zip archives, Parquet tables. They are read where they lie, and never unpacked.
+//! Files that hold many images: tar shards, zip archives, Parquet tables, CIFAR's and MNIST's own. They are read where they lie, and never
+//! unpacked.
 //!
 //! ```text
-//! .tar  .zip  .tar.gz  .parquet ── index ──> Index: the images in it, what it tells of each ──> scan ──> Listing
+//! .tar  .zip  .tar.gz  .parquet  … ── index ──> Index: the images in it, what it tells of each ──> scan ──> Listing
 //!                                                       Member: the archive, and where in it ──> Archives::read
 //! ```
 //!
@@ -12,6 +13,8 @@ mod index;
 mod labels;
 mod open;
 mod parquet;
+mod pickle;
+mod raster;
 mod stream;
 mod tar;
 #[cfg(test)]
@@ -24,6 +27,7 @@ use std::time::UNIX_EPOCH;
 pub use index::Index;
 pub(crate) use index::{Entry, Told};
 pub(crate) use open::Files;
+pub(crate) use raster::find as find_raster;
 
 use crate::{Error, Result, Watch};
 
@@ -37,7 +41,8 @@ pub(crate) struct Member {
     pub archive: u32,
     /// Where it begins: a byte of the archive, of what is compressed in it, or a row.
     pub at: u64,
-    /// How many bytes it takes there, if it is compressed by itself; 0 where it lies there as it is. Of a table, the column.
+    /// How many bytes it takes there, if it is compressed by itself; 0 where it lies there as it is. Of a table, the column; of bare
+    /// pixels, the sides of the image.
     pub packed: u64,
 }
 
@@ -49,11 +54,18 @@ pub(crate) enum Kind {
     Stream(stream::Compression),
     Zip,
     Parquet,
+    /// Images of bare pixels: MNIST's.
+    Idx,
+    IdxGzip,
+    CifarBinary(raster::Cifar),
+    CifarPython(raster::Cifar),
 }
 
 impl Kind {
+    /// What the file at `path` is, by its name, and by what lies beside it.
     pub fn of(path: &Path) -> Option<Self> {
-        Self::of_name(&path.file_name()?.to_string_lossy()).map(|(kind, _)| kind)
+        let by_name = Self::of_name(&path.file_name()?.to_string_lossy()).map(|(kind, _)| kind);
+        by_name.or_else(|| raster::kind_of(path))
     }
 
     /// What a file of this name is, and the name without its ending.
@@ -74,7 +86,15 @@ impl Kind {
 
     /// Whether a member is found at once, and not by reading what comes before it.
     pub fn is_random(self) -> bool {
-        matches!(self, Self::Tar | Self::Zip)
+        match self {
+            Self::Tar | Self::Zip | Self::Idx | Self::CifarBinary(_) | Self::CifarPython(_) => true,
+            Self::Stream(_) | Self::Parquet | Self::IdxGzip => false,
+        }
+    }
+
+    /// Whether what lies in it are bare pixels.
+    fn is_raster(self) -> bool {
+        matches!(self, Self::Idx | Self::IdxGzip | Self::CifarBinary(_) | Self::CifarPython(_))
     }
 }
 
@@ -105,15 +125,28 @@ pub fn index(path: &Path, spec: &ArchiveSpec, watch: &Watch<'_>) -> Result<Index
         Kind::Stream(compression) => stream::index(path, compression, spec, &counter)?,
         Kind::Zip => zip::index(path, spec, &counter)?,
         Kind::Parquet => parquet::index(path, spec, &counter)?,
+        Kind::Idx | Kind::IdxGzip | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
+            raster::index(path, kind, spec, &counter)?
+        }
     };
     Ok(Index { size, modified, contents })
 }
 
-/// The size of a file, and when it was last written, in nanoseconds since 1970.
+/// The size of an archive, and when it was last written, in nanoseconds since 1970; together with the files that belong to it.
 ///
 /// # Errors
 /// A file that is not there.
 pub fn stamp(path: &Path) -> Result<(u64, u64)> {
+    let beside = Kind::of(path).map(|kind| raster::beside(path, kind)).unwrap_or_default();
+    let (mut size, mut modified) = stamp_of(path)?;
+    for path in &beside {
+        let (of_size, of_time) = stamp_of(path)?;
+        (size, modified) = (size + of_size, modified.max(of_time));
+    }
+    Ok((size, modified))
+}
+
+fn stamp_of(path: &Path) -> Result<(u64, u64)> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata,
         Ok(_) => return Err(Error::Input(format!("{}: not a file", path.display()))),

@@ -8,8 +8,8 @@ use std::sync::{Mutex, OnceLock};
 use flate2::bufread::DeflateDecoder;
 
 use super::parquet::Rows;
-use super::stream::Stream;
-use super::{Checked, Kind, Member, stamp};
+use super::stream::{Compression, Stream};
+use super::{Checked, Kind, Member, raster, stamp};
 use crate::decode::jpeg;
 use crate::file::{changed, refuse_long, refuse_padded};
 use crate::images::Bytes;
@@ -91,7 +91,7 @@ struct Archive {
 #[derive(Debug)]
 enum Opened {
     /// Members are found at once.
-    Whole(Bytes),
+    Whole { kind: Kind, whole: Bytes },
     /// Members are found on the way through.
     Ways { kind: Kind, ways: Mutex<Vec<Box<dyn Cursor>>> },
 }
@@ -135,7 +135,7 @@ impl Archives {
         let archive = &self.0[member.archive as usize];
         let length = usize::try_from(size).map_err(|_| Fault::Image("it is too long".to_owned()))?;
         match archive.opened()? {
-            Opened::Whole(whole) => archive.read_from(whole, member, length, bytes),
+            Opened::Whole { kind, whole } => archive.read_from(*kind, whole, member, length, bytes),
             Opened::Ways { kind, ways } => {
                 let wanted = Wanted { at: member.at, packed: member.packed };
                 archive.read_on(*kind, ways, wanted, length, bytes)
@@ -144,8 +144,8 @@ impl Archives {
     }
 
     fn prefetch(&self, member: Member, size: u64) {
-        if let Some(Opened::Whole(whole)) = self.0[member.archive as usize].opened.get() {
-            let length = if member.packed > 0 { member.packed } else { size };
+        if let Some(Opened::Whole { kind, whole }) = self.0[member.archive as usize].opened.get() {
+            let length = if member.packed > 0 && !kind.is_raster() { member.packed } else { size };
             let (start, end) = (member.at, member.at.saturating_add(length));
             if end <= whole.len().unwrap_or(0) {
                 whole.prefetch(start as usize..end as usize);
@@ -161,13 +161,16 @@ impl Archive {
         }
         let kind =
             Kind::of(&self.path).ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
-        let (size, written) = stamp(&self.path)?;
+        let (_, written) = stamp(&self.path)?;
         if self.written.is_some_and(|known| known != written) {
             let path = self.path.display();
             return Err(Error::Input(format!("{path}: has changed since the images were listed; start again")));
         }
         let opened = match kind.is_random() {
-            true => Opened::Whole(Bytes::of_file(&self.path, 0..size)?),
+            true => {
+                let size = std::fs::metadata(&self.path).map_err(Error::io(&self.path, "reading its size"))?.len();
+                Opened::Whole { kind, whole: Bytes::of_file(&self.path, 0..size)? }
+            }
             false => Opened::Ways { kind, ways: Mutex::default() },
         };
         Ok(self.opened.get_or_init(|| opened)) // another thread may have been first
@@ -175,12 +178,19 @@ impl Archive {
 
     fn read_from(
         &self,
+        kind: Kind,
         whole: &Bytes,
         member: Member,
         length: usize,
         bytes: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
-        let taken = if member.packed > 0 { member.packed } else { length as u64 };
+        let taken = match member.packed {
+            packed if kind.is_raster() => {
+                raster::stored(packed, length).map_err(|reason| super::fault(&self.path, reason))? as u64
+            }
+            0 => length as u64,
+            packed => packed,
+        };
         let end = member.at.checked_add(taken).filter(|&end| end <= whole.len().unwrap_or(u64::MAX));
         let Some(end) = end else { return Err(changed(&self.path, member.at.saturating_add(taken)).into()) };
         let range = member.at as usize..end as usize;
@@ -195,6 +205,10 @@ impl Archive {
         }
         let mut scratch = Vec::new();
         let packed = whole.get(range, &mut scratch)?;
+        if kind.is_raster() {
+            raster::file_of(member.packed, packed, bytes);
+            return Ok(());
+        }
         inflate(packed, length, bytes).map_err(Fault::Image)
     }
 
@@ -218,10 +232,20 @@ impl Archive {
             None => match kind {
                 Kind::Parquet => Box::new(Rows::open(&self.path, wanted).map_err(fault)?),
                 Kind::Stream(compression) => Box::new(Stream::open(&self.path, compression).map_err(fault)?),
-                Kind::Tar | Kind::Zip => return Err(fault("is read as a whole".to_owned()).into()),
+                Kind::IdxGzip => Box::new(Stream::open(&self.path, Compression::Gzip).map_err(fault)?),
+                Kind::Tar | Kind::Zip | Kind::Idx | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
+                    return Err(fault("is read as a whole".to_owned()).into());
+                }
             },
         };
-        way.read(wanted, length, bytes).map_err(fault)?;
+        if kind.is_raster() {
+            let mut pixels = Vec::new();
+            let stored = raster::stored(wanted.packed, length).map_err(fault)?;
+            way.read(wanted, stored, &mut pixels).map_err(fault)?;
+            raster::file_of(wanted.packed, &pixels, bytes);
+        } else {
+            way.read(wanted, length, bytes).map_err(fault)?;
+        }
         let mut ways = lock();
         if ways.len() == MOST_WAYS {
             ways.remove(0);

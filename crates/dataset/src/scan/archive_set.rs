@@ -6,6 +6,7 @@
 //! DIR/train/ant.tar  DIR/train/bee.tar  DIR/val/ant.tar …     one of each class, in the folder of a split
 //! DIR/train/0000.tar …                                        shards, in the folder of a split
 //! FILE.zip                                                    all in one
+//! DIR/data_batch_1.bin …  DIR/raw/train-images-idx3-ubyte …   CIFAR and MNIST, as they come
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::left_out::{LeftOut, is_trace};
 use super::{Listing, Part, Sample, Split, class_name, is_image, say_missing_classes};
-use crate::archive::{Index, Kind, is_archive};
+use crate::archive::{Index, Kind, find_raster, is_archive};
 use crate::{Error, Result};
 
 /// Folders of a data set that say nothing: where Hugging Face's hub keeps the files of one.
@@ -46,6 +47,12 @@ impl ArchiveSet {
         if root.is_file() {
             let found = Found { path: PathBuf::new(), split: None, is_in_folder: false };
             return Ok(is_archive(root).then(|| Self { root: root.to_owned(), archives: vec![found] }));
+        }
+        let of_raster = find_raster(root).into_iter();
+        let of_raster: Vec<_> =
+            of_raster.map(|(path, split)| Found { path, split: Some(split), is_in_folder: false }).collect();
+        if !of_raster.is_empty() {
+            return Ok(Some(Self { root: root.to_owned(), archives: of_raster }));
         }
         let archives = match in_folders(root)? {
             Some(archives) => archives,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::left_out::LeftOut;
-use super::{Listing, Sample, Split, ValSplit, folder, list, refuse_missing, refuse_val};
+use super::{Listing, Sample, Split, ToEvaluate, ValSplit, folder, list, refuse_missing, refuse_val};
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
 
@@ -90,22 +90,27 @@ impl Listing {
         Ok(Self { train, val, test, ..Self::of_classes(root, Vec::new()) })
     }
 
-    /// Lists the images with masks that evaluation looks at, as images to validate on: those that are there for it, or those that a
-    /// `val_split` sets aside, or else all to train on. Says whether it is the last.
+    /// Lists the images with masks that evaluation looks at, as images to validate on: those that are there for it, or those that are
+    /// set aside, or else all to train on; or those to test on. Says whether it is all to train on.
     ///
     /// # Errors
     /// As [`scan_masks`](Self::scan_masks), of those alone.
     pub fn scan_masks_to_evaluate(
         root: &Path,
         folders: &MaskFolders,
-        val_split: Option<ValSplit>,
+        wanted: ToEvaluate,
         watch: &Watch<'_>,
     ) -> Result<(Self, bool)> {
         refuse_missing(root)?;
         let counter = Counter::new(watch);
-        let val = Place::find(root, Split::Val, folders);
-        let is_all = val.is_none() && val_split.is_none();
-        let place = match (val, val_split) {
+        let (split, val_split) = match wanted {
+            ToEvaluate::Val(val_split) => (Split::Val, val_split),
+            ToEvaluate::Test => (Split::Test, None),
+        };
+        let there = Place::find(root, split, folders);
+        let is_all = there.is_none() && val_split.is_none();
+        let place = match (there, val_split) {
+            (None, _) if wanted == ToEvaluate::Test => return Ok((Self::of_classes(root, Vec::new()), false)),
             (Some(place), Some(_)) => return Err(refuse_val(&place.images)),
             (Some(place), None) => place,
             (None, _) => Place::of_train(root, folders).ok_or_else(|| nothing(root, folders))?,

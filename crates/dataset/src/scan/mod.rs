@@ -133,6 +133,24 @@ pub struct Listing {
     pub test: Vec<Sample>,
 }
 
+/// Which images are to be evaluated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ToEvaluate {
+    /// Those to validate on, or what this sets aside from those to train on.
+    Val(Option<ValSplit>),
+    /// Those to test on.
+    Test,
+}
+
+impl ToEvaluate {
+    fn val_split(self) -> Option<ValSplit> {
+        match self {
+            Self::Val(val_split) => val_split,
+            Self::Test => None,
+        }
+    }
+}
+
 impl Listing {
     /// Lists the images below `root`. Classes are sorted by name, or are `classes` in their order.
     ///

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use rayon::prelude::*;
 
-use super::{EXTENSIONS, Listing, MaskFile, Sample, Split, ValSplit, composed};
+use super::{EXTENSIONS, Listing, MaskFile, Sample, Split, ToEvaluate, ValSplit, composed};
 use crate::images::{LabelKind, adds_up, likeliest};
 use crate::limits::quote;
 use crate::watch::Counter;
@@ -107,7 +107,7 @@ impl Listing {
     }
 
     /// Lists the images of a table that evaluation looks at, as images to validate on: those that its column says, or those that
-    /// a `val_split` sets aside, or else all. Says which.
+    /// are set aside, or else all; or those to test on. Says which.
     ///
     /// # Errors
     /// As [`of_table`](Self::of_table).
@@ -115,10 +115,14 @@ impl Listing {
         root: &Path,
         table: &TableSpec,
         classes: Option<&[String]>,
-        val_split: Option<ValSplit>,
+        wanted: ToEvaluate,
         watch: &Watch<'_>,
     ) -> Result<(Self, Part)> {
-        let mut listing = Self::of_table(root, table, classes, val_split, watch)?;
+        let mut listing = Self::of_table(root, table, classes, wanted.val_split(), watch)?;
+        if wanted == ToEvaluate::Test {
+            (listing.train, listing.val) = (Vec::new(), std::mem::take(&mut listing.test));
+            return Ok((listing, Part::Val));
+        }
         let part = if listing.val.is_empty() { Part::All } else { Part::Val };
         if part == Part::All {
             listing.val = std::mem::take(&mut listing.train);

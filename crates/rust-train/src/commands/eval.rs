@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use dataset::{Batch, Loader, LoaderConfig, Numbers, PixelFormat};
-use flags::{EvalArgs, TaskKind};
+use flags::{EvalArgs, SplitKind, TaskKind};
 use layout::Shard;
 use tch::Tensor;
 use world::World;
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let images = Evaluated {
         data: args.data.as_deref(),
         val_split: args.val_split,
+        is_test: args.split == SplitKind::Test,
         run: loaded.run.as_deref(),
         card: &loaded.card,
         classes: &loaded.classes,

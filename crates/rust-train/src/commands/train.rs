@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::{Dataset, Size};
+use dataset::{Dataset, ImageSet, Size};
 use flags::{TaskKind, TrainArgs};
 use world::{Signals, World};
 
@@ -148,11 +148,13 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
         TaskKind::Regress => "numbers",
         TaskKind::Segment => "classes of pixels",
     };
+    let test = dataset.test.as_ref().map_or(0, ImageSet::len);
     log::info!(
-        "{} training and {} validation images of {} {outputs}; {} ranks × {} images = a batch of {}",
+        "{} training and {} validation images of {} {outputs}{}; {} ranks × {} images = a batch of {}",
         dataset.train.len(),
         dataset.val.len(),
         dataset.classes.len(),
+        if test > 0 { format!(", and {test} for eval --split test") } else { String::new() },
         world.size(),
         plan.batch.per_rank(),
         plan.batch.global(),

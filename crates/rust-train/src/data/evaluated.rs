@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use dataset::{
     ArchiveSet, ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split,
-    TablePart, ValSplit, digits, is_archive,
+    TablePart, ToEvaluate, ValSplit, digits, is_archive,
 };
 use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
@@ -34,6 +34,8 @@ pub(crate) struct Evaluated<'a> {
     pub data: Option<&'a Path>,
     /// `--val-split`.
     pub val_split: Option<f64>,
+    /// Whether the images to test on are wanted, and not those to validate on.
+    pub is_test: bool,
     /// The folder of the run that the weights are of.
     pub run: Option<&'a Path>,
     pub card: &'a ModelCard,
@@ -80,6 +82,9 @@ impl Evaluated<'_> {
         }
         let (images, classes) = match place {
             Place::Digits => self.of_dataset(digits::load()),
+            Place::File(path) if self.is_test => {
+                self.of_dataset(agree(world, self.open(Path::new(&path), None, None))?)
+            }
             Place::File(path) => self.of_dataset(agree(world, self.open(Path::new(&path), wanted, of_run))?),
             Place::Folder(root) if task == TaskKind::Segment => {
                 self.of_listing(world, Path::new(&root), |root| self.list_masks(root, wanted, of_run))?
@@ -122,7 +127,12 @@ impl Evaluated<'_> {
         let skips = self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip");
         let images = if skips { without_undecodable(world, images, threads)? } else { images };
         if images.is_empty() {
-            agree(world, Err(usage("--data: has no images to evaluate on")))?;
+            let what = if self.is_test {
+                "--split test: there are no images to test on"
+            } else {
+                "--data: has no images to evaluate on"
+            };
+            agree(world, Err(usage(what)))?;
         }
         if world.rank() == 0 {
             self.say_if_others(images.len());
@@ -146,13 +156,15 @@ impl Evaluated<'_> {
         Ok((ImageSet::of_files(&listing, Split::Val, decoding), listing.classes))
     }
 
-    /// The images of a file to validate on. Classes that it has no names for, and the last of which it may have no images, are the
+    /// The images of a file to validate on, or to test on. Classes that it has no names for, and the last of which it may have no images, are the
     /// model's.
     fn of_dataset(&self, dataset: Dataset) -> (ImageSet, Vec<String>) {
-        let (is_class, found) = (dataset.val.target_width() == 0, dataset.classes.len());
+        let has_names = dataset.has_names();
+        let images = if self.is_test { dataset.test.unwrap_or_else(ImageSet::empty) } else { dataset.val };
+        let (is_class, found) = (images.target_width() == 0, dataset.classes.len());
         let fits = found == self.classes.len() || is_class && found < self.classes.len();
-        let classes = if fits && !dataset.has_names() { self.classes.to_vec() } else { dataset.classes };
-        (dataset.val, classes)
+        let classes = if fits && !has_names { self.classes.to_vec() } else { dataset.classes };
+        (images, classes)
     }
 
     /// What the run's plan says of a flag.
@@ -162,7 +174,7 @@ impl Evaluated<'_> {
 
     /// Whether they are those that the run itself was validated on.
     fn is_of_run(&self) -> bool {
-        self.data.is_none() && self.table.table.is_none() && self.val_split.is_none()
+        self.data.is_none() && self.table.table.is_none() && self.val_split.is_none() && !self.is_test
     }
 
     fn place(&self) -> anyhow::Result<Place> {
@@ -235,10 +247,10 @@ impl Evaluated<'_> {
         let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let is_of_run = self.table_of_run()?.is_some_and(|of_run| whole(&of_run) == whole(table));
         let set_aside = wanted.or(of_run.filter(|_| is_of_run));
-        let listing = Listing::of_table_to_evaluate(root, &spec, names, set_aside, &count_files);
+        let listing = Listing::of_table_to_evaluate(root, &spec, names, self.wanted(set_aside), &count_files);
         let (listing, of) = name_interruption("listing the images", listing)?;
         match (of, set_aside) {
-            (TablePart::Val, Some(split)) if wanted.is_none() => {
+            (TablePart::Val, Some(split)) if wanted.is_none() && !self.is_test => {
                 log::info!("evaluated are the images that the run's --val-split {} sets aside", split.share());
             }
             (TablePart::Val, _) => {}
@@ -255,6 +267,19 @@ impl Evaluated<'_> {
     /// knows may be missing.
     fn list(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
         let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
+        if self.is_test {
+            let has = |split| Listing::has(root, split);
+            if !has(Split::Test) && (has(Split::Train) || has(Split::Val)) {
+                return Err(usage(format!(
+                    "--split test: there are no images to test on: neither {0}/test nor {0}/test.tsv",
+                    root.display()
+                )));
+            }
+            let listing = Listing::scan_split(root, Split::Test, names, &count_files);
+            let mut listing = name_interruption("listing the images", listing)?;
+            listing.val = std::mem::take(&mut listing.test);
+            return Ok(listing);
+        }
         let listing = match self.set_aside(root, wanted, of_run, &|split| Listing::has(root, split)) {
             Some(split) => Listing::scan_set_aside(root, split, names, &count_files),
             None => Listing::scan_split(root, Split::Val, names, &count_files),
@@ -276,6 +301,10 @@ impl Evaluated<'_> {
         };
         let mut listing = Listing::of_archives(set, indices, names)?;
         set.say(indices, &listing);
+        if self.is_test {
+            (listing.train, listing.val) = (Vec::new(), std::mem::take(&mut listing.test));
+            return Ok(listing);
+        }
         let set_aside = self.set_aside(set.root(), wanted, of_run, &|split| !listing.split(split).is_empty());
         if let Some(split) = set_aside {
             listing.set_aside(set, split)?;
@@ -292,14 +321,20 @@ impl Evaluated<'_> {
     /// The same of images with masks.
     fn list_masks(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
         let folders = self.mask_folders();
-        let set_aside = self.set_aside(root, wanted, of_run, &|split| Listing::has_masks(root, split, &folders));
-        let listing = Listing::scan_masks_to_evaluate(root, &folders, set_aside, &count_files);
+        let has = |split| Listing::has_masks(root, split, &folders);
+        let set_aside = if self.is_test { None } else { self.set_aside(root, wanted, of_run, &has) };
+        let listing = Listing::scan_masks_to_evaluate(root, &folders, self.wanted(set_aside), &count_files);
         let (listing, is_all) = name_interruption("listing the images", listing)?;
         if is_all {
             let shown = root.display();
             log::warn!("{shown} has no images to validate on: all {} to train on are evaluated", listing.val.len());
         }
         Ok(listing)
+    }
+
+    /// Which images of a table or with masks are evaluated, where so many are set aside.
+    fn wanted(&self, set_aside: Option<ValSplit>) -> ToEvaluate {
+        if self.is_test { ToEvaluate::Test } else { ToEvaluate::Val(set_aside) }
     }
 
     /// The folders of images and masks, if they are not called as usual.

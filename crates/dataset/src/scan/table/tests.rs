@@ -177,21 +177,24 @@ fn latin_1_is_named() {
 
 #[test]
 fn what_evaluation_looks_at() {
-    let of = |table: &str, val_split: Option<f64>| {
+    let of_split = |table: &str, wanted: ToEvaluate| {
         let root = folder(table);
         let spec = TableSpec { path: root.path().join("t.csv"), ..TableSpec::default() };
-        let val_split = val_split.and_then(ValSplit::new);
-        Listing::of_table_to_evaluate(root.path(), &spec, None, val_split, &unwatched).map(|(listing, part)| {
-            assert_eq!(part == Part::All, !table.contains(",val") && val_split.is_none());
+        Listing::of_table_to_evaluate(root.path(), &spec, None, wanted, &unwatched).map(|(listing, part)| {
+            assert_eq!(part == Part::All, !table.contains(",val") && wanted == ToEvaluate::Val(None));
             assert!(listing.train.is_empty() && listing.test.is_empty());
             listing.val.len()
         })
     };
+    let of = |table, val_split: Option<f64>| of_split(table, ToEvaluate::Val(val_split.and_then(ValSplit::new)));
     let plain = "image,label\na.jpg,x\nb.jpg,x\nc.jpg,y\nd.jpg,y\n";
     assert_eq!((of(plain, None).unwrap(), of(plain, Some(0.5)).unwrap()), (4, 2));
     let split = "image,label,split\na.jpg,x,train\nb.jpg,y,val\n";
     assert_eq!(of(split, None).unwrap(), 1);
     assert!(of(split, Some(0.5)).unwrap_err().to_string().contains("leave --val-split out"));
+    let with_test = "image,label,split\na.jpg,x,train\nb.jpg,y,val\nc.jpg,y,test\nd.jpg,y,test\n";
+    assert_eq!((of(with_test, None).unwrap(), of_split(with_test, ToEvaluate::Test).unwrap()), (1, 2));
+    assert_eq!(of_split(split, ToEvaluate::Test).unwrap(), 0);
 }
 
 mod properties {
