@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "maps files")]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -89,24 +90,49 @@ pub(crate) fn changed(path: &Path, size: u64) -> Error {
     ))
 }
 
-/// The bytes of a list, of images or of classes: `what` it is stands in an error. No line is very long: a file that is no
-/// text is not read to its end.
+/// The bytes of a list, of images or of classes: `what` it is stands in an error.
 pub(crate) fn read_list(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let cannot = |reason: String| Error::Input(format!("{}: cannot read the {what}: {reason}", path.display()));
-    let mut reader = BufReader::new(File::open(path).map_err(|error| cannot(error.to_string()))?);
     let mut text = Vec::new();
-    for line in 1.. {
-        let limit = LONGEST_LINE as u64;
-        let length = reader.by_ref().take(limit).read_until(b'\n', &mut text);
-        match length.map_err(|error| cannot(error.to_string()))? {
+    each_line(path, what, 0..u64::MAX, |_, line| {
+        text.extend_from_slice(line);
+        Ok(())
+    })?;
+    Ok(text)
+}
+
+/// Calls `take` with each line of a list that begins in these bytes of it, and where: one after the other, the list is not kept. No
+/// line is very long: a file that is no text is not read to its end.
+pub(crate) fn each_line(
+    path: &Path,
+    what: &str,
+    bytes: Range<u64>,
+    mut take: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let cannot = |reason: String| Error::Input(format!("{}: cannot read the {what}: {reason}", path.display()));
+    let io = |error: std::io::Error| cannot(error.to_string());
+    let mut file = File::open(path).map_err(io)?;
+    if bytes.start > 0 {
+        file.seek(SeekFrom::Start(bytes.start)).map_err(io)?;
+    }
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let (mut at, mut line) = (bytes.start, Vec::new());
+    for number in 1.. {
+        if at >= bytes.end {
+            break;
+        }
+        line.clear();
+        match reader.by_ref().take(LONGEST_LINE as u64).read_until(b'\n', &mut line).map_err(io)? {
             0 => break,
-            LONGEST_LINE if !text.ends_with(b"\n") => {
-                return Err(cannot(format!("line {line} is longer than {LONGEST_LINE} bytes, so it is not a list")));
+            LONGEST_LINE if !line.ends_with(b"\n") => {
+                return Err(cannot(format!("line {number} is longer than {LONGEST_LINE} bytes, so it is not a list")));
             }
-            _ => {}
+            length => {
+                take(at, &line)?;
+                at += length as u64;
+            }
         }
     }
-    Ok(text)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Whether a cache is current: a hash of everything that decides what it holds.
 //!
-//! Each run of images of one class has a digest of its own, and the fingerprint is of these: so the folders of classes can be looked at by
-//! many ranks, each some of them, and nobody keeps all images in memory ([`Survey`](super::Survey)).
+//! Each run of images has a digest of its own, those of one class or so many of a list, and the fingerprint is of these: so they can be
+//! looked at by many ranks, each some of them, and nobody keeps all images in memory ([`Survey`](super::Survey)).
 
 use std::path::PathBuf;
 
 use super::{Listing, Sample, Split};
 use crate::archive::Member;
 
-/// What stands for a run of images of one class.
+/// Images of a list that are a run, whatever their classes.
+pub(super) const RUN: usize = 4096;
+
+/// What stands for a run of images.
 pub(super) type Digest = [u8; 32];
 
 /// Hashes fields of any length, so that their borders count.
@@ -74,8 +77,11 @@ impl Listing {
     /// that keeps a file's size changes its time, and so this.
     pub fn fingerprint(&self, settings: &str) -> String {
         let runs = Split::ALL.map(|split| {
-            let runs = self.split(split).chunk_by(|one, other| one.class == other.class);
-            runs.map(|run| of_run(run, &self.archives)).collect::<Vec<_>>()
+            let (samples, of_run) = (self.split(split), |run| of_run(run, &self.archives));
+            match self.in_lists.contains(&split) {
+                true => samples.chunks(RUN).map(of_run).collect::<Vec<_>>(),
+                false => samples.chunk_by(|one, other| one.class == other.class).map(of_run).collect(),
+            }
         });
         let splits = Split::ALL.iter().zip(&runs);
         of_runs(

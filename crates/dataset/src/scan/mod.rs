@@ -121,6 +121,8 @@ pub struct Listing {
     /// The folders that were listed, below the root, and when they were last written, in nanoseconds since 1970: where they are of
     /// classes, and whatever is changed in them changes that.
     pub(crate) folders: Vec<(PathBuf, u64)>,
+    /// The splits whose images lists name, in their order.
+    pub(crate) in_lists: Vec<Split>,
     /// The archives that images are in, below the root; an empty path is the root itself.
     pub(crate) archives: Vec<PathBuf>,
     /// The names of the classes; a label is an index here.
@@ -208,6 +210,10 @@ impl Listing {
         for part in [&val, &test].into_iter().flatten() {
             same_classes_or_fewer(&part.classes(), &names, &part.place)?;
         }
+        let is_listed = |part: &Part| part.order.is_some();
+        let listed = [Some(&train), val.as_ref(), test.as_ref()].map(|part| part.is_some_and(is_listed));
+        let in_lists =
+            Split::ALL.into_iter().zip(listed).filter(|(_, listed)| *listed).map(|(split, _)| split).collect();
         let mut folders = Vec::new();
         let mut are_folders = true;
         let mut samples = |part: Part| {
@@ -225,7 +231,7 @@ impl Listing {
             None => (train, val),
             Some(val_split) => val_split.divide(train),
         };
-        Ok(Self { folders, train, val, test, ..Self::of_classes(root, names) })
+        Ok(Self { folders, in_lists, train, val, test, ..Self::of_classes(root, names) })
     }
 
     /// Lists the images of one `split` below `root` alone; where `root` has no splits at all, it is one itself: its folders
@@ -285,8 +291,9 @@ impl Listing {
 
     /// No images of these classes yet.
     pub(crate) fn of_classes(root: &Path, classes: Vec<String>) -> Self {
-        let (root, folders, archives) = (root.to_owned(), Vec::new(), Vec::new());
-        Self { root, folders, archives, classes, train: Vec::new(), val: Vec::new(), test: Vec::new() }
+        let (train, val, test) = (Vec::new(), Vec::new(), Vec::new());
+        let (folders, in_lists, archives) = (Vec::new(), Vec::new(), Vec::new());
+        Self { root: root.to_owned(), folders, in_lists, archives, classes, train, val, test }
     }
 
     /// Where its images are read from.

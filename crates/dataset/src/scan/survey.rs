@@ -1,5 +1,6 @@
-//! Folders of classes, looked at and not kept: whether their cache is current can be said without the list of all images.
+//! Folders of classes and lists, looked at and not kept: whether their cache is current can be said without the list of all images.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::ops::Range;
@@ -15,25 +16,35 @@ use crate::fields;
 use crate::watch::Counter;
 use crate::{Error, Result, Watch};
 
-/// A data set that consists of folders of classes: `DIR/train/CLASS`.
+/// A data set that consists of folders of classes, `DIR/train/CLASS`, or of lists, `DIR/train.tsv`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
     root: PathBuf,
     classes: Vec<String>,
-    /// The folder of each class in each split, below the root, in the order of the samples.
-    folders: Vec<ClassFolder>,
-    /// Beside the folders of classes. It stays with who has looked.
+    /// In the order of the samples.
+    runs: Vec<Run>,
+    /// Beside the folders of classes. It stays with who has looked, as what follows does.
     left_out: LeftOut,
+    /// The classes in the list of each split that has one.
+    in_lists: Vec<(Split, Vec<String>)>,
+}
+
+/// Images that are looked at together.
+#[derive(Clone, Debug, PartialEq)]
+struct Run {
+    split: Split,
+    place: Place,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct ClassFolder {
-    split: Split,
-    class: usize,
-    path: PathBuf,
+enum Place {
+    /// The folder of a class in a split, below the root.
+    Folder { class: usize, path: PathBuf },
+    /// Some lines of the split's list.
+    Lines(Range<u64>),
 }
 
-/// What is in the folder of a class.
+/// What was found in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Looked {
     digest: Digest,
@@ -42,72 +53,105 @@ pub struct Looked {
 }
 
 impl Survey {
-    /// The folders of classes below `root`; `None` where the data set is laid out otherwise, or not as it must be: who lists it says
-    /// why. Classes are sorted by name, or are `classes` in their order. Reads the folders of splits alone.
+    /// The folders of classes and the lists below `root`; `None` where the data set is laid out otherwise, or not as it must be: who
+    /// lists it says why. Classes are sorted by name, or are `classes` in their order. Reads the folders of splits alone, and lists.
     ///
     /// # Errors
-    /// A folder that cannot be read.
+    /// A folder or a list that cannot be read.
     pub fn find(root: &Path, classes: Option<&[String]>, watch: &Watch<'_>) -> Result<Option<Self>> {
-        let (mut folders, mut names, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
         let counter = Counter::new(watch);
+        let mut survey = Self {
+            root: root.to_owned(),
+            classes: Vec::new(),
+            runs: Vec::new(),
+            left_out: LeftOut::default(),
+            in_lists: Vec::new(),
+        };
         for split in Split::ALL {
-            if !folder::LAYOUT.is_there(root, split) {
-                match list::LAYOUT.is_there(root, split) {
-                    true => return Ok(None),
-                    false => continue,
-                }
-            }
-            if split == Split::Test && is_unlabelled(root) {
-                continue;
-            }
-            let place = (folder::LAYOUT.place)(root, split);
-            let mut found = folder::class_folders(&place, &mut left_out, &counter)?;
-            found.sort_unstable();
-            if found.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                return Ok(None); // two folders of one class
-            }
-            let texts: Vec<_> = found.iter().map(|(name, _)| name.clone()).collect();
-            if split == Split::Train {
-                names = classes.map_or_else(|| texts.clone(), <[String]>::to_vec);
-                let mut listed = names.clone();
-                listed.sort_unstable();
-                if listed != texts {
-                    return Ok(None);
-                }
-            } else if names.is_empty() || texts.iter().any(|text| !names.contains(text)) {
+            let is_there = match (folder::LAYOUT.is_there(root, split), list::LAYOUT.is_there(root, split)) {
+                (false, false) => continue,
+                (true, _) if split == Split::Test && is_unlabelled(root) => continue,
+                (true, _) => survey.find_folders(split, classes, &counter)?,
+                (false, true) => survey.find_lines(split, classes, &counter)?,
+            };
+            if !is_there {
                 return Ok(None);
             }
-            let below_root = place.strip_prefix(root).unwrap_or(&place);
-            let mut of_split: Vec<_> = found
-                .into_iter()
-                .filter_map(|(text, name)| {
-                    let class = names.iter().position(|name| *name == text)?;
-                    Some(ClassFolder { split, class, path: below_root.join(name) })
-                })
-                .collect();
-            of_split.sort_by_key(|folder| folder.class);
-            folders.extend(of_split);
         }
-        let is_whole = !names.is_empty();
-        Ok(is_whole.then(|| Self { root: root.to_owned(), classes: names, folders, left_out }))
+        Ok((!survey.classes.is_empty()).then_some(survey))
     }
 
-    /// The number of folders.
+    /// Whether the classes of a split, sorted, are those that there must be: all of them to train on, or else some.
+    fn take_classes(&mut self, split: Split, found: &[String], classes: Option<&[String]>) -> bool {
+        if found.windows(2).any(|pair| pair[0] == pair[1]) {
+            return false; // two folders of one class
+        }
+        if split != Split::Train {
+            return !self.classes.is_empty() && found.iter().all(|text| self.classes.contains(text));
+        }
+        self.classes = classes.map_or_else(|| found.to_vec(), <[String]>::to_vec);
+        let mut listed = self.classes.clone();
+        listed.sort_unstable();
+        listed == found
+    }
+
+    fn find_folders(&mut self, split: Split, classes: Option<&[String]>, counter: &Counter<'_>) -> Result<bool> {
+        let place = (folder::LAYOUT.place)(&self.root, split);
+        let mut found = folder::class_folders(&place, &mut self.left_out, counter)?;
+        found.sort_unstable();
+        let texts: Vec<_> = found.iter().map(|(name, _)| name.clone()).collect();
+        if !self.take_classes(split, &texts, classes) {
+            return Ok(false);
+        }
+        let below_root = place.strip_prefix(&self.root).unwrap_or(&place);
+        let labels = self.labels();
+        let mut folders: Vec<_> =
+            found.into_iter().filter_map(|(text, name)| Some((*labels.get(&text)?, below_root.join(name)))).collect();
+        folders.sort_by_key(|(class, _)| *class);
+        let run = |(class, path)| Run { split, place: Place::Folder { class, path } };
+        self.runs.extend(folders.into_iter().map(run));
+        Ok(true)
+    }
+
+    fn find_lines(&mut self, split: Split, classes: Option<&[String]>, counter: &Counter<'_>) -> Result<bool> {
+        let summary = list::summarize(&self.list_of(split), counter)?;
+        let mut texts: Vec<_> = summary.classes.into_iter().map(|class| class.text).collect();
+        texts.sort_unstable();
+        if !self.take_classes(split, &texts, classes) {
+            return Ok(false);
+        }
+        self.runs.extend(summary.runs.into_iter().map(|bytes| Run { split, place: Place::Lines(bytes) }));
+        self.in_lists.push((split, texts));
+        Ok(true)
+    }
+
+    fn list_of(&self, split: Split) -> PathBuf {
+        (list::LAYOUT.place)(&self.root, split)
+    }
+
+    fn labels(&self) -> HashMap<String, usize> {
+        self.classes.iter().cloned().zip(0..).collect()
+    }
+
+    /// The number of runs of images.
     pub fn len(&self) -> usize {
-        self.folders.len()
+        self.runs.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.folders.is_empty()
+        self.runs.is_empty()
     }
 
-    /// The folders of its splits, below the root.
-    pub fn splits(&self) -> Vec<PathBuf> {
-        let mut splits: Vec<_> =
-            self.folders.iter().filter_map(|folder| Some(folder.path.parent()?.to_owned())).collect();
+    /// The folders of its splits, below the root; `None` where a list names images, of which no folder tells.
+    pub fn splits(&self) -> Option<Vec<PathBuf>> {
+        let split = |run: &Run| match &run.place {
+            Place::Folder { path, .. } => Some(path.parent()?.to_owned()),
+            Place::Lines(_) => None,
+        };
+        let mut splits = self.runs.iter().map(split).collect::<Option<Vec<_>>>()?;
         splits.dedup();
-        splits
+        Some(splits)
     }
 
     /// The names of the classes.
@@ -115,37 +159,55 @@ impl Survey {
         &self.classes
     }
 
-    /// Looks at the images of some of the folders, on the current rayon pool: one call for the size and time of each. `watch` is
+    /// Looks at the images of some of the runs, on the current rayon pool: one call for the size and time of each. `watch` is
     /// called for each image.
     ///
     /// # Errors
-    /// A folder or file that cannot be looked at; [`Error::Interrupted`].
-    pub fn look(&self, folders: Range<usize>, watch: &Watch<'_>) -> Result<Vec<Looked>> {
-        let counter = Counter::new(watch);
-        let look = |folder: &ClassFolder| {
+    /// A folder, list or file that cannot be looked at; [`Error::Interrupted`].
+    pub fn look(&self, runs: Range<usize>, watch: &Watch<'_>) -> Result<Vec<Looked>> {
+        let (counter, labels) = (Counter::new(watch), self.labels());
+        let look = |run: &Run| {
             let mut left_out = LeftOut::default();
-            let samples = self.samples(folder, usize::MAX, &mut left_out, &counter)?;
+            let samples = self.samples(run, &labels, usize::MAX, &mut left_out, &counter)?;
             Ok(Looked { digest: of_run(&samples, &[]), images: samples.len() as u64, left_out })
         };
-        self.folders[folders].par_iter().map(look).collect()
+        self.runs[runs].par_iter().map(look).collect()
     }
 
     fn samples(
         &self,
-        folder: &ClassFolder,
+        run: &Run,
+        labels: &HashMap<String, usize>,
         most: usize,
         left_out: &mut LeftOut,
         counter: &Counter<'_>,
     ) -> Result<Vec<Sample>> {
-        let images = folder::images(&self.root, folder.path.clone(), left_out, counter)?;
-        let whole = self.root.join(&folder.path);
-        let open = File::open(&whole).map_err(Error::io(whole, "looking at its images"))?;
-        let sample = |path: PathBuf| {
-            counter.one()?;
-            let below = path.strip_prefix(&folder.path).unwrap_or(&path).to_owned();
-            Sample::look_up_in(&open, &below, &self.root, path, folder.class)
-        };
-        images.into_par_iter().take(most).map(sample).collect()
+        match &run.place {
+            Place::Folder { class, path } => {
+                let images = folder::images(&self.root, path.clone(), left_out, counter)?;
+                let whole = self.root.join(path);
+                let open = File::open(&whole).map_err(Error::io(whole, "looking at its images"))?;
+                let sample = |image: PathBuf| {
+                    counter.one()?;
+                    let below = image.strip_prefix(path).unwrap_or(&image).to_owned();
+                    Sample::look_up_in(&open, &below, &self.root, image, *class)
+                };
+                images.into_par_iter().take(most).map(sample).collect()
+            }
+            Place::Lines(bytes) => {
+                let path = self.list_of(run.split);
+                let entries = list::entries(&path, bytes.clone())?;
+                let sample = |(image, class): (PathBuf, super::ClassName)| {
+                    counter.one()?;
+                    let class = labels.get(&class.text).copied();
+                    let class = class.ok_or_else(|| {
+                        Error::Input(format!("{}: has changed while it was looked at; start again", path.display()))
+                    })?;
+                    Sample::look_up(&self.root, image, class)
+                };
+                entries.into_par_iter().take(most).map(sample).collect()
+            }
+        }
     }
 
     /// The first images to train on, so many: what they hold says what all do.
@@ -153,30 +215,30 @@ impl Survey {
     /// # Errors
     /// As [`look`](Self::look).
     pub fn first(&self, most: usize, watch: &Watch<'_>) -> Result<Listing> {
-        let counter = Counter::new(watch);
+        let (counter, labels) = (Counter::new(watch), self.labels());
         let mut listing = Listing::of_classes(&self.root, self.classes.clone());
-        for folder in self.folders.iter().filter(|folder| folder.split == Split::Train) {
+        for run in self.runs.iter().filter(|run| run.split == Split::Train) {
             let left = most - listing.train.len();
             if left == 0 {
                 break;
             }
-            listing.train.extend(self.samples(folder, left, &mut LeftOut::default(), &counter)?);
+            listing.train.extend(self.samples(run, &labels, left, &mut LeftOut::default(), &counter)?);
         }
         Ok(listing)
     }
 
-    /// The number of images of a split, by what was `looked` at: all folders, in their order.
+    /// The number of images of a split, by what was `looked` at: all runs, in their order.
     pub fn images(&self, split: Split, looked: &[Looked]) -> u64 {
         self.of_split(split, looked).map(|looked| looked.images).sum()
     }
 
     fn of_split<'a>(&'a self, split: Split, looked: &'a [Looked]) -> impl Iterator<Item = &'a Looked> {
-        self.folders.iter().zip(looked).filter(move |(folder, _)| folder.split == split).map(|(_, looked)| looked)
+        self.runs.iter().zip(looked).filter(move |(run, _)| run.split == split).map(|(_, looked)| looked)
     }
 
     /// Whether what was `looked` at is a data set: every class has an image to train on.
     pub fn is_complete(&self, looked: &[Looked]) -> bool {
-        looked.len() == self.folders.len() && self.of_split(Split::Train, looked).all(|looked| looked.images > 0)
+        looked.len() == self.runs.len() && self.of_split(Split::Train, looked).all(|looked| looked.images > 0)
     }
 
     /// The fingerprint that a listing of the same images has.
@@ -194,11 +256,21 @@ impl Survey {
         looked.iter().for_each(|looked| left_out.add(&looked.left_out));
         left_out.say(&self.root);
         for split in [Split::Val, Split::Test] {
-            let folders = self.folders.iter().zip(looked);
-            let found = folders.filter(|(folder, looked)| folder.split == split && looked.images > 0);
-            let found: Vec<_> = found.map(|(folder, _)| self.classes[folder.class].clone()).collect();
+            let of_folder = |(run, looked): (&Run, &Looked)| match run.place {
+                Place::Folder { class, .. } if run.split == split && looked.images > 0 => {
+                    Some(self.classes[class].clone())
+                }
+                _ => None,
+            };
+            let listed = self.in_lists.iter().find(|(of, _)| *of == split);
+            let (found, place): (Vec<_>, _) = match listed {
+                Some((_, classes)) => (classes.clone(), self.list_of(split)),
+                None => {
+                    let place = (folder::LAYOUT.place)(&self.root, split);
+                    (self.runs.iter().zip(looked).filter_map(of_folder).collect(), place)
+                }
+            };
             if !found.is_empty() {
-                let place = (folder::LAYOUT.place)(&self.root, split);
                 say_missing_classes(&found, &self.classes, &place);
             }
         }
@@ -213,9 +285,15 @@ impl Survey {
         let mut field = |field: &[u8]| fields::push(&mut bytes, field);
         field(self.classes.len().to_string().as_bytes());
         self.classes.iter().for_each(|class| field(class.as_bytes()));
-        for ClassFolder { split, class, path } in &self.folders {
-            field(format!("{} {class}", *split as usize).as_bytes());
-            field(path.as_os_str().as_encoded_bytes());
+        for Run { split, place } in &self.runs {
+            let split = *split as usize;
+            match place {
+                Place::Folder { class, path } => {
+                    field(format!("{split} {class}").as_bytes());
+                    field(path.as_os_str().as_encoded_bytes());
+                }
+                Place::Lines(bytes) => field(format!("{split} {} {}", bytes.start, bytes.end).as_bytes()),
+            }
         }
         bytes
     }
@@ -226,14 +304,22 @@ impl Survey {
         let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
         let count: usize = text(fields.next()?)?.parse().ok()?;
         let classes = (0..count).map(|_| text(fields.next()?)).collect::<Option<_>>()?;
-        let mut folders = Vec::new();
-        while let Some(numbers) = fields.next() {
-            let (split, class) = str::from_utf8(numbers).ok()?.split_once(' ')?;
-            let split = *Split::ALL.get(split.parse::<usize>().ok()?)?;
-            let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
-            folders.push(ClassFolder { split, class: class.parse().ok()?, path });
+        let mut runs = Vec::new();
+        while let Some(line) = fields.next() {
+            let numbers = str::from_utf8(line).ok()?.split(' ').map(|number| number.parse().ok());
+            let numbers = numbers.collect::<Option<Vec<u64>>>()?;
+            let place = match numbers[1..] {
+                [class] => {
+                    let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
+                    Place::Folder { class: class as usize, path }
+                }
+                [start, end] => Place::Lines(start..end),
+                _ => return None,
+            };
+            runs.push(Run { split: *Split::ALL.get(numbers[0] as usize)?, place });
         }
-        Some(Self { root: root.to_owned(), classes, folders, left_out: LeftOut::default() })
+        let (root, left_out, in_lists) = (root.to_owned(), LeftOut::default(), Vec::new());
+        Some(Self { root, classes, runs, left_out, in_lists })
     }
 }
 
@@ -263,6 +349,7 @@ impl Looked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fingerprint::RUN;
     use super::super::tests::tree;
     use super::*;
     use crate::unwatched;
@@ -298,11 +385,47 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_looked_at_line_by_line() {
+        let root = tree(&["a/1.png", "a/2.png", "val/ant/1.png", "val/bee/2.png"]);
+        // More than one run, of which the classes change from line to line; with a mark, a comment and an empty line.
+        let line = |index: usize| format!("a/{}.png\t{}\n", index % 2 + 1, ["bee", "ant"][index % 3 / 2]);
+        let lines: String = (0..RUN * 2 + 5).map(line).collect();
+        std::fs::write(root.path().join("train.tsv"), format!("\u{feff}# images\n\n{lines}")).unwrap();
+        for classes in [None, Some(["bee".to_owned(), "ant".to_owned()])] {
+            let classes = classes.as_ref().map(<[String; 2]>::as_slice);
+            let listing = Listing::scan(root.path(), classes).unwrap();
+            let found = Survey::find(root.path(), classes, &unwatched).unwrap().unwrap();
+            assert_eq!(found.in_lists, [(Split::Train, vec!["ant".to_owned(), "bee".to_owned()])]);
+            let survey = Survey::from_bytes(root.path(), &found.to_bytes()).unwrap();
+            assert_eq!((survey.len(), survey.splits()), (5, None));
+            let looked: Vec<_> = (0..5).flat_map(|run| survey.look(run..run + 1, &unwatched).unwrap()).collect();
+            assert_eq!(survey.fingerprint("32", &looked), listing.fingerprint("32"));
+            assert_eq!(Split::ALL.map(|split| survey.images(split, &looked)), [RUN as u64 * 2 + 5, 2, 0]);
+            assert_eq!(survey.first(RUN + 1, &unwatched).unwrap().train, listing.train[..=RUN]);
+        }
+        // What is wrong with a list is said with its line, as when it is listed.
+        let of = |text: &str| {
+            std::fs::write(root.path().join("train.tsv"), text).unwrap();
+            let found = Survey::find(root.path(), None, &unwatched).map(|survey| survey.is_some());
+            (
+                found.map_err(|error| error.to_string()),
+                Listing::scan(root.path(), None).map_err(|error| error.to_string()),
+            )
+        };
+        for text in ["# none\n", "a/1.png\tbee\na/2.png ant\n", "a/1.png\tbee\tant\n"] {
+            let (found, listed) = of(text);
+            assert_eq!(found.unwrap_err(), listed.unwrap_err());
+        }
+        // A class that is not trained on, and one that looks the same: who lists says so.
+        assert_eq!(of("a/1.png\tbee\n").0, Ok(false));
+        std::fs::write(root.path().join("train.tsv"), b"a/1.png\tcaf\xe9\na/1.png\tcaf\\xe9\n").unwrap();
+        assert_eq!(Survey::find(root.path(), None, &unwatched).unwrap(), None);
+    }
+
+    #[test]
     fn what_is_laid_out_otherwise_is_listed() {
         for files in [
-            &["train.tsv", "val/ant/1.png"][..],
-            &["train/ant/1.png", "val.tsv"],
-            &["ant/1.png"],
+            &["ant/1.png"][..],
             &["train/ant/1.png", "val/bee/1.png"],
             &["train/cafe\u{301}/1.png", "train/caf\u{e9}/1.png"],
         ] {

@@ -213,9 +213,10 @@ fn trust(images: &Images, contents: Contents, root: &Path) -> anyhow::Result<Opt
     // Where several could be meant, their fingerprints tell, and those are of all files.
     let Ok(path) = cache_path(root, images, &spec, || Err(())) else { return Ok(None) };
     let Some(origin) = Origin::of(&path)? else { return Ok(None) };
+    let Some(splits) = survey.splits() else { return Ok(None) };
     let is_same = origin.has_form(&spec)
         && origin.classes == survey.classes()
-        && (images.check_files == CheckFiles::None || origin.has_same_folders(root, &survey.splits(), &count_files));
+        && (images.check_files == CheckFiles::None || origin.has_same_folders(root, &splits, &count_files));
     if !is_same {
         return Ok(None);
     }

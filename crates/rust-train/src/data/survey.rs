@@ -1,5 +1,5 @@
-//! Whether a data set of class folders is the one that its cache is of: all ranks look at its files, each at some of them, and
-//! nobody keeps the list.
+//! Whether a data set of class folders or lists is the one that its cache is of: all ranks look at its files, each at some of them, and
+//! nobody keeps all of their names.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::config::images::Images;
 use crate::distributed::gather::to_rank_zero;
 use crate::errors::{agree, name_interruption, to_failure};
 
-/// A data set of class folders, and what was found in each.
+/// A data set of class folders or lists, and what was found in it.
 #[derive(Debug)]
 pub(crate) struct Surveyed {
     survey: Survey,
@@ -42,7 +42,7 @@ impl Surveyed {
     }
 }
 
-/// Looks at the class folders below `root`, with so many `cores` a rank: on rank 0; `None` on the others, and where the data are laid out
+/// Looks at the class folders or lists below `root`, with so many `cores` a rank: on rank 0; `None` on the others, and where the data are laid out
 /// otherwise, hold numbers, or are not as they must be: then they are listed. Collective.
 pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) -> anyhow::Result<Option<Surveyed>> {
     let mut own = None;
@@ -75,7 +75,7 @@ pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) 
     Ok(own.map(|(survey, decoding)| Surveyed { survey, looked, decoding }))
 }
 
-/// The class folders below `root`, and how their images are decoded; `None` where the data are laid out otherwise, or hold numbers:
+/// The class folders or lists below `root`, and how their images are decoded; `None` where the data are laid out otherwise, or hold numbers:
 /// whether these keep their type is known when all images are.
 pub(super) fn find(images: &Images, root: &Path) -> anyhow::Result<Option<(Survey, Decoding)>> {
     if images.table.is_some() || images.masks.is_some() || images.val_split.is_some() || !root.is_dir() {
