@@ -45,3 +45,11 @@ pub fn declared(bytes: &[u8]) -> usize {
     }
     most
 }
+
+/// For a target whose program catches panics of a library: those are no faults, all others are.
+pub fn leave_caught_panics() {
+    panics::hook(|message| {
+        eprintln!("{message}\n{}", std::backtrace::Backtrace::force_capture());
+        std::process::abort();
+    });
+}

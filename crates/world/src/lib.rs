@@ -35,9 +35,10 @@ pub use channel::{Channel, HalfFloat, Reducible};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::LaunchError;
 pub use mpi::{Launcher, NoLibrary, Reduction, idle_tasks};
+pub use panics::catch as catch_panic;
 pub use progress::{asked_to_stop, report};
 pub use signals::{Signal, Signals};
-pub use stop::{abort, catch_panic, give_up_waiting};
+pub use stop::{abort, give_up_waiting};
 pub use zero_first::{Scope, Turn};
 
 use attended::attended;

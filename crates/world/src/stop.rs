@@ -1,9 +1,7 @@
 //! How a job stops: every way out that is not orderly ends here, with a message that names the rank, and takes all
 //! ranks along.
 
-use std::cell::{Cell, RefCell};
 use std::io::Write;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,46 +19,11 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// How long a launcher has to pass a rank's last words on.
 const TO_BE_READ: Duration = Duration::from_millis(100);
 
-thread_local! {
-    /// This thread's panics are caught and reported by their catcher.
-    static CAUGHT: Cell<bool> = const { Cell::new(false) };
-    static CAUGHT_MESSAGE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
 /// From here on a panic ends the whole job: unwinding would drop the world, and MPI_Finalize waits for ranks that are
 /// themselves waiting for this one.
 pub(crate) fn install(rank: usize, host: &str) {
     let _ = LABEL.set(format!("rank {rank} on {host}"));
-    panic::set_hook(Box::new(|info| {
-        let message = describe(info);
-        if CAUGHT.get() {
-            CAUGHT_MESSAGE.with_borrow_mut(|slot| *slot = Some(message));
-        } else {
-            abort(&message, 1);
-        }
-    }));
-}
-
-fn describe(info: &PanicHookInfo<'_>) -> String {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("a panic without a message");
-    match info.location() {
-        Some(place) => format!("panicked at {}:{}: {text}", place.file(), place.line()),
-        None => format!("panicked: {text}"),
-    }
-}
-
-/// Runs `task`; a panic in it comes back as its message, and does not end the job.
-///
-/// # Errors
-/// The panic's place and message.
-pub fn catch_panic<T>(task: impl FnOnce() -> T) -> Result<T, String> {
-    let was_caught = CAUGHT.replace(true);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(task));
-    CAUGHT.set(was_caught);
-    outcome.map_err(|_| CAUGHT_MESSAGE.take().unwrap_or_else(|| "panicked".to_owned()))
+    panics::hook(|message| abort(message, 1));
 }
 
 /// From here on no collective is possible on this rank.

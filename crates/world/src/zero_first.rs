@@ -2,7 +2,6 @@
 
 use crate::World;
 use crate::error::{Failure, Result};
-use crate::stop::catch_panic;
 use crate::wait::WaitLimit;
 
 /// Who goes first.
@@ -40,7 +39,7 @@ impl World {
         doing: &str,
         mut task: impl FnMut(Turn) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
-        let mut guarded = |turn| match catch_panic(|| task(turn)) {
+        let mut guarded = |turn| match panics::catch(|| task(turn)) {
             Ok(result) => result,
             Err(panic) => Err(Failure::new(format!("{doing}: {panic}"))),
         };
@@ -76,7 +75,7 @@ impl World {
         task: impl FnOnce() -> std::result::Result<Vec<u8>, Failure>,
     ) -> Result<Vec<u8>> {
         let result = if self.rank() == 0 {
-            let result = catch_panic(task).unwrap_or_else(|panic| Err(Failure::new(format!("{doing}: {panic}"))));
+            let result = panics::catch(task).unwrap_or_else(|panic| Err(Failure::new(format!("{doing}: {panic}"))));
             self.tell_followers(Scope::World, doing, result.is_ok())?;
             result
         } else {

@@ -3,10 +3,10 @@
 #![no_main]
 
 use dataset::{ArchiveIndex, Dataset, Decoding, Listing, unwatched};
-use dataset_fuzz::{check_words, folder};
+use dataset_fuzz::{check_words, folder, leave_caught_panics};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: leave_caught_panics(), |bytes: &[u8]| {
     let root = folder();
     // What gives CIFAR's files their names, and images of idx their labels.
     for name in ["batches.meta", "batches.meta.txt", "train-labels-idx1-ubyte"] {

@@ -38,8 +38,20 @@ fn words(error: ParquetError) -> String {
     format!("is no usable Parquet file: {}", quote(error))
 }
 
+/// Runs what reads a table: the library panics at some that are damaged.
+fn guarded<T>(read: impl FnOnce() -> T) -> Checked<T> {
+    panics::catch(read).map_err(|panic| {
+        log::debug!("reading a Parquet file: {panic}");
+        "is no usable Parquet file: it is damaged where its reader does not expect it".to_owned()
+    })
+}
+
 /// What is in the table at `path`: all of its images are read once, to know how long they are.
 pub(super) fn index(path: &Path, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Contents> {
+    guarded(|| contents(path, spec, counter)).unwrap_or_else(|reason| Err(fault(path, reason)))
+}
+
+fn contents(path: &Path, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Contents> {
     let file = File::open(path).map_err(Error::io(path, "opening it"))?;
     let reader = SerializedFileReader::new(file).map_err(|error| fault(path, words(error)))?;
     let metadata = reader.metadata().file_metadata();
@@ -292,6 +304,10 @@ pub(super) struct Rows {
 impl Rows {
     /// From the start of the group that `wanted` is in.
     pub fn open(path: &Path, wanted: Wanted) -> Checked<Self> {
+        guarded(|| Self::find(path, wanted)).flatten()
+    }
+
+    fn find(path: &Path, wanted: Wanted) -> Checked<Self> {
         let file = File::open(path).map_err(quote)?;
         let reader = SerializedFileReader::new(file).map_err(words)?;
         let column = usize::try_from(wanted.packed).unwrap_or(usize::MAX);
@@ -321,8 +337,11 @@ impl Cursor for Rows {
 
     fn read(&mut self, wanted: Wanted, length: usize, bytes: &mut Vec<u8>) -> Checked<()> {
         let between = (wanted.at - self.next) as usize;
-        let skipped = self.column.skip_records(between).map_err(words)?;
-        let mut found = if skipped == between { next(&mut self.column, 1, self.is_optional)? } else { Vec::new() };
+        let read = || {
+            let skipped = self.column.skip_records(between).map_err(words)?;
+            if skipped == between { next(&mut self.column, 1, self.is_optional) } else { Ok(Vec::new()) }
+        };
+        let mut found = guarded(read).flatten()?;
         self.next = wanted.at + 1;
         match found.pop().flatten() {
             Some(image) if image.len() == length => {

@@ -598,3 +598,14 @@ fn what_is_set_aside_depends_on_the_images_alone() {
         assert_eq!(chosen(&list(root.path(), Names::Found, half).unwrap()), chosen(&expected), "{what}");
     }
 }
+
+#[test]
+fn a_table_that_its_reader_panics_at_is_refused() {
+    // Found by the fuzzer: a dictionary that is shorter than it says.
+    let root = folder(&[("train.parquet", include_bytes!("damaged/dictionary.parquet").to_vec())]);
+    let error = list(root.path(), Names::Found, None).unwrap_err().to_string();
+    assert!(
+        error.contains("train.parquet: is no usable Parquet file: it is damaged") && !error.contains('\n'),
+        "{error}"
+    );
+}

@@ -1,0 +1,62 @@
+//! Panics that are caught. In a job of many ranks a panic ends all of them, in the hook of the process ([`hook`]), before anything is
+//! unwound; whoever catches one, and reports it in another way, says so here before.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+thread_local! {
+    /// This thread's panics are caught and reported by their catcher.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+    static MESSAGE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `task` on this thread; a panic in it comes back as its message.
+///
+/// # Errors
+/// The panic's place and message.
+pub fn catch<T>(task: impl FnOnce() -> T) -> Result<T, String> {
+    let was_caught = CAUGHT.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(task));
+    CAUGHT.set(was_caught);
+    outcome.map_err(|_| MESSAGE.take().unwrap_or_else(|| "panicked".to_owned()))
+}
+
+/// From here on a panic that nobody [`catch`]es ends in `end`, which gets its message and does not come back.
+pub fn hook(end: impl Fn(&str) + Send + Sync + 'static) {
+    panic::set_hook(Box::new(move |info| {
+        let message = describe(info);
+        if CAUGHT.get() {
+            MESSAGE.with_borrow_mut(|slot| *slot = Some(message));
+        } else {
+            end(&message);
+        }
+    }));
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without a message");
+    match info.location() {
+        Some(place) => format!("panicked at {}:{}: {text}", place.file(), place.line()),
+        None => format!("panicked: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_caught_comes_back_and_the_hook_sees_the_rest() {
+        hook(|message| panic::resume_unwind(Box::new(message.to_owned())));
+        assert_eq!(catch(|| 7), Ok(7));
+        let caught = catch(|| -> u8 { panic!("on {}", "fire") }).unwrap_err();
+        assert!(caught.starts_with("panicked at ") && caught.ends_with(": on fire"), "{caught}");
+        // On another thread nobody has said that it is caught; inside one that is, it is.
+        let nested = catch(|| catch(|| -> u8 { panic!("inside") }).unwrap_err());
+        assert!(nested.unwrap().ends_with("inside"));
+        let _ = panic::take_hook();
+    }
+}
