@@ -512,3 +512,55 @@ fn a_cache_is_trusted_as_far_as_the_user_says() {
     assert!(cache("--check-files none", &["does not tell"]));
     assert!(!cache("--check-files none", &["does not tell", "reusing the dataset cache"]));
 }
+
+#[test]
+fn copies_on_the_nodes_own_disks_are_read_and_change_nothing() {
+    let root = images(40, 30);
+    let folder = root.path();
+    let train = |ranks: usize, nodes: usize, flags: &str, output: &str| {
+        let arguments = format!("--data images --image-size 16 --batch 12 --epochs 40 --output {output} {flags}");
+        let job = launcher(ranks, folder).nodes(nodes);
+        let job = if nodes > 1 { job.node_local(&folder.join("local"), "64m") } else { job };
+        job.run(&binary("rust-train"), arguments.split_whitespace())
+    };
+    let weights = |output: &str| fs::read(folder.join(output).join("best.safetensors")).unwrap();
+    let read_there = |outcome: &Outcome| outcome.stderr.matches("images are read from ").count();
+    train(4, 1, "", "plain").expect_success();
+    fs::create_dir(folder.join("local")).unwrap();
+    if can_make_nodes() {
+        let outcome = train(4, 2, "--stage local", "staged");
+        outcome.expect_success();
+        assert!(outcome.stderr.contains("copying 1 files, ") && read_there(&outcome) == 1, "{outcome:?}");
+        assert_eq!(weights("staged"), weights("plain"));
+        assert_eq!(fs::read_dir(folder.join("local")).unwrap().count(), 0, "the nodes had disks of their own");
+        // A disk that is too small: said, and the run goes on; and one that all nodes share.
+        let small = launcher(4, folder).nodes(2).node_local(&folder.join("local"), "64k");
+        let arguments = "--data images --image-size 16 --batch 12 --epochs 40 --output small --stage local";
+        let outcome = small.run(&binary("rust-train"), arguments.split_whitespace());
+        outcome.expect_success();
+        let words = "MB are free; images are read where they lie";
+        assert!(outcome.stderr.contains(words) && read_there(&outcome) == 0, "{outcome:?}");
+        assert_eq!(weights("small"), weights("plain"));
+        let arguments = "--data images --image-size 16 --batch 12 --epochs 1 --output shared --stage shared-folder";
+        let outcome = launcher(4, folder).nodes(2).run(&binary("rust-train"), arguments.split_whitespace());
+        assert_eq!((outcome.status, outcome.error_lines().len()), (Some(2), 1), "{outcome:?}");
+        assert!(outcome.error_lines()[0].contains("--stage shared-folder: all nodes share it"), "{outcome:?}");
+    }
+    // On one disk there is nothing to gain, and files of their own are not copied.
+    let outcome = train(2, 1, "--stage local", "same-disk");
+    assert!(outcome.expect_success().stderr.contains("lies on the same disk; it is read where it is"), "{outcome:?}");
+    let outcome = train(2, 1, "--stage local --cache-format none", "files");
+    assert_eq!((outcome.status, outcome.error_lines().len()), (Some(2), 1), "{outcome:?}");
+    assert!(outcome.error_lines()[0].contains("--stage: copies a cache, archives or files of arrays"), "{outcome:?}");
+    // A copy that is there is used, and one of another version is not.
+    let shm = tempfile::Builder::new().prefix("stage").tempdir_in("/dev/shm").unwrap();
+    let flags = format!("--stage {}", shm.path().display());
+    for (output, copies) in [("first", 1), ("second", 1)] {
+        let outcome = train(2, 1, &flags, output);
+        assert_eq!(read_there(outcome.expect_success()), 1, "{outcome:?}");
+        assert_eq!(fs::read_dir(shm.path()).unwrap().count(), copies);
+    }
+    fs::copy(folder.join("images/train/ant/000.png"), folder.join("images/train/bee/000.png")).unwrap();
+    train(2, 1, &flags, "third").expect_success();
+    assert_eq!(fs::read_dir(shm.path()).unwrap().count(), 2);
+}

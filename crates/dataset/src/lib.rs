@@ -46,7 +46,8 @@ pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use h5::hdf5_version;
 pub use images::{
-    Axes, Dataset, FileSpec, Ignored, ImageSet, LabelKind, MaskRule, MaskValues, Numbers, OnNan, Percentiles,
+    Axes, Dataset, FileSpec, Ignored, ImageSet, LabelKind, MappedFile, MaskRule, MaskValues, Numbers, OnNan,
+    Percentiles,
 };
 pub use loader::{Allocate, Batch, Batches, Buffer, HostMemory, LastBatch, Loader, LoaderConfig, heap};
 pub use normalize::Normalization;

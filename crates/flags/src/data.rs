@@ -62,6 +62,10 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = CacheScope::Auto, help_heading = "Data", add = Scope::Free)]
     pub cache_scope: CacheScope,
 
+    /// Copy the cache, archives or files of arrays to this folder on each node's own disk while training begins, and read them there
+    #[arg(long, value_name = "DIR", help_heading = "Data", add = Scope::Free)]
+    pub stage: Option<PathBuf>,
+
     /// What is looked at to know whether the cache is still of these images, where DIR has a folder for each class
     #[arg(long, value_enum, default_value_t = CheckFiles::Full, help_heading = "Data", add = Scope::Free)]
     pub check_files: CheckFiles,

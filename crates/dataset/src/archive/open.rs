@@ -12,7 +12,7 @@ use super::stream::{Compression, Stream};
 use super::{Checked, Kind, Member, raster, stamp};
 use crate::decode::jpeg;
 use crate::file::{changed, refuse_long, refuse_padded};
-use crate::images::Bytes;
+use crate::images::{Bytes, MappedFile};
 use crate::limits::{READ_AT_ONCE, quote};
 use crate::scan::Sample;
 use crate::{Error, Result};
@@ -54,6 +54,11 @@ impl Files {
                 Fault::Archive(error) => error,
             }),
         }
+    }
+
+    /// The archives that are mapped. See [`ImageSet::mapped_files`](crate::ImageSet::mapped_files).
+    pub fn mapped_files(&self) -> Result<Vec<MappedFile>> {
+        self.archives.mapped_files()
     }
 
     /// Tells the kernel that a file is soon asked for.
@@ -141,6 +146,20 @@ impl Archives {
                 archive.read_on(*kind, ways, wanted, length, bytes)
             }
         }
+    }
+
+    /// The archives whose members are found at once, all opened.
+    ///
+    /// # Errors
+    /// One that cannot be opened, or has changed.
+    fn mapped_files(&self) -> Result<Vec<MappedFile>> {
+        let mut files = Vec::new();
+        for archive in &self.0 {
+            if let Opened::Whole { whole, .. } = archive.opened()? {
+                files.extend(whole.mapped_file());
+            }
+        }
+        Ok(files)
     }
 
     fn prefetch(&self, member: Member, size: u64) {

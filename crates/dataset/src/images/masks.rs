@@ -9,7 +9,7 @@ use std::sync::Arc;
 use augmentations::IGNORED;
 use rayon::prelude::*;
 
-use super::{Bytes, Checks, Element, part_of};
+use super::{Bytes, Checks, Element, MappedFile, part_of};
 use crate::decode::{MaskDecoder, RawMask, Source};
 use crate::limits::MOST_MASK_CLASSES;
 use crate::scan::MaskFile;
@@ -278,6 +278,17 @@ pub(crate) struct MaskTools {
 }
 
 impl MaskSet {
+    /// The files that are mapped.
+    pub fn mapped_files(&self) -> Vec<MappedFile> {
+        match &self.store {
+            MaskStore::Classes { bytes, .. } | MaskStore::Numbers { bytes, .. } | MaskStore::Encoded { bytes, .. } => {
+                bytes.mapped_file().into_iter().collect()
+            }
+            MaskStore::Parts { parts, .. } => parts.iter().flat_map(Self::mapped_files).collect(),
+            MaskStore::Files { .. } => Vec::new(),
+        }
+    }
+
     pub fn new(store: MaskStore, values: Option<MaskValues>, checks: Option<Checks>) -> Self {
         Self { store, values, checks }
     }

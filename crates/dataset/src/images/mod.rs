@@ -20,6 +20,7 @@ use rayon::prelude::*;
 pub(crate) use array::{ArrayLayout, Element, for_element, not_a_number};
 pub use array::{Axes, Numbers, OnNan};
 pub(crate) use bytes::Bytes;
+pub use bytes::MappedFile;
 pub(crate) use checks::{Checks, Checksum, checksum};
 pub use file::{FileSpec, LabelKind};
 pub use masks::{Ignored, MaskRule, MaskValues};
@@ -217,6 +218,26 @@ impl ImageSet {
             slots: None,
             checks: None,
         }
+    }
+
+    /// The files that the images and their masks are read from, as far as they are mapped: a cache, archives, files of arrays; each once
+    /// for each part that is read on its own.
+    ///
+    /// # Errors
+    /// An archive that cannot be opened.
+    pub fn mapped_files(&self) -> Result<Vec<MappedFile>> {
+        let mut files = match &self.store {
+            Store::Pixels { bytes, .. } | Store::Array { bytes, .. } | Store::Encoded { bytes, .. } => {
+                bytes.mapped_file().into_iter().collect()
+            }
+            Store::Parts { parts, .. } => {
+                let of_parts = parts.iter().map(|(_, set)| set.mapped_files()).collect::<Result<Vec<_>>>()?;
+                of_parts.concat()
+            }
+            Store::Files { files, .. } => files.mapped_files()?,
+        };
+        files.extend(self.masks.iter().flat_map(MaskSet::mapped_files));
+        Ok(files)
     }
 
     /// Images of a store. Those with a negative label were skipped: they are not part of the set.

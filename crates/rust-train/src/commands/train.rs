@@ -12,6 +12,7 @@ use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
 use crate::data::listing::Listed;
+use crate::data::stage;
 use crate::data::statistics::normalization_of;
 use crate::distributed::hub::fetch_weights;
 use crate::distributed::process_group;
@@ -53,6 +54,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         begun_with.clone_from(&weights);
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
+    let staging = plan.flags.data.stage.as_deref().map(|folder| stage::begin(world, &dataset, folder)).transpose()?;
     let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
     let plan = agree(world, plan.of_images(&dataset.train, normalization))?;
     let job = Job { plan: &plan, ..job };
@@ -98,6 +100,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let watchdog = plan.watchdog.map(|timeout| Watchdog::start(timeline.activity(), timeout));
     let outcome = trainer.fit(&*program.drive)?;
     trainer.close_results(outcome);
+    drop(staging);
     // With it go recorded steps: NCCL waits for those that use it.
     drop(trainer);
     process_group::disconnect(&group);

@@ -8,6 +8,7 @@ pub(crate) mod masks;
 pub(crate) mod normalize;
 pub(crate) mod place;
 pub(crate) mod shown;
+pub(crate) mod stage;
 pub(crate) mod statistics;
 pub(crate) mod survey;
 
