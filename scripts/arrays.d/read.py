@@ -61,6 +61,24 @@ for dtype, (order, shape) in itertools.product(
             path = f"{work}/set.npz"
             save(path, x_train=array, y_train=labels)
             cases.append((f"numpy.{save.__name__} {name}", read(path, 9), planes(array, order)))
+# In other files: a virtual array of two, and bytes outside of HDF5, which are looked for where the program is started.
+array = numbers(np.uint16, (N, 9, 9, 4))
+for part, rows in enumerate((slice(0, N // 2), slice(N // 2, N))):
+    with h5py.File(f"{work}/part{part}.h5", "w") as file:
+        file["images"] = array[rows]
+for kind in ("virtual", "external"):
+    path = f"{work}/set.h5"
+    with h5py.File(path, "w") as file:
+        if kind == "virtual":
+            layout = h5py.VirtualLayout(shape=array.shape, dtype=array.dtype)
+            for part, rows in enumerate((slice(0, N // 2), slice(N // 2, N))):
+                layout[rows] = h5py.VirtualSource(f"part{part}.h5", "images", shape=array[rows].shape)
+            file.create_virtual_dataset("train/images", layout)
+        else:
+            array.tofile(f"{work}/outside.raw")
+            file.create_dataset("train/images", shape=array.shape, dtype=array.dtype, external=[(f"{work}/outside.raw", 0, array.nbytes)])
+        file["train/labels"] = labels
+    cases.append((f"h5py {kind}", read(path, 9), planes(array, "nhwc")))
 rgb = numbers(np.uint8, (N, 9, 9, 3))
 np.savez(f"{work}/set.npz", train_images=rgb, train_labels=labels)
 cases.append(("numpy.savez RGB of 8 bits", read(f"{work}/set.npz", 9), planes(rgb, "rgb")))

@@ -3,7 +3,7 @@
 //! Files are opened without HDF5's own locks: parallel file systems without them would refuse, and nobody writes to a
 //! file that another reads. A cache gets its name when it is complete, and is never changed after.
 
-use std::ffi::OsString;
+use std::ffi::{OsString, c_char};
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -226,6 +226,40 @@ pub(crate) fn bytes_of(dataset: &Dataset) -> Option<Range<u64>> {
     let width = Container::dtype(dataset).ok()?.size() as u64;
     let count = dataset.shape().iter().try_fold(width, |product, &length| product.checked_mul(length as u64))?;
     Some(offset..offset.checked_add(count)?)
+}
+
+/// The file and the array of each part of a virtual array, as it names them; none of any other array. Not by the binding's own function,
+/// which fails at the selections that h5py writes.
+#[expect(unsafe_code, reason = "asks HDF5 through its C interface")]
+pub(crate) fn virtual_sources(dataset: &Dataset) -> hdf5::Result<Vec<(String, String)>> {
+    use hdf5_sys::h5p::{H5Pget_virtual_count, H5Pget_virtual_dsetname, H5Pget_virtual_filename};
+    if dataset.layout() != hdf5::dataset::Layout::Virtual {
+        return Ok(Vec::new());
+    }
+    let made = dataset.create_plist()?;
+    let id = made.id();
+    let text = |of: &dyn Fn(*mut c_char, usize) -> isize| {
+        let length = usize::try_from(of(std::ptr::null_mut(), 0)).map_err(|_| "a part of it has no name")?;
+        let mut name = vec![0_u8; length + 1];
+        of(name.as_mut_ptr().cast(), name.len());
+        name.truncate(length);
+        Ok::<_, hdf5::Error>(String::from_utf8_lossy(&name).into_owned())
+    };
+    hdf5::sync::sync(|| {
+        let mut count = 0;
+        // SAFETY: the list of properties is open, and the lock of HDF5 is held.
+        if unsafe { H5Pget_virtual_count(id, &mut count) } < 0 {
+            return Err("the number of its parts cannot be read".into());
+        }
+        let part = |index| {
+            // SAFETY: as above; HDF5 writes at most as many bytes as it is told there are.
+            let file = text(&|name, size| unsafe { H5Pget_virtual_filename(id, index, name, size) })?;
+            // SAFETY: the same.
+            let array = text(&|name, size| unsafe { H5Pget_virtual_dsetname(id, index, name, size) })?;
+            Ok((file, array))
+        };
+        (0..count).map(part).collect()
+    })
 }
 
 /// The version of HDF5: `1.14.6`.

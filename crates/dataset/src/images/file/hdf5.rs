@@ -1,38 +1,90 @@
 //! Arrays of an HDF5 file, which netCDF 4 is, too.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
 
-use hdf5::{Dataset, File};
+use hdf5::{Dataset, File, Hyperslab, SliceOrIndex};
 
 use super::{Array, Bytes, Checked, Container, Element, Memory, Packing};
 use crate::h5::{self, bytes_of, chunk_bytes, texts_within};
 
-/// An open file.
-pub(super) struct Hdf5(File);
+/// The first of the names that a pattern of a virtual array stands for: `part%b.h5` for part0.h5, part1.h5 and so on.
+fn first_of_many(name: &str) -> String {
+    name.replace("%b", "0")
+}
 
-pub(super) fn open(path: &Path) -> Checked<Hdf5> {
+/// Where HDF5 finds a file that a virtual array in `file` names.
+fn find_source(file: &Path, name: &str) -> Option<PathBuf> {
+    let prefix = std::env::var_os("HDF5_VDS_PREFIX").map(|prefix| match prefix.to_str() {
+        Some(text) if text.starts_with("${ORIGIN}") => {
+            let below = text.trim_start_matches("${ORIGIN}").trim_start_matches('/');
+            file.with_file_name("").join(below).join(name)
+        }
+        _ => PathBuf::from(prefix).join(name),
+    });
+    let candidates = [prefix, Some(file.with_file_name(name)), Some(PathBuf::from(name))];
+    candidates.into_iter().flatten().find(|path| path.is_file())
+}
+
+/// An open file, and those that are a set with it.
+pub(super) struct Hdf5 {
+    file: File,
+    set: Vec<PathBuf>,
+}
+
+pub(super) fn open(path: &Path, set: &[PathBuf]) -> Checked<Hdf5> {
     let file = h5::open(path);
-    file.map(Hdf5)
+    file.map(|file| Hdf5 { file, set: set.to_vec() })
         .map_err(|error| format!("cannot be opened as HDF5: {error}; a folder, an HDF5 file or an .npz file is needed"))
 }
 
 impl Container for Hdf5 {
     fn array(&self, name: &str) -> Checked<Option<Box<dyn Array>>> {
-        // A link to nothing is not there, either.
-        let found = self.0.dataset(name).ok();
-        Ok(found.map(|dataset| Box::new(InFile(dataset)) as Box<dyn Array>))
+        let dataset = match self.file.dataset(name) {
+            Ok(dataset) => dataset,
+            Err(_) if let Some((parent, error)) = self.closed_group(name) => {
+                return Err(format!("{parent} cannot be opened: {error}"));
+            }
+            // A group of that name, and a link to nothing, are no array.
+            Err(_) if self.file.group(name).is_ok() || !self.is_there(name) => return Ok(None),
+            Err(error) => {
+                return Err(format!(
+                    "{name} cannot be read: {error}; written for a later HDF5 than the one here, {}? h5py writes for \
+                     all with libver=None",
+                    h5::hdf5_version()
+                ));
+            }
+        };
+        let array = InFile(dataset);
+        array.refuse_missing_parts(&self.set)?;
+        Ok(Some(Box::new(array)))
     }
 
     fn texts(&self, name: &str, memory: &mut Memory) -> Option<Checked<Vec<String>>> {
-        if !self.0.link_exists(name) {
+        if !self.file.link_exists(name) {
             return None;
         }
-        let names = self.0.dataset(name).map_err(|error| error.to_string());
+        let names = self.file.dataset(name).map_err(|error| error.to_string());
         Some(names.and_then(|names| texts_within(&names, &mut memory.0)))
     }
 
     fn members(&self) -> Vec<String> {
-        self.0.member_names().unwrap_or_default()
+        self.file.member_names().unwrap_or_default()
+    }
+}
+
+impl Hdf5 {
+    /// The group that an array of this name would lie in, where there is one that cannot be opened: a link to another file, say.
+    fn closed_group<'n>(&self, name: &'n str) -> Option<(&'n str, hdf5::Error)> {
+        let (parent, _) = name.rsplit_once('/')?;
+        let error = self.file.group(parent).err()?;
+        (self.file.link_exists(parent) && self.file.dataset(parent).is_err()).then_some((parent, error))
+    }
+
+    /// Whether a link of this name leads to something, whatever that is.
+    fn is_there(&self, name: &str) -> bool {
+        self.file.link_exists(name) && self.file.loc_info_by_name(name).is_ok()
     }
 }
 
@@ -40,6 +92,49 @@ impl Container for Hdf5 {
 struct InFile(Dataset);
 
 impl InFile {
+    /// Refuses an array of which some lies in other files that are not there: of a virtual one HDF5 then gives zeros, and says nothing.
+    /// And one of files of its own `set`, whose images would come twice.
+    fn refuse_missing_parts(&self, set: &[PathBuf]) -> Checked<()> {
+        let words = |error: hdf5::Error| format!("{}: {error}", self.name());
+        let file = h5::file_of(&self.0);
+        let mut opened: HashMap<PathBuf, File> = HashMap::new();
+        for (name, dataset) in h5::virtual_sources(&self.0).map_err(words)? {
+            let (name, dataset) = (first_of_many(&name), first_of_many(&dataset));
+            let found = if name == "." { Some(file.clone()) } else { find_source(&file, &name) };
+            let of = || format!("{} is made of {dataset} in {name}", self.name());
+            let Some(found) = found else { return Err(format!("{}, which is not there", of())) };
+            let is_found = |other: &&PathBuf| other.canonicalize().ok() == found.canonicalize().ok();
+            if name != "." && set.iter().any(|other| is_found(&other)) {
+                let file = file.display();
+                return Err(format!("{}, which is in the same folder and would count twice; name {file} alone", of()));
+            }
+            let source = match opened.entry(found) {
+                Entry::Occupied(source) => source.into_mut(),
+                Entry::Vacant(place) => {
+                    // HDF5 may have it open in its own way by now.
+                    let source = h5::open(place.key()).or_else(|_| File::open(place.key()));
+                    place.insert(source.map_err(|error| format!("{}: {error}", of()))?)
+                }
+            };
+            if source.dataset(&dataset).is_err() {
+                return Err(format!("{}, which has no such array", of()));
+            }
+        }
+        if !self.0.create_plist().map_err(words)?.external().is_empty() && self.0.ndim() > 0 && self.0.size() > 0 {
+            let mut first = vec![SliceOrIndex::from(..); self.0.ndim()];
+            first[0] = SliceOrIndex::from(0..1);
+            let read = self.0.read_slice::<f64, _, ndarray::IxDyn>(Hyperslab::from(first));
+            read.map_err(|error| {
+                format!(
+                    "{} lies in other files: {error}; HDF5 looks for them where the program is started, or in \
+                     HDF5_EXTFILE_PREFIX, in which ${{ORIGIN}} is the folder of the file",
+                    self.name()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// Whether its numbers are those of this machine, in its order of bytes.
     fn is_native(&self, element: Element) -> bool {
         let Ok(dtype) = self.0.dtype() else { return false };

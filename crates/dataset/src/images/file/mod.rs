@@ -177,12 +177,13 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(path: &Path, top: Split) -> Result<Self> {
+    /// Opens the file at `path`, one of a `set`.
+    fn new(path: &Path, top: Split, set: &[PathBuf]) -> Result<Self> {
         let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
         let length = std::fs::metadata(path).map_err(Error::io(path, "reading its size"))?.len();
         let container: Box<dyn Container> = match numpy::is_archive(path) {
             true => Box::new(numpy::open(path, length).map_err(input)?),
-            false => Box::new(hdf5::open(path).map_err(input)?),
+            false => Box::new(hdf5::open(path, set).map_err(input)?),
         };
         Ok(Self { is_used: false, path: path.to_owned(), container, memory: Memory(limits::of_hdf5(length)), top })
     }
@@ -258,9 +259,9 @@ pub(super) fn open(path: &Path, spec: &FileSpec) -> Result<Dataset> {
             }
         };
         let paths = files_in(path).map_err(Error::io(path, "listing the files"))?;
-        paths.iter().map(|path| Opened::new(path, split_of(path))).collect::<Result<Vec<_>>>()?
+        paths.iter().map(|path| Opened::new(path, split_of(path), &paths)).collect::<Result<Vec<_>>>()?
     } else {
-        vec![Opened::new(path, Split::Train)?]
+        vec![Opened::new(path, Split::Train, &[])?]
     };
     let train = joined(&mut files, Split::Train, spec)?;
     let val = joined(&mut files, Split::Val, spec)?;

@@ -427,3 +427,47 @@ fn masks_lie_beside_the_images() {
     let error = open(&write(&numbers[..2], &[2], "labels")).unwrap_err().to_string();
     assert!(error.contains("2 images of 2×3 pixels, and"), "{error}");
 }
+
+#[test]
+fn parts_in_other_files_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pixels: Vec<u8> = (0..4 * 18).collect();
+    for (name, rows) in [("one.h5", 0..2), ("two.h5", 2..4)] {
+        let part = h5::create(&at(name)).unwrap();
+        let images = part.new_dataset::<u8>().shape([2, 2, 3, 3]).create("images").unwrap();
+        images.write_raw(&pixels[rows.start * 18..rows.end * 18]).unwrap();
+        part.new_dataset_builder().with_data(&[0, 1]).create("labels").unwrap();
+    }
+    let set = File::with_options().with_fapl(|access| access.file_locking(false)).create(at("set.h5")).unwrap();
+    let train = set.create_group("train").unwrap();
+    let mut builder = train.new_dataset::<u8>().shape([4, 2, 3, 3]);
+    for (name, start) in [("one.h5", 0), ("two.h5", 2)] {
+        let of_part = (start..start + 2, .., .., ..);
+        builder = builder.virtual_map(name, "images", (2, 2, 3, 3), (.., .., .., ..), (4, 2, 3, 3), of_part);
+    }
+    builder.create("images").unwrap();
+    train.new_dataset_builder().with_data(&[0, 1, 0, 1]).create("labels").unwrap();
+    drop((train, set));
+    let dataset = open(&at("set.h5"), None).unwrap();
+    assert_eq!((0..4).flat_map(|index| dataset.train.pixels(index)).collect::<Vec<_>>(), pixels);
+    // The same file again, and the folder that its parts lie in, too.
+    assert_eq!(open(&at("set.h5"), None).unwrap().train.pixels(3), pixels[54..]);
+    drop(dataset);
+    let twice = open(folder.path(), None).unwrap_err().to_string();
+    assert!(twice.contains("one.h5, which is in the same folder and would count twice; name "), "{twice}");
+    // HDF5 would give zeros.
+    let error = || open(&at("set.h5"), None).unwrap_err().to_string();
+    std::fs::rename(at("two.h5"), at("three.h5")).unwrap();
+    assert!(error().contains("/train/images is made of images in two.h5, which is not there"), "{}", error());
+    h5::create(&at("two.h5")).unwrap();
+    assert!(error().contains("two.h5, which has no such array"), "{}", error());
+    std::fs::write(at("two.h5"), "cut").unwrap();
+    assert!(error().contains("images in two.h5: "), "{}", error());
+
+    let linked = h5::create(&at("linked.h5")).unwrap();
+    linked.link_external("gone.h5", "train", "train").unwrap();
+    drop(linked);
+    let error = open(&at("linked.h5"), None).unwrap_err().to_string();
+    assert!(error.contains("train cannot be opened: ") && error.contains("gone.h5"), "{error}");
+}
