@@ -39,9 +39,10 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Whether nobody on the way sees what is asked.
+/// Whether nobody on the way sees what is asked: over https, or on this machine and by no proxy.
 fn is_private(url: &Url) -> bool {
-    url.scheme() == "https" || matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    url.scheme() == "https" || is_here && matches!(proxy::of_environment(url), Ok(None))
 }
 
 impl Transport for Http {
@@ -50,7 +51,11 @@ impl Transport for Http {
         let mut url = asked.clone();
         for _ in 0..=REDIRECTS {
             // Where a server sends on to, another one may listen.
-            let token = self.token.as_ref().filter(|_| url.origin() == asked.origin() && is_private(&url));
+            let is_asked = self.token.is_some() && url.origin() == asked.origin();
+            let token = self.token.as_ref().filter(|_| is_asked && is_private(&url));
+            if is_asked && token.is_none() {
+                log::warn!("{}: the token is not sent, because the address is not https", ask.shown);
+            }
             let (status, headers, body) = self.send(&url, ask, token)?.split();
             let is_redirect = matches!(
                 status,

@@ -3,6 +3,7 @@
 //!
 //! The same variables count as for huggingface_hub: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_HOME`, `HF_HUB_CACHE`.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{env, fmt, fs};
@@ -12,7 +13,7 @@ use url::Url;
 
 use crate::checksum::Checksum;
 use crate::own;
-use crate::progress::Watch;
+use crate::progress::{Progress, Watch};
 use crate::store::{Request, Store};
 use crate::{Error, Result, Source};
 
@@ -42,6 +43,8 @@ pub struct HubListing {
     pub files: Vec<HubFile>,
     /// The folder of huggingface_hub's cache with files of this commit, where they are to be taken from there.
     pub cached: Option<PathBuf>,
+    /// Whether nobody is to be asked for the files.
+    pub is_offline: bool,
 }
 
 /// A file of a model.
@@ -73,8 +76,9 @@ impl FromStr for HubModel {
         };
         let (organisation, rest) = rest.split_once('/').ok_or_else(|| refuse(FORM))?;
         let (name, file) = rest.split_once('/').map_or((rest, None), |(name, file)| (name, Some(file)));
-        let (name, revision) =
-            name.split_once('@').map_or((name, None), |(name, revision)| (name, Some(revision.replace("%2F", "/"))));
+        let (name, revision) = name
+            .split_once('@')
+            .map_or((name, None), |(name, revision)| (name, Some(revision.replace("%2F", "/").replace("%2f", "/"))));
         if !is_name(organisation) || !is_name(name) {
             return Err(refuse(FORM));
         }
@@ -115,55 +119,81 @@ impl HubModel {
     /// # Errors
     /// A model, or a revision of it, that is not there or not for everybody; a Hub that is not reached, and nothing kept.
     pub fn list(&self, store: &Store, watch: &Watch<'_>) -> Result<HubListing> {
-        let request = Request { is_of_hub: true, ..Request::new(Source::Url(self.listing_url()?)) };
-        let kept = self.folder(store, "revisions");
-        let of_file = |path: &Path| self.parse_listing(path);
-        let known = || kept.find(&request, watch)?.map(|path| of_file(&path)).transpose();
-        let is_offline = store.is_offline() || is_set("HF_HUB_OFFLINE");
-        if (is_offline || self.is_commit())
-            && let Some(listing) = known()?
+        // A commit of a model is the same whoever was asked for it.
+        let name = Some(self.revision().replace('/', "%2F"));
+        let request = Request { is_of_hub: true, name, ..Request::new(Source::Url(self.listing_url()?)) };
+        let kept = store.within(&self.folder().join("revisions"));
+        let is_offline = store.is_offline() || is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE");
+        let known = || -> Result<Option<HubListing>> {
+            let parse = |path: PathBuf| self.parse_listing(&path).inspect_err(|error| log::warn!("{error}")).ok();
+            let listing = kept.find(&request, watch)?.and_then(parse);
+            let has_files = |listing: &HubListing| store.within(&self.folder().join(&listing.commit)).folder().is_dir();
+            // What was fetched comes before what huggingface_hub knows, unless only that has the files.
+            let listing = match (listing, self.of_cache(None)) {
+                (Some(listing), Some(cached)) if !has_files(&listing) => Some(cached),
+                (listing, cached) => listing.or(cached),
+            };
+            Ok(listing.map(|listing| HubListing { is_offline, ..listing }))
+        };
+        if is_offline {
+            return known()?.ok_or_else(|| self.refused("offline, and nothing of it was fetched before"));
+        }
+        if self.is_commit()
+            && let Some(path) = kept.find(&request, watch)?
+            && let Ok(listing) = self.parse_listing(&path)
         {
             return Ok(listing);
         }
-        if is_offline {
-            return self.of_cache(None).ok_or_else(|| self.refused("offline, and nothing of it was fetched before"));
-        }
-        match kept.refresh(&request, watch) {
-            Ok(path) => of_file(&path),
-            Err(Error::Refused { status, .. }) => Err(self.refused(&self.why_refused(status))),
-            Err(error @ Error::Transfer { .. }) => match known()?.or_else(|| self.of_cache(None)) {
-                Some(listing) => {
-                    log::warn!("{error}; {self} is taken as it was the last time, at {}", listing.commit);
-                    Ok(listing)
-                }
-                None => Err(error),
-            },
-            Err(error) => Err(error),
+        let shorter = |progress: Progress| match progress.bytes > LONGEST_LIST {
+            true => ControlFlow::Break(()),
+            false => watch(progress),
+        };
+        let error = match kept.refresh(&request, |part| self.parse_listing(part).map(drop), &shorter) {
+            Ok(path) => return self.parse_listing(&path),
+            Err(error @ Error::Interrupted { .. }) => return Err(error),
+            Err(Error::Refused { status, .. }) => self.refused(&self.why_refused(status)),
+            Err(error) => error,
+        };
+        match known()? {
+            Some(listing) => {
+                log::warn!("{error}; {self} is taken as it was the last time, at {}", listing.commit);
+                Ok(listing)
+            }
+            None => Err(error),
         }
     }
 
-    /// A request for a file of the model, and the store that it is kept in: a folder of its own for each commit, in which files have
-    /// their own names. Taken from huggingface_hub's cache where `is_cached`.
+    /// A request for a file of the model, and the store that it is kept in: a folder of its own for each folder of a commit, in which files
+    /// have their own names, as an index names them. Taken from huggingface_hub's cache where the listing has that.
     ///
     /// # Errors
-    /// An endpoint that is no address.
+    /// An endpoint that is no address, or a file whose name is none on every disk.
     pub fn request(&self, listing: &HubListing, file: &HubFile, store: &Store) -> Result<(Request, Store)> {
-        let cached = listing.cached.as_ref().map(|folder| folder.join(&file.path));
-        let mut request = match &cached {
-            Some(path) => Request::new(Source::File(path.clone())),
+        let parts: Vec<_> = file.path.split('/').collect();
+        let is_name = |part: &&str| {
+            let is_plain = !part.starts_with('.') && !part.contains(|letter: char| letter.is_control());
+            !part.is_empty() && part.len() <= 200 && is_plain
+        };
+        let Some((name, folders)) = parts.split_last().filter(|_| parts.iter().all(is_name)) else {
+            let path = file.path.escape_debug();
+            return Err(self.refused(&format!("the file '{path}' is not fetched: its name is none here")));
+        };
+        let mut request = match &listing.cached {
+            Some(folder) => Request::new(Source::File(folder.join(&file.path))),
             None => {
                 Request { is_of_hub: true, ..Request::new(Source::Url(self.file_url(&listing.commit, &file.path)?)) }
             }
         };
+        request.name = Some((*name).to_owned());
         request.size = file.size;
-        // huggingface_hub calls what it keeps by its hash.
-        let of_link = || cached.as_deref().and_then(hash_of_link);
-        request.checksum = file.sha256.clone().or_else(of_link).and_then(|hash| hash.parse::<Checksum>().ok());
-        Ok((request, self.folder(store, &listing.commit)))
+        request.checksum = file.sha256.as_ref().and_then(|hash| hash.parse::<Checksum>().ok());
+        let folder = folders.iter().fold(self.folder().join(&listing.commit), |folder, part| folder.join(part));
+        Ok((request, store.within(&folder).or_offline(listing.is_offline)))
     }
 
-    fn folder(&self, store: &Store, part: &str) -> Store {
-        store.within(&Path::new("hf").join(format!("{}--{}", self.organisation, self.name)).join(part))
+    /// Where its files are kept, below the store.
+    fn folder(&self) -> PathBuf {
+        Path::new("hf").join(format!("{}--{}", self.organisation, self.name))
     }
 
     fn is_commit(&self) -> bool {
@@ -188,19 +218,22 @@ impl HubModel {
             sha256: Option<String>,
             size: Option<u64>,
         }
-        let text = own::read_plain(path, LONGEST_LIST).unwrap_or_default();
+        let text = own::read_plain(path, LONGEST_LIST)
+            .ok_or_else(|| self.refused("the Hub's list of its files is no text of at most 64 MB"))?;
         let answer: Answer = serde_json::from_str(&text)
             .map_err(|error| self.refused(&format!("the Hub's list of its files is not understood: {error}")))?;
         if !is_commit(&answer.sha) {
             return Err(self.refused("the Hub's list of its files names no commit"));
         }
-        let files = answer.siblings.into_iter().map(|Sibling { rfilename, size, lfs }| HubFile {
-            path: rfilename,
-            size: lfs.as_ref().and_then(|lfs| lfs.size).or(size),
-            sha256: lfs.and_then(|lfs| lfs.sha256),
-        });
         let cached = self.of_cache(Some(&answer.sha)).and_then(|listing| listing.cached);
-        Ok(HubListing { files: files.collect(), cached, commit: answer.sha })
+        let of_link = |path: &str| hash_of_link(&cached.as_ref()?.join(path));
+        let files = answer.siblings.into_iter().map(|Sibling { rfilename, size, lfs }| HubFile {
+            size: lfs.as_ref().and_then(|lfs| lfs.size).or(size),
+            sha256: lfs.and_then(|lfs| lfs.sha256).or_else(|| of_link(&rfilename)),
+            path: rfilename,
+        });
+        let files = files.collect();
+        Ok(HubListing { files, cached, commit: answer.sha, is_offline: false })
     }
 
     /// What huggingface_hub has fetched of a commit, or of the one that it knew the revision as.
@@ -214,9 +247,11 @@ impl HubModel {
         let snapshot = folder.join("snapshots").join(&commit);
         let mut files = Vec::new();
         paths_below(&snapshot, "", &mut files);
-        let file = |path| HubFile { path, size: None, sha256: None };
+        // huggingface_hub calls what it keeps by its hash.
+        let file = |path: String| HubFile { size: None, sha256: hash_of_link(&snapshot.join(&path)), path };
         let is_there = is_commit(&commit) && !files.is_empty();
-        is_there.then(|| HubListing { commit, files: files.into_iter().map(file).collect(), cached: Some(snapshot) })
+        let files = files.into_iter().map(file).collect();
+        is_there.then(|| HubListing { files, cached: Some(snapshot.clone()), commit, is_offline: false })
     }
 
     fn listing_url(&self) -> Result<String> {
@@ -247,13 +282,13 @@ impl HubModel {
     }
 
     fn why_refused(&self, status: u16) -> String {
-        let token = "HF_TOKEN: the token of an account that may read it";
+        let access = ask_for_access();
         match status {
             401 | 403 => {
-                format!("the Hub answered {status}: there is no such model, or it is not for everybody; set {token}")
+                format!("the Hub answered {status}: there is no such model, or it is not for everybody: {access}")
             }
             404 => format!(
-                "the Hub answered 404: there is no such model or no revision {}, or it is not for everybody; set {token}",
+                "the Hub answered 404: there is no such model or no revision {}, or it is not for everybody: {access}",
                 self.revision()
             ),
             status => format!("the Hub answered {status}"),
@@ -263,6 +298,16 @@ impl HubModel {
     /// An error about this model.
     pub fn refused(&self, reason: &str) -> Error {
         Error::Unusable { url: self.to_string(), reason: reason.to_owned() }
+    }
+}
+
+/// What to do where a file is not for everybody.
+pub(crate) fn ask_for_access() -> &'static str {
+    match token() {
+        None => "set HF_TOKEN to the token of an account that may read it",
+        Some(_) => {
+            "this user's token (HF_TOKEN, or that of `hf auth login`) is of no account that may read it, or no longer valid"
+        }
     }
 }
 
@@ -298,24 +343,53 @@ fn is_set(name: &str) -> bool {
     variable(name).is_some_and(|text| matches!(&text.to_ascii_uppercase()[..], "1" | "ON" | "YES" | "TRUE"))
 }
 
+/// A path in a variable: no shell has seen what Slurm's `--export` or a container's recipe say, so `~` and variables in it are for the
+/// program.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    Some(expand(&variable(name)?, variable).into())
+}
+
+fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
+    let text = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => variable("HOME").unwrap_or_default() + rest,
+        _ => text.to_owned(),
+    };
+    let mut parts = text.split('$');
+    let mut expanded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let (name, rest) = match part.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some(braced) => braced,
+            None => part.split_at(part.find(|letter| !is_of_name(letter)).unwrap_or(part.len())),
+        };
+        expanded += &match variable(name) {
+            Some(value) => value + rest,
+            None => format!("${part}"),
+        };
+    }
+    expanded
+}
+
 /// Where huggingface_hub keeps what concerns it.
 fn home() -> Option<PathBuf> {
-    let of_user = || Some(PathBuf::from(variable("XDG_CACHE_HOME")?));
     let of_home = || Some(PathBuf::from(variable("HOME")?).join(".cache"));
-    let cache = || of_user().or_else(of_home).map(|folder| folder.join("huggingface"));
-    variable("HF_HOME").map(PathBuf::from).or_else(cache)
+    let cache = || path_variable("XDG_CACHE_HOME").or_else(of_home).map(|folder| folder.join("huggingface"));
+    path_variable("HF_HOME").or_else(cache)
 }
 
 fn cache_folder() -> Option<PathBuf> {
-    let named = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
+    let named = path_variable("HF_HUB_CACHE").or_else(|| path_variable("HUGGINGFACE_HUB_CACHE"));
     named.or_else(|| home().map(|folder| folder.join("hub")))
 }
 
 /// The token of this user, as huggingface_hub finds it: in the environment, or where `hf auth login` put it.
 pub(crate) fn token() -> Option<String> {
+    if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+        return None;
+    }
     let of_environment = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
     let of_file = || {
-        let path = variable("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home()?.join("token")))?;
+        let path = path_variable("HF_TOKEN_PATH").or_else(|| Some(home()?.join("token")))?;
         own::read_plain(&path, 4 << 10)
     };
     let token = of_environment.or_else(of_file)?.trim().to_owned();
@@ -353,6 +427,26 @@ mod tests {
                 (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
                 (got, _) => panic!("{text}: {got:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn variables_in_paths() {
+        let variable = |name: &str| match name {
+            "HOME" => Some("/home/me".to_owned()),
+            "SCRATCH_1" => Some("/scratch".to_owned()),
+            _ => None,
+        };
+        let cases = [
+            ("~/hf", "/home/me/hf"),
+            ("~", "/home/me"),
+            ("~other/hf", "~other/hf"),
+            ("$HOME/hf", "/home/me/hf"),
+            ("${SCRATCH_1}x/$NONE/a", "/scratchx/$NONE/a"),
+            ("/a$", "/a$"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand(text, variable), expected);
         }
     }
 

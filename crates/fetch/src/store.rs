@@ -30,6 +30,8 @@ pub struct Request {
     pub size: Option<u64>,
     /// Whether the server is the Hugging Face Hub, and may see this user's token. No other server ever does.
     pub is_of_hub: bool,
+    /// What it is called in a folder of the store that is of one origin ([`Store::within`]), whatever its address is.
+    pub name: Option<String>,
 }
 
 impl Request {
@@ -39,7 +41,7 @@ impl Request {
             Source::Url(_) => Checksum::in_file_name(&source.file_name()),
             Source::File(_) | Source::Hub(_) => None,
         };
-        Self { source, checksum, size: None, is_of_hub: false }
+        Self { source, checksum, size: None, is_of_hub: false, name: None }
     }
 }
 
@@ -47,8 +49,6 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
-    /// Whether files have their own names, because the folder is of one origin.
-    is_of_one_origin: bool,
     mirror: Option<Source>,
     offline: bool,
     limits: Limits,
@@ -65,17 +65,18 @@ impl Store {
         // An address of a folder: with a name behind it, it is an address of a file.
         let mirror = mirror.map(|text| format!("{}/_", text.trim_end_matches('/')).parse()).transpose()?;
         let folder = folder.map_or_else(user_cache::folder, Path::to_owned);
-        Ok(Self { folder, is_of_one_origin: false, mirror, offline, limits })
+        Ok(Self { folder, mirror, offline, limits })
     }
 
-    /// The store in the folder `path` of this one, for files of one origin alone, which have their own names in it.
-    pub(crate) fn within(&self, path: &Path) -> Self {
+    /// The store in the folder `path` of this one, for files of one origin alone, whose requests say what they are called in it.
+    #[must_use]
+    pub fn within(&self, path: &Path) -> Self {
         let mirror = self.mirror.as_ref().map(|mirror| match mirror {
             Source::File(file) => Source::File(file.with_file_name(path).join("_")),
             Source::Url(url) => Source::Url(format!("{}{}/_", url.strip_suffix('_').unwrap_or(url), path.display())),
             Source::Hub(model) => Source::Hub(model.clone()),
         });
-        Self { folder: self.folder.join(path), is_of_one_origin: true, mirror, ..self.clone() }
+        Self { folder: self.folder.join(path), mirror, ..self.clone() }
     }
 
     /// The folder.
@@ -92,12 +93,15 @@ impl Store {
     /// torchvision's have; else with a key of its address before it, for a name is not enough: every second network's
     /// weights are called `model.safetensors`.
     pub fn path(&self, request: &Request) -> PathBuf {
+        if let Some(name) = &request.name {
+            return self.folder.join(name);
+        }
         let name = request.source.file_name();
         let says_hash = match (Checksum::in_file_name(&name), &request.checksum) {
             (Some(in_name), Some(checksum)) => checksum.implies(&in_name),
             _ => false,
         };
-        self.folder.join(if says_hash || self.is_of_one_origin { name } else { keyed(&request.source) })
+        self.folder.join(if says_hash { name } else { keyed(&request.source) })
     }
 
     /// The file of `request` on this machine, verified: at its source if that is a local file, else in the store. A
@@ -115,7 +119,7 @@ impl Store {
         let path = self.path(request);
         if path.is_file() {
             let known = Known::of(&path);
-            let is_other = |origin: &String| *origin != request.source.origin();
+            let is_other = |origin: &String| request.name.is_none() && *origin != request.source.origin();
             if let Some(origin) = known.origin.as_ref().filter(|origin| request.checksum.is_none() && is_other(origin))
             {
                 log::warn!(
@@ -199,14 +203,21 @@ impl Store {
         incoming.finish(watch)
     }
 
-    /// Gets the file of `request` from its source, whatever was there before: for what changes.
+    /// Gets the file of `request` from its source, whatever was there before: for what changes. It takes its place if `check` says that
+    /// it is one.
     ///
     /// # Errors
     /// As [`fetch`](Self::fetch); then what was there before is there still.
-    pub(crate) fn refresh(&self, request: &Request, watch: &Watch<'_>) -> Result<PathBuf> {
+    pub(crate) fn refresh(
+        &self,
+        request: &Request,
+        check: impl Fn(&Path) -> Result<()>,
+        watch: &Watch<'_>,
+    ) -> Result<PathBuf> {
         let mut incoming = self.begin(request, watch)?;
         incoming.start_over()?;
         incoming.take_from(&request.source, &self.limits, watch)?;
+        check(incoming.part.path())?;
         incoming.finish(watch)
     }
 
@@ -249,6 +260,12 @@ impl Store {
         self.path(request).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// The same, which may download nothing where `offline`.
+    #[must_use]
+    pub(crate) fn or_offline(self, offline: bool) -> Self {
+        Self { offline: self.offline || offline, ..self }
+    }
+
     /// Nothing may be downloaded: what to put where.
     fn missing(&self, request: &Request) -> Error {
         let mut hint = request.checksum.as_ref().map_or_else(String::new, |sum| format!(" (SHA-256 {sum})"));
@@ -270,6 +287,7 @@ impl Store {
         let name = request.source.file_name();
         Some(match self.mirror.as_ref()? {
             // A store serves as a mirror, too.
+            Source::File(path) if let Some(name) = &request.name => Source::File(path.with_file_name(name)),
             Source::File(path) => {
                 let with_key = path.with_file_name(keyed(&request.source));
                 Source::File(if with_key.is_file() { with_key } else { path.with_file_name(name) })
@@ -370,6 +388,13 @@ impl Incoming {
                 download(&wanted, &mut self.part, &transport, limits, watched)
             }
         };
+        let taken = match taken {
+            Err(Error::Refused { url, status: status @ (401 | 403) }) if self.request.is_of_hub => {
+                let reason = format!("the Hub answered {status}: {}", hub::ask_for_access());
+                Err(Error::Unusable { url, reason })
+            }
+            taken => taken,
+        };
         // A cut download can go on later, if it will show that it is right.
         let is_cut = matches!(taken, Err(Error::Transfer { .. } | Error::Interrupted { .. }));
         self.keep = is_cut && self.is_resumable();
@@ -463,18 +488,12 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn store(folder: &Path) -> Store {
-        Store {
-            folder: folder.to_owned(),
-            is_of_one_origin: false,
-            mirror: None,
-            offline: true,
-            limits: Limits::default(),
-        }
+        Store { folder: folder.to_owned(), mirror: None, offline: true, limits: Limits::default() }
     }
 
     fn request(hash: Option<&str>) -> Request {
         let checksum = hash.map(|hash| hash.parse().unwrap());
-        Request { source: "http://host/file.bin".parse().unwrap(), checksum, size: None, is_of_hub: false }
+        Request { source: "http://host/file.bin".parse().unwrap(), checksum, size: None, is_of_hub: false, name: None }
     }
 
     fn names(folder: &Path) -> Vec<String> {

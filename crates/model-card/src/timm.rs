@@ -1,6 +1,9 @@
 //! timm's `config.json`, which lies beside weights that timm has put on the Hugging Face Hub, or in a folder (`save_for_hf`).
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{CLASSIFICATION, FitKind, ImageInput, ModelCard, PixelKind};
 
@@ -14,6 +17,9 @@ struct Config {
     num_classes: Option<usize>,
     label_names: Option<Vec<String>>,
     labels: Option<Vec<String>>,
+    /// What the network was built with, beside its name.
+    #[serde(default)]
+    model_args: BTreeMap<String, Value>,
     /// The oldest configs have it all in one.
     #[serde(flatten)]
     flat: Pretrained,
@@ -41,21 +47,60 @@ struct Pretrained {
 pub fn of_timm_config(text: &str) -> Option<Result<ModelCard, String>> {
     #[derive(Deserialize)]
     struct Timms {
-        architecture: Option<String>,
+        architecture: Option<Value>,
     }
-    serde_json::from_str::<Timms>(text).ok()?.architecture?;
-    Some(parse(text))
+    match serde_json::from_str::<Timms>(text) {
+        Ok(timms) => timms.architecture.map(|_| parse(text)),
+        // Of another library, or cut, or with the NaN that Python writes: whose it is nobody knows.
+        Err(error) => text.contains("\"architecture\"").then(|| Err(format!("is not understood: {error}"))),
+    }
+}
+
+/// Arguments of a network that change nothing of what it gives in evaluation.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "attn_drop_rate",
+    "drop_block_rate",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_size",
+    "num_classes",
+    "patch_drop_rate",
+    "pos_drop_rate",
+    "pretrained",
+    "proj_drop_rate",
+    "scriptable",
+    "strict_img_size",
+];
+
+/// Refuses a network that timm builds otherwise than by its name.
+fn refuse_arguments(config: &Config, channels: usize, size: usize) -> Result<(), String> {
+    let is_same = |name: &str, value: &Value| match name {
+        "in_chans" => value.as_u64() == Some(channels as u64),
+        "img_size" => {
+            let sides = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+            sides.iter().all(|side| side.as_u64() == Some(size as u64))
+        }
+        "global_pool" => value.as_str().is_some_and(|pool| ["avg", "token"].contains(&pool)),
+        _ => WITHOUT_EFFECT.contains(&name) || value.is_null(),
+    };
+    match config.model_args.iter().find(|(name, value)| !is_same(name, value)) {
+        Some((name, value)) => {
+            Err(format!("timm builds {} with {name}={value}, which is not done here", config.architecture))
+        }
+        None => Ok(()),
+    }
 }
 
 fn parse(text: &str) -> Result<ModelCard, String> {
     let config: Config = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let images = config.pretrained_cfg.unwrap_or(config.flat);
+    let images = config.pretrained_cfg.as_ref().unwrap_or(&config.flat);
     let (channels, size) = match images.input_size.as_deref() {
         Some(&[channels, height, width]) if height == width => (channels, height),
         Some(other) => return Err(format!("input_size is {other:?}, and images are squares here")),
         None => (3, 224),
     };
-    let crop = images.crop_pct.unwrap_or(CROP);
+    refuse_arguments(&config, channels, size)?;
+    let crop = images.crop_pct.filter(|&crop| crop != 0.0).unwrap_or(CROP);
     let scaled = (size as f64 / crop).floor();
     if !scaled.is_finite() || scaled > f64::from(u16::MAX) {
         return Err(format!("crop_pct is {crop}"));
@@ -72,14 +117,18 @@ fn parse(text: &str) -> Result<ModelCard, String> {
         size,
         resize,
         fit,
-        // timm's evaluation has nothing random, and no filter but these in its configs of images.
-        resample: images.interpolation.filter(|filter| filter != "random").unwrap_or_else(|| "bilinear".to_owned()),
-        mean: images.mean.unwrap_or_else(|| vec![0.485, 0.456, 0.406]),
-        std: images.std.unwrap_or_else(|| vec![0.229, 0.224, 0.225]),
+        resample: match images.interpolation.as_deref() {
+            Some("random") => "bilinear".to_owned(), // which training draws from
+            None | Some("") => "bicubic".to_owned(),
+            Some(filter) => filter.to_owned(),
+        },
+        mean: images.mean.clone().unwrap_or_else(|| vec![0.485, 0.456, 0.406]),
+        std: images.std.clone().unwrap_or_else(|| vec![0.229, 0.224, 0.225]),
         exif_orientation: false,
     };
     let count = config.num_classes.or(images.classes);
-    let names = config.label_names.or(config.labels).or(images.names).unwrap_or_default();
+    let names =
+        config.label_names.as_ref().or(config.labels.as_ref()).or(images.names.as_ref()).cloned().unwrap_or_default();
     // Names of another data set's classes, after the last layer was changed, say nothing.
     let names = if count.is_none_or(|count| count == names.len()) { names } else { Vec::new() };
     let card = ModelCard::new(CLASSIFICATION, &config.architecture, names, input);
@@ -112,10 +161,27 @@ mod tests {
     fn what_is_not_timms_and_what_is_not_done() {
         assert!(of_timm_config(r#"{"architectures": ["ResNetForImageClassification"]}"#).is_none());
         assert!(of_timm_config("no JSON").is_none());
+        assert!(
+            of_timm_config(r#"{"architecture": "resnet50", "x": NaN}"#)
+                .unwrap()
+                .unwrap_err()
+                .contains("not understood")
+        );
+        let built = |arguments: &str| {
+            of_timm_config(&format!(r#"{{"architecture": "resnet50", "model_args": {{{arguments}}}}}"#)).unwrap()
+        };
+        assert_eq!(
+            built(r#""act_layer": "silu""#).unwrap_err(),
+            "timm builds resnet50 with act_layer=\"silu\", which is not done here"
+        );
+        assert!(built(r#""in_chans": 1"#).is_err() && built(r#""img_size": [224, 192]"#).is_err());
+        let plain =
+            built(r#""num_classes": 3, "drop_rate": 0.5, "img_size": 224, "in_chans": 3, "act_layer": null"#).unwrap();
+        assert_eq!((&plain.images.resample[..], plain.images.resize), ("bicubic", 256));
         let refused = [
             (r#""crop_mode": "border""#, "crop_mode border"),
             (r#""input_size": [3, 224, 192]"#, "images are squares"),
-            (r#""crop_pct": 0"#, "crop_pct is 0"),
+            (r#""crop_pct": 1e-9"#, "crop_pct is"),
             (r#""crop_pct": "x""#, "invalid type"),
             (r#""interpolation": "lanczos""#, "scaled by 'lanczos'"),
         ];

@@ -150,7 +150,9 @@ pub(crate) const O07: Check = Check {
         let stored = subject.login().and_then(|login| login.stored_weights.as_ref());
         Outcome::of(weights.into_iter().filter_map(|(_, path)| {
             let name = name_in_store(&path.value);
-            let is_there = stored.is_some_and(|stored| stored.iter().any(|file| file.contains(&name)));
+            let is_it =
+                |file: &String| if path.value.starts_with("http") { file.contains(&name) } else { *file == name };
+            let is_there = stored.is_some_and(|stored| stored.iter().any(is_it));
             (!is_there).then(|| {
                 Finding::error(format!("compute nodes do not reach the internet, and {name} is not fetched yet"))
                     .at(path.span(), "")

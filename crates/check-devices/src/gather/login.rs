@@ -162,14 +162,19 @@ fn libraries_of_ldd(output: &str) -> (BTreeMap<String, String>, Vec<String>) {
     (found, missing)
 }
 
-/// Names of the files in rust-train's store, and of the models of the Hugging Face Hub: `timm--resnet50.a1_in1k`.
+/// Names of the files in rust-train's store, and of the models of the Hugging Face Hub of which there are files of a commit:
+/// `timm--resnet50.a1_in1k`.
 fn stored_weights() -> Option<Vec<String>> {
     let names = |folder: &Path| -> Option<Vec<String>> {
         let entries = fs::read_dir(folder).ok()?;
         Some(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
     };
     let store = user_cache::folder();
-    let models = names(&store.join("hf")).unwrap_or_default();
+    let has_files = |model: &String| {
+        let commits = names(&store.join("hf").join(model)).unwrap_or_default();
+        commits.iter().any(|name| name.len() == 40 && name.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let models = names(&store.join("hf")).unwrap_or_default().into_iter().filter(has_files);
     Some(names(&store)?.into_iter().chain(models).collect())
 }
 

@@ -113,7 +113,7 @@ fn is_kept(folder: &Path, path: &Path, user: u32) -> bool {
 }
 
 /// FNV-1a, 64 bits: a stable short name for a path.
-pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

@@ -38,25 +38,37 @@ pub(crate) fn of_file(path: &Path, metadata: &BTreeMap<String, String>) -> anyho
     let beside = beside(path);
     match std::fs::read_to_string(&beside) {
         Ok(text) => ModelCard::parse(&text).map(Some).map_err(|error| refused(&beside, error)),
-        Err(_) => Ok(of_timm(path)),
+        Err(_) => of_timm(path),
     }
 }
 
-/// What timm says of the weights in the file `path`, in a `config.json` beside them; `None` where there is none of timm's, or one that
-/// asks for what is not done here, which is said.
-fn of_timm(path: &Path) -> Option<ModelCard> {
+/// What timm says of the weights in the file `path`, in a `config.json` beside them; `None` where there is none of timm's, or one of a
+/// network that is not in the catalogue, which is said: the weights may fit another all the same.
+///
+/// # Errors
+/// A config of timm's that asks for what is not done here: other numbers would come out.
+fn of_timm(path: &Path) -> anyhow::Result<Option<ModelCard>> {
     let config = path.with_file_name("config.json");
-    let mut card = match of_timm_config(&std::fs::read_to_string(&config).ok()?)? {
-        Ok(card) => card,
-        Err(error) => {
-            log::warn!("{}: {error}", config.display());
-            return None;
-        }
+    let Some(found) = std::fs::read_to_string(&config).ok().and_then(|text| of_timm_config(&text)) else {
+        return Ok(None);
     };
-    if let Ok(known) = architectures::architecture(&card.network) {
-        known.name.clone_into(&mut card.network);
+    let shown = config.display();
+    let mut card = found.map_err(|reason| {
+        usage(format!(
+            "{shown}: {reason}; where the weights are to be used all the same, put them into a folder without it"
+        ))
+    })?;
+    match architectures::architecture(&card.network) {
+        Ok(known) => known.name.clone_into(&mut card.network),
+        Err(_) => {
+            log::warn!(
+                "{shown}: {} is timm's name of a network that is not in the catalogue; the file is not used",
+                card.network
+            );
+            return Ok(None);
+        }
     }
-    Some(card)
+    Ok(Some(card))
 }
 
 /// What the plan of the run in `folder` says of its weights: for those that an older program wrote, which had no cards. `None`
