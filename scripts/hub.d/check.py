@@ -130,6 +130,33 @@ for model, words in [("hf:some/none", "no such model"), ("hf:timm/tiny.a1@v9", "
     line = run("fetch", model, status=status, **elsewhere)
     say(f"{model}, status {status}", words in line and (status == 0 or line.count("\n") == 1), line.strip().splitlines()[-1][-160:])
 
+# Folders of a model stay apart: the second has no config.
+hub.models["some/nested"] = server.Model({"a/model.safetensors": saved["model.safetensors"], "a/config.json": saved["config.json"],
+                                          "b/weights.safetensors": saved["model.safetensors"]})
+said, got = logits("--weights", "hf:some/nested/a/model.safetensors", **elsewhere)
+compare("weights and config of a folder", got)
+said, _ = logits("--weights", "hf:some/nested/b/weights.safetensors", **elsewhere)
+say("weights of another folder have another config, or none", "assumed" in said)
+for part in "a/model.safetensors", "b/weights.safetensors":
+    run("fetch", f"hf:some/nested/{part}", "--offline", **elsewhere)
+config = json.loads(saved["config.json"])
+config["model_args"] = {"act_layer": "silu"}
+hub.models["some/silu"] = server.Model({**saved, "config.json": json.dumps(config).encode()})
+line = run("eval", "--weights", "hf:some/silu", "--data", work / "data", status=2, **elsewhere)
+say("a network that timm builds otherwise", "act_layer" in line and line.count("error: ") == 1, line.strip().splitlines()[-1][-160:])
+del config["model_args"], config["pretrained_cfg"]["interpolation"]
+hub.models["some/plain"] = server.Model({**saved, "config.json": json.dumps(config).encode()})
+(work / "plain").mkdir()
+(work / "plain/config.json").write_text(json.dumps(config))
+(work / "plain/model.safetensors").write_bytes(saved["model.safetensors"])
+plain = timm.create_model(f"local-dir:{work}/plain", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(plain))
+with torch.no_grad():
+    of_config, expected = expected, plain(torch.stack([transform(Image.open(path)) for path in images])).numpy()
+_, got = logits("--weights", "hf:some/plain", **elsewhere)
+compare("a config that says no interpolation", got)
+expected = of_config
+
 # A file that was changed on its way.
 original = hub.data
 hub.data = lambda hash: b"x" * len(original(hash))
@@ -150,6 +177,6 @@ say("a Hub that is not reached: what was there the last time", "the last time" i
 run("fetch", "hf:timm/tiny.a1", "--attempts", "1", store="none", status=1, **elsewhere)
 cached = next(home.rglob("snapshots/*/model.safetensors"))
 cached.resolve().write_bytes(b"x" * cached.stat().st_size)
-line = run("fetch", "hf:timm/tiny.a1", "--offline", store="none", status=1)
+line = run("fetch", "hf:timm/tiny.a1", "--offline", store="none", status=2)
 say("a cached file that was changed", "SHA-256" in line, line.strip().splitlines()[-1][-160:])
 sys.exit(wrong > 0)

@@ -194,7 +194,13 @@ impl Store {
             }
         }
         let resumed = incoming.part.end()? > 0;
-        incoming.take_from(&request.source, &self.limits, watch)?;
+        incoming.take_from(&request.source, &self.limits, watch).map_err(|error| match error {
+            Error::Refused { url, status: status @ (401 | 403) } if request.is_of_hub => {
+                let reason = format!("the Hub answered {status}: {}", hub::ask_for_access());
+                Error::Unusable { url, reason }
+            }
+            error => error,
+        })?;
         // What was there from an earlier attempt may have been no beginning of this file.
         if resumed && matches!(incoming.verify(watch), Err(Error::Checksum { .. } | Error::Size { .. })) {
             incoming.start_over()?;
@@ -387,13 +393,6 @@ impl Incoming {
                     Wanted { url, shown: &from, origin: &origin, is_verified: self.request.checksum.is_some() };
                 download(&wanted, &mut self.part, &transport, limits, watched)
             }
-        };
-        let taken = match taken {
-            Err(Error::Refused { url, status: status @ (401 | 403) }) if self.request.is_of_hub => {
-                let reason = format!("the Hub answered {status}: {}", hub::ask_for_access());
-                Err(Error::Unusable { url, reason })
-            }
-            taken => taken,
         };
         // A cut download can go on later, if it will show that it is right.
         let is_cut = matches!(taken, Err(Error::Transfer { .. } | Error::Interrupted { .. }));
