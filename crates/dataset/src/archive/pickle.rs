@@ -10,6 +10,9 @@ use super::Checked;
 enum Token<'a> {
     Text(&'a [u8]),
     Number(i64),
+    Bool(bool),
+    /// The end of a part of a list.
+    ListEnd,
     Other,
 }
 
@@ -20,6 +23,20 @@ pub(super) struct Found {
     pub data: Range<usize>,
     pub labels: Vec<i64>,
     pub names: Vec<String>,
+    /// The numbers and texts that stand before the array's bytes, and whether these are in Fortran's order, if that stands right before
+    /// them, as NumPy writes it.
+    before: (Vec<i64>, Vec<Vec<u8>>),
+    is_fortran: Option<bool>,
+}
+
+impl Found {
+    /// Whether the array is one of `rows` of so many bytes, one after the other.
+    pub fn is_rows_of(&self, rows: usize, bytes: usize) -> bool {
+        let (numbers, texts) = &self.before;
+        let is_byte = texts.iter().any(|text| [&b"u1"[..], b"uint8", b"|u1"].contains(&&text[..]));
+        let has_shape = numbers.windows(2).any(|pair| *pair == [rows as i64, bytes as i64]);
+        is_byte && has_shape && self.is_fortran == Some(false)
+    }
 }
 
 /// Looks for an array called `data`, numbers called `labels` and texts called `names` in the pickle of a dict.
@@ -37,7 +54,8 @@ pub(super) fn look_through(bytes: &[u8], labels: &str, names: &str) -> Checked<F
         "num_vis",
     ];
     let mut found = Found::default();
-    let mut key = "";
+    let (mut key, mut last) = ("", Token::Other);
+    let mut before = (Vec::new(), Vec::new());
     let mut rest = bytes;
     while let Some(token) = next(&mut rest)? {
         match token {
@@ -49,17 +67,32 @@ pub(super) fn look_through(bytes: &[u8], labels: &str, names: &str) -> Checked<F
                     None if key == "data" && text.len() > found.data.len() => {
                         let end = bytes.len() - rest.len();
                         found.data = end - text.len()..end;
+                        found.before.clone_from(&before);
+                        found.is_fortran = if let Token::Bool(flag) = last { Some(flag) } else { None };
+                        if text.len() < SHORT {
+                            before.1.push(text.to_vec());
+                        }
                     }
+                    None if key == "data" && text.len() < SHORT => before.1.push(text.to_vec()),
                     None if key == names => found.names.push(String::from_utf8_lossy(text).into_owned()),
                     None => {}
                 }
             }
             Token::Number(number) if key == labels => found.labels.push(number),
-            Token::Number(_) | Token::Other => {}
+            Token::Number(number) if key == "data" && before.0.len() < SHORT => before.0.push(number),
+            // What follows the names is another key.
+            Token::ListEnd if key == names => key = "",
+            Token::Number(_) | Token::Bool(_) | Token::ListEnd | Token::Other => {}
+        }
+        if token != Token::Other {
+            last = token;
         }
     }
     Ok(found)
 }
+
+/// More texts and numbers than that, and longer ones, do not describe an array.
+const SHORT: usize = 64;
 
 /// The next instruction, which is taken off `rest`; `None` behind the last.
 fn next<'a>(rest: &mut &'a [u8]) -> Checked<Option<Token<'a>>> {
@@ -115,30 +148,12 @@ fn next<'a>(rest: &mut &'a [u8]) -> Checked<Option<Token<'a>>> {
         0x83 => return take(2).map(|_| Some(Token::Other)),
         b'r' | b'j' | 0x84 => return take(4).map(|_| Some(Token::Other)),
         b'G' | 0x95 => return take(8).map(|_| Some(Token::Other)),
-        b'('
-        | b'0'
-        | b'1'
-        | b'2'
-        | b'N'
-        | b'Q'
-        | b'R'
-        | b'a'
-        | b'b'
-        | b'd'
-        | b'}'
-        | b'e'
-        | b'l'
-        | b']'
-        | b'o'
-        | b's'
-        | b't'
-        | b')'
-        | b'u'
-        | 0x81
-        | 0x85..=0x89
-        | 0x8f..=0x94
-        | 0x97
-        | 0x98 => return Ok(Some(Token::Other)),
+        0x88 | 0x89 => return Ok(Some(Token::Bool(opcode == 0x88))),
+        b'a' | b'e' => return Ok(Some(Token::ListEnd)),
+        // Without anything behind them.
+        _ if b"(012NQRbd}l]ost)u\x81\x85\x86\x87\x8f\x90\x91\x92\x93\x94\x97\x98".contains(&opcode) => {
+            return Ok(Some(Token::Other));
+        }
         other => return Err(format!("is no pickle: it has the instruction 0x{other:02x}")),
     };
     take(usize::try_from(length).map_err(|_| CUT)?).map(|text| Some(Token::Text(text)))
@@ -157,7 +172,10 @@ mod tests {
             T\x03\x00\x00\x00\x01\x02\x03tbU\x06labelsq\x08]q\x09(K\x06M\x2c\x01eU\x0bbatch_labelq\x0aU\x01xu.";
         let found = look_through(pickle, "labels", "label_names").unwrap();
         assert_eq!((&pickle[found.data.clone()], &found.labels[..]), (&[1, 2, 3][..], &[6, 300][..]));
-        let names = b"\x80\x02}q\x01(U\x0blabel_namesq\x02]q\x03(U\x08airplaneq\x04U\x04birdq\x05eU\x07num_visK\x07u.";
+        assert!(found.is_rows_of(1, 3) && !found.is_rows_of(3, 1));
+        let fortran = pickle.iter().map(|&byte| if byte == 0x89 { 0x88 } else { byte }).collect::<Vec<_>>();
+        assert!(!look_through(&fortran, "labels", "label_names").unwrap().is_rows_of(1, 3));
+        let names = b"\x80\x02}q\x01(U\x0blabel_namesq\x02]q\x03(U\x08airplaneq\x04U\x04birdq\x05eU\x05otherK\x07u.";
         assert_eq!(look_through(names, "labels", "label_names").unwrap().names, ["airplane", "bird"]);
         for end in 0..pickle.len() {
             assert!(look_through(&pickle[..end], "labels", "label_names").is_err(), "{end}");

@@ -8,6 +8,7 @@
 //! data_batch_1, train            pickles: N×3×32×32 bytes, N labels                   names in batches.meta, meta
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use flate2::read::MultiGzDecoder;
 use super::index::{Contents, Entry, Told};
 use super::{ArchiveSpec, Checked, Kind, fault, pickle};
 use crate::limits::quote;
-use crate::scan::{Split, composed};
+use crate::scan::{Split, composed, is_left_behind, split_of_name};
 use crate::watch::Counter;
 use crate::{Error, Result};
 
@@ -29,7 +30,7 @@ const IDX_LABELS: [u8; 4] = [0, 0, 8, 1];
 const IDX_IMAGES: [u8; 4] = [0, 0, 8, 3];
 /// Bytes before the images: what they are, and three lengths.
 const IDX_START: u64 = 16;
-/// The largest file of labels or pickle that is read, in bytes. CIFAR-100's is of 155 MB.
+/// The largest pickle that is read, in bytes. CIFAR-100's is of 155 MB.
 const LONGEST: u64 = 1 << 30;
 
 /// Which of CIFAR's.
@@ -42,22 +43,20 @@ pub(crate) enum Cifar {
 /// What a file is by its name and by what lies beside it, which the names of CIFAR's need.
 pub(super) fn kind_of(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
-    if idx_stem(name).is_some() {
-        return Some(if is_gzip(name) { Kind::IdxGzip } else { Kind::Idx });
-    }
-    if !path.is_file() {
-        return None; // a folder of images to train on, perhaps
-    }
     let is_batch = |name: &str| name == "test_batch" || name.strip_prefix("data_batch_").is_some_and(is_number);
     let is_split = |name: &str| name == "train" || name == "test";
-    let has = |beside: &str| path.with_file_name(beside).is_file();
-    match name.strip_suffix(".bin") {
-        Some(stem) if is_batch(stem) && has("batches.meta.txt") => Some(Kind::CifarBinary(Cifar::Ten)),
-        Some(stem) if is_split(stem) && has("fine_label_names.txt") => Some(Kind::CifarBinary(Cifar::Hundred)),
-        None if is_batch(name) && has("batches.meta") => Some(Kind::CifarPython(Cifar::Ten)),
-        None if is_split(name) && has("meta") => Some(Kind::CifarPython(Cifar::Hundred)),
-        _ => None,
-    }
+    let (kind, beside) = match (name.strip_suffix(".bin"), idx_stem(name)) {
+        (_, Some(_)) => (if is_gzip(name) { Kind::IdxGzip } else { Kind::Idx }, None),
+        (Some(stem), None) if is_batch(stem) => (Kind::CifarBinary(Cifar::Ten), Some("batches.meta.txt")),
+        (Some(stem), None) if is_split(stem) => (Kind::CifarBinary(Cifar::Hundred), Some("fine_label_names.txt")),
+        (None, None) if is_batch(name) => (Kind::CifarPython(Cifar::Ten), Some("batches.meta")),
+        (None, None) if is_split(name) => (Kind::CifarPython(Cifar::Hundred), Some("meta")),
+        _ => return None,
+    };
+    // Only now is the disk asked: a folder may hold a million files of other names. Some are folders, of images to train on, say.
+    let is_there = |path: &Path| path.is_file();
+    let has_beside = beside.is_none_or(|beside| is_there(&path.with_file_name(beside)));
+    (has_beside && is_there(path) && !is_left_behind(Path::new(name))).then_some(kind)
 }
 
 /// The name of a file of idx images up to what says that it is one: of `train-images-idx3-ubyte.gz`, `train`.
@@ -75,30 +74,51 @@ fn is_gzip(name: &str) -> bool {
 }
 
 /// The files of such a data set below `folder`, or in `raw` there, as torchvision has it, each with its split; none where it is none.
-pub(crate) fn find(folder: &Path) -> Vec<(PathBuf, Split)> {
+///
+/// # Errors
+/// Several sets side by side, as EMNIST's are.
+pub(crate) fn find(folder: &Path) -> Result<Vec<(PathBuf, Split)>> {
     for below in ["", "raw"] {
         let entries = std::fs::read_dir(folder.join(below)).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort_unstable();
+        let path = |entry: std::fs::DirEntry| Some(Path::new(below).join(entry.file_name().into_string().ok()?));
+        let mut found: Vec<_> = entries.filter_map(path).filter(|path| kind_of(&folder.join(path)).is_some()).collect();
+        found.sort_unstable();
         // Where one is there unpacked, too, that is taken.
-        let is_unpacked =
-            |name: &String| name.strip_suffix(".gz").is_some_and(|plain| names.iter().any(|other| other == plain));
-        let of_file = |name: &String| {
-            let path = Path::new(below).join(name);
-            kind_of(&folder.join(&path))?;
-            let split = if name.starts_with("t10k") || idx_stem(name).unwrap_or(name).contains("test") {
-                Split::Test
-            } else {
-                Split::Train
-            };
-            Some((path, split))
+        let packed = |path: &PathBuf| {
+            found.contains(&path.with_extension("")) && path.extension().is_some_and(|end| end == "gz")
         };
-        let found: Vec<_> = names.iter().filter(|name| !is_unpacked(name)).filter_map(of_file).collect();
-        if found.iter().any(|(_, split)| *split == Split::Train) {
-            return found;
+        let found: Vec<_> =
+            found.iter().filter(|path| !packed(path)).map(|path| (path.clone(), split_of(path))).collect();
+        let sets: BTreeSet<_> = found.iter().filter_map(|(path, _)| set_of(path)).collect();
+        if sets.len() > 1 {
+            let place = folder.join(below);
+            let sets: Vec<_> = sets.into_iter().take(6).collect();
+            return Err(Error::Input(format!(
+                "{}: holds several sets: {}; put the files of one into a folder of their own",
+                place.display(),
+                quote(sets.join(", "))
+            )));
+        }
+        if !found.is_empty() {
+            return Ok(found);
         }
     }
-    Vec::new()
+    Ok(Vec::new())
+}
+
+/// The split that a file's name says.
+fn split_of(path: &Path) -> Split {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = idx_stem(&name).unwrap_or(&name);
+    let is_test = stem.starts_with("t10k");
+    if is_test { Split::Test } else { split_of_name(Path::new(stem)).unwrap_or(Split::Train) }
+}
+
+/// Which set idx images are of, where several may lie side by side: of `emnist-letters-train-images-idx3-ubyte`, `emnist-letters`.
+fn set_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let words = idx_stem(name)?.split('-').filter(|word| *word != "t10k" && split_of_name(Path::new(word)).is_none());
+    Some(words.collect::<Vec<_>>().join("-"))
 }
 
 /// The files that belong to the one at `path`: its labels, and the names of its classes.
@@ -250,6 +270,10 @@ fn idx(path: &Path, counter: &Counter<'_>) -> Found {
     }
     let (count, shape) = (number(4), Shape { height: number(8), width: number(12), channels: 1 });
     const MOST: usize = 1 << 14;
+    const MOST_IMAGES: usize = 1 << 26;
+    if count > MOST_IMAGES {
+        return Err(format!("claims {count} images; at most {MOST_IMAGES} are read").into());
+    }
     if !(1..=MOST).contains(&shape.height) || !(1..=MOST).contains(&shape.width) {
         return Err(format!("has images of {}×{} pixels", shape.width, shape.height).into());
     }
@@ -346,6 +370,13 @@ fn cifar_python(path: &Path, cifar: Cifar, spec: &ArchiveSpec, counter: &Counter
     let map = crate::file::map(&file).map_err(Error::io(path, "mapping it"))?;
     let found = pickle::look_through(&map, labels, names)?;
     let (bytes, count) = (found.data.len(), found.labels.len());
+    if count > 0 && bytes == count * CIFAR_BYTES && !found.is_rows_of(count, CIFAR_BYTES) {
+        return Err(format!(
+            "has an array of another shape, type or order than {count} rows of {CIFAR_BYTES} bytes, each of three planes; has it been written anew? \
+             The binary version is read, too"
+        )
+        .into());
+    }
     if count == 0 || bytes != count * CIFAR_BYTES {
         return Err(format!(
             "has {count} {labels} and {bytes} bytes of data, where CIFAR's files for Python have {CIFAR_BYTES} bytes of an image; has it been \
@@ -463,6 +494,40 @@ mod tests {
     }
 
     #[test]
+    fn splits_and_sets_by_the_names_of_idx_files() {
+        let [images, labels] = mnist().map(|(_, bytes)| bytes);
+        let files = |stems: &[&str]| -> Vec<(String, Vec<u8>)> {
+            let pair = |stem: &&str| {
+                [
+                    (format!("{stem}-images-idx3-ubyte"), images.clone()),
+                    (format!("{stem}-labels-idx1-ubyte"), labels.clone()),
+                ]
+            };
+            stems.iter().flat_map(pair).collect()
+        };
+        let of = |stems: &[&str]| {
+            let files = files(stems);
+            let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+            let listing = list(&folder(&files), None)?;
+            Ok::<_, Error>(Split::ALL.map(|split| listing.split(split).len()))
+        };
+        assert_eq!(of(&["train", "valid", "t10k"]).unwrap(), [2, 2, 2]);
+        assert_eq!(of(&["emnist-letters-train", "emnist-letters-test", "._train"]).unwrap(), [2, 0, 2]);
+        assert_eq!(of(&["latest"]).unwrap(), [2, 0, 0]);
+        let several = of(&["emnist-letters-train", "emnist-digits-train"]).unwrap_err().to_string();
+        assert!(several.contains("holds several sets: emnist-digits, emnist-letters; put"), "{several}");
+        let none = of(&["t10k"]).unwrap_err().to_string();
+        assert!(none.contains("has no images to train on"), "{none}");
+        // Labels that came from elsewhere with an older time are other labels.
+        let root = folder(&mnist());
+        let path = root.path().join(IMAGES);
+        let before = super::super::stamp(&path).unwrap();
+        let labels = File::options().write(true).open(root.path().join(LABELS)).unwrap();
+        labels.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_ne!(super::super::stamp(&path).unwrap(), before);
+    }
+
+    #[test]
     fn faults_of_idx_files_are_named() {
         let [images, labels] = mnist().map(|(_, bytes)| bytes);
         let cut = images[..images.len() - 1].to_vec();
@@ -529,13 +594,18 @@ mod tests {
 
         // The same by a pickle; its bytes lie where they lie.
         let data = [record(&[], 1), record(&[], 2)].concat();
-        let pickle = [
-            b"\x80\x03}(X\x04\x00\x00\x00dataB".as_slice(),
-            &(data.len() as u32).to_le_bytes(),
-            &data,
-            b"X\x06\x00\x00\x00labels](K\x01K\x00eu.",
-        ]
-        .concat();
+        let array = |shape: &[u8], order: &[u8]| {
+            let head = b"\x80\x03}(X\x04\x00\x00\x00datacnumpy\nndarray\n(K\x01";
+            [&head[..], shape, b"X\x02\x00\x00\x00u1", order, b"B"].concat()
+        };
+        let pickle = |head: Vec<u8>| {
+            let length = (data.len() as u32).to_le_bytes();
+            [&head[..], &length, &data, b"tbX\x06\x00\x00\x00labels](K\x01K\x00eu."].concat()
+        };
+        let rows = b"K\x02M\x00\x0c\x86";
+        let of_images = pickle(array(b"(K\x02K\x20K\x20K\x03t", b"\x89"));
+        let in_columns = pickle(array(rows, b"\x88"));
+        let pickle = pickle(array(rows, b"\x89"));
         let meta = b"\x80\x02}U\x0blabel_names](U\x03antU\x03beees.".to_vec();
         let root = folder(&[("batches.meta", meta.clone()), ("data_batch_1", pickle.clone())]);
         let found = images(&list(&root, None).unwrap());
@@ -544,6 +614,8 @@ mod tests {
         for (file, words) in [
             (b"\x80\x03}(X\x06\x00\x00\x00labels](K\x01eu.".to_vec(), "has 1 labels and 0 bytes of data"),
             (pickle[..pickle.len() - 1].to_vec(), "cut off"),
+            (of_images, "has an array of another shape, type or order than 2 rows of 3072 bytes"),
+            (in_columns, "has an array of another shape, type or order"),
             (b"{}".to_vec(), "no pickle"),
         ] {
             let error =
@@ -560,7 +632,7 @@ mod tests {
         assert!(list(&beyond, None).unwrap_err().to_string().contains("has the label 1 of 1 classes"));
         for files in [&["train.bin"][..], &["train", "test"], &["data_batch_1.bin"], &["meta", "train/ant/1.png"]] {
             let files: Vec<_> = files.iter().map(|name| (*name, vec![0; 3073])).collect();
-            assert_eq!(find(folder(&files).path()), []);
+            assert_eq!(find(folder(&files).path()).unwrap(), []);
         }
     }
 }

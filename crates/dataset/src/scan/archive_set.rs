@@ -48,9 +48,10 @@ impl ArchiveSet {
             let found = Found { path: PathBuf::new(), split: None, is_in_folder: false };
             return Ok(is_archive(root).then(|| Self { root: root.to_owned(), archives: vec![found] }));
         }
-        let of_raster = find_raster(root).into_iter();
-        let of_raster: Vec<_> =
-            of_raster.map(|(path, split)| Found { path, split: Some(split), is_in_folder: false }).collect();
+        let is_laid_out = Split::ALL.into_iter().any(|split| Part::is_there(root, split));
+        let of_raster = if is_laid_out { Vec::new() } else { find_raster(root)? };
+        let found = |(path, split)| Found { path, split: Some(split), is_in_folder: false };
+        let of_raster: Vec<_> = of_raster.into_iter().map(found).collect();
         if !of_raster.is_empty() {
             return Ok(Some(Self { root: root.to_owned(), archives: of_raster }));
         }
@@ -205,7 +206,8 @@ fn numbered(name: &str) -> Option<(&str, &str, &str)> {
 
 /// The name of an archive without its ending.
 fn without_ending(name: &str) -> &str {
-    Kind::of_name(name).map_or(name, |(_, stem)| stem)
+    let of_bytes = name.strip_suffix(".bin").unwrap_or(name); // CIFAR's
+    Kind::of_name(name).map_or(of_bytes, |(_, stem)| stem)
 }
 
 /// Archives that are not read here, by their endings.
@@ -292,7 +294,7 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
             }
             match entry.path().is_dir() {
                 true => return Ok(Vec::new()), // of a class, perhaps
-                false if is_archive(&path) => names.push(path),
+                false if is_archive(&entry.path()) => names.push(path),
                 false => others.push(root.join(path)),
             }
         }
@@ -307,7 +309,7 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
 }
 
 /// The split that is a word of a file's name: `imagenet1k-train-0001.tar`.
-fn split_of_name(path: &Path) -> Option<Split> {
+pub(crate) fn split_of_name(path: &Path) -> Option<Split> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     let mut words = name.split(|letter: char| !letter.is_ascii_alphabetic());
     words.find_map(|word| Split::ALL.into_iter().find(|split| split.folder_names().contains(&word)))
@@ -326,7 +328,7 @@ fn archives_in(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
         if entry.path().is_dir() || is_image(&name) {
             return Ok(None);
         }
-        match is_archive(&name) {
+        match is_archive(&entry.path()) {
             true => names.push(name),
             false => others.push(entry.path()),
         }

@@ -38,6 +38,7 @@ use crate::watch::Counter;
 use crate::{Error, Result, Watch, unwatched};
 
 pub use archive_set::ArchiveSet;
+pub(crate) use archive_set::split_of_name;
 pub use archives::Names;
 pub(crate) use classes::composed;
 pub use classes::read_classes;

@@ -152,8 +152,14 @@ pub(crate) fn open_or_build(
                 }
                 cache::Found::Nothing => {}
             }
-            let writer = CacheWriter::create(&scan()?.listing, &spec, fingerprint, path)
-                .map_err(|error| to_failure(&error.into()))?;
+            // What was looked at and what is listed now, perhaps after a wait for another job, are the same images.
+            let listing = &scan()?.listing;
+            if spec.fingerprint(listing) != *fingerprint {
+                let root = root.display();
+                return Err(Failure::usage(format!("{root}: has changed while it was looked at; start again")));
+            }
+            let writer =
+                CacheWriter::create(listing, &spec, fingerprint, path).map_err(|error| to_failure(&error.into()))?;
             Ok(Some(Leading { writer, _lock: lock }))
         }
     })?;

@@ -115,6 +115,9 @@ impl Evaluated<'_> {
             }
             _ => (images, classes),
         };
+        if self.is_test && images.is_empty() {
+            agree(world, Err(usage("--split test: there are no images to test on")))?;
+        }
         if let TaskKind::Multilabel | TaskKind::Regress = task
             && images.target_width() == 0
         {
@@ -127,12 +130,7 @@ impl Evaluated<'_> {
         let skips = self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip");
         let images = if skips { without_undecodable(world, images, threads)? } else { images };
         if images.is_empty() {
-            let what = if self.is_test {
-                "--split test: there are no images to test on"
-            } else {
-                "--data: has no images to evaluate on"
-            };
-            agree(world, Err(usage(what)))?;
+            agree(world, Err(usage("--data: has no images to evaluate on")))?;
         }
         if world.rank() == 0 {
             self.say_if_others(images.len());
@@ -268,8 +266,7 @@ impl Evaluated<'_> {
     fn list(&self, root: &Path, wanted: Option<ValSplit>, of_run: Option<ValSplit>) -> anyhow::Result<Listing> {
         let names = Some(self.card.classes.as_slice()).filter(|names| !names.is_empty());
         if self.is_test {
-            let has = |split| Listing::has(root, split);
-            if !has(Split::Test) && (has(Split::Train) || has(Split::Val)) {
+            if !Listing::has(root, Split::Test) {
                 return Err(usage(format!(
                     "--split test: there are no images to test on: neither {0}/test nor {0}/test.tsv",
                     root.display()
