@@ -518,7 +518,7 @@ fn copies_on_the_nodes_own_disks_are_read_and_change_nothing() {
     let root = images(40, 30);
     let folder = root.path();
     let train = |ranks: usize, nodes: usize, flags: &str, output: &str| {
-        let arguments = format!("--data images --image-size 16 --batch 12 --epochs 40 --output {output} {flags}");
+        let arguments = format!("--data images --image-size 16 --batch 12 --epochs 15 --output {output} {flags}");
         let job = launcher(ranks, folder).nodes(nodes);
         let job = if nodes > 1 { job.node_local(&folder.join("local"), "64m") } else { job };
         job.run(&binary("rust-train"), arguments.split_whitespace())
@@ -535,7 +535,7 @@ fn copies_on_the_nodes_own_disks_are_read_and_change_nothing() {
         assert_eq!(fs::read_dir(folder.join("local")).unwrap().count(), 0, "the nodes had disks of their own");
         // A disk that is too small: said, and the run goes on; and one that all nodes share.
         let small = launcher(4, folder).nodes(2).node_local(&folder.join("local"), "64k");
-        let arguments = "--data images --image-size 16 --batch 12 --epochs 40 --output small --stage local";
+        let arguments = "--data images --image-size 16 --batch 12 --epochs 15 --output small --stage local";
         let outcome = small.run(&binary("rust-train"), arguments.split_whitespace());
         outcome.expect_success();
         let words = "MB are free; images are read where they lie";
@@ -558,9 +558,18 @@ fn copies_on_the_nodes_own_disks_are_read_and_change_nothing() {
     for (output, copies) in [("first", 1), ("second", 1)] {
         let outcome = train(2, 1, &flags, output);
         assert_eq!(read_there(outcome.expect_success()), 1, "{outcome:?}");
+        assert_eq!(outcome.stderr.contains("have been copied to "), output == "second", "{outcome:?}");
         assert_eq!(fs::read_dir(shm.path()).unwrap().count(), copies);
     }
+    let copied: Vec<_> = fs::read_dir(shm.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     fs::copy(folder.join("images/train/ant/000.png"), folder.join("images/train/bee/000.png")).unwrap();
     train(2, 1, &flags, "third").expect_success();
-    assert_eq!(fs::read_dir(shm.path()).unwrap().count(), 2);
+    let copies: Vec<_> = fs::read_dir(shm.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(copies.len() == 1 && copies != copied, "{copies:?}");
+    // A damaged copy is named, and not the cache that it is of.
+    let file = File::options().write(true).open(&copies[0]).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.write_all_at(&vec![7; length as usize / 2], length / 4).unwrap();
+    let outcome = train(2, 1, &flags, "damaged");
+    assert!(outcome.status != Some(0) && outcome.stderr.contains(copies[0].to_str().unwrap()), "{outcome:?}");
 }

@@ -1,5 +1,6 @@
 //! Archives as they are read: opened when the first of their members is asked for, and by many threads.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -56,9 +57,9 @@ impl Files {
         }
     }
 
-    /// The archives that are mapped. See [`ImageSet::mapped_files`](crate::ImageSet::mapped_files).
-    pub fn mapped_files(&self) -> Result<Vec<MappedFile>> {
-        self.archives.mapped_files()
+    /// Those of these archives that are mapped. See [`ImageSet::mapped_files`](crate::ImageSet::mapped_files).
+    pub fn mapped_files(&self, archives: &BTreeSet<u32>) -> Result<Vec<MappedFile>> {
+        self.archives.mapped_files(archives)
     }
 
     /// Tells the kernel that a file is soon asked for.
@@ -148,13 +149,13 @@ impl Archives {
         }
     }
 
-    /// The archives whose members are found at once, all opened.
+    /// Those of these archives whose members are found at once, opened.
     ///
     /// # Errors
     /// One that cannot be opened, or has changed.
-    fn mapped_files(&self) -> Result<Vec<MappedFile>> {
+    fn mapped_files(&self, archives: &BTreeSet<u32>) -> Result<Vec<MappedFile>> {
         let mut files = Vec::new();
-        for archive in &self.0 {
+        for archive in archives.iter().filter_map(|&archive| self.0.get(archive as usize)) {
             if let Opened::Whole { whole, .. } = archive.opened()? {
                 files.extend(whole.mapped_file());
             }

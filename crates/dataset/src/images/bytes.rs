@@ -21,7 +21,7 @@ pub(crate) enum Bytes {
         path: PathBuf,
         map: Mmap,
         part: Range<usize>,
-        copy: Arc<OnceLock<Mmap>>,
+        copy: Arc<OnceLock<(PathBuf, Mmap)>>,
     },
     /// A part of a file on a file system that maps nothing.
     File {
@@ -44,7 +44,7 @@ pub(crate) enum Bytes {
 pub struct MappedFile {
     path: PathBuf,
     length: u64,
-    copy: Arc<OnceLock<Mmap>>,
+    copy: Arc<OnceLock<(PathBuf, Mmap)>>,
 }
 
 impl MappedFile {
@@ -73,9 +73,13 @@ impl MappedFile {
                 self.length
             )));
         }
-        let _ = self.copy.set(map); // another copy may be there already
+        let _ = self.copy.set((path.to_owned(), map)); // another copy may be there already
         Ok(())
     }
+}
+
+fn current<'a>(copy: &'a OnceLock<(PathBuf, Mmap)>, map: &'a Mmap) -> &'a Mmap {
+    copy.get().map_or(map, |(_, copy)| copy)
 }
 
 impl Bytes {
@@ -102,7 +106,7 @@ impl Bytes {
     pub fn get<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         match self {
             Self::Memory(bytes) => Ok(&bytes[range]),
-            Self::Mapped { map, part, copy, .. } => Ok(&copy.get().unwrap_or(map)[part.clone()][range]),
+            Self::Mapped { map, part, copy, .. } => Ok(&current(copy, map)[part.clone()][range]),
             Self::File { file, path, start } => {
                 scratch.resize(range.len(), 0);
                 file.read_exact_at(scratch, start + range.start as u64).map_err(Error::io(path, "reading an image"))?;
@@ -131,7 +135,7 @@ impl Bytes {
     pub fn as_slice(&self) -> Option<&[u8]> {
         match self {
             Self::Memory(bytes) => Some(bytes),
-            Self::Mapped { map, part, copy, .. } => Some(&copy.get().unwrap_or(map)[part.clone()]),
+            Self::Mapped { map, part, copy, .. } => Some(&current(copy, map)[part.clone()]),
             Self::File { .. } | Self::Rows { .. } => None,
         }
     }
@@ -139,6 +143,14 @@ impl Bytes {
     /// How many they are, where that is known.
     pub fn len(&self) -> Option<u64> {
         self.as_slice().map(|bytes| bytes.len() as u64)
+    }
+
+    /// The copy that is read in the place of their file.
+    pub fn copy(&self) -> Option<&Path> {
+        match self {
+            Self::Mapped { copy, .. } => copy.get().map(|(path, _)| path.as_path()),
+            Self::Memory(_) | Self::File { .. } | Self::Rows { .. } => None,
+        }
     }
 
     /// The file that they are in, if it is mapped.
@@ -154,7 +166,7 @@ impl Bytes {
     /// Tells the kernel that a range is soon asked for, so that it comes from the disk while others are decoded.
     pub fn prefetch(&self, range: Range<usize>) {
         if let Self::Mapped { map, part, copy, .. } = self {
-            let map = copy.get().unwrap_or(map);
+            let map = current(copy, map);
             let _ = map.advise_range(memmap2::Advice::WillNeed, part.start + range.start, range.len()); // a hint
         }
     }

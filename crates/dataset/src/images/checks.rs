@@ -1,6 +1,6 @@
 //! The checksums of a cache's images, each compared once: when its image is first read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::PerImage;
@@ -58,24 +58,24 @@ impl Checks {
         Self { cache, split, expected, compared }
     }
 
-    /// Compares the checksum of image `slot`, unless that was done.
-    pub fn verify(&self, slot: usize, bytes: &[u8]) -> Result<()> {
+    /// Compares the checksum of image `slot`, unless that was done; it was read from `copy`, if not from the cache itself.
+    pub fn verify(&self, slot: usize, bytes: &[u8], copy: Option<&Path>) -> Result<()> {
         let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
         // Relaxed: a bit that another thread sets costs at most a second look.
         if word.load(Ordering::Relaxed) & bit != 0 {
             return Ok(());
         }
         if checksum(bytes) != self.expected[slot] {
-            return Err(self.damaged(slot));
+            return Err(self.damaged(slot, copy));
         }
         word.fetch_or(bit, Ordering::Relaxed);
         Ok(())
     }
 
-    fn damaged(&self, slot: usize) -> Error {
+    fn damaged(&self, slot: usize, copy: Option<&Path>) -> Error {
         let image = self.name(slot);
         Error::cache(
-            &self.cache,
+            copy.unwrap_or(&self.cache),
             format!(
                 "the bytes of {} do not match their checksum, so the file was damaged; delete it and it is rebuilt",
                 image.display()

@@ -311,7 +311,7 @@ impl MaskSet {
         scratch: &mut Vec<u8>,
         take: impl FnOnce(RawMask<'_>) -> std::result::Result<T, String>,
     ) -> Result<T> {
-        let verified = |bytes: &[u8]| self.checks.as_ref().map_or(Ok(()), |checks| checks.verify(slot, bytes));
+        let verified = |bytes: &[u8]| self.checks.as_ref().map_or(Ok(()), |checks| checks.verify(slot, bytes, None));
         let taken = match &self.store {
             MaskStore::Classes { bytes, size } => {
                 let count = size.count() as usize;
@@ -351,7 +351,7 @@ impl MaskSet {
         if let (MaskStore::Classes { bytes, size }, checks) = (&self.store, &self.checks) {
             let count = size.count() as usize;
             let bytes = bytes.get(slot * count..(slot + 1) * count, &mut tools.stored)?;
-            checks.as_ref().map_or(Ok(()), |checks| checks.verify(slot, bytes))?;
+            checks.as_ref().map_or(Ok(()), |checks| checks.verify(slot, bytes, None))?;
             return Ok((*size, bytes));
         }
         let MaskTools { decoder, stored, classes } = tools;

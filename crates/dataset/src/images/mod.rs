@@ -234,7 +234,11 @@ impl ImageSet {
                 let of_parts = parts.iter().map(|(_, set)| set.mapped_files()).collect::<Result<Vec<_>>>()?;
                 of_parts.concat()
             }
-            Store::Files { files, .. } => files.mapped_files()?,
+            Store::Files { files, list, .. } => {
+                let archives: BTreeSet<_> =
+                    list.iter().filter_map(|(.., member)| Some(member.as_ref()?.archive)).collect();
+                files.mapped_files(&archives)?
+            }
         };
         files.extend(self.masks.iter().flat_map(MaskSet::mapped_files));
         Ok(files)
@@ -452,7 +456,11 @@ impl ImageSet {
         if let (Some(checks), Stored::Pixels(_, bytes) | Stored::Array(.., bytes) | Stored::Encoded(_, bytes)) =
             (&self.checks, &stored)
         {
-            checks.verify(slot, bytes)?;
+            let copy = match &self.store {
+                Store::Pixels { bytes, .. } | Store::Array { bytes, .. } | Store::Encoded { bytes, .. } => bytes.copy(),
+                Store::Parts { .. } | Store::Files { .. } => None,
+            };
+            checks.verify(slot, bytes, copy)?;
         }
         Ok(stored)
     }
