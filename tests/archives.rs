@@ -269,10 +269,10 @@ fn a_set_with_images_to_test_on_is_trained_and_tested() {
     assert_eq!(tested(2, ""), once);
     // Where there are none, or not whole ones, one line says so.
     fs::remove_file(set.join("test_batch.bin")).unwrap();
-    for (data, words) in [("", "--split test: there are no images to test on"), ("--data run", "run: ")] {
+    for data in ["", "--data run"] {
         let outcome = mpirun(2, folder, &format!("eval run --split test {data}"));
         assert_eq!((outcome.status, outcome.error_lines().len()), (Some(2), 1), "{outcome:?}");
-        assert!(outcome.error_lines()[0].contains(words), "{outcome:?}");
+        assert!(outcome.error_lines()[0].contains("--split test: there are no images to test on"), "{outcome:?}");
     }
     fs::write(set.join("test_batch.bin"), &cifar(&labels(24))[..5000]).unwrap();
     let outcome = mpirun(2, folder, "eval run --split test");

@@ -82,8 +82,9 @@ pub(super) fn find(images: &Images, root: &Path) -> anyhow::Result<Option<(Surve
         return Ok(None);
     }
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
-    let Some(survey) = Survey::find(root, classes.as_deref(), &count_files)? else { return Ok(None) };
-    let first = survey.first(MOST_PROBED, &count_files)?;
+    let found = Survey::find(root, classes.as_deref(), &count_files);
+    let Some(survey) = name_interruption("looking for the classes", found)? else { return Ok(None) };
+    let first = name_interruption("looking at the images", survey.first(MOST_PROBED, &count_files))?;
     if first_of(&first, images)?.is_some() {
         return Ok(None);
     }

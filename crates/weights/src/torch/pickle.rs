@@ -18,8 +18,9 @@ const GROWTH: usize = 2;
 /// What the allocator adds to a block of its own, and the block's smallest size.
 const BLOCK: usize = 48;
 
-const NAMES: [(&str, &str, Name); 17] = [
+const NAMES: [(&str, &str, Name); 18] = [
     ("collections", "OrderedDict", Name::OrderedDict),
+    ("collections", "defaultdict", Name::DefaultDict),
     ("torch", "Size", Name::Size),
     ("torch._utils", "_rebuild_tensor", Name::RebuildTensor),
     ("torch._utils", "_rebuild_tensor_v2", Name::RebuildTensor),
@@ -427,6 +428,11 @@ impl<'a> Machine<'a, '_> {
                 self.budget.take(BLOCK)?;
                 Ok(Applied::New(Value::Dict(Vec::new())))
             }
+            // Its only argument says what is missing, and nothing is.
+            (Name::DefaultDict, [] | [_]) => {
+                self.budget.take(BLOCK)?;
+                Ok(Applied::New(Value::Dict(Vec::new())))
+            }
             // A size is the tuple that it is made of, and a parameter its tensor: neither is copied.
             (Name::Size, &[sizes]) => self.values.tuple(sizes).map(|_| Applied::Same(sizes)),
             (Name::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
@@ -449,7 +455,7 @@ impl<'a> Machine<'a, '_> {
                 _ => self.apply(rebuild, inner),
             },
             // A dict or a size, say, that was made in a way of its own.
-            (Name::OrderedDict | Name::Size, _) => Ok(Applied::New(Value::Opaque)),
+            (Name::OrderedDict | Name::DefaultDict | Name::Size, _) => Ok(Applied::New(Value::Opaque)),
             _ => Err(format!("calls {name:?} in a way that torch.save does not")),
         }
     }

@@ -60,6 +60,7 @@ pub(crate) enum Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Name {
     OrderedDict,
+    DefaultDict,
     Size,
     RebuildTensor,
     RebuildParameter,

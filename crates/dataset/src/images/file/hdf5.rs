@@ -184,6 +184,15 @@ impl Array for InFile {
             Ok(TypeDescriptor::Boolean) => Element::U8,
             Ok(TypeDescriptor::Float(FloatSize::U8)) => Element::F64,
             Ok(TypeDescriptor::Float(_)) => Element::F32,
+            Ok(
+                text @ (TypeDescriptor::FixedAscii(_)
+                | TypeDescriptor::FixedUnicode(_)
+                | TypeDescriptor::VarLenAscii
+                | TypeDescriptor::VarLenUnicode),
+            ) => {
+                let name = self.name();
+                return Err(format!("{name} holds {text}: number the classes, and write their names as /classes"));
+            }
             Ok(other) => return Err(format!("{} holds {other}, and not numbers", self.name())),
             // The one type of two bytes that the binding has no name for is half precision.
             Err(_) if self.0.dtype().is_ok_and(|dtype| dtype.size() == 2) => Element::F32,
