@@ -89,7 +89,7 @@ fn waiting_ends_and_names_the_leader() {
 #[test]
 fn a_rank_that_never_starts_is_waited_for_and_missed() {
     let script = "rank=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; [ $rank = 1 ] && sleep 60; exec $0 progress /nowhere";
-    let outcome = Mpirun::new(3).run(Path::new("sh"), ["-c", script, ZERO_FIRST]);
+    let outcome = Mpirun::new(3).once().run(Path::new("sh"), ["-c", script, ZERO_FIRST]);
     assert_ne!(outcome.status, Some(0), "{outcome:?}");
     assert!((30..50).contains(&outcome.elapsed.as_secs()), "{outcome:?}");
     let lost = "MPI_Init has waited 30 s for the other ranks: one of them has not started, ";
