@@ -142,6 +142,9 @@ impl Mpirun {
     pub fn start<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Job {
         let mut command = Command::new(mpirun());
         command.arg("-n").arg(self.ranks.to_string());
+        if !is_open_mpi() {
+            remove_left_memory();
+        }
         if is_open_mpi() {
             command.args(["--oversubscribe", "--bind-to", "none"]);
             command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
@@ -257,6 +260,19 @@ impl Drop for Job {
                 let _ = kill_process_group(group, Signal::KILL); // it may have ended by itself
             }
             let _ = self.child.wait();
+        }
+    }
+}
+
+/// Removes the shared memory that killed jobs of MPICH have left. Its names come again, and a job that meets one of another waits in
+/// MPI_Init for ever. Whoever uses one that is this old is attached to it, and keeps it.
+fn remove_left_memory() {
+    const ATTACHED: Duration = Duration::from_secs(60);
+    for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let is_mpichs = entry.file_name().to_string_lossy().starts_with("mpich_shm_");
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if is_mpichs && age.is_some_and(|age| age > ATTACHED) {
+            let _ = std::fs::remove_file(entry.path()); // it may be another user's
         }
     }
 }
