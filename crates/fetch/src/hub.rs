@@ -268,7 +268,7 @@ impl HubModel {
     }
 
     fn endpoint(&self, path: &[&str]) -> Result<Url> {
-        let endpoint = env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
+        let endpoint = variable("HF_ENDPOINT");
         let endpoint = endpoint.as_deref().unwrap_or(ENDPOINT);
         let refused = || self.refused("HF_ENDPOINT: is not the address of a Hub");
         let mut url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));

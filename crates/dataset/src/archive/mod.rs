@@ -166,6 +166,33 @@ fn fault(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::Input(format!("{}: {reason}", path.display()))
 }
 
+/// What is wrong with an archive: a reason, whose path its reader adds, or what has been told already.
+enum Fault {
+    Reason(String),
+    Error(Error),
+}
+
+impl Fault {
+    fn of(self, path: &Path) -> Error {
+        match self {
+            Self::Reason(reason) => fault(path, reason),
+            Self::Error(error) => error,
+        }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// The name of an entry as a path below the archive: without what leads to its root. `None` where it leads out of it, or holds what no
 /// file system takes.
 fn below(name: &[u8]) -> Option<PathBuf> {

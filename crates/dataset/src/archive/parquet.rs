@@ -14,7 +14,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
 use super::index::{Contents, Entry, Told};
 use super::open::{Cursor, Wanted};
-use super::{ArchiveSpec, Checked, below, fault};
+use super::{ArchiveSpec, Checked, Fault, below, fault};
 use crate::limits::quote;
 use crate::scan::composed;
 use crate::watch::Counter;
@@ -63,10 +63,7 @@ fn contents(path: &Path, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Co
     }
     for group in 0..reader.num_row_groups() {
         let first = contents.entries.len();
-        lengths(&reader, group, &columns, &mut contents, counter).map_err(|fault_or| match fault_or {
-            Fault::Reason(reason) => fault(path, reason),
-            Fault::Error(error) => error,
-        })?;
+        lengths(&reader, group, &columns, &mut contents, counter).map_err(|fault| fault.of(path))?;
         if let Some(column) = columns.paths {
             name(&reader, group, column, &mut contents.entries[first..]).map_err(|reason| fault(path, reason))?;
         }
@@ -75,17 +72,6 @@ fn contents(path: &Path, spec: &ArchiveSpec, counter: &Counter<'_>) -> Result<Co
         }
     }
     Ok(contents)
-}
-
-enum Fault {
-    Reason(String),
-    Error(Error),
-}
-
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Self::Reason(reason)
-    }
 }
 
 /// The columns that `spec` names, or whose names and kinds are the usual ones.

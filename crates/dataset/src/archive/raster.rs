@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use super::index::{Contents, Entry, Told};
-use super::{ArchiveSpec, Checked, Kind, fault, pickle};
+use super::{ArchiveSpec, Checked, Fault, Kind, pickle};
 use crate::limits::quote;
 use crate::scan::{Split, composed, is_left_behind, split_of_name};
 use crate::watch::Counter;
@@ -138,8 +138,8 @@ pub(super) fn beside(path: &Path, kind: Kind) -> Vec<PathBuf> {
 fn labels_of(images: &Path) -> Option<PathBuf> {
     let name = images.file_name()?.to_str()?;
     let plain = name.strip_suffix(".gz").unwrap_or(name).replace("images", "labels").replace("idx3", "idx1");
-    let candidates = [images.with_file_name(format!("{plain}.gz")), images.with_file_name(&plain)];
-    let [packed, plain] = candidates;
+    let packed = images.with_file_name(format!("{plain}.gz"));
+    let plain = images.with_file_name(plain);
     Some(if plain.is_file() || !packed.is_file() { plain } else { packed })
 }
 
@@ -150,32 +150,12 @@ pub(super) fn index(path: &Path, kind: Kind, spec: &ArchiveSpec, counter: &Count
         Kind::CifarPython(cifar) => cifar_python(path, cifar, spec, counter),
         _ => idx(path, counter),
     };
-    contents.map_err(|fault_or| match fault_or {
-        Fault::Reason(reason) => fault(path, reason),
-        Fault::Error(error) => error,
-    })
-}
-
-enum Fault {
-    Reason(String),
-    Error(Error),
-}
-
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Self::Reason(reason)
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
+    contents.map_err(|fault| fault.of(path))
 }
 
 type Found = std::result::Result<Contents, Fault>;
 
-/// The images of a file, `length` bytes of pixels each, one after the other from `start` on in steps of so many bytes.
+/// The images of a file, one after the other from byte `start` on, each `step` bytes after the one before.
 fn entries(labels: Vec<i64>, start: u64, step: u64, shape: Shape, counter: &Counter<'_>) -> Result<Vec<Entry>> {
     let digits = labels.len().to_string().len();
     let entry = |(number, label): (usize, i64)| {
