@@ -23,7 +23,7 @@ const SCHEMES: [&str; 4] = ["hf://", "hf:", "hf-hub:", "hf_hub:"];
 /// The longest list of a model's files that is read, in bytes.
 const LONGEST_LIST: u64 = 64 << 20;
 
-/// A model on the Hub: `hf:ORG/NAME[@REVISION][/FILE]`.
+/// A model on the Hub: `hf:ORG/NAME`, with `@REVISION` or `/FILE` behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubModel {
     organisation: String,

@@ -10,7 +10,7 @@ use super::Scope;
 /// The flags of `fetch`.
 #[derive(Args, Clone, Debug)]
 pub struct FetchArgs {
-    /// Files to bring: http://, https://, file:// or a path; or a model's weights: hf:ORG/NAME[@REVISION][/FILE]
+    /// Files to bring: http://, https://, file:// or a path; or a model's weights: hf:ORG/NAME, with @REVISION or /FILE behind it
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<String>,
 

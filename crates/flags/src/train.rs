@@ -49,7 +49,7 @@ pub struct TrainArgs {
     /// Start from these weights: a run's folder, or a file
     ///
     /// The folder of a run or of a checkpoint, or .pth, .safetensors or .npz with the network's own names or timm's: a path,
-    /// file://, https:// or a model of the Hugging Face Hub, hf:ORG/NAME[@REVISION]. Downloaded once for the whole job
+    /// file://, https:// or a model of the Hugging Face Hub, hf:ORG/NAME or hf:ORG/NAME@REVISION. Downloaded once for the whole job
     #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained", add = Essential)]
     pub weights: Option<String>,
 
