@@ -10,7 +10,10 @@ first = next(os.path.join(path, files[0]) for path, _, files in os.walk(f"{made}
 side = Image.open(first).width
 ALONE = {"table": "all.csv", "npz": "data.npz", "hdf5": "data.h5"}  # not the folder, but a file of it
 ARRAYS = ("npz", "hdf5")
-RANDOM = ("folder", "lists", "table", "webdataset-cls", "webdataset-json", "tar-of-folders", "tar-of-a-class", "pax", "zip-stored", "zip-deflated")
+RANDOM = (
+    "folder", "lists", "table", "webdataset-cls", "webdataset-json", "tar-of-folders", "tar-of-a-class", "pax", "zip-stored", "zip-deflated",
+    "lmdb-pickled", "lmdb-of-a-class", "lmdb-caffe-encoded", "lmdb-caffe", "lmdb-of-keys",
+)
 
 
 def epoch(container, contents, ranks):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import zipfile
 
 import datasets
 import h5py
+import lmdb
 import numpy
 import pyarrow
 import pyarrow.parquet
 import webdataset
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
 
 source, out = sys.argv[1:3]
@@ -130,6 +133,67 @@ def arrays():
             file[f"{split}/labels"] = labels(samples)
 
 
+def database(path, values, **options):
+    """LMDB, as its own library writes it, a part of the values a transaction."""
+    values = list(values)
+    with lmdb.open(path, map_size=1 << 30, **options) as environment:
+        for start in range(0, len(values), 100):
+            with environment.begin(write=True) as transaction:
+                for key, value in values[start : start + 100]:
+                    transaction.put(key, value)
+
+
+def datum_type():
+    """Caffe's Datum, from its fields in caffe.proto."""
+    field = descriptor_pb2.FieldDescriptorProto
+    message = descriptor_pb2.DescriptorProto(name="Datum")
+    fields = ("channels", "height", "width", "data", "label", "float_data", "encoded")
+    kinds = (field.TYPE_INT32,) * 3 + (field.TYPE_BYTES, field.TYPE_INT32, field.TYPE_FLOAT, field.TYPE_BOOL)
+    for number, (name, kind) in enumerate(zip(fields, kinds), start=1):
+        label = field.LABEL_REPEATED if name == "float_data" else field.LABEL_OPTIONAL
+        message.field.add(name=name, number=number, type=kind, label=label)
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", message_type=[message])
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.Datum"))
+
+
+def databases():
+    # As the scripts do that put a folder into LMDB for PyTorch.
+    root = place("lmdb-pickled")
+    for split, samples in splits.items():
+        keys = [str(index).encode() for index in range(len(samples))]
+        # In the order of keys, which is that of texts.
+        values = [(key, pickle.dumps((read(path), label))) for key, (label, _, path) in zip(sorted(keys), samples)]
+        database(f"{root}/{split}.lmdb", [*values, (b"__keys__", pickle.dumps(keys)), (b"__len__", pickle.dumps(len(keys)))], subdir=False)
+    # As torchvision's LSUN: a database of each class of each split.
+    root = place("lmdb-of-a-class")
+    for split, samples in splits.items():
+        for name in classes:
+            values = ((os.path.basename(path).encode(), read(path)) for _, other, path in samples if other == name)
+            database(f"{root}/{name}_{split}_lmdb", values)
+    # As Caffe: image files, and bare bytes, blue before red.
+    datum = datum_type()
+    encoded, bare = place("lmdb-caffe-encoded"), place("lmdb-caffe")
+    for split, samples in splits.items():
+        of_files, of_bytes = [], []
+        for index, (label, name, path) in enumerate(samples):
+            key = f"{index:08d}_{name}/{os.path.basename(path)}".encode()
+            of_files.append((key, datum(data=read(path), label=label, encoded=True).SerializeToString()))
+            pixels = numpy.asarray(Image.open(path).convert("RGB"))[:, :, ::-1].transpose(2, 0, 1)
+            channels, height, width = pixels.shape
+            shape = {"channels": channels, "height": height, "width": width}
+            of_bytes.append((key, datum(**shape, data=pixels.tobytes(), label=label).SerializeToString()))
+        database(f"{encoded}/some_{split}_lmdb", of_files)
+        database(f"{bare}/some_{split}_lmdb", of_bytes)
+    # Images and labels under keys of their own.
+    root = place("lmdb-of-keys")
+    for split, samples in splits.items():
+        values = [(f"image-{index:09d}".encode(), read(path)) for index, (_, _, path) in enumerate(samples, start=1)]
+        values += [(f"label-{index:09d}".encode(), name.encode()) for index, (_, name, _) in enumerate(samples, start=1)]
+        database(f"{root}/{split}", [*values, (b"num-samples", str(len(samples)).encode())])
+
+
 folder()
 lists()
 table()
@@ -139,3 +203,4 @@ tars()
 zips()
 parquet()
 arrays()
+databases()

@@ -175,7 +175,7 @@ impl<'a> Gatherer<'a> {
 }
 
 /// The label that a file of a label alone holds.
-fn of_text(text: &[u8]) -> Checked<Told> {
+pub(super) fn of_text(text: &[u8]) -> Checked<Told> {
     let text = str::from_utf8(text).map_err(|_| "is no text".to_owned())?.trim();
     if text.is_empty() || text.contains(['\0', '\n']) {
         return Err("does not tell one label".to_owned());

@@ -1,4 +1,4 @@
-//! Files that hold many images: tar shards, zip archives, Parquet tables, CIFAR's and MNIST's own. They are read where they lie, and never
+//! Files that hold many images: tar shards, zip archives, Parquet tables, LMDB, CIFAR's and MNIST's own. They are read where they lie, and never
 //! unpacked.
 //!
 //! ```text
@@ -11,6 +11,7 @@
 
 mod index;
 mod labels;
+mod lmdb;
 mod open;
 mod parquet;
 mod pickle;
@@ -27,7 +28,7 @@ use std::time::UNIX_EPOCH;
 pub use index::Index;
 pub(crate) use index::{Entry, Told};
 pub(crate) use open::Files;
-pub(crate) use raster::find as find_raster;
+pub(crate) use raster::{find as find_raster, is_bgr};
 
 use crate::{Error, Result, Watch};
 
@@ -54,6 +55,8 @@ pub(crate) enum Kind {
     Stream(stream::Compression),
     Zip,
     Parquet,
+    /// Of files, or of bare pixels.
+    Lmdb,
     /// Images of bare pixels: MNIST's.
     Idx,
     IdxGzip,
@@ -77,8 +80,14 @@ impl Kind {
             (".tar.zst", Self::Stream(stream::Compression::Zstd)),
             (".zip", Self::Zip),
             (".parquet", Self::Parquet),
+            (".lmdb", Self::Lmdb),
+            (".mdb", Self::Lmdb),
+            ("_lmdb", Self::Lmdb),
         ];
         let lower = name.to_ascii_lowercase();
+        if lower == LOCK_OF_LMDB {
+            return None;
+        }
         let (ending, kind) =
             endings.iter().find(|(ending, _)| lower.len() > ending.len() && lower.ends_with(ending))?;
         Some((*kind, &name[..name.len() - ending.len()]))
@@ -87,15 +96,32 @@ impl Kind {
     /// Whether a member is found at once, and not by reading what comes before it.
     pub fn is_random(self) -> bool {
         match self {
-            Self::Tar | Self::Zip | Self::Idx | Self::CifarBinary(_) | Self::CifarPython(_) => true,
+            Self::Tar | Self::Zip | Self::Lmdb | Self::Idx | Self::CifarBinary(_) | Self::CifarPython(_) => true,
             Self::Stream(_) | Self::Parquet | Self::IdxGzip => false,
         }
     }
 
-    /// Whether what lies in it are bare pixels.
+    /// Whether what lies in it are bare pixels, or may be.
     fn is_raster(self) -> bool {
-        matches!(self, Self::Idx | Self::IdxGzip | Self::CifarBinary(_) | Self::CifarPython(_))
+        matches!(self, Self::Lmdb | Self::Idx | Self::IdxGzip | Self::CifarBinary(_) | Self::CifarPython(_))
     }
+}
+
+/// What an LMDB database is called in its folder, and the file beside it that its writers lock.
+const FILE_OF_LMDB: &str = "data.mdb";
+const LOCK_OF_LMDB: &str = "lock.mdb";
+
+/// The file of the LMDB database that the folder at `path` is.
+pub(crate) fn database_in(path: &Path) -> Option<PathBuf> {
+    let file = path.join(FILE_OF_LMDB);
+    file.is_file().then_some(file)
+}
+
+/// The name of an archive: that of its folder, where it is an LMDB database in one.
+pub(crate) fn name_of(path: &Path) -> &std::ffi::OsStr {
+    let name = path.file_name().unwrap_or_default();
+    let folder = path.parent().and_then(Path::file_name).filter(|_| name == FILE_OF_LMDB);
+    folder.unwrap_or(name)
 }
 
 /// Whether a file is an archive, by its name.
@@ -125,6 +151,7 @@ pub fn index(path: &Path, spec: &ArchiveSpec, watch: &Watch<'_>) -> Result<Index
         Kind::Stream(compression) => stream::index(path, compression, spec, &counter)?,
         Kind::Zip => zip::index(path, spec, &counter)?,
         Kind::Parquet => parquet::index(path, spec, &counter)?,
+        Kind::Lmdb => lmdb::index(path, spec, &counter)?,
         Kind::Idx | Kind::IdxGzip | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
             raster::index(path, kind, spec, &counter)?
         }

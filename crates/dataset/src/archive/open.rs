@@ -205,10 +205,10 @@ impl Archive {
         bytes: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
         let taken = match member.packed {
+            0 => length as u64,
             packed if kind.is_raster() => {
                 raster::stored(packed, length).map_err(|reason| super::fault(&self.path, reason))? as u64
             }
-            0 => length as u64,
             packed => packed,
         };
         let end = member.at.checked_add(taken).filter(|&end| end <= whole.len().unwrap_or(u64::MAX));
@@ -253,7 +253,7 @@ impl Archive {
                 Kind::Parquet => Box::new(Rows::open(&self.path, wanted).map_err(fault)?),
                 Kind::Stream(compression) => Box::new(Stream::open(&self.path, compression).map_err(fault)?),
                 Kind::IdxGzip => Box::new(Stream::open(&self.path, Compression::Gzip).map_err(fault)?),
-                Kind::Tar | Kind::Zip | Kind::Idx | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
+                Kind::Tar | Kind::Zip | Kind::Lmdb | Kind::Idx | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
                     return Err(fault("is read as a whole".to_owned()).into());
                 }
             },

@@ -1,4 +1,4 @@
-//! What CIFAR's files for Python hold: pickles of a dict with an array and lists. No pickle is run here: its instructions are read one
+//! What CIFAR's files for Python hold, pickles of a dict with an array and lists, and pickles of one image with its label. No pickle is run here: its instructions are read one
 //! after the other, and of each only how long it is and the text, the number or the bytes in it.
 
 use std::ops::Range;
@@ -86,6 +86,34 @@ pub(super) fn look_through(bytes: &[u8], labels: &str, names: &str) -> Checked<F
         }
         if token != Token::Other {
             last = token;
+        }
+    }
+    Ok(found)
+}
+
+/// The texts, bytes too, and the whole numbers of a pickle.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TextsAndNumbers {
+    /// Where each is.
+    pub texts: Vec<Range<usize>>,
+    pub numbers: Vec<i64>,
+}
+
+/// Looks for texts and numbers in the pickle of something small: a pair, a dict.
+pub(super) fn texts_and_numbers(bytes: &[u8]) -> Checked<TextsAndNumbers> {
+    let mut found = TextsAndNumbers::default();
+    let mut rest = bytes;
+    while let Some(token) = next(&mut rest)? {
+        if found.texts.len() + found.numbers.len() >= SHORT {
+            return Err("holds more than an image and a label".to_owned());
+        }
+        match token {
+            Token::Text(text) => {
+                let end = bytes.len() - rest.len();
+                found.texts.push(end - text.len()..end);
+            }
+            Token::Number(number) => found.numbers.push(number),
+            Token::Bool(_) | Token::ListEnd | Token::Other => {}
         }
     }
     Ok(found)
@@ -187,6 +215,7 @@ mod tests {
         #[test]
         fn any_bytes_are_looked_through_or_refused(bytes: Vec<u8>) {
             let _ = look_through(&bytes, "labels", "label_names");
+            let _ = texts_and_numbers(&bytes);
         }
     }
 }

@@ -130,7 +130,7 @@ pub(super) fn beside(path: &Path, kind: Kind) -> Vec<PathBuf> {
         Kind::CifarBinary(Cifar::Hundred) => vec![with("fine_label_names.txt"), with("coarse_label_names.txt")],
         Kind::CifarPython(Cifar::Ten) => vec![with("batches.meta")],
         Kind::CifarPython(Cifar::Hundred) => vec![with("meta")],
-        Kind::Tar | Kind::Stream(_) | Kind::Zip | Kind::Parquet => Vec::new(),
+        Kind::Tar | Kind::Stream(_) | Kind::Zip | Kind::Parquet | Kind::Lmdb => Vec::new(),
     }
 }
 
@@ -173,10 +173,20 @@ fn entries(labels: Vec<i64>, start: u64, step: u64, shape: Shape, counter: &Coun
 
 /// The sides and channels of an image of bare bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    width: usize,
-    height: usize,
-    channels: usize,
+pub(super) struct Shape {
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    /// Whether the planes are blue, green and red, as Caffe has them.
+    pub is_bgr: bool,
+}
+
+/// The bit of a packed shape that says so.
+const BGR: u64 = 1 << 56;
+
+/// Whether a member's packed shape says that its planes are blue, green and red.
+pub(crate) fn is_bgr(packed: u64) -> bool {
+    packed & BGR != 0
 }
 
 impl Shape {
@@ -185,18 +195,19 @@ impl Shape {
     }
 
     /// In the place of a member's compressed size.
-    fn packed(self) -> u64 {
-        (self.channels as u64) << 48 | (self.height as u64) << 24 | self.width as u64
+    pub fn packed(self) -> u64 {
+        let order = if self.is_bgr { BGR } else { 0 };
+        order | (self.channels as u64) << 48 | (self.height as u64) << 24 | self.width as u64
     }
 
-    fn of_packed(packed: u64) -> Self {
+    pub fn of_packed(packed: u64) -> Self {
         let [channels, height, width] =
-            [packed >> 48, packed >> 24 & 0xff_ffff, packed & 0xff_ffff].map(|side| side as usize);
-        Self { width, height, channels }
+            [(packed & !BGR) >> 48, packed >> 24 & 0xff_ffff, packed & 0xff_ffff].map(|side| side as usize);
+        Self { width, height, channels, is_bgr: is_bgr(packed) }
     }
 
     /// What stands before the pixels in a file.
-    fn head(self) -> Vec<u8> {
+    pub fn head(self) -> Vec<u8> {
         let magic = if self.channels == 3 { "P6" } else { "P5" };
         format!("{magic}\n{} {}\n255\n", self.width, self.height).into_bytes()
     }
@@ -221,8 +232,9 @@ pub(super) fn file_of(packed: u64, planes: &[u8], file: &mut Vec<u8>) {
         file.extend_from_slice(planes);
         return;
     }
-    let (red, rest) = planes.split_at(planes.len() / 3);
-    let (green, blue) = rest.split_at(rest.len() / 2);
+    let (first, rest) = planes.split_at(planes.len() / 3);
+    let (green, last) = rest.split_at(rest.len() / 2);
+    let (red, blue) = if shape.is_bgr { (last, first) } else { (first, last) };
     file.extend(red.iter().zip(green).zip(blue).flat_map(|((&red, &green), &blue)| [red, green, blue]));
 }
 
@@ -248,7 +260,7 @@ fn idx(path: &Path, counter: &Counter<'_>) -> Found {
     if start[..4] != IDX_IMAGES {
         return Err("is no idx file of images: its first bytes are not 0 0 8 3".to_owned().into());
     }
-    let (count, shape) = (number(4), Shape { height: number(8), width: number(12), channels: 1 });
+    let (count, shape) = (number(4), Shape { height: number(8), width: number(12), channels: 1, is_bgr: false });
     const MOST: usize = 1 << 14;
     const MOST_IMAGES: usize = 1 << 26;
     if count > MOST_IMAGES {
@@ -296,7 +308,7 @@ fn idx(path: &Path, counter: &Counter<'_>) -> Found {
     }
 }
 
-const CIFAR_SHAPE: Shape = Shape { width: CIFAR, height: CIFAR, channels: 3 };
+const CIFAR_SHAPE: Shape = Shape { width: CIFAR, height: CIFAR, channels: 3, is_bgr: false };
 
 /// Which of an image's labels is wanted: CIFAR-100 has two.
 fn is_coarse(cifar: Cifar, spec: &ArchiveSpec) -> Checked<bool> {

@@ -6,6 +6,8 @@
 //! DIR/train/ant.tar  DIR/train/bee.tar  DIR/val/ant.tar …     one of each class, in the folder of a split
 //! DIR/train/0000.tar …                                        shards, in the folder of a split
 //! FILE.zip                                                    all in one
+//! DIR/train_lmdb/data.mdb  DIR/val.lmdb …                     LMDB, by the names of its folders or files
+//! DIR/kitchen_train_lmdb/  DIR/tower_train_lmdb/ …            one of each class, as LSUN has them
 //! DIR/data_batch_1.bin …  DIR/raw/train-images-idx3-ubyte …   CIFAR and MNIST, as they come
 //! ```
 
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::left_out::{LeftOut, is_trace};
 use super::{Listing, Part, Sample, Split, class_name, is_image, say_missing_classes};
-use crate::archive::{Index, Kind, find_raster, is_archive};
+use crate::archive::{Index, Kind, database_in, find_raster, is_archive, is_bgr, name_of};
 use crate::{Error, Result};
 
 /// Folders of a data set that say nothing: where Hugging Face's hub keeps the files of one.
@@ -79,6 +81,16 @@ impl ArchiveSet {
         let mut left_out = LeftOut::default();
         indices.iter().for_each(|index| left_out.add(&index.contents.left_out));
         left_out.say(&self.root);
+        let is_bgr = |(found, index): (&Found, &Index)| {
+            self.is_lmdb(found) && index.contents.entries.iter().any(|entry| is_bgr(entry.packed))
+        };
+        if self.archives.iter().zip(indices).any(is_bgr) {
+            log::info!(
+                "{}: bare bytes of three channels are taken for blue, green and red, as Caffe's tools write them; if they are red, green \
+                 and blue: --images rgb",
+                self.root.display()
+            );
+        }
         for split in Split::ALL {
             let found: BTreeSet<_> = listing.split(split).iter().map(|sample| sample.class).collect();
             let found: Vec<_> = found.into_iter().map(|class| listing.classes[class].clone()).collect();
@@ -139,14 +151,15 @@ impl ArchiveSet {
 
     /// Whether the name of an archive in the folder of a split may be that of a class, and not of a shard.
     pub(super) fn is_class(&self, archive: usize, is_alone: bool) -> bool {
-        let Found { path, is_in_folder, .. } = &self.archives[archive];
-        let stem = stem(path);
+        let found = &self.archives[archive];
+        let (path, stem) = (&found.path, self.class_of(archive));
+        let is_of_lsun = self.is_lmdb(found) && found.split.is_some() && !is_alone && !stem.is_empty();
         let words = stem.split(|letter: char| !letter.is_ascii_alphanumeric());
         let mut words =
             words.map(|word| word.trim_end_matches(|letter: char| letter.is_ascii_digit()).to_ascii_lowercase());
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let name = name_of(path).to_str().unwrap_or_default();
         let is_like = |other: &Found| {
-            let other = other.path.file_name().and_then(OsStr::to_str).and_then(numbered);
+            let other = name_of(&other.path).to_str().and_then(numbered);
             numbered(name)
                 .zip(other)
                 .is_some_and(|(one, other)| one.0 == other.0 && one.1 != other.1 && one.2 == other.2)
@@ -154,13 +167,29 @@ impl ArchiveSet {
         let is_number = stem.bytes().all(|letter| letter.is_ascii_digit() || letter == b'-' || letter == b'_');
         // ImageNet's are n01440764 and n01443537: letters, and many digits.
         let is_series = || self.archives.iter().any(is_like) && !is_wordnet(&stem);
-        let is_split =
-            split_of_name(path).is_some() && (is_alone || stem.bytes().any(|letter| letter.is_ascii_digit()));
-        *is_in_folder
+        let is_split = split_of_name(Path::new(&stem)).is_some()
+            && (is_alone || stem.bytes().any(|letter| letter.is_ascii_digit()));
+        (found.is_in_folder || is_of_lsun)
             && !is_number
             && !is_split
             && !words.any(|word| ["shard", "part"].contains(&word.as_str()))
             && !is_series()
+    }
+
+    /// The class that an archive is of, if it is of one: what it is called; of `tower_train_lmdb`, where it is to train on, `tower`.
+    pub(super) fn class_of(&self, archive: usize) -> String {
+        let found = &self.archives[archive];
+        let stem = stem(&found.path);
+        let is_split = |word: &str| found.split.is_some() && split_of_name(Path::new(word)) == found.split;
+        match (stem.rsplit_once(['_', '-']), stem.split_once(['_', '-'])) {
+            (Some((class, word)), _) if self.is_lmdb(found) && is_split(word) => class.to_owned(),
+            (_, Some((word, class))) if self.is_lmdb(found) && is_split(word) => class.to_owned(),
+            _ => stem,
+        }
+    }
+
+    fn is_lmdb(&self, found: &Found) -> bool {
+        Kind::of(&self.path(found)) == Some(Kind::Lmdb)
     }
 
     pub(super) fn path(&self, found: &Found) -> PathBuf {
@@ -172,6 +201,7 @@ impl ArchiveSet {
     fn missing(&self) -> Option<(PathBuf, bool)> {
         let mut series: BTreeMap<(PathBuf, String, String), (BTreeSet<u64>, usize)> = BTreeMap::new();
         for found in &self.archives {
+            // A database in a folder of its own is none of a series of files.
             let Some(name) = found.path.file_name().and_then(OsStr::to_str) else { continue };
             let Some((before, number, after)) = numbered(name) else { continue };
             let key = (found.path.with_file_name(""), before.to_owned(), after.to_owned());
@@ -224,7 +254,6 @@ const UNREAD: &[&str] = &[
     ".rar",
     ".tfrecord",
     ".tfrecords",
-    ".mdb",
     ".arrow",
     ".feather",
 ];
@@ -293,7 +322,10 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
                 continue;
             }
             match entry.path().is_dir() {
-                true => return Ok(Vec::new()), // of a class, perhaps
+                true => match database_in(&entry.path()) {
+                    Some(file) => names.push(path.join(file.file_name().unwrap_or_default())),
+                    None => return Ok(Vec::new()), // of a class, perhaps
+                },
                 false if is_archive(&entry.path()) => names.push(path),
                 false => others.push(root.join(path)),
             }
@@ -303,7 +335,7 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
         others.iter().try_for_each(|path| refuse_unread(path))?;
     }
     names.sort_unstable();
-    let found = |path: PathBuf| Found { split: split_of_name(&path), path, is_in_folder: false };
+    let found = |path: PathBuf| Found { split: split_of_name(Path::new(name_of(&path))), path, is_in_folder: false };
     let (of_splits, rest): (Vec<_>, Vec<_>) = names.into_iter().map(found).partition(|found| found.split.is_some());
     Ok(if of_splits.is_empty() { rest } else { of_splits })
 }
@@ -325,7 +357,12 @@ fn archives_in(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
         if is_trace(name.as_os_str()) {
             continue;
         }
-        if entry.path().is_dir() || is_image(&name) {
+        if entry.path().is_dir() {
+            let Some(file) = database_in(&entry.path()) else { return Ok(None) };
+            names.push(name.join(file.file_name().unwrap_or_default()));
+            continue;
+        }
+        if is_image(&name) {
             return Ok(None);
         }
         match is_archive(&entry.path()) {
@@ -341,7 +378,6 @@ fn archives_in(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
 }
 
 /// The name of an archive without its ending.
-pub(super) fn stem(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    without_ending(&name).to_owned()
+fn stem(path: &Path) -> String {
+    without_ending(&name_of(path).to_string_lossy()).to_owned()
 }

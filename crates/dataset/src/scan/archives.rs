@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::archive_set::{ArchiveSet, is_spelling, stem};
+use super::archive_set::{ArchiveSet, is_spelling};
 use super::{Listing, Sample, Split, ValSplit, class_name, refuse_unknown_classes, refuse_val, same_classes};
 use crate::archive::{ArchiveSpec, Entry, Index, Kind, Member, Told, index};
 use crate::limits::quote;
@@ -230,7 +230,7 @@ fn labels<'a>(
     let are_classes = inside.len() <= 1
         && (archives.len() > 1 || inside.contains(&None))
         && archives.iter().all(|&archive| set.is_class(archive, archives.len() == 1));
-    let of_archive = |of: &Labelled<'_>| class_name(stem(&set.archives[of.archive].path).as_bytes()).text;
+    let of_archive = |of: &Labelled<'_>| class_name(set.class_of(of.archive).as_bytes()).text;
     if split == Split::Test && !are_classes && inside.contains(&None) {
         log::warn!("{}: the images to test on have no labels, and are left out", set.root.display());
         return Ok(Vec::new());

@@ -1,16 +1,20 @@
-"""Whether CIFAR's and MNIST's own files give the same batches as a folder of what torchvision reads from them: raster.py PROGRAMS WORK."""
+"""Whether CIFAR's, MNIST's and LSUN's own files give the same batches as a folder of what torchvision reads from them:
+of_torchvision.py PROGRAMS WORK."""
 import gzip
+import hashlib
+import io
 import os
 import pickle
-
 import struct
 import subprocess
 import sys
 
+import lmdb
 import numpy
 import torchvision
+from PIL import Image
 
-programs, work = sys.argv[1:]
+programs, work = map(os.path.abspath, sys.argv[1:])
 random = numpy.random.default_rng(0)
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 COUNT = 600
@@ -87,6 +91,21 @@ def mnist():
     return f"{work}/MNIST", f"{work}/MNIST-gz"
 
 
+def lsun():
+    """Two classes of LSUN, a database of WebP files each, keys as there: what torchvision reads of them."""
+    root, classes = f"{work}/lsun", ["bridge", "church_outdoor"]
+    for name in classes:
+        path = f"{root}/{name}_train_lmdb"
+        os.makedirs(path)
+        with lmdb.open(path, map_size=1 << 28) as environment, environment.begin(write=True) as transaction:
+            for index in range(150):
+                file = io.BytesIO()
+                Image.fromarray(pixels(20, 20, 3)).save(file, "WEBP", lossless=True)
+                transaction.put(hashlib.sha1(f"{name} {index}".encode()).hexdigest().encode(), file.getvalue())
+    os.chdir(work)  # torchvision keeps the keys in the working directory
+    return root, torchvision.datasets.LSUN(root, classes=[f"{name}_train" for name in classes]), classes
+
+
 def folder(name, dataset, classes):
     for index, (image, label) in enumerate(dataset):
         path = f"{work}/{name}/train/{classes[label]}/{index:05}.png"
@@ -108,6 +127,8 @@ for classes in (10, 100):
     sets.append((folder(f"folder-{classes}", dataset, dataset.classes), [binary, python], 32))
 plain, packed = mnist()
 sets.append((folder("folder-mnist", torchvision.datasets.MNIST(work, train=True), [str(digit) for digit in range(10)]), [plain, packed], 20))
+root, dataset, classes = lsun()
+sets.append((folder("folder-lsun", dataset, classes), [root], 20))
 for expected_of, paths, side in sets:
     expected = epoch(expected_of, "none", 1, side)
     for path in paths:
