@@ -473,3 +473,44 @@ fn a_model_in_several_files_is_on_every_node() {
     run(1, "hf:o/n", &["--offline"]).expect_success();
     assert!(requests.lock().unwrap().is_empty());
 }
+
+#[test]
+fn a_node_that_lacks_a_file_gets_that_of_today() {
+    if !can_make_nodes() {
+        return;
+    }
+    let (disk, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (disk, kept) = (disk.path(), kept.path());
+    let index = br#"{"weight_map": {"a": "model-1-of-1.safetensors"}}"#;
+    fs::write(kept.join("index"), index).unwrap();
+    // The file lies on a disk of the node `HAS` alone; stores stay from one job to the next, each node has its own.
+    let run = |has: &str, content: &str, source: &str| {
+        let script = r#"if [ "$(hostname)" = "$HAS" ]; then
+              printf %s "$CONTENT" >"$DISK/model-1-of-1.safetensors"; cp "$KEPT/index" "$DISK/model.safetensors.index.json"; fi
+            exec "$0" fetch "$DISK/$SOURCE" --store "$KEPT/$(hostname)""#;
+        let job = Mpirun::new(4).nodes(2).node_local(disk, "4m").variable("DISK", disk).variable("KEPT", kept);
+        let job = job.variable("HAS", has).variable("CONTENT", content).variable("SOURCE", source);
+        job.run(Path::new("bash"), ["-c", script, binary("rust-train").to_str().unwrap()])
+    };
+    let kept_by = |node: &str| -> Vec<String> {
+        let files = walk(&kept.join(node)).into_iter().filter(|path| path.to_str().unwrap().ends_with(".safetensors"));
+        files.map(|path| fs::read_to_string(path).unwrap()).collect()
+    };
+    for source in ["model-1-of-1.safetensors", "model.safetensors.index.json"] {
+        for (has, lacks, content) in
+            [("n1", "n2", "old"), ("n1", "n2", "new"), ("n2", "n1", "newest"), ("n1", "n2", "newest of all")]
+        {
+            run(has, content, source).expect_success();
+            assert_eq!(kept_by(lacks), [content], "{source}, {content}");
+        }
+        for node in ["n1", "n2"] {
+            fs::remove_dir_all(kept.join(node)).unwrap();
+        }
+    }
+}
+
+/// The files below `folder`.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}

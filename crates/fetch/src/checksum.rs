@@ -34,6 +34,14 @@ impl fmt::Display for Checksum {
 }
 
 impl Checksum {
+    /// That of the file at `path`, whole.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        of_file(path, &|_| Ok(())).map(Self)
+    }
+
     /// The digits in a name like `resnet18-f37072fd.pth`, if there are at least eight between the last dash and a dot, and
     /// they are no date.
     pub fn in_file_name(name: &str) -> Option<Self> {

@@ -127,7 +127,7 @@ impl HubModel {
         let known = || -> Result<Option<HubListing>> {
             let parse = |path: PathBuf| self.parse_listing(&path).inspect_err(|error| log::warn!("{error}")).ok();
             let listing = kept.find(&request, watch)?.and_then(parse);
-            let has_files = |listing: &HubListing| store.within(&self.folder().join(&listing.commit)).folder().is_dir();
+            let has_files = |listing: &HubListing| store.folder().join(self.folder()).join(&listing.commit).is_dir();
             // What was fetched comes before what huggingface_hub knows, unless only that has the files.
             let listing = match (listing, self.of_cache(None)) {
                 (Some(listing), Some(cached)) if !has_files(&listing) => Some(cached),
@@ -350,24 +350,7 @@ fn path_variable(name: &str) -> Option<PathBuf> {
 }
 
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
-    let text = match text.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => variable("HOME").unwrap_or_default() + rest,
-        _ => text.to_owned(),
-    };
-    let mut parts = text.split('$');
-    let mut expanded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-        let (name, rest) = match part.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
-            Some(braced) => braced,
-            None => part.split_at(part.find(|letter| !is_of_name(letter)).unwrap_or(part.len())),
-        };
-        expanded += &match variable(name) {
-            Some(value) => value + rest,
-            None => format!("${part}"),
-        };
-    }
-    expanded
+    shellexpand::full_with_context_no_errors(text, || variable("HOME"), |name| variable(name)).into_owned()
 }
 
 /// Where huggingface_hub keeps what concerns it.

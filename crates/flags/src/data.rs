@@ -15,7 +15,7 @@ use super::{Essential, ImageArgs, Scope};
 pub struct DataArgs {
     /// Images: DIR/train/CLASS/*, DIR/val/CLASS/* [default: digits]
     ///
-    /// For --task segment DIR/train/images/* and DIR/train/masks/*, or DIR/images/train/* and DIR/masks/train/*. Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or archives, in DIR or alone: .tar (WebDataset's shards, too), .zip, .tar.gz, .parquet. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
+    /// For --task segment DIR/train/images/* and DIR/train/masks/*, or DIR/images/train/* and DIR/masks/train/*. Or lists with PATH, a tab and CLASS: DIR/train.tsv and DIR/val.tsv. Or archives, in DIR or alone: .tar (WebDataset's shards, too), .zip, .tar.gz, .parquet, LMDB. Or a file with images and labels, or a folder of such files: HDF5, netCDF 4
     /// or NumPy's .npz, of any number of channels. Default: the digits inside the program
     #[arg(long, value_name = "DIR", help_heading = "Data", add = Essential)]
     pub data: Option<PathBuf>,

@@ -31,6 +31,7 @@
 
 mod explain;
 mod lock;
+mod striping;
 mod structure;
 mod trailer;
 mod verify;

@@ -16,7 +16,7 @@ use layout::Shard;
 use rayon::prelude::*;
 use tempfile::TempPath;
 
-use super::{BadImage, Contents, Of, OnBadImage, Spec, structure, trailer};
+use super::{BadImage, Contents, Of, OnBadImage, Spec, striping, structure, trailer};
 use crate::archive::{Files, Member};
 use crate::decode::{MaskDecoder, Source};
 use crate::images::{Checksum, checksum};
@@ -54,7 +54,9 @@ impl CacheWriter {
         let parent = folder_of(path);
         fs::create_dir_all(parent).map_err(Error::io(parent, "making the folder of the cache"))?;
         remove_abandoned(path);
-        refuse_full_disk(parent, bytes_of_images(listing, spec))?;
+        let bytes = bytes_of_images(listing, spec);
+        refuse_full_disk(parent, bytes)?;
+        striping::say(parent, bytes);
         let temporary = tempfile::Builder::new()
             .prefix(&temporary_prefix(path))
             .suffix(TEMPORARY_SUFFIX)

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use anyhow::anyhow;
-use fetch::{Incoming, Request, Source, Store, unwatched};
-use world::{Failure, Scope, World};
+use fetch::{Checksum, Incoming, Request, Source, Store, unwatched};
+use world::{Failure, Reduction, Scope, World};
 
 use crate::errors::{agree, name_interruption, to_failure};
 use crate::observe::progress::Progress;
@@ -19,6 +20,7 @@ use crate::observe::progress::Progress;
 /// No rank waits for a lock here but rank 0, while all others wait for it: two that wait for each other, one for a lock
 /// and one in a collective, would wait for ever.
 pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> anyhow::Result<PathBuf> {
+    let request = &pinned(world, store, request)?;
     let looks = |this_one: bool| -> anyhow::Result<Option<PathBuf>> {
         let found = if this_one { store.find(request, &unwatched).map_err(Into::into) } else { Ok(None) };
         agree(world, found)
@@ -67,6 +69,60 @@ pub(crate) fn fetch_once(world: &World, store: &Store, request: &Request) -> any
     let mut path = found.map(|path| path.into_os_string().into_encoded_bytes()).unwrap_or_default();
     world.node_channel().broadcast_bytes(&mut path, 0)?;
     Ok(PathBuf::from(String::from_utf8(path)?))
+}
+
+/// A request for the one content that all nodes are to have: a file of this job's machines may lie on some of them alone, and under its name another
+/// that an earlier job brought. The first node that has it where it comes from says what it is. Collective.
+fn pinned(world: &World, store: &Store, request: &Request) -> anyhow::Result<Request> {
+    let mut request = request.clone();
+    let Source::File(path) = &request.source else { return Ok(request) };
+    if request.checksum.is_some() || world.nodes() == 1 {
+        return Ok(request);
+    }
+    let is_leader = world.local_rank() == 0;
+    let stamp = if is_leader { stamp(path) } else { None };
+    // A folder that all nodes share shows all of them the same file: no need to read it on each.
+    let [least, most] = match (stamp, is_leader) {
+        (Some([size, time]), _) => [[size, time], [-size, -time]],
+        (None, true) => [[-1; 2], [0; 2]],
+        (None, false) => [[i64::MAX; 2]; 2],
+    };
+    let mut ends = [least[0], least[1], most[0], most[1]];
+    world.control().all_reduce(&mut ends, Reduction::Min)?;
+    if ends[0] >= 0 && ends[0] == -ends[2] && ends[1] == -ends[3] {
+        return Ok(request);
+    }
+    let own = match (is_leader, stamp) {
+        (true, Some(_)) => Ok(Some(path.clone())),
+        (true, None) => store.find(&request, &unwatched).map_err(Into::into),
+        (false, _) => Ok(None),
+    };
+    let own = agree(world, own)?;
+    // What lies where it comes from goes before what stores have kept of it.
+    let (rank, size) = (world.rank() as i64, world.size() as i64);
+    let mut first = [match (&own, stamp) {
+        (Some(_), Some(_)) => rank,
+        (Some(_), None) => size + rank,
+        (None, _) => 2 * size,
+    }];
+    world.control().all_reduce(&mut first, Reduction::Min)?;
+    if first[0] == 2 * size {
+        return Ok(request); // nobody has it, which is told where it is looked for
+    }
+    let root = first[0] % size;
+    let of_root = own.filter(|_| rank == root).map(|path| Checksum::of(&path)).transpose();
+    let mut hash =
+        agree(world, of_root.map_err(Into::into))?.map(|hash| hash.to_string().into_bytes()).unwrap_or_default();
+    world.control().broadcast_bytes(&mut hash, root as usize)?;
+    request.checksum = Some(String::from_utf8(hash)?.parse().map_err(|reason: String| anyhow!(reason))?);
+    Ok(request)
+}
+
+/// How long a file is, and when it was last written, in nanoseconds since 1970; `None` where it is none.
+fn stamp(path: &Path) -> Option<[i64; 2]> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let time = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some([i64::try_from(metadata.len()).ok()?, i64::try_from(time.as_nanos()).ok()?])
 }
 
 /// Sends the file from node `from` to the nodes that lack it. Collective.
@@ -118,13 +174,13 @@ fn spread(
 fn first_node_with(world: &World, have: bool) -> anyhow::Result<Option<usize>> {
     let nobody = world.nodes() as i64;
     let mut first = [if have { world.node() as i64 } else { nobody }];
-    world.control().all_reduce(&mut first, world::Reduction::Min)?;
+    world.control().all_reduce(&mut first, Reduction::Min)?;
     Ok((first[0] < nobody).then_some(first[0] as usize))
 }
 
 /// Whether `this` is so on any rank. Collective.
 fn any(world: &World, this: bool) -> anyhow::Result<bool> {
     let mut any = [u8::from(this)];
-    world.control().all_reduce(&mut any, world::Reduction::Max)?;
+    world.control().all_reduce(&mut any, Reduction::Max)?;
     Ok(any[0] == 1)
 }
