@@ -1,4 +1,4 @@
-"""Files that h5py, netCDF4, NumPy, tifffile and imagecodecs write, of every kind that is read: the numbers are theirs, bit for bit."""
+"""Files that h5py, netCDF4, NumPy, tifffile, imagecodecs and astropy write, of every kind that is read: the numbers are theirs, bit for bit."""
 
 import itertools
 import os
@@ -8,6 +8,7 @@ import sys
 
 import netCDF4  # before h5py: each brings an HDF5 of its own
 import numpy as np
+from astropy.io import fits
 import h5py  # isort: skip
 import imagecodecs
 import tifffile
@@ -174,6 +175,58 @@ for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64]:
         image = numbers(np.dtype(dtype), shape)
         expected = image.transpose(0, 2, 3, 1) if order == "C×H×W" else image
         folder(f"numpy.save {kind} {order}", lambda path, image: np.save(f"{path}.npy", image), image, expected)
+
+
+def fit(header=None, table=False, extension=False, stored=None):
+    """Writes a FITS file, with these cards; behind a table, or as an extension; of numbers that are `stored` otherwise."""
+
+    def write(path, image):
+        part = fits.ImageHDU(image) if extension else fits.PrimaryHDU(image)
+        for key, value in (header or {}).items():
+            part.header[key] = value
+        if stored:
+            part.scale(*stored)
+        columns = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(700))])
+        parts = [fits.PrimaryHDU()] + [columns] * table + [part] if extension else [part] + [columns] * table
+        fits.HDUList(parts).writeto(f"{path}.fits", overwrite=True)
+
+    return write
+
+
+def of_astropy():
+    """What astropy reads of the files of the last folder, as N×H×W×C; what is missing as the mean, which is 0 of what is normalized."""
+    place = f"{work}/folder/train/0"
+
+    def first_image(path):
+        with fits.open(path, memmap=False) as parts:
+            return np.atleast_3d(next(part.data for part in parts if part.is_image and part.data is not None))
+
+    read = [first_image(f"{place}/{name}") for name in sorted(os.listdir(place))]
+    return np.stack([image.transpose(1, 2, 0) if image.shape[1:] == (9, 9) and image.shape[0] != 9 else image for image in read])
+
+
+for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.float32, np.float64]:
+    kind = np.dtype(dtype).name
+    gray, cube = numbers(np.dtype(dtype), (FEW, 9, 9)), numbers(np.dtype(dtype), (FEW, 5, 9, 9))
+    for name, write, images in [
+        ("gray", fit(), gray),
+        ("5 planes", fit(), cube),
+        ("an extension behind a table", fit(extension=True, table=True), gray),
+        ("a table behind it", fit({"OBJECT": "O'Neil's / END", "HISTORY": "BITPIX = 8"}, table=True), cube),
+        ("an axis of one", fit(), gray[:, None]),
+    ]:
+        folder(f"astropy {kind} {name}", write, images, np.zeros((FEW, 9, 9)))
+        cases[-1] = (*cases[-1][:2], planes(of_astropy().astype(dtype), "nhwc"))
+for stored in [("int16", "minmax"), ("uint8", "minmax"), ("int32", "minmax"), ("int16", "", 0.5, 1000.0)]:
+    image = numbers(np.dtype(np.float32), (FEW, 9, 9))
+    folder(f"astropy float32 as {stored[0]}, scaled", fit(stored=stored), image, np.zeros((FEW, 9, 9)))
+    cases[-1] = (*cases[-1][:2], planes(of_astropy().astype(np.float32), "nhwc"))
+missing = numbers(np.dtype(np.float32), (FEW, 9, 9))
+missing[1, 2, 3] = np.nan
+folder("astropy float32, NaN", fit(), missing, np.nan_to_num(missing))
+counts = numbers(np.dtype(np.int16), (FEW, 9, 9))
+none = int(counts[0, 4, 4])
+folder("astropy int16, BLANK", fit({"BLANK": none}), counts, np.where(counts == none, np.zeros_like(counts), counts))
 indices, table = numbers(np.dtype(np.uint8), (FEW, 9, 9)), random.integers(0, 1 << 16, (3, 256), dtype=np.uint16)
 folder("tifffile palette", tif(photometric="palette", colormap=table), indices, (table[:, indices] >> 8).astype(np.uint8).transpose(1, 2, 3, 0))
 

@@ -53,7 +53,8 @@ pub use table::{Part as TablePart, TableSpec};
 pub use val_split::ValSplit;
 
 /// File names that count as images, in lower case.
-const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp", "npy"];
+const EXTENSIONS: &[&str] =
+    &["jpg", "jpeg", "png", "bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp", "npy", "fits", "fit", "fts"];
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! bytes ── sniff ──> npy    NumPy's header; the numbers as they lie
+//!              ├───> fits   cards, and the first image behind them
 //!              ├───> tiff   the tiff crate: strips, tiles, planes, pages, any number of samples
 //!              ├───> other  PNG, PNM, WebP, GIF, BMP through the image crate: gray to RGBA, 8 or 16 bits
 //!              └───> jpeg   libjpeg-turbo: one channel or three
 //! ```
 
+mod fits;
 mod npy;
 mod tiff;
 
@@ -330,9 +332,12 @@ pub(super) fn read_any(
     out: &mut Vec<u8>,
 ) -> Result<ArrayLayout, String> {
     let start = reader.fill_buf().map_err(|error| error.to_string())?;
-    let (is_npy, is_tiff) = (is_npy(start), super::tiff::is_tiff(start));
+    let (is_npy, is_fits, is_tiff) = (is_npy(start), fits::is_fits(start), super::tiff::is_tiff(start));
     if is_npy {
         return npy::read(&mut reader, length, wanted, out);
+    }
+    if is_fits {
+        return fits::read(&mut reader, length, wanted, out);
     }
     if is_tiff {
         return tiff::read(&mut reader, length, wanted, false, out);

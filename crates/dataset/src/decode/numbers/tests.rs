@@ -226,3 +226,124 @@ fn a_palette_and_gray_with_transparency_are_photographs_too() {
         }
     }
 }
+
+/// A FITS part: its cards and its data, each filled up to a block.
+fn part(cards: &[&str], data: &[u8]) -> Vec<u8> {
+    let mut part: Vec<u8> = cards.iter().chain(&["END"]).flat_map(|card| format!("{card:80}").into_bytes()).collect();
+    part.resize(part.len().next_multiple_of(2880), b' ');
+    part.extend(data);
+    part.resize(part.len().next_multiple_of(2880), 0);
+    part
+}
+
+fn fits(cards: &[&str], data: &[u8]) -> Vec<u8> {
+    part(&[&["SIMPLE  =                    T"], cards].concat(), data)
+}
+
+#[test]
+fn fits_as_astropy_reads_it() {
+    let nan = f64::NAN;
+    let plane = ["NAXIS   =                    2", "NAXIS1  =                    2", "NAXIS2  =                    1"];
+    let shorts: Vec<u8> = [-5_i16, 300].into_iter().flat_map(i16::to_be_bytes).collect();
+    let ints: Vec<u8> = [-70_000_i32, 3].into_iter().flat_map(i32::to_be_bytes).collect();
+    let floats: Vec<u8> = [1.5_f32, f32::NAN].into_iter().flat_map(f32::to_be_bytes).collect();
+    let doubles: Vec<u8> = [0.1_f64, -2.0].into_iter().flat_map(f64::to_be_bytes).collect();
+    type Case<'a> = (&'a [&'a str], &'a [u8], Element, [f64; 2], Option<f64>);
+    let cases: [Case<'_>; 12] = [
+        (&["BITPIX  = 8"], &[7, 200], Element::U8, [7.0, 200.0], None),
+        (&["BITPIX  = 8", "BZERO   = -128"], &[7, 200], Element::I8, [-121.0, 72.0], None),
+        (&["BITPIX  = 16 / bits"], &shorts, Element::I16, [-5.0, 300.0], None),
+        (&["BITPIX  = 16", "BZERO   = 32768.", "BSCALE  = 1"], &shorts, Element::U16, [32763.0, 33068.0], None),
+        (&["BITPIX  = 16", "BLANK   = -5"], &shorts, Element::I16, [nan, 300.0], Some(-5.0)),
+        (&["BITPIX  = 16", "BLANK   = -5", "BZERO   = 32768"], &shorts, Element::U16, [nan, 33068.0], Some(32763.0)),
+        (&["BITPIX  = 16", "BSCALE  = 2.5D-1", "BZERO   = 10"], &shorts, Element::F32, [8.75, 85.0], None),
+        (&["BITPIX  = 16", "BSCALE  = 0.5", "BLANK   = -5"], &shorts, Element::F32, [nan, 150.0], None),
+        (&["BITPIX  = 32"], &ints, Element::F64, [-70_000.0, 3.0], None),
+        (&["BITPIX  = 32", "BZERO   = 2147483648"], &ints, Element::F64, [2_147_413_648.0, 2_147_483_651.0], None),
+        (&["BITPIX  = -32", "OBJECT  = 'END of O''Neil / x'"], &floats, Element::F32, [1.5, nan], None),
+        (&["BITPIX  = -64", "COMMENT BITPIX  = 8"], &doubles, Element::F64, [0.1, -2.0], None),
+    ];
+    for (cards, data, element, expected, fill) in cases {
+        let file = fits(&[cards, &plane].concat(), data);
+        let (layout, numbers) = read_file(&file).unwrap_or_else(|error| panic!("{cards:?}: {error}"));
+        let plain = Numbers { fill, ..Numbers::plain(element, 1) };
+        assert_eq!((layout.numbers, layout.size), (plain, Size { width: 2, height: 1 }), "{cards:?}");
+        for (number, expected) in numbers.iter().zip(expected) {
+            assert!(*number == expected || number.is_nan() && expected.is_nan(), "{cards:?}: {numbers:?}");
+        }
+    }
+    // Planes are channels; axes of one behind them are none. A table before the image is passed over, and so is what stands behind.
+    let cube = ["NAXIS   = 4", "NAXIS1  = 1", "NAXIS2  = 2", "NAXIS3  = 3", "NAXIS4  = 1"];
+    let table = [
+        "XTENSION= 'BINTABLE'",
+        "BITPIX  = 8",
+        "NAXIS   = 2",
+        "NAXIS1  = 3",
+        "NAXIS2  = 1000",
+        "PCOUNT  = 7",
+        "GCOUNT  = 1",
+    ];
+    let image = [&["XTENSION= 'IMAGE   '", "BITPIX  = 8"][..], &cube].concat();
+    let file = [
+        fits(&["BITPIX  = 8", "NAXIS   = 0"], &[]),
+        part(&table, &[1; 3007]),
+        part(&image, &[0, 1, 2, 3, 4, 5]),
+        b"XTENSION is no part".to_vec(),
+    ];
+    let (layout, numbers) = read_file(&file.concat()).unwrap();
+    assert_eq!(
+        (layout.axes, layout.size, layout.numbers.channels),
+        (Axes::ChannelsFirst, Size { width: 1, height: 2 }, 3)
+    );
+    assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn fits_that_is_none() {
+    let plane = |bitpix: &str, axes: &[u64]| {
+        let mut cards = vec![format!("BITPIX  = {bitpix}"), format!("NAXIS   = {}", axes.len())];
+        cards.extend(
+            axes.iter().enumerate().map(|(axis, length)| format!("{:8}= {length}", format!("NAXIS{}", axis + 1))),
+        );
+        fits(&cards.iter().map(String::as_str).collect::<Vec<_>>(), &[0; 64])
+    };
+    let whole = plane("8", &[8, 8]);
+    let compressed =
+        part(&["XTENSION= 'BINTABLE'", "BITPIX  = 8", "NAXIS   = 0", "ZIMAGE  =    T", "ZCMPTYPE= 'RICE_1  '"], &[]);
+    for (file, words) in [
+        (whole[..2880 + 63].to_vec(), "cut off: its image takes 64 bytes, and there are 63"),
+        (whole[..2000].to_vec(), "cut off in its header"),
+        (b"SIMPLE  = T".to_vec(), "cut off in its header"),
+        (b"SIMPLE  = T ".repeat(400_000), "its header has no end"),
+        (plane("8", &[]), "a FITS file without an image"),
+        (plane("8", &[8]), "its image has the axes [8]"),
+        (plane("8", &[2, 2, 2, 2]), "its image has the axes [2, 2, 2, 2]"),
+        (plane("12", &[8, 8]), "its BITPIX is '12'"),
+        (plane("64", &[8, 1]), "its values are of 64 bits"),
+        (plane("-64", &[100_000, 100_000]), "pixels"),
+        (plane("8", &[u64::MAX, 8]), "says nothing of how long its data are"),
+        (plane("8", &[5_000_000_000, 1]), "5000000000×1 pixels are too many"),
+        (fits(&["BITPIX  = 8"], &[]), "its NAXIS is ''"),
+        (fits(&["BITPIX  = 8", "NAXIS   = 1000"], &[]), "it has 1000 axes"),
+        (fits(&["BITPIX  = 8", "NAXIS   = 1", "NAXIS1  = -3"], &[]), "its NAXIS1 is '-3'"),
+        (
+            [fits(&["BITPIX  = 8", "NAXIS   = 0"], &[]), compressed].concat(),
+            "is compressed (RICE_1), which is not read; unpack it with funpack",
+        ),
+    ] {
+        let error = read_file(&file).expect_err(words);
+        assert!(error.contains(words), "{error}, and not: {words}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_fits_is_read_or_refused(changes in proptest::collection::vec((0..2880_usize, 32..127_u8), 1..30), length in 9..2950_usize) {
+        let mut file = fits(&["BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 4", "NAXIS2  = 4", "BZERO   = 3"], &[1; 32]);
+        for (at, byte) in changes.into_iter().filter(|(at, _)| *at >= 9) {
+            file[at % 560] = if at % 560 < 9 { file[at % 560] } else { byte };
+        }
+        let _ = read_file(&file);
+        let _ = read_file(&file[..length.min(file.len())]);
+    }
+}
