@@ -1,13 +1,16 @@
 //! Image files of any numbers, in folders of classes and in tables with labels of every kind.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
 use multi_rank_tests::arrays::{Made, SIDE, bytes, made, noise, npy, npz};
 use multi_rank_tests::{Mpirun, Outcome, binary};
 use serde_json::Value;
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::Gray16;
 use zip::CompressionMethod;
 
 const CHANNELS: usize = 2;
@@ -149,6 +152,69 @@ fn folders_of_numbers_are_learned_from_with_and_without_a_cache() {
     assert!(skipped.expect_success().stderr.contains("1 images cannot be decoded"), "{}", skipped.stderr);
     let rgb = mpirun(2, folder, &format!("--data set {USUAL} --epochs 1 --read-mode rgb --output rgb"));
     assert!(rgb.status == Some(2) && rgb.stderr.contains("it is not an image of a known format"), "{}", rgb.stderr);
+}
+
+/// Stacks of a microscope: each page is an image with the label of its file, and gives what a file of its own gives.
+#[test]
+fn pages_of_tiff_files_are_images() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    let mut stacks = BTreeMap::<String, Vec<Vec<u16>>>::new();
+    for (split, count, seed) in [("train", 96, 1), ("val", 30, 2)] {
+        let made = made(count, 1, seed);
+        for (index, brightest) in made.brightest.iter().enumerate() {
+            let pixels = &made.images[index * SIDE * SIDE..(index + 1) * SIDE * SIDE];
+            let pixels: Vec<u16> = pixels.iter().map(|&value| value as u16).collect();
+            let class = format!("{split}/quarter{brightest}");
+            let file = folder.join(format!("files/{class}/{index:03}.npy"));
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, npy("<u2", &[SIDE, SIDE], &bytes(&pixels, u16::to_le_bytes))).unwrap();
+            stacks.entry(class).or_default().push(pixels);
+        }
+    }
+    for (class, pages) in stacks {
+        // The last page of a class in a file of its own, which is no stack.
+        let (last, rest) = pages.split_last().unwrap();
+        for (name, pages) in [("1.tif", rest), ("2.tif", std::slice::from_ref(last))] {
+            let path = folder.join(format!("stacks/{class}/{name}"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut encoder = TiffEncoder::new(File::create(path).unwrap()).unwrap();
+            for page in pages {
+                encoder.write_image::<Gray16>(SIDE as u32, SIDE as u32, page).unwrap();
+            }
+        }
+    }
+    let small = USUAL.replace("--batch 32", "--batch 8");
+    let train = |set: &str, ranks: usize, more: &str| {
+        let run = format!("run-{set}-{ranks}{}", more.replace([' ', '-'], ""));
+        let outcome = mpirun(ranks, folder, &format!("--data {set} {small} --epochs 2 {more} --output {run}"));
+        outcome.expect_success();
+        let weights = fs::read(folder.join(&run).join("last.safetensors")).unwrap();
+        (weights[weights.len() - 4096..].to_vec(), run)
+    };
+    let (expected, _) = train("files", 2, "");
+    for format in ["pixels", "none"] {
+        let (weights, run) = train("stacks", 2, &format!("--tiff-pages images --cache-format {format}"));
+        assert!(weights == expected, "{format}: the weights differ");
+        let scores = mpirun(2, folder, &format!("eval {run} --json")).expect_success().stdout.clone();
+        let scores: Value = serde_json::from_str(&scores).unwrap();
+        assert_eq!(scores["samples"], 30, "{scores}");
+    }
+    let again = mpirun(2, folder, &format!("--data stacks {small} --epochs 1 --tiff-pages images --output again"));
+    assert!(again.expect_success().stderr.contains("reusing the dataset cache"), "{}", again.stderr);
+    let channels = mpirun(2, folder, &format!("--data stacks {small} --epochs 1 --output channels"));
+    assert!(channels.status == Some(2) && channels.error_lines().len() == 1, "{}", channels.stderr);
+
+    let path = folder.join("stacks/train/quarter0/1.tif");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 40]).unwrap();
+    let cut = mpirun(2, folder, &format!("--data stacks {small} --epochs 1 --tiff-pages images --output cut"));
+    assert_eq!((cut.status, cut.error_lines().len()), (Some(2), 1), "{}", cut.stderr);
+    assert!(
+        cut.error_lines()[0].contains("stacks/train/quarter0/1.tif: ") && cut.stderr.contains("cut off"),
+        "{}",
+        cut.stderr
+    );
 }
 
 /// A table of images with labels for every task.

@@ -18,9 +18,9 @@ N = 10
 random = np.random.default_rng(1)
 
 
-def read(path, side):
+def read(path, side, what="values"):
     out = f"{work}/values"
-    ran = subprocess.run([f"{programs}/examples/throughput", "values", path, str(side), out], capture_output=True, text=True)
+    ran = subprocess.run([f"{programs}/examples/throughput", what, path, str(side), out], capture_output=True, text=True)
     if ran.returncode != 0:
         return ran.stderr
     return np.fromfile(out, np.float32)
@@ -101,7 +101,7 @@ for dtype, fill in [("i2", -9999), ("f4", 9.96921e36), ("u1", 255)]:
 
 
 
-def folder(name, write, images, expected=None):
+def folder(name, write, images, expected=None, what="values"):
     """A folder of one file for each of `images`, which `write` writes; `expected` is what they are, N×H×W×C, if not themselves."""
     place = f"{work}/folder/train/0"
     shutil.rmtree(f"{work}/folder", ignore_errors=True)
@@ -110,7 +110,7 @@ def folder(name, write, images, expected=None):
         write(f"{place}/{number}", image)
     expected = np.stack(images) if expected is None else expected
     expected = expected[..., None] if expected.ndim == 3 else expected
-    cases.append((name, read(f"{work}/folder", 9), planes(np.ascontiguousarray(expected), "nhwc")))
+    cases.append((name, read(f"{work}/folder", 9, what), planes(np.ascontiguousarray(expected), "nhwc")))
 
 
 def tif(**options):
@@ -137,6 +137,27 @@ for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64]:
     pages = tif(photometric="minisblack")
     folder(f"tifffile {kind} 5 pages", lambda path, image: pages(path, image.transpose(2, 0, 1).copy()), bands)
 
+    # Each page an image.
+    stacks = numbers(np.dtype(dtype), (FEW, 4, 9, 9))
+    for name, options in [
+        ("as they are", {}),
+        ("zlib, predictor", {"compression": "zlib", "predictor": True}),
+        ("big-endian", {"byteorder": ">"}),
+        ("BigTIFF", {"bigtiff": True, "compression": "lzw"}),
+        ("tiles", {"tile": (16, 16), "compression": "zlib"}),
+        ("strips of 2 rows", {"rowsperstrip": 2}),
+        ("ImageJ", {"imagej": True}),
+    ]:
+        if options.get("imagej") and dtype not in (np.uint8, np.uint16, np.float32):
+            continue
+        options = options if options.get("imagej") else {"photometric": "minisblack", **options}
+        folder(f"tifffile {kind} stacks, {name}", tif(**options), stacks, stacks.reshape(-1, 9, 9), "pages")
+    coloured = numbers(np.dtype(dtype), (FEW, 2, 9, 9, 5))
+    for planar in ("contig", "separate"):
+        samples = tif(photometric="minisblack", planarconfig=planar)
+        write = lambda path, image: samples(path, image if planar == "contig" else image.transpose(0, 3, 1, 2).copy())
+        folder(f"tifffile {kind} stacks of 5 samples, {planar}", write, coloured, coloured.reshape(-1, 9, 9, 5), "pages")
+
     def two_pages(path, image):
         with tifffile.TiffWriter(f"{path}.tif") as file:
             for part in (image[..., :2], image[..., 2:4]):
@@ -151,6 +172,7 @@ for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64]:
             file.write(np.ones((9, 9), bool), photometric="mask", subfiletype=4)
 
     folder(f"tifffile {kind} with an overview and a mask", with_overview, bands)
+    folder(f"tifffile {kind} with an overview, pages apart", with_overview, bands, what="pages")
     missing = bands.copy()
     none = missing[0, 4, 4, 2]
     nodata = tif(photometric="minisblack", planarconfig="contig", extratags=[(42113, "s", 0, str(none), True)])
@@ -217,7 +239,7 @@ for dtype in [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.fl
     ]:
         folder(f"astropy {kind} {name}", write, images, np.zeros((FEW, 9, 9)))
         cases[-1] = (*cases[-1][:2], planes(of_astropy().astype(dtype), "nhwc"))
-for stored in [("int16", "minmax"), ("uint8", "minmax"), ("int32", "minmax"), ("int16", "", 0.5, 1000.0)]:
+for stored in [("int16", "minmax"), ("uint8", "minmax"), ("int32", "", 1e-3, 10.0), ("int16", "", 0.5, 1000.0)]:
     image = numbers(np.dtype(np.float32), (FEW, 9, 9))
     folder(f"astropy float32 as {stored[0]}, scaled", fit(stored=stored), image, np.zeros((FEW, 9, 9)))
     cases[-1] = (*cases[-1][:2], planes(of_astropy().astype(np.float32), "nhwc"))

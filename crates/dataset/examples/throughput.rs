@@ -7,6 +7,7 @@
 //! throughput crops DIR OUT                                              Resize(256), CenterCrop(224) of every image
 //! throughput arrays FILE SIDE THREADS IMAGES                            batches from a file of arrays, normalized, shuffled
 //! throughput values FILE|DIR SIDE OUT                                   its training images as they are, in single precision
+//! throughput pages DIR SIDE OUT                                         the same, each page of a TIFF file an image
 //! ```
 
 use std::error::Error;
@@ -39,7 +40,8 @@ fn main() -> Result<()> {
         ["arrays", file, side, threads, images] => {
             arrays(Path::new(file), side.parse()?, threads.parse()?, images.parse()?)
         }
-        ["values", file, side, out] => values(Path::new(file), side.parse()?, Path::new(out)),
+        ["values", file, side, out] => values(Path::new(file), side.parse()?, Path::new(out), false),
+        ["pages", folder, side, out] => values(Path::new(folder), side.parse()?, Path::new(out), true),
         _ => Err("see the first lines of this program for its arguments".into()),
     }
 }
@@ -154,9 +156,12 @@ fn arrays(file: &Path, side: usize, threads: usize, images: usize) -> Result<()>
     })
 }
 
-fn values(path: &Path, side: usize, out: &Path) -> Result<()> {
+fn values(path: &Path, side: usize, out: &Path, pages_apart: bool) -> Result<()> {
     let dataset = if path.is_dir() {
-        let listing = Listing::scan(path, None)?;
+        let mut listing = Listing::scan(path, None)?;
+        if pages_apart {
+            listing.pages_apart(&unwatched)?;
+        }
         let decoding = Decoding { on_nan: OnNan::Mean, ..Decoding::default() };
         let numbers = listing.numbers(decoding, true)?.map(|first| first.numbers);
         Dataset::of_files(&listing, Decoding { numbers, ..decoding })

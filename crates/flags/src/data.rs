@@ -49,6 +49,10 @@ pub struct DataArgs {
     #[arg(long, value_enum, default_value_t = ReadMode::Auto, value_name = "MODE", help_heading = "Data")]
     pub read_mode: ReadMode,
 
+    /// What the pages of a TIFF file are
+    #[arg(long, value_enum, default_value_t = TiffPages::Channels, value_name = "WHAT", help_heading = "Data")]
+    pub tiff_pages: TiffPages,
+
     /// What is kept of each image
     #[arg(long, value_enum, default_value_t = CacheFormat::Pixels, help_heading = "Data")]
     pub cache_format: CacheFormat,
@@ -225,6 +229,17 @@ pub enum ReadMode {
     Rgb,
     /// The numbers that the files hold, of any number of channels, normalized by their own mean and std
     Unchanged,
+}
+
+/// What the pages of a TIFF file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TiffPages {
+    /// Channels of one image, one after the other
+    #[default]
+    Channels,
+    /// Images of their own, all with the label of their file: a stack of a microscope
+    Images,
 }
 
 /// What a cache keeps of each image.

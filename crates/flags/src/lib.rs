@@ -41,7 +41,7 @@ pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
 pub use data::{
     AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
-    ReadMode, TableArgs,
+    ReadMode, TableArgs, TiffPages,
 };
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};

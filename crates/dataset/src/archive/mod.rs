@@ -13,6 +13,7 @@ mod index;
 mod labels;
 mod lmdb;
 mod open;
+mod pages;
 mod parquet;
 mod pickle;
 mod raster;
@@ -28,6 +29,7 @@ use std::time::UNIX_EPOCH;
 pub use index::Index;
 pub(crate) use index::{Entry, Told};
 pub(crate) use open::Files;
+pub(crate) use pages::{Page, index as pages_of, is_stack};
 pub(crate) use raster::{find as find_raster, is_bgr};
 
 use crate::{Error, Result, Watch};
@@ -57,6 +59,8 @@ pub(crate) enum Kind {
     Parquet,
     /// Of files, or of bare pixels.
     Lmdb,
+    /// A TIFF file of several images.
+    Pages,
     /// Images of bare pixels: MNIST's.
     Idx,
     IdxGzip,
@@ -96,7 +100,13 @@ impl Kind {
     /// Whether a member is found at once, and not by reading what comes before it.
     pub fn is_random(self) -> bool {
         match self {
-            Self::Tar | Self::Zip | Self::Lmdb | Self::Idx | Self::CifarBinary(_) | Self::CifarPython(_) => true,
+            Self::Tar
+            | Self::Zip
+            | Self::Lmdb
+            | Self::Pages
+            | Self::Idx
+            | Self::CifarBinary(_)
+            | Self::CifarPython(_) => true,
             Self::Stream(_) | Self::Parquet | Self::IdxGzip => false,
         }
     }
@@ -152,6 +162,7 @@ pub fn index(path: &Path, spec: &ArchiveSpec, watch: &Watch<'_>) -> Result<Index
         Kind::Zip => zip::index(path, spec, &counter)?,
         Kind::Parquet => parquet::index(path, spec, &counter)?,
         Kind::Lmdb => lmdb::index(path, spec, &counter)?,
+        Kind::Pages => return Err(fault(path, "is no archive")), // but an image file, unless somebody says otherwise
         Kind::Idx | Kind::IdxGzip | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
             raster::index(path, kind, spec, &counter)?
         }

@@ -10,7 +10,7 @@ use flate2::bufread::DeflateDecoder;
 
 use super::parquet::Rows;
 use super::stream::{Compression, Stream};
-use super::{Checked, Kind, Member, raster, stamp};
+use super::{Checked, Kind, Member, is_stack, pages, raster, stamp};
 use crate::decode::jpeg;
 use crate::file::{changed, refuse_long, refuse_padded};
 use crate::images::{Bytes, MappedFile};
@@ -164,7 +164,9 @@ impl Archives {
     }
 
     fn prefetch(&self, member: Member, size: u64) {
-        if let Some(Opened::Whole { kind, whole }) = self.0[member.archive as usize].opened.get() {
+        if let Some(Opened::Whole { kind, whole }) = self.0[member.archive as usize].opened.get()
+            && *kind != Kind::Pages
+        {
             let length = if member.packed > 0 && !kind.is_raster() { member.packed } else { size };
             let (start, end) = (member.at, member.at.saturating_add(length));
             if end <= whole.len().unwrap_or(0) {
@@ -179,8 +181,9 @@ impl Archive {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let kind =
-            Kind::of(&self.path).ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
+        let of_pages = || is_stack(&self.path).then_some(Kind::Pages);
+        let kind = Kind::of(&self.path).or_else(of_pages);
+        let kind = kind.ok_or_else(|| Error::Input(format!("{}: is no archive", self.path.display())))?;
         let (_, written) = stamp(&self.path)?;
         if self.written.is_some_and(|known| known != written) {
             let path = self.path.display();
@@ -204,6 +207,15 @@ impl Archive {
         length: usize,
         bytes: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
+        if kind == Kind::Pages {
+            let size = whole.len().map_or_else(|| stamp(&self.path).map(|(size, _)| size), Ok)?;
+            let mut scratch = Vec::new();
+            let all = match whole.as_slice() {
+                Some(mapped) => mapped,
+                None => whole.get(0..size as usize, &mut scratch)?,
+            };
+            return pages::file_of(all, member.at, length, bytes).map_err(Fault::Image);
+        }
         let taken = match member.packed {
             0 => length as u64,
             packed if kind.is_raster() => {
@@ -253,7 +265,13 @@ impl Archive {
                 Kind::Parquet => Box::new(Rows::open(&self.path, wanted).map_err(fault)?),
                 Kind::Stream(compression) => Box::new(Stream::open(&self.path, compression).map_err(fault)?),
                 Kind::IdxGzip => Box::new(Stream::open(&self.path, Compression::Gzip).map_err(fault)?),
-                Kind::Tar | Kind::Zip | Kind::Lmdb | Kind::Idx | Kind::CifarBinary(_) | Kind::CifarPython(_) => {
+                Kind::Tar
+                | Kind::Zip
+                | Kind::Lmdb
+                | Kind::Pages
+                | Kind::Idx
+                | Kind::CifarBinary(_)
+                | Kind::CifarPython(_) => {
                     return Err(fault("is read as a whole".to_owned()).into());
                 }
             },

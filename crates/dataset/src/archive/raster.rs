@@ -130,7 +130,7 @@ pub(super) fn beside(path: &Path, kind: Kind) -> Vec<PathBuf> {
         Kind::CifarBinary(Cifar::Hundred) => vec![with("fine_label_names.txt"), with("coarse_label_names.txt")],
         Kind::CifarPython(Cifar::Ten) => vec![with("batches.meta")],
         Kind::CifarPython(Cifar::Hundred) => vec![with("meta")],
-        Kind::Tar | Kind::Stream(_) | Kind::Zip | Kind::Parquet | Kind::Lmdb => Vec::new(),
+        Kind::Tar | Kind::Stream(_) | Kind::Zip | Kind::Parquet | Kind::Lmdb | Kind::Pages => Vec::new(),
     }
 }
 

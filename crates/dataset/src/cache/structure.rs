@@ -64,7 +64,7 @@ pub(super) fn lay_out(listing: &Listing, spec: &Spec, fingerprint: &str, path: &
         numbers("modified", &|sample| sample.modified)?;
         if !listing.archives.is_empty() {
             let numbers_of = |name: &str, of: fn(Member) -> u64| numbers(name, &|sample| sample.member.map_or(0, of));
-            numbers_of("archive", |member| member.archive.into())?;
+            numbers("archive", &|sample| sample.member.map_or(NO_ARCHIVE, |member| member.archive.into()))?;
             numbers_of("at", |member| member.at)?;
             numbers_of("packed", |member| member.packed)?;
         }
@@ -188,7 +188,7 @@ pub(super) fn samples(group: &Group) -> hdf5::Result<Vec<Sample>> {
             mask: masks.next(),
             size,
             modified,
-            member: members.get(index).copied(),
+            member: members.get(index).copied().flatten(),
         })
         .collect())
 }
@@ -198,15 +198,20 @@ fn archives(file: &File) -> hdf5::Result<Vec<PathBuf>> {
     if file.link_exists("archives") { paths(file, "archive") } else { Ok(Vec::new()) }
 }
 
-/// Where the images of a split lay in archives; none where they were files.
-fn members(group: &Group, count: usize) -> hdf5::Result<Vec<Member>> {
+/// In the place of an archive's number, where an image is a file among others that are in archives.
+const NO_ARCHIVE: u64 = u64::MAX;
+
+/// Where the images of a split lay in archives; nothing where all were files.
+fn members(group: &Group, count: usize) -> hdf5::Result<Vec<Option<Member>>> {
     if !group.link_exists("archive") {
         return Ok(Vec::new());
     }
     let archives: Vec<u64> = values(group, "archive", count)?;
     let (at, packed): (Vec<u64>, Vec<u64>) = (values(group, "at", count)?, values(group, "packed", count)?);
     let places = archives.into_iter().zip(at).zip(packed);
-    Ok(places.map(|((archive, at), packed)| Member { archive: archive as u32, at, packed }).collect())
+    let member =
+        |((archive, at), packed)| (archive != NO_ARCHIVE).then_some(Member { archive: archive as u32, at, packed });
+    Ok(places.map(member).collect())
 }
 
 /// The files of the masks, as they were listed; none where there are none.

@@ -24,7 +24,7 @@ mod numbers;
 mod orientation;
 mod other;
 mod png_end;
-mod tiff;
+pub(crate) mod tiff;
 mod webp;
 
 use std::fs::File;

@@ -31,13 +31,13 @@ const DESCRIPTION: u16 = 270;
 const XMP: u16 = 700;
 const FIRST_OF_OTHERS: u16 = 1 << 15;
 /// But for the number that stands for none.
-pub(super) const GDAL_NODATA: u16 = 42113;
+pub(crate) const GDAL_NODATA: u16 = 42113;
 
 /// Kinds of compression that are undone as they are read; a strip of any other is in memory as it is stored.
 const STREAMED: [u64; 6] = [1, 5, 8, 32773, 32946, 50000];
 
 /// Whether the bytes begin as a TIFF file does.
-pub(super) fn is_tiff(start: &[u8]) -> bool {
+pub(crate) fn is_tiff(start: &[u8]) -> bool {
     matches!(start.get(..4), Some(b"II*\0" | b"MM\0*" | b"II+\0" | b"MM\0+"))
 }
 
@@ -47,11 +47,12 @@ pub(super) fn check(reader: &mut (impl Read + Seek), length: u64) -> Result<bool
 }
 
 /// Checks what all directories of a file of `length` bytes claim.
-pub(super) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Result<Vec<Directory>, String> {
+pub(crate) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Result<Vec<Directory>, String> {
     let mut file = File::open(reader)?;
     let (mut pages, mut entries, mut seen) = (Vec::new(), 0, HashSet::new());
     loop {
-        let directory = check_directory(&mut file, length)?;
+        let at = file.place()?;
+        let directory = Directory { at, ..check_directory(&mut file, length)? };
         entries += directory.entries;
         pages.push(directory);
         let next = file.offset()?;
@@ -69,7 +70,9 @@ pub(super) fn check_pages(reader: &mut (impl Read + Seek), length: u64) -> Resul
 }
 
 /// What the directory of a page says.
-pub(super) struct Directory {
+pub(crate) struct Directory {
+    /// Where it begins.
+    pub at: u64,
     is_streamed: bool,
     entries: u64,
     kind: u64,
@@ -134,6 +137,7 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
     }
     let is_streamed = STREAMED.contains(&compression);
     Ok(Directory {
+        at: 0, // whoever has come to it knows
         is_streamed,
         entries: count,
         kind: kind_of_page,

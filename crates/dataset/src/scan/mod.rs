@@ -17,6 +17,7 @@ mod folder;
 mod left_out;
 mod list;
 mod masks;
+mod pages;
 mod survey;
 mod table;
 #[cfg(test)]

@@ -25,8 +25,10 @@ impl Listing {
                 let mut numbers = format!("{} {} {}", sample.class, sample.size, sample.modified);
                 sample.targets.iter().for_each(|target| numbers += &format!(" {target}"));
                 field(numbers.as_bytes());
-                if let Some(Member { archive, at, packed }) = sample.member {
-                    field(format!("{archive} {at} {packed}").as_bytes());
+                match sample.member {
+                    Some(Member { archive, at, packed }) => field(format!("{archive} {at} {packed}").as_bytes()),
+                    None if self.archives.is_empty() => {}
+                    None => field(b""), // a file among others that are in archives
                 }
                 if let Some(mask) = &sample.mask {
                     field(mask.path.as_os_str().as_encoded_bytes());
@@ -60,14 +62,17 @@ impl Listing {
                 let mut number = || numbers.next()?.parse::<u64>().ok();
                 let (class, size, modified) = (number()? as usize, number()?, number()?);
                 let targets = numbers.map(str::parse::<f64>).collect::<Result<_, _>>().ok()?;
-                let mut member = || -> Option<Member> {
+                let mut member = || -> Option<Option<Member>> {
                     let numbers = text(field()?)?;
+                    if numbers.is_empty() {
+                        return Some(None);
+                    }
                     let mut numbers = numbers.split(' ');
                     let mut number = || numbers.next()?.parse::<u64>().ok();
                     let archive = number()?.try_into().ok().filter(|&archive: &u32| u64::from(archive) < archives)?;
-                    Some(Member { archive, at: number()?, packed: number()? })
+                    Some(Some(Member { archive, at: number()?, packed: number()? }))
                 };
-                let member = if archives > 0 { Some(member()?) } else { None };
+                let member = if archives > 0 { member()? } else { None };
                 let mut mask = || -> Option<Box<MaskFile>> {
                     let path = path(field()?);
                     let (size, modified) =
@@ -100,7 +105,7 @@ mod tests {
                 let mask = MaskFile { path: format!("m{path}").into(), size: modified, modified: size };
                 let mask = has_masks.then(|| Box::new(mask));
                 let member = Member { archive: 0, at: size, packed: modified };
-                let member = (!archives.is_empty()).then_some(member);
+                let member = (!archives.is_empty() && class % 3 > 0).then_some(member);
                 Sample { path: path.into(), class, targets: targets.clone().into(), mask, size, modified, member }
             };
             let samples: Vec<_> = samples.into_iter().map(sample).collect();

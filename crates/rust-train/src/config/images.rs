@@ -11,7 +11,7 @@ use dataset::{
 };
 use flags::{
     AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
-    ReadMode, TableArgs, TaskKind,
+    ReadMode, TableArgs, TaskKind, TiffPages,
 };
 use world::Scope;
 
@@ -42,6 +42,8 @@ pub(crate) struct Images {
     pub masks: Option<MaskInput>,
     /// What image files are read as.
     pub read_mode: ReadMode,
+    /// Whether the pages of a TIFF file are images of their own.
+    pub pages_apart: bool,
     /// What a file that holds a data set is to be read as.
     pub file: FileSpec,
     /// What the cache keeps; `None` for no cache.
@@ -177,6 +179,10 @@ impl Images {
         if args.read_mode != ReadMode::Auto && !matches!(source, Source::Folder(_)) {
             return Err(usage("--read-mode: is for folders of image files"));
         }
+        let pages_apart = args.tiff_pages == TiffPages::Images;
+        if pages_apart && (task == TaskKind::Segment || !matches!(source, Source::Folder(_))) {
+            return Err(usage("--tiff-pages images: is for folders, lists and tables of image files, without masks"));
+        }
         if let Source::Digits | Source::Own(_) = source {
             refuse_what_numbers_have(&args.members)?;
         }
@@ -251,6 +257,7 @@ impl Images {
             table: table_spec(&args.table, task),
             masks: is_masks.then(|| MaskInput::new(&args.members, &args.masks)),
             read_mode: args.read_mode,
+            pages_apart,
             file: file_spec(&args.members, task, val_split),
             image_size,
             augmented_crop,

@@ -20,7 +20,7 @@ use crate::config::images::{
 };
 use crate::config::recipe;
 use crate::data::archives::{self, Indexed};
-use crate::data::listing::count_files;
+use crate::data::listing::{count_files, take_pages_apart};
 use crate::errors::{agree, name_interruption, to_failure, usage};
 use crate::task::kind_of_card;
 
@@ -146,8 +146,14 @@ impl Evaluated<'_> {
         list: impl FnOnce(&Path) -> anyhow::Result<Listing>,
     ) -> anyhow::Result<(ImageSet, Vec<String>)> {
         let bytes = world.from_rank_zero("listing the images", || {
-            let listing = list(root).map_err(|error| to_failure(&error))?;
-            Ok(listing.to_bytes())
+            let listed = || {
+                let mut listing = list(root)?;
+                if self.of_plan("tiff-pages").and_then(serde_json::Value::as_str) == Some("images") {
+                    take_pages_apart(&mut listing)?;
+                }
+                Ok(listing.to_bytes())
+            };
+            listed().map_err(|error| to_failure(&error))
         })?;
         let listing = Listing::from_bytes(root, &bytes).context("the listing arrived damaged")?;
         let decoding = agree(world, self.decoding_of(&listing))?;

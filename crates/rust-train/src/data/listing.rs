@@ -95,6 +95,9 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
         (None, None) => Listing::scan_watched(root, classes, val_split, &count_files),
     };
     let mut listing = name_interruption("listing the images", listing)?;
+    if images.pages_apart {
+        take_pages_apart(&mut listing)?;
+    }
     let decoding = decoding_of(&listing, images)?;
     let masks = match &images.masks {
         None => None,
@@ -106,6 +109,11 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
         }
     };
     Ok(Found { listing, decoding, masks })
+}
+
+/// Makes an image of each page of the TIFF files.
+pub(crate) fn take_pages_apart(listing: &mut Listing) -> anyhow::Result<()> {
+    name_interruption("looking at the pages of the TIFF files", listing.pages_apart(&count_files))
 }
 
 /// The first image, if images are to be read unchanged; `None` where they are read as RGB of 8 bits.

@@ -78,7 +78,9 @@ pub(super) fn survey(world: &World, images: &Images, root: &Path, cores: usize) 
 /// The class folders or lists below `root`, and how their images are decoded; `None` where the data are laid out otherwise, or hold numbers:
 /// whether these keep their type is known when all images are.
 pub(super) fn find(images: &Images, root: &Path) -> anyhow::Result<Option<(Survey, Decoding)>> {
-    if images.table.is_some() || images.masks.is_some() || images.val_split.is_some() || !root.is_dir() {
+    let is_otherwise =
+        images.table.is_some() || images.masks.is_some() || images.pages_apart || images.val_split.is_some();
+    if is_otherwise || !root.is_dir() {
         return Ok(None);
     }
     let classes = images.classes.as_deref().map(read_classes).transpose()?;
