@@ -1,6 +1,7 @@
 //! The pages of a TIFF file, where each is an image: a stack of a microscope, say. Each is given on as a file of its own, with the tags and
 //! the strips or tiles of its page, as they are.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Cursor;
 use std::ops::Range;
@@ -32,7 +33,7 @@ pub(crate) struct Page {
 
 /// Whether a file is called as a TIFF file is.
 pub(crate) fn is_stack(path: &Path) -> bool {
-    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    let ending = path.extension().map(OsStr::to_ascii_lowercase);
     ending.is_some_and(|ending| ending == "tif" || ending == "tiff")
 }
 

@@ -152,7 +152,7 @@ fn of_datum(value: &[u8], datum: Datum, is_bgr: bool) -> Checked<Image> {
     let told = Some(Told::Number(label));
     let is_bare = [channels, height, width]
         .into_iter()
-        .try_fold(1_u64, |product, side| product.checked_mul(side))
+        .try_fold(1_u64, u64::checked_mul)
         .is_some_and(|bytes| bytes > 0 && bytes == place.len() as u64);
     if is_encoded || !is_bare {
         if !is_image(&value[place.clone()]) {
