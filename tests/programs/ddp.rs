@@ -22,7 +22,7 @@ fn main() {
     tch::set_num_threads(1);
     // Different on every rank: what is equal afterwards was made equal.
     tch::manual_seed(1 + world.rank() as i64);
-    let group = ProcessGroup::host(Box::new(MpiCollectives(world.channel("gradients").unwrap()))).unwrap();
+    let group = ProcessGroup::host(Box::new(MpiCollectives::new(world.channel("gradients").unwrap()))).unwrap();
     match case.as_str() {
         "equal-replicas" => equal_replicas(&group),
         "like-one-rank" => like_one_rank(&group),

@@ -98,6 +98,13 @@ pub struct TrainArgs {
     #[arg(long, alias = "accumulation", default_value_t = 1, value_name = "N", help_heading = "Training")]
     pub accumulate: usize,
 
+    /// Compute each batch in this many fixed parts, a power of two: the same bits on any power of two of ranks up to that
+    ///
+    /// On the CPU. Each part is computed by one thread, BatchNorm sees a part's images, and everything is added up along one binary tree. A run that
+    /// is stopped goes on at another number of ranks with the same bits. Each part is of --batch / V images
+    #[arg(long, value_name = "V", help_heading = "Training")]
+    pub virtual_ranks: Option<usize>,
+
     /// Type to compute in, where that is safe
     #[arg(long, alias = "amp", value_enum, default_value_t = PrecisionKind::Fp32, help_heading = "Training")]
     pub precision: PrecisionKind,

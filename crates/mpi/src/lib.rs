@@ -442,38 +442,40 @@ impl Communicator {
         unsafe { mpi().interface.ibarrier(self.handle, Out(request)) }
     }
 
-    /// `MPI_Isend` of 64-bit numbers.
+    /// `MPI_Isend`.
     ///
     /// # Safety
     /// `data` holds `count` of them, and is left alone until the request is done.
     pub unsafe fn start_send(
         &self,
-        data: *const u64,
+        data: *const c_void,
         count: c_int,
+        element: Element,
         to: usize,
         tag: c_int,
         request: &mut Handle,
     ) -> c_int {
-        let datatype = mpi().datatype(Element::U64);
+        let datatype = mpi().datatype(element);
         // SAFETY: by the caller.
-        unsafe { mpi().interface.isend(data.cast(), count, datatype, to as c_int, tag, self.handle, Out(request)) }
+        unsafe { mpi().interface.isend(data, count, datatype, to as c_int, tag, self.handle, Out(request)) }
     }
 
-    /// `MPI_Irecv` of 64-bit numbers.
+    /// `MPI_Irecv`.
     ///
     /// # Safety
     /// `data` has room for `count` of them, and is left alone until the request is done.
     pub unsafe fn start_receive(
         &self,
-        data: *mut u64,
+        data: *mut c_void,
         count: c_int,
+        element: Element,
         from: usize,
         tag: c_int,
         request: &mut Handle,
     ) -> c_int {
-        let datatype = mpi().datatype(Element::U64);
+        let datatype = mpi().datatype(element);
         // SAFETY: by the caller.
-        unsafe { mpi().interface.irecv(data.cast(), count, datatype, from as c_int, tag, self.handle, Out(request)) }
+        unsafe { mpi().interface.irecv(data, count, datatype, from as c_int, tag, self.handle, Out(request)) }
     }
 
     /// `MPI_Iprobe`: whether a message with `tag` of any rank has arrived.

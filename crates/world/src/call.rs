@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Broadcast { root: usize },
     AllGather,
     Barrier,
+    TreeSum,
 }
 
 /// A collective over `count` elements of a type. Every rank must call the same.
@@ -46,6 +47,7 @@ impl Call {
             Kind::Broadcast { root } => (1, root as u64),
             Kind::AllGather => (2, 0),
             Kind::Barrier => (3, 0),
+            Kind::TreeSum => (4, 0),
         };
         [kind << 8 | self.element as u64, detail, self.count as u64]
     }
@@ -58,6 +60,7 @@ impl Call {
             1 => Kind::Broadcast { root: detail as usize },
             2 => Kind::AllGather,
             3 => Kind::Barrier,
+            4 => Kind::TreeSum,
             _ => return None,
         };
         let element = ELEMENTS.iter().map(|&(element, _)| element).find(|&element| element as u64 == head & 0xff)?;
@@ -71,6 +74,7 @@ impl Call {
             Kind::Broadcast { .. } => "broadcast",
             Kind::AllGather => "all-gather",
             Kind::Barrier => "barrier",
+            Kind::TreeSum => "sum along a tree",
         }
     }
 }
@@ -87,6 +91,7 @@ impl fmt::Display for Call {
             Kind::Broadcast { root } => write!(f, " ({} {element} from rank {root})", self.count),
             Kind::AllGather => write!(f, " ({} {element} of each rank)", self.count),
             Kind::Barrier => Ok(()),
+            Kind::TreeSum => write!(f, " ({} {element})", self.count),
         }
     }
 }
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn calls_survive_the_journey() {
         let reductions = REDUCTIONS.map(|(reduction, _)| Kind::AllReduce(reduction));
-        let others = [Kind::Broadcast { root: 7 }, Kind::AllGather, Kind::Barrier];
+        let others = [Kind::Broadcast { root: 7 }, Kind::AllGather, Kind::Barrier, Kind::TreeSum];
         let mut seen = Vec::new();
         for kind in reductions.into_iter().chain(others) {
             for (element, _) in ELEMENTS {
@@ -118,5 +123,6 @@ mod tests {
         assert_eq!(call(Kind::Broadcast { root: 2 }), "broadcast (1000 f32 from rank 2)");
         assert_eq!(call(Kind::AllGather), "all-gather (1000 f32 of each rank)");
         assert_eq!(call(Kind::Barrier), "barrier");
+        assert_eq!(call(Kind::TreeSum), "sum along a tree (1000 f32)");
     }
 }

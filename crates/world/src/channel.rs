@@ -76,7 +76,7 @@ half_float!(half::f16, half::bf16);
 const HALF_PIECE: usize = 4 << 20;
 
 /// MPI counts in C's `int`: longer messages go in pieces of at most this many elements.
-const LARGEST_COUNT: usize = 1 << 30;
+pub(crate) const LARGEST_COUNT: usize = 1 << 30;
 
 /// Broadcasts go in pieces of at most this many elements, each with a time-out of its own: a checkpoint of gigabytes may
 /// take a slow network longer than one.
@@ -360,6 +360,19 @@ impl Channel {
         let mut request = mpi().request();
         check(mpi_call, start(&mut request))?;
         wait(&mut request, mpi_call, limit, &mut collective_matching)
+    }
+
+    /// Meets the others, then does what a call consists of that MPI has no function for.
+    pub(crate) fn meet_for(
+        &self,
+        call: Call,
+        run: impl FnOnce(&Mutex<CollectiveMatching>, &WaitLimit<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let what = || self.describe(call);
+        self.refuse_if_broken(&what)?;
+        let limit = self.wait_limit(&what);
+        lock(&self.collective_matching).meet(call, &limit)?;
+        run(&self.collective_matching, &limit)
     }
 
     /// Meets the others, then runs a blocking collective under the eyes of the watchdog.

@@ -11,7 +11,7 @@
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
 
-use mpi::{Communicator, Handle, mpi};
+use mpi::{Communicator, Element, Handle, mpi};
 
 use crate::call::{Call, Code};
 use crate::error::{Error, Result};
@@ -165,10 +165,11 @@ impl CollectiveMatching {
             // SAFETY: both buffers are boxed, hold 8 numbers, and are left alone until their requests are done. After
             // a failed wait no meeting happens any more (`stop::is_broken`), so they stay untouched.
             let codes = unsafe {
-                let incoming = self.incoming.as_mut_ptr();
-                let received = self.communicator.start_receive(incoming, 8, from, MEETING_TAG, &mut receiving);
-                let outgoing = self.outgoing.as_ptr();
-                let sent = self.communicator.start_send(outgoing, 8, to, MEETING_TAG, &mut sending);
+                let incoming = self.incoming.as_mut_ptr().cast();
+                let received =
+                    self.communicator.start_receive(incoming, 8, Element::U64, from, MEETING_TAG, &mut receiving);
+                let outgoing = self.outgoing.as_ptr().cast();
+                let sent = self.communicator.start_send(outgoing, 8, Element::U64, to, MEETING_TAG, &mut sending);
                 [received, sent]
             };
             check("MPI_Irecv", codes[0])?;
@@ -323,7 +324,7 @@ impl CollectiveMatching {
         let mut request = mpi().request();
         let (words, count) = (letter.as_ptr().cast(), (letter.len() * NUMBERS) as c_int);
         // SAFETY: the letter is boxed and kept in `letters` until the request is done.
-        let code = unsafe { self.communicator.start_send(words, count, to, GOSSIP_TAG, &mut request) };
+        let code = unsafe { self.communicator.start_send(words, count, Element::U64, to, GOSSIP_TAG, &mut request) };
         if code == 0 {
             self.letters.push((to, letter, request));
         }

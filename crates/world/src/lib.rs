@@ -23,6 +23,7 @@ mod progress;
 mod signals;
 mod spread;
 mod stop;
+mod tree_sum;
 mod wait;
 mod watchdog;
 mod zero_first;
@@ -39,6 +40,7 @@ pub use panics::catch as catch_panic;
 pub use progress::{asked_to_stop, report};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, give_up_waiting};
+pub use tree_sum::Summand;
 pub use zero_first::{Scope, Turn};
 
 use attended::attended;

@@ -67,7 +67,7 @@ impl<'a> Replica<'a> {
         set_memory_format(&tensors(backbone.state()), format).unwrap();
 
         let log = Log::default();
-        let collectives = MpiCollectives(world.channel("gradients").unwrap());
+        let collectives = MpiCollectives::new(world.channel("gradients").unwrap());
         let group = ProcessGroup::host(Box::new(Logged { collectives, log: Arc::clone(&log) })).unwrap();
         let buffers = tensors(backbone.buffers());
         let ddp = DistributedDataParallel::new(&backbone.trained(), &buffers, &group, DdpConfig::default()).unwrap();

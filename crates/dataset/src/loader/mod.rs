@@ -119,6 +119,8 @@ pub struct LoaderConfig {
     pub repeats: usize,
     /// What becomes of the rest of an epoch.
     pub last_batch: LastBatch,
+    /// In how many parts a global batch of evaluation is made, whatever the number of ranks; `None` for as many as there are ranks.
+    pub evaluation_parts: Option<usize>,
     /// The order and the augmentation follow from it.
     pub seed: u64,
     /// Threads that make batches: as many as the rank may use cores.
@@ -142,6 +144,7 @@ impl LoaderConfig {
             sampling: Sampling::Shuffled,
             repeats: 1,
             last_batch: LastBatch::Drop,
+            evaluation_parts: None,
             seed: 0,
             threads: 1,
             allocate: heap,
@@ -249,7 +252,7 @@ impl Loader {
 
     /// Images of a batch of [`evaluate`](Self::evaluate).
     fn evaluation_batch(&self) -> usize {
-        self.config.global_batch.div_ceil(self.shard.ranks()).max(1)
+        self.config.global_batch.div_ceil(self.config.evaluation_parts.unwrap_or(self.shard.ranks())).max(1)
     }
 
     /// This rank's part of all samples, each once over all ranks, in their own order and unchanged.

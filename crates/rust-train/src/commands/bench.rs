@@ -165,7 +165,7 @@ impl Bench<'_> {
         let own = self.program.model.as_ref();
         let mut model = model::build::build(world, plan, own, weights.as_deref(), &self.context)?;
         let timeline = Timeline::exact(job.device);
-        let group = process_group::connect(world, job.device, job.plan.flags.ranks_per_device, &timeline)?;
+        let group = process_group::connect(world, job.device, &job.plan.flags, &timeline)?;
         let step = job.train_step(&mut *model, &group, &timeline, plan.frozen_epochs == usize::MAX)?;
         let signals = agree(world, Signals::install().context("installing signal handlers"))?;
         let loader = job.loader(Arc::clone(&self.train));

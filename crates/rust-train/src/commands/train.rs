@@ -68,7 +68,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let task = program.task.as_deref().unwrap_or(&*of_flags);
     agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
-    let group = process_group::connect(world, job.device, job.plan.flags.ranks_per_device, &timeline)?;
+    let group = process_group::connect(world, job.device, &job.plan.flags, &timeline)?;
     let step_plan = StepPlan::new(&plan, dataset.train.len());
     let position = resume_point.checkpoint.as_ref().map(|checkpoint| checkpoint.state.position.clone());
     let is_frozen = step_plan.is_frozen(&position.unwrap_or_default());

@@ -123,7 +123,11 @@ impl Plan {
                 cli.batch, cli.accumulate
             )));
         }
-        let batch = BatchLayout::of_global(cli.batch.images, ranks, cli.accumulate)
+        let parts = match cli.virtual_ranks {
+            None => cli.accumulate,
+            Some(parts) => virtual_ranks(cli, parts, ranks)?,
+        };
+        let batch = BatchLayout::of_global(cli.batch.images, ranks, parts)
             .map_err(|error| usage(format!("--batch: {error}")))?;
         let source = Source::new(&cli.data, own.data)?;
         let images = match (&architecture, own.network) {
@@ -244,6 +248,43 @@ fn least_micro_batch(
         return Ok(least);
     }
     Ok(1)
+}
+
+/// How many parts of a step each of the `ranks` computes, of `parts` that all have together.
+fn virtual_ranks(cli: &TrainArgs, parts: usize, ranks: usize) -> anyhow::Result<usize> {
+    let refuse = |why: String| Err(usage(format!("--virtual-ranks {parts}: {why}")));
+    if !parts.is_power_of_two() || parts > MOST {
+        return refuse("must be a power of two".to_owned());
+    }
+    if !ranks.is_power_of_two() || ranks > parts {
+        let fits = (1_usize << ranks.ilog2()).min(parts);
+        return refuse(format!("{ranks} ranks cannot share them evenly along a binary tree; use {fits}"));
+    }
+    if !cli.batch.images.is_multiple_of(parts) {
+        let near = layout::nearest_multiples(cli.batch.images, parts);
+        let near: Vec<_> = near.iter().map(ToString::to_string).collect();
+        return refuse(format!(
+            "--batch {} is no multiple of it; nearest that are: {}",
+            cli.batch.images,
+            near.join(", ")
+        ));
+    }
+    let others = [
+        (cli.accumulate > 1, "--accumulate: the parts are what each rank computes one after the other"),
+        (cli.batch.fit_memory, "--batch auto: the parts must not depend on the memory"),
+        (cli.sync_bn, "--sync-bn: BatchNorm sees the images of a part"),
+        (cli.zero, "--zero: each rank makes steps of its own"),
+        (
+            cli.compress_gradients != Compression::None,
+            "--compress-gradients: rounds at places that depend on the number of ranks",
+        ),
+        (cli.precision == PrecisionKind::Fp16, "--precision fp16: is for CUDA, and this for the CPU"),
+        (cli.ranks_per_device > 1, "--ranks-per-device: is for CUDA, and this for the CPU"),
+    ];
+    match others.into_iter().find(|(is_given, _)| *is_given) {
+        Some((_, why)) => refuse(format!("not with {why}")),
+        None => Ok(parts / ranks),
+    }
 }
 
 fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use flags::TrainArgs;
 use tch::Device;
 use torch_ext::{HostCollectives, ProcessGroup, Store, cuda};
 use world::{Failure, World};
@@ -12,19 +13,20 @@ use crate::distributed::collectives::MpiCollectives;
 use crate::errors::{agree, usage};
 use crate::observe::timeline::Timeline;
 
-/// Connects all ranks for gradients on `device`, which `shared` ranks have. Collective.
+/// Connects all ranks for gradients on `device`, as the flags say. Collective.
 pub(crate) fn connect(
     world: &World,
     device: Device,
-    shared: usize,
+    flags: &TrainArgs,
     timeline: &Timeline,
 ) -> anyhow::Result<ProcessGroup> {
     let over_mpi = |make: &dyn Fn(Box<dyn HostCollectives>) -> torch_ext::Result<ProcessGroup>| {
-        let collectives = MpiCollectives(world.channel("gradients")?);
+        let collectives = MpiCollectives::new(world.channel("gradients")?);
+        let collectives = if flags.virtual_ranks.is_some() { collectives.along_tree() } else { collectives };
         agree(world, make(timeline.of_collectives(collectives)).map_err(anyhow::Error::from))
     };
     match device {
-        Device::Cuda(index) if shared > 1 && std::env::var_os("NCCL_HOSTID").is_none() => {
+        Device::Cuda(index) if flags.ranks_per_device > 1 && std::env::var_os("NCCL_HOSTID").is_none() => {
             over_mpi(&|collectives| ProcessGroup::staged(collectives, index))
         }
         Device::Cuda(index) => {

@@ -37,7 +37,10 @@ impl<'a> Job<'a> {
         if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
-        tch::set_num_threads(cores as i32);
+        refuse_device(world, plan, device)?;
+        // How libtorch and oneDNN compute something may depend on the number of threads.
+        let threads = if plan.flags.virtual_ranks.is_some() { 1 } else { cores };
+        tch::set_num_threads(threads as i32);
         seed::init(world, plan.flags.seed, plan.flags.deterministic)?;
         set_tf32(plan.flags.tf32)?;
         if let Device::Cuda(index) = device {
@@ -65,6 +68,7 @@ impl<'a> Job<'a> {
             sampling: plan.sampling,
             repeats: plan.repeats,
             last_batch: LastBatch::Drop,
+            evaluation_parts: plan.flags.virtual_ranks,
             seed: plan.flags.seed,
             threads: cores::loader_threads(plan.flags.loader_threads, self.cores),
             allocate: device::batch_memory(self.device),
@@ -93,4 +97,11 @@ impl<'a> Job<'a> {
         let step = TrainStep::new(self.plan, model, self.device, group, timeline);
         agree(self.world, step.map_err(anyhow::Error::from))
     }
+}
+
+/// Refuses what a step of fixed parts is not computed by yet. Collective.
+fn refuse_device(world: &World, plan: &Plan, device: Device) -> anyhow::Result<()> {
+    let is_refused = plan.flags.virtual_ranks.is_some() && device != Device::Cpu;
+    let refused = || usage("--virtual-ranks: is for the CPU so far; add --device cpu, or leave it out");
+    agree(world, if is_refused { Err(refused()) } else { Ok(()) })
 }

@@ -4,6 +4,7 @@ mod buffers;
 pub(crate) mod epochs;
 pub(crate) mod evaluate;
 mod failures;
+mod fixed_parts;
 pub(crate) mod hooks;
 pub(crate) mod job;
 mod memory;

@@ -51,8 +51,11 @@ impl Trainer<'_> {
     /// Writes down each step's loss over the global batch: the mean of the ranks' equal parts.
     pub(super) fn write_losses(&mut self) -> anyhow::Result<()> {
         let (mut losses, rates): (Vec<_>, Vec<_>) = std::mem::take(&mut self.losses).into_iter().unzip();
-        self.job.world.control().all_reduce(&mut losses, Reduction::Sum)?;
-        losses.iter_mut().for_each(|loss| *loss /= self.job.world.size() as f64);
+        // Where steps are of fixed parts each rank knows the loss of all.
+        if self.job.plan.flags.virtual_ranks.is_none() {
+            self.job.world.control().all_reduce(&mut losses, Reduction::Sum)?;
+            losses.iter_mut().for_each(|loss| *loss /= self.job.world.size() as f64);
+        }
         for loss in losses.iter().filter(|loss| loss.is_finite()) {
             self.position.loss_sum += loss;
             self.position.losses += 1;

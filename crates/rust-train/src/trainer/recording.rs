@@ -173,7 +173,8 @@ impl Places {
 
     fn given<'p>(&'p self, lr: LearningRate<'p>) -> Given<'p> {
         let wish = Box::new(|| self.wish.shallow_clone());
-        Given { images: &self.images, targets: &self.targets, lr, wish, before: Some(&self.before) }
+        // What is recorded does not know its number: no seed of its own.
+        Given { images: &self.images, targets: &self.targets, number: 0, lr, wish, before: Some(&self.before) }
     }
 
     fn fill(&mut self, input: &StepInput, wish: u8, before: Option<&Tensor>) -> torch_ext::Result<()> {

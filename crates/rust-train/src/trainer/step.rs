@@ -48,12 +48,14 @@ pub(crate) struct TrainStep<'a> {
     /// Whether a step that is not made may be followed by another: then it must leave nothing behind.
     undoes_passes: bool,
     /// Those of the model.
-    buffers: Vec<Tensor>,
+    pub(super) buffers: Vec<Tensor>,
     /// Whether ranks wait for each other within a forward pass: then none may leave it.
     meets_in_passes: bool,
     /// Where steps are given to a GPU as one.
     recording: Option<Recording>,
-    seed: u64,
+    /// In how many fixed parts the ranks together compute a step, where its bits must not depend on their number.
+    virtual_ranks: Option<usize>,
+    pub(super) seed: u64,
 }
 
 /// What the name of an average begins with among the [buffers](TrainStep::buffers).
@@ -73,6 +75,8 @@ pub(crate) struct StepInput {
 pub(super) struct Given<'g> {
     pub images: &'g Tensor,
     pub targets: &'g Targets,
+    /// Steps of the run before it.
+    pub number: usize,
     pub lr: LearningRate<'g>,
     /// Gives this rank's wish, one number of single precision on the device.
     pub wish: Box<dyn Fn() -> Tensor + 'g>,
@@ -159,6 +163,7 @@ impl<'a> TrainStep<'a> {
             meets_in_passes: plan.flags.sync_bn && group.size() > 1,
             recording: recording(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
+            virtual_ranks: plan.flags.virtual_ranks,
             seed: plan.flags.seed,
             model,
             group,
@@ -172,7 +177,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// The outputs for `images` in training, computed in the run's precision.
-    fn forward(&self, images: &Tensor) -> torch_ext::Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, images: &Tensor) -> torch_ext::Result<Vec<Tensor>> {
         self.numerics.compute(images, |images| self.model.forward(images, true))
     }
 
@@ -227,7 +232,7 @@ impl<'a> TrainStep<'a> {
     ) -> Given<'g> {
         let float = (Kind::Float, self.numerics.device);
         let wish = Box::new(move || Tensor::full([0i64; 0], f64::from(wish()), float));
-        Given { images: &input.images, targets: &input.targets, lr, wish, before }
+        Given { images: &input.images, targets: &input.targets, number: input.number, lr, wish, before }
     }
 
     /// A step as `recording` has it, or one operation at a time where it cannot be recorded, or not yet. Collective.
@@ -277,6 +282,9 @@ impl<'a> TrainStep<'a> {
 
     /// Gives the device all of a step but its average: passes, exchange, flags, update. Collective.
     fn compute(&mut self, task: &dyn Task, given: &Given<'_>) -> anyhow::Result<Made> {
+        if let Some(parts) = self.virtual_ranks {
+            return self.compute_parts(task, given, parts);
+        }
         self.ddp.zero_grad()?;
         let timeline = self.timeline;
         let buffers = self.undoes_passes.then(|| Kept::of(&self.buffers)).transpose()?;
@@ -307,7 +315,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// Whether a step whose passes ended so on this rank changes nothing, and the largest wish, over all ranks. Collective.
-    fn flags(
+    pub(super) fn flags(
         &self,
         loss: &Tensor,
         is_out_of_memory: bool,
@@ -433,7 +441,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// Moves the weights; where `skip` is 1 nothing changes.
-    fn update(&mut self, lr: LearningRate<'_>, skip: Option<&Tensor>) -> torch_ext::Result<()> {
+    pub(super) fn update(&mut self, lr: LearningRate<'_>, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         if let Some(scaler) = &mut self.scaler {
             scaler.unscale(&self.optimizer, self.group)?;
         }
@@ -534,7 +542,7 @@ fn data_parallel(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> torch_
 }
 
 /// libtorch's seed for a step of a rank: neighbours of either kind have nothing in common (SplitMix64's mixing).
-fn seed_of(seed: u64, step: usize, rank: usize) -> i64 {
+pub(super) fn seed_of(seed: u64, step: usize, rank: usize) -> i64 {
     let mut bits = seed;
     for word in [step as u64, rank as u64] {
         bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(word);
