@@ -25,6 +25,33 @@ fn main() {
     assert_eq!(most, [size as i64 - 1, 0]);
     control.all_reduce::<u8>(&mut [], Reduction::Sum).unwrap();
 
+    // Sums along a tree, in both types and of any length: those of a tree over all ranks' numbers, to the last bit.
+    let number = |rank: usize, index: usize| {
+        (rank * 31 + index * 17 + 1) as f32 * 1.1 * 10_f32.powi((rank * 7 + index) as i32 % 9)
+    };
+    let tree = |index: usize| {
+        let mut sums: Vec<f32> = (0..size).map(|rank| number(rank, index)).collect();
+        while sums.len() > 1 {
+            sums = sums.chunks(2).map(|pair| pair.iter().skip(1).fold(pair[0], |sum, other| sum + other)).collect();
+        }
+        sums[0]
+    };
+    for length in [0, 1, 2, 3, 7, 1000, 100_003] {
+        let mut sums: Vec<f32> = (0..length).map(|index| number(rank, index)).collect();
+        match control.tree_sum(&mut sums) {
+            Ok(()) => {
+                assert!(size.is_power_of_two() && sums.iter().enumerate().all(|(index, sum)| *sum == tree(index)))
+            }
+            Err(error) => assert!(!size.is_power_of_two() && error.to_string().contains("no power of two"), "{error}"),
+        }
+    }
+    if size.is_power_of_two() {
+        let mut sums = [0.1 * rank as f64, 1e300];
+        control.tree_sum(&mut sums[..1]).unwrap();
+        let in_order: f64 = (0..size).map(|rank| 0.1 * rank as f64).sum();
+        assert!((sums[0] - in_order).abs() < 1e-12 && sums[1] == 1e300);
+    }
+
     // Broadcasts of unequal and empty lengths, from every root.
     for root in 0..size {
         let mut bytes = if rank == root { vec![root as u8; root * 1000] } else { vec![7; 3] };
