@@ -1,5 +1,5 @@
 //! The bandwidth of the host group at the bucket sizes of a real network against a bare `MPI_Allreduce` of the same
-//! sizes, alternately; and which share of the communication hides behind backward.
+//! sizes, alternately; which share of the communication hides behind backward; and the same for sums along a tree.
 
 use std::time::Duration;
 
@@ -43,11 +43,21 @@ pub fn run(options: &Options, world: &World) {
     buckets.sort_unstable();
     buckets.dedup();
     for bytes in buckets {
-        compare(bytes, &replica, world);
+        compare("host group", bytes, world, &|numbers| {
+            replica.group.all_reduce(numbers, ReduceOp::Sum).unwrap();
+        });
+    }
+    // What --virtual-ranks adds up by.
+    if world.size().is_power_of_two() {
+        for megabytes in [1, 4, 16, 64] {
+            compare("sum along a tree", megabytes << 20, world, &|numbers| {
+                world.control().tree_sum(elements(numbers)).unwrap();
+            });
+        }
     }
 }
 
-fn compare(bytes: usize, replica: &Replica<'_>, world: &World) {
+fn compare(name: &str, bytes: usize, world: &World, ours: &dyn Fn(&Tensor)) {
     // The same memory for both: at these speeds it matters where a buffer lies.
     let numbers = Tensor::zeros([bytes as i64 / 4], (Kind::Float, Device::Cpu));
     let mut times = [Vec::new(), Vec::new()];
@@ -55,9 +65,9 @@ fn compare(bytes: usize, replica: &Replica<'_>, world: &World) {
         world.control().barrier().unwrap();
         let start = std::time::Instant::now();
         if round % 2 == 0 {
-            replica.group.all_reduce(&numbers, ReduceOp::Sum).unwrap();
+            ours(&numbers);
         } else {
-            bare(&numbers, world);
+            world.control().bare_all_reduce(elements(&numbers), Reduction::Sum).unwrap();
         }
         times[round % 2].push(start.elapsed().as_secs_f64());
     }
@@ -67,7 +77,7 @@ fn compare(bytes: usize, replica: &Replica<'_>, world: &World) {
         let [ours, bare, ratio] = [times[0].clone(), times[1].clone(), ratios].map(quartiles);
         let bandwidth = |seconds: f64| bytes as f64 / seconds / 1e9;
         println!(
-            "{bytes} bytes: host group {:.2} GB/s ({:.2}–{:.2}), MPI_Allreduce {:.2} GB/s ({:.2}–{:.2}), \
+            "{bytes} bytes: {name} {:.2} GB/s ({:.2}–{:.2}), MPI_Allreduce {:.2} GB/s ({:.2}–{:.2}), \
              ratio {:.2} ({:.2}–{:.2})",
             bandwidth(ours[1]),
             bandwidth(ours[2]),
@@ -88,10 +98,10 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
 
-/// `MPI_Allreduce`, as a C program would call it.
+/// The numbers of a tensor.
 #[expect(unsafe_code, reason = "gives MPI the tensor's memory")]
-fn bare(numbers: &Tensor, world: &World) {
-    // SAFETY: the tensor is dense, of single precision, and lives until the call returns; nobody else uses it meanwhile.
-    let numbers = unsafe { std::slice::from_raw_parts_mut(numbers.data_ptr().cast::<f32>(), numbers.numel()) };
-    world.control().bare_all_reduce(numbers, Reduction::Sum).unwrap();
+#[expect(clippy::mut_from_ref, reason = "a tensor is its memory's handle")]
+fn elements(numbers: &Tensor) -> &mut [f32] {
+    // SAFETY: the tensor is dense, of single precision, and outlives the slice; nobody else uses it meanwhile.
+    unsafe { std::slice::from_raw_parts_mut(numbers.data_ptr().cast::<f32>(), numbers.numel()) }
 }
