@@ -40,7 +40,7 @@ fn main() {
         let mut sums: Vec<f32> = (0..length).map(|index| number(rank, index)).collect();
         match control.tree_sum(&mut sums) {
             Ok(()) => {
-                assert!(size.is_power_of_two() && sums.iter().enumerate().all(|(index, sum)| *sum == tree(index)))
+                assert!(size.is_power_of_two() && sums.iter().enumerate().all(|(index, sum)| *sum == tree(index)));
             }
             Err(error) => assert!(!size.is_power_of_two() && error.to_string().contains("no power of two"), "{error}"),
         }

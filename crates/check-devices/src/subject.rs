@@ -104,6 +104,8 @@ pub(crate) struct Training {
     pub(crate) auto_batch: Option<Origin>,
     pub(crate) micro_batch: Option<Sourced<usize>>,
     pub(crate) accumulation: Option<Sourced<usize>>,
+    /// In how many fixed parts all ranks together compute a step.
+    pub(crate) virtual_ranks: Option<Sourced<usize>>,
     /// The device string and what it means.
     pub(crate) device: Option<Sourced<String>>,
     pub(crate) request: Option<DeviceRequest>,

@@ -37,6 +37,7 @@ pub(crate) const CHECKS: &[&Check] = &[
     &batch::shares::B01, &batch::shares::B02, &batch::world::B03, &batch::device::B04,
     &batch::normalization::B05, &batch::normalization::B06, &batch::steps::B07, &batch::steps::B08,
     &batch::steps::B09, &batch::advice::B10, &batch::advice::B11, &batch::shares::B12, &batch::shares::B13,
+    &batch::virtual_ranks::B14,
 
     &memory::M01, &memory::M02, &memory::M03, &memory::M04, &memory::M05, &memory::M06,
 

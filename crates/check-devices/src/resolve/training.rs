@@ -38,6 +38,7 @@ pub(super) fn training(
     let mut training = Training {
         micro_batch: flag(args.micro_batch),
         accumulation: run.number("accumulate")?,
+        virtual_ranks: run.number("virtual-ranks")?,
         device: run.text("device"),
         ranks_per_device: run.number("ranks-per-device")?,
         model: run.model()?,

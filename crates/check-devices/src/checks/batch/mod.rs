@@ -5,4 +5,5 @@ pub(super) mod device;
 pub(super) mod normalization;
 pub(super) mod shares;
 pub(super) mod steps;
+pub(super) mod virtual_ranks;
 pub(super) mod world;
