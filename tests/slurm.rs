@@ -120,6 +120,36 @@ fn interrupted_runs_end_as_if_they_had_not_been() {
     assert!(weights == whole && !log.contains("going on from") && log.contains("launch failed"), "{log}");
 }
 
+/// On four nodes, preempted, cancelled, on with one, on with two of three: the same bits as on one node without interruption.
+#[test]
+fn an_elastic_job_takes_what_is_free_and_ends_with_the_same_bits() {
+    let Some(sandbox) = Sandbox::new(4) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, turns: &str| {
+        let script = format!(
+            "export BATCH=64 VIRTUAL=8 FLAGS='--epochs 8 --ema 0.9' OUTPUT={name}
+             train() {{ sbatch --parsable --nodes=$1 --ntasks-per-node=2 --output={name}.log $ROOT/slurm/train-elastic.sbatch; }}
+             {turns}
+             ended $job; cat {name}.log"
+        );
+        let outcome = sandbox.clone().timeout(Duration::from_secs(180)).run(folder.path(), &script);
+        let log = outcome.expect_success().stdout.clone();
+        assert!(log.contains("COMPLETED\n"), "{name}: {log}");
+        (log, fs::read(folder.path().join(name).join("last.safetensors")).unwrap())
+    };
+    let (_, one) = run("one", "job=$(train 1)");
+    let turns = "
+        job=$(train 4); wait_for 'epoch 2:' elastic.log; srun -p high -N4 --exclusive --mpi=none true
+        wait_for 'going on from' elastic.log; wait_for 'epoch 4:' elastic.log; scancel $job; ended $job
+        job=$(train 1); wait_for 'saved by 8 ranks' elastic.log; wait_for 'epoch 6:' elastic.log; scancel $job; ended $job
+        job=$(train 3)";
+    let (log, weights) = run("elastic", turns);
+    for words in ["saved by 2 ranks", "3 nodes are there, and 2 are used: ranks are a power of two"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    assert!(weights == one, "other weights than on one node\n{log}");
+}
+
 #[test]
 fn a_cancelled_job_saves_and_does_not_come_back() {
     let Some(sandbox) = Sandbox::new(2) else { return };

@@ -109,6 +109,9 @@ fn counts(args: &BenchArgs, size: usize) -> anyhow::Result<Vec<usize>> {
             "--ranks {more}: the job has {size}; start as many as the largest number with mpirun -n"
         )));
     }
+    if args.train.virtual_ranks.is_some() && !args.strong {
+        return Err(usage("--virtual-ranks: its parts are of one batch; add --strong"));
+    }
     if args.windows == 0 {
         return Err(usage("--windows: must be at least 1"));
     }
@@ -224,7 +227,7 @@ impl Bench<'_> {
         let fact = |name: &str, value: String| (name.to_owned(), value);
         let device = match self.job.device {
             Device::Cuda(_) => "CUDA".to_owned(),
-            _ => format!("CPU, {} threads a rank", self.job.cores),
+            _ => format!("CPU, {} threads a rank", self.job.threads),
         };
         let mut machine = vec![fact("device", device)];
         machine.extend(results::versions());

@@ -158,7 +158,7 @@ impl Plan {
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
                 let sides = [Some(images.image_size), progressive_resize.map(|resize| resize.first)];
-                least_micro_batch(architecture, sides, &batch, cli.sync_bn, cli.batch.fit_memory)?
+                least_micro_batch(architecture, sides, &batch, cli)?
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
@@ -225,9 +225,10 @@ fn least_micro_batch(
     architecture: &Architecture,
     sides: [Option<usize>; 2],
     batch: &BatchLayout,
-    is_synchronized: bool,
-    fit_memory: bool,
+    cli: &TrainArgs,
 ) -> anyhow::Result<usize> {
+    let (is_synchronized, fit_memory) = (cli.sync_bn, cli.batch.fit_memory);
+    let is_virtual = cli.virtual_ranks.is_some();
     let network = architecture.network(1);
     for side in sides.into_iter().flatten() {
         let norm = network.single_value_norm(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
@@ -237,10 +238,10 @@ fn least_micro_batch(
         // What is to be found out may be found to be larger.
         let micro = if fit_memory { batch.per_rank() } else { batch.micro() };
         if micro < least {
+            let fewer = if is_virtual { "fewer --virtual-ranks" } else { "fewer ranks or a smaller --accumulate" };
             return Err(usage(format!(
                 "--batch {}: leaves BatchNorm one value a channel in training, whose variance is NaN: {norm} of {} sees one \
-                 pixel of each of {micro} images of {side}×{side} pixels; use a larger batch, fewer ranks or a smaller \
-                 --accumulate, or a larger --image-size",
+                 pixel of each of {micro} images of {side}×{side} pixels; use a larger batch, {fewer}, or a larger --image-size",
                 batch.global(),
                 architecture.name
             )));
@@ -270,7 +271,7 @@ fn virtual_ranks(cli: &TrainArgs, parts: usize, ranks: usize) -> anyhow::Result<
         ));
     }
     let others = [
-        (cli.accumulate > 1, "--accumulate: the parts are what each rank computes one after the other"),
+        (cli.accumulate != 1, "--accumulate: the parts are what each rank computes one after the other"),
         (cli.batch.fit_memory, "--batch auto: the parts must not depend on the memory"),
         (cli.sync_bn, "--sync-bn: BatchNorm sees the images of a part"),
         (cli.zero, "--zero: each rank makes steps of its own"),

@@ -10,7 +10,9 @@
 //! What is added is one row of numbers a part: gradients, BatchNorm's running statistics, the loss, each 1/V of the part's. As V is a power of
 //! two, and stands in the loss before anything is computed from it, nothing is rounded at a place that depends on the number of ranks.
 
-use tch::{Tensor, no_grad};
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor, no_grad};
 use torch_ext::{Kept, ReduceOp};
 
 use super::step::{Given, Made, TrainStep, seed_of};
@@ -61,66 +63,164 @@ fn from_row(row: &Tensor, tensors: &[Tensor]) -> torch_ext::Result<()> {
     Ok(())
 }
 
+/// What a step changes.
+struct Changed {
+    parameters: Vec<Tensor>,
+    /// BatchNorm's running statistics, and what else a model keeps in floating-point numbers.
+    statistics: Vec<Tensor>,
+    /// What counts steps: the same after each part.
+    counters: Vec<Tensor>,
+    /// What buffers were before the step.
+    before: Kept,
+}
+
+impl Changed {
+    fn of(step: &TrainStep<'_>) -> torch_ext::Result<Self> {
+        let parameters = trained(step.model).into_iter().map(|(_, parameter)| parameter).collect();
+        let all = step.buffers.iter().map(Tensor::shallow_clone);
+        let (statistics, counters) = all.partition(Tensor::is_floating_point);
+        Ok(Self { parameters, statistics, counters, before: Kept::of(&step.buffers)? })
+    }
+
+    fn restore_buffers(&self) -> torch_ext::Result<()> {
+        self.before.restore_where(&Tensor::from(true))
+    }
+
+    /// How long the row of a part is: gradients, whether each parameter has one, statistics, the loss.
+    fn length(&self) -> usize {
+        let numbers = [&self.parameters, &self.statistics].into_iter().flatten().map(Tensor::numel).sum::<usize>();
+        numbers + self.parameters.len() + 1
+    }
+
+    /// The row of a part that has just been computed, of which it has this `share`.
+    fn row(&self, loss: &Tensor, share: f64) -> torch_ext::Result<Tensor> {
+        let gradients: Vec<_> = self.parameters.iter().map(Tensor::grad).collect();
+        let has_gradient: Vec<_> =
+            gradients.iter().map(|gradient| gradient.defined() as u8 as f32 * share as f32).collect();
+        let of_each = gradients.iter().zip(&self.parameters);
+        let mut leaf: Vec<_> = of_each
+            .map(
+                |(gradient, parameter)| {
+                    if gradient.defined() { gradient.shallow_clone() } else { parameter.zeros_like() }
+                },
+            )
+            .collect();
+        leaf.extend(self.statistics.iter().map(|statistic| no_grad(|| statistic * share)));
+        leaf.push(Tensor::from_slice(&has_gradient));
+        leaf.push(no_grad(|| loss.reshape([1]) * share));
+        row(&leaf)
+    }
+
+    /// The counters in double precision, and their negatives: the largest of each over all parts say whether they are alike.
+    fn counted(&self) -> torch_ext::Result<Tensor> {
+        let counters: Vec<_> = self.counters.iter().map(|counter| counter.to_kind(Kind::Double)).collect();
+        let counters =
+            if counters.is_empty() { Tensor::zeros([0], (Kind::Double, Device::Cpu)) } else { row(&counters)? };
+        Ok(Tensor::f_cat(&[&counters, &-&counters], 0)?)
+    }
+
+    /// Puts what was summed into its place.
+    ///
+    /// # Errors
+    /// A parameter that had no gradient in some part, the same on all ranks.
+    fn take(&self, sum: &Tensor) -> anyhow::Result<()> {
+        let count = self.parameters.len() as i64;
+        let shares = sum.narrow(0, sum.numel() as i64 - 1 - count, count);
+        if count > 0 && shares.min().double_value(&[]) < 1.0 {
+            anyhow::bail!(
+                "a parameter has no gradient in some part of the batch, which --virtual-ranks has no use for"
+            );
+        }
+        let gradients =
+            self.parameters.iter().map(Tensor::grad).chain(self.statistics.iter().map(Tensor::shallow_clone));
+        Ok(from_row(sum, &gradients.collect::<Vec<_>>())?)
+    }
+}
+
 impl TrainStep<'_> {
     /// A step in `parts` parts over all ranks, of which this rank computes its own one after the other. Collective.
     pub(super) fn compute_parts(&mut self, task: &dyn Task, given: &Given<'_>, parts: usize) -> anyhow::Result<Made> {
+        let changed = Changed::of(self)?;
+        let counted = changed.counted()?.fill(f64::NEG_INFINITY); // of a rank that had no memory for one
+        let sum = self.unless_out_of_memory(|| self.own_parts(task, given, parts, &changed, &counted))?;
+        let is_out_of_memory = sum.is_none();
+        if !std::mem::replace(&mut self.knows_counters, true) {
+            self.refuse_other_counters(&counted)?;
+        }
+        // A rank whose memory does not suffice meets the others all the same, with NaN.
+        let sum = sum.unwrap_or_else(|| Tensor::full([changed.length() as i64], f64::NAN, (Kind::Float, Device::Cpu)));
+        let last = |row: &Tensor| row.narrow(0, row.numel() as i64 - 1, 1).reshape([0_i64; 0]).copy();
+        let own_loss = last(&sum);
+        if self.group.size() > 1 {
+            let begin = Instant::now();
+            self.timeline.span(Work::Backward, || self.group.all_reduce(&sum, ReduceOp::Sum))?;
+            self.timeline.add_part(Work::Exchange, begin);
+        }
+        let loss = last(&sum);
+        let judged = if own_loss.isfinite().double_value(&[]) > 0.0 { &loss } else { &own_loss };
+        let flags = self.flags(judged, is_out_of_memory, &(given.wish)(), given.before)?;
+        if flags.double_value(&[0]) > 0.0 {
+            changed.restore_buffers()?;
+            // Whose part it was shows in its own loss.
+            return Ok(Made { flags, loss: own_loss, is_out_of_memory });
+        }
+        changed.take(&sum)?;
+        self.timeline.span(Work::Optimizer, || self.update(given.lr, None))?;
+        Ok(Made { flags, loss, is_out_of_memory: false })
+    }
+
+    /// Refuses a model whose counters do not count steps: what each part makes of them has no sum here. Collective.
+    fn refuse_other_counters(&self, counted: &Tensor) -> anyhow::Result<()> {
+        let most = counted.copy();
+        if self.group.size() > 1 {
+            self.group.all_reduce(&most, ReduceOp::Max)?;
+        }
+        let half = most.numel() as i64 / 2;
+        let difference = most.narrow(0, 0, half) + most.narrow(0, half, half);
+        anyhow::ensure!(
+            half == 0 || difference.max().double_value(&[]) <= 0.0,
+            "a buffer of whole numbers depends on the images of a part, which --virtual-ranks cannot add up; keep it in floating point"
+        );
+        Ok(())
+    }
+
+    /// The sum of this rank's parts. `counted` becomes the largest that any of them has counted.
+    fn own_parts(
+        &self,
+        task: &dyn Task,
+        given: &Given<'_>,
+        parts: usize,
+        changed: &Changed,
+        counted: &Tensor,
+    ) -> anyhow::Result<Tensor> {
         let own = self.micro_batches;
-        let first = self.group.rank() * own;
         let size = given.images.size()[0] / own as i64;
         let share = 1.0 / parts as f64;
-        let parameters: Vec<_> = trained(self.model).into_iter().map(|(_, parameter)| parameter).collect();
-        // Counters are the same on all ranks as they are.
-        let statistics: Vec<_> = self.buffers.iter().filter(|buffer| buffer.is_floating_point()).collect();
-        let statistics: Vec<_> = statistics.into_iter().map(Tensor::shallow_clone).collect();
-        let before = Kept::of(&self.buffers)?;
-        let always = Tensor::from(true);
         let mut tree = Tree::default();
         for part in 0..own {
             if part > 0 {
-                before.restore_where(&always)?;
+                changed.restore_buffers()?;
             }
             self.ddp.zero_grad()?;
-            tch::manual_seed(seed_of(self.seed, given.number, first + part));
+            tch::manual_seed(seed_of(self.seed, given.number, self.group.rank() * own + part));
             let start = part as i64 * size;
             // Copied, because what libraries compute may depend on where in memory it begins.
             let images = given.images.narrow(0, start, size).copy();
-            let targets = given.targets.part(start, size);
+            let mut targets = given.targets.part(start, size);
+            targets.tensors = targets.tensors.iter().map(Tensor::copy).collect();
             let pass = || -> torch_ext::Result<Tensor> { Ok(task.loss(&self.forward(&images)?, &targets)) };
             let loss = self.timeline.span(Work::Forward, || self.ddp.no_sync(pass))?;
             self.timeline.span(Work::Backward, || (&loss * share).f_backward())?;
-            let gradient = |parameter: &Tensor| {
-                let gradient = parameter.grad();
-                if gradient.defined() { gradient } else { parameter.detach().zeros_like() }
-            };
-            let mut leaf: Vec<_> = parameters.iter().map(gradient).collect();
-            leaf.extend(statistics.iter().chain([&loss.reshape([1])]).map(|tensor| no_grad(|| tensor * share)));
-            tree.push(row(&leaf)?)?;
+            tree.push(changed.row(&loss, share)?)?;
+            counted.shallow_clone().f_copy_(&counted.f_maximum(&changed.counted()?)?)?;
         }
-        let sum = tree.root().ok_or_else(|| anyhow::anyhow!("a rank's parts are no power of two"))?;
-        if self.group.size() > 1 {
-            self.timeline.span(Work::Exchange, || self.group.all_reduce(&sum, ReduceOp::Sum))?;
-        }
-        let loss = sum.narrow(0, sum.numel() as i64 - 1, 1).reshape([0_i64; 0]);
-        let flags = self.flags(&loss, false, &(given.wish)(), given.before)?;
-        if flags.double_value(&[0]) > 0.0 {
-            before.restore_where(&always)?;
-            return Ok(Made { flags, loss, is_out_of_memory: false });
-        }
-        let gradients: Vec<_> = parameters.iter().map(Tensor::grad).filter(Tensor::defined).collect();
-        anyhow::ensure!(
-            gradients.len() == parameters.len(),
-            "a parameter has no gradient, which --virtual-ranks has no use for"
-        );
-        from_row(&sum, &gradients.into_iter().chain(statistics).collect::<Vec<_>>())?;
-        self.timeline.span(Work::Optimizer, || self.update(given.lr, None))?;
-        Ok(Made { flags, loss, is_out_of_memory: false })
+        tree.root().ok_or_else(|| anyhow::anyhow!("a rank's parts are no power of two"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     /// Rows in which each order of additions gives other bits.
     fn leaves(count: usize) -> Vec<Tensor> {
@@ -143,7 +243,7 @@ mod tests {
             let of_ranks: Vec<_> = all.chunks(16 / ranks).map(sum).collect();
             assert!(sum(&of_ranks) == whole, "{ranks} ranks");
         }
-        let in_a_line = all.iter().fold(Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)), |sum, leaf| sum + leaf);
+        let in_a_line = all.iter().fold(Tensor::zeros([3], (Kind::Float, Device::Cpu)), |sum, leaf| sum + leaf);
         assert!(in_a_line != whole, "another order gives other bits");
         let mut three = Tree::default();
         leaves(3).into_iter().for_each(|leaf| three.push(leaf).unwrap());
@@ -152,7 +252,7 @@ mod tests {
 
     #[test]
     fn rows_there_and_back() {
-        let image = Tensor::arange(24, (Kind::Float, tch::Device::Cpu)).reshape([2, 3, 2, 2]);
+        let image = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([2, 3, 2, 2]);
         let tensors = [image.contiguous().permute([0, 2, 3, 1]), Tensor::from_slice(&[7.0_f32])];
         let there = row(&tensors).unwrap();
         let back = [tensors[0].zeros_like(), tensors[1].zeros_like()];

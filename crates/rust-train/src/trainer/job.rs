@@ -26,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub device: Device,
     /// Cores that a rank may use.
     pub cores: usize,
+    /// Threads that compute an operation.
+    pub threads: usize,
 }
 
 impl<'a> Job<'a> {
@@ -33,13 +35,13 @@ impl<'a> Job<'a> {
     pub(crate) fn set_up(world: &'a World, plan: &'a Plan) -> anyhow::Result<Self> {
         let device = agree(world, device::select(&plan.device, plan.flags.ranks_per_device, world))?;
         let cores = cores::per_rank(world)?;
-        announce::announce(world, device, cores)?;
+        // How libtorch and oneDNN compute something may depend on the number of threads.
+        let threads = if plan.flags.virtual_ranks.is_some() { 1 } else { cores };
+        announce::announce(world, device, threads)?;
         if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
         refuse_device(world, plan, device)?;
-        // How libtorch and oneDNN compute something may depend on the number of threads.
-        let threads = if plan.flags.virtual_ranks.is_some() { 1 } else { cores };
         tch::set_num_threads(threads as i32);
         seed::init(world, plan.flags.seed, plan.flags.deterministic)?;
         set_tf32(plan.flags.tf32)?;
@@ -50,7 +52,7 @@ impl<'a> Job<'a> {
             use_own_stream(index)?;
         }
         kernels::choose(world, device, plan.flags.fused, plan.training.precision)?;
-        Ok(Self { world, plan, device, cores })
+        Ok(Self { world, plan, device, cores, threads })
     }
 
     /// Makes batches of this rank's part of `images`.

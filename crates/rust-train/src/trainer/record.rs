@@ -18,8 +18,8 @@ impl Trainer<'_> {
     /// Opens the files that rank 0 writes while the run goes on: those of a run that `goes_on` in its own folder are cut
     /// back to where it stands. Collective.
     pub(crate) fn open_results(&mut self, goes_on: bool) -> anyhow::Result<()> {
-        let Job { world, device, cores, plan } = self.job;
-        let session = results::session(world, device, cores, plan.batch.global(), self.position.step)?;
+        let Job { world, device, threads, plan, .. } = self.job;
+        let session = results::session(world, device, threads, plan.batch.global(), self.position.step)?;
         let (step, epochs) = (self.position.step, self.position.scored_epochs());
         let open = || -> anyhow::Result<Results> {
             if goes_on {

@@ -55,6 +55,8 @@ pub(crate) struct TrainStep<'a> {
     recording: Option<Recording>,
     /// In how many fixed parts the ranks together compute a step, where its bits must not depend on their number.
     virtual_ranks: Option<usize>,
+    /// Whether it is known that the model's counters are the same after each of them.
+    pub(super) knows_counters: bool,
     pub(super) seed: u64,
 }
 
@@ -89,7 +91,7 @@ pub(super) struct Given<'g> {
 pub(super) struct Made {
     /// Of all ranks: whether it changes nothing, 0 or 1, and the largest wish.
     pub flags: Tensor,
-    /// The mean loss over this rank's part of the batch.
+    /// The mean loss over this rank's part of the batch; over all of it where that is of fixed parts, and the step is made.
     pub loss: Tensor,
     pub is_out_of_memory: bool,
 }
@@ -164,6 +166,7 @@ impl<'a> TrainStep<'a> {
             recording: recording(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             virtual_ranks: plan.flags.virtual_ranks,
+            knows_counters: false,
             seed: plan.flags.seed,
             model,
             group,
@@ -372,7 +375,10 @@ impl<'a> TrainStep<'a> {
     }
 
     /// What `work` gives; `None` where the memory does not suffice for it, and nobody waits for this rank meanwhile.
-    fn unless_out_of_memory<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    pub(super) fn unless_out_of_memory<T>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
         // tch panics where libtorch throws.
         match world::catch_panic(work).map_err(anyhow::Error::msg).flatten() {
             Ok(done) => Ok(Some(done)),
@@ -430,6 +436,9 @@ impl<'a> TrainStep<'a> {
     /// ready. The order in which ranks are added up depends on where in a bucket a gradient lies, and so a run that goes
     /// on must not begin with the buckets of a first step. Weights and buffers must be restored after it. Collective.
     pub(crate) fn rehearse(&mut self, side: usize) -> anyhow::Result<()> {
+        if self.virtual_ranks.is_some() {
+            return Ok(()); // sums have one order
+        }
         let side = side as i64;
         let images = Tensor::zeros([2, self.channels as i64, side, side], (Kind::Float, self.numerics.device));
         let pass = || -> torch_ext::Result<Tensor> {

@@ -1,10 +1,12 @@
 //! B14: a batch in fixed parts, on any power of two of ranks.
 
 use layout::nearest_multiples;
+use source_text::Span;
 
 use super::super::need::{exactly, need};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
+use crate::subject::Subject;
 use crate::words::plural;
 
 pub(crate) const B14: Check = Check {
@@ -28,28 +30,44 @@ pub(crate) const B14: Check = Check {
             let finding = Finding::error(format!("a batch of {} cannot be cut into {parts} parts", batch.value));
             findings.push(finding.at(batch.span(), "").help(format!("nearest batches that fit: {}", near.join(", "))));
         }
-        // Of a range of nodes each number is one that the job may get.
-        let may_be_one = subject.layouts.len() > 1;
-        let mut refused = Vec::new();
-        for layout in &subject.layouts {
-            let ranks = need!(exactly(&layout.ranks.value));
-            if !ranks.is_power_of_two() || ranks > parts {
-                refused.push((ranks, layout.ranks.span()));
-            }
+        let training = &subject.training;
+        let others = [
+            (!training.local_batch_norm, "--sync-bn"),
+            (training.zero, "--zero"),
+            (training.fit_memory, "--batch auto"),
+            (training.accumulation.as_ref().is_some_and(|parts| parts.value != 1), "--accumulate"),
+        ];
+        for (_, flag) in others.into_iter().filter(|(is_given, _)| *is_given) {
+            let finding = Finding::error(format!("--virtual-ranks does not go with {flag}"));
+            findings.push(finding.at(virtual_ranks.span(), ""));
         }
-        refused.dedup_by_key(|(ranks, _)| *ranks);
-        for (ranks, place) in refused {
+        let (worlds, may_be_one) = match worlds(subject) {
+            Ok(worlds) => worlds,
+            Err(unknown) if findings.is_empty() => return unknown,
+            Err(_) => return Outcome::of(findings),
+        };
+        for (ranks, place) in worlds.into_iter().filter(|(ranks, _)| !ranks.is_power_of_two() || *ranks > parts) {
             let fits = 1_usize << ranks.max(1).ilog2().min(parts.ilog2());
-            let message =
-                format!("{} cannot share {parts} virtual ranks evenly along a binary tree", plural(ranks, "rank"));
+            let ranks = plural(ranks, "rank");
+            let message = format!("{ranks} cannot share {parts} virtual ranks evenly along a binary tree");
             let finding = if may_be_one { Finding::warning(message) } else { Finding::error(message) };
-            findings.push(
-                finding
-                    .at(virtual_ranks.span(), "")
-                    .at(place, "")
-                    .help(format!("{}: a power of two, at most {parts}", plural(fits, "rank"))),
-            );
+            let help = format!("{}: a power of two, at most {parts}", plural(fits, "rank"));
+            findings.push(finding.at(virtual_ranks.span(), "").at(place, "").help(help));
         }
         Outcome::of(findings)
     },
 };
+
+/// How many ranks there may be, and whether each is but one of several numbers: of a range of nodes. The components of a heterogeneous
+/// job have them together.
+fn worlds(subject: &Subject<'_>) -> Result<(Vec<(usize, Option<Span>)>, bool), Outcome> {
+    let all = subject.layouts.iter().map(|layout| Ok((exactly(&layout.ranks.value)?, layout.ranks.span())));
+    let mut all = all.collect::<Result<Vec<_>, Outcome>>()?;
+    if subject.jobs.len() > 1 {
+        let ranks = all.iter().fold(0_usize, |sum, (ranks, _)| sum.saturating_add(*ranks));
+        return Ok((vec![(ranks, None)], false));
+    }
+    all.dedup_by_key(|(ranks, _)| *ranks);
+    let may_be_one = all.len() > 1;
+    Ok((all, may_be_one))
+}
