@@ -160,7 +160,7 @@ fn values(path: &Path, side: usize, out: &Path, pages_apart: bool) -> Result<()>
     let dataset = if path.is_dir() {
         let mut listing = Listing::scan(path, None)?;
         if pages_apart {
-            listing.pages_apart(&unwatched)?;
+            listing.pages_apart(OnBadImage::Fail, &unwatched)?;
         }
         let decoding = Decoding { on_nan: OnNan::Mean, ..Decoding::default() };
         let numbers = listing.numbers(decoding, true)?.map(|first| first.numbers);

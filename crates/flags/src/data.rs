@@ -100,7 +100,7 @@ pub struct DataArgs {
 pub struct MembersArgs {
     /// Name of the images in a file, as x or /data/images. Default: images, pixels, data or x, in the group of the split or with
     /// its name: train/images, train_images, x_train. With --task segment, of the folder of images, too. In archives the column of images,
-    /// or the ending of their files
+    /// or the ending of their files; of LMDB the order of bare bytes, rgb or bgr
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub images: Option<String>,
 

@@ -142,7 +142,7 @@ pub fn is_archive(path: &Path) -> bool {
 /// What is looked for in an archive, where its names cannot be guessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveSpec {
-    /// The column of the images, of a Parquet table; of a tar shard the ending of their files.
+    /// The column of the images, of a Parquet table; of a tar shard the ending of their files; of LMDB the order of bare bytes, rgb or bgr.
     pub images: Option<String>,
     /// The column of the labels; of a tar shard the ending of the files with them, or the key in their `.json`.
     pub labels: Option<String>,

@@ -1,6 +1,7 @@
 //! The pages of a TIFF file, where each is an image: a stack of a microscope, say. Each is given on as a file of its own, with the tags and
 //! the strips or tiles of its page, as they are.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Cursor;
@@ -15,7 +16,8 @@ use crate::{Error, Result};
 /// Where strips and tiles begin, and how long they are.
 const PLACES: [(u16, u16); 2] = [(273, 279), (324, 325)];
 /// Descriptions, texts of programs, and tags that lead to other directories.
-const LEFT_OUT: [u16; 3] = [270, 330, 700];
+const DESCRIPTION: u16 = 270;
+const LEFT_OUT: [u16; 3] = [DESCRIPTION, 330, 700];
 /// Tags from here on are of others: of EXIF and its like, too.
 const FIRST_OF_OTHERS: u16 = 1 << 15;
 /// Types of numbers as wide as places are, in the two formats.
@@ -54,6 +56,9 @@ fn pages(bytes: &[u8]) -> Checked<Vec<Page>> {
     }
     let all = check_pages(&mut Cursor::new(bytes), bytes.len() as u64)?;
     let images: Vec<_> = all.iter().filter(|page| !page.is_of_another()).map(|page| page.at).collect();
+    if let [only] = images[..] {
+        refuse_hidden(bytes, only)?;
+    }
     if images.len() < 2 {
         return Ok(Vec::new());
     }
@@ -62,6 +67,25 @@ fn pages(bytes: &[u8]) -> Checked<Vec<Page>> {
         page.map_err(|reason| format!("page {number}: {reason}"))
     };
     images.iter().enumerate().map(page).collect()
+}
+
+/// Refuses a stack with one directory for all of its planes, which lie one behind the other: ImageJ writes such, and so does tifffile.
+fn refuse_hidden(bytes: &[u8], at: u64) -> Checked<()> {
+    let Some(description) = Directory::read_all(bytes, at).ok().and_then(|page| page.text(bytes, DESCRIPTION)) else {
+        return Ok(());
+    };
+    let of_imagej = description.starts_with("ImageJ=").then(|| {
+        let count = description.lines().find_map(|line| line.strip_prefix("images="));
+        count.and_then(|count| count.trim().parse::<u64>().ok())
+    });
+    let planes = of_imagej.flatten().unwrap_or(1);
+    match description.contains("\"truncated\": true") || planes > 1 {
+        true => {
+            Err("its planes have one directory for all, which is not taken apart; save it with a directory for each"
+                .to_owned())
+        }
+        false => Ok(()),
+    }
 }
 
 /// Makes the file of the page whose directory begins at byte `at`, which is of `length` bytes.
@@ -149,7 +173,20 @@ fn part(bytes: &[u8], start: u64, length: u64) -> Checked<Range<usize>> {
 }
 
 impl Directory {
+    /// The entries that go into a file of its own.
     fn read(bytes: &[u8], at: u64) -> Checked<Self> {
+        let mut page = Self::read_all(bytes, at)?;
+        page.entries
+            .retain(|Entry { tag, .. }| !LEFT_OUT.contains(tag) && (*tag < FIRST_OF_OTHERS || *tag == GDAL_NODATA));
+        let mut seen = HashSet::new();
+        match page.entries.iter().find(|entry| !seen.insert(entry.tag)) {
+            Some(Entry { tag, .. }) => Err(format!("it has the tag {tag} twice")),
+            None => Ok(page),
+        }
+    }
+
+    /// All entries whose values are in the file.
+    fn read_all(bytes: &[u8], at: u64) -> Checked<Self> {
         let form = Form::of(bytes);
         let count_length = if form.is_big { 8 } else { 2 };
         let count = form.number(&bytes[part(bytes, at, count_length)?]);
@@ -159,16 +196,17 @@ impl Directory {
         for (index, entry) in bytes[all.clone()].chunks_exact(entry_length as usize).enumerate() {
             let (tag, kind) = (form.number(&entry[..2]) as u16, form.number(&entry[2..4]) as u16);
             let count = form.number(&entry[4..4 + form.wide()]);
-            if LEFT_OUT.contains(&tag) || tag >= FIRST_OF_OTHERS && tag != GDAL_NODATA {
-                continue;
-            }
-            let length = count.checked_mul(size_of(kind)).ok_or(CUT)?;
+            let is_wanted = tag < FIRST_OF_OTHERS || tag == GDAL_NODATA;
+            let length = count.saturating_mul(size_of(kind));
             let values = match length <= form.wide() as u64 {
                 true => {
                     let start = all.start + index * entry_length as usize + 4 + form.wide();
                     start..start + length as usize
                 }
-                false => part(bytes, form.number(&entry[4 + form.wide()..]), length)?,
+                false => match part(bytes, form.number(&entry[4 + form.wide()..]), length) {
+                    Err(_) if !is_wanted || LEFT_OUT.contains(&tag) => continue,
+                    values => values?,
+                },
             };
             entries.push(Entry { tag, kind, count, values });
         }
@@ -179,6 +217,11 @@ impl Directory {
         let Entry { kind, values, .. } = self.entries.iter().find(|entry| entry.tag == tag)?;
         let width = size_of(*kind) as usize;
         Some(bytes[values.clone()].chunks_exact(width).map(|value| self.form.number(value)).collect())
+    }
+
+    fn text(&self, bytes: &[u8], tag: u16) -> Option<String> {
+        let Entry { values, .. } = self.entries.iter().find(|entry| entry.tag == tag)?;
+        Some(String::from_utf8_lossy(&bytes[values.start..values.end.min(values.start + (1 << 16))]).into_owned())
     }
 
     /// Finds the parts of the page, which together are in the file but once.
@@ -274,7 +317,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::decode::Source;
-    use crate::{Decoder, Decoding, Listing, Split, unwatched};
+    use crate::{Decoder, Decoding, Listing, OnBadImage, Split, unwatched};
     use ::tiff::encoder::{TiffEncoder, TiffKind, colortype};
     use ::tiff::tags::Tag;
     use proptest::prelude::*;
@@ -311,7 +354,7 @@ mod tests {
             std::fs::write(path, file).unwrap();
         }
         let mut listing = Listing::scan(root.path(), None).unwrap();
-        listing.pages_apart(&unwatched).unwrap();
+        listing.pages_apart(OnBadImage::Fail, &unwatched).unwrap();
         let listing = Listing::from_bytes(root.path(), &listing.to_bytes()).unwrap();
         let (files, mut decoder) = (listing.files(), Decoder::new(Decoding::default()));
         let found = listing.split(Split::Train).iter().map(|sample| {
@@ -337,7 +380,7 @@ mod tests {
         let error = listing.files().read(&sample.path, sample.size, sample.member, &mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("has changed since the images were listed"), "{error}");
         let mut listing = Listing::scan(root.path(), None).unwrap();
-        let error = listing.pages_apart(&unwatched).unwrap_err().to_string();
+        let error = listing.pages_apart(OnBadImage::Fail, &unwatched).unwrap_err().to_string();
         assert!(error.contains("train/ant/1.tif: ") && error.contains("cut off"), "{error}");
     }
 
@@ -357,10 +400,18 @@ mod tests {
         for (file, words) in [
             (with(entry(273) + 8, &[0xff, 0xff, 0xff, 0x7f]), "page 0: it is cut off"),
             (with(entry(279) + 8, &[0xff, 0xff, 0xff, 0x7f]), "page 0: it is cut off"),
-            (with(entry(279), &[1, 1]), "page 0: it has no strips or tiles, or does not say how long they are"),
+            (with(entry(279), &[0x31, 1]), "page 0: it has no strips or tiles, or does not say how long they are"),
         ] {
             assert_eq!(pages(&file).unwrap_err(), words);
         }
+        let twice = with(entry(258), &273_u16.to_le_bytes());
+        assert!(pages(&twice).unwrap_err().contains("it has the tag 273 twice"));
+        let mut hidden = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut hidden).unwrap();
+        let mut image = encoder.new_image::<colortype::Gray16>(3, 2).unwrap();
+        image.encoder().write_tag(Tag::ImageDescription, "ImageJ=1.53c\nimages=7\nframes=7\n").unwrap();
+        image.write_data(&[0; 6]).unwrap();
+        assert!(pages(&hidden.into_inner()).unwrap_err().contains("have one directory for all"));
         let other = file_of(&file, at[1].at, at[1].size as usize + 1, &mut Vec::new());
         assert_eq!(other.unwrap_err(), "was listed otherwise; start again");
         assert_eq!((pages(b"no TIFF at all"), pages(&classic(&[(1, 0)]))), (Ok(Vec::new()), Ok(Vec::new())));

@@ -105,6 +105,11 @@ impl ArchiveSet {
         &self.root
     }
 
+    /// Whether all are databases of LMDB.
+    pub fn is_of_databases(&self) -> bool {
+        self.archives.iter().all(|found| self.is_lmdb(found))
+    }
+
     /// The whole path of each archive.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.archives.iter().map(|found| self.path(found)).collect()
@@ -133,6 +138,7 @@ impl ArchiveSet {
     /// Where an image to train on would lie in folders with the same files: `train/CLASS/…`, or `CLASS/…` where nothing says that it is to
     /// train on. What its archive tells of it stays where it is.
     pub(super) fn path_in_folders(&self, sample: &Sample, classes: &[String]) -> PathBuf {
+        let is_of_lsun = sample.member.is_some_and(|member| self.is_of_lsun(member.archive as usize));
         let found = sample.member.and_then(|member| self.archives.get(member.archive as usize));
         let Some((found, class)) = found.zip(classes.get(sample.class)) else { return sample.path.clone() };
         let name = sample.path.strip_prefix(&found.path).unwrap_or(&sample.path);
@@ -141,7 +147,8 @@ impl ArchiveSet {
         let is_split = |part: &&OsStr| is_spelling(Split::Train, part);
         let below = match at {
             Some(at) => parts[at + 1..].iter().collect::<PathBuf>(),
-            None if found.is_in_folder => name.to_owned(), // in the archive of its class
+            // In the archive of its class.
+            None if found.is_in_folder || is_of_lsun => name.to_owned(),
             None => return sample.path.clone(),
         };
         let says_split = found.split.is_some() || parts[..at.unwrap_or(0)].iter().any(is_split);
@@ -153,7 +160,6 @@ impl ArchiveSet {
     pub(super) fn is_class(&self, archive: usize, is_alone: bool) -> bool {
         let found = &self.archives[archive];
         let (path, stem) = (&found.path, self.class_of(archive));
-        let is_of_lsun = self.is_lmdb(found) && found.split.is_some() && !is_alone && !stem.is_empty();
         let words = stem.split(|letter: char| !letter.is_ascii_alphanumeric());
         let mut words =
             words.map(|word| word.trim_end_matches(|letter: char| letter.is_ascii_digit()).to_ascii_lowercase());
@@ -167,25 +173,45 @@ impl ArchiveSet {
         let is_number = stem.bytes().all(|letter| letter.is_ascii_digit() || letter == b'-' || letter == b'_');
         // ImageNet's are n01440764 and n01443537: letters, and many digits.
         let is_series = || self.archives.iter().any(is_like) && !is_wordnet(&stem);
-        let is_split = split_of_name(Path::new(&stem)).is_some()
+        if self.is_of_lsun(archive) {
+            return !is_number;
+        }
+        let is_split = split_of_name(Path::new(&stem)) == found.split
             && (is_alone || stem.bytes().any(|letter| letter.is_ascii_digit()));
-        (found.is_in_folder || is_of_lsun)
+        found.is_in_folder
             && !is_number
             && !is_split
             && !words.any(|word| ["shard", "part"].contains(&word.as_str()))
             && !is_series()
     }
 
-    /// The class that an archive is of, if it is of one: what it is called; of `tower_train_lmdb`, where it is to train on, `tower`.
+    /// The class that an archive is of, if it is of one: what it is called; of LSUN's `tower_train_lmdb`, `tower`.
     pub(super) fn class_of(&self, archive: usize) -> String {
         let found = &self.archives[archive];
         let stem = stem(&found.path);
-        let is_split = |word: &str| found.split.is_some() && split_of_name(Path::new(word)) == found.split;
-        match (stem.rsplit_once(['_', '-']), stem.split_once(['_', '-'])) {
-            (Some((class, word)), _) if self.is_lmdb(found) && is_split(word) => class.to_owned(),
-            (_, Some((word, class))) if self.is_lmdb(found) && is_split(word) => class.to_owned(),
+        match split_and_class(&stem) {
+            Some((_, class)) if !found.is_in_folder && self.is_lmdb(found) => class,
             _ => stem,
         }
+    }
+
+    /// Whether an archive is one of LSUN's databases, as whose name says split and class, and others say other classes.
+    fn is_of_lsun(&self, archive: usize) -> bool {
+        let is_one = |archive: usize| {
+            let found = &self.archives[archive];
+            !found.is_in_folder
+                && found.split.is_some()
+                && self.is_lmdb(found)
+                && split_and_class(&stem(&found.path)).is_some()
+        };
+        let class = self.class_of(archive);
+        let all = 0..self.archives.len();
+        is_one(archive)
+            && !class.is_empty()
+            && all.into_iter().any(|other| {
+                let other_class = self.class_of(other);
+                is_one(other) && !other_class.is_empty() && other_class != class
+            })
     }
 
     fn is_lmdb(&self, found: &Found) -> bool {
@@ -201,10 +227,11 @@ impl ArchiveSet {
     fn missing(&self) -> Option<(PathBuf, bool)> {
         let mut series: BTreeMap<(PathBuf, String, String), (BTreeSet<u64>, usize)> = BTreeMap::new();
         for found in &self.archives {
-            // A database in a folder of its own is none of a series of files.
-            let Some(name) = found.path.file_name().and_then(OsStr::to_str) else { continue };
+            // Of a database in a folder the folder has the name.
+            let own = found.path.ancestors().find(|path| path.file_name() == Some(name_of(&found.path)));
+            let Some(name) = name_of(&found.path).to_str() else { continue };
             let Some((before, number, after)) = numbered(name) else { continue };
-            let key = (found.path.with_file_name(""), before.to_owned(), after.to_owned());
+            let key = (own.unwrap_or(&found.path).with_file_name(""), before.to_owned(), after.to_owned());
             let (numbers, digits) = series.entry(key).or_default();
             numbers.extend(number.parse::<u64>());
             *digits = number.len();
@@ -224,6 +251,17 @@ impl ArchiveSet {
         }
         gap.map(|path| (path, false))
     }
+}
+
+/// What the name of one of LSUN's databases says, without its ending: `tower_train`, `train`.
+fn split_and_class(stem: &str) -> Option<(Split, String)> {
+    let split = |word: &str| {
+        Split::ALL.into_iter().find(|split| split.folder_names().contains(&word.to_ascii_lowercase().as_str()))
+    };
+    let whole = split(stem).map(|split| (split, String::new()));
+    let last = || stem.rsplit_once(['_', '-']).and_then(|(class, word)| Some((split(word)?, class.to_owned())));
+    let first = || stem.split_once(['_', '-']).and_then(|(word, class)| Some((split(word)?, class.to_owned())));
+    whole.or_else(last).or_else(first)
 }
 
 /// What stands before and after the number of a shard: of `train-00001-of-00003.parquet` the first one.
@@ -335,7 +373,12 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
         others.iter().try_for_each(|path| refuse_unread(path))?;
     }
     names.sort_unstable();
-    let found = |path: PathBuf| Found { split: split_of_name(Path::new(name_of(&path))), path, is_in_folder: false };
+    let split_of = |path: &Path| {
+        let of_database = split_and_class(&stem(path)).map(|(split, _)| split);
+        let is_lmdb = Kind::of_name(&name_of(path).to_string_lossy()).is_some_and(|(kind, _)| kind == Kind::Lmdb);
+        of_database.filter(|_| is_lmdb).or_else(|| split_of_name(Path::new(name_of(path))))
+    };
+    let found = |path: PathBuf| Found { split: split_of(&path), path, is_in_folder: false };
     let (of_splits, rest): (Vec<_>, Vec<_>) = names.into_iter().map(found).partition(|found| found.split.is_some());
     Ok(if of_splits.is_empty() { rest } else { of_splits })
 }

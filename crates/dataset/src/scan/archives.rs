@@ -208,10 +208,14 @@ fn labels<'a>(
                 }
             },
             Some(Told::Name(name)) => Ok((Label::Name(name.clone()), of)),
-            None => Err(Error::Input(format!(
-                "{}: has no label, and others have; add its .cls, or name what tells labels with --labels",
-                place(&of).display()
-            ))),
+            None => {
+                let is_lmdb = Kind::of(&set.path(&set.archives[of.archive])) == Some(Kind::Lmdb);
+                let what = match is_lmdb {
+                    true => "neither its value nor the key of its label tells one",
+                    false => "add its .cls, or name what tells labels with --labels",
+                };
+                Err(Error::Input(format!("{}: has no label, and others have; {what}", place(&of).display())))
+            }
         };
         return part.into_iter().map(label).collect();
     }

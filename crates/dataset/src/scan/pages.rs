@@ -8,18 +8,24 @@ use rayon::prelude::*;
 use super::{Listing, Sample, Split};
 use crate::archive::{Member, is_stack, pages_of};
 use crate::watch::Counter;
-use crate::{Error, Result, Watch};
+use crate::{Error, OnBadImage, Result, Watch};
 
-/// Each is mapped for as long as images are read, of which Linux allows 65,530.
-const MOST_STACKS: usize = 1 << 15;
+/// Each is mapped for as long as images are read, and once more where it is staged; Linux allows 65,530.
+const MOST_STACKS: usize = 30_000;
 
 impl Listing {
+    /// Whether images are in archives.
+    pub fn is_of_archives(&self) -> bool {
+        !self.archives.is_empty()
+    }
+
     /// Makes an image of each page of the TIFF files in it, with the label of their file; a file of one page stays what it is. The directories
-    /// of all are read. `watch` is called for each file.
+    /// of all are read. `watch` is called for each file. A file whose directories are broken is refused, or `on_bad` says that it stays one image,
+    /// which its decoder then refuses.
     ///
     /// # Errors
     /// Files in archives or with masks; a TIFF file that cannot be read or whose directories are broken; too many of them; [`Error::Interrupted`].
-    pub fn pages_apart(&mut self, watch: &Watch<'_>) -> Result<()> {
+    pub fn pages_apart(&mut self, on_bad: OnBadImage, watch: &Watch<'_>) -> Result<()> {
         let all = || Split::ALL.into_iter().flat_map(|split| self.split(split));
         if all().any(|sample| sample.member.is_some() || sample.mask.is_some()) {
             return Err(Error::Input(format!(
@@ -33,13 +39,20 @@ impl Listing {
         stacks.dedup(); // a table may name one twice
         let look = |path: &&PathBuf| {
             counter.one()?;
-            Ok(((*path).clone(), pages_of(&self.root.join(path))?))
+            let pages = match pages_of(&self.root.join(path)) {
+                Err(Error::Input(reason)) if on_bad == OnBadImage::Skip => {
+                    log::warn!("{reason}");
+                    Vec::new()
+                }
+                pages => pages?,
+            };
+            Ok(((*path).clone(), pages))
         };
         let looked = stacks.par_iter().map(look).collect::<Result<Vec<_>>>()?;
         let of_several: Vec<_> = looked.into_iter().filter(|(_, pages)| !pages.is_empty()).collect();
         if of_several.len() > MOST_STACKS {
             return Err(Error::Input(format!(
-                "{}: has {} TIFF files of several pages, and at most {MOST_STACKS} are taken apart; put more pages into each",
+                "{}: has {} TIFF files of several pages, and at most {MOST_STACKS} are taken apart; put more pages into each, up to 4,096",
                 self.root.display(),
                 of_several.len()
             )));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use dataset::{
-    ArchiveSet, ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, Split,
-    TablePart, ToEvaluate, ValSplit, digits, is_archive,
+    ArchiveSet, ArchiveSpec, Dataset, Decoding, Ignored, ImageSet, Listing, MaskFolders, MaskValues, Names, OnBadImage,
+    Split, TablePart, ToEvaluate, ValSplit, digits, is_archive,
 };
 use flags::{MaskArgs, MembersArgs, NanKind, TableArgs, TaskKind};
 use layout::Shard;
@@ -48,6 +48,10 @@ pub(crate) struct Evaluated<'a> {
     pub table: &'a TableArgs,
     /// What is in masks.
     pub masks: &'a MaskArgs,
+}
+
+fn is_of_databases(root: &Path) -> bool {
+    matches!(ArchiveSet::find(root), Ok(Some(set)) if set.is_of_databases())
 }
 
 /// Where the images are, as rank 0 finds it.
@@ -91,7 +95,11 @@ impl Evaluated<'_> {
             }
             Place::Folder(root) => {
                 // What the run was told is of the run's own.
-                let members = if self.data.is_none() { self.members() } else { self.members.clone() };
+                let mut members = if self.data.is_none() { self.members() } else { self.members.clone() };
+                // The order of bare bytes is that of the weights, wherever the images are.
+                let order = self.of_plan("images").and_then(serde_json::Value::as_str);
+                let order = order.filter(|order| matches!(*order, "rgb" | "bgr") && is_of_databases(Path::new(&root)));
+                members.images = members.images.or_else(|| order.map(str::to_owned));
                 let spec = ArchiveSpec { images: members.images, labels: members.labels };
                 let archives = archives::index(world, Path::new(&root), &spec, None, threads)?;
                 self.of_listing(world, Path::new(&root), |root| match archives.indexed() {
@@ -127,8 +135,7 @@ impl Evaluated<'_> {
             )?;
         }
         agree(world, self.same_classes(&classes))?;
-        let skips = self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip");
-        let images = if skips { without_undecodable(world, images, threads)? } else { images };
+        let images = if self.skips() { without_undecodable(world, images, threads)? } else { images };
         if images.is_empty() {
             agree(world, Err(usage("--data: has no images to evaluate on")))?;
         }
@@ -148,8 +155,10 @@ impl Evaluated<'_> {
         let bytes = world.from_rank_zero("listing the images", || {
             let listed = || {
                 let mut listing = list(root)?;
-                if self.of_plan("tiff-pages").and_then(serde_json::Value::as_str) == Some("images") {
-                    take_pages_apart(&mut listing)?;
+                let are_apart = self.of_plan("tiff-pages").and_then(serde_json::Value::as_str) == Some("images");
+                if are_apart && !listing.is_of_archives() {
+                    let on_bad = if self.skips() { OnBadImage::Skip } else { OnBadImage::Fail };
+                    take_pages_apart(&mut listing, on_bad)?;
                 }
                 Ok(listing.to_bytes())
             };
@@ -174,6 +183,11 @@ impl Evaluated<'_> {
     /// What the run's plan says of a flag.
     fn of_plan(&self, flag: &str) -> Option<&serde_json::Value> {
         self.card.plan.get(flag)
+    }
+
+    /// Whether the run left out what cannot be decoded.
+    fn skips(&self) -> bool {
+        self.of_plan("on-bad-image").and_then(serde_json::Value::as_str) == Some("skip")
     }
 
     /// Whether they are those that the run itself was validated on.

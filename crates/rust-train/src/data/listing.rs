@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use dataset::{
-    ArchiveSet, Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Names, Numbers, OnNan, Size,
-    Split, read_classes,
+    ArchiveSet, Contents, Dataset, Decoding, FirstImage, ImageSet, Listing, MaskValues, Names, Numbers, OnBadImage,
+    OnNan, Size, Split, read_classes,
 };
 use flags::ReadMode;
 use serde::{Deserialize, Serialize};
@@ -96,7 +96,7 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
     };
     let mut listing = name_interruption("listing the images", listing)?;
     if images.pages_apart {
-        take_pages_apart(&mut listing)?;
+        take_pages_apart(&mut listing, images.on_bad_image)?;
     }
     let decoding = decoding_of(&listing, images)?;
     let masks = match &images.masks {
@@ -112,8 +112,8 @@ pub(crate) fn list(images: &Images, root: &Path, indexed: Option<&Indexed>) -> a
 }
 
 /// Makes an image of each page of the TIFF files.
-pub(crate) fn take_pages_apart(listing: &mut Listing) -> anyhow::Result<()> {
-    name_interruption("looking at the pages of the TIFF files", listing.pages_apart(&count_files))
+pub(crate) fn take_pages_apart(listing: &mut Listing, on_bad: OnBadImage) -> anyhow::Result<()> {
+    name_interruption("looking at the pages of the TIFF files", listing.pages_apart(on_bad, &count_files))
 }
 
 /// The first image, if images are to be read unchanged; `None` where they are read as RGB of 8 bits.

@@ -36,7 +36,9 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Datum> {
             _ => return None,
         }
     }
-    (datum.data.is_some() || datum.floats > 0).then_some(datum)
+    // Digits are a field of four bytes, as messages go: floats are as many as the shape says.
+    let numbers = datum.shape.iter().try_fold(1_u64, |product, &side| product.checked_mul(side));
+    (datum.data.is_some() || datum.floats > 0 && numbers == Some(datum.floats)).then_some(datum)
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
@@ -76,7 +78,9 @@ mod tests {
         assert_eq!((encoded.label, encoded.is_encoded, encoded.data), (-1, true, Some(2..4)));
         let floats = parse(b"\x08\x01\x10\x01\x18\x02\x35\0\0\x80\x3f\x35\0\0\0\0").unwrap();
         assert_eq!((floats.floats, floats.data), (2, None));
-        for other in [&b""[..], b"12", b"\x08\x03", b"\x22\x06abc", &raw[..13], b"\x42\x01a", b"num-samples"] {
+        for other in
+            [&b""[..], b"12", b"\x08\x03", b"\x22\x06abc", &raw[..13], b"\x42\x01a", b"num-samples", b"50000", b"59.99"]
+        {
             assert_eq!(parse(other), None, "{other:?}");
         }
     }

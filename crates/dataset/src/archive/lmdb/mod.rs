@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use image::ImageFormat;
 use memmap2::Advice;
 
 use super::index::{Contents, Entry, Told};
@@ -38,6 +39,9 @@ use tree::{Tree, Value};
 const LONGEST_LABEL: usize = 1 << 10;
 /// Most pixels along a side of an image of bare bytes.
 const LONGEST_SIDE: u64 = 1 << 14;
+/// What keys of images and labels have in common.
+const IMAGE: &[u8] = b"image";
+const LABEL: &[u8] = b"label";
 /// What `--images` says of the order of bare bytes.
 const ORDERS: [&str; 2] = ["bgr", "rgb"];
 
@@ -79,8 +83,21 @@ fn contents(bytes: &[u8], spec: &ArchiveSpec, counter: &Counter<'_>) -> std::res
             return Ok(());
         };
         let value = &bytes[range.clone()];
-        if labels_key(key).is_none() && value.len() <= LONGEST_LABEL && !is_image(value) {
+        let is_short = value.len() <= LONGEST_LABEL;
+        // A label may begin as an image does: BMW.
+        let is_label = is_short && key.windows(LABEL.len()).any(|part| part == LABEL);
+        if is_label || is_short && labels_key(key).is_none() && !is_image(value) {
             texts.insert(key, range.clone());
+        }
+        if is_label {
+            others += 1;
+            return Ok(());
+        }
+        if let Ok(unread @ (ImageFormat::Avif | ImageFormat::Dds | ImageFormat::OpenExr | ImageFormat::Hdr)) =
+            image::guess_format(value)
+        {
+            contents.left_out.of_kind(format!(".{}", unread.extensions_str().first().unwrap_or(&"?")));
+            return Ok(());
         }
         match image_of(value, is_bgr).map_err(|reason| format!("under the key {} {reason}", shown(key)))? {
             Some(image) => {
@@ -173,8 +190,9 @@ fn of_datum(value: &[u8], datum: Datum, is_bgr: bool) -> Checked<Image> {
 /// A pickled pair of an image file and a number; no pickle is run.
 fn of_pickle(value: &[u8]) -> Checked<Option<Image>> {
     let Ok(found) = pickle::texts_and_numbers(value) else { return Ok(None) };
-    let mut images = found.texts.into_iter().filter(|text| is_image(&value[text.clone()]));
-    let (Some(place), None) = (images.next(), images.next()) else { return Ok(None) };
+    // Others are names, which may begin as an image does: P1040023.JPG.
+    let longest = found.texts.into_iter().max_by_key(ExactSizeIterator::len);
+    let Some(place) = longest.filter(|text| is_image(&value[text.clone()])) else { return Ok(None) };
     match found.numbers[..] {
         [label] => Ok(Some(Image { place, shape: None, told: Some(Told::Number(label)) })),
         ref numbers => Err(format!(
@@ -184,16 +202,21 @@ fn of_pickle(value: &[u8]) -> Checked<Option<Image>> {
     }
 }
 
-/// Whether these bytes begin as an image file does, of any kind that is known.
+/// Whether these bytes begin as an image file does of a kind that is read.
 fn is_image(bytes: &[u8]) -> bool {
-    image::guess_format(bytes).is_ok()
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP | ImageFormat::Tiff) => true,
+        // Two letters begin many a text.
+        Ok(ImageFormat::Bmp) => bytes.get(6..10) == Some(&[0; 4]),
+        Ok(ImageFormat::Pnm) => bytes.get(2).is_some_and(u8::is_ascii_whitespace) && bytes.len() > 8,
+        _ => false,
+    }
 }
 
 /// The key that the label of an image lies under: of `image-000000001`, `label-000000001`.
 fn labels_key(key: &[u8]) -> Option<Vec<u8>> {
-    let (image, label) = (b"image", b"label");
-    let at = key.windows(image.len()).position(|part| part == image)?;
-    Some([&key[..at], label, &key[at + image.len()..]].concat())
+    let at = key.windows(IMAGE.len()).position(|part| part == IMAGE)?;
+    Some([&key[..at], LABEL, &key[at + IMAGE.len()..]].concat())
 }
 
 /// A key as the path of a file; one that is none, as numbers are, in hexadecimal.

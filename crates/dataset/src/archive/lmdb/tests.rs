@@ -144,7 +144,7 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
         |data: &[u8], label: u8| [b"\x22", &[data.len() as u8][..], data, b"\x28", &[label], b"\x38\x01"].concat();
     let bare = b"\x08\x03\x10\x01\x18\x02\x22\x06aabbcc\x28\x01".to_vec();
     type Case<'a> = (Vec<(&'a str, Vec<u8>)>, &'a [&'a str], &'a [&'a str]);
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 8] = [
         // As a folder is put into one for PyTorch: a file, or a folder of it.
         (
             vec![
@@ -188,6 +188,26 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
             &["church_outdoor a", "church_outdoor long", "tower c"],
             &["church_outdoor v", "tower w"],
         ),
+        // Classes that are called as splits are, one database to validate on, and a class in the folder of a split.
+        (
+            vec![
+                ("train_train_lmdb/data.mdb", database(&[(b"a1", png("a"))])),
+                ("train_station_train_lmdb/data.mdb", database(&[(b"a1", png("b"))])),
+                ("test_tube_train_lmdb/data.mdb", database(&[(b"a1", png("c"))])),
+                ("train_val_lmdb/data.mdb", database(&[(b"c3", png("v"))])),
+            ],
+            &["test_tube c", "train a", "train_station b"],
+            &["train v"],
+        ),
+        (
+            vec![
+                ("train/beach.lmdb", database(&[(b"1", png("a"))])),
+                ("train/train_station.lmdb", database(&[(b"1", png("b"))])),
+                ("val/train_station.lmdb", database(&[(b"1", png("v"))])),
+            ],
+            &["beach a", "train_station b"],
+            &["train_station v"],
+        ),
         // One of each class in the folders of splits, and one for a split.
         (
             vec![
@@ -204,12 +224,12 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
                 database(&[
                     (b"image-000000001", png("a")),
                     (b"image-000000002", png("b")),
-                    (b"label-000000001", b"bee\n".to_vec()),
+                    (b"label-000000001", b"BMW X5, and more\n".to_vec()),
                     (b"label-000000002", b"ant".to_vec()),
-                    (b"num-samples", b"2".to_vec()),
+                    (b"num-samples", b"50000".to_vec()),
                 ]),
             )],
-            &["bee a", "ant b"],
+            &["BMW X5, and more a", "ant b"],
             &[],
         ),
         (
@@ -227,6 +247,13 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
         assert_eq!(found, train);
         assert_eq!(list(root.path(), Split::Val, &none).unwrap(), val);
     }
+
+    // A name beside the image in a pickle is none, whatever it begins with.
+    let image = png("a long one");
+    let head = [b"\x80\x04}(X\x05\0\0\0imageB", &(image.len() as u32).to_le_bytes()[..]].concat();
+    let tail = b"X\x05\0\0\0labelK\x01X\x04\0\0\0nameX\x0c\0\0\0P1 40023.JPGu.";
+    let root = folder(&[("train.lmdb", database(&[(b"0", [&head[..], &image, tail].concat())]))]);
+    assert_eq!(list(root.path(), Split::Train, &none).unwrap(), ["1 a long one"]);
 
     // Bare bytes are Caffe's blue, green and red, unless somebody says otherwise.
     let root = folder(&[("train.lmdb", database(&[(b"0", bare)]))]);
@@ -254,7 +281,7 @@ fn faults_are_named() {
         file
     };
     let datum = |bytes: &[u8]| database(&[(b"k", bytes.to_vec())]);
-    let cases: [(Vec<u8>, &str); 22] = [
+    let cases: [(Vec<u8>, &str); 24] = [
         (vec![], "is no LMDB file"),
         (vec![0; 5000], "is no LMDB file"),
         (with(20, &[2]), "is an LMDB file of format 2; 1 is read"),
@@ -273,6 +300,8 @@ fn faults_are_named() {
         (with(overflow + 12, &[0]), "page 3 is not that of a value of 3008 bytes"),
         (good()[..overflow + 2000].to_vec(), "is cut off"),
         (circle, "its pages lead in a circle"),
+        (database(&[(b"b", png("a")), (b"a", png("b"))]), "its keys are not in their order"),
+        (database(&[(b"a", png("a")), (b"a", png("b"))]), "its keys are not in their order"),
         (database(&[]), "has no images: it is empty"),
         (datum(b"text"), "has no images: 1 values that are no image"),
         (

@@ -33,6 +33,9 @@ const IS_TREE: u16 = 0x02;
 const HAS_DUPLICATES: u16 = 0x04;
 /// A tree that sorts several values under a key.
 const SORTS_DUPLICATES: u16 = 0x04;
+/// Orders of keys: by their last byte first, and as numbers of this machine.
+const REVERSED_KEYS: u16 = 0x02;
+const NUMBERS_AS_KEYS: u16 = 0x08;
 /// The library follows no more branches.
 const DEEPEST: usize = 32;
 const NO_PAGE: u64 = u64::MAX;
@@ -51,6 +54,7 @@ pub(super) enum Value {
 pub(super) struct Tree<'a> {
     bytes: &'a [u8],
     page_size: usize,
+    flags: u16,
     root: u64,
     /// How many keys it says that it has.
     pub keys: u64,
@@ -99,7 +103,7 @@ impl<'a> Tree<'a> {
             return Err("keeps several values under a key (MDB_DUPSORT), which is not read here".to_owned());
         }
         let (keys, root) = (u64_at(meta, MAIN + 32).ok_or(CUT)?, u64_at(meta, MAIN + 40).ok_or(CUT)?);
-        Ok(Self { bytes, page_size, root, keys })
+        Ok(Self { bytes, page_size, flags, root, keys })
     }
 
     /// Gives each key and where its value is, in the order of the keys.
@@ -108,7 +112,7 @@ impl<'a> Tree<'a> {
     /// A tree that leads out of the file, or in a circle, or has other keys than it says; what `take` returns.
     pub fn each(&self, mut take: impl FnMut(&'a [u8], Value) -> Result<(), Fault>) -> Result<(), Fault> {
         let most = self.bytes.len() / self.page_size;
-        let (mut seen, mut keys) = (0, 0);
+        let (mut seen, mut keys, mut last) = (0, 0, None::<&[u8]>);
         // Pages on the way to where we are, each with the next of its nodes.
         let mut way = Vec::new();
         if self.root != NO_PAGE {
@@ -126,6 +130,11 @@ impl<'a> Tree<'a> {
                     way.push((self.page(number)?, 0));
                 }
                 Node::Value(key, value) => {
+                    // So none comes twice, however pages and nodes lead to it.
+                    if last.is_some_and(|last| !self.is_before(last, key)) {
+                        return Err("is damaged: its keys are not in their order".to_owned().into());
+                    }
+                    last = Some(key);
                     keys += 1;
                     take(key, value)?;
                 }
@@ -134,6 +143,13 @@ impl<'a> Tree<'a> {
         match keys == self.keys {
             true => Ok(()),
             false => Err(format!("is damaged: it says that it has {} keys, and has {keys}", self.keys).into()),
+        }
+    }
+
+    fn is_before(&self, one: &[u8], other: &[u8]) -> bool {
+        match self.flags & (REVERSED_KEYS | NUMBERS_AS_KEYS) {
+            0 => one < other,
+            _ => one.iter().rev().lt(other.iter().rev()), // numbers have their first bytes last, too
         }
     }
 

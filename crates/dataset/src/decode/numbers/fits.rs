@@ -218,7 +218,8 @@ fn numbers(header: &Header, channels: usize, wanted: Wanted<'_>) -> Result<(Elem
         _ => (Element::F32, Become::Scaled { scale, zero, blank }),
     };
     let fill = match becomes {
-        Become::Same { .. } => blank.map(|blank| blank + zero),
+        // Of unsigned numbers astropy leaves it to whoever reads them.
+        Become::Same { flip } => blank.filter(|_| !flip),
         Become::Scaled { .. } => None, // NaN by now
     };
     Ok((stored, becomes, Numbers { fill, ..Numbers::plain(element, channels) }))

@@ -75,6 +75,11 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
             "the weights do not say which numbers image files hold: eval --logits FILE writes what they give for a file of arrays",
         ));
     }
+    if loaded.card.plan.get("tiff-pages").and_then(serde_json::Value::as_str) == Some("images") {
+        log::warn!(
+            "the weights are of pages of TIFF files, each an image: of a file of several pages only the first is looked at, or it is refused"
+        );
+    }
     let masks = match (kind_of_card(&loaded.card), &args.output) {
         (TaskKind::Segment, folder) => Some(Masks::new(folder.as_deref(), &loaded, &files)?),
         (_, Some(_)) => return Err(usage("--output: is for weights that tell the class of each pixel")),
