@@ -127,12 +127,12 @@ fn an_elastic_job_takes_what_is_free_and_ends_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, turns: &str| {
         let script = format!(
-            "export BATCH=64 VIRTUAL=8 FLAGS='--epochs 8 --ema 0.9' OUTPUT={name}
+            "export BATCH=64 VIRTUAL=8 FLAGS='--epochs 6 --ema 0.9' OUTPUT={name}
              train() {{ sbatch --parsable --nodes=$1 --ntasks-per-node=2 --output={name}.log $ROOT/slurm/train-elastic.sbatch; }}
              {turns}
              ended $job; cat {name}.log"
         );
-        let outcome = sandbox.clone().timeout(Duration::from_secs(180)).run(folder.path(), &script);
+        let outcome = sandbox.clone().timeout(Duration::from_secs(300)).run(folder.path(), &script);
         let log = outcome.expect_success().stdout.clone();
         assert!(log.contains("COMPLETED\n"), "{name}: {log}");
         (log, fs::read(folder.path().join(name).join("last.safetensors")).unwrap())
@@ -140,8 +140,8 @@ fn an_elastic_job_takes_what_is_free_and_ends_with_the_same_bits() {
     let (_, one) = run("one", "job=$(train 1)");
     let turns = "
         job=$(train 4); wait_for 'epoch 2:' elastic.log; srun -p high -N4 --exclusive --mpi=none true
-        wait_for 'going on from' elastic.log; wait_for 'epoch 4:' elastic.log; scancel $job; ended $job
-        job=$(train 1); wait_for 'saved by 8 ranks' elastic.log; wait_for 'epoch 6:' elastic.log; scancel $job; ended $job
+        wait_for 'going on from' elastic.log; wait_for 'epoch 3:' elastic.log; scancel $job; ended $job
+        job=$(train 1); wait_for 'saved by 8 ranks' elastic.log; wait_for 'epoch 4:' elastic.log; scancel $job; ended $job
         job=$(train 3)";
     let (log, weights) = run("elastic", turns);
     for words in ["saved by 2 ranks", "3 nodes are there, and 2 are used: ranks are a power of two"] {

@@ -9,10 +9,11 @@ use crate::errors::usage;
 use crate::observe::stdout::print;
 
 /// The scripts, by name.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("preflight.sbatch", include_str!("../../../../slurm/preflight.sbatch")),
     ("sweep.sbatch", include_str!("../../../../slurm/sweep.sbatch")),
     ("train-cpu.sbatch", include_str!("../../../../slurm/train-cpu.sbatch")),
+    ("train-elastic.sbatch", include_str!("../../../../slurm/train-elastic.sbatch")),
     ("train-multinode.sbatch", include_str!("../../../../slurm/train-multinode.sbatch")),
     ("train-requeue.sbatch", include_str!("../../../../slurm/train-requeue.sbatch")),
     ("train.sbatch", include_str!("../../../../slurm/train.sbatch")),
