@@ -124,15 +124,27 @@ impl Mpirun {
     /// # Panics
     /// If it cannot be started, or does not end in time: then with everything it wrote.
     pub fn run<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Outcome {
-        let arguments: Vec<S> = arguments.into_iter().collect();
-        let outcome = self.start(program, &arguments).wait();
         // MPICH's MPI_Init over several nodes sometimes does not end: all its ranks wait for each other inside it (seen with 5.0 over
-        // libfabric, 6 ranks on 2 cores). What is tested has not begun then, so it is said, and tried once more.
-        if !self.is_once && !is_open_mpi() && outcome.stderr.contains("error: MPI_Init has waited") {
-            eprintln!("started again, because MPI_Init did not end:\n{outcome:?}");
-            return self.start(program, &arguments).wait();
+        // libfabric, 6 ranks on 2 cores). What is tested has not begun then, so it is said, and tried again.
+        const STANDS_STILL: &str = "(MPI_Init, 30 s so far)";
+        const MOST_STARTS: usize = 3;
+        let arguments: Vec<S> = arguments.into_iter().collect();
+        let mut job = self.start(program, &arguments);
+        for _ in 1..MOST_STARTS {
+            if self.is_once || is_open_mpi() {
+                break;
+            }
+            while job.is_running() && job.start.elapsed() < self.timeout && !job.stderr().contains(STANDS_STILL) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !job.is_running() || !job.stderr().contains(STANDS_STILL) {
+                break;
+            }
+            eprintln!("started again, because MPI_Init did not end:\n{}", job.stderr());
+            drop(job); // which ends it
+            job = self.start(program, &arguments);
         }
-        outcome
+        job.wait()
     }
 
     /// Starts `program` and returns while it runs.
