@@ -33,9 +33,24 @@ pub struct Kept {
     groups: Vec<(Vec<Tensor>, Tensor)>,
 }
 
-fn elements(tensors: &[Tensor]) -> Result<Tensor> {
+/// The elements of tensors, one tensor's after the other's, each in its logical order, whatever its memory format.
+///
+/// # Errors
+/// No tensor; what libtorch threw.
+pub fn elements(tensors: &[Tensor]) -> Result<Tensor> {
     let flat: Vec<_> = tensors.iter().map(|tensor| tensor.detach().flatten(0, -1)).collect();
     Ok(no_grad(|| Tensor::f_cat(&flat, 0))?)
+}
+
+/// Makes the elements of tensors, in place, those that [`elements`] would give.
+///
+/// # Errors
+/// Another number of them; what libtorch threw.
+pub fn set_elements(tensors: &[Tensor], elements: &Tensor) -> Result<()> {
+    let lengths: Vec<_> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
+    let parts = elements.f_split_with_sizes(&lengths[..], 0)?.into_iter().zip(tensors);
+    let parts: Vec<_> = parts.map(|(part, tensor)| part.view(&tensor.size()[..])).collect();
+    copy_each(tensors, &parts)
 }
 
 impl Kept {
@@ -64,13 +79,17 @@ impl Kept {
     pub fn restore_where(&self, flag: &Tensor) -> Result<()> {
         for (tensors, before) in &self.groups {
             // A choice, and no product: what is to be left behind may be NaN.
-            let chosen = before.f_where_self(flag, &elements(tensors)?)?;
-            let lengths: Vec<_> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
-            let parts = chosen.f_split_with_sizes(&lengths[..], 0)?.into_iter().zip(tensors);
-            let parts: Vec<_> = parts.map(|(part, tensor)| part.view(&tensor.size()[..])).collect();
-            copy_each(tensors, &parts)?;
+            set_elements(tensors, &before.f_where_self(flag, &elements(tensors)?)?)?;
         }
         Ok(())
+    }
+
+    /// Makes them what they were.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn restore(&self) -> Result<()> {
+        self.groups.iter().try_for_each(|(tensors, before)| set_elements(tensors, before))
     }
 }
 
@@ -103,5 +122,18 @@ mod tests {
         kept.restore_where(&Tensor::from_slice(&[true])).unwrap();
         assert!(values.equal(&Tensor::arange(4, float)) && count.int64_value(&[]) == 7);
         assert!(rows.equal(&Tensor::ones([2, 3], float)));
+        let _ = rows.shallow_clone().fill_(2.0);
+        kept.restore().unwrap();
+        assert!(rows.equal(&Tensor::ones([2, 3], float)));
+    }
+
+    #[test]
+    fn elements_go_and_come_in_logical_order() {
+        let image = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([2, 3, 2, 2]);
+        let tensors = [image.permute([0, 2, 3, 1]), Tensor::from_slice(&[7.0_f32])];
+        let back = [tensors[0].zeros_like(), tensors[1].zeros_like()];
+        set_elements(&back, &elements(&tensors).unwrap()).unwrap();
+        assert!(back[0] == tensors[0] && back[1] == tensors[1]);
+        assert!(set_elements(&back, &Tensor::from_slice(&[1.0_f32])).is_err());
     }
 }

@@ -42,7 +42,7 @@ pub use backends::{
 pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
-pub use each::{Kept, add_to_each, copy_each};
+pub use each::{Kept, add_to_each, copy_each, elements, set_elements};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
 pub use images::NormalizeImages;

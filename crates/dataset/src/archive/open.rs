@@ -208,11 +208,10 @@ impl Archive {
         bytes: &mut Vec<u8>,
     ) -> std::result::Result<(), Fault> {
         if kind == Kind::Pages {
-            let size = whole.len().map_or_else(|| stamp(&self.path).map(|(size, _)| size), Ok)?;
             let mut scratch = Vec::new();
             let all = match whole.as_slice() {
                 Some(mapped) => mapped,
-                None => whole.get(0..size as usize, &mut scratch)?,
+                None => whole.get(0..stamp(&self.path)?.0 as usize, &mut scratch)?,
             };
             return pages::file_of(all, member.at, length, bytes).map_err(Fault::Image);
         }

@@ -9,17 +9,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::{Checked, fault};
-use crate::decode::tiff::{GDAL_NODATA, check_pages, is_tiff};
+use crate::decode::tiff::{DESCRIPTION, FIRST_OF_OTHERS, Form, GDAL_NODATA, XMP, check_pages, is_tiff, size_of};
 use crate::limits::LONGEST_IMAGE_FILE;
 use crate::{Error, Result};
 
 /// Where strips and tiles begin, and how long they are.
 const PLACES: [(u16, u16); 2] = [(273, 279), (324, 325)];
-/// Descriptions, texts of programs, and tags that lead to other directories.
-const DESCRIPTION: u16 = 270;
-const LEFT_OUT: [u16; 3] = [DESCRIPTION, 330, 700];
-/// Tags from here on are of others: of EXIF and its like, too.
-const FIRST_OF_OTHERS: u16 = 1 << 15;
+/// Texts, and what leads to other directories.
+const LEFT_OUT: [u16; 3] = [DESCRIPTION, 330, XMP];
 /// Types of numbers as wide as places are, in the two formats.
 const LONG: u16 = 4;
 const LONG8: u16 = 16;
@@ -103,12 +100,6 @@ struct Directory {
     entries: Vec<Entry>,
 }
 
-#[derive(Clone, Copy)]
-struct Form {
-    is_little: bool,
-    is_big: bool,
-}
-
 struct Entry {
     tag: u16,
     kind: u16,
@@ -127,42 +118,17 @@ struct Parts {
     length: u64,
 }
 
-impl Form {
-    fn of(bytes: &[u8]) -> Self {
-        Self { is_little: bytes.starts_with(b"I"), is_big: bytes.get(..4).is_some_and(|start| start.contains(&b'+')) }
-    }
-
-    fn number(self, bytes: &[u8]) -> u64 {
-        let add = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
-        if self.is_little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) }
-    }
-
-    fn write(self, number: u64, length: usize, out: &mut Vec<u8>) {
-        match self.is_little {
-            true => out.extend_from_slice(&number.to_le_bytes()[..length]),
-            false => out.extend_from_slice(&number.to_be_bytes()[8 - length..]),
-        }
-    }
-
-    /// Bytes of a place in the file.
-    fn wide(self) -> usize {
-        if self.is_big { 8 } else { 4 }
-    }
-
-    /// Bytes of what stands before the directory.
-    fn head(self) -> usize {
-        2 * self.wide()
+/// Appends a number in the form of a file.
+fn push(form: Form, number: u64, length: usize, out: &mut Vec<u8>) {
+    match form.is_little {
+        true => out.extend_from_slice(&number.to_le_bytes()[..length]),
+        false => out.extend_from_slice(&number.to_be_bytes()[8 - length..]),
     }
 }
 
-/// Bytes of a value.
-fn size_of(kind: u16) -> u64 {
-    match kind {
-        3 | 8 => 2,
-        4 | 9 | 11 | 13 => 4,
-        5 | 10 | 12 | 16..=18 => 8,
-        _ => 1,
-    }
+/// Bytes of what stands before the directory.
+fn head(form: Form) -> usize {
+    2 * form.wide()
 }
 
 const CUT: &str = "it is cut off";
@@ -197,7 +163,7 @@ impl Directory {
             let (tag, kind) = (form.number(&entry[..2]) as u16, form.number(&entry[2..4]) as u16);
             let count = form.number(&entry[4..4 + form.wide()]);
             let is_wanted = tag < FIRST_OF_OTHERS || tag == GDAL_NODATA;
-            let length = count.saturating_mul(size_of(kind));
+            let length = count.saturating_mul(size_of(kind.into()));
             let values = match length <= form.wide() as u64 {
                 true => {
                     let start = all.start + index * entry_length as usize + 4 + form.wide();
@@ -215,7 +181,7 @@ impl Directory {
 
     fn numbers(&self, bytes: &[u8], tag: u16) -> Option<Vec<u64>> {
         let Entry { kind, values, .. } = self.entries.iter().find(|entry| entry.tag == tag)?;
-        let width = size_of(*kind) as usize;
+        let width = size_of((*kind).into()) as usize;
         Some(bytes[values.clone()].chunks_exact(width).map(|value| self.form.number(value)).collect())
     }
 
@@ -240,7 +206,7 @@ impl Directory {
         if of_parts > bytes.len() as u64 || of_values > bytes.len() as u64 + 8 * parts.len() as u64 {
             return Err("its parts take more bytes than the file has".to_owned());
         }
-        let length = (self.form.head() + self.length()) as u64 + of_values + of_parts;
+        let length = (head(self.form) + self.length()) as u64 + of_values + of_parts;
         let most = if self.form.is_big { u64::MAX } else { u32::MAX.into() };
         if length > most.min(LONGEST_IMAGE_FILE) {
             return Err(format!("it takes {length} bytes, which are too many for one image"));
@@ -268,12 +234,12 @@ impl Directory {
         file.reserve(parts.length as usize);
         file.extend_from_slice(bytes.get(..4).ok_or(CUT)?);
         if form.is_big {
-            form.write(8, 2, file);
-            form.write(0, 2, file);
+            push(*form, 8, 2, file);
+            push(*form, 0, 2, file);
         }
-        form.write(form.head() as u64, wide, file);
-        form.write(entries.len() as u64, if form.is_big { 8 } else { 2 }, file);
-        let mut outside = (form.head() + self.length()) as u64;
+        push(*form, head(*form) as u64, wide, file);
+        push(*form, entries.len() as u64, if form.is_big { 8 } else { 2 }, file);
+        let mut outside = (head(*form) + self.length()) as u64;
         let of_values: u64 = entries.iter().map(|entry| self.outside(entry, parts.tag)).sum();
         let mut next = outside + of_values;
         let mut behind = Vec::new();
@@ -282,7 +248,7 @@ impl Directory {
             let kind = match entry.tag == parts.tag {
                 true => {
                     for part in &parts.parts {
-                        form.write(next, wide, &mut values);
+                        push(*form, next, wide, &mut values);
                         next += part.len() as u64;
                     }
                     if form.is_big { LONG8 } else { LONG }
@@ -292,20 +258,20 @@ impl Directory {
                     entry.kind
                 }
             };
-            form.write(entry.tag.into(), 2, file);
-            form.write(kind.into(), 2, file);
-            form.write(entry.count, wide, file);
+            push(*form, entry.tag.into(), 2, file);
+            push(*form, kind.into(), 2, file);
+            push(*form, entry.count, wide, file);
             if values.len() <= wide {
                 values.resize(wide, 0);
                 file.extend(values);
             } else {
-                form.write(outside, wide, file);
+                push(*form, outside, wide, file);
                 values.resize(values.len().next_multiple_of(2), 0);
                 outside += values.len() as u64;
                 behind.extend(values);
             }
         }
-        form.write(0, wide, file); // no other page
+        push(*form, 0, wide, file); // no other page
         file.extend(behind);
         parts.parts.iter().for_each(|part| file.extend_from_slice(&bytes[part.clone()]));
         debug_assert_eq!(file.len() as u64, parts.length);

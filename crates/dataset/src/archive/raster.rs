@@ -400,20 +400,10 @@ mod tests {
     use flate2::write::GzEncoder;
     use tempfile::TempDir;
 
+    use super::super::tests::folder;
     use super::*;
     use crate::scan::{ArchiveSet, Names};
     use crate::{Listing, unwatched};
-
-    /// Files of a folder, by their names.
-    fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, bytes) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-        root
-    }
 
     fn list(root: &TempDir, labels: Option<&str>) -> Result<Listing> {
         let set = ArchiveSet::find(root.path())?.ok_or_else(|| Error::Input("none was found".to_owned()))?;

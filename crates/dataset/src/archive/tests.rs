@@ -89,9 +89,10 @@ fn table(images: &[Option<&str>], labels: &[Option<i64>], names: &[&str]) -> Vec
     bytes
 }
 
-fn folder(archives: &[(&str, Vec<u8>)]) -> TempDir {
+/// A folder of files, by their names.
+pub(super) fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
-    for (name, bytes) in archives {
+    for (name, bytes) in files {
         let path = root.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();

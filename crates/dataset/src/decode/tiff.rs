@@ -27,9 +27,9 @@ const TILE_WIDTH: u16 = 322;
 const TILE_LENGTH: u16 = 323;
 const EXTRA_SAMPLES: u16 = 338;
 /// What no decoder reads, however long it is: descriptions, and all tags that others have added.
-const DESCRIPTION: u16 = 270;
-const XMP: u16 = 700;
-const FIRST_OF_OTHERS: u16 = 1 << 15;
+pub(crate) const DESCRIPTION: u16 = 270;
+pub(crate) const XMP: u16 = 700;
+pub(crate) const FIRST_OF_OTHERS: u16 = 1 << 15;
 /// But for the number that stands for none.
 pub(crate) const GDAL_NODATA: u16 = 42113;
 
@@ -92,7 +92,7 @@ impl Directory {
 }
 
 fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Result<Directory, String> {
-    let (mut count, entry) = match file.is_big {
+    let (mut count, entry) = match file.form.is_big {
         true => (file.number(8)?, 20),
         false => (file.number(2)?, 12),
     };
@@ -104,7 +104,7 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
     let (mut photometric, mut has_alpha, mut tile) = (None, false, [0; 2]);
     for _ in 0..count {
         let (tag, kind) = (file.number(2)? as u16, file.number(2)?);
-        let values = file.number(if file.is_big { 8 } else { 4 })?;
+        let values = file.number(file.form.wide())?;
         let (place, value) = (file.place()?, file.inline(kind)?);
         match tag {
             WIDTH => sides[0] = value,
@@ -143,13 +143,13 @@ fn check_directory<R: Read + Seek>(file: &mut File<'_, R>, length: u64) -> Resul
         kind: kind_of_page,
         compression,
         photometric,
-        is_little: file.is_little,
+        is_little: file.form.is_little,
         has_alpha,
     })
 }
 
 /// Bytes of a value of a tag.
-fn size_of(kind: u64) -> u64 {
+pub(crate) fn size_of(kind: u64) -> u64 {
     match kind {
         3 | 8 => 2,
         4 | 9 | 11 | 13 => 4,
@@ -158,11 +158,35 @@ fn size_of(kind: u64) -> u64 {
     }
 }
 
+/// How numbers stand in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub is_little: bool,
+    /// BigTIFF.
+    pub is_big: bool,
+}
+
+impl Form {
+    /// That of a file that begins so.
+    pub fn of(start: &[u8]) -> Self {
+        Self { is_little: start.starts_with(b"I"), is_big: start.get(..4).is_some_and(|start| start.contains(&b'+')) }
+    }
+
+    /// Bytes of a place in the file.
+    pub fn wide(self) -> usize {
+        if self.is_big { 8 } else { 4 }
+    }
+
+    pub fn number(self, bytes: &[u8]) -> u64 {
+        let add = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        if self.is_little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) }
+    }
+}
+
 /// A file that is read from its directory on.
 struct File<'r, R> {
     reader: &'r mut R,
-    is_little: bool,
-    is_big: bool,
+    form: Form,
 }
 
 impl<'r, R: Read + Seek> File<'r, R> {
@@ -170,9 +194,8 @@ impl<'r, R: Read + Seek> File<'r, R> {
         let mut start = [0; 4];
         let read = reader.seek(SeekFrom::Start(0)).and_then(|_| reader.read_exact(&mut start));
         read.map_err(|error| error.to_string())?;
-        let is_little = start[0] == b'I';
-        let mut file = Self { reader, is_little, is_big: start.contains(&b'+') };
-        if file.is_big {
+        let mut file = Self { reader, form: Form::of(&start) };
+        if file.form.is_big {
             file.number(4)?; // how long an offset is, and nothing
         }
         let directory = file.offset()?;
@@ -181,7 +204,7 @@ impl<'r, R: Read + Seek> File<'r, R> {
     }
 
     fn offset(&mut self) -> Result<u64, String> {
-        self.number(if self.is_big { 8 } else { 4 })
+        self.number(self.form.wide())
     }
 
     fn place(&mut self) -> Result<u64, String> {
@@ -195,21 +218,16 @@ impl<'r, R: Read + Seek> File<'r, R> {
     fn number(&mut self, length: usize) -> Result<u64, String> {
         let mut bytes = [0; 8];
         self.reader.read_exact(&mut bytes[..length]).map_err(|_| "the file is cut off in its directory".to_owned())?;
-        Ok(self.value(&bytes[..length]))
+        Ok(self.form.number(&bytes[..length]))
     }
 
     /// The first value of an entry, if it stands in it.
     fn inline(&mut self, kind: u64) -> Result<u64, String> {
         let mut bytes = [0; 8];
-        let field = if self.is_big { 8 } else { 4 };
+        let field = self.form.wide();
         let read = self.reader.read_exact(&mut bytes[..field]);
         read.map_err(|_| "the file is cut off in its directory".to_owned())?;
-        Ok(self.value(&bytes[..(size_of(kind) as usize).min(field)]))
-    }
-
-    fn value(&self, bytes: &[u8]) -> u64 {
-        let add = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
-        if self.is_little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) }
+        Ok(self.form.number(&bytes[..(size_of(kind) as usize).min(field)]))
     }
 }
 

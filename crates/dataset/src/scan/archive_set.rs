@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub split: Option<Split>,
     /// Whether it lies in the folder of a split, so that its name may be that of a class.
     is_in_folder: bool,
+    /// The class that its name says beside the split: of LSUN's databases.
+    class: Option<String>,
 }
 
 impl ArchiveSet {
@@ -47,12 +49,12 @@ impl ArchiveSet {
     /// A folder that cannot be read; archives and image files mixed; an archive that its neighbours' names say is missing.
     pub fn find(root: &Path) -> Result<Option<Self>> {
         if root.is_file() {
-            let found = Found { path: PathBuf::new(), split: None, is_in_folder: false };
+            let found = Found { path: PathBuf::new(), split: None, is_in_folder: false, class: None };
             return Ok(is_archive(root).then(|| Self { root: root.to_owned(), archives: vec![found] }));
         }
         let is_laid_out = Split::ALL.into_iter().any(|split| Part::is_there(root, split));
         let of_raster = if is_laid_out { Vec::new() } else { find_raster(root)? };
-        let found = |(path, split)| Found { path, split: Some(split), is_in_folder: false };
+        let found = |(path, split)| Found { path, split: Some(split), is_in_folder: false, class: None };
         let of_raster: Vec<_> = of_raster.into_iter().map(found).collect();
         if !of_raster.is_empty() {
             return Ok(Some(Self { root: root.to_owned(), archives: of_raster }));
@@ -138,7 +140,6 @@ impl ArchiveSet {
     /// Where an image to train on would lie in folders with the same files: `train/CLASS/…`, or `CLASS/…` where nothing says that it is to
     /// train on. What its archive tells of it stays where it is.
     pub(super) fn path_in_folders(&self, sample: &Sample, classes: &[String]) -> PathBuf {
-        let is_of_lsun = sample.member.is_some_and(|member| self.is_of_lsun(member.archive as usize));
         let found = sample.member.and_then(|member| self.archives.get(member.archive as usize));
         let Some((found, class)) = found.zip(classes.get(sample.class)) else { return sample.path.clone() };
         let name = sample.path.strip_prefix(&found.path).unwrap_or(&sample.path);
@@ -148,7 +149,7 @@ impl ArchiveSet {
         let below = match at {
             Some(at) => parts[at + 1..].iter().collect::<PathBuf>(),
             // In the archive of its class.
-            None if found.is_in_folder || is_of_lsun => name.to_owned(),
+            None if found.is_in_folder || found.class.is_some() => name.to_owned(),
             None => return sample.path.clone(),
         };
         let says_split = found.split.is_some() || parts[..at.unwrap_or(0)].iter().any(is_split);
@@ -173,7 +174,7 @@ impl ArchiveSet {
         let is_number = stem.bytes().all(|letter| letter.is_ascii_digit() || letter == b'-' || letter == b'_');
         // ImageNet's are n01440764 and n01443537: letters, and many digits.
         let is_series = || self.archives.iter().any(is_like) && !is_wordnet(&stem);
-        if self.is_of_lsun(archive) {
+        if found.class.is_some() {
             return !is_number;
         }
         let is_split = split_of_name(Path::new(&stem)) == found.split
@@ -188,30 +189,7 @@ impl ArchiveSet {
     /// The class that an archive is of, if it is of one: what it is called; of LSUN's `tower_train_lmdb`, `tower`.
     pub(super) fn class_of(&self, archive: usize) -> String {
         let found = &self.archives[archive];
-        let stem = stem(&found.path);
-        match split_and_class(&stem) {
-            Some((_, class)) if !found.is_in_folder && self.is_lmdb(found) => class,
-            _ => stem,
-        }
-    }
-
-    /// Whether an archive is one of LSUN's databases, as whose name says split and class, and others say other classes.
-    fn is_of_lsun(&self, archive: usize) -> bool {
-        let is_one = |archive: usize| {
-            let found = &self.archives[archive];
-            !found.is_in_folder
-                && found.split.is_some()
-                && self.is_lmdb(found)
-                && split_and_class(&stem(&found.path)).is_some()
-        };
-        let class = self.class_of(archive);
-        let all = 0..self.archives.len();
-        is_one(archive)
-            && !class.is_empty()
-            && all.into_iter().any(|other| {
-                let other_class = self.class_of(other);
-                is_one(other) && !other_class.is_empty() && other_class != class
-            })
+        found.class.clone().unwrap_or_else(|| stem(&found.path))
     }
 
     fn is_lmdb(&self, found: &Found) -> bool {
@@ -330,6 +308,7 @@ fn in_folders(root: &Path) -> Result<Option<Vec<Found>>> {
                 path: Path::new(&folder).join(name),
                 split: Some(split),
                 is_in_folder: true,
+                class: None,
             })),
             (_, true) => return Ok(None),
             (Some(_), false) => {}
@@ -373,13 +352,22 @@ fn by_names(root: &Path) -> Result<Vec<Found>> {
         others.iter().try_for_each(|path| refuse_unread(path))?;
     }
     names.sort_unstable();
-    let split_of = |path: &Path| {
-        let of_database = split_and_class(&stem(path)).map(|(split, _)| split);
-        let is_lmdb = Kind::of_name(&name_of(path).to_string_lossy()).is_some_and(|(kind, _)| kind == Kind::Lmdb);
-        of_database.filter(|_| is_lmdb).or_else(|| split_of_name(Path::new(name_of(path))))
+    let found = |path: PathBuf| {
+        let name = name_of(&path);
+        let is_lmdb = Kind::of_name(&name.to_string_lossy()).is_some_and(|(kind, _)| kind == Kind::Lmdb);
+        let (split, class) = match split_and_class(&stem(&path)).filter(|_| is_lmdb) {
+            Some((split, class)) => (Some(split), Some(class).filter(|class| !class.is_empty())),
+            None => (split_of_name(Path::new(name)), None),
+        };
+        Found { split, path, is_in_folder: false, class }
     };
-    let found = |path: PathBuf| Found { split: split_of(&path), path, is_in_folder: false };
-    let (of_splits, rest): (Vec<_>, Vec<_>) = names.into_iter().map(found).partition(|found| found.split.is_some());
+    let mut all: Vec<_> = names.into_iter().map(found).collect();
+    // What is the same in all names is the data set's.
+    let classes: BTreeSet<_> = all.iter().filter_map(|found| found.class.as_ref()).collect();
+    if classes.len() < 2 {
+        all.iter_mut().for_each(|found| found.class = None);
+    }
+    let (of_splits, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|found: &Found| found.split.is_some());
     Ok(if of_splits.is_empty() { rest } else { of_splits })
 }
 

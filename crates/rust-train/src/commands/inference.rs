@@ -19,8 +19,9 @@ use torch_ext::{MemoryFormat, Precision, set_memory_format};
 use weights::StateDict;
 use world::World;
 
+use crate::config::bounds::MOST;
 use crate::config::images::{axes, members_of_plan, on_nan};
-use crate::config::plan::{MOST, precision};
+use crate::config::plan::precision;
 use crate::config::preprocessing::{Preprocessing, refuse_values};
 use crate::config::recipe::PLAN_FILE;
 use crate::config::weights as request;

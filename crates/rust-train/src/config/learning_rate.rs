@@ -1,5 +1,10 @@
 //! How the learning rate goes over the epochs of a run, as the flags say it.
 
+use flags::{LrScaling, OptimizationArgs, ScheduleKind};
+
+use crate::config::bounds::{at_least, at_least_one};
+use crate::errors::usage;
+
 /// How the learning rate goes, in epochs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LearningRate {
@@ -29,4 +34,64 @@ pub(crate) enum Shape {
     OneCycle,
     /// The peak.
     Constant,
+}
+
+impl LearningRate {
+    /// How the learning rate goes in a run of so many `epochs` with this global `batch`.
+    pub(super) fn new(args: &OptimizationArgs, epochs: usize, batch: usize) -> anyhow::Result<Self> {
+        if !(args.lr.is_finite() && args.lr > 0.0) {
+            let hint = if args.lr == 0.0 { "; --eval-only scores a model and trains nothing" } else { "" };
+            return Err(usage(format!("--lr {}: must be a number above 0{hint}", args.lr)));
+        }
+        at_least("--min-lr", args.min_lr, 0.0)?;
+        at_least("--lr-gamma", args.lr_gamma, 0.0)?;
+        at_least_one("--lr-step", args.lr_step)?;
+        let batches = batch as f64 / at_least_one("--lr-reference-batch", args.lr_reference_batch)? as f64;
+        let peak = args.lr
+            * match args.lr_scaling {
+                LrScaling::None => 1.0,
+                LrScaling::Linear => batches,
+                LrScaling::Sqrt => batches.sqrt(),
+            };
+        if args.min_lr > peak {
+            return Err(usage(format!("--min-lr {}: is more than the highest rate, {peak}", args.min_lr)));
+        }
+        let warmup_epochs = args.warmup.unwrap_or_else(|| match args.schedule {
+            ScheduleKind::OneCycle => 0.3 * epochs as f64,
+            _ => (epochs as f64 / 4.0).min(5.0),
+        });
+        at_least("--warmup", warmup_epochs, 0.0)?;
+        if args.schedule == ScheduleKind::OneCycle && warmup_epochs > epochs as f64 {
+            return Err(usage(format!(
+                "--warmup {warmup_epochs}: one-cycle has to come down again within {epochs} epochs"
+            )));
+        }
+        let shape = match args.schedule {
+            ScheduleKind::Cosine => Shape::Cosine,
+            ScheduleKind::Linear => Shape::Linear,
+            ScheduleKind::Step => Shape::Step { every: args.lr_step, gamma: args.lr_gamma },
+            ScheduleKind::MultiStep if args.lr_milestones.is_empty() => {
+                return Err(usage("--schedule multistep: needs its epochs, as in --lr-milestones 100,150"));
+            }
+            ScheduleKind::MultiStep => {
+                Shape::MultiStep { milestones: args.lr_milestones.clone(), gamma: args.lr_gamma }
+            }
+            ScheduleKind::OneCycle => Shape::OneCycle,
+            ScheduleKind::Constant => Shape::Constant,
+        };
+        let momentum = match args.min_momentum {
+            None => None,
+            Some(_) if args.schedule != ScheduleKind::OneCycle => {
+                return Err(usage("--min-momentum: only --schedule one-cycle changes the momentum"));
+            }
+            Some(least) if (0.0..=args.momentum).contains(&least) && least > 0.0 => Some((least, args.momentum)),
+            Some(least) => {
+                return Err(usage(format!(
+                    "--min-momentum {least}: must be above 0 and at most --momentum {}",
+                    args.momentum
+                )));
+            }
+        };
+        Ok(Self { shape, peak, floor: args.min_lr, warmup_epochs, momentum })
+    }
 }

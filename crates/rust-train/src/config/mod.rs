@@ -1,6 +1,8 @@
 //! What is wanted: flags as they are typed, a recipe that completes them, and the validated plan of a run. Plain values,
 //! which know nothing of what they are for.
 
+mod batch;
+pub(crate) mod bounds;
 pub(crate) mod images;
 pub(crate) mod learning_rate;
 pub(crate) mod plan;

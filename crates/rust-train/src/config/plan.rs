@@ -7,14 +7,16 @@ use architectures::{Architecture, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
-    AugmentationArgs, Compression, Freeze, LrScaling, OptimizationArgs, OptimizerKind, PrecisionKind, ResampleKind,
-    RunArgs, ScheduleKind, TrainArgs, WeightsMatch,
+    AugmentationArgs, Compression, Freeze, OptimizationArgs, OptimizerKind, PrecisionKind, ResampleKind, RunArgs,
+    TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
+use crate::config::batch;
+use crate::config::bounds::{MOST, at_least, at_least_one, below_one};
 use crate::config::images::{Images, Source};
-use crate::config::learning_rate::{LearningRate, Shape};
+use crate::config::learning_rate::LearningRate;
 use crate::config::progressive_resize::ProgressiveResize;
 use crate::config::recipe;
 use crate::config::task;
@@ -117,18 +119,7 @@ impl Plan {
             task::refuse_network(cli, architecture)?;
         }
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
-        if cli.batch.images > MOST || cli.accumulate > MOST {
-            return Err(usage(format!(
-                "--batch {}, --accumulate {}: must be at most {MOST}",
-                cli.batch, cli.accumulate
-            )));
-        }
-        let parts = match cli.virtual_ranks {
-            None => cli.accumulate,
-            Some(parts) => virtual_ranks(cli, parts, ranks)?,
-        };
-        let batch = BatchLayout::of_global(cli.batch.images, ranks, parts)
-            .map_err(|error| usage(format!("--batch: {error}")))?;
+        let batch = batch::layout(cli, ranks)?;
         let source = Source::new(&cli.data, own.data)?;
         let images = match (&architecture, own.network) {
             (Some(architecture), _) => Images::new(&cli.data, cli.task.task, source, architecture)?,
@@ -158,7 +149,7 @@ impl Plan {
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
                 let sides = [Some(images.image_size), progressive_resize.map(|resize| resize.first)];
-                least_micro_batch(architecture, sides, &batch, cli)?
+                batch::least_micro_batch(architecture, sides, &batch, cli)?
             }
             _ => 1, // unknown, or BatchNorm computes as in evaluation
         };
@@ -172,7 +163,7 @@ impl Plan {
             augmentation: augmentation(&cli.augmentation, &images)?,
             progressive_resize,
             sampling: if cli.augmentation.balanced { Sampling::Balanced } else { Sampling::Shuffled },
-            repeats: repeats(cli.augmentation.repeats, &batch)?,
+            repeats: batch::repeats(cli.augmentation.repeats, &batch)?,
             images,
             weights: weights(cli, architecture.as_ref())?,
             architecture,
@@ -217,74 +208,6 @@ impl Plan {
     /// A short name of what is trained on what.
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.images.source.name(), self.flags.model)
-    }
-}
-
-/// Refuses batches in which a BatchNorm would see one value a channel, which has no variance.
-fn least_micro_batch(
-    architecture: &Architecture,
-    sides: [Option<usize>; 2],
-    batch: &BatchLayout,
-    cli: &TrainArgs,
-) -> anyhow::Result<usize> {
-    let (is_synchronized, fit_memory) = (cli.sync_bn, cli.batch.fit_memory);
-    let is_virtual = cli.virtual_ranks.is_some();
-    let network = architecture.network(1);
-    for side in sides.into_iter().flatten() {
-        let norm = network.single_value_norm(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
-        let Some(norm) = norm else { continue };
-        let together = if is_synchronized { batch.ranks() } else { 1 };
-        let least = 2usize.div_ceil(together);
-        // What is to be found out may be found to be larger.
-        let micro = if fit_memory { batch.per_rank() } else { batch.micro() };
-        if micro < least {
-            let fewer = if is_virtual { "fewer --virtual-ranks" } else { "fewer ranks or a smaller --accumulate" };
-            return Err(usage(format!(
-                "--batch {}: leaves BatchNorm one value a channel in training, whose variance is NaN: {norm} of {} sees one \
-                 pixel of each of {micro} images of {side}×{side} pixels; use a larger batch, {fewer}, or a larger --image-size",
-                batch.global(),
-                architecture.name
-            )));
-        }
-        return Ok(least);
-    }
-    Ok(1)
-}
-
-/// How many parts of a step each of the `ranks` computes, of `parts` that all have together.
-fn virtual_ranks(cli: &TrainArgs, parts: usize, ranks: usize) -> anyhow::Result<usize> {
-    let refuse = |why: String| Err(usage(format!("--virtual-ranks {parts}: {why}")));
-    if !parts.is_power_of_two() || parts > MOST {
-        return refuse("must be a power of two".to_owned());
-    }
-    if !ranks.is_power_of_two() || ranks > parts {
-        let fits = (1_usize << ranks.ilog2()).min(parts);
-        return refuse(format!("{ranks} ranks cannot share them evenly along a binary tree; use {fits}"));
-    }
-    if !cli.batch.images.is_multiple_of(parts) {
-        let near = layout::nearest_multiples(cli.batch.images, parts);
-        let near: Vec<_> = near.iter().map(ToString::to_string).collect();
-        return refuse(format!(
-            "--batch {} is no multiple of it; nearest that are: {}",
-            cli.batch.images,
-            near.join(", ")
-        ));
-    }
-    let others = [
-        (cli.accumulate != 1, "--accumulate: the parts are what each rank computes one after the other"),
-        (cli.batch.fit_memory, "--batch auto: the parts must not depend on the memory"),
-        (cli.sync_bn, "--sync-bn: BatchNorm sees the images of a part"),
-        (cli.zero, "--zero: each rank makes steps of its own"),
-        (
-            cli.compress_gradients != Compression::None,
-            "--compress-gradients: rounds at places that depend on the number of ranks",
-        ),
-        (cli.precision == PrecisionKind::Fp16, "--precision fp16: is for CUDA, and this for the CPU"),
-        (cli.ranks_per_device > 1, "--ranks-per-device: is for CUDA, and this for the CPU"),
-    ];
-    match others.into_iter().find(|(is_given, _)| *is_given) {
-        Some((_, why)) => refuse(format!("not with {why}")),
-        None => Ok(parts / ranks),
     }
 }
 
@@ -336,23 +259,6 @@ fn mean_colour(images: &Images) -> [f64; 3] {
     images.evaluation.normalization.mean.as_slice().try_into().unwrap_or_default()
 }
 
-fn repeats(count: usize, batch: &BatchLayout) -> anyhow::Result<usize> {
-    if count > batch.global() {
-        return Err(usage(format!("--repeats {count}: must be at most --batch, {}", batch.global())));
-    }
-    at_least_one("--repeats", count)
-}
-
-/// The most epochs, images or steps that anybody means: products of two of them do not overflow.
-pub(crate) const MOST: usize = u32::MAX as usize;
-
-fn at_least_one(flag: &str, value: usize) -> anyhow::Result<usize> {
-    if value == 0 {
-        return Err(usage(format!("{flag}: must be at least 1")));
-    }
-    Ok(value)
-}
-
 fn ddp(cli: &TrainArgs) -> anyhow::Result<DdpConfig> {
     if !(1..=4096).contains(&cli.bucket_mb) {
         return Err(usage(format!("--bucket-mb {}: must be between 1 and 4096", cli.bucket_mb)));
@@ -386,7 +292,7 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     at_least_one("--ranks-per-device", cli.ranks_per_device)?;
     below_one("--label-smoothing", args.label_smoothing)?;
     Ok(Training {
-        learning_rate: learning_rate(args, cli.epochs, cli.batch.images)?,
+        learning_rate: LearningRate::new(args, cli.epochs, cli.batch.images)?,
         nesterov,
         ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
         precision: precision(cli.precision),
@@ -415,78 +321,6 @@ fn nesterov(args: &OptimizationArgs) -> anyhow::Result<bool> {
     match args.nesterov {
         Some(true) => Err(usage(format!("--nesterov true: {why_not}; leave it out"))),
         _ => Ok(false),
-    }
-}
-
-/// How the learning rate goes in a run of so many `epochs` with this global `batch`.
-fn learning_rate(args: &OptimizationArgs, epochs: usize, batch: usize) -> anyhow::Result<LearningRate> {
-    if !(args.lr.is_finite() && args.lr > 0.0) {
-        let hint = if args.lr == 0.0 { "; --eval-only scores a model and trains nothing" } else { "" };
-        return Err(usage(format!("--lr {}: must be a number above 0{hint}", args.lr)));
-    }
-    at_least("--min-lr", args.min_lr, 0.0)?;
-    at_least("--lr-gamma", args.lr_gamma, 0.0)?;
-    at_least_one("--lr-step", args.lr_step)?;
-    let batches = batch as f64 / at_least_one("--lr-reference-batch", args.lr_reference_batch)? as f64;
-    let peak = args.lr
-        * match args.lr_scaling {
-            LrScaling::None => 1.0,
-            LrScaling::Linear => batches,
-            LrScaling::Sqrt => batches.sqrt(),
-        };
-    if args.min_lr > peak {
-        return Err(usage(format!("--min-lr {}: is more than the highest rate, {peak}", args.min_lr)));
-    }
-    let warmup_epochs = args.warmup.unwrap_or_else(|| match args.schedule {
-        ScheduleKind::OneCycle => 0.3 * epochs as f64,
-        _ => (epochs as f64 / 4.0).min(5.0),
-    });
-    at_least("--warmup", warmup_epochs, 0.0)?;
-    if args.schedule == ScheduleKind::OneCycle && warmup_epochs > epochs as f64 {
-        return Err(usage(format!(
-            "--warmup {warmup_epochs}: one-cycle has to come down again within {epochs} epochs"
-        )));
-    }
-    let shape = match args.schedule {
-        ScheduleKind::Cosine => Shape::Cosine,
-        ScheduleKind::Linear => Shape::Linear,
-        ScheduleKind::Step => Shape::Step { every: args.lr_step, gamma: args.lr_gamma },
-        ScheduleKind::MultiStep if args.lr_milestones.is_empty() => {
-            return Err(usage("--schedule multistep: needs its epochs, as in --lr-milestones 100,150"));
-        }
-        ScheduleKind::MultiStep => Shape::MultiStep { milestones: args.lr_milestones.clone(), gamma: args.lr_gamma },
-        ScheduleKind::OneCycle => Shape::OneCycle,
-        ScheduleKind::Constant => Shape::Constant,
-    };
-    let momentum = match args.min_momentum {
-        None => None,
-        Some(_) if args.schedule != ScheduleKind::OneCycle => {
-            return Err(usage("--min-momentum: only --schedule one-cycle changes the momentum"));
-        }
-        Some(least) if (0.0..=args.momentum).contains(&least) && least > 0.0 => Some((least, args.momentum)),
-        Some(least) => {
-            return Err(usage(format!(
-                "--min-momentum {least}: must be above 0 and at most --momentum {}",
-                args.momentum
-            )));
-        }
-    };
-    Ok(LearningRate { shape, peak, floor: args.min_lr, warmup_epochs, momentum })
-}
-
-fn at_least(flag: &str, value: f64, least: f64) -> anyhow::Result<()> {
-    if value.is_finite() && value >= least {
-        Ok(())
-    } else {
-        Err(usage(format!("{flag} {value}: must be a number of at least {least}")))
-    }
-}
-
-fn below_one(flag: &str, value: f64) -> anyhow::Result<f64> {
-    if (0.0..1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(usage(format!("{flag} {value}: must be a number of at least 0 and below 1")))
     }
 }
 

@@ -82,14 +82,7 @@ fn pinned(world: &World, store: &Store, request: &Request) -> anyhow::Result<Req
     let is_leader = world.local_rank() == 0;
     let stamp = if is_leader { stamp(path) } else { None };
     // A folder that all nodes share shows all of them the same file: no need to read it on each.
-    let [least, most] = match (stamp, is_leader) {
-        (Some([size, time]), _) => [[size, time], [-size, -time]],
-        (None, true) => [[-1; 2], [0; 2]],
-        (None, false) => [[i64::MAX; 2]; 2],
-    };
-    let mut ends = [least[0], least[1], most[0], most[1]];
-    world.control().all_reduce(&mut ends, Reduction::Min)?;
-    if ends[0] >= 0 && ends[0] == -ends[2] && ends[1] == -ends[3] {
+    if all_leaders_have(world, stamp)? {
         return Ok(request);
     }
     let own = match (is_leader, stamp) {
@@ -116,6 +109,16 @@ fn pinned(world: &World, store: &Store, request: &Request) -> anyhow::Result<Req
     world.control().broadcast_bytes(&mut hash, root as usize)?;
     request.checksum = Some(String::from_utf8(hash)?.parse().map_err(|reason: String| anyhow!(reason))?);
     Ok(request)
+}
+
+/// Whether the leaders of all nodes have a stamp, and the same. Collective.
+fn all_leaders_have(world: &World, stamp: Option<[i64; 2]>) -> anyhow::Result<bool> {
+    const NONE: [i64; 2] = [-1; 2];
+    let of_leader = |others: [i64; 2]| if world.local_rank() == 0 { stamp.unwrap_or(NONE) } else { others };
+    let [mut least, mut most] = [of_leader([i64::MAX; 2]), of_leader([i64::MIN; 2])];
+    world.control().all_reduce(&mut least, Reduction::Min)?;
+    world.control().all_reduce(&mut most, Reduction::Max)?;
+    Ok(least == most && least != NONE)
 }
 
 /// How long a file is, and when it was last written, in nanoseconds since 1970; `None` where it is none.

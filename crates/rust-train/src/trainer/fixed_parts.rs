@@ -13,7 +13,7 @@
 use std::time::Instant;
 
 use tch::{Device, Kind, Tensor, no_grad};
-use torch_ext::{Kept, ReduceOp};
+use torch_ext::{Kept, ReduceOp, elements, set_elements};
 
 use super::step::{Given, Made, TrainStep, seed_of};
 use crate::model::trained;
@@ -45,24 +45,6 @@ impl Tree {
     }
 }
 
-/// The numbers of some tensors in a row, each in its logical order, whatever its memory format.
-fn row(tensors: &[Tensor]) -> torch_ext::Result<Tensor> {
-    let flat: Vec<_> = tensors.iter().map(|tensor| tensor.detach().reshape([-1])).collect();
-    Ok(no_grad(|| Tensor::f_cat(&flat, 0))?)
-}
-
-/// The other way round.
-fn from_row(row: &Tensor, tensors: &[Tensor]) -> torch_ext::Result<()> {
-    let mut start = 0;
-    for tensor in tensors {
-        let length = tensor.numel() as i64;
-        let part = row.narrow(0, start, length).reshape(tensor.size());
-        no_grad(|| tensor.detach().f_copy_(&part))?;
-        start += length;
-    }
-    Ok(())
-}
-
 /// What a step changes.
 struct Changed {
     parameters: Vec<Tensor>,
@@ -82,10 +64,6 @@ impl Changed {
         Ok(Self { parameters, statistics, counters, before: Kept::of(&step.buffers)? })
     }
 
-    fn restore_buffers(&self) -> torch_ext::Result<()> {
-        self.before.restore_where(&Tensor::from(true))
-    }
-
     /// How long the row of a part is: gradients, whether each parameter has one, statistics, the loss.
     fn length(&self) -> usize {
         let numbers = [&self.parameters, &self.statistics].into_iter().flatten().map(Tensor::numel).sum::<usize>();
@@ -95,27 +73,24 @@ impl Changed {
     /// The row of a part that has just been computed, of which it has this `share`.
     fn row(&self, loss: &Tensor, share: f64) -> torch_ext::Result<Tensor> {
         let gradients: Vec<_> = self.parameters.iter().map(Tensor::grad).collect();
+        let or_zeros = |(gradient, parameter): (&Tensor, &Tensor)| match gradient.defined() {
+            true => gradient.shallow_clone(),
+            false => parameter.zeros_like(),
+        };
+        let mut leaf: Vec<_> = gradients.iter().zip(&self.parameters).map(or_zeros).collect();
         let has_gradient: Vec<_> =
-            gradients.iter().map(|gradient| gradient.defined() as u8 as f32 * share as f32).collect();
-        let of_each = gradients.iter().zip(&self.parameters);
-        let mut leaf: Vec<_> = of_each
-            .map(
-                |(gradient, parameter)| {
-                    if gradient.defined() { gradient.shallow_clone() } else { parameter.zeros_like() }
-                },
-            )
-            .collect();
+            gradients.iter().map(|gradient| if gradient.defined() { share as f32 } else { 0.0 }).collect();
         leaf.extend(self.statistics.iter().map(|statistic| no_grad(|| statistic * share)));
         leaf.push(Tensor::from_slice(&has_gradient));
         leaf.push(no_grad(|| loss.reshape([1]) * share));
-        row(&leaf)
+        elements(&leaf)
     }
 
     /// The counters in double precision, and their negatives: the largest of each over all parts say whether they are alike.
     fn counted(&self) -> torch_ext::Result<Tensor> {
-        let counters: Vec<_> = self.counters.iter().map(|counter| counter.to_kind(Kind::Double)).collect();
-        let counters =
-            if counters.is_empty() { Tensor::zeros([0], (Kind::Double, Device::Cpu)) } else { row(&counters)? };
+        let none = [Tensor::zeros([0], (Kind::Double, Device::Cpu))];
+        let counters = self.counters.iter().map(|counter| counter.to_kind(Kind::Double)).chain(none);
+        let counters = elements(&counters.collect::<Vec<_>>())?;
         Ok(Tensor::f_cat(&[&counters, &-&counters], 0)?)
     }
 
@@ -133,7 +108,9 @@ impl Changed {
         }
         let gradients =
             self.parameters.iter().map(Tensor::grad).chain(self.statistics.iter().map(Tensor::shallow_clone));
-        Ok(from_row(sum, &gradients.collect::<Vec<_>>())?)
+        let changed: Vec<_> = gradients.collect();
+        let numbers = sum.numel() as i64 - 1 - count;
+        Ok(set_elements(&changed, &sum.narrow(0, 0, numbers))?)
     }
 }
 
@@ -141,11 +118,13 @@ impl TrainStep<'_> {
     /// A step in `parts` parts over all ranks, of which this rank computes its own one after the other. Collective.
     pub(super) fn compute_parts(&mut self, task: &dyn Task, given: &Given<'_>, parts: usize) -> anyhow::Result<Made> {
         let changed = Changed::of(self)?;
-        let counted = changed.counted()?.fill(f64::NEG_INFINITY); // of a rank that had no memory for one
-        let sum = self.unless_out_of_memory(|| self.own_parts(task, given, parts, &changed, &counted))?;
+        // In the first step of a process; of a rank that has no memory for one nothing is counted.
+        let counted = if self.knows_counters { None } else { Some(changed.counted()?.fill(f64::NEG_INFINITY)) };
+        let sum = self.unless_out_of_memory(|| self.own_parts(task, given, parts, &changed, counted.as_ref()))?;
         let is_out_of_memory = sum.is_none();
-        if !std::mem::replace(&mut self.knows_counters, true) {
-            self.refuse_other_counters(&counted)?;
+        if let Some(counted) = counted {
+            self.refuse_other_counters(counted)?;
+            self.knows_counters = true;
         }
         // A rank whose memory does not suffice meets the others all the same, with NaN.
         let sum = sum.unwrap_or_else(|| Tensor::full([changed.length() as i64], f64::NAN, (Kind::Float, Device::Cpu)));
@@ -160,7 +139,7 @@ impl TrainStep<'_> {
         let judged = if own_loss.isfinite().double_value(&[]) > 0.0 { &loss } else { &own_loss };
         let flags = self.flags(judged, is_out_of_memory, &(given.wish)(), given.before)?;
         if flags.double_value(&[0]) > 0.0 {
-            changed.restore_buffers()?;
+            changed.before.restore()?;
             // Whose part it was shows in its own loss.
             return Ok(Made { flags, loss: own_loss, is_out_of_memory });
         }
@@ -170,13 +149,12 @@ impl TrainStep<'_> {
     }
 
     /// Refuses a model whose counters do not count steps: what each part makes of them has no sum here. Collective.
-    fn refuse_other_counters(&self, counted: &Tensor) -> anyhow::Result<()> {
-        let most = counted.copy();
+    fn refuse_other_counters(&self, counted: Tensor) -> anyhow::Result<()> {
         if self.group.size() > 1 {
-            self.group.all_reduce(&most, ReduceOp::Max)?;
+            self.group.all_reduce(&counted, ReduceOp::Max)?;
         }
-        let half = most.numel() as i64 / 2;
-        let difference = most.narrow(0, 0, half) + most.narrow(0, half, half);
+        let half = counted.numel() as i64 / 2;
+        let difference = counted.narrow(0, 0, half) + counted.narrow(0, half, half);
         anyhow::ensure!(
             half == 0 || difference.max().double_value(&[]) <= 0.0,
             "a buffer of whole numbers depends on the images of a part, which --virtual-ranks cannot add up; keep it in floating point"
@@ -184,14 +162,14 @@ impl TrainStep<'_> {
         Ok(())
     }
 
-    /// The sum of this rank's parts. `counted` becomes the largest that any of them has counted.
+    /// The sum of this rank's parts. `counted`, if given, becomes the largest that any of them has counted.
     fn own_parts(
         &self,
         task: &dyn Task,
         given: &Given<'_>,
         parts: usize,
         changed: &Changed,
-        counted: &Tensor,
+        counted: Option<&Tensor>,
     ) -> anyhow::Result<Tensor> {
         let own = self.micro_batches;
         let size = given.images.size()[0] / own as i64;
@@ -199,7 +177,7 @@ impl TrainStep<'_> {
         let mut tree = Tree::default();
         for part in 0..own {
             if part > 0 {
-                changed.restore_buffers()?;
+                changed.before.restore()?;
             }
             self.ddp.zero_grad()?;
             tch::manual_seed(seed_of(self.seed, given.number, self.group.rank() * own + part));
@@ -212,7 +190,9 @@ impl TrainStep<'_> {
             let loss = self.timeline.span(Work::Forward, || self.ddp.no_sync(pass))?;
             self.timeline.span(Work::Backward, || (&loss * share).f_backward())?;
             tree.push(changed.row(&loss, share)?)?;
-            counted.shallow_clone().f_copy_(&counted.f_maximum(&changed.counted()?)?)?;
+            if let Some(counted) = counted {
+                counted.shallow_clone().f_copy_(&counted.f_maximum(&changed.counted()?)?)?;
+            }
         }
         tree.root().ok_or_else(|| anyhow::anyhow!("a rank's parts are no power of two"))
     }
@@ -248,15 +228,5 @@ mod tests {
         let mut three = Tree::default();
         leaves(3).into_iter().for_each(|leaf| three.push(leaf).unwrap());
         assert!(three.root().is_none());
-    }
-
-    #[test]
-    fn rows_there_and_back() {
-        let image = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([2, 3, 2, 2]);
-        let tensors = [image.contiguous().permute([0, 2, 3, 1]), Tensor::from_slice(&[7.0_f32])];
-        let there = row(&tensors).unwrap();
-        let back = [tensors[0].zeros_like(), tensors[1].zeros_like()];
-        from_row(&there, &back).unwrap();
-        assert!(back[0] == tensors[0] && back[1] == tensors[1]);
     }
 }

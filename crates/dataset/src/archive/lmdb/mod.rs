@@ -83,13 +83,9 @@ fn contents(bytes: &[u8], spec: &ArchiveSpec, counter: &Counter<'_>) -> std::res
             return Ok(());
         };
         let value = &bytes[range.clone()];
-        let is_short = value.len() <= LONGEST_LABEL;
-        // A label may begin as an image does: BMW.
-        let is_label = is_short && key.windows(LABEL.len()).any(|part| part == LABEL);
-        if is_label || is_short && labels_key(key).is_none() && !is_image(value) {
-            texts.insert(key, range.clone());
-        }
-        if is_label {
+        let is_of_label = value.len() <= LONGEST_LABEL && key.windows(LABEL.len()).any(|part| part == LABEL);
+        if is_of_label && !is_image(value) {
+            texts.insert(key, range);
             others += 1;
             return Ok(());
         }
@@ -202,11 +198,10 @@ fn of_pickle(value: &[u8]) -> Checked<Option<Image>> {
     }
 }
 
-/// Whether these bytes begin as an image file does of a kind that is read.
+/// Whether these bytes begin as an image file does of a kind that is read; texts begin with two letters, too: BMW, P1040023.
 fn is_image(bytes: &[u8]) -> bool {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Gif | ImageFormat::WebP | ImageFormat::Tiff) => true,
-        // Two letters begin many a text.
         Ok(ImageFormat::Bmp) => bytes.get(6..10) == Some(&[0; 4]),
         Ok(ImageFormat::Pnm) => bytes.get(2).is_some_and(u8::is_ascii_whitespace) && bytes.len() > 8,
         _ => false,

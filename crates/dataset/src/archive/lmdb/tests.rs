@@ -1,13 +1,12 @@
 //! Databases as liblmdb has written one, and as they are laid out here, whole and broken. A value that is no image is no file.
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
-use tempfile::TempDir;
 
+use super::super::tests::folder;
 use super::*;
 use crate::scan::{ArchiveSet, Names};
 use crate::{Listing, Split, unwatched};
@@ -80,16 +79,6 @@ fn index_of(bytes: &[u8], spec: &ArchiveSpec) -> Result<Contents> {
     contents(bytes, spec, &Counter::new(&unwatched)).map_err(|fault| fault.of(Path::new("db")))
 }
 
-fn folder(databases: &[(&str, Vec<u8>)]) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (name, bytes) in databases {
-        let path = root.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-    root
-}
-
 /// The images of a split as "class text", as they are read.
 fn list(root: &Path, split: Split, spec: &ArchiveSpec) -> Result<Vec<String>> {
     let set = ArchiveSet::find(root)?.ok_or_else(|| Error::Input("no archives".to_owned()))?;
@@ -144,7 +133,7 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
         |data: &[u8], label: u8| [b"\x22", &[data.len() as u8][..], data, b"\x28", &[label], b"\x38\x01"].concat();
     let bare = b"\x08\x03\x10\x01\x18\x02\x22\x06aabbcc\x28\x01".to_vec();
     type Case<'a> = (Vec<(&'a str, Vec<u8>)>, &'a [&'a str], &'a [&'a str]);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 9] = [
         // As a folder is put into one for PyTorch: a file, or a folder of it.
         (
             vec![
@@ -207,6 +196,12 @@ fn labels_are_in_the_value_or_beside_it_or_the_databases_name() {
             ],
             &["beach a", "train_station b"],
             &["train_station v"],
+        ),
+        // Small images under keys that a label's might be.
+        (
+            vec![("train.lmdb", database(&[(b"label_3/1.png", png("a")), (b"label_4/1.png", png("b"))]))],
+            &["label_3 a", "label_4 b"],
+            &[],
         ),
         // One of each class in the folders of splits, and one for a split.
         (
