@@ -14,7 +14,7 @@ import os
 import sys
 
 import torch
-from peers import logits_of, loss_of, peer
+from peers import load_into, logits_of, loss_of, peer
 from safetensors_file import load
 
 CLASSES = 10
@@ -38,7 +38,7 @@ def compare(folder, name):
     keys = set(fresh) == set(ours) and all(fresh[k].shape == ours[k].shape for k in fresh)
     drawn = max(spread_deviation(ours[k], fresh[k]) for k in fresh)
     del ours, fresh
-    model.load_state_dict(load(f"{folder}/{name}.weights.safetensors"), strict=True)
+    load_into(model, load(f"{folder}/{name}.weights.safetensors"))
     outputs = load(f"{folder}/{name}.outputs.safetensors")
     model.eval()
     logits = logits_of(model(outputs["images"]))

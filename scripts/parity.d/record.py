@@ -7,9 +7,8 @@ crates/backbones/tests/logits.tsv            logits and gradients of a small net
 
 import torch
 from hashing import fnv1a, formula_weights, noise
-from peers import classes_of, image_size, logits_of, loss_of, MASKS, NAMES, SMALLEST, peer
+from peers import classes_of, image_size, load_into, logits_of, loss_of, MASKS, NAMES, SMALLEST, peer, weights_of
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import get_model_weights
 
 
 def keys():
@@ -28,7 +27,7 @@ def keys():
                     model.eval()(torch.zeros(1, 3, side, side))
                 gmacs = round(counter.get_total_flops() / 2e9, 3)
             else:
-                gmacs = get_model_weights(name).DEFAULT.meta["_ops"]
+                gmacs = weights_of(name).meta["_ops"]
             print(name, classes, trained, gmacs, len(state), f"{fnv1a(lines.encode()):016x}", sep="\t", file=file)
 
 
@@ -38,7 +37,7 @@ def logits():
               "torchvision 0.26, see scripts/parity", file=file)
         for name, side in SMALLEST:
             model = peer(name, 5).eval()
-            model.load_state_dict(formula_weights(model.state_dict()), strict=True)
+            load_into(model, formula_weights(model.state_dict()))
             images = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
             output = logits_of(model(images))
             loss_of(output).backward()

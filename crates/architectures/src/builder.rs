@@ -166,6 +166,11 @@ impl Builder {
         self.activation(x, Activation::Relu)
     }
 
+    /// Zeros around an image, as TensorFlow has them before a window of this side and step.
+    pub fn pad_same(&mut self, x: NodeId, kernel: usize, stride: usize) -> NodeId {
+        self.push("", Op::PadSame { kernel, stride }, &[x], self.width(x))
+    }
+
     /// Max pooling.
     pub fn max_pool(&mut self, x: NodeId, kernel: usize, stride: usize, padding: usize) -> NodeId {
         self.push("", Op::MaxPool2d { kernel, stride, padding, ceil: false }, &[x], self.width(x))

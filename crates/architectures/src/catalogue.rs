@@ -1,19 +1,24 @@
 //! Every architecture by name, with what it was made for and where its published weights are.
 
+use crate::families::alexnet::alexnet;
 use crate::families::cifar_resnet::cifar_resnet;
 use crate::families::convnext::convnext;
 use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
+use crate::families::efficientnet_lite::{self, efficientnet_lite};
+use crate::families::efficientnet_v2::{self, efficientnet_v2};
 use crate::families::lenet::lenet;
+use crate::families::mnasnet::mnasnet;
 use crate::families::mobilenet_v2::mobilenet_v2;
 use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
+use crate::families::regnet::{Line, regnet};
 use crate::families::resnet::{Block, resnet};
 use crate::families::segmentation::{deeplabv3, deeplabv3_mobilenet, fcn, lraspp, unet};
 use crate::families::shufflenet_v2::shufflenet_v2;
 use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
 use crate::families::swin::swin;
 use crate::families::vgg::vgg;
-use crate::families::vit::{self, vit_base};
+use crate::families::vit::{self, vit};
 use crate::network::Network;
 use crate::timm::architecture_of_timm;
 
@@ -50,6 +55,8 @@ pub struct Published {
     pub resize: usize,
     /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
     pub is_bicubic: bool,
+    /// Whether the images are normalized by mean and standard deviation 0.5, and not by ImageNet's.
+    pub is_by_halves: bool,
     /// In percent, as torchvision states it: top-1 accuracy on ImageNet's 50,000 validation images, or where the class of each pixel is
     /// told, mIoU on COCO's 5,000 (of the 21 classes of PASCAL VOC).
     pub score: f64,
@@ -72,6 +79,11 @@ impl Architecture {
     /// The network with a head for `classes` classes.
     pub fn network(&self, classes: usize) -> Network {
         (self.network)(classes)
+    }
+
+    /// The version of its class in PyTorch, which a file of weights for that says: MNASNet reads none without.
+    pub fn class_version(&self) -> u8 {
+        if self.name.starts_with("mnasnet") { 2 } else { 1 }
     }
 
     /// The classes that its published weights, or those of others like it, tell apart: what is assumed where nobody says how many.
@@ -104,13 +116,21 @@ impl Architecture {
 
     /// With published weights.
     const fn published(self, file: &'static str, resize: usize, score: f64) -> Self {
-        Self { published: Some(Published { file, resize, is_bicubic: false, score }), ..self }
+        Self { published: Some(Published { file, resize, is_bicubic: false, is_by_halves: false, score }), ..self }
     }
 
     /// With published weights for images that were scaled with the bicubic filter.
     const fn bicubic(self) -> Self {
         match self.published {
             Some(published) => Self { published: Some(Published { is_bicubic: true, ..published }), ..self },
+            None => self,
+        }
+    }
+
+    /// With published weights for images that were normalized by mean and standard deviation 0.5.
+    const fn halves(self) -> Self {
+        match self.published {
+            Some(published) => Self { published: Some(Published { is_by_halves: true, ..published }), ..self },
             None => self,
         }
     }
@@ -123,32 +143,68 @@ impl Architecture {
 
 /// ResNeXt-50 32×4d: 32 groups of 4 channels.
 const RESNEXT: Block = Block::Bottleneck { groups: 32, width_per_64: 128 };
+/// ResNeXt-101 64×4d: 64 groups of 4 channels.
+const RESNEXT_64X4D: Block = Block::Bottleneck { groups: 64, width_per_64: 256 };
+/// ResNeXt-101 32×8d: 32 groups of 8 channels.
+const RESNEXT_32X8D: Block = Block::Bottleneck { groups: 32, width_per_64: 256 };
 /// Wide ResNet-50-2: twice the channels inside.
 const WIDE: Block = Block::Bottleneck { groups: 1, width_per_64: 128 };
 
 /// All architectures, in the order of a listing. The published weights are torchvision 0.26's best ones
-/// (`IMAGENET1K_V2` where there are two).
+/// (`IMAGENET1K_V2` where there are two); of ViT-H/14 those for images of 224×224 pixels.
 #[rustfmt::skip] // a table
 pub const ARCHITECTURES: &[Architecture] = &[
+    Architecture::new("alexnet", 224, alexnet).published("alexnet-owt-7be5be79.pth", 256, 56.522),
     Architecture::new("resnet18", 224, |classes| resnet("resnet18", Block::Basic, [2, 2, 2, 2], classes)).published("resnet18-f37072fd.pth", 256, 69.758),
     Architecture::new("resnet34", 224, |classes| resnet("resnet34", Block::Basic, [3, 4, 6, 3], classes)).published("resnet34-b627a593.pth", 256, 73.314),
     Architecture::new("resnet50", 224, |classes| resnet("resnet50", Block::BOTTLENECK, [3, 4, 6, 3], classes)).published("resnet50-11ad3fa6.pth", 232, 80.858),
     Architecture::new("resnet101", 224, |classes| resnet("resnet101", Block::BOTTLENECK, [3, 4, 23, 3], classes)).published("resnet101-cd907fc2.pth", 232, 81.886),
     Architecture::new("resnet152", 224, |classes| resnet("resnet152", Block::BOTTLENECK, [3, 8, 36, 3], classes)).published("resnet152-f82ba261.pth", 232, 82.284),
     Architecture::new("wide_resnet50_2", 224, |classes| resnet("wide_resnet50_2", WIDE, [3, 4, 6, 3], classes)).published("wide_resnet50_2-9ba9bcbe.pth", 232, 81.602),
+    Architecture::new("wide_resnet101_2", 224, |classes| resnet("wide_resnet101_2", WIDE, [3, 4, 23, 3], classes)).published("wide_resnet101_2-d733dc28.pth", 232, 82.51),
     Architecture::new("resnext50_32x4d", 224, |classes| resnet("resnext50_32x4d", RESNEXT, [3, 4, 6, 3], classes)).published("resnext50_32x4d-1a0047aa.pth", 232, 81.198),
+    Architecture::new("resnext101_32x8d", 224, |classes| resnet("resnext101_32x8d", RESNEXT_32X8D, [3, 4, 23, 3], classes)).published("resnext101_32x8d-110c445d.pth", 232, 82.834),
+    Architecture::new("resnext101_64x4d", 224, |classes| resnet("resnext101_64x4d", RESNEXT_64X4D, [3, 4, 23, 3], classes)).published("resnext101_64x4d-173b62eb.pth", 232, 83.246),
     Architecture::new("cifar_resnet20", 32, |classes| cifar_resnet("cifar_resnet20", 3, classes)),
     Architecture::new("cifar_resnet32", 32, |classes| cifar_resnet("cifar_resnet32", 5, classes)),
     Architecture::new("cifar_resnet44", 32, |classes| cifar_resnet("cifar_resnet44", 7, classes)),
     Architecture::new("cifar_resnet56", 32, |classes| cifar_resnet("cifar_resnet56", 9, classes)),
+    Architecture::new("regnet_x_400mf", 224, |classes| regnet("regnet_x_400mf", Line { depth: 22, start: 24, slope: 24.48, factor: 2.54, group: 16, squeeze: None }, classes)).published("regnet_x_400mf-62229a5f.pth", 232, 74.864),
+    Architecture::new("regnet_x_800mf", 224, |classes| regnet("regnet_x_800mf", Line { depth: 16, start: 56, slope: 35.73, factor: 2.28, group: 16, squeeze: None }, classes)).published("regnet_x_800mf-94a99ebd.pth", 232, 77.522),
+    Architecture::new("regnet_x_1_6gf", 224, |classes| regnet("regnet_x_1_6gf", Line { depth: 18, start: 80, slope: 34.01, factor: 2.25, group: 24, squeeze: None }, classes)).published("regnet_x_1_6gf-a12f2b72.pth", 232, 79.668),
+    Architecture::new("regnet_x_3_2gf", 224, |classes| regnet("regnet_x_3_2gf", Line { depth: 25, start: 88, slope: 26.31, factor: 2.25, group: 48, squeeze: None }, classes)).published("regnet_x_3_2gf-7071aa85.pth", 232, 81.196),
+    Architecture::new("regnet_x_8gf", 224, |classes| regnet("regnet_x_8gf", Line { depth: 23, start: 80, slope: 49.56, factor: 2.88, group: 120, squeeze: None }, classes)).published("regnet_x_8gf-2b70d774.pth", 232, 81.682),
+    Architecture::new("regnet_x_16gf", 224, |classes| regnet("regnet_x_16gf", Line { depth: 22, start: 216, slope: 55.59, factor: 2.1, group: 128, squeeze: None }, classes)).published("regnet_x_16gf-ba3796d7.pth", 232, 82.716),
+    Architecture::new("regnet_x_32gf", 224, |classes| regnet("regnet_x_32gf", Line { depth: 23, start: 320, slope: 69.86, factor: 2.0, group: 168, squeeze: None }, classes)).published("regnet_x_32gf-6eb8fdc6.pth", 232, 83.014),
+    Architecture::new("regnet_y_400mf", 224, |classes| regnet("regnet_y_400mf", Line { depth: 16, start: 48, slope: 27.89, factor: 2.09, group: 8, squeeze: Some(0.25) }, classes)).published("regnet_y_400mf-e6988f5f.pth", 232, 75.804),
+    Architecture::new("regnet_y_800mf", 224, |classes| regnet("regnet_y_800mf", Line { depth: 14, start: 56, slope: 38.84, factor: 2.4, group: 16, squeeze: Some(0.25) }, classes)).published("regnet_y_800mf-58fc7688.pth", 232, 78.828),
+    Architecture::new("regnet_y_1_6gf", 224, |classes| regnet("regnet_y_1_6gf", Line { depth: 27, start: 48, slope: 20.71, factor: 2.65, group: 24, squeeze: Some(0.25) }, classes)).published("regnet_y_1_6gf-0d7bc02a.pth", 232, 80.876),
+    Architecture::new("regnet_y_3_2gf", 224, |classes| regnet("regnet_y_3_2gf", Line { depth: 21, start: 80, slope: 42.63, factor: 2.66, group: 24, squeeze: Some(0.25) }, classes)).published("regnet_y_3_2gf-9180c971.pth", 232, 81.982),
+    Architecture::new("regnet_y_8gf", 224, |classes| regnet("regnet_y_8gf", Line { depth: 17, start: 192, slope: 76.82, factor: 2.19, group: 56, squeeze: Some(0.25) }, classes)).published("regnet_y_8gf-dc2b1b54.pth", 232, 82.828),
+    Architecture::new("regnet_y_16gf", 224, |classes| regnet("regnet_y_16gf", Line { depth: 18, start: 200, slope: 106.23, factor: 2.48, group: 112, squeeze: Some(0.25) }, classes)).published("regnet_y_16gf-3e4a00f9.pth", 232, 82.886),
+    Architecture::new("regnet_y_32gf", 224, |classes| regnet("regnet_y_32gf", Line { depth: 20, start: 232, slope: 115.89, factor: 2.53, group: 232, squeeze: Some(0.25) }, classes)).published("regnet_y_32gf-8db6d4b5.pth", 232, 83.368),
+    Architecture::new("regnet_y_128gf", 384, |classes| regnet("regnet_y_128gf", Line { depth: 27, start: 456, slope: 160.83, factor: 2.52, group: 264, squeeze: Some(0.25) }, classes)).published("regnet_y_128gf_swag-c8ce3e52.pth", 384, 88.228).bicubic(),
     Architecture::new("mobilenet_v2", 224, mobilenet_v2).published("mobilenet_v2-7ebf99e0.pth", 232, 72.154),
     Architecture::new("mobilenet_v3_small", 224, mobilenet_v3_small).published("mobilenet_v3_small-047dcff4.pth", 256, 67.668),
     Architecture::new("mobilenet_v3_large", 224, mobilenet_v3_large).published("mobilenet_v3_large-5c1a4163.pth", 232, 75.274),
+    Architecture::new("mnasnet0_5", 224, |classes| mnasnet("mnasnet0_5", 0.5, classes)).published("mnasnet0.5_top1_67.823-3ffadce67e.pth", 256, 67.734),
+    Architecture::new("mnasnet0_75", 224, |classes| mnasnet("mnasnet0_75", 0.75, classes)).published("mnasnet0_75-7090bc5f.pth", 232, 71.18),
+    Architecture::new("mnasnet1_0", 224, |classes| mnasnet("mnasnet1_0", 1.0, classes)).published("mnasnet1.0_top1_73.512-f206786ef8.pth", 256, 73.456),
+    Architecture::new("mnasnet1_3", 224, |classes| mnasnet("mnasnet1_3", 1.3, classes)).published("mnasnet1_3-a4c69d6f.pth", 232, 76.506),
     Architecture::new("efficientnet_b0", 224, |classes| efficientnet("efficientnet_b0", 1.0, 1.0, 0.2, classes)).published("efficientnet_b0_rwightman-7f5810bc.pth", 256, 77.692).bicubic(),
     Architecture::new("efficientnet_b1", 240, |classes| efficientnet("efficientnet_b1", 1.0, 1.1, 0.2, classes)).published("efficientnet_b1-c27df63c.pth", 255, 79.838),
     Architecture::new("efficientnet_b2", 288, |classes| efficientnet("efficientnet_b2", 1.1, 1.2, 0.3, classes)).published("efficientnet_b2_rwightman-c35c1473.pth", 288, 80.608).bicubic(),
     Architecture::new("efficientnet_b3", 300, |classes| efficientnet("efficientnet_b3", 1.2, 1.4, 0.3, classes)).published("efficientnet_b3_rwightman-b3899882.pth", 320, 82.008).bicubic(),
     Architecture::new("efficientnet_b4", 380, |classes| efficientnet("efficientnet_b4", 1.4, 1.8, 0.4, classes)).published("efficientnet_b4_rwightman-23ab8bcd.pth", 384, 83.384).bicubic(),
+    Architecture::new("efficientnet_b5", 456, |classes| efficientnet("efficientnet_b5", 1.6, 2.2, 0.4, classes)).published("efficientnet_b5_lukemelas-1a07897c.pth", 456, 83.444).bicubic(),
+    Architecture::new("efficientnet_b6", 528, |classes| efficientnet("efficientnet_b6", 1.8, 2.6, 0.5, classes)).published("efficientnet_b6_lukemelas-24a108a5.pth", 528, 84.008).bicubic(),
+    Architecture::new("efficientnet_b7", 600, |classes| efficientnet("efficientnet_b7", 2.0, 3.1, 0.5, classes)).published("efficientnet_b7_lukemelas-c5b4e57e.pth", 600, 84.122).bicubic(),
+    Architecture::new("efficientnet_v2_s", 384, |classes| efficientnet_v2("efficientnet_v2_s", efficientnet_v2::S, 0.2, classes)).published("efficientnet_v2_s-dd5fe13b.pth", 384, 84.228),
+    Architecture::new("efficientnet_v2_m", 480, |classes| efficientnet_v2("efficientnet_v2_m", efficientnet_v2::M, 0.3, classes)).published("efficientnet_v2_m-dc08266a.pth", 480, 85.112),
+    Architecture::new("efficientnet_v2_l", 480, |classes| efficientnet_v2("efficientnet_v2_l", efficientnet_v2::L, 0.4, classes)).published("efficientnet_v2_l-59c71312.pth", 480, 85.808).bicubic().halves(),
+    Architecture::new("efficientnet_lite0", 224, |classes| efficientnet_lite("efficientnet_lite0", 1.0, 1.0, 0.2, classes)).renaming(efficientnet_lite::renamed_lite0),
+    Architecture::new("efficientnet_lite1", 240, |classes| efficientnet_lite("efficientnet_lite1", 1.0, 1.1, 0.2, classes)).renaming(efficientnet_lite::renamed_lite1),
+    Architecture::new("efficientnet_lite2", 260, |classes| efficientnet_lite("efficientnet_lite2", 1.1, 1.2, 0.3, classes)).renaming(efficientnet_lite::renamed_lite2),
     Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256, 69.02),
     Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256, 69.928),
     Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256, 71.592),
@@ -159,14 +215,26 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vgg19_bn", 224, |classes| vgg("vgg19_bn", [2, 2, 4, 4, 4], true, classes)).published("vgg19_bn-c79401a0.pth", 256, 74.218),
     Architecture::new("squeezenet1_0", 224, squeezenet1_0).published("squeezenet1_0-b66bff10.pth", 256, 58.092),
     Architecture::new("squeezenet1_1", 224, squeezenet1_1).published("squeezenet1_1-b8a52dc0.pth", 256, 58.178),
-    Architecture::new("shufflenet_v2_x0_5", 224, |classes| shufflenet_v2("shufflenet_v2_x0_5", [48, 96, 192], classes)).published("shufflenetv2_x0.5-f707e7126e.pth", 256, 60.552),
-    Architecture::new("shufflenet_v2_x1_0", 224, |classes| shufflenet_v2("shufflenet_v2_x1_0", [116, 232, 464], classes)).published("shufflenetv2_x1-5666bf0f80.pth", 256, 69.362),
-    Architecture::new("densenet121", 224, |classes| densenet("densenet121", [6, 12, 24, 16], classes)).published("densenet121-a639ec97.pth", 256, 74.434).renaming(densenet::renamed),
+    Architecture::new("shufflenet_v2_x0_5", 224, |classes| shufflenet_v2("shufflenet_v2_x0_5", [48, 96, 192], 1024, classes)).published("shufflenetv2_x0.5-f707e7126e.pth", 256, 60.552),
+    Architecture::new("shufflenet_v2_x1_0", 224, |classes| shufflenet_v2("shufflenet_v2_x1_0", [116, 232, 464], 1024, classes)).published("shufflenetv2_x1-5666bf0f80.pth", 256, 69.362),
+    Architecture::new("shufflenet_v2_x1_5", 224, |classes| shufflenet_v2("shufflenet_v2_x1_5", [176, 352, 704], 1024, classes)).published("shufflenetv2_x1_5-3c479a10.pth", 232, 72.996),
+    Architecture::new("shufflenet_v2_x2_0", 224, |classes| shufflenet_v2("shufflenet_v2_x2_0", [244, 488, 976], 2048, classes)).published("shufflenetv2_x2_0-8be3c8ee.pth", 232, 76.23),
+    Architecture::new("densenet121", 224, |classes| densenet("densenet121", [6, 12, 24, 16], 32, classes)).published("densenet121-a639ec97.pth", 256, 74.434).renaming(densenet::renamed),
+    Architecture::new("densenet161", 224, |classes| densenet("densenet161", [6, 12, 36, 24], 48, classes)).published("densenet161-8d451a50.pth", 256, 77.138).renaming(densenet::renamed),
+    Architecture::new("densenet169", 224, |classes| densenet("densenet169", [6, 12, 32, 32], 32, classes)).published("densenet169-b2777c0a.pth", 256, 75.6).renaming(densenet::renamed),
+    Architecture::new("densenet201", 224, |classes| densenet("densenet201", [6, 12, 48, 32], 32, classes)).published("densenet201-c1103571.pth", 256, 76.896).renaming(densenet::renamed),
     Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236, 82.52),
     Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
     Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
-    Architecture::new("vit_b_16", 224, |classes| vit_base("vit_b_16", 16, classes)).published("vit_b_16-c867db91.pth", 256, 81.072).renaming(vit::renamed),
-    Architecture::new("vit_b_32", 224, |classes| vit_base("vit_b_32", 32, classes)).published("vit_b_32-d86f8d99.pth", 256, 75.912).renaming(vit::renamed),
+    Architecture::new("convnext_large", 224, |classes| convnext("convnext_large", [(3, 192), (3, 384), (27, 768), (3, 1536)], 0.5, classes)).published("convnext_large-ea097f82.pth", 232, 84.414),
+    Architecture::new("vit_b_16", 224, |classes| vit("vit_b_16", vit::BASE, 16, classes)).published("vit_b_16-c867db91.pth", 256, 81.072).renaming(vit::renamed),
+    Architecture::new("vit_b_32", 224, |classes| vit("vit_b_32", vit::BASE, 32, classes)).published("vit_b_32-d86f8d99.pth", 256, 75.912).renaming(vit::renamed),
+    Architecture::new("vit_l_16", 224, |classes| vit("vit_l_16", vit::LARGE, 16, classes)).published("vit_l_16-852ce7e3.pth", 242, 79.662).renaming(vit::renamed),
+    Architecture::new("vit_l_32", 224, |classes| vit("vit_l_32", vit::LARGE, 32, classes)).published("vit_l_32-c7638314.pth", 256, 76.972).renaming(vit::renamed),
+    Architecture::new("vit_h_14", 224, |classes| vit("vit_h_14", vit::HUGE, 14, classes)).published("vit_h_14_lc_swag-c1eb923e.pth", 224, 85.708).bicubic().renaming(vit::renamed),
+    Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)),
+    Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)),
+    Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)),
     Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
@@ -243,7 +311,8 @@ mod tests {
         let all: Vec<_> = ARCHITECTURES
             .iter()
             .map(|known| known.name)
-            .filter(|name| !["lenet", "unet", "unet_small"].contains(name))
+            .filter(|name| !["lenet", "unet", "unet_small"].contains(name)) // our own
+            .filter(|name| !["_lite", "_patch"].iter().any(|part| name.contains(part))) // timm's: scripts/parity --timm
             .collect();
         assert_eq!(seen, all);
     }

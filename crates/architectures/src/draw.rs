@@ -13,6 +13,8 @@ pub enum Draw {
     KaimingFanIn,
     /// Kaiming-uniform by fan-in: ±√(6/fan-in).
     KaimingUniform,
+    /// Uniform with the variance of 1/fan-out: ±√(3/fan-out).
+    LecunUniformFanOut,
     /// LeCun-normal: standard deviation √(1/fan-in).
     LecunNormal,
     /// Xavier-uniform: ±√(6/(fan-in + fan-out)).
@@ -52,6 +54,7 @@ impl Draw {
             Self::KaimingFanOut => Distribution::Normal { std: (2.0 / fan_out).sqrt() },
             Self::KaimingFanIn => Distribution::Normal { std: (2.0 / fan_in).sqrt() },
             Self::KaimingUniform => Distribution::Uniform { bound: (6.0 / fan_in).sqrt() },
+            Self::LecunUniformFanOut => Distribution::Uniform { bound: (3.0 / fan_out).sqrt() },
             Self::LecunNormal => Distribution::Normal { std: (1.0 / fan_in).sqrt() },
             Self::XavierUniform => Distribution::Uniform { bound: (6.0 / (fan_in + fan_out)).sqrt() },
             Self::PytorchDefault => Distribution::Uniform { bound: 1.0 / fan_in.sqrt() },
@@ -70,6 +73,7 @@ mod tests {
             (Draw::KaimingFanOut, vec![64, 3, 7, 7], Distribution::Normal { std: (2.0_f64 / (64.0 * 49.0)).sqrt() }),
             (Draw::KaimingFanIn, vec![64, 3, 7, 7], Distribution::Normal { std: (2.0_f64 / 147.0).sqrt() }),
             (Draw::XavierUniform, vec![3072, 768], Distribution::Uniform { bound: (6.0_f64 / 3840.0).sqrt() }),
+            (Draw::LecunUniformFanOut, vec![12, 64], Distribution::Uniform { bound: 0.5 }),
             (Draw::PytorchDefault, vec![10, 64], Distribution::Uniform { bound: 0.125 }),
             (Draw::UniformByOutputs, vec![100, 7], Distribution::Uniform { bound: 0.1 }),
         ];

@@ -34,7 +34,7 @@ pub use draw::{Distribution, Draw};
 pub use fold::Folded;
 pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
-pub use op::{Activation, Conv2d, Draws, Op};
+pub use op::{Activation, Conv2d, Draws, Op, same_padding};
 pub use shape::{Shape, ShapeError};
 pub use timm::TimmWeight;
 pub use windows::{WindowCut, relative_position_index};

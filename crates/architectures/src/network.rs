@@ -162,8 +162,7 @@ impl Network {
     #[must_use]
     pub fn with_channels(mut self, channels: usize) -> Self {
         for id in 0..self.nodes.len() {
-            let takes_input =
-                self.nodes[id].inputs.iter().any(|input| matches!(self.nodes[input.0].op, Op::Input { .. }));
+            let takes_input = self.nodes[id].inputs.iter().any(|&input| self.is_image(input));
             match &mut self.nodes[id].op {
                 Op::Input { channels: own } => *own = channels,
                 Op::Conv2d(conv) if takes_input => conv.in_channels = channels,
@@ -171,6 +170,15 @@ impl Network {
             }
         }
         self
+    }
+
+    /// Whether a node's value is that of the images, perhaps with zeros around.
+    fn is_image(&self, node: NodeId) -> bool {
+        match &self.nodes[node.0] {
+            Node { op: Op::Input { .. }, .. } => true,
+            Node { op: Op::PadSame { .. }, inputs, .. } => inputs.iter().all(|&input| self.is_image(input)),
+            _ => false,
+        }
     }
 
     /// The channels of the images that it takes.
@@ -183,9 +191,8 @@ impl Network {
 
     /// The names of the weights that see the images' channels along their second axis.
     pub fn input_weights(&self) -> Vec<String> {
-        let is_input = |id: &NodeId| matches!(self.nodes[id.0].op, Op::Input { .. });
-        let takes =
-            self.nodes.iter().filter(|node| matches!(node.op, Op::Conv2d(_)) && node.inputs.iter().any(is_input));
+        let takes_image = |node: &&Node| node.inputs.iter().any(|&input| self.is_image(input));
+        let takes = self.nodes.iter().filter(takes_image).filter(|node| matches!(node.op, Op::Conv2d(_)));
         takes.map(|node| format!("{}.weight", node.name)).collect()
     }
 

@@ -131,6 +131,14 @@ pub enum Op {
     },
     /// A function of each value by itself.
     Activation(Activation),
+    /// Zeros around an image, as TensorFlow has them (SAME): as many as a window needs to fit ⌈side/stride⌉ times, half of them before and half
+    /// behind, the odd one behind.
+    PadSame {
+        /// Side of the window that follows, in pixels.
+        kernel: usize,
+        /// Its step, in pixels.
+        stride: usize,
+    },
     /// The largest value under a square window.
     MaxPool2d {
         /// Side of the window, in pixels.
@@ -241,6 +249,12 @@ pub enum Op {
     },
 }
 
+/// The zeros before and behind a side of `side` pixels that [`Op::PadSame`] adds.
+pub fn same_padding(side: usize, kernel: usize, stride: usize) -> [usize; 2] {
+    let missing = ((side.div_ceil(stride).max(1) - 1) * stride + kernel).saturating_sub(side);
+    [missing / 2, missing - missing / 2]
+}
+
 /// A tensor of an operation's state: suffix of its key, shape, role.
 pub(crate) type State = (&'static str, Vec<usize>, ParameterRole);
 
@@ -294,6 +308,7 @@ impl Op {
             Self::Activation(Activation::Sigmoid) => "sigmoid",
             Self::Activation(Activation::Silu) => "silu",
             Self::Activation(Activation::Gelu) => "gelu",
+            Self::PadSame { .. } => "pad",
             Self::MaxPool2d { .. } => "max pool",
             Self::AvgPool2d { .. } | Self::AdaptiveAvgPool2d { .. } => "average pool",
             Self::Flatten => "flatten",
@@ -330,4 +345,25 @@ pub struct Draws {
     pub weight: Draw,
     /// The bias.
     pub bias: Draw,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_fit_as_in_tensorflow() {
+        // (side, kernel, stride) -> zeros before and behind: tf.nn.conv2d with padding="SAME".
+        let cases = [
+            ((224, 3, 2), [0, 1]),
+            ((7, 3, 2), [1, 1]),
+            ((56, 5, 2), [1, 2]),
+            ((15, 5, 2), [2, 2]),
+            ((8, 1, 2), [0, 0]),
+        ];
+        for ((side, kernel, stride), expected) in cases {
+            assert_eq!(same_padding(side, kernel, stride), expected, "{side} {kernel} {stride}");
+            assert_eq!((side + expected.iter().sum::<usize>() - kernel) / stride + 1, side.div_ceil(stride));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::network::{Network, NodeId};
-use crate::op::Op;
+use crate::op::{Op, same_padding};
 
 /// The shape of one sample's value, without the batch: C×H×W for an image, L×C for tokens, F for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,10 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
         (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
         (Op::Activation(_) | Op::Dropout { .. } | Op::StochasticDepth { .. }, &[_]) => inputs[0].clone(),
+        (&Op::PadSame { kernel, stride }, &[&[channels, h, w]]) => {
+            let padded = |side: usize| side + same_padding(side, kernel, stride).iter().sum::<usize>();
+            [channels, padded(h), padded(w)].into()
+        }
         (&Op::MaxPool2d { kernel, stride, padding, ceil }, &[&[channels, h, w]]) => {
             pool(channels, h, w, kernel, stride, padding, ceil)?
         }

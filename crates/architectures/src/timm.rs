@@ -100,6 +100,25 @@ const EFFICIENTNET: &[Rule] = &[
     ("classifier.1.*", "classifier.*", Same),
 ];
 
+/// Of TensorFlow's arithmetic; timm's networks without `tf_` pad otherwise.
+const EFFICIENTNET_LITE: &[Rule] = &[
+    ("features.0.0.*", "conv_stem.*", Same),
+    ("features.0.1.*", "bn1.*", Same),
+    ("features.8.0.*", "conv_head.*", Same),
+    ("features.8.1.*", "bn2.*", Same),
+    ("features.1.{n}.block.0.0.*", "blocks.0.{n}.conv_dw.*", Same),
+    ("features.1.{n}.block.0.1.*", "blocks.0.{n}.bn1.*", Same),
+    ("features.1.{n}.block.1.0.*", "blocks.0.{n}.conv_pw.*", Same),
+    ("features.1.{n}.block.1.1.*", "blocks.0.{n}.bn2.*", Same),
+    ("features.{s}.{n}.block.0.0.*", "blocks.{s-1}.{n}.conv_pw.*", Same),
+    ("features.{s}.{n}.block.0.1.*", "blocks.{s-1}.{n}.bn1.*", Same),
+    ("features.{s}.{n}.block.1.0.*", "blocks.{s-1}.{n}.conv_dw.*", Same),
+    ("features.{s}.{n}.block.1.1.*", "blocks.{s-1}.{n}.bn2.*", Same),
+    ("features.{s}.{n}.block.2.0.*", "blocks.{s-1}.{n}.conv_pwl.*", Same),
+    ("features.{s}.{n}.block.2.1.*", "blocks.{s-1}.{n}.bn3.*", Same),
+    ("classifier.1.*", "classifier.*", Same),
+];
+
 const MOBILENET_V2: &[Rule] = &[
     ("features.0.0.*", "conv_stem.*", Same),
     ("features.0.1.*", "bn1.*", Same),
@@ -129,7 +148,13 @@ const TWINS: &[Twin] = &[
     Twin { ours: "resnet152", timm: "resnet152", rules: ALIKE },
     Twin { ours: "wide_resnet50_2", timm: "wide_resnet50_2", rules: ALIKE },
     Twin { ours: "resnext50_32x4d", timm: "resnext50_32x4d", rules: ALIKE },
+    Twin { ours: "wide_resnet101_2", timm: "wide_resnet101_2", rules: ALIKE },
+    Twin { ours: "resnext101_32x8d", timm: "resnext101_32x8d", rules: ALIKE },
+    Twin { ours: "resnext101_64x4d", timm: "resnext101_64x4d", rules: ALIKE },
     Twin { ours: "densenet121", timm: "densenet121", rules: ALIKE },
+    Twin { ours: "densenet161", timm: "densenet161", rules: ALIKE },
+    Twin { ours: "densenet169", timm: "densenet169", rules: ALIKE },
+    Twin { ours: "densenet201", timm: "densenet201", rules: ALIKE },
     Twin { ours: "vgg11", timm: "vgg11", rules: VGG },
     Twin { ours: "vgg13", timm: "vgg13", rules: VGG },
     Twin { ours: "vgg16", timm: "vgg16", rules: VGG },
@@ -140,9 +165,16 @@ const TWINS: &[Twin] = &[
     Twin { ours: "vgg19_bn", timm: "vgg19_bn", rules: VGG },
     Twin { ours: "vit_b_16", timm: "vit_base_patch16_224", rules: VIT },
     Twin { ours: "vit_b_32", timm: "vit_base_patch32_224", rules: VIT },
+    Twin { ours: "vit_l_16", timm: "vit_large_patch16_224", rules: VIT },
+    Twin { ours: "vit_l_32", timm: "vit_large_patch32_224", rules: VIT },
+    Twin { ours: "vit_h_14", timm: "vit_huge_patch14_224", rules: VIT },
+    Twin { ours: "vit_tiny_patch16_224", timm: "vit_tiny_patch16_224", rules: VIT },
+    Twin { ours: "vit_small_patch16_224", timm: "vit_small_patch16_224", rules: VIT },
+    Twin { ours: "vit_small_patch32_224", timm: "vit_small_patch32_224", rules: VIT },
     Twin { ours: "convnext_tiny", timm: "convnext_tiny", rules: CONVNEXT },
     Twin { ours: "convnext_small", timm: "convnext_small", rules: CONVNEXT },
     Twin { ours: "convnext_base", timm: "convnext_base", rules: CONVNEXT },
+    Twin { ours: "convnext_large", timm: "convnext_large", rules: CONVNEXT },
     Twin { ours: "swin_t", timm: "swin_tiny_patch4_window7_224", rules: SWIN },
     Twin { ours: "swin_s", timm: "swin_small_patch4_window7_224", rules: SWIN },
     Twin { ours: "swin_b", timm: "swin_base_patch4_window7_224", rules: SWIN },
@@ -151,6 +183,9 @@ const TWINS: &[Twin] = &[
     Twin { ours: "efficientnet_b2", timm: "efficientnet_b2", rules: EFFICIENTNET },
     Twin { ours: "efficientnet_b3", timm: "efficientnet_b3", rules: EFFICIENTNET },
     Twin { ours: "efficientnet_b4", timm: "efficientnet_b4", rules: EFFICIENTNET },
+    Twin { ours: "efficientnet_lite0", timm: "tf_efficientnet_lite0", rules: EFFICIENTNET_LITE },
+    Twin { ours: "efficientnet_lite1", timm: "tf_efficientnet_lite1", rules: EFFICIENTNET_LITE },
+    Twin { ours: "efficientnet_lite2", timm: "tf_efficientnet_lite2", rules: EFFICIENTNET_LITE },
     Twin { ours: "mobilenet_v2", timm: "mobilenetv2_100", rules: MOBILENET_V2 },
 ];
 

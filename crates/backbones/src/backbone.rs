@@ -141,6 +141,16 @@ impl Backbone {
         }
     }
 
+    /// Which nodes are frozen.
+    pub(crate) fn frozen_nodes(&self) -> Vec<bool> {
+        self.frozen.iter().map(Cell::get).collect()
+    }
+
+    /// Makes those nodes frozen whose parameters already are.
+    pub(crate) fn set_frozen_nodes(&self, frozen: &[bool]) {
+        self.frozen.iter().zip(frozen).for_each(|(own, &frozen)| own.set(frozen));
+    }
+
     /// The description it was built from.
     pub fn network(&self) -> &Network {
         &self.network

@@ -1,24 +1,9 @@
 //! For inference: BatchNorm after a convolution becomes part of the convolution's parameters.
 
-use architectures::{Network, NodeId, Op};
-use tch::{Device, Tensor};
+use architectures::{NodeId, Op};
+use tch::Tensor;
 
 use crate::Backbone;
-
-/// A network on its way to another thread.
-#[derive(Debug)]
-pub struct Shared {
-    network: Network,
-    tensors: Vec<Tensor>,
-    device: Device,
-}
-
-impl Shared {
-    /// The network, on the same tensors as the one that it was made of.
-    pub fn arrive(self) -> Backbone {
-        Backbone::of_tensors(self.network, self.tensors, self.device)
-    }
-}
 
 impl Backbone {
     /// The same network for evaluation, with fewer operations: BatchNorm is folded into the convolutions before it.
@@ -35,12 +20,6 @@ impl Backbone {
                 .collect()
         });
         Self::of_tensors(folded.network, tensors, self.device())
-    }
-
-    /// What another thread needs to compute with the same tensors.
-    pub fn shared(&self) -> Shared {
-        let tensors = self.tensors().iter().map(Tensor::shallow_clone).collect();
-        Shared { network: self.network().clone(), tensors, device: self.device() }
     }
 
     /// Weight and bias of a convolution with the parameters `state` that takes in `batch_norm`.
@@ -61,7 +40,7 @@ impl Backbone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     #[test]
     fn a_folded_network_computes_the_same() {

@@ -5,9 +5,9 @@
 
 use std::cell::RefCell;
 
-use architectures::{Activation, Conv2d, Op, Shape, WindowCut};
+use architectures::{Activation, Conv2d, Op, Shape, WindowCut, same_padding};
 use tch::{Kind, Tensor};
-use torch_ext::{BatchNorm, Convolution, Fused, MaxPool, SyncBatchNorm};
+use torch_ext::{BatchNorm, Convolution, Fused, MaxPool, SyncBatchNorm, rng};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
         }
         Op::Activation(activation) => activate(activation, inputs[0]),
+        Op::PadSame { kernel, stride } => pad_same(inputs[0], kernel, stride),
         Op::MaxPool2d { kernel, stride, padding, ceil } => {
             let [side, stride, padding] = [kernel, stride, padding].map(|pixels| pixels as i64);
             MaxPool { side, stride, padding, ceil }.forward(inputs[0])
@@ -83,7 +84,8 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             window_attention(inputs[0], inputs[1], mask.as_ref(), heads)
         }
         Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
-        Op::Dropout { probability } => inputs[0].dropout(probability, train),
+        Op::Dropout { .. } if !train => inputs[0].shallow_clone(),
+        Op::Dropout { probability } => rng::dropout(inputs[0], probability).unwrap_or_else(|error| panic!("{error}")),
         Op::StochasticDepth { probability } => stochastic_depth(inputs[0], probability, train),
         Op::PadShortcut { out_channels, stride } => pad_shortcut(inputs[0], out_channels, stride),
     }
@@ -164,6 +166,13 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu("none"),
     }
+}
+
+fn pad_same(x: &Tensor, kernel: usize, stride: usize) -> Tensor {
+    let size = x.size();
+    let [rows, columns] = [size[2], size[3]].map(|side| same_padding(side as usize, kernel, stride));
+    let zeros = [columns[0], columns[1], rows[0], rows[1]].map(|pixels| pixels as i64);
+    x.constant_pad_nd(zeros)
 }
 
 /// N×C×H×W to N×C×H′×W′ of `like`.
@@ -298,7 +307,7 @@ fn stochastic_depth(x: &Tensor, probability: f64, train: bool) -> Tensor {
     }
     let kept = 1.0 - probability;
     let rows: Vec<_> = x.size().iter().enumerate().map(|(axis, &side)| if axis == 0 { side } else { 1 }).collect();
-    let noise = Tensor::empty(&rows[..], (x.kind(), x.device())).bernoulli_float_(kept);
+    let noise = rng::bernoulli(&rows, x, kept).unwrap_or_else(|error| panic!("{error}"));
     x * (noise / kept)
 }
 

@@ -4,9 +4,10 @@ mod backbone;
 mod fold;
 mod forward;
 mod initialise;
+mod shared;
 mod trace;
 mod weights;
 
 pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, rooted, to_torch};
 pub use backbone::Backbone;
-pub use fold::Shared;
+pub use shared::Shared;

@@ -453,7 +453,7 @@ mod tests {
         let original = backbone("cifar_resnet20", 10);
         let (safetensors, pth) = (folder.path().join("w.safetensors"), folder.path().join("w.pth"));
         original.save(&safetensors).unwrap();
-        weights::write_pth(&pth, &original.export()).unwrap();
+        weights::write_pth(&pth, &original.export(), 1).unwrap();
         for path in [&safetensors, &pth] {
             let copy = backbone("cifar_resnet20", 10);
             assert!(copy.load(path, Matching::Strict).unwrap().is_empty());
@@ -571,7 +571,7 @@ mod tests {
         };
         let file = tempfile::NamedTempFile::new().unwrap();
         let read = |entries: Vec<(String, weights::Tensor)>| {
-            weights::write_pth(file.path(), &entries).unwrap();
+            weights::write_pth(file.path(), &entries, 1).unwrap();
             rooted(&lenet, weights::read(file.path()).unwrap())
         };
         let other = || [("queue".to_owned(), from_torch(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))))];
@@ -613,7 +613,7 @@ mod tests {
             };
             let file = tempfile::NamedTempFile::new().unwrap();
             for prefix in ["", "model."] {
-                weights::write_pth(file.path(), &timm(prefix)).unwrap();
+                weights::write_pth(file.path(), &timm(prefix), 1).unwrap();
                 let (found, naming) = rooted(&known, weights::read(file.path()).unwrap()).unwrap();
                 let expected = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
                 assert_eq!(naming, Naming { prefix: expected, is_timm: true });

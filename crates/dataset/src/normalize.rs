@@ -28,6 +28,11 @@ impl Normalization {
         Self { mean: Self::IMAGENET_MEAN.to_vec(), std: Self::IMAGENET_STD.to_vec() }
     }
 
+    /// By mean and standard deviation 0.5: to −1 to 1.
+    pub fn halves() -> Self {
+        Self { mean: vec![0.5; 3], std: vec![0.5; 3] }
+    }
+
     /// What a byte of red, green and blue is multiplied with, and what is added then, so that (byte / 255 − mean) / std comes
     /// out.
     ///

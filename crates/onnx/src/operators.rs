@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use architectures::{Activation, Conv2d, Network, Node, NodeId, Op, Shape, WindowCut, relative_position_index};
+use architectures::{
+    Activation, Conv2d, Network, Node, NodeId, Op, Shape, WindowCut, relative_position_index, same_padding,
+};
 use weights::{Dtype, Tensor};
 
 use crate::Error;
@@ -101,6 +103,11 @@ impl<'a> Translation<'a> {
                 self.graph.node("LayerNormalization", &[x, &scale, &shift], &attributes)
             }
             Op::Activation(activation) => self.activation(activation, x),
+            Op::PadSame { kernel, stride } => {
+                let [[above, below], [left, right]] =
+                    [in_shape[1], in_shape[2]].map(|side| same_padding(side, kernel, stride));
+                self.graph.pad(x, &[0, 0, above, left], &[0, 0, below, right])
+            }
             Op::MaxPool2d { kernel, stride, padding, ceil } => {
                 let attributes = [
                     ("kernel_shape", Ints(vec![kernel; 2])),

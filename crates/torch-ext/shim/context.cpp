@@ -3,9 +3,13 @@
 
 #include "shim.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/ops/dropout.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/hash_tensor.h>
 #include <ATen/ops/stack.h>
@@ -155,6 +159,12 @@ void te_numbers_free(te_numbers* numbers) { delete numbers; }
 
 const char* te_version() { return TORCH_VERSION; }
 
+// The instructions that libtorch's own kernels use on this processor: "AVX512".
+const char* te_cpu_capability() {
+  static const std::string capability = at::get_cpu_capability();
+  return capability.c_str();
+}
+
 char* te_set_tf32(bool allowed) {
   TE_CATCH({
     at::globalContext().setAllowTF32CuBLAS(allowed);
@@ -200,6 +210,36 @@ char* te_rng_set_state(int index, at::Tensor* state) {
     auto generator = at::globalContext().defaultGenerator(device(index));
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(te_tensor(state));
+  })
+}
+
+// The generator that this thread draws from on the CPU, where it does not share libtorch's with all others.
+static thread_local std::optional<at::Generator> own_generator;
+
+void te_own_generator(int64_t seed) { own_generator = at::detail::createCPUGenerator(uint64_t(seed)); }
+
+void te_own_generator_drop() { own_generator.reset(); }
+
+// Dropout in training.
+char* te_dropout(const at::Tensor* input, double probability, at::Tensor** out) {
+  TE_CATCH({
+    const auto& x = te_tensor(input);
+    if (!own_generator || !x.is_cpu() || probability == 0 || probability == 1) {
+      *out = new at::Tensor(at::dropout(x, probability, /*train=*/true));
+      return nullptr;
+    }
+    TORCH_CHECK(probability > 0 && probability < 1, "a probability is between 0 and 1, not ", probability);
+    // The formula of at::dropout on the CPU, which takes no generator.
+    auto noise = at::empty_like(x).bernoulli_(1 - probability, *own_generator);
+    *out = new at::Tensor(x * noise.div_(1 - probability));
+  })
+}
+
+// Makes the elements 1 with `probability`, else 0.
+char* te_bernoulli(const at::Tensor* tensor, double probability) {
+  TE_CATCH({
+    auto drawn = te_tensor(tensor);
+    drawn.bernoulli_(probability, own_generator && drawn.is_cpu() ? own_generator : std::nullopt);
   })
 }
 

@@ -164,4 +164,13 @@ char* te_drop_grads(te_list params) {
   })
 }
 
+// Gives each parameter its gradient, in the place of the one that it has, if any.
+char* te_set_grads(te_list params, te_list grads) {
+  TE_CATCH({
+    auto tensors = te_tensors(params);
+    auto gradients = te_tensors(grads, tensors.size(), "gradients");
+    for (size_t i = 0; i < tensors.size(); ++i) tensors[i].mutable_grad() = gradients[i];
+  })
+}
+
 }  // extern "C"

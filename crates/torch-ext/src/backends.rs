@@ -14,6 +14,13 @@ pub fn version() -> String {
     version.to_string_lossy().into_owned()
 }
 
+/// The instructions that libtorch's own kernels use on this processor: "AVX2", "AVX512".
+pub fn cpu_capability() -> String {
+    // SAFETY: a text that ends in a null byte and lives as long as the process.
+    let capability = unsafe { CStr::from_ptr(ffi::te_cpu_capability()) };
+    capability.to_string_lossy().into_owned()
+}
+
 /// The trade-off between speed and repeatable results on CUDA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CudnnMode {

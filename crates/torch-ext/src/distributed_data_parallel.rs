@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 
 use tch::{Kind, Tensor};
 
+use crate::each::drop_gradients;
 use crate::ffi::{self, handles};
 use crate::process_group::no_object;
 use crate::replicas::{self, Difference};
@@ -199,9 +200,8 @@ impl DistributedDataParallel {
     /// # Errors
     /// What libtorch threw.
     pub fn zero_grad(&self) -> Result<()> {
-        let handles = handles(self.parameters.iter().map(|(_, tensor)| tensor));
-        // SAFETY: the handles are of tensors that live during the call.
-        unsafe { ffi::te_drop_grads(handles.list()) }.check("dropping gradients")
+        let parameters: Vec<_> = self.parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        drop_gradients(&parameters)
     }
 
     /// Compares all parameters across ranks by a hash of each: the first that differs, if any. It reads every parameter

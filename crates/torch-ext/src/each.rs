@@ -26,6 +26,26 @@ pub fn copy_each(targets: &[Tensor], sources: &[Tensor]) -> Result<()> {
     unsafe { ffi::te_each_copy(targets.list(), sources.list()) }.check("copying tensors")
 }
 
+/// Takes the gradients of `parameters` away: the next backward pass writes new ones instead of adding to zeros.
+///
+/// # Errors
+/// What libtorch threw.
+pub fn drop_gradients(parameters: &[Tensor]) -> Result<()> {
+    let handles = handles(parameters);
+    // SAFETY: the handles are of tensors that live during the call.
+    unsafe { ffi::te_drop_grads(handles.list()) }.check("dropping gradients")
+}
+
+/// Makes `gradients` those of `parameters`, one of its shape and type for each, in the place of those that they have.
+///
+/// # Errors
+/// Lists of different lengths; what libtorch threw: other shapes.
+pub fn set_gradients(parameters: &[Tensor], gradients: &[Tensor]) -> Result<()> {
+    let (parameters, gradients) = (handles(parameters), handles(gradients));
+    // SAFETY: all handles are of tensors that live during the call.
+    unsafe { ffi::te_set_grads(parameters.list(), gradients.list()) }.check("setting gradients")
+}
+
 /// What tensors were once, so that they can be it again.
 #[derive(Debug)]
 pub struct Kept {
@@ -135,5 +155,16 @@ mod tests {
         set_elements(&back, &elements(&tensors).unwrap()).unwrap();
         assert!(back[0] == tensors[0] && back[1] == tensors[1]);
         assert!(set_elements(&back, &Tensor::from_slice(&[1.0_f32])).is_err());
+    }
+
+    #[test]
+    fn gradients_come_and_go() {
+        let weights = [Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true)];
+        let gradients = [Tensor::from_slice(&[3.0_f32, 4.0])];
+        set_gradients(&weights, &gradients).unwrap();
+        assert!(weights[0].grad() == gradients[0]);
+        drop_gradients(&weights).unwrap();
+        assert!(!weights[0].grad().defined());
+        assert!(set_gradients(&weights, &[]).is_err());
     }
 }

@@ -248,6 +248,7 @@ unsafe extern "C" {
     pub(crate) fn te_reducer_prepare_for_forward(reducer: *mut Reducer, rebuilt: *mut bool) -> Message;
     pub(crate) fn te_reducer_prepare_for_backward(reducer: *mut Reducer, outputs: List<'_>, search: bool) -> Message;
     pub(crate) fn te_drop_grads(params: List<'_>) -> Message;
+    pub(crate) fn te_set_grads(params: List<'_>, grads: List<'_>) -> Message;
 
     // cpu/batch_norm.cpp
     pub(crate) fn te_batch_norm_takes(input: *const AtTensor, residual: *const AtTensor) -> bool;
@@ -367,10 +368,15 @@ unsafe extern "C" {
     pub(crate) fn te_numbers_get(numbers: *mut Numbers, out: *mut f32, count: usize) -> Message;
     pub(crate) fn te_numbers_free(numbers: *mut Numbers);
     pub(crate) fn te_version() -> *const c_char;
+    pub(crate) fn te_cpu_capability() -> *const c_char;
     pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;
     pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);
     pub(crate) fn te_rng_get_state(device: c_int, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_rng_set_state(device: c_int, state: *const AtTensor) -> Message;
+    pub(crate) fn te_own_generator(seed: i64);
+    pub(crate) fn te_own_generator_drop();
+    pub(crate) fn te_dropout(input: *const AtTensor, probability: f64, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_bernoulli(tensor: *const AtTensor, probability: f64) -> Message;
     pub(crate) fn te_memory_stats(device: c_int, out: *mut Memory) -> Message;
     pub(crate) fn te_memory_reset_peak(device: c_int) -> Message;
     pub(crate) fn te_set_channels_last(tensors: List<'_>, channels_last: bool) -> Message;

@@ -37,12 +37,13 @@ mod sync_batch_norm;
 pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
 pub use backends::{
-    CudnnMode, on_warning, set_cudnn_mode, set_deterministic, set_same_on_any_threads, set_tf32, version,
+    CudnnMode, cpu_capability, on_warning, set_cudnn_mode, set_deterministic, set_same_on_any_threads, set_tf32,
+    version,
 };
 pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
-pub use each::{Kept, add_to_each, copy_each, elements, set_elements};
+pub use each::{Kept, add_to_each, copy_each, drop_gradients, elements, set_elements, set_gradients};
 pub use host::{HostCollectives, HostElements, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
 pub use images::NormalizeImages;

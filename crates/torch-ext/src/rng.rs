@@ -1,4 +1,4 @@
-//! The states of libtorch's random generators, for checkpoints.
+//! libtorch's random generators: their states, for checkpoints; and one of a thread's own, for threads that draw side by side.
 #![expect(unsafe_code, reason = "calls the shim")]
 
 use tch::{Device, Tensor};
@@ -24,6 +24,44 @@ pub fn set_state(device: Device, state: &Tensor) -> Result<()> {
     unsafe { ffi::te_rng_set_state(device_index(device), state.as_ptr()) }.check("the random generator's state")
 }
 
+/// Runs `work`, in which [`dropout`] and [`bernoulli`] of tensors on the CPU draw from a generator of this thread alone, seeded with
+/// `seed`, and not from libtorch's, which all threads share: what they draw is what they would draw from that after
+/// `tch::manual_seed(seed)`, whatever other threads draw meanwhile.
+pub fn with_own_generator<T>(seed: i64, work: impl FnOnce() -> T) -> T {
+    /// Takes the generator away again, whatever becomes of the work.
+    struct Own;
+    impl Drop for Own {
+        fn drop(&mut self) {
+            // SAFETY: changes a variable of this thread.
+            unsafe { ffi::te_own_generator_drop() }
+        }
+    }
+    // SAFETY: changes a variable of this thread.
+    unsafe { ffi::te_own_generator(seed) };
+    let _own = Own;
+    work()
+}
+
+/// `input` with elements that are 0 with `probability` and else divided by 1 − `probability` (`torch.nn.functional.dropout` in training).
+///
+/// # Errors
+/// A probability outside 0–1.
+pub fn dropout(input: &Tensor, probability: f64) -> Result<Tensor> {
+    // SAFETY: the tensor and `out` live during the call.
+    new_tensor("dropout", |out| unsafe { ffi::te_dropout(input.as_ptr(), probability, out) })
+}
+
+/// A tensor of this `shape`, of the type and on the device of `like`, whose elements are 1 with `probability` and else 0.
+///
+/// # Errors
+/// A probability outside 0–1.
+pub fn bernoulli(shape: &[i64], like: &Tensor, probability: f64) -> Result<Tensor> {
+    let drawn = Tensor::f_empty(shape, (like.kind(), like.device()))?;
+    // SAFETY: the tensor lives during the call.
+    unsafe { ffi::te_bernoulli(drawn.as_ptr(), probability) }.check("drawing zeros and ones")?;
+    Ok(drawn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +80,39 @@ mod tests {
         if !tch::Cuda::is_available() {
             assert!(state(Device::Cuda(0)).is_err());
         }
+    }
+
+    #[test]
+    fn threads_draw_from_generators_of_their_own() {
+        let ones = Tensor::ones([40, 30], (Kind::Float, Device::Cpu));
+        let draw = |seed| {
+            with_own_generator(seed, || (dropout(&ones, 0.3).unwrap(), bernoulli(&[40, 1], &ones, 0.5).unwrap()))
+        };
+        let expected = [1, 2].map(draw);
+        assert!(expected[0].0 != expected[1].0 && expected[0].1 != expected[1].1);
+        // Four threads at once, and a fifth that draws from the generator of all.
+        let again: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = [1, 2, 1, 2]
+                .into_iter()
+                .map(|seed| {
+                    scope.spawn(move || {
+                        let ones = Tensor::ones([40, 30], (Kind::Float, Device::Cpu));
+                        with_own_generator(seed, || {
+                            (dropout(&ones, 0.3).unwrap(), bernoulli(&[40, 1], &ones, 0.5).unwrap())
+                        })
+                    })
+                })
+                .collect();
+            let _ = scope.spawn(|| Tensor::randn([1000], (Kind::Float, Device::Cpu))).join();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (index, drawn) in again.iter().enumerate() {
+            assert!(*drawn == expected[index % 2], "thread {index}");
+        }
+        let kept = expected[0].0.ne(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+        assert!((kept - 0.7).abs() < 0.05, "{kept}");
+        assert!((expected[0].0.max().double_value(&[]) - 1.0 / 0.7).abs() < 1e-6);
+        assert!(with_own_generator(1, || dropout(&ones, 1.0)).unwrap().abs().max().double_value(&[]) == 0.0);
+        assert!(with_own_generator(1, || dropout(&ones, 1.5)).is_err() && dropout(&ones, -0.1).is_err());
     }
 }

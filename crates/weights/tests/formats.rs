@@ -40,7 +40,7 @@ fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let original = read(&file("plain.pth")).unwrap();
     let (pth, safetensors) = (folder.path().join("w.pth"), folder.path().join("w.safetensors"));
-    write_pth(&pth, original.entries()).unwrap();
+    write_pth(&pth, original.entries(), 1).unwrap();
     write_safetensors(&safetensors, original.entries(), &Default::default()).unwrap();
     for path in [&pth, &safetensors] {
         assert_eq!(contents(&read(path).unwrap()), expected(), "{}", path.display());
@@ -61,7 +61,7 @@ fn what_is_written_is_read_again() {
     assert_eq!(std::fs::read(&safetensors).unwrap(), first);
     // Same weights, same bytes.
     let first = std::fs::read(&pth).unwrap();
-    write_pth(&pth, original.entries()).unwrap();
+    write_pth(&pth, original.entries(), 1).unwrap();
     assert_eq!(std::fs::read(&pth).unwrap(), first);
 }
 

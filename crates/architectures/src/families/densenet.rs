@@ -10,13 +10,11 @@ const SCHEME: Scheme = Scheme {
     linear: Draws { weight: Draw::PytorchDefault, bias: Draw::Constant(0.0) },
 };
 
-/// Channels that each layer adds.
-const GROWTH: usize = 32;
-
-pub(crate) fn densenet(name: &str, depths: [usize; 4], classes: usize) -> Network {
+/// Layers of each block, and the channels that each of them adds; the first has twice as many.
+pub(crate) fn densenet(name: &str, depths: [usize; 4], growth: usize, classes: usize) -> Network {
     let mut net = Builder::new(name, SCHEME);
     let x = net.input(3);
-    let x = net.conv("features.conv0", x, Conv2d::to(64, 7).stride(2));
+    let x = net.conv("features.conv0", x, Conv2d::to(2 * growth, 7).stride(2));
     let x = net.batch_norm("features.norm0", x);
     let x = net.relu(x);
     let mut x = net.max_pool(x, 3, 2, 1);
@@ -27,10 +25,10 @@ pub(crate) fn densenet(name: &str, depths: [usize; 4], classes: usize) -> Networ
             let y = if index == 1 { x } else { net.concat_channels(&features) };
             let y = net.batch_norm(&layer("norm1"), y);
             let y = net.relu(y);
-            let y = net.conv(&layer("conv1"), y, Conv2d::to(4 * GROWTH, 1));
+            let y = net.conv(&layer("conv1"), y, Conv2d::to(4 * growth, 1));
             let y = net.batch_norm(&layer("norm2"), y);
             let y = net.relu(y);
-            features.push(net.conv(&layer("conv2"), y, Conv2d::to(GROWTH, 3)));
+            features.push(net.conv(&layer("conv2"), y, Conv2d::to(growth, 3)));
         }
         x = net.concat_channels(&features);
         if block < depths.len() {
@@ -49,7 +47,7 @@ pub(crate) fn densenet(name: &str, depths: [usize; 4], classes: usize) -> Networ
     net.finish()
 }
 
-/// The published file is older than torchvision's rule that names have no dots: `norm.1` is `norm1` today.
+/// The published files are older than torchvision's rule that names have no dots: `norm.1` is `norm1` today.
 pub(crate) fn renamed(key: &str) -> Option<String> {
     let (layer, rest) = key.split_at(key.find(".denselayer")? + 1);
     let (number, rest) = rest.split_once('.')?;

@@ -1,12 +1,17 @@
 //! One file for each family of networks.
 
+pub(crate) mod alexnet;
 pub(crate) mod cifar_resnet;
 pub(crate) mod convnext;
 pub(crate) mod densenet;
 pub(crate) mod efficientnet;
+pub(crate) mod efficientnet_lite;
+pub(crate) mod efficientnet_v2;
 pub(crate) mod lenet;
+pub(crate) mod mnasnet;
 pub(crate) mod mobilenet_v2;
 pub(crate) mod mobilenet_v3;
+pub(crate) mod regnet;
 pub(crate) mod resnet;
 pub(crate) mod segmentation;
 pub(crate) mod shufflenet_v2;

@@ -4,8 +4,8 @@ use crate::builder::{Builder, Scheme};
 use crate::network::{Network, NodeId};
 use crate::op::Conv2d;
 
-/// `channels` of the three stages.
-pub(crate) fn shufflenet_v2(name: &str, channels: [usize; 3], classes: usize) -> Network {
+/// `channels` of the three stages, and of the layer after them.
+pub(crate) fn shufflenet_v2(name: &str, channels: [usize; 3], last: usize, classes: usize) -> Network {
     let mut net = Builder::new(name, Scheme::PYTORCH);
     let x = net.input(3);
     let x = net.conv("conv1.0", x, Conv2d::to(24, 3).stride(2));
@@ -26,7 +26,7 @@ pub(crate) fn shufflenet_v2(name: &str, channels: [usize; 3], classes: usize) ->
             x = net.channel_shuffle(x, 2);
         }
     }
-    let x = net.conv("conv5.0", x, Conv2d::to(1024, 1));
+    let x = net.conv("conv5.0", x, Conv2d::to(last, 1));
     let x = net.batch_norm("conv5.1", x);
     let x = net.relu(x);
     let x = net.global_avg_pool(x);

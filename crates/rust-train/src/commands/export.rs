@@ -53,7 +53,10 @@ fn write(
 ) -> anyhow::Result<()> {
     match format {
         Format::Safetensors => weights::write_safetensors(file, &weights, &card.metadata())?,
-        Format::Pth => weights::write_pth(file, &weights)?,
+        Format::Pth => {
+            let version = architecture(&card.network).map_or(1, |known| known.class_version());
+            weights::write_pth(file, &weights, version)?
+        }
         Format::TorchScript => {
             // libtorch writes the file's name into it: a temporary one would make another file each time.
             let folder = tempfile::tempdir_in(file.parent().unwrap_or(Path::new(".")))?;

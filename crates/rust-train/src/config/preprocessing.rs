@@ -35,7 +35,10 @@ impl Preprocessing {
                 fit: fit_of(architecture),
                 ..Decoding::default()
             },
-            normalization: Normalization::imagenet(),
+            normalization: match architecture.published {
+                Some(published) if published.is_by_halves => Normalization::halves(),
+                _ => Normalization::imagenet(),
+            },
         }
     }
 

@@ -13,14 +13,15 @@ use crate::tensor::{Dtype, Tensor};
 /// Where torch begins a storage in the file, in bytes.
 const ALIGNMENT: u16 = 64;
 
-/// Writes `entries` to the file `path` as a state dict, an OrderedDict of tensors on the CPU.
+/// Writes `entries` to the file `path` as a state dict, an OrderedDict of tensors on the CPU, of this `version` of the network's class: 1
+/// where it has no other.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write_pth(path: &Path, entries: &[(String, Tensor)]) -> Result<()> {
+pub fn write_pth(path: &Path, entries: &[(String, Tensor)], version: u8) -> Result<()> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let file = BufWriter::new(File::create(path).map_err(io)?);
-    write(file, entries).map_err(|error| io(std::io::Error::other(error)))
+    write(file, entries, version).map_err(|error| io(std::io::Error::other(error)))
 }
 
 /// Adds the extra file `name` to the TorchScript program in the file `path`, as libtorch has just written it: what `torch.jit.load` gives of it with
@@ -51,14 +52,14 @@ fn options() -> SimpleFileOptions {
         .with_alignment(ALIGNMENT)
 }
 
-fn write(file: BufWriter<File>, entries: &[(String, Tensor)]) -> zip::result::ZipResult<()> {
+fn write(file: BufWriter<File>, entries: &[(String, Tensor)], version: u8) -> zip::result::ZipResult<()> {
     let mut zip = ZipWriter::new(file);
     let options = options();
     let mut put = |name: &str, bytes: &[u8]| -> zip::result::ZipResult<()> {
         zip.start_file(format!("archive/{name}"), options.large_file(bytes.len() > u32::MAX as usize))?;
         Ok(zip.write_all(bytes)?)
     };
-    put("data.pkl", &pickle(entries))?;
+    put("data.pkl", &pickle(entries, version))?;
     put("byteorder", b"little")?;
     for (number, (_, tensor)) in entries.iter().enumerate() {
         put(&format!("data/{number}"), tensor.bytes())?;
@@ -69,7 +70,7 @@ fn write(file: BufWriter<File>, entries: &[(String, Tensor)]) -> zip::result::Zi
 }
 
 /// The pickle of the state dict, in protocol 2.
-fn pickle(entries: &[(String, Tensor)]) -> Vec<u8> {
+fn pickle(entries: &[(String, Tensor)], version: u8) -> Vec<u8> {
     let mut program = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
     for (number, (name, tensor)) in entries.iter().enumerate() {
         text(&mut program, name);
@@ -89,7 +90,16 @@ fn pickle(entries: &[(String, Tensor)]) -> Vec<u8> {
         }
         program.extend(b"\x89ccollections\nOrderedDict\n)RtR"); // requires_grad, hooks
     }
-    program.extend(b"u.");
+    program.push(b'u');
+    // The dictionary's attribute _metadata: what version of its class the network is of.
+    program.push(b'}');
+    text(&mut program, "_metadata");
+    program.extend(b"ccollections\nOrderedDict\n)R");
+    text(&mut program, "");
+    program.push(b'}');
+    text(&mut program, "version");
+    program.extend([b'K', version]);
+    program.extend(b"sssb.");
     program
 }
 
