@@ -11,6 +11,7 @@
 mod augmentation;
 mod batch_size;
 mod bench;
+mod bits;
 mod cache;
 mod completions;
 mod data;
@@ -37,6 +38,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use augmentation::{AugmentationArgs, AutoAugment, within};
 pub use batch_size::BatchSize;
 pub use bench::{BenchArgs, ReportArgs};
+pub use bits::CompareBitsArgs;
 pub use cache::CacheArgs;
 pub use completions::{CompletionsArgs, ManArgs, Shell};
 pub use data::{
@@ -123,6 +125,10 @@ pub enum Command {
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<BenchArgs>),
 
+    /// Say where two runs, or files of weights, first differ, to the last bit
+    #[command(after_help = COMPARE_BITS_EXAMPLES)]
+    CompareBits(CompareBitsArgs),
+
     /// Draw report.html and metrics.csv of runs anew, from what they wrote down
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
@@ -196,7 +202,8 @@ impl Cli {
             Some(Command::Cache(cache)) => cache.timeout,
             Some(Command::Bench(bench)) => bench.train.timeout,
             Some(
-                Command::Completions(_)
+                Command::CompareBits(_)
+                | Command::Completions(_)
                 | Command::Doctor(_)
                 | Command::Man(_)
                 | Command::Models(_)
@@ -257,6 +264,13 @@ const REPORT_EXAMPLES: &str = "\
 Examples:
   rust-train report runs/pets-resnet50                           also of a run that was killed
   rust-train report runs/a runs/b --output ab.html               their curves together, and what differs";
+
+const COMPARE_BITS_EXAMPLES: &str = "\
+Examples:
+  rust-train compare-bits runs/a runs/b                 their records, their models, and each step if both had --record-bits
+  rust-train compare-bits one.safetensors other.pth     tensor by tensor
+
+Exit status: 0 the same bits; 1 they differ; 2 bad input.";
 
 const MAN_EXAMPLES: &str = "\
 Examples:

@@ -201,6 +201,12 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Results", add = Scope::OneRun)]
     pub eval_only: bool,
 
+    /// Write hashes of each step's weights, and of each part's images, loss and gradients, into bits.jsonl, for compare-bits
+    ///
+    /// It costs some speed, and some kilobytes a step. Parts are those of --virtual-ranks
+    #[arg(long, help_heading = "Results", add = Scope::Free)]
+    pub record_bits: bool,
+
     /// Write what every rank did when to FILE, for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE", help_heading = "Results", add = Scope::OneRun)]
     pub trace: Option<PathBuf>,

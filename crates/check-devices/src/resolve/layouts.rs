@@ -105,11 +105,18 @@ impl LayoutBuilder<'_, '_> {
             }
         };
         let training = self.training;
-        let factors = BatchFactors {
+        let mut factors = BatchFactors {
             global: training.batch.as_ref().map(|batch| batch.value),
             micro: training.micro_batch.as_ref().map(|micro| micro.value),
             accumulation: training.accumulation.as_ref().map(|accumulation| accumulation.value),
         };
+        // Each rank computes its virtual ranks as others do their micro-batches.
+        if let (Some(parts), Number::Exactly(ranks @ 1..)) = (&training.virtual_ranks, &ranks.value)
+            && parts.value.is_multiple_of(*ranks)
+            && factors.accumulation.is_none_or(|accumulation| accumulation == 1)
+        {
+            factors.accumulation = Some(parts.value / ranks);
+        }
         let has_batch = factors.global.is_some() || factors.micro.is_some();
         let batch = match (&training.unknown_batch, &ranks.value) {
             (Some(reason), _) => Some(Err(reason.clone())),

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod compare_bits;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod eval;
@@ -25,6 +26,7 @@ use crate::program::Program;
 /// Does what needs no MPI; `None` where that is something else.
 pub(crate) fn run_alone(cli: &Cli) -> Option<anyhow::Result<()>> {
     match &cli.command {
+        Some(Command::CompareBits(args)) => Some(compare_bits::run(args)),
         Some(Command::Completions(args)) => Some(completions::completions(args)),
         Some(Command::Man(args)) => Some(completions::man(args)),
         Some(Command::Models(args)) => Some(models::run(args)),
@@ -42,7 +44,8 @@ pub(crate) fn run(cli: &Cli, world: &World, program: &Program) -> anyhow::Result
         Some(Command::Cache(args)) => cache::run(args, world).map(|()| RunOutcome::Complete),
         Some(Command::Fetch(args)) => fetch::run(args, world).map(|()| RunOutcome::Complete),
         Some(
-            Command::Completions(_)
+            Command::CompareBits(_)
+            | Command::Completions(_)
             | Command::Doctor(_)
             | Command::Man(_)
             | Command::Models(_)

@@ -20,6 +20,7 @@ use crate::distributed::synchronization::Agreement;
 use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{RunOutcome, agree, usage};
 use crate::files;
+use crate::machine::fingerprint::{self, Fingerprint};
 use crate::model::{self, BuildContext, Model};
 use crate::observe::progress::left_words;
 use crate::observe::timeline::Timeline;
@@ -85,7 +86,11 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
 
     let agreement = Agreement::new(world, signals, limit);
     let parts = Parts { task, step, agreement, hooks: &program.hooks };
-    let mut trainer = Trainer::new(job, start, parts, is_frozen, dataset, &output);
+    let fingerprint = fingerprint::of_ranks(world, job.device)?;
+    if world.rank() == 0 {
+        tell_what_repeats(world, &plan, &fingerprint);
+    }
+    let mut trainer = Trainer::new(job, fingerprint, start, parts, is_frozen, dataset, &output);
     trainer.fit_memory()?;
     if let Some(checkpoint) = resume_point.checkpoint {
         trainer.restore(checkpoint)?;
@@ -131,6 +136,30 @@ pub(super) fn weights(world: &World, plan: &Plan) -> anyhow::Result<Option<PathB
     let Some((mut request, store)) = plan.weights.clone() else { return Ok(None) };
     model_file::locate(world, &mut request)?;
     fetch_weights(world, &store, &request).map(Some)
+}
+
+/// Says what another run of the same plan would have in common with this one.
+fn tell_what_repeats(world: &World, plan: &Plan, fingerprint: &Fingerprint) {
+    match plan.flags.virtual_ranks {
+        Some(parts) => {
+            log::info!(
+                "the same bits on any power of two of ranks up to {parts}, with the same processors and libtorch"
+            );
+            let uneven = fingerprint::uneven(fingerprint);
+            if !uneven.is_empty() {
+                log::warn!(
+                    "--virtual-ranks: the ranks are not alike, so bits depend on which of them computes what: {}",
+                    uneven.join("; ")
+                );
+            }
+        }
+        None if world.size() > 1 => log::info!(
+            "order, augmentation and first weights follow from --seed {}; at another number of ranks sums are rounded \
+             otherwise, unless --virtual-ranks fixes their order",
+            plan.flags.seed
+        ),
+        None => {}
+    }
 }
 
 fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, output: &Path) {

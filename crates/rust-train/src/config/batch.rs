@@ -42,7 +42,6 @@ fn virtual_ranks(cli: &TrainArgs, parts: usize, ranks: usize) -> anyhow::Result<
         (cli.accumulate != 1, "--accumulate: the parts are what each rank computes one after the other"),
         (cli.batch.fit_memory, "--batch auto: the parts must not depend on the memory"),
         (cli.sync_bn, "--sync-bn: BatchNorm sees the images of a part"),
-        (cli.zero, "--zero: each rank makes steps of its own"),
         (
             cli.compress_gradients != Compression::None,
             "--compress-gradients: rounds at places that depend on the number of ranks",

@@ -502,7 +502,6 @@ mod tests {
             ("--virtual-ranks 8 --accumulate 2", 1, "--virtual-ranks 8: not with --accumulate: the parts are"),
             ("--virtual-ranks 8 --batch auto", 1, "--virtual-ranks 8: not with --batch auto: the parts"),
             ("--virtual-ranks 8 --sync-bn", 2, "--virtual-ranks 8: not with --sync-bn: BatchNorm sees"),
-            ("--virtual-ranks 8 --zero", 2, "--virtual-ranks 8: not with --zero: each rank"),
             ("--virtual-ranks 8 --compress-gradients bf16", 2, "--virtual-ranks 8: not with --compress-gradients:"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
             ("--clip-grad-norm 0", 1, "--clip-grad-norm 0: must be a number above 0"),

@@ -32,6 +32,13 @@ pub trait Model {
     /// What changes in training but not by gradients, by name: BatchNorm's running statistics.
     fn buffers(&self) -> Vec<(String, Tensor)>;
 
+    /// Makes the same model for another thread, to be trained there beside this one: on the same parameters, in the same order, whose
+    /// gradients are its own there, and with buffers of its own, frozen where this one is. What is random in it must be drawn by
+    /// [`torch_ext::rng`]. `None` where there is no such thing: then parts of a batch are computed one after the other.
+    fn twin(&self) -> Option<Twin> {
+        None
+    }
+
     /// Everything that is saved, by name: parameters and buffers, unless there is more.
     fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.parameters();
@@ -85,6 +92,11 @@ impl Model for Backbone {
         Self::state(self)
     }
 
+    fn twin(&self) -> Option<Twin> {
+        let twin = Self::twin(self);
+        Some(Box::new(move || Box::new(twin.arrive())))
+    }
+
     fn head(&self) -> Vec<String> {
         Self::head(self)
     }
@@ -107,6 +119,9 @@ impl Model for Backbone {
         Self::pause_batch_norm_synchronization(self, paused);
     }
 }
+
+/// Makes a [twin](Model::twin) of a model, in the thread that it is for.
+pub type Twin = Box<dyn FnOnce() -> Box<dyn Model> + Send>;
 
 /// What a model is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,15 +1,13 @@
 //! A network in evaluation on the CPU: a few images each are computed by one thread, side by side. The bits that come out do not depend
 //! on how many threads a rank has: where several share an operation, libtorch and oneDNN choose by their number how it is computed.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
 
-use anyhow::Context;
-use backbones::{Backbone, Shared};
+use backbones::Backbone;
 use tch::Tensor;
 
 use super::numerics::Numerics;
+use crate::machine::workers::Workers;
 
 /// Images that a thread computes at a time: enough for matrix products to be worth it, few enough for many threads to have some.
 const TOGETHER: i64 = 4;
@@ -17,7 +15,7 @@ const TOGETHER: i64 = 4;
 /// Threads with a network each, on the same tensors. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SideBySide {
-    jobs: Sender<Job>,
+    workers: Workers<Job>,
 }
 
 /// What a thread has to do, and where the outcome goes, with its place.
@@ -35,23 +33,26 @@ impl SideBySide {
     /// Threads that cannot be started.
     pub(crate) fn new(network: &Backbone, numerics: Numerics, threads: usize) -> anyhow::Result<Self> {
         tch::set_num_threads(1);
-        let (jobs, waiting) = channel();
-        let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..threads {
-            let (network, waiting) = (network.shared(), Arc::clone(&waiting));
-            let name = format!("evaluation-{number}");
-            let work = move || work(network, numerics, &waiting);
-            thread::Builder::new().name(name).spawn(work).context("starting threads")?;
-        }
-        Ok(Self { jobs })
+        let begin = |_| {
+            let network = network.shared();
+            move || {
+                let network = network.arrive();
+                move |Job { place, images, done }| {
+                    let outputs =
+                        tch::no_grad(|| numerics.compute(&images, |images| vec![network.forward(images, false)]));
+                    // Whoever wanted it may have given up.
+                    let _ = done.send((place, outputs.map(|mut outputs| outputs.remove(0))));
+                }
+            }
+        };
+        Ok(Self { workers: Workers::start("evaluation", (0..threads).map(begin))? })
     }
 
     /// What the network gives for `images`, a row for each.
     pub(crate) fn forward(&self, images: &Tensor) -> anyhow::Result<Tensor> {
         let (done, outcomes) = channel();
         for (place, images) in images.f_split(TOGETHER, 0)?.into_iter().enumerate() {
-            let job = Job { place, images, done: done.clone() };
-            self.jobs.send(job).ok().context("the threads that evaluate have ended")?;
+            self.workers.give(Job { place, images, done: done.clone() })?;
         }
         drop(done);
         let mut outputs: Vec<_> = outcomes.into_iter().collect();
@@ -60,17 +61,6 @@ impl SideBySide {
         let rows: i64 = outputs.iter().map(|output| output.size()[0]).sum();
         anyhow::ensure!(rows == images.size()[0], "a thread that evaluates has ended in the middle of it");
         Ok(Tensor::f_cat(&outputs, 0)?)
-    }
-}
-
-/// What each thread does, until nobody has jobs any more.
-fn work(network: Shared, numerics: Numerics, waiting: &Mutex<Receiver<Job>>) {
-    let network = network.arrive();
-    loop {
-        let job = waiting.lock().ok().and_then(|waiting| waiting.recv().ok());
-        let Some(Job { place, images, done }) = job else { return };
-        let outputs = tch::no_grad(|| numerics.compute(&images, |images| vec![network.forward(images, false)]));
-        let _ = done.send((place, outputs.map(|mut outputs| outputs.remove(0)))); // whoever wanted it may have given up
     }
 }
 

@@ -98,6 +98,25 @@ impl Timeline {
         result
     }
 
+    /// Runs the passes of a step on the CPU, perhaps several at once: `task` adds up how long those forward and those backward have
+    /// taken. The time that goes by meanwhile counts, and is recorded, in these shares.
+    pub(crate) fn passes<T>(&self, task: impl FnOnce(&mut [Duration; 2]) -> T) -> T {
+        let _doing = self.activity.begin(Row::Main, Doing::new("forward and backward"));
+        let mut took = [Duration::ZERO; 2];
+        let mut start = Instant::now();
+        let result = task(&mut took);
+        let (whole, all) = (start.elapsed(), took.iter().sum::<Duration>());
+        for (work, time) in [Work::Forward, Work::Backward].into_iter().zip(took) {
+            let share = whole.mul_f64(time.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE));
+            self.clock.add(work, share);
+            if let Some(recorder) = &self.recorder {
+                recorder.record(work.name(), Row::Main, start, share, None);
+            }
+            start += share;
+        }
+        result
+    }
+
     /// Knows, and records, what `collectives` carry.
     pub(crate) fn of_collectives(&self, collectives: impl HostCollectives + 'static) -> Box<dyn HostCollectives> {
         Box::new(Traced { collectives, timeline: self.clone(), all_reduces: 0 })

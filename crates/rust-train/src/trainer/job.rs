@@ -37,7 +37,7 @@ impl<'a> Job<'a> {
         let cores = cores::per_rank(world)?;
         // How libtorch and oneDNN compute something may depend on the number of threads.
         let threads = if plan.flags.virtual_ranks.is_some() { 1 } else { cores };
-        announce::announce(world, device, threads)?;
+        announce::announce(world, device, cores)?;
         if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
@@ -53,6 +53,14 @@ impl<'a> Job<'a> {
         }
         kernels::choose(world, device, plan.flags.fused, plan.training.precision)?;
         Ok(Self { world, plan, device, cores, threads })
+    }
+
+    /// How many of the fixed parts of a step a rank computes at once, each by one thread: 1 where a step has no such parts.
+    pub(crate) fn parts_at_once(&self) -> usize {
+        match self.plan.flags.virtual_ranks {
+            Some(_) => self.cores.min(self.plan.batch.accumulation()),
+            None => 1,
+        }
     }
 
     /// Makes batches of this rank's part of `images`.
@@ -96,7 +104,7 @@ impl<'a> Job<'a> {
         if self.plan.flags.optimization.backbone_lr_scale != 1.0 && model.head().is_empty() {
             refuse("--backbone-lr-scale", "does not know what its head is")?;
         }
-        let step = TrainStep::new(self.plan, model, self.device, group, timeline);
+        let step = TrainStep::new(self, model, group, timeline);
         agree(self.world, step.map_err(anyhow::Error::from))
     }
 }

@@ -28,6 +28,7 @@ use report::EpochLine;
 use crate::data::normalize::Normalize;
 use crate::distributed::synchronization::{Agreed, Agreement, Pass};
 use crate::errors::{RunOutcome, Stop, agree};
+use crate::machine::fingerprint::Fingerprint;
 use crate::model::card;
 use crate::observe::activity::{Doing, Row};
 use crate::observe::clock;
@@ -79,6 +80,8 @@ pub(crate) struct Trainer<'a> {
     /// What must be known of the model to use it, but for its scores.
     card: ModelCard,
     normalize: Normalize,
+    /// What its bits depend on, of all ranks.
+    fingerprint: Fingerprint,
 
     /// Where the run stands.
     position: Position,
@@ -103,6 +106,7 @@ impl<'a> Trainer<'a> {
     /// beginning until it is told otherwise ([`restore`](Self::restore)).
     pub(crate) fn new(
         job: Job<'a>,
+        fingerprint: Fingerprint,
         start: Instant,
         Parts { task, step, agreement, hooks }: Parts<'a>,
         is_frozen: bool,
@@ -112,6 +116,7 @@ impl<'a> Trainer<'a> {
         let plan = job.plan;
         let step_plan = StepPlan::new(plan, dataset.train.len());
         Self {
+            fingerprint,
             start,
             task,
             step,
@@ -319,6 +324,7 @@ impl<'a> Trainer<'a> {
             log::info!("first step done, {:.2} s after the run began", self.start.elapsed().as_secs_f64());
         }
         self.losses.push((loss, rate.lr));
+        self.write_bits(number)?;
         self.compare_replicas()?;
         self.step.timeline.activity().beat();
         self.agreement.note_step(begun.elapsed());
@@ -346,7 +352,7 @@ impl<'a> Trainer<'a> {
         model.set_backbone_frozen(false);
         // Gradients travel and move in other groups now. What the optimizer knows of the head it keeps.
         let (optimizer, scaler) = self.step.state()?;
-        let all = TrainStep::new(self.job.plan, model, self.job.device, group, timeline).map_err(anyhow::Error::from);
+        let all = TrainStep::new(&self.job, model, group, timeline).map_err(anyhow::Error::from);
         let ema = self.step.ema.take();
         self.step = agree(self.job.world, all)?;
         self.step.ema = ema;

@@ -10,6 +10,7 @@ use super::job::Job;
 use crate::errors::{RunOutcome, agree};
 use crate::files;
 use crate::observe::progress::Throughput;
+use crate::run::bits::BitsLine;
 use crate::run::checkpoint::Checkpoints;
 use crate::run::results::{self, Results};
 use crate::task::words;
@@ -29,7 +30,8 @@ impl Trainer<'_> {
             }
             // Also where a run begins: one before may have been killed before it had anything to go on with.
             files::remove_leftovers(self.output)?;
-            Results::open(self.output, goes_on.then_some((step, epochs)), session, self.sizes.classes.clone())
+            let goes_on = goes_on.then_some((step, epochs));
+            Results::open(self.output, goes_on, session, self.sizes.classes.clone(), plan.flags.record_bits)
         };
         let opened = (self.job.world.rank() == 0).then(open).transpose();
         self.results = agree(self.job.world, opened)?;
@@ -64,6 +66,20 @@ impl Trainer<'_> {
         let line = |(index, (loss, lr))| StepLine { step: first + index, loss, lr };
         let lines: Vec<_> = losses.into_iter().zip(rates).enumerate().map(line).collect();
         agree(self.job.world, self.results.as_mut().map_or(Ok(()), |results| results.write_steps(&lines)))
+    }
+
+    /// Writes down what all ranks computed up to step `number`, where that is recorded. Collective.
+    pub(super) fn write_bits(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(bits) = &mut self.step.bits else { return Ok(()) };
+        let own: Vec<_> = bits.extract_if(.., |line| line.step <= number).collect();
+        let of_ranks = self.job.world.control().all_gather_text(&serde_json::to_string(&own)?)?;
+        let Some(results) = &mut self.results else { return Ok(()) };
+        let mut lines = Vec::new();
+        for of_rank in of_ranks {
+            lines.extend(serde_json::from_str::<Vec<BitsLine>>(&of_rank)?);
+        }
+        lines.sort_by_key(|line| (line.step, line.part.unwrap_or(usize::MAX)));
+        results.write_bits(&lines)
     }
 
     /// Rank 0 writes down what an epoch brought; all ranks learn whether it could. The epoch is over with that. Gives whether

@@ -8,6 +8,7 @@ use world::Reduction;
 
 use super::Trainer;
 use crate::errors::{Stop, agree, usage};
+use crate::machine::fingerprint;
 use crate::model::tensors::{Tensors, copies, restore, tensors};
 use crate::run::checkpoint::{self, Checkpoint, Position, Saved, State, Writer};
 use crate::run::results::Results;
@@ -147,7 +148,7 @@ impl Trainer<'_> {
                 scaler,
                 scores: self.scores.clone(),
                 plan: self.job.plan.mathematics(),
-                versions: BTreeMap::from([("rust-train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+                versions: self.fingerprint.clone(),
                 files: BTreeMap::new(),
             },
             model,
@@ -235,6 +236,13 @@ impl Trainer<'_> {
                 ranks => format!(", saved by {ranks} ranks"),
             };
             log::info!("resumes after step {step}, in epoch {}{ranks}", epoch + 1);
+            let changes = fingerprint::changes(&state.versions, &self.fingerprint);
+            if self.job.plan.flags.virtual_ranks.is_some() && !changes.is_empty() {
+                log::warn!(
+                    "--virtual-ranks: from here on the bits may be others than without the stop: {}",
+                    changes.join("; ")
+                );
+            }
         }
         Ok(())
     }

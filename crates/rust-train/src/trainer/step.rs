@@ -17,6 +17,8 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, LearningRate, Optimizer, clip_grad_norm};
 use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
 
+use super::fixed_parts::Twins;
+use super::job::Job;
 use super::recording::{Next, Recording};
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::Pass;
@@ -26,6 +28,7 @@ use crate::observe::timeline::Timeline;
 use crate::observe::timers::Work;
 use crate::optim::schedule::Rate;
 use crate::optim::{self, ema::Ema};
+use crate::run::bits::BitsLine;
 use crate::task::{Targets, Task};
 
 /// Everything that turns a batch into better weights.
@@ -39,7 +42,7 @@ pub(crate) struct TrainStep<'a> {
     scaler: Option<GradScaler>,
     /// The average of the weights, where one is asked for.
     pub ema: Option<Ema>,
-    numerics: Numerics,
+    pub(super) numerics: Numerics,
     /// Of the images.
     channels: usize,
     clip_grad_norm: Option<f64>,
@@ -55,6 +58,12 @@ pub(crate) struct TrainStep<'a> {
     recording: Option<Recording>,
     /// In how many fixed parts the ranks together compute a step, where its bits must not depend on their number.
     virtual_ranks: Option<usize>,
+    /// How many of them this rank computes at once.
+    pub(super) parts_at_once: usize,
+    /// What computes them at once, where the model can be doubled.
+    pub(super) twins: Option<Twins>,
+    /// What this rank has computed in steps that nobody has written down yet, where it is to be recorded.
+    pub(super) bits: Option<Vec<BitsLine>>,
     /// Whether it is known that the model's counters are the same after each of them.
     pub(super) knows_counters: bool,
     pub(super) seed: u64,
@@ -144,12 +153,12 @@ struct Passes {
 
 impl<'a> TrainStep<'a> {
     pub(crate) fn new(
-        plan: &Plan,
+        job: &Job<'_>,
         model: &'a dyn Model,
-        device: Device,
         group: &'a ProcessGroup,
         timeline: &'a Timeline,
     ) -> torch_ext::Result<Self> {
+        let Job { plan, device, .. } = *job;
         let training = &plan.training;
         let is_half = training.precision == Precision::Half;
         Ok(Self {
@@ -166,6 +175,9 @@ impl<'a> TrainStep<'a> {
             recording: recording(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             virtual_ranks: plan.flags.virtual_ranks,
+            parts_at_once: job.parts_at_once(),
+            twins: None,
+            bits: plan.flags.record_bits.then(Vec::new),
             knows_counters: false,
             seed: plan.flags.seed,
             model,
@@ -202,6 +214,9 @@ impl<'a> TrainStep<'a> {
         if let Some(momentum) = input.rate.momentum {
             self.optimizer.set_momentum(momentum);
         }
+        if let Some(bits) = &mut self.bits {
+            bits.retain(|line| line.step < input.number); // it may be launched anew
+        }
         // What is random in the model follows from seed, step and rank: going on after a stop takes no more state.
         tch::manual_seed(seed_of(self.seed, input.number, self.group.rank()));
         let before = before.map(|before| &before.flags);
@@ -221,6 +236,10 @@ impl<'a> TrainStep<'a> {
                 let skip = is_on_device.then_some(&skip);
                 self.timeline.span(Work::Optimizer, || ema.update(input.number, skip))?;
             }
+        }
+        if let (Some(bits), 0) = (&mut self.bits, self.group.rank()) {
+            let state = self.model.state();
+            bits.push(BitsLine::new(input.number, None, state.iter().map(|(name, tensor)| (name.clone(), tensor))));
         }
         let numbers = Numbers::on_their_way(&Tensor::cat(&[&flags, &loss.view([1])], 0))?;
         Ok(Launched { flags, numbers, is_out_of_memory })

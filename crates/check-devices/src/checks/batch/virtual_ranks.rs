@@ -33,7 +33,6 @@ pub(crate) const B14: Check = Check {
         let training = &subject.training;
         let others = [
             (!training.local_batch_norm, "--sync-bn"),
-            (training.zero, "--zero"),
             (training.fit_memory, "--batch auto"),
             (training.accumulation.as_ref().is_some_and(|parts| parts.value != 1), "--accumulate"),
         ];

@@ -6,6 +6,8 @@ use report::{Rank, Session};
 use tch::Device;
 use world::World;
 
+use crate::machine::fingerprint;
+
 /// This start of a run, after `first_step` steps, with a global batch of `batch`. Collective.
 pub(crate) fn session(
     world: &World,
@@ -70,12 +72,11 @@ pub(crate) fn versions() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The processor's name, as Linux gives it, with the number of cores that can be seen.
+/// The processor's name with the number of cores that can be seen.
 fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = text.lines().filter(|line| line.starts_with("processor")).count();
-    name.map_or_else(String::new, |(_, name)| format!("{cores} × {name}"))
+    fingerprint::processor().map_or_else(String::new, |name| format!("{cores} × {name}"))
 }
 
 /// The commit that is checked out in the Git repository around `folder`, if there is one.

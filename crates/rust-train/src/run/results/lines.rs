@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a line, for programs to read. What a report shows is read back from it.
+//! Files of one JSON object a line, for programs to read: `metrics.jsonl`, from which a report is made, and `bits.jsonl`.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_whole;
 
-/// Appends lines to a run's `metrics.jsonl`. Those that a full disk does not take wait until it does.
+/// Appends lines to a run's file. Those that a full disk does not take wait until it does.
 #[derive(Debug)]
 pub(crate) struct Lines {
     path: PathBuf,
@@ -22,22 +22,22 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn create(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("metrics.jsonl");
+    pub(crate) fn create(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = folder.join(name);
         let file =
             File::options().append(true).create_new(true).open(&path).with_context(|| path.display().to_string())?;
         Ok(Self { path, file, length: 0, waiting: Vec::new(), said_lost: false })
     }
 
     /// Goes on with what is there, cut back to what was written when `steps` steps and `epochs` epochs were done.
-    pub(crate) fn resume(folder: &Path, steps: usize, epochs: usize) -> anyhow::Result<Self> {
+    pub(crate) fn resume(folder: &Path, name: &str, steps: usize, epochs: usize) -> anyhow::Result<Self> {
         /// What tells a line's place.
         #[derive(Deserialize)]
         struct Place {
             step: Option<usize>,
             epoch: Option<usize>,
         }
-        let path = folder.join("metrics.jsonl");
+        let path = folder.join(name);
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if steps > 0 {
@@ -129,7 +129,7 @@ mod tests {
         ];
         for spoil in spoil {
             let folder = tempfile::tempdir().unwrap();
-            let mut lines = Lines::create(folder.path()).unwrap();
+            let mut lines = Lines::create(folder.path(), "metrics.jsonl").unwrap();
             lines.write(&line).unwrap();
             lines.settle().unwrap();
             spoil(&folder.path().join("metrics.jsonl"));
@@ -140,7 +140,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (folder, elsewhere) = (root.path().join("run"), root.path().join("moved"));
         std::fs::create_dir(&folder).unwrap();
-        let mut lines = Lines::create(&folder).unwrap();
+        let mut lines = Lines::create(&folder, "metrics.jsonl").unwrap();
         std::fs::rename(&folder, &elsewhere).unwrap();
         lines.write(&line).unwrap();
         assert!(lines.settle().is_err() && !folder.exists());
@@ -153,7 +153,7 @@ mod tests {
             ["{\"step\":0}", "{\"step\":1}", "{\"epoch\":1}", "{\"step\":2}", "{\"step\":3}", "{\"epoch\":2}", "{\"st"];
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, text.join("\n")).unwrap();
-        let mut lines = Lines::resume(folder.path(), 3, 1).unwrap();
+        let mut lines = Lines::resume(folder.path(), "metrics.jsonl", 3, 1).unwrap();
         lines.write(&[StepLine { step: 3, loss: 0.5, lr: 0.1 }]).unwrap();
         let read = std::fs::read_to_string(&path).unwrap();
         assert_eq!(read, format!("{}\n{{\"step\":3,\"loss\":0.5,\"lr\":0.1}}\n", text[..4].join("\n")));

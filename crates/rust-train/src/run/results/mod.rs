@@ -20,10 +20,14 @@ use crate::config::recipe;
 use crate::data::shown::show;
 use crate::files::write_whole;
 use crate::model::card;
+use crate::run::bits::{self, BitsLine};
 use crate::task::Scorer;
 use lines::Lines;
 
 pub(crate) use environment::{session, versions};
+
+/// The run's record.
+const RECORD: &str = "metrics.jsonl";
 
 /// Between two times that the page is drawn while the run goes on, at least; and how many times as long as it took.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -33,6 +37,8 @@ const REFRESH_SHARE: u32 = 100;
 pub(crate) struct Results {
     folder: PathBuf,
     lines: Lines,
+    /// Hashes of what each step computed, where they are recorded.
+    bits: Option<Lines>,
     /// `None` once they could not be written.
     events: Option<EventFile>,
     environment: Environment,
@@ -50,11 +56,16 @@ impl Results {
         goes_on: Option<(usize, usize)>,
         session: Session,
         classes: Vec<String>,
+        records_bits: bool,
     ) -> anyhow::Result<Self> {
-        let lines = match goes_on {
-            None => Lines::create(folder)?,
-            Some((steps, epochs)) => Lines::resume(folder, steps, epochs)?,
+        let open = |name: &str| match goes_on {
+            None => Lines::create(folder, name),
+            Some((steps, epochs)) => Lines::resume(folder, name, steps, epochs),
         };
+        let lines = open(RECORD)?;
+        // What was recorded of steps that are made once more is cut off, though they be recorded no more.
+        let is_there = goes_on.is_some() && folder.join(bits::FILE).exists();
+        let bits = if records_bits || is_there { Some(open(bits::FILE)?) } else { None };
         let host = session.ranks.first().map_or("host", |rank| &rank.host);
         let events = EventFile::create(folder, host, session.first_step + 1);
         let events = events.inspect_err(tell).ok();
@@ -67,8 +78,16 @@ impl Results {
         }
         environment.sessions.push(session);
         let next_refresh = Instant::now() + REFRESH_INTERVAL;
-        let results =
-            Self { folder: folder.to_owned(), lines, events, environment, classes, unwritten: None, next_refresh };
+        let results = Self {
+            folder: folder.to_owned(),
+            lines,
+            bits,
+            events,
+            environment,
+            classes,
+            unwritten: None,
+            next_refresh,
+        };
         warn(results.write_environment());
         Ok(results)
     }
@@ -81,6 +100,11 @@ impl Results {
         });
         self.write_scalars(scalars);
         Ok(())
+    }
+
+    /// Writes down what steps computed.
+    pub(crate) fn write_bits(&mut self, lines: &[BitsLine]) -> anyhow::Result<()> {
+        self.bits.as_mut().map_or(Ok(()), |bits| bits.write(lines))
     }
 
     fn write_scalars<'a>(&mut self, scalars: impl IntoIterator<Item = (usize, &'a str, f64)>) {
@@ -274,14 +298,14 @@ mod tests {
 
     /// A run of two epochs, killed after `written` lines of steps and begun again from step 2 where `stops`.
     fn run(folder: &Path, stops: bool) {
-        let mut results = Results::open(folder, None, Session::default(), classes()).unwrap();
+        let mut results = Results::open(folder, None, Session::default(), classes(), false).unwrap();
         results.write_steps(&steps(0..2)).unwrap();
         epoch(&mut results, 1);
         if stops {
             results.write_steps(&steps(2..3)).unwrap();
             drop(results);
             let session = Session { first_step: 2, ..Session::default() };
-            results = Results::open(folder, Some((2, 1)), session, classes()).unwrap();
+            results = Results::open(folder, Some((2, 1)), session, classes(), false).unwrap();
         }
         results.write_steps(&steps(2..4)).unwrap();
         epoch(&mut results, 2);
@@ -312,7 +336,7 @@ mod tests {
     #[test]
     fn the_run_outlives_what_people_look_at() {
         let folder = tempfile::tempdir().unwrap();
-        let mut results = Results::open(folder.path(), None, Session::default(), classes()).unwrap();
+        let mut results = Results::open(folder.path(), None, Session::default(), classes(), false).unwrap();
         std::fs::create_dir(folder.path().join("report.html")).unwrap(); // in its way
         results.write_steps(&steps(0..2)).unwrap();
         epoch(&mut results, 1);
