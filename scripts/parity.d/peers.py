@@ -16,7 +16,7 @@ NAMES = """
     efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5
     efficientnet_b6 efficientnet_b7 efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l vgg11 vgg13 vgg16 vgg19
     vgg11_bn vgg13_bn vgg16_bn vgg19_bn squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0
-    shufflenet_v2_x1_5 shufflenet_v2_x2_0 densenet121 densenet161 densenet169 densenet201 convnext_tiny
+    shufflenet_v2_x1_5 shufflenet_v2_x2_0 densenet121 densenet161 densenet169 densenet201 googlenet inception_v3 convnext_tiny
     convnext_small convnext_base convnext_large vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b
     fcn_resnet50 fcn_resnet101 deeplabv3_resnet50 deeplabv3_resnet101 deeplabv3_mobilenet_v3_large
     lraspp_mobilenet_v3_large
@@ -35,6 +35,8 @@ SMALLEST = [
     ("shufflenet_v2_x0_5", 64),
     ("densenet121", 64),
     ("alexnet", 64),
+    ("googlenet", 64),
+    ("inception_v3", 80),
     ("mnasnet0_5", 64),
     ("regnet_x_400mf", 64),
     ("regnet_y_400mf", 64),
@@ -116,6 +118,8 @@ def peer(name, classes):
         return CifarResNet((int(name.removeprefix("cifar_resnet")) - 2) // 6, classes)
     if name.startswith(MASKS):
         return get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+    if name in ("googlenet", "inception_v3"):
+        return get_model(name, weights=None, aux_logits=False, init_weights=True, num_classes=classes)
     return get_model(name, weights=None, num_classes=classes)
 
 

@@ -183,7 +183,12 @@ impl Builder {
 
     /// Average pooling in steps of the window.
     pub fn avg_pool(&mut self, x: NodeId, kernel: usize) -> NodeId {
-        self.push("", Op::AvgPool2d { kernel }, &[x], self.width(x))
+        self.push("", Op::AvgPool2d { kernel, stride: kernel, padding: 0 }, &[x], self.width(x))
+    }
+
+    /// The mean around each pixel, zeros around the image included.
+    pub fn blur(&mut self, x: NodeId, kernel: usize) -> NodeId {
+        self.push("", Op::AvgPool2d { kernel, stride: 1, padding: kernel / 2 }, &[x], self.width(x))
     }
 
     /// Average pooling to `output`×`output`.

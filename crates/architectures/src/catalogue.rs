@@ -7,6 +7,7 @@ use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
 use crate::families::efficientnet_lite::{self, efficientnet_lite};
 use crate::families::efficientnet_v2::{self, efficientnet_v2};
+use crate::families::inception::{googlenet, inception_v3};
 use crate::families::lenet::lenet;
 use crate::families::mnasnet::mnasnet;
 use crate::families::mobilenet_v2::mobilenet_v2;
@@ -31,6 +32,8 @@ pub struct Architecture {
     pub image_size: usize,
     /// What it tells of an image.
     pub tells: Tells,
+    /// How images become its input.
+    pub input: Input,
     /// The published weights, if there are any: a head of 1000 classes, trained on ImageNet, or of 21 for pixels, trained on COCO.
     pub published: Option<Published>,
     network: fn(classes: usize) -> Network,
@@ -46,17 +49,22 @@ pub enum Tells {
     Masks,
 }
 
+/// How images become the input of a network: what its first weights were tested with, where there are some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The side to which the shorter side of an image is scaled before `image_size` is cut out, in pixels.
+    pub resize: usize,
+    /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
+    pub is_bicubic: bool,
+    /// Whether they are normalized by mean and standard deviation 0.5, and not by ImageNet's.
+    pub is_by_halves: bool,
+}
+
 /// A published file of weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
     /// Its name; the digits after the last hyphen are the first of its SHA-256.
     pub file: &'static str,
-    /// The side to which the shorter side of an image is scaled before `image_size` is cut out, in pixels.
-    pub resize: usize,
-    /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
-    pub is_bicubic: bool,
-    /// Whether the images are normalized by mean and standard deviation 0.5, and not by ImageNet's.
-    pub is_by_halves: bool,
     /// In percent, as torchvision states it: top-1 accuracy on ImageNet's 50,000 validation images, or where the class of each pixel is
     /// told, mIoU on COCO's 5,000 (of the 21 classes of PASCAL VOC).
     pub score: f64,
@@ -101,7 +109,8 @@ impl Architecture {
 
     /// An architecture without published weights.
     const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
-        Self { name, image_size, tells: Tells::Row, published: None, network, renamed: |_| None }
+        let input = Input { resize: image_size, is_bicubic: false, is_by_halves: false };
+        Self { name, image_size, tells: Tells::Row, input, published: None, network, renamed: |_| None }
     }
 
     /// One that tells the class of each pixel.
@@ -111,28 +120,31 @@ impl Architecture {
 
     /// Whether a key of a file of weights is of what only torchvision's training has: a second head, which sees an earlier layer.
     pub fn leaves_out(&self, key: &str) -> bool {
-        self.tells == Tells::Masks && key.starts_with("aux_classifier.")
+        match self.name {
+            "googlenet" => key.starts_with("aux1.") || key.starts_with("aux2."),
+            "inception_v3" => key.starts_with("AuxLogits."),
+            _ => self.tells == Tells::Masks && key.starts_with("aux_classifier."),
+        }
     }
 
-    /// With published weights.
+    /// With published weights, for images whose shorter side was `resize` pixels.
     const fn published(self, file: &'static str, resize: usize, score: f64) -> Self {
-        Self { published: Some(Published { file, resize, is_bicubic: false, is_by_halves: false, score }), ..self }
+        Self { published: Some(Published { file, score }), ..self }.resize(resize)
     }
 
-    /// With published weights for images that were scaled with the bicubic filter.
+    /// For images whose shorter side was so many pixels before the middle was cut out.
+    const fn resize(self, resize: usize) -> Self {
+        Self { input: Input { resize, ..self.input }, ..self }
+    }
+
+    /// For images that were scaled with the bicubic filter.
     const fn bicubic(self) -> Self {
-        match self.published {
-            Some(published) => Self { published: Some(Published { is_bicubic: true, ..published }), ..self },
-            None => self,
-        }
+        Self { input: Input { is_bicubic: true, ..self.input }, ..self }
     }
 
-    /// With published weights for images that were normalized by mean and standard deviation 0.5.
+    /// For images that were normalized by mean and standard deviation 0.5.
     const fn halves(self) -> Self {
-        match self.published {
-            Some(published) => Self { published: Some(Published { is_by_halves: true, ..published }), ..self },
-            None => self,
-        }
+        Self { input: Input { is_by_halves: true, ..self.input }, ..self }
     }
 
     /// With keys that its published file has under older names.
@@ -202,9 +214,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("efficientnet_v2_s", 384, |classes| efficientnet_v2("efficientnet_v2_s", efficientnet_v2::S, 0.2, classes)).published("efficientnet_v2_s-dd5fe13b.pth", 384, 84.228),
     Architecture::new("efficientnet_v2_m", 480, |classes| efficientnet_v2("efficientnet_v2_m", efficientnet_v2::M, 0.3, classes)).published("efficientnet_v2_m-dc08266a.pth", 480, 85.112),
     Architecture::new("efficientnet_v2_l", 480, |classes| efficientnet_v2("efficientnet_v2_l", efficientnet_v2::L, 0.4, classes)).published("efficientnet_v2_l-59c71312.pth", 480, 85.808).bicubic().halves(),
-    Architecture::new("efficientnet_lite0", 224, |classes| efficientnet_lite("efficientnet_lite0", 1.0, 1.0, 0.2, classes)).renaming(efficientnet_lite::renamed_lite0),
-    Architecture::new("efficientnet_lite1", 240, |classes| efficientnet_lite("efficientnet_lite1", 1.0, 1.1, 0.2, classes)).renaming(efficientnet_lite::renamed_lite1),
-    Architecture::new("efficientnet_lite2", 260, |classes| efficientnet_lite("efficientnet_lite2", 1.1, 1.2, 0.3, classes)).renaming(efficientnet_lite::renamed_lite2),
+    Architecture::new("efficientnet_lite0", 224, |classes| efficientnet_lite("efficientnet_lite0", 1.0, 1.0, 0.2, classes)).resize(256).bicubic().halves().renaming(efficientnet_lite::renamed_lite0),
+    Architecture::new("efficientnet_lite1", 240, |classes| efficientnet_lite("efficientnet_lite1", 1.0, 1.1, 0.2, classes)).resize(274).bicubic().halves().renaming(efficientnet_lite::renamed_lite1),
+    Architecture::new("efficientnet_lite2", 260, |classes| efficientnet_lite("efficientnet_lite2", 1.1, 1.2, 0.3, classes)).resize(297).bicubic().halves().renaming(efficientnet_lite::renamed_lite2),
     Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256, 69.02),
     Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256, 69.928),
     Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256, 71.592),
@@ -223,6 +235,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("densenet161", 224, |classes| densenet("densenet161", [6, 12, 36, 24], 48, classes)).published("densenet161-8d451a50.pth", 256, 77.138).renaming(densenet::renamed),
     Architecture::new("densenet169", 224, |classes| densenet("densenet169", [6, 12, 32, 32], 32, classes)).published("densenet169-b2777c0a.pth", 256, 75.6).renaming(densenet::renamed),
     Architecture::new("densenet201", 224, |classes| densenet("densenet201", [6, 12, 48, 32], 32, classes)).published("densenet201-c1103571.pth", 256, 76.896).renaming(densenet::renamed),
+    Architecture::new("googlenet", 224, googlenet).published("googlenet-1378be20.pth", 256, 69.778).halves(),
+    Architecture::new("inception_v3", 299, inception_v3).published("inception_v3_google-0cc3c7bd.pth", 342, 77.294).halves(),
     Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236, 82.52),
     Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
     Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
@@ -232,9 +246,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_l_16", 224, |classes| vit("vit_l_16", vit::LARGE, 16, classes)).published("vit_l_16-852ce7e3.pth", 242, 79.662).renaming(vit::renamed),
     Architecture::new("vit_l_32", 224, |classes| vit("vit_l_32", vit::LARGE, 32, classes)).published("vit_l_32-c7638314.pth", 256, 76.972).renaming(vit::renamed),
     Architecture::new("vit_h_14", 224, |classes| vit("vit_h_14", vit::HUGE, 14, classes)).published("vit_h_14_lc_swag-c1eb923e.pth", 224, 85.708).bicubic().renaming(vit::renamed),
-    Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)),
-    Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)),
-    Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)),
+    Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)).resize(248).bicubic().halves(),
+    Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)).resize(248).bicubic().halves(),
+    Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)).resize(248).bicubic().halves(),
     Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
@@ -351,8 +365,8 @@ mod tests {
             if let Some(published) = known.published {
                 let digits = published.sha256_prefix();
                 assert!(digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{published:?}");
-                assert!(published.resize >= known.image_size, "{published:?}");
             }
+            assert!(known.input.resize >= known.image_size, "{}", known.name);
         }
     }
 

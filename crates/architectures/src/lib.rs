@@ -28,7 +28,7 @@ mod timm;
 mod windows;
 
 pub use builder::{Builder, Scheme};
-pub use catalogue::{ARCHITECTURES, Architecture, Published, Tells, UnknownArchitecture, architecture};
+pub use catalogue::{ARCHITECTURES, Architecture, Input, Published, Tells, UnknownArchitecture, architecture};
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;

@@ -4,19 +4,19 @@ use crate::draw::Draw;
 use crate::network::ParameterRole;
 use crate::shape::Shape;
 
-/// A two-dimensional convolution; square in kernel, stride and padding.
+/// A two-dimensional convolution, of the same stride and dilation along both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conv2d {
     /// Channels of the input.
     pub in_channels: usize,
     /// Channels of the output.
     pub out_channels: usize,
-    /// Side of the kernel, in pixels.
-    pub kernel: usize,
+    /// Height and width of the kernel, in pixels.
+    pub kernel: [usize; 2],
     /// Step between outputs, in pixels.
     pub stride: usize,
-    /// Zeros around the input, in pixels a side.
-    pub padding: usize,
+    /// Zeros above and below, and left and right of the input, in pixels.
+    pub padding: [usize; 2],
     /// Step between the pixels that a kernel sees; 1 for neighbours.
     pub dilation: usize,
     /// Groups of channels that do not see each other.
@@ -26,19 +26,24 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// A convolution without bias that keeps the size (padding `kernel / 2`). [`Builder::conv`](crate::Builder::conv)
+    /// A convolution with a square kernel, without bias, that keeps the size (padding `kernel / 2`). [`Builder::conv`](crate::Builder::conv)
     /// fills in the channels of the input.
     pub fn to(out_channels: usize, kernel: usize) -> Self {
         Self {
             in_channels: 0,
             out_channels,
-            kernel,
+            kernel: [kernel; 2],
             stride: 1,
-            padding: kernel / 2,
+            padding: [kernel / 2; 2],
             dilation: 1,
             groups: 1,
             bias: false,
         }
+    }
+
+    /// A convolution whose kernel has this height and width, without bias, that keeps the size.
+    pub fn strip(out_channels: usize, height: usize, width: usize) -> Self {
+        Self { kernel: [height, width], padding: [height / 2, width / 2], ..Self::to(out_channels, 1) }
     }
 
     /// With another step between outputs.
@@ -48,12 +53,12 @@ impl Conv2d {
 
     /// With another padding.
     pub fn padding(self, padding: usize) -> Self {
-        Self { padding, ..self }
+        Self { padding: [padding; 2], ..self }
     }
 
     /// With a step between the pixels that the kernel sees, and as much more padding.
     pub fn dilation(self, dilation: usize) -> Self {
-        Self { dilation, padding: self.kernel / 2 * dilation, ..self }
+        Self { dilation, padding: self.kernel.map(|side| side / 2 * dilation), ..self }
     }
 
     /// In groups of channels.
@@ -150,10 +155,14 @@ pub enum Op {
         /// Whether a last window may reach over the edge.
         ceil: bool,
     },
-    /// The mean of a square window; step and side are the same.
+    /// The mean of a square window, zeros around the image included.
     AvgPool2d {
         /// Side of the window, in pixels.
         kernel: usize,
+        /// Step between windows, in pixels.
+        stride: usize,
+        /// Padding in pixels a side.
+        padding: usize,
     },
     /// The mean over as many equal regions as make an `output`×`output` image.
     AdaptiveAvgPool2d {
@@ -270,7 +279,7 @@ impl Op {
             ],
             Self::Conv2d(conv) => {
                 let Conv2d { in_channels, out_channels, kernel, groups, bias, .. } = *conv;
-                let weight = ("weight", vec![out_channels, in_channels / groups, kernel, kernel], Role::Weight);
+                let weight = ("weight", vec![out_channels, in_channels / groups, kernel[0], kernel[1]], Role::Weight);
                 with_bias(weight, bias.then_some(out_channels))
             }
             &Self::Linear { in_features, out_features, bias } => {

@@ -100,8 +100,9 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (Op::Learned { shape, .. }, []) => shape.clone(),
         (&Op::RelativePositionBias { window, heads }, []) => [heads, window * window, window * window].into(),
         (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
-            let kernel = conv.dilation * (conv.kernel - 1) + 1;
-            pool(conv.out_channels, h, w, kernel, conv.stride, conv.padding, false)?
+            let [kernel, padding] = [conv.kernel.map(|side| conv.dilation * (side - 1) + 1), conv.padding];
+            let slide = |side, axis: usize| slide(side, kernel[axis], conv.stride, padding[axis], false);
+            [conv.out_channels, slide(h, 0)?, slide(w, 1)?].into()
         }
         (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
         (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
@@ -113,7 +114,9 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (&Op::MaxPool2d { kernel, stride, padding, ceil }, &[&[channels, h, w]]) => {
             pool(channels, h, w, kernel, stride, padding, ceil)?
         }
-        (&Op::AvgPool2d { kernel }, &[&[channels, h, w]]) => pool(channels, h, w, kernel, kernel, 0, false)?,
+        (&Op::AvgPool2d { kernel, stride, padding }, &[&[channels, h, w]]) => {
+            pool(channels, h, w, kernel, stride, padding, false)?
+        }
         (&Op::AdaptiveAvgPool2d { output }, &[&[channels, _, _]]) => [channels, output, output].into(),
         (Op::Flatten, &[_]) => [inputs[0].elements()].into(),
         (&Op::Linear { in_features, out_features, .. }, &[sides]) if sides.last() == Some(&in_features) => {

@@ -34,10 +34,11 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
         Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
         Op::Conv2d(Conv2d { stride, padding, dilation, groups, .. }) => {
-            let [stride, padding, dilation, groups] = [stride, padding, dilation, groups].map(|number| number as i64);
-            if dilation > 1 {
-                let [stride, padding, dilation] = [stride, padding, dilation].map(|number| [number; 2]);
-                return inputs[0].conv2d(&state[0], state.get(1), stride, padding, dilation, groups);
+            let [stride, dilation, groups] = [stride, dilation, groups].map(|number| number as i64);
+            let [padding, across] = padding.map(|pixels| pixels as i64);
+            if dilation > 1 || across != padding {
+                let (stride, dilation) = ([stride; 2], [dilation; 2]);
+                return inputs[0].conv2d(&state[0], state.get(1), stride, [padding, across], dilation, groups);
             }
             Convolution { weight: &state[0], bias: state.get(1), stride, padding, groups }.forward(inputs[0])
         }
@@ -61,9 +62,9 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             let [side, stride, padding] = [kernel, stride, padding].map(|pixels| pixels as i64);
             MaxPool { side, stride, padding, ceil }.forward(inputs[0])
         }
-        Op::AvgPool2d { kernel } => {
-            let kernel = [kernel as i64, kernel as i64];
-            inputs[0].avg_pool2d(kernel, kernel, [0, 0], false, true, None::<i64>)
+        Op::AvgPool2d { kernel, stride, padding } => {
+            let [kernel, stride, padding] = [kernel, stride, padding].map(|pixels| [pixels as i64; 2]);
+            inputs[0].avg_pool2d(kernel, stride, padding, false, true, None::<i64>)
         }
         Op::AdaptiveAvgPool2d { output } => inputs[0].adaptive_avg_pool2d([output as i64, output as i64]),
         Op::Flatten => inputs[0].flatten(1, -1),

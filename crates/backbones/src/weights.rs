@@ -162,6 +162,9 @@ pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDic
         let (found, prefix) = under(found, &prefixes)?;
         return Ok((found, Naming { prefix, is_timm: false }));
     }
+    if let Some((found, prefix)) = by_todays_names(architecture, &ours, &found) {
+        return Ok((found, Naming { prefix, is_timm: false }));
+    }
     let timm = |parameter: &Parameter| architecture.timm_weight(&parameter.name, &parameter.shape);
     let theirs: Vec<_> = needed.iter().filter_map(|parameter| timm(parameter)).map(|weight| weight.name).collect();
     let theirs: Vec<_> = theirs.iter().map(String::as_str).collect();
@@ -181,6 +184,22 @@ pub fn rooted(architecture: &Architecture, found: StateDict) -> Result<(StateDic
         Some((parameter.name.clone(), shape))
     });
     Ok((found, Naming { prefix, is_timm: true }))
+}
+
+/// The weights in `found`, where they have names of old there that all become the `needed` ones, and what stands before those.
+fn by_todays_names(
+    architecture: &Architecture,
+    needed: &[&str],
+    found: &StateDict,
+) -> Option<(StateDict, Option<String>)> {
+    let (first, _) = found.entries().first()?;
+    let ends = first.match_indices('.').map(|(place, _)| &first[..=place]);
+    [""].into_iter().chain(ends).find_map(|prefix| {
+        let under = if prefix.is_empty() { found.clone() } else { found.clone().under(prefix).ok()? };
+        let renamed = under.renamed(|name, shape| Some((architecture.renamed(name)?, shape.to_vec())));
+        let is_whole = prefixes(needed, &renamed)?.is_empty();
+        is_whole.then(|| (renamed, Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty())))
+    })
 }
 
 fn product(sides: &[usize]) -> usize {
@@ -533,6 +552,31 @@ mod tests {
             .collect();
         weights::write_safetensors(&path, &old, &BTreeMap::new()).unwrap();
         assert!(backbone("densenet121", 10).load(&path, Matching::Strict).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_head_of_an_old_name_counts_its_classes_behind_a_prefix_too() {
+        let known = architecture("efficientnet_lite0").unwrap();
+        let original = backbone("efficientnet_lite0", 7);
+        let layers = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"];
+        let blocks = (0..16).flat_map(|block| layers.map(|layer| format!("_blocks.{block}.{layer}")));
+        let old = blocks.chain(["_conv_stem", "_bn0", "_conv_head", "_bn1", "_fc"].map(str::to_owned));
+        let old: HashMap<_, _> = old.filter_map(|old| Some((known.renamed(&format!("{old}."))?, old))).collect();
+        for prefix in ["", "net.backbone."] {
+            let entries = original.export().into_iter().map(|(name, tensor)| {
+                let (layer, rest) = name.rsplit_once('.').unwrap();
+                (format!("{prefix}{}.{rest}", old[&format!("{layer}.")]), tensor)
+            });
+            let file = tempfile::NamedTempFile::with_suffix(".pth").unwrap();
+            weights::write_pth(file.path(), &entries.collect::<Vec<_>>(), 1).unwrap();
+            let found = weights::read(file.path()).unwrap();
+            assert_eq!(fitting(&found).iter().map(|known| known.name).collect::<Vec<_>>(), ["efficientnet_lite0"]);
+            let (found, naming) = rooted(&known, found).unwrap();
+            assert_eq!(naming.prefix.as_deref().unwrap_or(""), prefix);
+            let loaded = Backbone::of_state_dict(&known, found, file.path(), Device::Cpu).unwrap();
+            assert_eq!(loaded.network().classes(), 7);
+            assert!(loaded.state().iter().zip(original.state()).all(|((_, own), (_, first))| *own == first));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct ImageArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Images")]
     pub exif_orientation: Option<bool>,
 
-    /// What images are normalized by. Default, in training: imagenet for 8-bit RGB, dataset for everything else
+    /// What images are normalized by. Default, in training: for 8-bit RGB what the network's first weights are used to, imagenet for most; dataset for everything else
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Images")]
     pub normalize: Option<NormalizeKind>,
 
@@ -50,7 +50,7 @@ pub struct ImageArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormalizeKind {
-    /// What the networks' published weights were trained with: for 8-bit RGB
+    /// ImageNet's mean and standard deviation, which most published weights are used to: for 8-bit RGB
     Imagenet,
     /// Mean and standard deviation of each channel of the training images, computed by all ranks
     Dataset,

@@ -83,9 +83,9 @@ impl<'a> Translation<'a> {
                 let weights: Vec<_> = (0..=usize::from(bias)).map(|place| self.weight(index, place)).collect();
                 let inputs: Vec<_> = std::iter::once(x).chain(weights.iter().map(String::as_str)).collect();
                 let attributes = [
-                    ("kernel_shape", Ints(vec![kernel; 2])),
+                    ("kernel_shape", Ints(kernel.to_vec())),
                     ("strides", Ints(vec![stride; 2])),
-                    ("pads", Ints(vec![padding; 4])),
+                    ("pads", Ints([padding, padding].concat())),
                     ("dilations", Ints(vec![dilation; 2])),
                     ("group", Int(groups)),
                 ];
@@ -117,7 +117,15 @@ impl<'a> Translation<'a> {
                 ];
                 self.graph.node("MaxPool", &[x], &attributes)
             }
-            Op::AvgPool2d { kernel } => self.average(x, [kernel, kernel]),
+            Op::AvgPool2d { kernel, stride, padding } => {
+                let attributes = [
+                    ("kernel_shape", Ints(vec![kernel; 2])),
+                    ("strides", Ints(vec![stride; 2])),
+                    ("pads", Ints(vec![padding; 4])),
+                    ("count_include_pad", Int(1)),
+                ];
+                self.graph.node("AveragePool", &[x], &attributes)
+            }
             Op::AdaptiveAvgPool2d { output: 1 } => self.graph.node("GlobalAveragePool", &[x], &[]),
             Op::AdaptiveAvgPool2d { output } => {
                 let [height, width] = [in_shape[1], in_shape[2]];

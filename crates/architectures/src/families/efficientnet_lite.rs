@@ -56,7 +56,7 @@ fn conv_norm(net: &mut Builder, name: &str, x: NodeId, conv: Conv2d) -> NodeId {
     if conv.stride == 1 {
         return net.conv_norm(name, x, conv, Some(Relu6));
     }
-    let padded = net.pad_same(x, conv.kernel, conv.stride);
+    let padded = net.pad_same(x, conv.kernel[0], conv.stride);
     net.conv_norm(name, padded, conv.padding(0), Some(Relu6))
 }
 

@@ -67,7 +67,10 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
-    let normalization = normalization_of(world, &largest.flags.data.images, &dataset, job.cores)?;
+    let normalization = {
+        let usual = &largest.images.usual_normalization;
+        normalization_of(world, &largest.flags.data.images, usual, &dataset, job.cores)?
+    };
     let plans: anyhow::Result<Vec<_>> =
         plans.iter().map(|plan| plan.of_images(&dataset.train, normalization.clone())).collect();
     let plans = agree(world, plans)?;

@@ -56,7 +56,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
     })?;
     let staging = plan.flags.data.stage.as_deref().map(|folder| stage::begin(world, &dataset, folder)).transpose()?;
-    let normalization = normalization_of(world, &plan.flags.data.images, &dataset, job.cores)?;
+    let normalization =
+        normalization_of(world, &plan.flags.data.images, &plan.images.usual_normalization, &dataset, job.cores)?;
     let plan = agree(world, plan.of_images(&dataset.train, normalization))?;
     let job = Job { plan: &plan, ..job };
     if let (Some(path), 0) = (&begun_with, world.rank()) {

@@ -11,12 +11,12 @@ use dataset::{
 };
 use flags::{
     AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
-    ReadMode, TableArgs, TaskKind, TiffPages,
+    NormalizeKind, ReadMode, TableArgs, TaskKind, TiffPages,
 };
 use world::Scope;
 
 use crate::config::preprocessing::{
-    Preprocessing, decoding, normalization, refuse_crop, refuse_too_small, refuse_values,
+    Preprocessing, decoding, normalization, refuse_crop, refuse_too_small, refuse_values, usual_normalization,
 };
 use crate::errors::usage;
 
@@ -36,6 +36,8 @@ pub(crate) struct Images {
     pub augmented_crop: Crop,
     /// What evaluation makes of an image; decoding and normalization are those of training too.
     pub evaluation: Preprocessing,
+    /// What 8-bit RGB is normalized by, where nothing else is asked for.
+    pub usual_normalization: Normalization,
     /// The table that names the images, if the folder does not.
     pub table: Option<TableSpec>,
     /// Where masks lie and what their numbers mean, if the class of each pixel is told.
@@ -164,7 +166,7 @@ impl Images {
         source: Source,
         architecture: &Architecture,
     ) -> anyhow::Result<Self> {
-        let images = Self::of_size(args, task, source, architecture.image_size)?;
+        let images = Self::of_network(args, task, source, architecture.image_size, usual_normalization(architecture))?;
         for (flag, size) in [("--image-size", images.image_size), ("--crop", images.evaluation.size)] {
             architecture.network(1).shapes(size, size).map_err(|error| usage(format!("{flag}: {error}")))?;
         }
@@ -173,6 +175,21 @@ impl Images {
 
     /// Validates the flags for a network that was made for images of `made_for` × `made_for` pixels.
     pub(crate) fn of_size(args: &DataArgs, task: TaskKind, source: Source, made_for: usize) -> anyhow::Result<Self> {
+        Self::of_network(args, task, source, made_for, Normalization::imagenet())
+    }
+
+    /// The same, where 8-bit RGB is normalized by `usual` unless the flags say something else.
+    fn of_network(
+        args: &DataArgs,
+        task: TaskKind,
+        source: Source,
+        made_for: usize,
+        usual_normalization: Normalization,
+    ) -> anyhow::Result<Self> {
+        let by_default = || match args.images.normalize {
+            Some(NormalizeKind::Imagenet) => Normalization::imagenet(),
+            _ => usual_normalization.clone(),
+        };
         if !matches!(source, Source::File(_)) {
             refuse_what_files_have(&args.members, task, &source, args.table.table.is_some())?;
         }
@@ -242,12 +259,9 @@ impl Images {
             ),
             normalization: match source {
                 // Until it is known what they hold.
-                Source::File(_) => Normalization::imagenet(),
-                Source::Folder(_) => {
-                    let of_rgb = normalization(&args.images, Normalization::imagenet());
-                    of_rgb.unwrap_or_else(|_| Normalization::imagenet())
-                }
-                Source::Digits | Source::Own(_) => normalization(&args.images, Normalization::imagenet())?,
+                Source::File(_) => by_default(),
+                Source::Folder(_) => normalization(&args.images, by_default()).unwrap_or_else(|_| by_default()),
+                Source::Digits | Source::Own(_) => normalization(&args.images, by_default())?,
             },
         };
         Ok(Self {
@@ -262,6 +276,7 @@ impl Images {
             image_size,
             augmented_crop,
             evaluation,
+            usual_normalization,
             contents,
             cache: args.cache.clone(),
             cache_scope: match args.cache_scope {

@@ -20,25 +20,27 @@ pub(crate) struct Preprocessing {
     pub normalization: Normalization,
 }
 
+/// What 8-bit RGB images are normalized by for `architecture`, where nothing else is asked for: what its first weights are used to.
+pub(crate) fn usual_normalization(architecture: &Architecture) -> Normalization {
+    match architecture.input.is_by_halves {
+        true => Normalization::halves(),
+        false => Normalization::imagenet(),
+    }
+}
+
 impl Preprocessing {
-    /// What the published weights of `architecture` were tested with.
+    /// What the published weights of `architecture` were tested with; of one without, those of its first authors.
     pub(crate) fn published(architecture: &Architecture) -> Self {
         let size = architecture.image_size;
         Self {
             size,
-            resize: architecture.published.map_or(size, |published| published.resize),
+            resize: architecture.input.resize,
             decoding: Decoding {
-                resample: match architecture.published {
-                    Some(published) if published.is_bicubic => Resample::Bicubic,
-                    _ => Resample::Bilinear,
-                },
+                resample: if architecture.input.is_bicubic { Resample::Bicubic } else { Resample::Bilinear },
                 fit: fit_of(architecture),
                 ..Decoding::default()
             },
-            normalization: match architecture.published {
-                Some(published) if published.is_by_halves => Normalization::halves(),
-                _ => Normalization::imagenet(),
-            },
+            normalization: usual_normalization(architecture),
         }
     }
 

@@ -10,10 +10,12 @@ use world::{Reduction, World};
 use crate::config::preprocessing::{normalization, refuse_values};
 use crate::errors::{agree, usage};
 
-/// What the training images of `dataset` are normalized by; every rank may use so many `cores` to find it out. Collective.
+/// What the training images of `dataset` are normalized by; every rank may use so many `cores` to find it out;
+/// 8-bit RGB by `usual`, where nothing else is asked for. Collective.
 pub(crate) fn normalization_of(
     world: &World,
     args: &ImageArgs,
+    usual: &Normalization,
     dataset: &Dataset,
     cores: usize,
 ) -> anyhow::Result<Normalization> {
@@ -41,6 +43,7 @@ pub(crate) fn normalization_of(
         found
     } else {
         match format {
+            PixelFormat::Rgb8 if args.normalize.is_none() => usual.clone(),
             PixelFormat::Rgb8 => Normalization::imagenet(),
             PixelFormat::Planes { channels: 3 } if args.normalize.is_some() => Normalization::imagenet(),
             PixelFormat::Planes { channels } => Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] },
