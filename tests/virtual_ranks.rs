@@ -45,7 +45,7 @@ fn the_bits_do_not_depend_on_the_number_of_ranks() {
     let program = binary("rust-train");
     let nodes = can_make_nodes();
     // BatchNorm, dropout and squeeze-and-excitation, stochastic depth; each optimizer; what draws, mixes, grows, averages and clips.
-    let cases: [(&str, &[(usize, usize)]); 5] = [
+    let cases: [(&str, &[(usize, usize)]); 6] = [
         ("--model cifar_resnet20 --cutmix 1 --nesterov true --ema 0.9 --max-steps 30", &[(1, 1), (2, 1), (8, 1)]),
         (
             "--model lenet --optimizer adamw --clip-grad-norm 1 --label-smoothing 0.1 --progressive-resize 4",
@@ -54,6 +54,10 @@ fn the_bits_do_not_depend_on_the_number_of_ranks() {
         ("--model mobilenet_v3_small --optimizer lamb --mixup 0.2 --max-steps 6", &[(2, 1), (4, 1)]),
         (
             "--model cifar_resnet20 --balanced --repeats 2 --class-weights balanced --precision bf16 --max-steps 6",
+            &[(1, 1), (4, 1)],
+        ),
+        (
+            "--model cifar_resnet20 --zero --optimizer adamw --clip-grad-norm 1 --max-steps 6 --record-bits",
             &[(1, 1), (4, 1)],
         ),
         ("--model lenet --optimizer lars --random-erasing 0.5 --color-jitter 0.2 --virtual-ranks 2", &[(1, 1), (2, 2)]),
@@ -73,10 +77,25 @@ fn the_bits_do_not_depend_on_the_number_of_ranks() {
     }
     // What is compared can differ: without, the same parts of a batch are added up in another order.
     for (ranks, accumulate) in [(1, 8), (4, 2)] {
-        let flags = format!("--model lenet --epochs 1 --batch 64 --accumulate {accumulate} --output line-{ranks}");
+        let flags = format!(
+            "--model lenet --epochs 1 --batch 64 --accumulate {accumulate} --record-bits --output line-{ranks}"
+        );
         run(&program, (ranks, 1), folder.path(), "", &flags).expect_success();
     }
     assert_ne!(left(&folder.path().join("line-1"))[0], left(&folder.path().join("line-4"))[0]);
+
+    let compare = |one: &str, other: &str| {
+        let mut command = std::process::Command::new(&program);
+        let output = command.args(["compare-bits", one, other]).current_dir(folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (status, said) = compare("4-1-1", "4-4-1");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.starts_with("bits.jsonl        the same\n"), "{said}");
+    let (status, said) = compare("line-1", "line-4");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.starts_with("bits.jsonl        first at step 1, after all parts: conv1.weight differs\n"), "{said}");
+    assert_eq!(compare("line-1", "nothing").0, Some(2));
 }
 
 #[test]
@@ -94,6 +113,18 @@ fn a_run_goes_on_at_other_numbers_of_ranks_with_the_same_bits() {
     }
     run(program, (4, 1), folder.path(), "", &resume).expect_success();
     assert_same(folder.path(), "whole", "parts");
+
+    // Bits depend on the instructions, too.
+    let longer =
+        format!("{flags} --resume parts --output longer").replace("--epochs 3", "--epochs 4 --allow-changed-plan");
+    let job = Mpirun::new(1).directory(folder.path()).variable("ATEN_CPU_CAPABILITY", "default");
+    let elsewhere = job.run(program, longer.split_whitespace());
+    elsewhere.expect_success();
+    let said = "--virtual-ranks: from here on the bits may be others than without the stop: instructions:";
+    assert!(
+        elsewhere.stderr.contains(said) && elsewhere.stderr.contains("ATEN_CPU_CAPABILITY=default"),
+        "{elsewhere:?}"
+    );
 
     let refused = run(program, (1, 1), folder.path(), "", &resume.replace("ranks 8", "ranks 4"));
     assert_eq!((refused.status, refused.error_lines().len()), (Some(2), 1), "{refused:?}");

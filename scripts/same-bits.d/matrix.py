@@ -28,7 +28,8 @@ for name, flags in CASES:
     if wanted and not any(word in name for word in wanted):
         continue
     flags = flags.replace("{32}", noise(32)).replace("{224}", noise(224)) if "{" in flags else flags
-    flags = f"--epochs 2 --batch 64 --seed 3 --virtual-ranks 8 --record-bits {flags}"
+    batch = "" if "--batch" in flags else "--batch 64"
+    flags = f"--epochs 2 {batch} --seed 3 --virtual-ranks 8 --record-bits {flags}"
     train(1, flags, "one")
     differ = []
     for ranks, cores in WAYS:

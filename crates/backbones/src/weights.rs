@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{ARCHITECTURES, Architecture, Parameter, architecture};
+use architectures::{ARCHITECTURES, Architecture, Distribution, Parameter, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -357,7 +357,28 @@ impl Backbone {
                 tensor.copy_(&to_torch(&source));
             }
         });
+        if matching != Matching::Strict {
+            self.calm(&differences);
+        }
         Ok(Differences { differences, adapted })
+    }
+
+    /// Makes the weights of new heads no larger than PyTorch draws those of a linear layer, ±1/√inputs. EfficientNets draw theirs by how many
+    /// classes there are: of a thousand that is little, of two it would be twenty times the features' noise, which no short training forgets.
+    fn calm(&self, new: &[Difference]) {
+        let heads = self.network().heads();
+        let of_heads =
+            self.parameters().iter().zip(self.tensors()).filter(|(parameter, _)| heads.contains(&parameter.node));
+        for (parameter, tensor) in of_heads.filter(|(parameter, _)| new.iter().any(|row| row.key == parameter.name)) {
+            let inputs: usize = parameter.shape.iter().skip(1).product();
+            let largest = 1.0 / (inputs as f64).sqrt();
+            match parameter.initial {
+                Distribution::Uniform { bound } if parameter.shape.len() > 1 && bound > largest => {
+                    let _ = tch::no_grad(|| tensor.shallow_clone().g_mul_scalar_(largest / bound));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Makes weights that see images of other channels see these: their sum for one channel, else one after the other, again and
@@ -552,6 +573,23 @@ mod tests {
             .collect();
         weights::write_safetensors(&path, &old, &BTreeMap::new()).unwrap();
         assert!(backbone("densenet121", 10).load(&path, Matching::Strict).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_new_head_is_no_larger_than_a_linear_layers() {
+        let file = tempfile::NamedTempFile::with_suffix(".safetensors").unwrap();
+        backbone("efficientnet_lite0", 1000).save(file.path()).unwrap();
+        let size = |of: &Backbone| {
+            let head = of.state().into_iter().find(|(name, _)| name == "classifier.1.weight").unwrap().1;
+            head.abs().max().double_value(&[])
+        };
+        let two = backbone("efficientnet_lite0", 2);
+        assert!(size(&two) > 0.6, "as its authors draw it: {}", size(&two));
+        two.load(file.path(), Matching::Head).unwrap();
+        assert!((0.02..1.0 / 1280.0_f64.sqrt()).contains(&size(&two)), "{}", size(&two));
+        let thousand = backbone("efficientnet_lite0", 1000);
+        thousand.load(file.path(), Matching::Head).unwrap();
+        assert!(size(&thousand) > 1.01 / 1280.0_f64.sqrt(), "what was loaded stays: {}", size(&thousand));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::op::Activation::{Relu, Sigmoid};
 use crate::op::{Conv2d, Draws};
 
 const SCHEME: Scheme = Scheme {
-    conv: Draws { weight: Draw::KaimingFanOut, bias: Draw::Constant(0.0) },
+    conv: Draws { weight: Draw::KaimingFanOut, bias: Draw::PytorchDefault },
     linear: Draws { weight: Draw::Normal(0.01), bias: Draw::Constant(0.0) },
 };
 

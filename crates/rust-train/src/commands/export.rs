@@ -55,7 +55,7 @@ fn write(
         Format::Safetensors => weights::write_safetensors(file, &weights, &card.metadata())?,
         Format::Pth => {
             let version = architecture(&card.network).map_or(1, |known| known.class_version());
-            weights::write_pth(file, &weights, version)?
+            weights::write_pth(file, &weights, version)?;
         }
         Format::TorchScript => {
             // libtorch writes the file's name into it: a temporary one would make another file each time.
