@@ -20,6 +20,8 @@ NAMES = {
     "densenet121": "densenet121", "vgg11": "vgg11", "vgg16_bn": "vgg16_bn", "vit_base_patch16_224": "vit_b_16",
     "vit_base_patch32_224": "vit_b_32", "convnext_tiny": "convnext_tiny", "swin_tiny_patch4_window7_224": "swin_t",
     "efficientnet_b0": "efficientnet_b0", "efficientnet_b3": "efficientnet_b3", "mobilenetv2_100": "mobilenet_v2",
+    "vit_tiny_patch16_224": "vit_tiny_patch16_224", "vit_small_patch32_224": "vit_small_patch32_224",
+    "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",
 }
 CLASSES = 7
 
