@@ -4,10 +4,12 @@ mod backbone;
 mod fold;
 mod forward;
 mod initialise;
+mod names;
 mod shared;
 mod trace;
 mod weights;
 
-pub use self::weights::{Differences, Matching, WeightsError, channels_of, fitting, from_torch, rooted, to_torch};
+pub use self::weights::{Differences, Matching, WeightsError, from_torch, to_torch};
 pub use backbone::Backbone;
+pub use names::{channels_of, fitting, rooted};
 pub use shared::Shared;
