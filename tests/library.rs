@@ -155,6 +155,21 @@ fn files_of_a_package() -> [String; 3] {
     files.map(|block| block.replace("/path/to/rust-train", root().to_str().unwrap()))
 }
 
+/// The workspace's way to build for tests, as a package elsewhere must say it: so what is built already need not be built anew,
+/// which takes minutes. There our packages are not members, and so would be optimized as everybody else's.
+fn profiles_of_the_workspace() -> String {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut profile = text.parse::<toml::Table>().unwrap();
+    profile.retain(|table, _| table == "profile");
+    profile["profile"].as_table_mut().unwrap().retain(|name, _| name == "dev");
+    let packages = profile["profile"]["dev"]["package"].as_table_mut().unwrap();
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        packages.entry(name).or_insert_with(|| toml::toml! { opt-level = 0 }.into());
+    }
+    toml::to_string(&profile).unwrap()
+}
+
 /// What docs/library.md says, in a fresh folder: nothing is exported, and no more than five lines of files are written
 /// beside the manifest and the program.
 #[test]
@@ -167,7 +182,7 @@ fn a_package_outside_the_workspace_builds_and_starts() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    write("Cargo.toml", &manifest);
+    write("Cargo.toml", &format!("{manifest}\n{}", profiles_of_the_workspace()));
     write(".cargo/config.toml", &config);
     write("build.rs", &build);
     write("src/main.rs", &own_model());
