@@ -317,6 +317,29 @@ char* te_process_group_allreduce(te_process_group* group, const at::Tensor* tens
   })
 }
 
+// An all-reduce under way, which keeps its tensor alive.
+struct te_pending {
+  c10::intrusive_ptr<c10d::Work> work;
+  at::Tensor tensor;
+};
+
+// Starts the same of a tensor that is contiguous, and returns. Nobody may touch it before `te_pending_wait`.
+char* te_process_group_allreduce_begin(te_process_group* group, const at::Tensor* tensor, int op, te_pending** out) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    std::vector<at::Tensor> tensors{te_tensor(tensor)};
+    TORCH_CHECK(te_dense(tensors[0]) && tensors[0].is_contiguous(), "the tensor is not contiguous in memory");
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::RedOpType(op);
+    auto work = group->group->allreduce(tensors, options);
+    *out = new te_pending{std::move(work), tensors[0]};
+  })
+}
+
+char* te_pending_wait(te_pending* pending) { TE_CATCH(pending->work->wait()) }
+
+void te_pending_free(te_pending* pending) { delete pending; }
+
 // `output` has one row for each rank.
 char* te_process_group_allgather(te_process_group* group, const at::Tensor* output, const at::Tensor* input) {
   TE_CATCH({

@@ -44,6 +44,37 @@ class CompressHook : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::
 
 extern "C" {
 
+// Calls Rust when the gradient of a parameter is there.
+struct te_gradient_hooks {
+  std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks;
+};
+
+// `call` gets `context` and the place of the parameter among `params`, in the thread that computes the gradient. It does not throw.
+char* te_gradient_hooks_new(te_list params, void (*call)(void* context, size_t place), void* context,
+                            te_gradient_hooks** out) {
+  TE_CATCH({
+    auto hooks = std::make_unique<te_gradient_hooks>();
+    auto tensors = te_tensors(params);
+    for (size_t place = 0; place < tensors.size(); ++place) {
+      auto accumulator = torch::autograd::impl::grad_accumulator(tensors[place]);
+      TORCH_CHECK(accumulator, "parameter ", place, " wants no gradient");
+      auto tell = [call, context, place](const torch::autograd::variable_list& outputs,
+                                         const torch::autograd::variable_list&) {
+        call(context, place);
+        return outputs;
+      };
+      const auto key = accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(tell));
+      hooks->hooks.emplace_back(std::move(accumulator), key);
+    }
+    *out = hooks.release();
+  })
+}
+
+void te_gradient_hooks_free(te_gradient_hooks* hooks) {
+  for (auto& [accumulator, key] : hooks->hooks) accumulator->del_post_hook(key);
+  delete hooks;
+}
+
 struct te_reducer {
   std::shared_ptr<c10d::Reducer> reducer;
   // For each parameter, whether its gradient has come since the last prepared pass, and what says so.

@@ -55,7 +55,7 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Copy, Graph, Numbers, ProcessGroup, Reducer, Store, Work);
+opaque!(Copy, GradientHooks, Graph, Numbers, Pending, ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -220,6 +220,14 @@ unsafe extern "C" {
     pub(crate) fn te_process_group_free(group: *mut ProcessGroup);
     pub(crate) fn te_process_group_shutdown(group: *mut ProcessGroup) -> Message;
     pub(crate) fn te_process_group_allreduce(group: *mut ProcessGroup, tensor: *const AtTensor, op: c_int) -> Message;
+    pub(crate) fn te_process_group_allreduce_begin(
+        group: *mut ProcessGroup,
+        tensor: *const AtTensor,
+        op: c_int,
+        out: *mut *mut Pending,
+    ) -> Message;
+    pub(crate) fn te_pending_wait(pending: *mut Pending) -> Message;
+    pub(crate) fn te_pending_free(pending: *mut Pending);
     pub(crate) fn te_process_group_allgather(
         group: *mut ProcessGroup,
         output: *const AtTensor,
@@ -235,6 +243,13 @@ unsafe extern "C" {
     ) -> Message;
 
     // reducer.cpp
+    pub(crate) fn te_gradient_hooks_new(
+        params: List<'_>,
+        call: unsafe extern "C" fn(*mut c_void, usize),
+        context: *mut c_void,
+        out: *mut *mut GradientHooks,
+    ) -> Message;
+    pub(crate) fn te_gradient_hooks_free(hooks: *mut GradientHooks);
     pub(crate) fn te_reducer_new(
         group: *mut ProcessGroup,
         params: List<'_>,

@@ -1,6 +1,7 @@
 //! c10d's process group: the ranks that average gradients together.
 #![expect(unsafe_code, reason = "calls the shim")]
 
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -117,6 +118,11 @@ impl ProcessGroup {
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
         // SAFETY: both live during the call, which waits until the collective is done.
         unsafe { ffi::te_process_group_allreduce(self.raw(), tensor.as_ptr(), op.number()) }.check("all-reduce")
+    }
+
+    /// What begins all-reduces in whatever thread, as backward's, and does not wait for them.
+    pub fn begins(&self) -> Begins<'_> {
+        Begins { raw: self.0.raw, group: PhantomData }
     }
 
     /// The `tensor` of every rank, in rank order, as one of one dimension more: size × shape, contiguous.
@@ -239,6 +245,56 @@ impl ProcessGroup {
 
     pub(crate) fn raw(&self) -> *mut ffi::ProcessGroup {
         self.0.raw.as_ptr()
+    }
+}
+
+/// Begins all-reduces of a group. Whatever thread it is in, all ranks call the same in the same order.
+#[derive(Debug)]
+pub struct Begins<'a> {
+    raw: NonNull<ffi::ProcessGroup>,
+    group: PhantomData<&'a ProcessGroup>,
+}
+
+// SAFETY: c10d's groups take collectives from any thread, one at a time: Reducer calls them in those of backward.
+unsafe impl Send for Begins<'_> {}
+
+impl Begins<'_> {
+    /// Starts [`all_reduce`](ProcessGroup::all_reduce) of a contiguous tensor, and returns: nobody may touch it before it was waited for.
+    ///
+    /// # Errors
+    /// What libtorch threw, or a tensor that is not contiguous, or elsewhere than on the group's device.
+    pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: both live during the call; what it starts keeps the tensor's memory alive.
+        unsafe { ffi::te_process_group_allreduce_begin(self.raw.as_ptr(), tensor.as_ptr(), op.number(), &raw mut raw) }
+            .check("all-reduce")?;
+        Ok(Pending(NonNull::new(raw).ok_or_else(|| no_object("all-reduce"))?))
+    }
+}
+
+/// An all-reduce under way.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending(NonNull<ffi::Pending>);
+
+// SAFETY: c10d's work objects may be waited for and let go of by any thread.
+unsafe impl Send for Pending {}
+
+impl Pending {
+    /// Waits for it; over NCCL it is the device that does.
+    ///
+    /// # Errors
+    /// What the communication reported.
+    pub fn wait(self) -> Result<()> {
+        // SAFETY: it lives during the call.
+        unsafe { ffi::te_pending_wait(self.0.as_ptr()) }.check("all-reduce")
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // SAFETY: it came from the shim and is freed once; what is under way has a reference of its own.
+        unsafe { ffi::te_pending_free(self.0.as_ptr()) }
     }
 }
 
@@ -399,6 +455,21 @@ mod tests {
             let tensor = if group.rank() == 0 { tensor } else { tensor.transpose(0, 1).contiguous().transpose(0, 1) };
             group.all_reduce(&tensor, ReduceOp::Sum).unwrap();
             assert!(tensor.equal(&(Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]) * 2.0)));
+        });
+    }
+
+    #[test]
+    fn what_was_begun_is_there_when_it_was_waited_for() {
+        on_both(None, |group| {
+            let row = Tensor::arange(10, (Kind::Float, Device::Cpu)) + group.rank() as f64;
+            let begin = |from, length| group.begins().all_reduce(&row.narrow(0, from, length), ReduceOp::Sum).unwrap();
+            let pending = [begin(7, 3), begin(1, 6)];
+            pending.into_iter().for_each(|pending| pending.wait().unwrap());
+            let sum = Tensor::arange(10, (Kind::Float, Device::Cpu)) * 2.0 + 1.0;
+            assert!(row.narrow(0, 1, 9).equal(&sum.narrow(0, 1, 9)), "{row}");
+            assert_eq!(row.double_value(&[0]), group.rank() as f64, "what was not sent");
+            let refused = group.begins().all_reduce(&row.slice(0, 0, None, 2), ReduceOp::Sum).unwrap_err();
+            assert!(refused.to_string().contains("not contiguous"), "{refused}");
         });
     }
 

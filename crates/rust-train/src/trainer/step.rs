@@ -58,6 +58,8 @@ pub(crate) struct TrainStep<'a> {
     recording: Option<Recording>,
     /// In how many fixed parts the ranks together compute a step, where its bits must not depend on their number.
     virtual_ranks: Option<usize>,
+    /// Of the sums that travel together with them.
+    pub(super) segment_bytes: usize,
     /// How many of them this rank computes at once.
     pub(super) parts_at_once: usize,
     /// What computes them at once, where the model can be doubled.
@@ -175,6 +177,7 @@ impl<'a> TrainStep<'a> {
             recording: recording(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             virtual_ranks: plan.flags.virtual_ranks,
+            segment_bytes: plan.flags.bucket_mb << 20,
             parts_at_once: job.parts_at_once(),
             twins: None,
             bits: plan.flags.record_bits.then(Vec::new),

@@ -10,6 +10,7 @@
 //! What is added is one row of numbers a part: gradients, BatchNorm's running statistics, the loss, each 1/V of the part's. As V is a power of
 //! two, and stands in the loss before anything is computed from it, nothing is rounded at a place that depends on the number of ranks.
 
+mod exchange;
 mod part;
 mod tree;
 mod twins;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use torch_ext::{Kept, ReduceOp, copy_each};
 
+use self::exchange::{Exchange, LastPart};
 use self::part::{Changed, Part, Row};
 use self::tree::Tree;
 pub(super) use self::twins::Twins;
@@ -38,6 +40,30 @@ struct OwnParts {
     bits: Vec<BitsLine>,
 }
 
+/// What has been computed of them so far.
+#[derive(Default)]
+struct SoFar {
+    tree: Tree,
+    counters: Vec<Tensor>,
+    counted: Option<Tensor>,
+    bits: Vec<BitsLine>,
+}
+
+impl SoFar {
+    /// Takes what came of a part, and gives back the numbers that are to be added up.
+    fn take(&mut self, row: Row) -> anyhow::Result<Tensor> {
+        if row.place == 0 {
+            self.counters = row.counters;
+        }
+        self.counted = match (self.counted.take(), row.counted) {
+            (Some(largest), Some(other)) => Some(largest.f_maximum(&other)?),
+            (largest, other) => largest.or(other),
+        };
+        self.bits.extend(row.bits);
+        Ok(row.numbers)
+    }
+}
+
 impl TrainStep<'_> {
     /// A step in `parts` parts over all ranks, of which this rank computes its own, as many at once as it has cores. Collective.
     pub(super) fn compute_parts(&mut self, task: &dyn Task, given: &Given<'_>, parts: usize) -> anyhow::Result<Made> {
@@ -47,7 +73,10 @@ impl TrainStep<'_> {
         let changed = Changed::of(self.model);
         // Twins have buffers of their own.
         let before = if self.twins.is_none() { Some(Kept::of(&self.buffers)?) } else { None };
-        let own = self.unless_out_of_memory(|| self.own_parts(task, given, parts, &changed, before.as_ref()))?;
+        let mut exchange = Exchange::new(self.group, &changed, self.segment_bytes);
+        let own = self.unless_out_of_memory(|| {
+            self.own_parts(task, given, parts, &changed, before.as_ref(), exchange.as_mut())
+        })?;
         let is_out_of_memory = own.is_none();
         // A rank whose memory does not suffice meets the others all the same, with NaN, and has counted nothing.
         let own = match own {
@@ -69,9 +98,9 @@ impl TrainStep<'_> {
         }
         let last = |row: &Tensor| row.narrow(0, row.numel() as i64 - 1, 1).reshape([0_i64; 0]).copy();
         let own_loss = last(&sum);
-        if self.group.size() > 1 {
+        if let Some(exchange) = exchange {
             let begin = Instant::now();
-            self.timeline.span(Work::Backward, || self.group.all_reduce(&sum, ReduceOp::Sum))?;
+            self.timeline.span(Work::Backward, || exchange.finish(&sum))?;
             self.timeline.add_part(Work::Exchange, begin);
         }
         let loss = last(&sum);
@@ -111,6 +140,7 @@ impl TrainStep<'_> {
         parts: usize,
         changed: &Changed,
         before: Option<&Kept>,
+        mut exchange: Option<&mut Exchange<'_>>,
     ) -> anyhow::Result<OwnParts> {
         let own = self.micro_batches;
         let size = given.images.size()[0] / own as i64;
@@ -130,31 +160,43 @@ impl TrainStep<'_> {
             tch::manual_seed(seed(place)); // a loss may draw, too
             Ok(task.loss(&outputs, &targets))
         };
-        let (mut tree, mut counters, mut counted, mut bits) = (Tree::default(), Vec::new(), None::<Tensor>, Vec::new());
-        self.timeline.passes(|[forward, backward]| {
-            let mut take = |row: Row| -> anyhow::Result<()> {
+        let mut so_far = SoFar::default();
+        let sum = self.timeline.passes(|[forward, backward]| {
+            let mut took = |row: &Row| {
                 *forward += row.forward;
                 *backward += row.backward;
-                if row.place == 0 {
-                    counters = row.counters;
-                }
-                counted = match (counted.take(), row.counted) {
-                    (Some(largest), Some(other)) => Some(largest.f_maximum(&other)?),
-                    (largest, other) => largest.or(other),
-                };
-                bits.extend(row.bits);
-                Ok(tree.put(row.place, row.numbers)?)
             };
             if let Some(twins) = &self.twins {
-                return twins.compute((0..own).map(part).collect(), loss, take);
+                let take = |row: Row| {
+                    took(&row);
+                    let place = row.place;
+                    let numbers = so_far.take(row)?;
+                    Ok(so_far.tree.put(place, numbers)?)
+                };
+                twins.compute((0..own).map(part).collect(), loss, take)?;
+                return Ok(std::mem::take(&mut so_far.tree).root());
             }
-            (0..own).map(part).try_for_each(|part| {
+            for place in 0..own {
                 before.map_or(Ok(()), Kept::restore)?;
+                let part = part(place);
                 tch::manual_seed(part.seed); // a model of somebody's own may draw from libtorch's generator
-                take(changed.compute(self.model, self.numerics, &part, |outputs| loss(part.place, outputs))?)
-            })
+                let is_last = place + 1 == own;
+                let exchange = exchange.as_mut().filter(|_| is_last);
+                let last = exchange.map(|exchange| LastPart::new(exchange, std::mem::take(&mut so_far.tree), changed));
+                let mut last = last.transpose()?;
+                let row =
+                    changed.compute(self.model, self.numerics, &part, |outputs| loss(place, outputs), last.as_mut())?;
+                took(&row);
+                let numbers = so_far.take(row)?;
+                match last {
+                    Some(last) => return Ok(Some(last.finish(&numbers)?)),
+                    None => so_far.tree.put(place, numbers)?,
+                }
+            }
+            anyhow::Ok(std::mem::take(&mut so_far.tree).root())
         })?;
-        let sum = tree.root().ok_or_else(|| anyhow::anyhow!("a rank's parts are no power of two"))?;
+        let sum = sum.ok_or_else(|| anyhow::anyhow!("a rank's parts are no power of two"))?;
+        let SoFar { counters, counted, mut bits, .. } = so_far;
         bits.sort_by_key(|line| line.part);
         Ok(OwnParts { sum, counters, counted, bits })
     }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor, no_grad};
-use torch_ext::{drop_gradients, elements, rng, set_elements, set_gradients};
+use torch_ext::{drop_gradients, elements, rng, set_elements, set_gradients, watch_gradients};
 
+use super::exchange::LastPart;
 use crate::model::numerics::Numerics;
 use crate::model::{Model, trained};
 use crate::run::bits::BitsLine;
@@ -69,19 +70,32 @@ impl Changed {
         self.statistics.iter().chain(&self.counters).map(Tensor::shallow_clone).collect()
     }
 
+    /// The type of the row's numbers: single precision, or double where any of them is.
+    pub(super) fn kind(&self) -> Kind {
+        let is_double = self.parameters.iter().chain(&self.statistics).any(|tensor| tensor.kind() == Kind::Double);
+        if is_double { Kind::Double } else { Kind::Float }
+    }
+
+    /// Where the row is.
+    pub(super) fn device(&self) -> Device {
+        self.parameters.first().map_or(Device::Cpu, Tensor::device)
+    }
+
     /// How long the row of a part is.
     pub(super) fn length(&self) -> usize {
         let numbers = [&self.parameters, &self.statistics].into_iter().flatten().map(Tensor::numel).sum::<usize>();
         numbers + self.parameters.len() + 1
     }
 
-    /// Computes a part of a batch with `model`, whose buffers are as they were before the step. `loss` makes one of its outputs.
+    /// Computes a part of a batch with `model`, whose buffers are as they were before the step. `loss` makes one of its outputs. Where it is
+    /// the `last`, that is told of gradients as they come.
     pub(super) fn compute(
         &self,
         model: &dyn Model,
         numerics: Numerics,
         part: &Part,
         loss: impl FnOnce(Vec<Tensor>) -> anyhow::Result<Tensor>,
+        last: Option<&mut LastPart<'_, '_>>,
     ) -> anyhow::Result<Row> {
         drop_gradients(&self.parameters)?;
         let begin = Instant::now();
@@ -92,7 +106,11 @@ impl Changed {
         let recorded = part.record.map(|_| outputs.iter().map(Tensor::copy).collect::<Vec<_>>());
         let loss = loss(outputs)?;
         let middle = Instant::now();
-        (&loss * part.share).f_backward()?;
+        let back = || (&loss * part.share).f_backward();
+        match last {
+            Some(last) => watch_gradients(&self.parameters, &mut |place| last.came(place), back)??,
+            None => back()?,
+        }
         let end = Instant::now();
         let counted = if part.counts { Some(self.counted()?) } else { None };
         let counters = if part.place == 0 { self.counters.iter().map(Tensor::copy).collect() } else { Vec::new() };

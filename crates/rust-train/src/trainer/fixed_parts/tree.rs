@@ -37,6 +37,13 @@ impl Tree {
         Ok(())
     }
 
+    /// What the last leaf will be added to, one after the other: where all but one of a power of two have been added. `None` where another
+    /// number has.
+    pub(super) fn before_the_last(self) -> Option<Vec<Tensor>> {
+        let is_so = self.early.is_empty() && (self.added + 1).is_power_of_two();
+        is_so.then(|| self.waiting.into_iter().rev().map(|(_, sum)| sum).collect())
+    }
+
     /// The sum of all leaves, which were a power of two.
     pub(super) fn root(mut self) -> Option<Tensor> {
         self.waiting.pop().filter(|_| self.waiting.is_empty() && self.early.is_empty()).map(|(_, sum)| sum)
@@ -60,12 +67,16 @@ mod tests {
         (0..count).map(move |place| if count.is_multiple_of(2) { place ^ 1 } else { place })
     }
 
-    fn sum(leaves: &[Tensor]) -> Tensor {
+    fn tree_of(leaves: &[Tensor]) -> Tree {
         let mut tree = Tree::default();
         for place in places(leaves.len()) {
             tree.put(place, leaves[place].copy()).unwrap();
         }
-        tree.root().unwrap()
+        tree
+    }
+
+    fn sum(leaves: &[Tensor]) -> Tensor {
+        tree_of(leaves).root().unwrap()
     }
 
     #[test]
@@ -76,11 +87,17 @@ mod tests {
             let of_ranks: Vec<_> = all.chunks(16 / ranks).map(sum).collect();
             assert!(sum(&of_ranks) == whole, "{ranks} ranks");
         }
+        for count in [1, 2, 4, 8] {
+            let sums = tree_of(&all[..count - 1]).before_the_last().unwrap();
+            let last = sums.into_iter().fold(all[count - 1].copy(), |numbers, sum| sum + numbers);
+            assert!(last == sum(&all[..count]), "the last of {count}");
+        }
         let in_a_line = all.iter().fold(Tensor::zeros([3], (Kind::Float, Device::Cpu)), |sum, leaf| sum + leaf);
         assert!(in_a_line != whole, "another order gives other bits");
         let mut three = Tree::default();
         leaves(3).into_iter().enumerate().for_each(|(place, leaf)| three.put(place, leaf).unwrap());
         assert!(three.root().is_none());
+        assert!(tree_of(&leaves(2)).before_the_last().is_none());
         let mut second_alone = Tree::default();
         second_alone.put(1, leaves(1).remove(0)).unwrap();
         assert!(second_alone.root().is_none());

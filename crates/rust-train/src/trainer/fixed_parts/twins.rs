@@ -51,11 +51,13 @@ impl Twins {
                 move |Job { part, tell }| {
                     let work = || -> anyhow::Result<Row> {
                         copy_each(&buffers, &originals)?;
-                        changed.compute(&*twin, numerics, &part, |outputs| {
+                        let loss = |outputs| {
                             let (answer, answered) = channel();
                             let _ = tell.send(Told::Outputs(part.place, outputs, answer)); // who left does not answer
                             answered.recv().context("there is no loss of a part")
-                        })
+                        };
+                        // Which part is the last shows when it is over, and the others' threads have the cores.
+                        changed.compute(&*twin, numerics, &part, loss, None)
                     };
                     // tch panics where libtorch throws.
                     let done = catch_panic(work).map_err(anyhow::Error::msg).flatten();
