@@ -169,6 +169,79 @@ impl<'a, 'b> LastPart<'a, 'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+    use tch::{Device, Kind};
+    use torch_ext::{HostCollectives, HostElements, drop_gradients, watch_gradients};
+
+    /// A rank whose neighbour always has the same, and notes how many bytes it is asked for.
+    struct Twice(Arc<Mutex<Vec<usize>>>);
+
+    impl HostCollectives for Twice {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&mut self, elements: HostElements<'_>, _: ReduceOp) -> Result<(), String> {
+            self.0.lock().unwrap().push(elements.bytes());
+            let HostElements::F32(elements) = elements else { return Err("only f32".to_owned()) };
+            elements.iter_mut().for_each(|number| *number *= 2.0);
+            Ok(())
+        }
+        fn broadcast(&mut self, _: &mut [u8], _: usize) -> Result<(), String> {
+            Err("not asked for".to_owned())
+        }
+        fn all_gather(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), String> {
+            Err("not asked for".to_owned())
+        }
+        fn barrier(&mut self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// Three parameters, of which each is a segment. The loss has squares, so that the gradients are twice the parameters' share.
+    #[test]
+    fn what_is_whole_leaves_while_the_last_part_is_computed() {
+        let lengths = [3, 300_000, 300_000];
+        let parameter = |length| Tensor::randn([length], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let changed = Changed::of_parameters(lengths.map(parameter).into());
+        let loss = |of: &[usize]| {
+            let squares = of.iter().map(|&place| changed.parameters[place].square().sum(Kind::Float));
+            squares.reduce(|one, other| one + other).unwrap()
+        };
+        let row = |of: &[usize]| {
+            drop_gradients(&changed.parameters).unwrap();
+            let loss = loss(of);
+            loss.backward();
+            changed.row(&loss, 0.25).unwrap()
+        };
+        // The second parameter without a gradient holds back the first, which comes later in the order.
+        for (parts, of, leave) in
+            [(1, &[0, 1, 2][..], 3), (2, &[0, 1, 2], 3), (4, &[0, 1, 2], 3), (2, &[0, 2], 1), (2, &[0, 1], 0)]
+        {
+            let sizes = Arc::default();
+            let group = ProcessGroup::host(Box::new(Twice(Arc::clone(&sizes)))).unwrap();
+            let (mut tree, mut expected) = (Tree::default(), Tree::default());
+            for place in 0..parts - 1 {
+                tree.put(place, row(&[0, 1, 2])).unwrap();
+                expected.put(place, row(&[0, 1, 2])).unwrap();
+            }
+            expected.put(parts - 1, row(of)).unwrap();
+            let expected = expected.root().unwrap() * 2.0;
+
+            let mut exchange = Exchange::new(&group, &changed, 1 << 20).unwrap();
+            let mut last = LastPart::new(&mut exchange, tree, &changed).unwrap();
+            drop_gradients(&changed.parameters).unwrap();
+            let loss = loss(of);
+            watch_gradients(&changed.parameters, &mut |place| last.came(place), || loss.backward()).unwrap();
+            assert_eq!(last.exchange.begun.len(), leave, "{parts} parts, {of:?}");
+            let sum = last.finish(&changed.row(&loss, 0.25).unwrap()).unwrap();
+            exchange.finish(&sum).unwrap();
+            assert!(sum.equal(&expected), "{parts} parts, {of:?}");
+            assert_eq!(*sizes.lock().unwrap(), [1_200_000, 1_200_000, 12, 16], "{parts} parts, {of:?}");
+        }
+    }
 
     #[test]
     fn segments_are_the_parameters_from_the_last_to_the_first() {

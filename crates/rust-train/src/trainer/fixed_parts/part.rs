@@ -65,6 +65,14 @@ impl Changed {
         Self { parameters, names, statistics, names_of_statistics, counters }
     }
 
+    /// Of nothing but these parameters.
+    #[cfg(test)]
+    pub(super) fn of_parameters(parameters: Vec<Tensor>) -> Self {
+        let names = (0..parameters.len()).map(|place| place.to_string()).collect();
+        let (statistics, counters) = (Vec::new(), Vec::new());
+        Self { parameters, names, statistics, names_of_statistics: Vec::new(), counters }
+    }
+
     /// Statistics and counters.
     pub(super) fn buffers(&self) -> Vec<Tensor> {
         self.statistics.iter().chain(&self.counters).map(Tensor::shallow_clone).collect()
@@ -135,7 +143,7 @@ impl Changed {
     }
 
     /// The row of a part that has just been computed, of which it has this `share`.
-    fn row(&self, loss: &Tensor, share: f64) -> torch_ext::Result<Tensor> {
+    pub(super) fn row(&self, loss: &Tensor, share: f64) -> torch_ext::Result<Tensor> {
         let gradients: Vec<_> = self.parameters.iter().map(Tensor::grad).collect();
         let or_zeros = |(gradient, parameter): (&Tensor, &Tensor)| match gradient.defined() {
             true => gradient.shallow_clone(),
