@@ -100,8 +100,9 @@ pub struct TrainArgs {
 
     /// Compute each batch in this many fixed parts, a power of two: the same bits on any power of two of ranks up to that
     ///
-    /// On the CPU. Each part is computed by one thread, BatchNorm sees a part's images, and everything is added up along one binary tree. A run that
-    /// is stopped goes on at another number of ranks with the same bits. Each part is of --batch / V images
+    /// Each part is computed by one thread of the CPU, or on a GPU by algorithms that repeat bit for bit; BatchNorm sees a part's images, and
+    /// everything is added up along one binary tree. A run that is stopped goes on at another number of ranks with the same bits. Each part is
+    /// of --batch / V images
     #[arg(long, value_name = "V", help_heading = "Training")]
     pub virtual_ranks: Option<usize>,
 

@@ -351,6 +351,17 @@ char* te_process_group_allgather(te_process_group* group, const at::Tensor* outp
   })
 }
 
+// Row r of `output` is this rank's row of rank r's `input`. Over NCCL; host memory's collectives have no such thing.
+char* te_process_group_alltoall(te_process_group* group, const at::Tensor* output, const at::Tensor* input) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    at::Tensor to = te_tensor(output), from = te_tensor(input);
+    TORCH_CHECK(to.is_contiguous() && from.is_contiguous(), "the tensors are not contiguous in memory");
+    std::vector<int64_t> equal;
+    group->group->alltoall_base(to, from, equal, equal)->wait();
+  })
+}
+
 char* te_process_group_barrier(te_process_group* group) { TE_CATCH(group->group->barrier()->wait()) }
 
 char* te_verify_params_across_processes(te_process_group* group, te_list params) {

@@ -233,6 +233,11 @@ unsafe extern "C" {
         output: *const AtTensor,
         input: *const AtTensor,
     ) -> Message;
+    pub(crate) fn te_process_group_alltoall(
+        group: *mut ProcessGroup,
+        output: *const AtTensor,
+        input: *const AtTensor,
+    ) -> Message;
     pub(crate) fn te_process_group_barrier(group: *mut ProcessGroup) -> Message;
     pub(crate) fn te_verify_params_across_processes(group: *mut ProcessGroup, params: List<'_>) -> Message;
     pub(crate) fn te_broadcast_coalesced(

@@ -34,6 +34,7 @@ mod replicas;
 pub mod rng;
 mod store;
 mod sync_batch_norm;
+mod tree_sum;
 
 pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use crate::cuda_library;
 use crate::ffi::{self, handles};
 use crate::host::{self, HostCollectives, LastSubmitted, ReduceOp};
+use crate::tree_sum::tree_sum;
 use crate::{Error, Result, Store};
 
 /// The ranks that average gradients together, and the way they talk. A clone is the same group.
@@ -28,6 +29,8 @@ struct Inner {
     /// Where its tensors must be.
     device: Device,
     last_submitted: LastSubmitted,
+    /// Whether NCCL, which adds in whatever order is fast, only carries what sums are made of.
+    sums_along_tree: bool,
 }
 
 impl ProcessGroup {
@@ -74,6 +77,19 @@ impl ProcessGroup {
         })
     }
 
+    /// The same ranks, of which there must be a power of two, with sums of floating-point numbers along one binary tree over them
+    /// ([`HostCollectives`] choose the order of theirs themselves): the bits of what is also summed along a tree on each rank do not depend
+    /// on the number of ranks then. The gradients that [`DistributedDataParallel`](crate::DistributedDataParallel) exchanges are not meant.
+    ///
+    /// # Panics
+    /// Where the group has been cloned before.
+    #[must_use]
+    pub fn along_tree(mut self) -> Self {
+        let inner = Rc::get_mut(&mut self.0).expect("a new group has no clone");
+        inner.sums_along_tree = inner.device.is_cuda();
+        self
+    }
+
     fn new(
         rank: usize,
         size: usize,
@@ -84,7 +100,7 @@ impl ProcessGroup {
         let mut raw = ptr::null_mut();
         make(&mut raw).check("ProcessGroup")?;
         let raw = NonNull::new(raw).ok_or_else(|| no_object("ProcessGroup"))?;
-        Ok(Self(Rc::new(Inner { raw, rank, size, device, last_submitted })))
+        Ok(Self(Rc::new(Inner { raw, rank, size, device, last_submitted, sums_along_tree: false })))
     }
 
     /// This rank in the group, from 0.
@@ -116,13 +132,16 @@ impl ProcessGroup {
     /// What the communication reported, or a tensor that is not dense, that overlaps itself, or that is elsewhere than
     /// on the group's device.
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
+        if self.0.sums_along_tree && op == ReduceOp::Sum && tensor.is_floating_point() {
+            return self.begins().sum_along_tree(tensor);
+        }
         // SAFETY: both live during the call, which waits until the collective is done.
         unsafe { ffi::te_process_group_allreduce(self.raw(), tensor.as_ptr(), op.number()) }.check("all-reduce")
     }
 
     /// What begins all-reduces in whatever thread, as backward's, and does not wait for them.
     pub fn begins(&self) -> Begins<'_> {
-        Begins { raw: self.0.raw, group: PhantomData }
+        Begins { raw: self.0.raw, size: self.0.size, sums_along_tree: self.0.sums_along_tree, group: PhantomData }
     }
 
     /// The `tensor` of every rank, in rank order, as one of one dimension more: size × shape, contiguous.
@@ -252,6 +271,8 @@ impl ProcessGroup {
 #[derive(Debug)]
 pub struct Begins<'a> {
     raw: NonNull<ffi::ProcessGroup>,
+    size: usize,
+    sums_along_tree: bool,
     group: PhantomData<&'a ProcessGroup>,
 }
 
@@ -264,18 +285,45 @@ impl Begins<'_> {
     /// # Errors
     /// What libtorch threw, or a tensor that is not contiguous, or elsewhere than on the group's device.
     pub fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending> {
+        if self.sums_along_tree && op == ReduceOp::Sum && tensor.is_floating_point() {
+            // Over NCCL it is only begun: the device does it when it comes to it.
+            return self.sum_along_tree(tensor).map(|()| Pending(None));
+        }
         let mut raw = ptr::null_mut();
         // SAFETY: both live during the call; what it starts keeps the tensor's memory alive.
         unsafe { ffi::te_process_group_allreduce_begin(self.raw.as_ptr(), tensor.as_ptr(), op.number(), &raw mut raw) }
             .check("all-reduce")?;
-        Ok(Pending(NonNull::new(raw).ok_or_else(|| no_object("all-reduce"))?))
+        Ok(Pending(Some(NonNull::new(raw).ok_or_else(|| no_object("all-reduce"))?)))
+    }
+
+    /// Replaces `tensor` by its sum over all ranks, along a tree.
+    fn sum_along_tree(&self, tensor: &Tensor) -> Result<()> {
+        let all_to_all = |rows: &Tensor| {
+            let received = rows.f_empty_like()?;
+            // SAFETY: all live during the call; what it starts keeps their memory.
+            unsafe { ffi::te_process_group_alltoall(self.raw.as_ptr(), received.as_ptr(), rows.as_ptr()) }
+                .check("all-to-all")?;
+            Ok(received)
+        };
+        let all_gather = |chunk: &Tensor| {
+            let gathered = Tensor::f_empty([self.size as i64, chunk.numel() as i64], (chunk.kind(), chunk.device()))?;
+            // SAFETY: as above.
+            unsafe { ffi::te_process_group_allgather(self.raw.as_ptr(), gathered.as_ptr(), chunk.as_ptr()) }
+                .check("all-gather")?;
+            Ok(gathered)
+        };
+        tch::no_grad(|| {
+            let sum = tree_sum(&tensor.f_reshape([-1])?, self.size, all_to_all, all_gather)?;
+            tensor.shallow_clone().f_copy_(&sum.f_view_as(tensor)?)?;
+            Ok(())
+        })
     }
 }
 
 /// An all-reduce under way.
 #[derive(Debug)]
 #[must_use]
-pub struct Pending(NonNull<ffi::Pending>);
+pub struct Pending(Option<NonNull<ffi::Pending>>);
 
 // SAFETY: c10d's work objects may be waited for and let go of by any thread.
 unsafe impl Send for Pending {}
@@ -287,14 +335,16 @@ impl Pending {
     /// What the communication reported.
     pub fn wait(self) -> Result<()> {
         // SAFETY: it lives during the call.
-        unsafe { ffi::te_pending_wait(self.0.as_ptr()) }.check("all-reduce")
+        self.0.map_or(Ok(()), |raw| unsafe { ffi::te_pending_wait(raw.as_ptr()) }.check("all-reduce"))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // SAFETY: it came from the shim and is freed once; what is under way has a reference of its own.
-        unsafe { ffi::te_pending_free(self.0.as_ptr()) }
+        if let Some(raw) = self.0 {
+            // SAFETY: it came from the shim and is freed once; what is under way has a reference of its own.
+            unsafe { ffi::te_pending_free(raw.as_ptr()) }
+        }
     }
 }
 

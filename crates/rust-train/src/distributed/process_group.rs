@@ -31,7 +31,8 @@ pub(crate) fn connect(
         }
         Device::Cuda(index) => {
             agree(world, cuda::open().map_err(|why| usage(format!("--device: {why}; or use --device cpu"))))?;
-            over_nccl(world, index)
+            let group = over_nccl(world, index)?;
+            Ok(if flags.virtual_ranks.is_some() { group.along_tree() } else { group })
         }
         _ => over_mpi(&ProcessGroup::host),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::Device;
-use torch_ext::kernels;
+use torch_ext::{cuda, kernels};
 use world::World;
 
 /// Values by names.
@@ -36,10 +36,19 @@ fn own(device: Device) -> Fingerprint {
         ("libtorch", torch_ext::version()),
         ("processor", processor().unwrap_or_default()),
         ("instructions", torch_ext::cpu_capability()),
+        ("device", gpu(device)),
         ("kernels", if kernels::are_used(device) { "fused" } else { "libtorch's" }.to_owned()),
         ("variables", set.collect::<Vec<_>>().join(" ")),
     ];
     known.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The GPU's name; of the CPU [`processor`] tells.
+fn gpu(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => cuda::properties(index).map(|properties| properties.name).unwrap_or_default(),
+        _ => "cpu".to_owned(),
+    }
 }
 
 /// The processor's name, as Linux gives it.

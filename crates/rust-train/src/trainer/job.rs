@@ -41,9 +41,10 @@ impl<'a> Job<'a> {
         if let (Some(asked), 0) = (plan.flags.loader_threads, world.rank()) {
             cores::warn_of_threads("--loader-threads", asked, cores);
         }
-        refuse_device(world, plan, device)?;
         tch::set_num_threads(threads as i32);
-        seed::init(world, plan.flags.seed, plan.flags.deterministic)?;
+        // What a GPU computes depends on the algorithm, and which is fastest on what memory is free.
+        let is_deterministic = plan.flags.deterministic || plan.flags.virtual_ranks.is_some() && device != Device::Cpu;
+        seed::init(world, plan.flags.seed, is_deterministic)?;
         set_tf32(plan.flags.tf32)?;
         if let Device::Cuda(index) = device {
             set_device(index)?;
@@ -58,8 +59,8 @@ impl<'a> Job<'a> {
     /// How many of the fixed parts of a step a rank computes at once, each by one thread: 1 where a step has no such parts.
     pub(crate) fn parts_at_once(&self) -> usize {
         match self.plan.flags.virtual_ranks {
-            Some(_) => self.cores.min(self.plan.batch.accumulation()),
-            None => 1,
+            Some(_) if self.device == Device::Cpu => self.cores.min(self.plan.batch.accumulation()),
+            _ => 1,
         }
     }
 
@@ -107,11 +108,4 @@ impl<'a> Job<'a> {
         let step = TrainStep::new(self, model, group, timeline);
         agree(self.world, step.map_err(anyhow::Error::from))
     }
-}
-
-/// Refuses what a step of fixed parts is not computed by yet. Collective.
-fn refuse_device(world: &World, plan: &Plan, device: Device) -> anyhow::Result<()> {
-    let is_refused = plan.flags.virtual_ranks.is_some() && device != Device::Cpu;
-    let refused = || usage("--virtual-ranks: is for the CPU so far; add --device cpu, or leave it out");
-    agree(world, if is_refused { Err(refused()) } else { Ok(()) })
 }

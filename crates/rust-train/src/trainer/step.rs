@@ -39,7 +39,7 @@ pub(crate) struct TrainStep<'a> {
     pub timeline: &'a Timeline,
     optimizer: Optimizer,
     /// With fp16 alone.
-    scaler: Option<GradScaler>,
+    pub(super) scaler: Option<GradScaler>,
     /// The average of the weights, where one is asked for.
     pub ema: Option<Ema>,
     pub(super) numerics: Numerics,
@@ -537,6 +537,10 @@ fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<
     [
         (!device.is_cuda(), "the run is on no GPU"),
         (plan.flags.zero, "with --zero each rank makes steps of its own"),
+        (
+            plan.flags.virtual_ranks.is_some(),
+            "--virtual-ranks: whether a step counts is decided between its passes and its update",
+        ),
         (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
         (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
         (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),

@@ -43,14 +43,19 @@ pub(crate) const B06: Check = Check {
     source: "Wu and He, Group Normalization, ECCV 2018, figure 1",
     run: |subject| {
         let micro = need!(shared(subject)).micro();
-        if !subject.training.local_batch_norm || need!(ranks(subject)) == 1 {
+        let is_virtual = subject.training.virtual_ranks.is_some();
+        if !subject.training.local_batch_norm || !is_virtual && need!(ranks(subject)) == 1 {
             return Outcome::skip("BatchNorm sees the whole batch");
         }
         if micro >= 8 {
             return Outcome::Pass;
         }
-        Outcome::of([Finding::warning(format!("{micro} samples in a rank's micro-batch are few for BatchNorm"))
+        let (whose, help) = match is_virtual {
+            true => ("a virtual rank's part", "use fewer virtual ranks, or a larger batch"),
+            false => ("a rank's micro-batch", "use fewer ranks, a larger batch, or less accumulation"),
+        };
+        Outcome::of([Finding::warning(format!("{micro} samples in {whose} are few for BatchNorm"))
             .at(micro_span(subject), "")
-            .help("use fewer ranks, a larger batch, or less accumulation")])
+            .help(help)])
     },
 };

@@ -17,7 +17,7 @@ mod twins;
 
 use std::time::Instant;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use torch_ext::{Kept, ReduceOp, copy_each};
 
 use self::exchange::{Exchange, LastPart};
@@ -82,7 +82,7 @@ impl TrainStep<'_> {
         let own = match own {
             Some(own) => own,
             None => OwnParts {
-                sum: Tensor::full([changed.length() as i64], f64::NAN, (Kind::Float, Device::Cpu)),
+                sum: Tensor::full([changed.length() as i64], f64::NAN, (changed.kind(), changed.device())),
                 counters: Vec::new(),
                 bits: Vec::new(),
                 counted: Some(changed.counted()?.fill(f64::NEG_INFINITY)).filter(|_| !self.knows_counters),
@@ -151,6 +151,7 @@ impl TrainStep<'_> {
             images: given.images.narrow(0, place as i64 * size, size),
             seed: seed(place),
             share: 1.0 / parts as f64,
+            scale: self.scaler.as_ref().map_or(1.0, |scaler| scaler.state().0),
             counts: !self.knows_counters,
             record: self.bits.as_ref().map(|_| (given.number, first + place)),
         };

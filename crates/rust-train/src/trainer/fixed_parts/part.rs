@@ -20,6 +20,8 @@ pub(super) struct Part {
     pub seed: i64,
     /// The share that it has in the whole batch.
     pub share: f64,
+    /// What gradients are multiplied by beside: a power of two, where half precision would lose small ones.
+    pub scale: f64,
     /// Whether to look at what it counts.
     pub counts: bool,
     /// Steps of the run before this one, and its place among the parts of all ranks, where it is to be recorded.
@@ -114,7 +116,7 @@ impl Changed {
         let recorded = part.record.map(|_| outputs.iter().map(Tensor::copy).collect::<Vec<_>>());
         let loss = loss(outputs)?;
         let middle = Instant::now();
-        let back = || (&loss * part.share).f_backward();
+        let back = || (&loss * (part.share * part.scale)).f_backward();
         match last {
             Some(last) => watch_gradients(&self.parameters, &mut |place| last.came(place), back)??,
             None => back()?,
@@ -153,14 +155,14 @@ impl Changed {
         let has_gradient: Vec<_> =
             gradients.iter().map(|gradient| if gradient.defined() { share as f32 } else { 0.0 }).collect();
         leaf.extend(self.statistics.iter().map(|statistic| no_grad(|| statistic * share)));
-        leaf.push(Tensor::from_slice(&has_gradient));
+        leaf.push(Tensor::from_slice(&has_gradient).to_device(self.device()));
         leaf.push(no_grad(|| loss.reshape([1]) * share));
         elements(&leaf)
     }
 
     /// The counters in double precision, and their negatives: the largest of each over all parts say whether they are alike.
     pub(super) fn counted(&self) -> torch_ext::Result<Tensor> {
-        let none = [Tensor::zeros([0], (Kind::Double, Device::Cpu))];
+        let none = [Tensor::zeros([0], (Kind::Double, self.device()))];
         let counters = self.counters.iter().map(|counter| counter.to_kind(Kind::Double)).chain(none);
         let counters = elements(&counters.collect::<Vec<_>>())?;
         Ok(Tensor::f_cat(&[&counters, &-&counters], 0)?)
