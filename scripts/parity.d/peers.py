@@ -17,7 +17,8 @@ NAMES = """
     efficientnet_b6 efficientnet_b7 efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l vgg11 vgg13 vgg16 vgg19
     vgg11_bn vgg13_bn vgg16_bn vgg19_bn squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0
     shufflenet_v2_x1_5 shufflenet_v2_x2_0 densenet121 densenet161 densenet169 densenet201 googlenet inception_v3 convnext_tiny
-    convnext_small convnext_base convnext_large vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b
+    convnext_small convnext_base convnext_large vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b swin_v2_t
+    swin_v2_s swin_v2_b
     fcn_resnet50 fcn_resnet101 deeplabv3_resnet50 deeplabv3_resnet101 deeplabv3_mobilenet_v3_large
     lraspp_mobilenet_v3_large
 """.split()
@@ -44,6 +45,7 @@ SMALLEST = [
     ("convnext_tiny", 64),
     ("vit_b_32", 224),
     ("swin_t", 72),
+    ("swin_v2_t", 72),
     ("fcn_resnet50", 65),
     ("deeplabv3_mobilenet_v3_large", 65),
     ("lraspp_mobilenet_v3_large", 65),

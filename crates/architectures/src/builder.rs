@@ -108,6 +108,24 @@ impl Builder {
         self.push_drawn(name, Op::RelativePositionBias { window, heads }, &[], heads, draws)
     }
 
+    /// The offsets between tokens of a window, a constant below the module `name`.
+    pub fn log_offsets(&mut self, name: &str, window: usize) -> NodeId {
+        let draws = Draws { weight: Draw::Constant(0.0), bias: Draw::Constant(0.0) };
+        self.push_drawn(name, Op::LogOffsets { window }, &[], 2, draws)
+    }
+
+    /// Swin V2's position bias of a `table` that is computed from offsets; its index is below the module `name`.
+    pub fn position_bias_from(&mut self, name: &str, table: NodeId, window: usize) -> NodeId {
+        let heads = self.width(table);
+        self.push(name, Op::PositionBiasFrom { window, heads }, &[table], heads)
+    }
+
+    /// Queries, keys and values, the keys without a bias.
+    pub fn queries_keys_values(&mut self, name: &str, x: NodeId) -> NodeId {
+        let features = self.width(x);
+        self.push_drawn(name, Op::QueriesKeysValues { features }, &[x], 3 * features, self.scheme.linear)
+    }
+
     /// A convolution, drawn as the scheme says.
     pub fn conv(&mut self, name: &str, x: NodeId, conv: Conv2d) -> NodeId {
         self.conv_drawn(name, x, conv, self.scheme.conv)
@@ -305,6 +323,17 @@ impl Builder {
     pub fn window_attention(&mut self, qkv: NodeId, bias: NodeId, grid: NodeId, window: usize, shift: usize) -> NodeId {
         let heads = self.width(bias);
         self.push("", Op::WindowAttention { heads, window, shift }, &[qkv, bias, grid], self.width(qkv) / 3)
+    }
+
+    /// The same by cosines of queries and keys, times the exponential of `scale`, one for each head.
+    pub fn cosine_window_attention(
+        &mut self,
+        [qkv, bias, grid, scale]: [NodeId; 4],
+        window: usize,
+        shift: usize,
+    ) -> NodeId {
+        let heads = self.width(bias);
+        self.push("", Op::WindowAttention { heads, window, shift }, &[qkv, bias, grid, scale], self.width(qkv) / 3)
     }
 
     /// Windows that were cut from a grid like `grid`, joined again.

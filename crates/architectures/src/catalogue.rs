@@ -17,7 +17,7 @@ use crate::families::resnet::{Block, resnet};
 use crate::families::segmentation::{deeplabv3, deeplabv3_mobilenet, fcn, lraspp, unet};
 use crate::families::shufflenet_v2::shufflenet_v2;
 use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
-use crate::families::swin::swin;
+use crate::families::swin::{self, swin};
 use crate::families::vgg::vgg;
 use crate::families::vit::{self, vit};
 use crate::network::Network;
@@ -249,9 +249,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)).resize(248).bicubic().halves(),
-    Architecture::new("swin_t", 224, |classes| swin("swin_t", [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
-    Architecture::new("swin_s", 224, |classes| swin("swin_s", [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
-    Architecture::new("swin_b", 224, |classes| swin("swin_b", [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
+    Architecture::new("swin_t", 224, |classes| swin("swin_t", swin::Version::One, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
+    Architecture::new("swin_s", 224, |classes| swin("swin_s", swin::Version::One, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
+    Architecture::new("swin_b", 224, |classes| swin("swin_b", swin::Version::One, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
+    Architecture::new("swin_v2_t", 256, |classes| swin("swin_v2_t", swin::Version::Two, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_v2_t-b137f0e2.pth", 260, 82.072).bicubic(),
+    Architecture::new("swin_v2_s", 256, |classes| swin("swin_v2_s", swin::Version::Two, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_v2_s-637d8ceb.pth", 260, 83.712).bicubic(),
+    Architecture::new("swin_v2_b", 256, |classes| swin("swin_v2_b", swin::Version::Two, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_v2_b-781e5279.pth", 272, 84.112).bicubic(),
     Architecture::new("fcn_resnet50", 480, |classes| fcn("fcn_resnet50", [3, 4, 6, 3], classes)).masks().published("fcn_resnet50_coco-1167a1af.pth", 480, 60.5),
     Architecture::new("fcn_resnet101", 480, |classes| fcn("fcn_resnet101", [3, 4, 23, 3], classes)).masks().published("fcn_resnet101_coco-7ecb50ca.pth", 480, 63.7),
     Architecture::new("deeplabv3_resnet50", 480, |classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], classes)).masks().published("deeplabv3_resnet50_coco-cd0a2569.pth", 480, 66.4),

@@ -37,4 +37,4 @@ pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op, same_padding};
 pub use shape::{Shape, ShapeError};
 pub use timm::TimmWeight;
-pub use windows::{WindowCut, relative_position_index};
+pub use windows::{WindowCut, log_offsets, relative_position_index};

@@ -114,7 +114,8 @@ impl Network {
         // What convolutions and matrix products multiply with.
         let matrices = state.iter().filter(|parameter| parameter.role.is_trained() && parameter.shape.len() > 1);
         let matrices: usize = matrices.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
-        let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage: storages(self.nodes()), workload };
+        let (storage, is_of_the_batch) = (storages(self.nodes()), of_the_batch(self.nodes()));
+        let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage, is_of_the_batch, workload };
         let (activations, peak) = match workload.training {
             None => (walk.inference(), 0),
             Some(_) => walk.training(),
@@ -157,6 +158,16 @@ fn storages(nodes: &[Node]) -> Vec<usize> {
     storages
 }
 
+/// For each node, whether its value follows from the images: what follows from parameters alone is there once.
+fn of_the_batch(nodes: &[Node]) -> Vec<bool> {
+    let mut of_the_batch: Vec<bool> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let follows = node.inputs.iter().any(|input| of_the_batch[input.index()]);
+        of_the_batch.push(follows || matches!(node.op, Op::Input { .. }));
+    }
+    of_the_batch
+}
+
 /// What an operation keeps for its backward pass.
 struct Kept {
     input: bool,
@@ -169,6 +180,8 @@ struct Walk<'a> {
     nodes: &'a [Node],
     shapes: &'a [Shape],
     storage: Vec<usize>,
+    /// For each node, whether there is a value for each sample.
+    is_of_the_batch: Vec<bool>,
     workload: Workload,
 }
 
@@ -182,7 +195,7 @@ impl Walk<'_> {
     }
 
     fn batch_of(&self, node: usize) -> usize {
-        if matches!(self.nodes[node].op, Op::RelativePositionBias { .. }) { 1 } else { self.workload.batch }
+        if self.is_of_the_batch[node] { self.workload.batch } else { 1 }
     }
 
     fn kept(&self, node: usize) -> Kept {
@@ -190,8 +203,11 @@ impl Walk<'_> {
         let elements = self.shapes[node].elements();
         let keep = |input, output, extra| Kept { input, output, extra };
         match &self.nodes[node].op {
-            Op::Conv2d(_) | Op::Linear { .. } | Op::AvgPool2d { .. } => keep(true, false, 0),
-            &Op::BatchNorm2d { .. } => keep(true, false, 0), // and two values a channel
+            Op::Conv2d(_) | Op::Linear { .. } | Op::QueriesKeysValues { .. } | Op::AvgPool2d { .. } => {
+                keep(true, false, 0)
+            }
+            Op::PositionBiasFrom { .. } => keep(false, false, elements * value), // the sigmoid's
+            &Op::BatchNorm2d { .. } => keep(true, false, 0),                     // and two values a channel
             &Op::LayerNorm { features, .. } => keep(true, false, elements / features * 8),
             Op::Activation(Activation::Relu | Activation::Sigmoid) => keep(false, true, 0),
             Op::Activation(_) => keep(true, false, 0),
@@ -206,7 +222,11 @@ impl Walk<'_> {
             // Scaled queries, and dense copies of queries, keys and values; the weights after the softmax.
             &Op::WindowAttention { heads, .. } => {
                 let &[windows, tokens, _] = self.shapes[node].sides() else { unreachable!("windows have three sides") };
-                keep(false, false, (4 * elements + windows * heads * tokens * tokens) * value)
+                let scores = windows * heads * tokens * tokens;
+                // Cosines: queries and keys before and after, and their products before they are scaled.
+                let is_by_cosine = self.nodes[node].inputs.len() == 4;
+                let more = if is_by_cosine { 2 * elements + scores } else { 0 };
+                keep(false, false, (4 * elements + scores + more) * value)
             }
             Op::Dropout { .. } => keep(false, false, elements * value), // what was kept, as factors
             _ => keep(false, false, 0),

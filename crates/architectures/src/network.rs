@@ -58,6 +58,11 @@ pub enum ParameterRole {
         /// Side of the window, in tokens.
         window: usize,
     },
+    /// The offsets of [`Op::LogOffsets`](crate::Op::LogOffsets): a buffer, not trained.
+    LogOffsets {
+        /// Side of the window, in tokens.
+        window: usize,
+    },
 }
 
 impl ParameterRole {
@@ -73,7 +78,7 @@ impl ParameterRole {
 
     /// Whether it is the same in every network: a table that follows from the architecture.
     pub fn is_constant(self) -> bool {
-        matches!(self, Self::RelativePositionIndex { .. })
+        matches!(self, Self::RelativePositionIndex { .. } | Self::LogOffsets { .. })
     }
 
     /// Whether it holds 64-bit integers; the others hold numbers with a fraction.

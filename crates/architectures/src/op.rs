@@ -116,6 +116,25 @@ pub enum Op {
         /// Attention heads.
         heads: usize,
     },
+    /// The offsets between two tokens of a window, ((2·`window` − 1)²)×2: row by row, of each axis the sign times
+    /// log₂(8·|offset| / (`window` − 1) + 1) / 3, as Swin V2 has them. A constant.
+    LogOffsets {
+        /// Side of the window, in tokens.
+        window: usize,
+    },
+    /// What Swin V2 adds to attention inside a window: `heads`×`window`²×`window`², 16 times the sigmoid of the rows of a table
+    /// ((2·`window` − 1)²)×`heads` that is computed from [`LogOffsets`](Self::LogOffsets).
+    PositionBiasFrom {
+        /// Side of the window, in tokens.
+        window: usize,
+        /// Attention heads.
+        heads: usize,
+    },
+    /// Queries, keys and values of tokens, side by side: a linear layer whose bias counts for queries and values alone.
+    QueriesKeysValues {
+        /// Values in, and as many of each out.
+        features: usize,
+    },
     /// A convolution of an image.
     Conv2d(Conv2d),
     /// Normalization of an image over the batch, one mean and variance a channel.
@@ -223,7 +242,8 @@ pub enum Op {
         shift: usize,
     },
     /// Attention inside each window, of windows ×3C to windows ×C. Takes the windows, the position bias and a grid of
-    /// the size that was cut; tokens that only a shift made neighbours do not see each other.
+    /// the size that was cut; tokens that only a shift made neighbours do not see each other. With a fourth input, `heads`×1×1, it is
+    /// by cosines of queries and keys, times the exponential of that, at most 100.
     WindowAttention {
         /// Attention heads.
         heads: usize,
@@ -277,6 +297,16 @@ impl Op {
                 ("relative_position_bias_table", vec![(2 * window - 1).pow(2), heads], Role::Weight),
                 ("relative_position_index", vec![window.pow(4)], Role::RelativePositionIndex { window }),
             ],
+            &Self::LogOffsets { window } => {
+                let side = 2 * window - 1;
+                vec![("relative_coords_table", vec![1, side, side, 2], Role::LogOffsets { window })]
+            }
+            &Self::PositionBiasFrom { window, .. } => {
+                vec![("relative_position_index", vec![window.pow(4)], Role::RelativePositionIndex { window })]
+            }
+            &Self::QueriesKeysValues { features } => {
+                with_bias(("weight", vec![3 * features, features], Role::Weight), Some(3 * features))
+            }
             Self::Conv2d(conv) => {
                 let Conv2d { in_channels, out_channels, kernel, groups, bias, .. } = *conv;
                 let weight = ("weight", vec![out_channels, in_channels / groups, kernel[0], kernel[1]], Role::Weight);
@@ -305,7 +335,9 @@ impl Op {
         match self {
             Self::Input { .. } => "input",
             Self::Learned { .. } => "learned",
-            Self::RelativePositionBias { .. } => "position bias",
+            Self::RelativePositionBias { .. } | Self::LogOffsets { .. } | Self::PositionBiasFrom { .. } => {
+                "position bias"
+            }
             Self::Conv2d(conv) if conv.groups > 1 => "grouped conv",
             Self::Conv2d(_) => "conv",
             Self::BatchNorm2d { .. } => "batch norm",
@@ -321,7 +353,7 @@ impl Op {
             Self::MaxPool2d { .. } => "max pool",
             Self::AvgPool2d { .. } | Self::AdaptiveAvgPool2d { .. } => "average pool",
             Self::Flatten => "flatten",
-            Self::Linear { .. } => "linear",
+            Self::Linear { .. } | Self::QueriesKeysValues { .. } => "linear",
             Self::Add => "add",
             Self::Mul => "multiply",
             Self::ResizeLike => "resize",

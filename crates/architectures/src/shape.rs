@@ -99,6 +99,15 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (&Op::Input { channels }, []) if height > 0 && width > 0 => [channels, height, width].into(),
         (Op::Learned { shape, .. }, []) => shape.clone(),
         (&Op::RelativePositionBias { window, heads }, []) => [heads, window * window, window * window].into(),
+        (&Op::LogOffsets { window }, []) => [(2 * window - 1).pow(2), 2].into(),
+        (&Op::PositionBiasFrom { window, heads }, &[&[rows, columns]])
+            if rows == (2 * window - 1).pow(2) && columns == heads =>
+        {
+            [heads, window * window, window * window].into()
+        }
+        (&Op::QueriesKeysValues { features }, &[sides]) if sides.last() == Some(&features) => {
+            Shape([&sides[..sides.len() - 1], &[3 * features]].concat())
+        }
         (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
             let [kernel, padding] = [conv.kernel.map(|side| conv.dilation * (side - 1) + 1), conv.padding];
             let slide = |side, axis: usize| slide(side, kernel[axis], conv.stride, padding[axis], false);
@@ -149,11 +158,14 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (&Op::PartitionWindows { window, .. }, &[&[h, w, channels]]) => {
             [windows(h, w, window), window * window, channels].into()
         }
-        (&Op::WindowAttention { heads, window, .. }, &[&[count, tokens, features], &[bias, ..], &[h, w, _]])
-            if tokens == window * window
-                && bias == heads
-                && features % (3 * heads) == 0
-                && count == windows(h, w, window) =>
+        (
+            &Op::WindowAttention { heads, window, .. },
+            &[&[count, tokens, features], &[bias, ..], &[h, w, _], ref scale @ ..],
+        ) if (scale.is_empty() || scale == [&[heads, 1, 1]])
+            && tokens == window * window
+            && bias == heads
+            && features % (3 * heads) == 0
+            && count == windows(h, w, window) =>
         {
             [count, tokens, features / 3].into()
         }

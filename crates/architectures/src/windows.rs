@@ -68,6 +68,19 @@ pub fn relative_position_index(window: usize) -> Vec<i64> {
     (0..tokens * tokens).map(row).collect()
 }
 
+/// For every offset between two tokens of a window, row by row, the values of [`Op::LogOffsets`](crate::Op::LogOffsets) down and right:
+/// 2·(2·window − 1)² values.
+pub fn log_offsets(window: usize) -> Vec<f32> {
+    let most = window as f32 - 1.0;
+    let value = |offset: usize| {
+        // In single precision, step by step as the original: the table is stored with weights.
+        let offset = (offset as f32 - most) / most * 8.0;
+        offset.signum() * (offset.abs() + 1.0).log2() / 3.0
+    };
+    let side = 2 * window - 1;
+    (0..side * side).flat_map(|row| [row / side, row % side]).map(value).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +90,17 @@ mod tests {
     fn a_position_index_depends_on_the_offset_alone() {
         // torchvision's for a window of two.
         assert_eq!(relative_position_index(2), [4, 3, 1, 0, 5, 4, 2, 1, 7, 6, 4, 3, 8, 7, 5, 4]);
+    }
+
+    #[test]
+    fn offsets_are_even_in_their_logarithms() {
+        let offsets = log_offsets(8);
+        assert_eq!(offsets.len(), 2 * 15 * 15);
+        assert_eq!(offsets[..2], [-9_f32.log2() / 3.0; 2]);
+        assert_eq!(offsets[2 * (7 * 15 + 7)..][..2], [0.0; 2], "a token and itself");
+        assert!((offsets[2 * (7 * 15 + 8) + 1] - (8.0 / 7.0 + 1.0_f32).log2() / 3.0).abs() < 1e-6);
+        let pairs: Vec<_> = offsets.chunks(2).collect();
+        assert!(pairs.iter().zip(pairs.iter().rev()).all(|(one, other)| one[0] == -other[0] && one[1] == -other[1]));
     }
 
     proptest! {

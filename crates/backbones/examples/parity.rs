@@ -54,7 +54,7 @@ fn main() {
 /// Noise on what is drawn as one value.
 fn disturb(parameter: &Parameter, mut tensor: Tensor) {
     let is_constant = matches!(parameter.initial, Distribution::Constant(_));
-    if !is_constant || parameter.role.is_integer() {
+    if !is_constant || parameter.role.is_integer() || parameter.role.is_constant() {
         return;
     }
     let noise = tensor.randn_like();

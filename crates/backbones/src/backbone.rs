@@ -294,6 +294,7 @@ mod tests {
         ("convnext_tiny", 64),
         ("vit_b_32", 224),
         ("swin_t", 64),
+        ("swin_v2_t", 64),
         ("lenet", 32),
     ];
 

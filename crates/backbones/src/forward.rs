@@ -33,6 +33,11 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
         Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
+        Op::LogOffsets { .. } => state[0].flatten(1, 2),
+        Op::PositionBiasFrom { window, heads } => {
+            relative_position_bias(&inputs[0].squeeze_dim(0), &state[0], window, heads).sigmoid() * 16.0
+        }
+        Op::QueriesKeysValues { .. } => inputs[0].linear(&state[0], Some(&without_keys(&state[1]))),
         Op::Conv2d(Conv2d { stride, padding, dilation, groups, .. }) => {
             let [stride, dilation, groups] = [stride, dilation, groups].map(|number| number as i64);
             let [padding, across] = padding.map(|pixels| pixels as i64);
@@ -82,7 +87,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
         Op::WindowAttention { heads, window, shift } => {
             let mask = masks.of(&cut(inputs[2], window, shift), inputs[0]);
-            window_attention(inputs[0], inputs[1], mask.as_ref(), heads)
+            window_attention(inputs[0], inputs[1], mask.as_ref(), inputs.get(3).copied(), heads)
         }
         Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
         Op::Dropout { .. } if !train => inputs[0].shallow_clone(),
@@ -230,14 +235,37 @@ fn relative_position_bias(table: &Tensor, index: &Tensor, window: usize, heads: 
     table.index_select(0, index).view([tokens, tokens, heads as i64]).permute([2, 0, 1]).unsqueeze(0)
 }
 
-/// N×windows×L×3C to N×windows×L×C, given a bias 1×heads×L×L and a mask windows×1×L×L.
-fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>, heads: usize) -> Tensor {
+/// A bias of queries, keys and values with zeros for the keys.
+fn without_keys(bias: &Tensor) -> Tensor {
+    let features = bias.size()[0] / 3;
+    let [queries, values] = [0, 2].map(|part| bias.narrow(0, part * features, features));
+    Tensor::cat(&[&queries, &queries.zeros_like(), &values], 0)
+}
+
+/// Vectors along the last axis, of length one.
+fn normalized(x: &Tensor) -> Tensor {
+    x / x.norm_scalaropt_dim(2, -1, true).clamp_min(1e-12)
+}
+
+/// N×windows×L×3C to N×windows×L×C, given a bias 1×heads×L×L and a mask windows×1×L×L. By cosines where there is a scale 1×heads×1×1 for
+/// them.
+fn window_attention(
+    qkv: &Tensor,
+    bias: &Tensor,
+    mask: Option<&Tensor>,
+    scale: Option<&Tensor>,
+    heads: usize,
+) -> Tensor {
     let (size, heads) = (qkv.size(), heads as i64);
     let [windows, tokens, features] = [size[1], size[2], size[3] / 3];
     let head = features / heads;
     let qkv = qkv.reshape([-1, windows, tokens, 3, heads, head]).permute([3, 0, 1, 4, 2, 5]);
     let [q, k, v] = [0, 1, 2].map(|index| qkv.get(index));
-    let scores = (q * (head as f64).powf(-0.5)).matmul(&k.transpose(-2, -1)) + bias;
+    let scores = match scale {
+        Some(scale) => normalized(&q).matmul(&normalized(&k).transpose(-2, -1)) * scale.clamp_max(100_f64.ln()).exp(),
+        None => (q * (head as f64).powf(-0.5)).matmul(&k.transpose(-2, -1)),
+    };
+    let scores = scores + bias;
     let scores = match mask {
         Some(mask) => scores + mask,
         None => scores,

@@ -1,6 +1,6 @@
 //! How weights are drawn before training.
 
-use architectures::{Distribution, Parameter, ParameterRole, relative_position_index};
+use architectures::{Distribution, Parameter, ParameterRole, log_offsets, relative_position_index};
 use tch::{Device, Kind, Tensor};
 
 /// A fresh tensor for `parameter`; a trained one requires its gradient.
@@ -9,6 +9,9 @@ pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
     let options = (kind_of(parameter), device);
     if let ParameterRole::RelativePositionIndex { window } = parameter.role {
         return Tensor::from_slice(&relative_position_index(window)).to_device(device);
+    }
+    if let ParameterRole::LogOffsets { window } = parameter.role {
+        return Tensor::from_slice(&log_offsets(window)).view(&shape[..]).to_device(device);
     }
     let tensor = match parameter.initial {
         Distribution::Constant(value) => Tensor::full(&shape[..], value, options),

@@ -105,6 +105,7 @@ mod tests {
                     "convnext_tiny",
                     "vit_b_32",
                     "swin_t",
+                    "swin_v2_t",
                     "lenet",
                     "unet_small",
                 ])

@@ -79,6 +79,21 @@ impl<'a> Translation<'a> {
                 self.graph.floats(&key, &sides, values)
             }
             Op::RelativePositionBias { window, heads } => self.position_bias(index, window, heads),
+            Op::LogOffsets { window } => {
+                let key = self.keys[&index][0].clone();
+                let values = single_precision(self.weights[key.as_str()]);
+                self.graph.floats(&key, &[1, (2 * window - 1).pow(2), 2], values)
+            }
+            Op::PositionBiasFrom { window, .. } => {
+                let rows = self.graph.integers(&relative_position_index(window));
+                let bias = self.graph.node("Gather", &[x, &rows], &[("axis", Int(1))]);
+                let bias = self.graph.reshape(&bias, &[window * window, window * window, shape[0]]);
+                let bias = self.graph.transpose(&bias, &[0, 3, 1, 2]);
+                let bias = self.graph.node("Sigmoid", &[&bias], &[]);
+                let most = self.graph.number(16.0);
+                self.graph.node("Mul", &[&bias, &most], &[])
+            }
+            Op::QueriesKeysValues { features } => self.queries_keys_values(index, x, features),
             Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, bias, .. }) => {
                 let weights: Vec<_> = (0..=usize::from(bias)).map(|place| self.weight(index, place)).collect();
                 let inputs: Vec<_> = std::iter::once(x).chain(weights.iter().map(String::as_str)).collect();
@@ -157,7 +172,7 @@ impl<'a> Translation<'a> {
             Op::MergeNeighbours => self.merge_neighbours(x, &in_shape),
             Op::Attention { heads } => {
                 let [tokens, features] = [shape[0], shape[1]];
-                self.attention(x, &[tokens], heads, features, &[])
+                self.attention(x, &[tokens], heads, features, None, &[])
             }
             Op::PartitionWindows { window, shift } => {
                 self.partition(x, &WindowCut::of(in_shape[0], in_shape[1], window, shift), in_shape[2])
@@ -167,7 +182,8 @@ impl<'a> Translation<'a> {
                 let cut = WindowCut::of(grid[0], grid[1], window, shift);
                 let mask = cut.is_shifted().then(|| self.mask(&cut));
                 let added: Vec<_> = std::iter::once(inputs[1].as_str()).chain(mask.as_deref()).collect();
-                self.attention(x, &[shape[0], shape[1]], heads, shape[2], &added)
+                let scale = inputs.get(3).map(String::as_str);
+                self.attention(x, &[shape[0], shape[1]], heads, shape[2], scale, &added)
             }
             Op::JoinWindows { window, shift } => {
                 self.join(x, &WindowCut::of(shape[0], shape[1], window, shift), shape[2])
@@ -277,8 +293,29 @@ impl<'a> Translation<'a> {
         self.graph.concat(&parts, 3)
     }
 
-    /// Attention of N×`outer`…×3C to N×`outer`…×C, where the last of `outer` counts tokens; `added` to the scores.
-    fn attention(&mut self, qkv: &str, outer: &[usize], heads: usize, features: usize, added: &[&str]) -> String {
+    /// A linear layer of tokens whose bias has no keys.
+    fn queries_keys_values(&mut self, index: usize, x: &str, features: usize) -> String {
+        let weight = self.weight(index, 0);
+        let weight = self.graph.transpose(&weight, &[1, 0]);
+        let product = self.graph.node("MatMul", &[x, &weight], &[]);
+        let key = self.keys[&index][1].clone();
+        let mut bias = self.weights[key.as_str()].to_f32();
+        bias[features..2 * features].fill(0.0);
+        let bias = self.graph.floats(&key, &[3 * features], bytes(&bias));
+        self.graph.node("Add", &[&product, &bias], &[])
+    }
+
+    /// Attention of N×`outer`…×3C to N×`outer`…×C, where the last of `outer` counts tokens; `added` to the scores. By cosines where there is
+    /// a `scale` for them.
+    fn attention(
+        &mut self,
+        qkv: &str,
+        outer: &[usize],
+        heads: usize,
+        features: usize,
+        scale: Option<&str>,
+        added: &[&str],
+    ) -> String {
         let head = features / heads;
         let last = outer.len() + 1; // the axis of 3C
         let mut split: Vec<_> = outer.to_vec();
@@ -292,9 +329,22 @@ impl<'a> Translation<'a> {
             let x = self.graph.reshape(&x, &split);
             self.graph.transpose(&x, if part == 1 { &to_heads_transposed } else { &to_heads })
         });
-        let scale = self.graph.number((head as f64).powf(-0.5));
-        let q = self.graph.node("Mul", &[&q, &scale], &[]);
-        let mut scores = self.graph.node("MatMul", &[&q, &k], &[]);
+        let mut scores = match scale {
+            Some(scale) => {
+                let q = self.graph.node("LpNormalization", &[&q], &[("axis", Int(last + 1)), ("p", Int(2))]);
+                let k = self.graph.node("LpNormalization", &[&k], &[("axis", Int(last)), ("p", Int(2))]);
+                let cosines = self.graph.node("MatMul", &[&q, &k], &[]);
+                let most = self.graph.number(100_f64.ln());
+                let scale = self.graph.node("Min", &[scale, &most], &[]);
+                let scale = self.graph.node("Exp", &[&scale], &[]);
+                self.graph.node("Mul", &[&cosines, &scale], &[])
+            }
+            None => {
+                let scale = self.graph.number((head as f64).powf(-0.5));
+                let q = self.graph.node("Mul", &[&q, &scale], &[]);
+                self.graph.node("MatMul", &[&q, &k], &[])
+            }
+        };
         for term in added {
             scores = self.graph.node("Add", &[&scores, term], &[]);
         }
