@@ -18,7 +18,7 @@ NAMES = """
     vgg11_bn vgg13_bn vgg16_bn vgg19_bn squeezenet1_0 squeezenet1_1 shufflenet_v2_x0_5 shufflenet_v2_x1_0
     shufflenet_v2_x1_5 shufflenet_v2_x2_0 densenet121 densenet161 densenet169 densenet201 googlenet inception_v3 convnext_tiny
     convnext_small convnext_base convnext_large vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b swin_v2_t
-    swin_v2_s swin_v2_b
+    swin_v2_s swin_v2_b maxvit_t
     fcn_resnet50 fcn_resnet101 deeplabv3_resnet50 deeplabv3_resnet101 deeplabv3_mobilenet_v3_large
     lraspp_mobilenet_v3_large
 """.split()
@@ -46,6 +46,7 @@ SMALLEST = [
     ("vit_b_32", 224),
     ("swin_t", 72),
     ("swin_v2_t", 72),
+    ("maxvit_t", 224),
     ("fcn_resnet50", 65),
     ("deeplabv3_mobilenet_v3_large", 65),
     ("lraspp_mobilenet_v3_large", 65),

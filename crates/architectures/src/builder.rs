@@ -103,9 +103,16 @@ impl Builder {
     }
 
     /// Swin's position bias: tables below the module `name`.
-    pub fn relative_position_bias(&mut self, name: &str, window: usize, heads: usize, draw: Draw) -> NodeId {
+    pub fn relative_position_bias(
+        &mut self,
+        name: &str,
+        window: usize,
+        heads: usize,
+        is_matrix: bool,
+        draw: Draw,
+    ) -> NodeId {
         let draws = Draws { weight: draw, bias: draw };
-        self.push_drawn(name, Op::RelativePositionBias { window, heads }, &[], heads, draws)
+        self.push_drawn(name, Op::RelativePositionBias { window, heads, is_matrix }, &[], heads, draws)
     }
 
     /// The offsets between tokens of a window, a constant below the module `name`.
@@ -202,6 +209,11 @@ impl Builder {
     /// Average pooling in steps of the window.
     pub fn avg_pool(&mut self, x: NodeId, kernel: usize) -> NodeId {
         self.push("", Op::AvgPool2d { kernel, stride: kernel, padding: 0 }, &[x], self.width(x))
+    }
+
+    /// The mean around every second pixel, zeros around the image included.
+    pub fn halve(&mut self, x: NodeId, kernel: usize) -> NodeId {
+        self.push("", Op::AvgPool2d { kernel, stride: 2, padding: kernel / 2 }, &[x], self.width(x))
     }
 
     /// The mean around each pixel, zeros around the image included.
@@ -320,9 +332,17 @@ impl Builder {
     }
 
     /// Attention inside each window that was cut from a grid like `grid`.
-    pub fn window_attention(&mut self, qkv: NodeId, bias: NodeId, grid: NodeId, window: usize, shift: usize) -> NodeId {
+    ///
+    /// Scores are divided by the root of `divisor`: the channels of a head, say.
+    pub fn window_attention(
+        &mut self,
+        [qkv, bias, grid]: [NodeId; 3],
+        window: usize,
+        shift: usize,
+        divisor: usize,
+    ) -> NodeId {
         let heads = self.width(bias);
-        self.push("", Op::WindowAttention { heads, window, shift }, &[qkv, bias, grid], self.width(qkv) / 3)
+        self.push("", Op::WindowAttention { heads, window, shift, divisor }, &[qkv, bias, grid], self.width(qkv) / 3)
     }
 
     /// The same by cosines of queries and keys, times the exponential of `scale`, one for each head.
@@ -333,12 +353,23 @@ impl Builder {
         shift: usize,
     ) -> NodeId {
         let heads = self.width(bias);
-        self.push("", Op::WindowAttention { heads, window, shift }, &[qkv, bias, grid, scale], self.width(qkv) / 3)
+        let op = Op::WindowAttention { heads, window, shift, divisor: 1 };
+        self.push("", op, &[qkv, bias, grid, scale], self.width(qkv) / 3)
     }
 
     /// Windows that were cut from a grid like `grid`, joined again.
     pub fn join_windows(&mut self, x: NodeId, grid: NodeId, window: usize, shift: usize) -> NodeId {
         self.push("", Op::JoinWindows { window, shift }, &[x, grid], self.width(x))
+    }
+
+    /// A grid, to the places of its cells.
+    pub fn partition_grid(&mut self, x: NodeId, side: usize) -> NodeId {
+        self.push("", Op::PartitionGrid { side }, &[x], self.width(x))
+    }
+
+    /// Places of cells of a grid like `grid`, that grid again.
+    pub fn join_grid(&mut self, x: NodeId, grid: NodeId, side: usize) -> NodeId {
+        self.push("", Op::JoinGrid { side }, &[x, grid], self.width(x))
     }
 
     /// Dropout.

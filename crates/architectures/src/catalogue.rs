@@ -9,6 +9,7 @@ use crate::families::efficientnet_lite::{self, efficientnet_lite};
 use crate::families::efficientnet_v2::{self, efficientnet_v2};
 use crate::families::inception::{googlenet, inception_v3};
 use crate::families::lenet::lenet;
+use crate::families::maxvit::maxvit;
 use crate::families::mnasnet::mnasnet;
 use crate::families::mobilenet_v2::mobilenet_v2;
 use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
@@ -255,6 +256,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("swin_v2_t", 256, |classes| swin("swin_v2_t", swin::Version::Two, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_v2_t-b137f0e2.pth", 260, 82.072).bicubic(),
     Architecture::new("swin_v2_s", 256, |classes| swin("swin_v2_s", swin::Version::Two, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_v2_s-637d8ceb.pth", 260, 83.712).bicubic(),
     Architecture::new("swin_v2_b", 256, |classes| swin("swin_v2_b", swin::Version::Two, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_v2_b-781e5279.pth", 272, 84.112).bicubic(),
+    Architecture::new("maxvit_t", 224, |classes| maxvit("maxvit_t", 64, [(64, 2), (128, 2), (256, 5), (512, 2)], 0.2, classes)).published("maxvit_t-bc5ab103.pth", 224, 83.700).bicubic(),
     Architecture::new("fcn_resnet50", 480, |classes| fcn("fcn_resnet50", [3, 4, 6, 3], classes)).masks().published("fcn_resnet50_coco-1167a1af.pth", 480, 60.5),
     Architecture::new("fcn_resnet101", 480, |classes| fcn("fcn_resnet101", [3, 4, 23, 3], classes)).masks().published("fcn_resnet101_coco-7ecb50ca.pth", 480, 63.7),
     Architecture::new("deeplabv3_resnet50", 480, |classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], classes)).masks().published("deeplabv3_resnet50_coco-cd0a2569.pth", 480, 66.4),
@@ -349,7 +351,11 @@ mod tests {
             assert_eq!(heads[0], network.head(), "{}", known.name);
             let is_of_head = |parameter: &crate::Parameter| heads.contains(&parameter.node);
             let head: Vec<_> = network.parameters().into_iter().filter(is_of_head).collect();
-            let count = if known.name.starts_with("lraspp") { 4 } else { 2 };
+            let count = match known.name {
+                name if name.starts_with("lraspp") => 4,
+                "maxvit_t" => 1, // without a bias
+                _ => 2,
+            };
             assert_eq!(
                 head.iter().map(|parameter| parameter.shape[0]).collect::<Vec<_>>(),
                 vec![7; count],

@@ -63,12 +63,16 @@ mod tests {
             assert_eq!(network.cost(side, side).unwrap().macs, folded.network.cost(side, side).unwrap().macs);
             assert_eq!(network.shapes(side, side).unwrap().last(), folded.network.shapes(side, side).unwrap().last());
             let left = folded.network.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. })).count();
-            // DenseNet normalizes what it concatenates.
-            let concatenated =
-                |name: &str| name.contains("norm1") || name.contains("transition") || name.contains("norm5");
+            // DenseNet normalizes what it concatenates, MaxViT what others take, too.
+            let is_joined = |name: &str| match known.name {
+                densenet if densenet.starts_with("densenet") => {
+                    name.contains("norm1") || name.contains("transition") || name.contains("norm5")
+                }
+                "maxvit_t" => name.ends_with("pre_norm"),
+                _ => false,
+            };
             let norms = network.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. }));
-            let is_densenet = known.name.starts_with("densenet");
-            let expected = norms.filter(|node| is_densenet && concatenated(&node.name)).count();
+            let expected = norms.filter(|node| is_joined(&node.name)).count();
             assert_eq!(left, expected, "{}", known.name);
             assert_eq!(folded.origins.len(), folded.network.nodes().len());
         }

@@ -87,6 +87,8 @@ pub enum Activation {
     Sigmoid,
     /// `x / (1 + exp(-x))`.
     Silu,
+    /// The hyperbolic tangent.
+    Tanh,
     /// `x · Φ(x)`, with the normal distribution's Φ itself, not its tanh approximation.
     Gelu,
 }
@@ -115,6 +117,8 @@ pub enum Op {
         window: usize,
         /// Attention heads.
         heads: usize,
+        /// Whether the index is stored as a matrix, `window`²×`window`².
+        is_matrix: bool,
     },
     /// The offsets between two tokens of a window, ((2·`window` − 1)²)×2: row by row, of each axis the sign times
     /// log₂(8·|offset| / (`window` − 1) + 1) / 3, as Swin V2 has them. A constant.
@@ -251,6 +255,8 @@ pub enum Op {
         window: usize,
         /// The shift of the cut.
         shift: usize,
+        /// Scores that are no cosines are divided by the root of this.
+        divisor: usize,
     },
     /// Undoes `PartitionWindows`. Takes the windows and a grid of the size that was cut.
     JoinWindows {
@@ -258,6 +264,16 @@ pub enum Op {
         window: usize,
         /// The shift of the cut.
         shift: usize,
+    },
+    /// A grid H×W×C, cut into `side`×`side` equal cells, to the places of a cell and the cells: (H·W/`side`²)×`side`²×C.
+    PartitionGrid {
+        /// Cells along each axis.
+        side: usize,
+    },
+    /// Undoes `PartitionGrid`. Takes the places and a grid of the size that was cut.
+    JoinGrid {
+        /// Cells along each axis.
+        side: usize,
     },
     /// In training, sets each value to zero with a probability and scales the others up.
     Dropout {
@@ -293,10 +309,13 @@ impl Op {
         use ParameterRole as Role;
         match self {
             Self::Learned { stored, .. } => vec![("", stored.clone(), Role::Weight)],
-            &Self::RelativePositionBias { window, heads } => vec![
-                ("relative_position_bias_table", vec![(2 * window - 1).pow(2), heads], Role::Weight),
-                ("relative_position_index", vec![window.pow(4)], Role::RelativePositionIndex { window }),
-            ],
+            &Self::RelativePositionBias { window, heads, is_matrix } => {
+                let index = if is_matrix { vec![window.pow(2); 2] } else { vec![window.pow(4)] };
+                vec![
+                    ("relative_position_bias_table", vec![(2 * window - 1).pow(2), heads], Role::Weight),
+                    ("relative_position_index", index, Role::RelativePositionIndex { window }),
+                ]
+            }
             &Self::LogOffsets { window } => {
                 let side = 2 * window - 1;
                 vec![("relative_coords_table", vec![1, side, side, 2], Role::LogOffsets { window })]
@@ -348,6 +367,7 @@ impl Op {
             Self::Activation(Activation::HardSigmoid) => "hard sigmoid",
             Self::Activation(Activation::Sigmoid) => "sigmoid",
             Self::Activation(Activation::Silu) => "silu",
+            Self::Activation(Activation::Tanh) => "tanh",
             Self::Activation(Activation::Gelu) => "gelu",
             Self::PadSame { .. } => "pad",
             Self::MaxPool2d { .. } => "max pool",
@@ -367,6 +387,8 @@ impl Op {
             Self::PartitionWindows { .. } => "cut windows",
             Self::WindowAttention { .. } => "window attention",
             Self::JoinWindows { .. } => "join windows",
+            Self::PartitionGrid { .. } => "cut grid",
+            Self::JoinGrid { .. } => "join grid",
             Self::Dropout { .. } => "dropout",
             Self::StochasticDepth { .. } => "stochastic depth",
             Self::PadShortcut { .. } => "pad shortcut",

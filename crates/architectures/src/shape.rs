@@ -98,7 +98,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
     Ok(match (op, sides.as_slice()) {
         (&Op::Input { channels }, []) if height > 0 && width > 0 => [channels, height, width].into(),
         (Op::Learned { shape, .. }, []) => shape.clone(),
-        (&Op::RelativePositionBias { window, heads }, []) => [heads, window * window, window * window].into(),
+        (&Op::RelativePositionBias { window, heads, .. }, []) => [heads, window * window, window * window].into(),
         (&Op::LogOffsets { window }, []) => [(2 * window - 1).pow(2), 2].into(),
         (&Op::PositionBiasFrom { window, heads }, &[&[rows, columns]])
             if rows == (2 * window - 1).pow(2) && columns == heads =>
@@ -171,6 +171,17 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         }
         (&Op::JoinWindows { window, .. }, &[&[count, tokens, channels], &[h, w, _]])
             if tokens == window * window && count == windows(h, w, window) =>
+        {
+            [h, w, channels].into()
+        }
+        (&Op::PartitionGrid { side }, &[&[h, w, channels]]) => {
+            if !h.is_multiple_of(side) || !w.is_multiple_of(side) {
+                return Err(format!("{h}×{w} positions cannot be cut into {side}×{side} equal cells"));
+            }
+            [h * w / side.pow(2), side * side, channels].into()
+        }
+        (&Op::JoinGrid { side }, &[&[count, tokens, channels], &[h, w, _]])
+            if tokens == side * side && count == h * w / tokens =>
         {
             [h, w, channels].into()
         }

@@ -295,6 +295,7 @@ mod tests {
         ("vit_b_32", 224),
         ("swin_t", 64),
         ("swin_v2_t", 64),
+        ("maxvit_t", 224),
         ("lenet", 32),
     ];
 

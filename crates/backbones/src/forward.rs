@@ -32,7 +32,9 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
     match *op {
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
         Op::Learned { ref shape, .. } => state[0].reshape(batch_of_one(shape)),
-        Op::RelativePositionBias { window, heads } => relative_position_bias(&state[0], &state[1], window, heads),
+        Op::RelativePositionBias { window, heads, .. } => {
+            relative_position_bias(&state[0], &state[1].flatten(0, -1), window, heads)
+        }
         Op::LogOffsets { .. } => state[0].flatten(1, 2),
         Op::PositionBiasFrom { window, heads } => {
             relative_position_bias(&inputs[0].squeeze_dim(0), &state[0], window, heads).sigmoid() * 16.0
@@ -85,11 +87,14 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::MergeNeighbours => merge_neighbours(inputs[0]),
         Op::Attention { heads } => attention(inputs[0], heads),
         Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
-        Op::WindowAttention { heads, window, shift } => {
+        Op::WindowAttention { heads, window, shift, divisor } => {
             let mask = masks.of(&cut(inputs[2], window, shift), inputs[0]);
-            window_attention(inputs[0], inputs[1], mask.as_ref(), inputs.get(3).copied(), heads)
+            let scaling = inputs.get(3).map_or(Scaling::Root(divisor), |scale| Scaling::Cosines(scale));
+            window_attention(inputs[0], inputs[1], mask.as_ref(), scaling, heads)
         }
         Op::JoinWindows { window, shift } => join_windows(&cut(inputs[1], window, shift), inputs[0]),
+        Op::PartitionGrid { side } => partition_grid(inputs[0], side as i64),
+        Op::JoinGrid { side } => join_grid(inputs[0], inputs[1], side as i64),
         Op::Dropout { .. } if !train => inputs[0].shallow_clone(),
         Op::Dropout { probability } => rng::dropout(inputs[0], probability).unwrap_or_else(|error| panic!("{error}")),
         Op::StochasticDepth { probability } => stochastic_depth(inputs[0], probability, train),
@@ -134,7 +139,7 @@ pub(crate) fn activation_of(op: &Op) -> Option<torch_ext::Activation> {
         Activation::Relu6 => Some(torch_ext::Activation::Relu6),
         Activation::Silu => Some(torch_ext::Activation::Silu),
         Activation::HardSwish => Some(torch_ext::Activation::HardSwish),
-        Activation::HardSigmoid | Activation::Sigmoid | Activation::Gelu => None,
+        Activation::HardSigmoid | Activation::Sigmoid | Activation::Tanh | Activation::Gelu => None,
     }
 }
 
@@ -170,6 +175,7 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
         Activation::HardSigmoid => x.hardsigmoid(),
         Activation::Sigmoid => x.sigmoid(),
         Activation::Silu => x.silu(),
+        Activation::Tanh => x.tanh(),
         Activation::Gelu => x.gelu("none"),
     }
 }
@@ -247,23 +253,26 @@ fn normalized(x: &Tensor) -> Tensor {
     x / x.norm_scalaropt_dim(2, -1, true).clamp_min(1e-12)
 }
 
-/// N×windows×L×3C to N×windows×L×C, given a bias 1×heads×L×L and a mask windows×1×L×L. By cosines where there is a scale 1×heads×1×1 for
-/// them.
-fn window_attention(
-    qkv: &Tensor,
-    bias: &Tensor,
-    mask: Option<&Tensor>,
-    scale: Option<&Tensor>,
-    heads: usize,
-) -> Tensor {
+/// What becomes of the products of queries and keys.
+enum Scaling<'a> {
+    /// They are divided by the root of this.
+    Root(usize),
+    /// They are cosines, times the exponential of this, 1×heads×1×1.
+    Cosines(&'a Tensor),
+}
+
+/// N×windows×L×3C to N×windows×L×C, given a bias 1×heads×L×L and a mask windows×1×L×L.
+fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>, scaling: Scaling<'_>, heads: usize) -> Tensor {
     let (size, heads) = (qkv.size(), heads as i64);
     let [windows, tokens, features] = [size[1], size[2], size[3] / 3];
     let head = features / heads;
     let qkv = qkv.reshape([-1, windows, tokens, 3, heads, head]).permute([3, 0, 1, 4, 2, 5]);
     let [q, k, v] = [0, 1, 2].map(|index| qkv.get(index));
-    let scores = match scale {
-        Some(scale) => normalized(&q).matmul(&normalized(&k).transpose(-2, -1)) * scale.clamp_max(100_f64.ln()).exp(),
-        None => (q * (head as f64).powf(-0.5)).matmul(&k.transpose(-2, -1)),
+    let scores = match scaling {
+        Scaling::Cosines(scale) => {
+            normalized(&q).matmul(&normalized(&k).transpose(-2, -1)) * scale.clamp_max(100_f64.ln()).exp()
+        }
+        Scaling::Root(divisor) => (q * (divisor as f64).powf(-0.5)).matmul(&k.transpose(-2, -1)),
     };
     let scores = scores + bias;
     let scores = match mask {
@@ -301,6 +310,21 @@ fn join_windows(cut: &WindowCut, windows: &Tensor) -> Tensor {
         x = x.roll(cut.shift.map(|shift| shift as i64), [1, 2]);
     }
     x.narrow(1, 0, cut.grid[0] as i64).narrow(2, 0, cut.grid[1] as i64)
+}
+
+/// N×H×W×C, cut into side×side cells, to N×places×side²×C.
+fn partition_grid(grid: &Tensor, side: i64) -> Tensor {
+    let size = grid.size();
+    let (height, width, channels) = (size[1] / side, size[2] / side, size[3]);
+    let cells = grid.reshape([-1, side, height, side, width, channels]).permute([0, 2, 4, 1, 3, 5]);
+    cells.reshape([-1, height * width, side * side, channels])
+}
+
+/// N×places×side²×C to N×H×W×C, as large as `grid`.
+fn join_grid(places: &Tensor, grid: &Tensor, side: i64) -> Tensor {
+    let size = grid.size();
+    let cells = places.reshape([-1, size[1] / side, size[2] / side, side, side, size[3]]).permute([0, 3, 1, 4, 2, 5]);
+    cells.reshape([-1, size[1], size[2], size[3]])
 }
 
 /// The masks of shifted windows, each made once for every size of grid and type of value: making one costs more than

@@ -8,7 +8,7 @@ pub(crate) fn tensor(parameter: &Parameter, device: Device) -> Tensor {
     let shape: Vec<i64> = parameter.shape.iter().map(|&side| side as i64).collect();
     let options = (kind_of(parameter), device);
     if let ParameterRole::RelativePositionIndex { window } = parameter.role {
-        return Tensor::from_slice(&relative_position_index(window)).to_device(device);
+        return Tensor::from_slice(&relative_position_index(window)).view(&shape[..]).to_device(device);
     }
     if let ParameterRole::LogOffsets { window } = parameter.role {
         return Tensor::from_slice(&log_offsets(window)).view(&shape[..]).to_device(device);

@@ -106,6 +106,7 @@ mod tests {
                     "vit_b_32",
                     "swin_t",
                     "swin_v2_t",
+                    "maxvit_t",
                     "lenet",
                     "unet_small",
                 ])

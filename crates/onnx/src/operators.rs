@@ -78,7 +78,7 @@ impl<'a> Translation<'a> {
                 let sides: Vec<_> = std::iter::once(1).chain(shape).collect();
                 self.graph.floats(&key, &sides, values)
             }
-            Op::RelativePositionBias { window, heads } => self.position_bias(index, window, heads),
+            Op::RelativePositionBias { window, heads, .. } => self.position_bias(index, window, heads),
             Op::LogOffsets { window } => {
                 let key = self.keys[&index][0].clone();
                 let values = single_precision(self.weights[key.as_str()]);
@@ -172,21 +172,32 @@ impl<'a> Translation<'a> {
             Op::MergeNeighbours => self.merge_neighbours(x, &in_shape),
             Op::Attention { heads } => {
                 let [tokens, features] = [shape[0], shape[1]];
-                self.attention(x, &[tokens], heads, features, None, &[])
+                self.attention(x, &[tokens], heads, features, Scaling::Root(features / heads), &[])
             }
             Op::PartitionWindows { window, shift } => {
                 self.partition(x, &WindowCut::of(in_shape[0], in_shape[1], window, shift), in_shape[2])
             }
-            Op::WindowAttention { heads, window, shift } => {
+            Op::WindowAttention { heads, window, shift, divisor } => {
                 let grid = self.shape(node.inputs[2]);
                 let cut = WindowCut::of(grid[0], grid[1], window, shift);
                 let mask = cut.is_shifted().then(|| self.mask(&cut));
                 let added: Vec<_> = std::iter::once(inputs[1].as_str()).chain(mask.as_deref()).collect();
-                let scale = inputs.get(3).map(String::as_str);
-                self.attention(x, &[shape[0], shape[1]], heads, shape[2], scale, &added)
+                let scaling = inputs.get(3).map_or(Scaling::Root(divisor), |scale| Scaling::Cosines(scale));
+                self.attention(x, &[shape[0], shape[1]], heads, shape[2], scaling, &added)
             }
             Op::JoinWindows { window, shift } => {
                 self.join(x, &WindowCut::of(shape[0], shape[1], window, shift), shape[2])
+            }
+            Op::PartitionGrid { side } => {
+                let [height, width, channels] = [in_shape[0] / side, in_shape[1] / side, in_shape[2]];
+                let x = self.graph.reshape(x, &[side, height, side, width, channels]);
+                let x = self.graph.transpose(&x, &[0, 2, 4, 1, 3, 5]);
+                self.graph.reshape(&x, &[height * width, side * side, channels])
+            }
+            Op::JoinGrid { side } => {
+                let x = self.graph.reshape(x, &[shape[0] / side, shape[1] / side, side, side, shape[2]]);
+                let x = self.graph.transpose(&x, &[0, 3, 1, 4, 2, 5]);
+                self.graph.reshape(&x, &shape)
             }
             Op::Dropout { .. } | Op::StochasticDepth { .. } => x.to_owned(),
             Op::PadShortcut { out_channels, stride } => {
@@ -208,6 +219,7 @@ impl<'a> Translation<'a> {
             Activation::HardSwish => self.graph.node("HardSwish", &[x], &[]),
             Activation::HardSigmoid => self.graph.node("HardSigmoid", &[x], &[("alpha", Float(1.0 / 6.0))]),
             Activation::Sigmoid => self.graph.node("Sigmoid", &[x], &[]),
+            Activation::Tanh => self.graph.node("Tanh", &[x], &[]),
             Activation::Silu => {
                 let gate = self.graph.node("Sigmoid", &[x], &[]);
                 self.graph.node("Mul", &[x, &gate], &[])
@@ -305,15 +317,14 @@ impl<'a> Translation<'a> {
         self.graph.node("Add", &[&product, &bias], &[])
     }
 
-    /// Attention of N×`outer`…×3C to N×`outer`…×C, where the last of `outer` counts tokens; `added` to the scores. By cosines where there is
-    /// a `scale` for them.
+    /// Attention of N×`outer`…×3C to N×`outer`…×C, where the last of `outer` counts tokens; `added` to the scores.
     fn attention(
         &mut self,
         qkv: &str,
         outer: &[usize],
         heads: usize,
         features: usize,
-        scale: Option<&str>,
+        scaling: Scaling<'_>,
         added: &[&str],
     ) -> String {
         let head = features / heads;
@@ -329,8 +340,8 @@ impl<'a> Translation<'a> {
             let x = self.graph.reshape(&x, &split);
             self.graph.transpose(&x, if part == 1 { &to_heads_transposed } else { &to_heads })
         });
-        let mut scores = match scale {
-            Some(scale) => {
+        let mut scores = match scaling {
+            Scaling::Cosines(scale) => {
                 let q = self.graph.node("LpNormalization", &[&q], &[("axis", Int(last + 1)), ("p", Int(2))]);
                 let k = self.graph.node("LpNormalization", &[&k], &[("axis", Int(last)), ("p", Int(2))]);
                 let cosines = self.graph.node("MatMul", &[&q, &k], &[]);
@@ -339,8 +350,8 @@ impl<'a> Translation<'a> {
                 let scale = self.graph.node("Exp", &[&scale], &[]);
                 self.graph.node("Mul", &[&cosines, &scale], &[])
             }
-            None => {
-                let scale = self.graph.number((head as f64).powf(-0.5));
+            Scaling::Root(divisor) => {
+                let scale = self.graph.number((divisor as f64).powf(-0.5));
                 let q = self.graph.node("Mul", &[&q, &scale], &[]);
                 self.graph.node("MatMul", &[&q, &k], &[])
             }
@@ -420,6 +431,14 @@ impl<'a> Translation<'a> {
         let (after, before) = (self.graph.slice(x, axis, start, side, 1), self.graph.slice(x, axis, 0, start, 1));
         self.graph.concat(&[&after, &before], axis)
     }
+}
+
+/// What becomes of the products of queries and keys.
+enum Scaling<'a> {
+    /// They are divided by the root of this.
+    Root(usize),
+    /// They are cosines, times the exponential of this value.
+    Cosines(&'a str),
 }
 
 fn single_precision(tensor: &Tensor) -> Vec<u8> {

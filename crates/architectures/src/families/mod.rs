@@ -9,6 +9,7 @@ pub(crate) mod efficientnet_lite;
 pub(crate) mod efficientnet_v2;
 pub(crate) mod inception;
 pub(crate) mod lenet;
+pub(crate) mod maxvit;
 pub(crate) mod mnasnet;
 pub(crate) mod mobilenet_v2;
 pub(crate) mod mobilenet_v3;

@@ -94,9 +94,9 @@ fn transformer_block(
     let (channels, window) = (net.width(x), Version::One.window());
     let y = net.layer_norm(&layer("norm1"), x, EPSILON);
     let y = net.partition_windows(y, window, shift);
-    let bias = net.relative_position_bias(&layer("attn"), window, heads, Draw::Normal(0.02));
+    let bias = net.relative_position_bias(&layer("attn"), window, heads, false, Draw::Normal(0.02));
     let y = net.linear(&layer("attn.qkv"), y, 3 * channels);
-    let y = net.window_attention(y, bias, x, window, shift);
+    let y = net.window_attention([y, bias, x], window, shift, channels / heads);
     let y = net.linear(&layer("attn.proj"), y, channels);
     let y = net.join_windows(y, x, window, shift);
     let y = net.stochastic_depth(y, stochastic_depth);
