@@ -66,6 +66,9 @@ fn logits_and_gradients_are_torchvisions() {
         output.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
         let trained = backbone.trained();
         for ((key, tensor), expected) in [&trained[0], &trained[trained.len() - 1]].into_iter().zip(gradients) {
+            if expected.is_nan() {
+                continue; // single precision does not tell it, there as here
+            }
             let norm = tensor.grad().norm().double_value(&[]);
             assert!((norm - expected).abs() <= 1e-3 * expected, "gradient of {key} in {name}: {norm}, not {expected}");
         }
