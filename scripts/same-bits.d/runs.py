@@ -34,7 +34,8 @@ def train(ranks, flags, output, cores=None, after=None):
             except subprocess.TimeoutExpired:
                 job.send_signal(10)  # USR1, which mpirun hands on
         status = job.wait()
-    if status not in (0, 75):
+    # Done; stopped; or stopped before it listened, which ends it where it stands, as any program.
+    if status not in (0, 75, 128 + 10):
         with open(f"{work}/{output}.log") as log:
             sys.exit(f"{' '.join(command)} {flags}: status {status}\n{log.read()[-3000:]}")
     return status
