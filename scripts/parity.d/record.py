@@ -5,7 +5,6 @@ crates/backbones/tests/logits.tsv            logits and gradients of a small net
                                              images of hashing.py
 """
 
-import copy
 import math
 
 import torch
@@ -34,13 +33,6 @@ def keys():
             print(name, classes, trained, gmacs, len(state), f"{fnv1a(lines.encode()):016x}", sep="\t", file=file)
 
 
-def gradients_of(model, images):
-    """The logits, and the norm of each parameter's gradient."""
-    output = logits_of(model(images))
-    loss_of(output).backward()
-    return output, [parameter.grad.norm().item() for parameter in model.parameters()]
-
-
 def logits():
     with open("crates/backbones/tests/logits.tsv", "w") as file:
         print("# network, side, logits of two images, norm of the gradient of the first and of the last parameter (nan: "
@@ -49,10 +41,11 @@ def logits():
             model = peer(name, 5).eval()
             load_into(model, formula_weights(model.state_dict()))
             images = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
-            # A gradient that single precision does not tell to a few hundredths is no reference: MaxViT's first, with such weights.
-            exact = gradients_of(copy.deepcopy(model).double(), images.double())[1]
-            output, gradients = gradients_of(model, images)
-            gradients = [norm if abs(norm - true) <= 0.03 * true else math.nan for norm, true in zip(gradients, exact)]
+            output = logits_of(model(images))
+            loss_of(output).backward()
+            gradients = [parameter.grad.norm().item() for parameter in model.parameters()]
+            if name == "maxvit_t":
+                gradients[0] = math.nan  # 120.5 with such weights, and 128.4 in double precision: rounding alone decides
             if output.dim() == 4:  # of one pixel, not in the middle
                 output = output[:, :, side // 2, side // 3]
             numbers = [f"{value:.6g}" for value in [*output.flatten().tolist(), gradients[0], gradients[-1]]]

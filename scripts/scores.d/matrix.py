@@ -112,7 +112,6 @@ def main():
             (network, SIZES[(i + j) % 3], flags, [1 + (i + j) % 3], [1 + (i + j + 1) % 3])
             for i, network in enumerate(NETWORKS)
             for j, flags in enumerate(FLAGS)
-            if (i + j) % 2 == 0
         ]
         if whole:
             rows = [(network, size, flags, [1, 2, 3], [1, 2, 3]) for network in NETWORKS for size in SIZES for flags in FLAGS]

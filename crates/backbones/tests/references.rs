@@ -67,7 +67,8 @@ fn logits_and_gradients_are_torchvisions() {
         let trained = backbone.trained();
         for ((key, tensor), expected) in [&trained[0], &trained[trained.len() - 1]].into_iter().zip(gradients) {
             if expected.is_nan() {
-                continue; // single precision does not tell it, there as here
+                assert_eq!(name, "maxvit_t"); // the one that single precision does not tell: see record.py
+                continue;
             }
             let norm = tensor.grad().norm().double_value(&[]);
             assert!((norm - expected).abs() <= 1e-3 * expected, "gradient of {key} in {name}: {norm}, not {expected}");
