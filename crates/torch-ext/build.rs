@@ -14,6 +14,7 @@ const SOURCES: [(&str, &[&str]); 2] = [
             "gpu/max_pool",
             "process_group",
             "profile",
+            "recompute",
             "reducer",
             "store",
             "sync_batch_norm",

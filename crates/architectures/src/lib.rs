@@ -12,6 +12,7 @@
 //!
 //! Nothing here does I/O or knows torch.
 
+mod blocks;
 mod builder;
 mod catalogue;
 mod cost;

@@ -5,6 +5,8 @@
 //! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and
 //! what the loader of images keeps.
 
+use std::ops::Range;
+
 use crate::in_place::overwritten;
 use crate::network::{Network, Node};
 use crate::op::{Activation, Op};
@@ -30,12 +32,14 @@ pub struct TrainingMemory {
     pub shards: usize,
     /// Whether there is a moving average of the weights.
     pub average: bool,
+    /// Whether [`blocks`](Network::blocks) are computed once more on the way back.
+    pub recompute: bool,
 }
 
 impl TrainingMemory {
     /// An optimizer and nothing else, on every rank.
     pub const fn of(optimizer: OptimizerMemory) -> Self {
-        Self { optimizer, shards: 1, average: false }
+        Self { optimizer, shards: 1, average: false, recompute: false }
     }
 }
 
@@ -115,7 +119,9 @@ impl Network {
         let matrices = state.iter().filter(|parameter| parameter.role.is_trained() && parameter.shape.len() > 1);
         let matrices: usize = matrices.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
         let (storage, is_of_the_batch) = (storages(self.nodes()), of_the_batch(self.nodes()));
-        let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage, is_of_the_batch, workload };
+        let is_recomputed = workload.training.is_some_and(|training| training.recompute);
+        let blocks = if is_recomputed { self.blocks() } else { Vec::new() };
+        let walk = Walk { nodes: self.nodes(), shapes: &shapes, storage, is_of_the_batch, blocks, workload };
         let (activations, peak) = match workload.training {
             None => (walk.inference(), 0),
             Some(_) => walk.training(),
@@ -159,7 +165,7 @@ fn storages(nodes: &[Node]) -> Vec<usize> {
 }
 
 /// For each node, whether its value follows from the images: what follows from parameters alone is there once.
-fn of_the_batch(nodes: &[Node]) -> Vec<bool> {
+pub(crate) fn of_the_batch(nodes: &[Node]) -> Vec<bool> {
     let mut of_the_batch: Vec<bool> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let follows = node.inputs.iter().any(|input| of_the_batch[input.index()]);
@@ -182,6 +188,8 @@ struct Walk<'a> {
     storage: Vec<usize>,
     /// For each node, whether there is a value for each sample.
     is_of_the_batch: Vec<bool>,
+    /// What is forgotten after the forward pass, but for what each block gives.
+    blocks: Vec<Range<usize>>,
     workload: Workload,
 }
 
@@ -289,13 +297,23 @@ impl Walk<'_> {
     /// What the backward pass finds, and the most that is alive at once.
     fn training(&self) -> (usize, usize) {
         let count = self.nodes.len();
-        // Until which node, backward, each memory is needed: the first that keeps it.
-        let mut first_keeper = vec![usize::MAX; count];
+        let mut block_of = vec![None; count];
+        for (index, block) in self.blocks.iter().enumerate() {
+            block_of[block.clone()].fill(Some(index));
+        }
+        // Until which node, backward, each memory is needed: the first that keeps it. What a block gives lives twice: from the
+        // forward pass until what follows is done with it, and from when the block is computed once more.
+        let (mut first_keeper, mut first_keeper_after) = (vec![usize::MAX; count], vec![usize::MAX; count]);
+        let mut keep = |memory: usize, keeper: usize| {
+            let is_given = block_of[memory].is_some() && block_of[memory] != block_of[keeper];
+            let first = if is_given { &mut first_keeper_after[memory] } else { &mut first_keeper[memory] };
+            *first = (*first).min(keeper);
+        };
         // The loss keeps logits of images as they are; of pixels, whose probabilities are as large, it keeps the logarithms of these.
         let of_loss = match self.shapes[count - 1].sides() {
             [_, _, _] => self.shapes[count - 1].elements() * size_of::<f32>() * self.workload.batch,
             _ => {
-                first_keeper[self.storage[count - 1]] = count - 1;
+                keep(self.storage[count - 1], count - 1);
                 0
             }
         };
@@ -304,22 +322,33 @@ impl Walk<'_> {
             let kept = self.kept(node);
             let inputs = self.nodes[node].inputs.iter().map(|input| input.index());
             for value in inputs.filter(|_| kept.input).chain(kept.output.then_some(node)) {
-                let keeper = &mut first_keeper[self.storage[value]];
-                *keeper = (*keeper).min(node);
+                keep(self.storage[value], node);
             }
             *extra = kept.extra * self.workload.batch;
         }
+        for block in &self.blocks {
+            keep(self.storage[block.start - 1], block.start);
+        }
+        let last_uses = self.last_uses();
         let is_kept = |memory: usize| first_keeper[memory] != usize::MAX;
-        let freed_forward = self.freed(&self.last_uses(), |memory| !is_kept(memory));
+        let is_kept_after = |memory: usize| first_keeper_after[memory] != usize::MAX;
+        let freed_forward = self.freed(&last_uses, |memory| block_of[memory].is_none() && !is_kept(memory));
+        let freed_in_block = self.freed(&last_uses, |memory| block_of[memory].is_some() && !is_kept_after(memory));
         let freed_backward = self.freed(&first_keeper, is_kept);
+        let freed_after = self.freed(&first_keeper_after, is_kept_after);
+        // Of what is computed once more, what is not kept.
+        let own_uses = self.last_uses_in(&block_of);
+        let freed_again = self.freed(&own_uses, |memory| block_of[memory].is_some() && !is_kept(memory));
         let (mut alive, mut peak) = (0, 0);
-        for (node, extra) in extra.iter().enumerate() {
+        for node in 0..count {
             if self.storage[node] == node {
                 alive += self.value(node);
             }
-            alive += extra;
+            if block_of[node].is_none() {
+                alive += extra[node];
+            }
             peak = peak.max(alive + self.workspace(node));
-            alive -= freed_forward[node];
+            alive -= freed_forward[node] + freed_in_block[node];
         }
         alive += of_loss;
         let activations = alive;
@@ -329,6 +358,16 @@ impl Walk<'_> {
         peak = peak.max(alive + of_loss); // with the logarithms' gradient
         alive -= of_loss;
         for node in (0..count).rev() {
+            if let Some(block) = block_of[node].map(|index| &self.blocks[index]).filter(|block| block.end == node + 1) {
+                for again in block.clone() {
+                    if self.storage[again] == again {
+                        alive += self.value(again);
+                    }
+                    alive += extra[again];
+                    peak = peak.max(alive + self.workspace(again));
+                    alive -= freed_again[again];
+                }
+            }
             let own = self.storage[node];
             for input in &self.nodes[node].inputs {
                 let memory = self.storage[input.index()];
@@ -344,9 +383,21 @@ impl Walk<'_> {
             if own == node {
                 alive -= gradient[node];
             }
-            alive -= freed_backward[node];
+            alive -= freed_backward[node] + freed_after[node];
         }
         (activations, peak)
+    }
+
+    /// The last node that takes the value in each memory, of those in the block that the memory is of.
+    fn last_uses_in(&self, block_of: &[Option<usize>]) -> Vec<usize> {
+        let mut last: Vec<usize> = (0..self.nodes.len()).collect();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let memories = node.inputs.iter().map(|input| self.storage[input.index()]).chain([self.storage[index]]);
+            for memory in memories.filter(|&memory| block_of[memory] == block_of[index]) {
+                last[memory] = last[memory].max(index);
+            }
+        }
+        last
     }
 }
 
@@ -381,7 +432,7 @@ mod tests {
     fn what_ranks_share_and_what_comes_on_top() {
         let network = architecture("resnet18").unwrap().network(1000);
         let of = |activation_bytes, shards, average| {
-            let training = TrainingMemory { optimizer: OptimizerMemory::Moments, shards, average };
+            let training = TrainingMemory { shards, average, ..TrainingMemory::of(OptimizerMemory::Moments) };
             network.memory(224, 224, Workload { batch: 1, activation_bytes, training: Some(training) }).unwrap()
         };
         let (trained, plain) = (11_689_512 * 4, of(4, 1, false));
@@ -410,6 +461,25 @@ mod tests {
             let inference = Workload { training: None, ..TRAINING };
             let inference = network.memory(known.image_size, known.image_size, inference).unwrap();
             assert!(inference.total() < one.total() / 2, "{}", known.name);
+        }
+    }
+
+    #[test]
+    fn blocks_that_are_recomputed_take_half_of_the_activations_and_more() {
+        for (name, most) in [("resnet50", 0.5), ("vit_b_16", 0.5), ("convnext_tiny", 0.5), ("densenet121", 0.6)] {
+            let known = architecture(name).unwrap();
+            let network = known.network(1000);
+            let of = |recompute| {
+                let training = TrainingMemory { recompute, ..TrainingMemory::of(OptimizerMemory::Momentum) };
+                let workload = Workload { batch: 8, activation_bytes: 4, training: Some(training) };
+                network.memory(224, 224, workload).unwrap()
+            };
+            let (plain, recomputed) = (of(false), of(true));
+            let share = recomputed.activations as f64 / plain.activations as f64;
+            assert!(share < most, "{name}: {share}");
+            let share = (recomputed.activations + recomputed.transient) as f64 / (plain.activations + plain.transient) as f64;
+            assert!(share < most + 0.2, "{name}, at the peak: {share}");
+            assert_eq!(plain.states(), recomputed.states());
         }
     }
 

@@ -3,7 +3,7 @@
 //! Shapes in comments have the batch N first. Sizes of the batch are never looked up, so that a traced network takes
 //! batches of any size.
 
-use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use architectures::{Activation, Conv2d, Op, Shape, WindowCut, same_padding};
 use tch::{Kind, Tensor};
@@ -329,8 +329,8 @@ fn join_grid(places: &Tensor, grid: &Tensor, side: i64) -> Tensor {
 
 /// The masks of shifted windows, each made once for every size of grid and type of value: making one costs more than
 /// using it. And what is there before a trace begins is a constant of the trace.
-#[derive(Debug, Default)]
-pub(crate) struct WindowMasks(RefCell<Vec<(WindowCut, Kind, Tensor)>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WindowMasks(Arc<Mutex<Vec<(WindowCut, Kind, Tensor)>>>);
 
 impl WindowMasks {
     /// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and
@@ -339,7 +339,7 @@ impl WindowMasks {
         if !cut.is_shifted() {
             return None;
         }
-        let mut known = self.0.borrow_mut();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = like.kind();
         if let Some((_, _, mask)) = known.iter().find(|(other, other_kind, _)| (other, *other_kind) == (cut, kind)) {
             return Some(mask.shallow_clone());

@@ -1,10 +1,12 @@
 //! Architectures built on tch: the description of `architectures` becomes tensors and a forward pass.
 
 mod backbone;
+mod blocks;
 mod fold;
 mod forward;
 mod initialise;
 mod names;
+mod pass;
 mod shared;
 mod trace;
 mod weights;

@@ -12,13 +12,17 @@ pub struct Shared {
     tensors: Vec<Tensor>,
     /// Whether each node is.
     frozen: Vec<bool>,
+    recomputes_blocks: bool,
     device: Device,
 }
 
 impl Shared {
     /// The network, in the thread that it is for.
     pub fn arrive(self) -> Backbone {
-        let backbone = Backbone::of_tensors(self.network, self.tensors, self.device);
+        let mut backbone = Backbone::of_tensors(self.network, self.tensors, self.device);
+        if self.recomputes_blocks {
+            backbone.recompute_blocks();
+        }
         backbone.set_frozen_nodes(&self.frozen);
         backbone
     }
@@ -43,7 +47,8 @@ impl Backbone {
     }
 
     fn with_tensors(&self, tensors: Vec<Tensor>) -> Shared {
-        Shared { network: self.network().clone(), tensors, frozen: self.frozen_nodes(), device: self.device() }
+        let (network, device, recomputes_blocks) = (self.network().clone(), self.device(), self.recomputes_blocks());
+        Shared { network, tensors, frozen: self.frozen_nodes(), recomputes_blocks, device }
     }
 }
 

@@ -216,9 +216,40 @@ char* te_rng_set_state(int index, at::Tensor* state) {
 // The generator that this thread draws from on the CPU, where it does not share libtorch's with all others.
 static thread_local std::optional<at::Generator> own_generator;
 
-void te_own_generator(int64_t seed) { own_generator = at::detail::createCPUGenerator(uint64_t(seed)); }
+// What a thread drew from before.
+struct te_generator {
+  std::optional<at::Generator> generator;
+};
 
-void te_own_generator_drop() { own_generator.reset(); }
+static te_generator* exchange_generator(at::Generator next) {
+  auto* before = new te_generator{std::move(own_generator)};
+  own_generator = std::move(next);
+  return before;
+}
+
+te_generator* te_own_generator(int64_t seed) { return exchange_generator(at::detail::createCPUGenerator(uint64_t(seed))); }
+
+// As te_own_generator, with a generator in this state.
+char* te_own_generator_of(const at::Tensor* state, te_generator** before) {
+  TE_CATCH({
+    auto generator = at::detail::createCPUGenerator();
+    generator.set_state(te_tensor(state));
+    *before = exchange_generator(std::move(generator));
+  })
+}
+
+void te_own_generator_back(te_generator* before) {
+  own_generator = std::move(before->generator);
+  delete before;
+}
+
+// The state of the generator that dropout and the like of this thread draw from on a device.
+char* te_rng_in_use(int index, at::Tensor** out) {
+  TE_CATCH({
+    if (!own_generator || !device(index).is_cpu()) return te_rng_get_state(index, out);
+    *out = new at::Tensor(own_generator->get_state());
+  })
+}
 
 // Dropout in training.
 char* te_dropout(const at::Tensor* input, double probability, at::Tensor** out) {

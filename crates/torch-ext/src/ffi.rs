@@ -55,7 +55,7 @@ macro_rules! opaque {
     };
 }
 
-opaque!(Copy, GradientHooks, Graph, Numbers, Pending, ProcessGroup, Reducer, Store, Work);
+opaque!(Copy, Generator, GradientHooks, Graph, Numbers, Pending, ProcessGroup, Reducer, Store, Work);
 
 /// `te_collective`.
 #[repr(C)]
@@ -76,6 +76,14 @@ pub(crate) struct Collective {
 pub(crate) struct Host {
     pub context: *mut c_void,
     pub submit: unsafe extern "C" fn(*mut c_void, *const Collective, *mut Work),
+    pub release: unsafe extern "C" fn(*mut c_void),
+}
+
+/// `te_computation`.
+#[repr(C)]
+pub(crate) struct Computation {
+    pub context: *mut c_void,
+    pub compute: unsafe extern "C" fn(*mut c_void, *const AtTensor, bool, *mut *mut AtTensor) -> *mut c_char,
     pub release: unsafe extern "C" fn(*mut c_void),
 }
 
@@ -247,6 +255,10 @@ unsafe extern "C" {
         root: c_int,
     ) -> Message;
 
+    // recompute.cpp
+    pub(crate) fn te_message(text: *const c_char) -> *mut c_char;
+    pub(crate) fn te_recomputed(input: *const AtTensor, computation: Computation, out: *mut *mut AtTensor) -> Message;
+
     // reducer.cpp
     pub(crate) fn te_gradient_hooks_new(
         params: List<'_>,
@@ -393,8 +405,10 @@ unsafe extern "C" {
     pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);
     pub(crate) fn te_rng_get_state(device: c_int, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_rng_set_state(device: c_int, state: *const AtTensor) -> Message;
-    pub(crate) fn te_own_generator(seed: i64);
-    pub(crate) fn te_own_generator_drop();
+    pub(crate) fn te_rng_in_use(device: c_int, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_own_generator(seed: i64) -> *mut Generator;
+    pub(crate) fn te_own_generator_of(state: *const AtTensor, before: *mut *mut Generator) -> Message;
+    pub(crate) fn te_own_generator_back(before: *mut Generator);
     pub(crate) fn te_dropout(input: *const AtTensor, probability: f64, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_bernoulli(tensor: *const AtTensor, probability: f64) -> Message;
     pub(crate) fn te_memory_stats(device: c_int, out: *mut Memory) -> Message;

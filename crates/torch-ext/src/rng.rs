@@ -28,18 +28,48 @@ pub fn set_state(device: Device, state: &Tensor) -> Result<()> {
 /// `seed`, and not from libtorch's, which all threads share: what they draw is what they would draw from that after
 /// `tch::manual_seed(seed)`, whatever other threads draw meanwhile.
 pub fn with_own_generator<T>(seed: i64, work: impl FnOnce() -> T) -> T {
-    /// Takes the generator away again, whatever becomes of the work.
-    struct Own;
-    impl Drop for Own {
-        fn drop(&mut self) {
-            // SAFETY: changes a variable of this thread.
-            unsafe { ffi::te_own_generator_drop() }
-        }
-    }
     // SAFETY: changes a variable of this thread.
-    unsafe { ffi::te_own_generator(seed) };
-    let _own = Own;
+    let _before = Before(unsafe { ffi::te_own_generator(seed) });
     work()
+}
+
+/// The state of the generator that [`dropout`] and [`bernoulli`] of this thread draw from on `device`: its own, or libtorch's.
+///
+/// # Errors
+/// What libtorch threw: a device that is not there.
+pub fn in_use(device: Device) -> Result<Tensor> {
+    // SAFETY: `out` lives during the call.
+    new_tensor("the random generator's state", |out| unsafe { ffi::te_rng_in_use(device_index(device), out) })
+}
+
+/// Runs `work`, in which this thread draws on `device` what it would draw from a generator in this `state`, which [`in_use`] gave.
+/// What is drawn afterwards does not depend on it.
+///
+/// # Errors
+/// What libtorch threw: bytes that are no state of this kind of device.
+pub fn replay<T>(device: Device, state: &Tensor, work: impl FnOnce() -> T) -> Result<T> {
+    if device == Device::Cpu {
+        let mut before = std::ptr::null_mut();
+        // SAFETY: the tensor lives during the call, which changes a variable of this thread.
+        unsafe { ffi::te_own_generator_of(state.as_ptr(), &raw mut before) }.check("the random generator's state")?;
+        let _before = Before(before);
+        return Ok(work());
+    }
+    let now = self::state(device)?;
+    set_state(device, state)?;
+    let done = work();
+    set_state(device, &now)?;
+    Ok(done)
+}
+
+/// What this thread drew from before; it does so again when this is dropped, whatever becomes of the work.
+struct Before(*mut ffi::Generator);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        // SAFETY: it came from the shim, on this thread, and is given back once.
+        unsafe { ffi::te_own_generator_back(self.0) }
+    }
 }
 
 /// `input` with elements that are 0 with `probability` and else divided by 1 − `probability` (`torch.nn.functional.dropout` in training).
@@ -80,6 +110,23 @@ mod tests {
         if !tch::Cuda::is_available() {
             assert!(state(Device::Cuda(0)).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_drawn_is_drawn_again_and_nothing_else_is_changed() {
+        let ones = Tensor::ones([20, 20], (Kind::Float, Device::Cpu));
+        let draw = || dropout(&ones, 0.5).unwrap();
+        with_own_generator(3, || {
+            let _ = draw();
+            let state = in_use(Device::Cpu).unwrap();
+            let first = draw();
+            let again = || with_own_generator(9, draw); // its own inside
+            assert!(replay(Device::Cpu, &state, || (again(), draw()).1).unwrap() == first);
+            let second = draw();
+            assert!(second != first);
+            assert!(replay(Device::Cpu, &state, || (draw(), draw()).1).unwrap() == second);
+        });
+        assert!(replay(Device::Cpu, &ones, || ()).is_err());
     }
 
     #[test]
