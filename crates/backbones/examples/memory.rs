@@ -1,6 +1,8 @@
 //! Trains a few steps and prints the most memory that they took, for `scripts/memory`.
 //!
-//!     memory NAME SIDE BATCH
+//!     memory NAME SIDE BATCH [blocks]
+//!
+//! With `blocks` these are recomputed on the way back.
 //!
 //! Prints two numbers of bytes: the peak of resident memory beyond what the process had before the network was built, and
 //! the estimate of `architectures` for SGD with momentum in single precision.
@@ -19,12 +21,13 @@ fn status(field: &str) -> usize {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, side, batch] = arguments.as_slice() else { panic!("memory NAME SIDE BATCH") };
+    let [name, side, batch, recomputed @ ..] = arguments.as_slice() else { panic!("memory NAME SIDE BATCH [blocks]") };
+    let recompute = recomputed.first().is_some_and(|what| what == "blocks");
     let (side, batch): (usize, usize) = (side.parse().expect("a side"), batch.parse().expect("a batch"));
     let known = architectures::architecture(name).expect("a known name");
     let network = known.network(known.usual_classes());
-    let workload =
-        Workload { batch, activation_bytes: 4, training: Some(TrainingMemory::of(OptimizerMemory::Momentum)) };
+    let training = TrainingMemory { recompute, ..TrainingMemory::of(OptimizerMemory::Momentum) };
+    let workload = Workload { batch, activation_bytes: 4, training: Some(training) };
     let estimate = network.memory(side, side, workload).expect("a size that fits").total();
 
     tch::set_num_threads(2);
@@ -55,7 +58,10 @@ fn main() {
     drop((tiny, none));
 
     let before = status("VmRSS");
-    let backbone = Backbone::new(network, Device::Cpu);
+    let mut backbone = Backbone::new(network, Device::Cpu);
+    if recompute {
+        assert!(backbone.recompute_blocks(), "{name} has no blocks");
+    }
     let mut momentum: Vec<Tensor> = backbone.trained().iter().map(|(_, tensor)| tensor.zeros_like()).collect();
     for _ in 0..3 {
         step(&backbone, &mut momentum, side, batch);

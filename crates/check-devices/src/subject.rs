@@ -122,6 +122,8 @@ pub(crate) struct Training {
     pub(crate) zero: bool,
     /// Whether there is a moving average of the weights.
     pub(crate) ema: bool,
+    /// Whether blocks are computed once more on the way back.
+    pub(crate) recompute: bool,
     /// Whether all but the head is frozen, for some epochs at least.
     pub(crate) is_frozen: bool,
     pub(crate) accelerator: Option<Sourced<Accelerator>>,

@@ -58,7 +58,7 @@ pub use precision::PrecisionKind;
 pub use run::{OnNan, RunArgs};
 pub use scope::{Essential, NotInRecipe, Scope};
 pub use task::{LossKind, TaskArgs, TaskKind};
-pub use train::{Compression, CudaGraph, DistributeBn, Freeze, Fused, TrainArgs, WeightsMatch};
+pub use train::{Compression, CudaGraph, DistributeBn, Freeze, Fused, Recompute, TrainArgs, WeightsMatch};
 
 use models::{model_help, model_names};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ImageArgs, MaskArgs, MembersArgs, OptimizerKind, PrecisionKind, StoreArgs, TableArgs};
+use super::{ImageArgs, MaskArgs, MembersArgs, OptimizerKind, PrecisionKind, Recompute, StoreArgs, TableArgs};
 
 /// The network of a run that names none.
 pub const DEFAULT_MODEL: &str = "cifar_resnet20";
@@ -116,6 +116,10 @@ pub struct ProfileArgs {
     /// Type that activations have
     #[arg(long, value_enum, default_value_t = PrecisionKind::Fp32)]
     pub precision: PrecisionKind,
+
+    /// What training computes once more on the way back
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Recompute::None)]
+    pub recompute: Recompute,
 
     /// Print JSON
     #[arg(long)]

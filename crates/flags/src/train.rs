@@ -156,6 +156,11 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Off, help_heading = "Machine", add = Scope::Free)]
     pub cuda_graph: CudaGraph,
 
+    /// Forget these values after the forward pass and compute them once more on the way back: half of the activations' memory and less,
+    /// a third more time, the same bits
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Recompute::None, help_heading = "Machine", add = Scope::Free)]
+    pub recompute: Recompute,
+
     /// Spread the optimizer's state over the ranks (ZeRO stage 1): same numbers, less memory
     #[arg(long, help_heading = "Machine", add = Scope::Free)]
     pub zero: bool,
@@ -255,6 +260,16 @@ pub enum Freeze {
     None,
     /// Everything but the head
     Backbone,
+}
+
+/// What is computed once more on the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Recompute {
+    /// Nothing
+    None,
+    /// The inside of each block: of a residual block, or of the layers between two poolings
+    Blocks,
 }
 
 /// Whether kernels of our own are used.

@@ -50,6 +50,7 @@ pub(super) fn recipe<'t>(training: &Training, model: &'t str) -> Recipe<'t> {
         precision: training.precision.as_ref().map_or(PrecisionKind::Fp32, |precision| precision.value),
         zero: training.zero,
         ema: training.ema,
+        recompute: training.recompute,
     }
 }
 
@@ -89,6 +90,9 @@ fn assumptions(
     }
     if recipe.ema {
         words += ", a moving average of the weights";
+    }
+    if recipe.recompute {
+        words += ", blocks recomputed";
     }
     if training.is_frozen {
         words += ", as if nothing were frozen";
@@ -147,9 +151,10 @@ pub(crate) const M02: Check = Check {
             _ => return Outcome::Pass,
         };
         let (safe, optimistic) = fit.estimate.largest_micro(memory);
+        let recompute = if subject.training.recompute { "" } else { "--recompute blocks, " };
         let help = match optimistic {
-            _ if micro == 1 => "--precision bf16, --zero or a smaller --image-size take less".to_owned(),
-            _ => format!("{safe} fit surely, {optimistic} at best; raise --accumulate, or use more ranks"),
+            _ if micro == 1 => format!("{recompute}--precision bf16, --zero or a smaller --image-size take less"),
+            _ => format!("{safe} fit surely, {optimistic} at best; {recompute}a larger --accumulate or more ranks take less each"),
         };
         Outcome::of([finding.at(subject.batch_span(), "").help(help).note(fit.assumptions)])
     },

@@ -7,7 +7,7 @@ mod table;
 use std::io::Write;
 
 use anyhow::{Context, ensure};
-use flags::PrecisionKind;
+use flags::{PrecisionKind, Recompute};
 
 use crate::cli::PlanArgs;
 use crate::memory::{self, Recipe, estimate};
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         precision,
         zero: run.zero,
         ema: run.optimization.ema.is_some_and(|decay| decay > 0.0),
+        recompute: run.recompute == Recompute::Blocks,
     };
     let estimate = training.run.gives("model").then(|| estimate(&recipe, 1).context("--model")).transpose()?;
     let model = scaling::Model {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use flags::{BatchSize, Freeze};
+use flags::{BatchSize, Freeze, Recompute};
 
 use crate::cli::JudgeArgs;
 use crate::commands::{Trainer, TrainerKind};
@@ -50,6 +50,7 @@ pub(super) fn training(
         precision: run.word("precision"),
         zero: trainer.has("zero"),
         ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0),
+        recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
         is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),
         accelerator: flag(accelerator),
         samples: flag(args.samples),

@@ -1,7 +1,7 @@
 //! The verb `profile`: what a network costs, layer by layer. Calls neither MPI nor libtorch, so it is for a login node.
 
 use architectures::{Cost, Memory, Network, Shape, TrainingMemory, Workload, architecture};
-use flags::{DEFAULT_MOMENTUM, ProfileArgs};
+use flags::{DEFAULT_MOMENTUM, ProfileArgs, Recompute};
 use serde::Serialize;
 
 use crate::errors::usage;
@@ -71,7 +71,8 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let bad_size = |error| usage(format!("--image-size: {error}"));
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
-    let optimizer = TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM));
+    let recompute = args.recompute == Recompute::Blocks;
+    let optimizer = TrainingMemory { recompute, ..TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM)) };
     let workload = |training| Workload { batch: args.batch, activation_bytes: value_bytes, training };
     let [training_bytes, inference_bytes] = network.activation_bytes(side, side, value_bytes).map_err(bad_size)?;
     Ok(Profile {

@@ -7,8 +7,8 @@ use architectures::{Architecture, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
-    AugmentationArgs, Compression, Freeze, OptimizationArgs, OptimizerKind, PrecisionKind, ResampleKind, RunArgs,
-    TrainArgs, WeightsMatch,
+    AugmentationArgs, Compression, Freeze, OptimizationArgs, OptimizerKind, PrecisionKind, Recompute, ResampleKind,
+    RunArgs, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
@@ -145,6 +145,7 @@ impl Plan {
             Some(WeightsMatch::Head) => Matching::Head,
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
+        recompute(cli, architecture.as_ref())?;
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
@@ -216,6 +217,23 @@ fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {
         return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
     }
     Ok(())
+}
+
+/// Refuses to recompute what there is not, or what cannot be.
+fn recompute(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
+    if cli.recompute == Recompute::None {
+        return Ok(());
+    }
+    if cli.sync_bn {
+        return Err(usage("--recompute blocks: not with --sync-bn: ranks would have to meet once more on the way back"));
+    }
+    match architecture {
+        Some(known) if known.network(1).blocks().is_empty() => Err(usage(format!(
+            "--recompute blocks: {} has none: what its first half computes is taken by the second; use a larger --accumulate",
+            known.name
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn resume(cli: &RunArgs) -> Option<Resume> {
@@ -503,6 +521,8 @@ mod tests {
             ("--virtual-ranks 8 --batch auto", 1, "--virtual-ranks 8: not with --batch auto: the parts"),
             ("--virtual-ranks 8 --sync-bn", 2, "--virtual-ranks 8: not with --sync-bn: BatchNorm sees"),
             ("--virtual-ranks 8 --compress-gradients bf16", 2, "--virtual-ranks 8: not with --compress-gradients:"),
+            ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),
+            ("--data d --task segment --model unet --recompute blocks", 1, "--recompute blocks: unet has none: what its"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
             ("--clip-grad-norm 0", 1, "--clip-grad-norm 0: must be a number above 0"),
             ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),

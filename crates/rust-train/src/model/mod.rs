@@ -57,6 +57,12 @@ pub trait Model {
         false
     }
 
+    /// Makes training forget the inside of each block after the forward pass and compute it once more on the way back, with the same
+    /// gradients. Gives whether the model can do that.
+    fn recompute_blocks(&mut self) -> bool {
+        false
+    }
+
     /// Makes BatchNorm use the statistics of all ranks of `group`. Gives whether the model can do that.
     fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
         let _ = group;
@@ -108,6 +114,10 @@ impl Model for Backbone {
             self.unfreeze();
         }
         true
+    }
+
+    fn recompute_blocks(&mut self) -> bool {
+        Self::recompute_blocks(self)
     }
 
     fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {

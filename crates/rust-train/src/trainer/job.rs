@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dataset::{ImageSet, LastBatch, Loader, LoaderConfig};
-use flags::CudaGraph;
+use flags::{CudaGraph, Recompute};
 use layout::Shard;
 use tch::Device;
 use torch_ext::cuda::{set_device, use_own_stream};
@@ -98,6 +98,9 @@ impl<'a> Job<'a> {
         let refuse = |flag: &str, why: &str| agree(self.world, Err(usage(format!("{flag}: this model {why}"))));
         if self.plan.flags.sync_bn && !model.synchronize_batch_norm(group) {
             refuse("--sync-bn", "cannot synchronize its BatchNorm")?;
+        }
+        if self.plan.flags.recompute == Recompute::Blocks && !model.recompute_blocks() {
+            refuse("--recompute blocks", "does not know its blocks")?;
         }
         if is_frozen && !model.set_backbone_frozen(true) {
             refuse("--freeze backbone", "does not know what its head is")?;

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use dataset::Batch;
-use flags::CudaGraph;
+use flags::{CudaGraph, Recompute};
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, LearningRate, Optimizer, clip_grad_norm};
 use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
@@ -541,6 +541,7 @@ fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<
             plan.flags.virtual_ranks.is_some(),
             "--virtual-ranks: whether a step counts is decided between its passes and its update",
         ),
+        (plan.flags.recompute != Recompute::None, "--recompute: what has been drawn is drawn again on the way back"),
         (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
         (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
         (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),
