@@ -380,8 +380,13 @@ impl Walk<'_> {
             }
             peak = peak.max(alive + self.workspace(node) + self.fresh_gradients(node));
             alive -= extra[node];
-            if own == node {
+            // That of what a block gives is held until all of the block is done.
+            let given = block_of[node].map(|index| self.storage[self.blocks[index].end - 1]);
+            if own == node && given != Some(node) {
                 alive -= gradient[node];
+            }
+            if let Some(given) = given.filter(|_| block_of[node].is_some_and(|index| self.blocks[index].start == node)) {
+                alive -= gradient[given];
             }
             alive -= freed_backward[node] + freed_after[node];
         }

@@ -11,12 +11,17 @@
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_foreach_sign.h>
 #include <ATen/ops/_foreach_sqrt.h>
 #include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace {
 
@@ -46,6 +51,7 @@ struct te_step {
   te_list grads;
   te_list first;   // momentum, or the mean of gradients
   te_list second;  // the mean of squared gradients
+  te_list third;   // what is kept besides
   te_list steps;   // steps taken before this one, as scalars of single precision
   // A number of single precision beside the parameters, or null: where it is 1 nothing changes. Nobody waits for it.
   const at::Tensor* skip;
@@ -115,6 +121,43 @@ Tensors next_moments(const te_step& step) {
   at::_foreach_add_(tensors.steps, 1);
   if (step.skip) at::_foreach_add_(tensors.steps, number(step.skip), /*alpha=*/-1);
   return tensors;
+}
+
+// The number of steps that each parameter has taken, with this one, in double precision.
+at::Tensor counted(const std::vector<at::Tensor>& steps) { return at::stack(steps).to(at::kDouble); }
+
+// Weight decay apart from the gradient.
+void decay(const te_step& step, const std::vector<at::Tensor>& params) {
+  if (step.weight_decay == 0.0) return;
+  if (!step.rate) return at::_foreach_mul_(params, 1 - step.lr * step.weight_decay);
+  at::_foreach_mul_(params, 1 - number(step.rate) * step.weight_decay);
+}
+
+// The learning rate, in double precision beside the parameters.
+at::Tensor rate_of(const te_step& step, const at::Tensor& param) {
+  const auto options = param.options().dtype(at::kDouble);
+  return step.rate ? number(step.rate).to(at::kDouble) : at::full({}, step.lr, options);
+}
+
+// A row or a column of the state must be what the rule made.
+void check_state(const at::Tensor& kept, at::IntArrayRef sizes, const at::Tensor& param) {
+  TORCH_CHECK(te_dense(kept) && kept.sizes() == sizes && kept.scalar_type() == param.scalar_type() &&
+                  kept.device() == param.device(),
+              "a state is ", kept.toString(), " of ", kept.sizes(), " where one of ", sizes, " is wanted");
+}
+
+// The nearest matrix whose directions are all as long, by five steps of a Newton–Schulz iteration in bfloat16, whose steepest
+// polynomial leaves lengths of 0.7 to 1.2 (Jordan, 2024).
+at::Tensor orthogonalized(const at::Tensor& matrix) {
+  const bool is_tall = matrix.size(0) > matrix.size(1);
+  auto x = matrix.to(at::kBFloat16);
+  if (is_tall) x = x.t();
+  x = x / x.norm().clamp_min(1e-7);
+  for (int i = 0; i < 5; ++i) {
+    const auto gram = at::mm(x, x.t());
+    x = at::addmm(x, at::addmm(gram, gram, gram, /*beta=*/-4.7750, /*alpha=*/2.0315), x, /*beta=*/3.4445);
+  }
+  return is_tall ? x.t() : x;
 }
 
 // The fused kernels' name for it.
@@ -228,6 +271,129 @@ char* te_lamb(const te_step* step, double beta1, double beta2, double eps) {
       auto p = norms(params);
       auto d = norms(directions);
       at::_foreach_mul_(directions, rows(safe_ratio(p, d, (p > 0).logical_and(d > 0))));
+    }
+    descend(*step, params, directions);
+    undo.where_skipped();
+  })
+}
+
+// NAdam, or with `decoupled` weight decay NAdamW. `third` is the product of all momenta so far, of each parameter.
+char* te_nadam(const te_step* step, double beta1, double beta2, double eps, double momentum_decay, bool decoupled) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto [params, grads, first, second, steps] = next_moments(*step);
+    const auto products = te_tensors(step->third, params.size(), "products of momenta");
+    for (const auto& product : products) {
+      TORCH_CHECK(te_dense(product) && product.numel() == 1 && product.scalar_type() == at::kFloat,
+                  "a product of momenta is no single number of single precision");
+    }
+    Undo undo(step->skip, joined(joined(params, products), joined(first, second)));
+    if (decoupled) {
+      decay(*step, params);
+    } else if (step->weight_decay != 0.0) {
+      grads = at::_foreach_add(grads, params, step->weight_decay);
+    }
+    at::_foreach_lerp_(first, grads, 1 - beta1);
+    at::_foreach_mul_(second, beta2);
+    at::_foreach_addcmul_(second, grads, grads, 1 - beta2);
+    const auto taken = counted(steps);
+    const auto momentum = [&](const at::Tensor& at) { return beta1 * (1 - 0.5 * at::pow(0.96, at * momentum_decay)); };
+    const auto now = momentum(taken);
+    const auto next = momentum(taken + 1);
+    at::_foreach_mul_(products, rows(now.to(at::kFloat)));
+    const auto product = at::stack(products).to(at::kDouble);
+    auto denominators = at::_foreach_sqrt(second);
+    const auto type = params[0].scalar_type();
+    at::_foreach_div_(denominators, rows((1 - at::pow(beta2, taken)).sqrt().to(type)));
+    at::_foreach_add_(denominators, eps);
+    auto directions = at::_foreach_mul(grads, rows(((1 - now) / (1 - product)).to(type)));
+    at::_foreach_add_(directions, at::_foreach_mul(first, rows((next / (1 - product * next)).to(type))));
+    at::_foreach_div_(directions, denominators);
+    descend(*step, params, directions);
+    undo.where_skipped();
+  })
+}
+
+// Lion.
+char* te_lion(const te_step* step, double beta1, double beta2) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto [params, grads, momenta, none, steps] = Tensors(*step, /*moments=*/1, /*counts=*/false);
+    Undo undo(step->skip, joined(params, momenta));
+    decay(*step, params);
+    auto directions = at::_foreach_mul(momenta, beta1);
+    at::_foreach_add_(directions, grads, 1 - beta1);
+    at::_foreach_sign_(directions);
+    descend(*step, params, directions);
+    at::_foreach_mul_(momenta, beta2);
+    at::_foreach_add_(momenta, grads, 1 - beta2);
+    undo.where_skipped();
+  })
+}
+
+// Adafactor. Of parameters of several axes `first` and `second` are the variances of the rows and of the columns of the last two,
+// of others `first` is the variance.
+char* te_adafactor(const te_step* step, double beta2_decay, double least_scale, double clip) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto without_variances = *step;  // whose shapes are others than the parameters'
+    without_variances.first = without_variances.second = {};
+    auto [params, grads, none, neither, steps] = Tensors(without_variances, /*moments=*/0, /*counts=*/true);
+    const bool is_factored = params[0].dim() > 1;
+    const auto first = te_tensors(step->first, params.size(), "variances");
+    const auto second = te_tensors(step->second, is_factored ? params.size() : 0, "variances of columns");
+    at::_foreach_add_(steps, 1);
+    if (step->skip) at::_foreach_add_(steps, number(step->skip), /*alpha=*/-1);
+    Undo undo(step->skip, joined(params, joined(first, second)));
+    for (size_t i = 0; i < params.size(); ++i) {
+      const auto &param = params[i], &grad = grads[i];
+      TORCH_CHECK((param.dim() > 1) == is_factored, "parameters of one axis and of several in one list");
+      const double epsilon = param.scalar_type() == at::kDouble ? std::numeric_limits<double>::epsilon()
+                                                                : std::numeric_limits<float>::epsilon();
+      const auto rate = rate_of(*step, param);
+      const auto taken = steps[i].to(at::kDouble);
+      const auto weight = at::pow(taken, beta2_decay).to(param.scalar_type());
+      const auto farthest = at::minimum(rate, at::rsqrt(taken));
+      const auto scale = (param.norm().to(at::kDouble) / std::sqrt(double(param.numel()))).clamp_min(least_scale);
+      if (step->weight_decay != 0.0) param.mul_((1 - rate * step->weight_decay).to(param.scalar_type()));
+      at::Tensor variance;
+      if (is_factored) {
+        auto rows_shape = param.sizes().vec(), columns_shape = rows_shape;
+        rows_shape.back() = 1;
+        columns_shape[columns_shape.size() - 2] = 1;
+        check_state(first[i], rows_shape, param);
+        check_state(second[i], columns_shape, param);
+        const auto mean = [&](int64_t axis) { return at::norm(grad, 2, {axis}, true).square_().div_(grad.size(axis)); };
+        first[i].lerp_(mean(-1), weight);
+        second[i].lerp_(mean(-2), weight);
+        variance = at::matmul(first[i], second[i]).div_(first[i].mean({-2}, /*keepdim=*/true).clamp_min_(epsilon));
+      } else {
+        check_state(first[i], param.sizes(), param);
+        first[i].lerp_(grad * grad, weight);
+        variance = first[i].clone();
+      }
+      auto update = variance.clamp_min_(epsilon * epsilon).rsqrt_().mul_(grad);
+      const auto length = (update.norm().to(at::kDouble) / (std::sqrt(double(update.numel())) * clip)).clamp_min(1.0);
+      param.sub_(update.mul_((scale * farthest / length).to(param.scalar_type())));
+    }
+    undo.where_skipped();
+  })
+}
+
+// Muon, of matrices: a filter is the row of its output channel. Steps are as long as AdamW's: its learning rate and decay fit.
+char* te_muon(const te_step* step, double momentum) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto [params, grads, buffers, none, steps] = Tensors(*step, /*moments=*/1, /*counts=*/false);
+    Undo undo(step->skip, joined(params, buffers));
+    decay(*step, params);
+    at::_foreach_lerp_(buffers, grads, 1 - momentum);
+    auto directions = at::_foreach_lerp(grads, buffers, momentum);
+    for (size_t i = 0; i < params.size(); ++i) {
+      TORCH_CHECK(params[i].dim() > 1 && params[i].numel() > 0, "parameter ", i, " of ", params[i].sizes(), " is no matrix");
+      const auto matrix = directions[i].reshape({params[i].size(0), -1});
+      const double length = 0.2 * std::sqrt(double(std::max(matrix.size(0), matrix.size(1))));
+      directions[i] = orthogonalized(matrix).to(params[i].scalar_type()).mul_(length).view(params[i].sizes());
     }
     descend(*step, params, directions);
     undo.where_skipped();

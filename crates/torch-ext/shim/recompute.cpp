@@ -5,13 +5,13 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/ivalue.h>
 #include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/custom_class.h>
 
 #include <cstdlib>
 #include <memory>
-#include <utility>
 
 // What computes the value: Rust's. `compute` gives null, or a message that te_message made.
 struct te_computation {
@@ -120,8 +120,13 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
       if (context->needs_input_grad(0)) input = Entry::apply(input, anchor_on(input), found);
       value = computation->compute(input, /*again=*/true);
     }
+    TORCH_CHECK(value.requires_grad(), "what was recomputed depends on nothing that wants a gradient");
+    // The value itself need not live on.
+    const torch::autograd::edge_list root{torch::autograd::impl::gradient_edge(value)};
     input.reset();
-    torch::autograd::backward({std::exchange(value, at::Tensor())}, {std::exchange(grads[0], at::Tensor())});
+    value.reset();
+    torch::autograd::Engine::get_default_engine().execute(root, grads, /*keep_graph=*/false, /*create_graph=*/false,
+                                                          /*accumulate_grad=*/true);
     return {std::move(found->gradient), at::Tensor(), at::Tensor()};
   }
 };

@@ -105,6 +105,7 @@ pub(crate) struct Step<'a> {
     pub grads: List<'a>,
     pub first: List<'a>,
     pub second: List<'a>,
+    pub third: List<'a>,
     pub steps: List<'a>,
     pub skip: *const AtTensor,
     pub rate: *const AtTensor,
@@ -361,6 +362,17 @@ unsafe extern "C" {
     pub(crate) fn te_adam(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64, decoupled: bool) -> Message;
     pub(crate) fn te_lars(step: *const Step<'_>, momentum: f64, trust: f64, eps: f64) -> Message;
     pub(crate) fn te_lamb(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64) -> Message;
+    pub(crate) fn te_nadam(
+        step: *const Step<'_>,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+        momentum_decay: f64,
+        decoupled: bool,
+    ) -> Message;
+    pub(crate) fn te_lion(step: *const Step<'_>, beta1: f64, beta2: f64) -> Message;
+    pub(crate) fn te_adafactor(step: *const Step<'_>, beta2_decay: f64, least_scale: f64, clip: f64) -> Message;
+    pub(crate) fn te_muon(step: *const Step<'_>, momentum: f64) -> Message;
     pub(crate) fn te_each_add(tensors: List<'_>, number: i64) -> Message;
     pub(crate) fn te_each_copy(targets: List<'_>, sources: List<'_>) -> Message;
     pub(crate) fn te_lerp(targets: List<'_>, sources: List<'_>, weight: f64, skip: *const AtTensor) -> Message;

@@ -51,7 +51,36 @@ pub enum Algorithm {
         /// As Adam's.
         eps: f64,
     },
+    /// Dozat 2016: Adam that looks ahead, with a momentum that grows to the first of `betas`. As `torch.optim.NAdam`.
+    NAdam {
+        /// As Adam's.
+        betas: (f64, f64),
+        /// As Adam's.
+        eps: f64,
+        /// Whether weight decay is apart from the gradient, as AdamW's.
+        decoupled: bool,
+    },
+    /// Chen et al. 2023: `p ← p − lr·sign(β₁·m + (1 − β₁)·g)` with AdamW's decay, `m ← β₂·m + (1 − β₂)·g`.
+    Lion {
+        /// The shares of the running mean that the direction has, and that is kept.
+        betas: (f64, f64),
+    },
+    /// Shazeer and Stern 2018: the mean of squares is kept as that of the rows and of the columns of the last two axes alone. As
+    /// `torch.optim.Adafactor`: steps go as far as the parameter is large, and at most `lr`.
+    Adafactor,
+    /// Jordan 2024: the direction of SGD with Nesterov's momentum, made orthogonal, of matrices and of filters, each of which is a
+    /// row. As `torch.optim.Muon` with `match_rms_adamw`, so that AdamW's learning rate fits. Of parameters of one axis it is AdamW.
+    Muon {
+        /// The share of the last direction that is kept.
+        momentum: f64,
+    },
 }
+
+/// How fast NAdam's momentum grows (PyTorch's `momentum_decay`).
+const MOMENTUM_DECAY: f64 = 4e-3;
+
+/// Adafactor's numbers, as PyTorch has them: how fast squares are forgotten, the least size of a parameter, the longest update.
+const ADAFACTOR: [f64; 3] = [-0.8, 1e-3, 1.0];
 
 impl Algorithm {
     /// Adam with PyTorch's numbers.
@@ -62,6 +91,10 @@ impl Algorithm {
     pub const LARS: Self = Self::Lars { momentum: 0.9, trust: 0.001, eps: 1e-8 };
     /// LAMB with the numbers of its paper.
     pub const LAMB: Self = Self::Lamb { betas: (0.9, 0.999), eps: 1e-6 };
+    /// Lion with the numbers of its paper.
+    pub const LION: Self = Self::Lion { betas: (0.9, 0.99) };
+    /// Muon with PyTorch's momentum.
+    pub const MUON: Self = Self::Muon { momentum: 0.95 };
 
     /// The rule that a command line calls `name`, with its usual numbers but for the `momentum` of SGD and LARS, and
     /// SGD's form of it; `None` where there is none of that name.
@@ -72,6 +105,10 @@ impl Algorithm {
             "adamw" => Self::ADAMW,
             "lars" => Self::Lars { momentum, trust: 0.001, eps: 1e-8 },
             "lamb" => Self::LAMB,
+            "nadam" | "nadamw" => Self::NAdam { betas: (0.9, 0.999), eps: 1e-8, decoupled: name == "nadamw" },
+            "lion" => Self::LION,
+            "adafactor" => Self::Adafactor,
+            "muon" => Self::MUON,
             _ => return None,
         })
     }
@@ -82,17 +119,35 @@ impl Algorithm {
             Self::Sgd { momentum, .. } if *momentum == 0.0 => {}
             Self::Sgd { momentum, .. } => *momentum = value.max(LEAST_MOMENTUM),
             Self::Lars { momentum, .. } => *momentum = value,
-            Self::Adam { betas, .. } | Self::AdamW { betas, .. } | Self::Lamb { betas, .. } => betas.0 = value,
+            Self::Muon { momentum } => *momentum = value,
+            Self::Adam { betas, .. }
+            | Self::AdamW { betas, .. }
+            | Self::Lamb { betas, .. }
+            | Self::NAdam { betas, .. }
+            | Self::Lion { betas } => betas.0 = value,
+            Self::Adafactor => {}
         }
         self
     }
 
-    /// What it keeps of each parameter besides the count of its steps, by PyTorch's names.
-    pub fn moments(&self) -> &'static [&'static str] {
+    /// The rule for a parameter of so many axes.
+    pub(super) fn of_axes(self, axes: usize) -> Self {
         match self {
-            Self::Sgd { momentum, .. } if *momentum == 0.0 => &[],
-            Self::Sgd { .. } | Self::Lars { .. } => &["momentum_buffer"],
+            Self::Muon { .. } if axes < 2 => Self::ADAMW,
+            other => other,
+        }
+    }
+
+    /// What it keeps of a parameter of so many axes besides the count of its steps, by PyTorch's names.
+    pub fn moments(&self, axes: usize) -> &'static [&'static str] {
+        match self.of_axes(axes) {
+            Self::Sgd { momentum: 0.0, .. } => &[],
+            Self::Sgd { .. } | Self::Lars { .. } | Self::Muon { .. } => &["momentum_buffer"],
             Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => &["exp_avg", "exp_avg_sq"],
+            Self::NAdam { .. } => &["exp_avg", "exp_avg_sq", "mu_product"],
+            Self::Lion { .. } => &["exp_avg"],
+            Self::Adafactor if axes > 1 => &["row_var", "col_var"],
+            Self::Adafactor => &["variance"],
         }
     }
 
@@ -105,44 +160,69 @@ impl Algorithm {
             Self::AdamW { .. } => "AdamW",
             Self::Lars { .. } => "LARS",
             Self::Lamb { .. } => "LAMB",
+            Self::NAdam { decoupled: false, .. } => "NAdam",
+            Self::NAdam { decoupled: true, .. } => "NAdamW",
+            Self::Lion { .. } => "Lion",
+            Self::Adafactor => "Adafactor",
+            Self::Muon { .. } => "Muon",
         }
     }
 }
 
-/// Whose state a set of moments is, as far as it shows.
-pub(super) const FAMILIES: [(&[&str], &str); 3] = [
-    (&[], "SGD without momentum"),
-    (&["momentum_buffer"], "SGD with momentum or LARS"),
-    (&["exp_avg", "exp_avg_sq"], "Adam, AdamW or LAMB"),
+/// Whose state it is, as far as it shows, where each parameter has one of these sets of moments.
+pub(super) const FAMILIES: [(&[&[&str]], &str); 7] = [
+    (&[&[]], "SGD without momentum"),
+    (&[&["momentum_buffer"]], "SGD with momentum or LARS"),
+    (&[&["exp_avg", "exp_avg_sq"]], "Adam, AdamW or LAMB"),
+    (&[&["exp_avg", "exp_avg_sq", "mu_product"]], "NAdam or NAdamW"),
+    (&[&["exp_avg"]], "Lion"),
+    (&[&["row_var", "col_var"], &["variance"]], "Adafactor"),
+    (&[&["momentum_buffer"], &["exp_avg", "exp_avg_sq"]], "Muon"),
 ];
+
+/// The shape of Adafactor's variances of a parameter of this `shape`.
+pub(super) fn shape_of(moment: &str, shape: &[i64]) -> Vec<i64> {
+    let mut shape = shape.to_vec();
+    let axes = shape.len();
+    match moment {
+        "row_var" => shape[axes - 1] = 1,
+        "col_var" => shape[axes - 2] = 1,
+        _ => {}
+    }
+    shape
+}
 
 /// libtorch's kernel takes a momentum of zero for an optimizer that never had any, and refuses its buffers. Of any gradient
 /// this leaves every bit as it is.
 const LEAST_MOMENTUM: f64 = 1e-30;
 
-/// The tensors of one call, parameter by parameter.
+/// The tensors of one call, parameter by parameter: all by one rule, with the same moments.
 #[derive(Default)]
 pub(super) struct Lists {
     parameters: Vec<Tensor>,
     grads: Vec<Tensor>,
-    first: Vec<Tensor>,
-    second: Vec<Tensor>,
+    moments: [Vec<Tensor>; MOST_MOMENTS],
     steps: Vec<Tensor>,
 }
+
+/// Moments that a rule keeps at most.
+const MOST_MOMENTS: usize = 3;
 
 impl Lists {
     pub(super) fn push(&mut self, slot: &Slot, grad: Tensor) {
         self.parameters.push(slot.parameter.shallow_clone());
         self.grads.push(grad);
-        self.first.extend(slot.first.as_ref().map(Tensor::shallow_clone));
-        self.second.extend(slot.second.as_ref().map(Tensor::shallow_clone));
+        for (list, moment) in self.moments.iter_mut().zip(&slot.moments) {
+            list.push(moment.shallow_clone());
+        }
         self.steps.extend(slot.steps.as_ref().map(Tensor::shallow_clone));
     }
 
-    /// One step of all tensors in the lists.
+    /// One step of all tensors in the lists, which are of parameters of so many `axes`.
     pub(super) fn step(
         &self,
-        algorithm: &Algorithm,
+        algorithm: Algorithm,
+        axes: usize,
         lr: LearningRate<'_>,
         weight_decay: f64,
         is_first_step: bool,
@@ -151,35 +231,47 @@ impl Lists {
         if self.parameters.is_empty() {
             return Ok(());
         }
-        // Adam and its kin count on the device.
-        let counts = algorithm.moments().len() == 2;
+        // Where the correction depends on it, steps are counted on the device.
+        let counts = !matches!(
+            algorithm,
+            Algorithm::Sgd { .. } | Algorithm::Lars { .. } | Algorithm::Lion { .. } | Algorithm::Muon { .. }
+        );
         let steps = if counts { &self.steps[..] } else { &[] };
-        let lists = [&self.parameters[..], &self.grads, &self.first, &self.second, steps].map(handles);
+        let [first, second, third] = &self.moments;
+        let lists = [&self.parameters[..], &self.grads, first, second, third, steps].map(handles);
         let all = self.parameters.len();
-        let moments = [0, 1].map(|index| if index < algorithm.moments().len() { all } else { 0 });
-        let wanted = [all, all, moments[0], moments[1], if counts { all } else { 0 }];
+        let kept = algorithm.moments(axes).len();
+        let moments = [0, 1, 2].map(|index| if index < kept { all } else { 0 });
+        let wanted = [all, all, moments[0], moments[1], moments[2], if counts { all } else { 0 }];
         if lists.each_ref().map(Handles::len) != wanted {
             let what =
                 format!("{} wants {wanted:?} tensors, got {:?}", algorithm.name(), lists.each_ref().map(Handles::len));
             return Err(Error::State { what });
         }
-        let [params, grads, first, second, steps] = lists.each_ref().map(Handles::list);
+        let [params, grads, first, second, third, steps] = lists.each_ref().map(Handles::list);
         let skip = ffi::pointer(skip);
         let (rate, lr) = match lr {
             LearningRate::Number(lr) => (None, lr),
             LearningRate::OnDevice(rate) => (Some(rate), 0.0),
         };
         let rate = ffi::pointer(rate);
-        let step = ffi::Step { params, grads, first, second, steps, skip, rate, lr, weight_decay };
+        let step = ffi::Step { params, grads, first, second, third, steps, skip, rate, lr, weight_decay };
+        let [beta2_decay, least_scale, clip] = ADAFACTOR;
         // SAFETY: all handles are of tensors that live during the call; each list carries its length, and the shim checks
         // lengths, shapes, types and places before a kernel sees them.
         unsafe {
-            match *algorithm {
+            match algorithm {
                 Algorithm::Sgd { momentum, nesterov } => ffi::te_sgd(&step, momentum, nesterov, is_first_step),
                 Algorithm::Adam { betas, eps } => ffi::te_adam(&step, betas.0, betas.1, eps, false),
                 Algorithm::AdamW { betas, eps } => ffi::te_adam(&step, betas.0, betas.1, eps, true),
                 Algorithm::Lars { momentum, trust, eps } => ffi::te_lars(&step, momentum, trust, eps),
                 Algorithm::Lamb { betas, eps } => ffi::te_lamb(&step, betas.0, betas.1, eps),
+                Algorithm::NAdam { betas, eps, decoupled } => {
+                    ffi::te_nadam(&step, betas.0, betas.1, eps, MOMENTUM_DECAY, decoupled)
+                }
+                Algorithm::Lion { betas } => ffi::te_lion(&step, betas.0, betas.1),
+                Algorithm::Adafactor => ffi::te_adafactor(&step, beta2_decay, least_scale, clip),
+                Algorithm::Muon { momentum } => ffi::te_muon(&step, momentum),
             }
         }
         .check("the optimizer's step")

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
 use crate::{Error, ProcessGroup, Result};
-use algorithm::{FAMILIES, Lists};
+use algorithm::{FAMILIES, Lists, shape_of};
 use shards::Shards;
 
 pub use algorithm::Algorithm;
@@ -45,10 +45,8 @@ const STEP: &str = "step";
 struct Slot {
     name: String,
     parameter: Tensor,
-    /// Momentum, or the mean of gradients. Made by the first step.
-    first: Option<Tensor>,
-    /// The mean of squared gradients.
-    second: Option<Tensor>,
+    /// What the rule keeps, momentum or means of gradients and of their squares. Made by the first step.
+    moments: Vec<Tensor>,
     /// Steps taken, as a scalar of single precision: the kernels count on the device.
     steps: Option<Tensor>,
 }
@@ -72,9 +70,18 @@ struct Slot {
 #[derive(Debug)]
 pub struct Optimizer {
     algorithm: Algorithm,
-    /// Weight decay and learning-rate scale of each group, and its parameters.
-    groups: Vec<(f64, f64, Vec<Slot>)>,
+    groups: Vec<Group>,
     shards: Option<Shards>,
+}
+
+/// Parameters that are treated alike.
+#[derive(Debug)]
+struct Group {
+    /// Another rule than the optimizer's.
+    algorithm: Option<Algorithm>,
+    weight_decay: f64,
+    lr_scale: f64,
+    slots: Vec<Slot>,
 }
 
 impl Optimizer {
@@ -89,11 +96,12 @@ impl Optimizer {
                 return Err(Error::State { what: format!("two parameters of the optimizer are called {name}") });
             }
         }
-        let slot = |(name, parameter)| Slot { name, parameter, first: None, second: None, steps: None };
-        let slots = |group: ParameterGroup| {
-            (group.weight_decay, group.lr_scale, group.parameters.into_iter().map(slot).collect())
+        let slot = |(name, parameter)| Slot { name, parameter, moments: Vec::new(), steps: None };
+        let group = |group: ParameterGroup| {
+            let ParameterGroup { parameters, weight_decay, lr_scale, algorithm } = group;
+            Group { algorithm, weight_decay, lr_scale, slots: parameters.into_iter().map(slot).collect() }
         };
-        Ok(Self { algorithm, groups: groups.into_iter().map(slots).collect(), shards: None })
+        Ok(Self { algorithm, groups: groups.into_iter().map(group).collect(), shards: None })
     }
 
     /// As [`new`](Self::new), with the state spread over the ranks of `group` (ZeRO stage 1): each rank keeps the state
@@ -104,7 +112,7 @@ impl Optimizer {
     /// Two parameters of the same name.
     pub fn sharded(groups: Vec<ParameterGroup>, algorithm: Algorithm, group: &ProcessGroup) -> Result<Self> {
         let mut optimizer = Self::new(groups, algorithm)?;
-        let sizes: Vec<_> = optimizer.slots().map(|slot| slot.parameter.numel()).collect();
+        let sizes: Vec<_> = optimizer.slots().map(|(slot, _)| slot.parameter.numel()).collect();
         optimizer.shards = Some(Shards::new(&sizes, group));
         Ok(optimizer)
     }
@@ -125,9 +133,10 @@ impl Optimizer {
     pub fn step_unless<'a>(&mut self, lr: impl Into<LearningRate<'a>>, skip: Option<&Tensor>) -> Result<()> {
         let lr = lr.into();
         let mut index = 0;
-        for (weight_decay, lr_scale, slots) in &mut self.groups {
-            let mut fresh = Lists::default();
-            let mut known = Lists::default();
+        for Group { algorithm, weight_decay, lr_scale, slots } in &mut self.groups {
+            // By whether it is their first step, and by whether they have several axes: what is kept depends on that.
+            let mut lists: [[Lists; 2]; 2] = Default::default();
+            let algorithm = algorithm.unwrap_or(self.algorithm);
             for slot in slots {
                 let mine = self.shards.as_ref().is_none_or(|shards| shards.is_mine(index));
                 index += 1;
@@ -135,9 +144,9 @@ impl Optimizer {
                 if !mine || !grad.defined() {
                     continue;
                 }
-                let list = if slot.steps.is_none() { &mut fresh } else { &mut known };
-                slot.prepare(&self.algorithm)?;
-                list.push(slot, grad);
+                let is_first_step = slot.steps.is_none();
+                slot.prepare(algorithm)?;
+                lists[usize::from(is_first_step)][usize::from(slot.parameter.dim() > 1)].push(slot, grad);
             }
             let scaled;
             let lr = match lr {
@@ -147,8 +156,10 @@ impl Optimizer {
                     LearningRate::OnDevice(&scaled)
                 }
             };
-            for (lists, is_first_step) in [(fresh, true), (known, false)] {
-                lists.step(&self.algorithm, lr, *weight_decay, is_first_step, skip)?;
+            for (is_first_step, lists) in [true, false].into_iter().zip(lists.iter().rev()) {
+                for (lists, axes) in lists.iter().zip([1, 2]) {
+                    lists.step(algorithm.of_axes(axes), axes, lr, *weight_decay, is_first_step, skip)?;
+                }
             }
         }
         match &self.shards {
@@ -164,7 +175,7 @@ impl Optimizer {
 
     /// All parameters, in the order of the groups.
     pub fn parameters(&self) -> Vec<Tensor> {
-        self.slots().map(|slot| slot.parameter.shallow_clone()).collect()
+        self.slots().map(|(slot, _)| slot.parameter.shallow_clone()).collect()
     }
 
     /// The state by name, `PARAMETER.exp_avg` say, for a checkpoint: PyTorch's names. Of a sharded optimizer it is
@@ -174,12 +185,13 @@ impl Optimizer {
     /// What the communication reported.
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::new();
-        for (index, slot) in self.slots().enumerate() {
-            let moments = self.algorithm.moments().iter().copied().zip([&slot.first, &slot.second]);
-            for (kind, tensor) in moments.chain([(STEP, &slot.steps)]) {
+        for (index, (slot, algorithm)) in self.slots().enumerate() {
+            let kinds = algorithm.moments(slot.parameter.dim());
+            let moments = kinds.iter().enumerate().map(|(place, kind)| (*kind, slot.moments.get(place)));
+            for (kind, tensor) in moments.chain([(STEP, slot.steps.as_ref())]) {
                 let tensor = match &self.shards {
-                    None => tensor.as_ref().map(Tensor::shallow_clone),
-                    Some(shards) => shards.gather(index, tensor.as_ref(), || slot.empty(kind))?,
+                    None => tensor.map(Tensor::shallow_clone),
+                    Some(shards) => shards.gather(index, tensor, || slot.empty(kind))?,
                 };
                 state.extend(tensor.map(|tensor| (format!("{}.{kind}", slot.name), tensor)));
             }
@@ -198,31 +210,32 @@ impl Optimizer {
         let given = self.by_parameter(state)?;
         self.refuse_other_optimizers(&given)?;
         let shards = self.shards.as_ref();
-        let moments = self.algorithm.moments();
         let mut loaded = Vec::new();
-        for (index, slot) in self.slots().enumerate() {
+        for (index, (slot, algorithm)) in self.slots().enumerate() {
             let mine = shards.is_none_or(|shards| shards.is_mine(index));
             // What another rank keeps is looked at all the same: every rank gives the same verdict.
             let take = |kind: &str| match given[index].get(kind) {
                 Some(tensor) => slot.take(kind, tensor).map(|own| mine.then_some(own)),
                 None => Ok(None),
             };
-            let moment = |index: usize| moments.get(index).map_or(Ok(None), |kind| take(kind));
-            loaded.push((moment(0)?, moment(1)?, take(STEP)?));
+            let kinds = algorithm.moments(slot.parameter.dim());
+            let moments = kinds.iter().map(|kind| take(kind)).collect::<Result<Vec<_>>>()?;
+            loaded.push((moments.into_iter().flatten().collect(), take(STEP)?));
         }
-        for (slot, state) in self.groups.iter_mut().flat_map(|(_, _, slots)| slots).zip(loaded) {
-            (slot.first, slot.second, slot.steps) = state;
+        for (slot, state) in self.groups.iter_mut().flat_map(|group| &mut group.slots).zip(loaded) {
+            (slot.moments, slot.steps) = state;
         }
         Ok(())
     }
 
     /// What `state` has for each parameter, in their order, by kind.
     fn by_parameter<'a>(&self, state: &'a [(String, Tensor)]) -> Result<Vec<HashMap<&'a str, &'a Tensor>>> {
-        let places: HashMap<_, _> = self.slots().enumerate().map(|(index, slot)| (slot.name.as_str(), index)).collect();
+        let places: HashMap<_, _> =
+            self.slots().enumerate().map(|(index, (slot, _))| (slot.name.as_str(), index)).collect();
         let mut given = vec![HashMap::new(); places.len()];
         for (name, tensor) in state {
             let place = name.rsplit_once('.').and_then(|(parameter, kind)| Some((*places.get(parameter)?, kind)));
-            let is_kind = |kind| kind == STEP || FAMILIES.iter().any(|(moments, _)| moments.contains(&kind));
+            let is_kind = |kind| kind == STEP || FAMILIES.iter().any(|(sets, _)| sets.iter().any(|set| set.contains(&kind)));
             let Some((place, kind)) = place.filter(|(_, kind)| is_kind(kind)) else {
                 return Err(Error::State { what: format!("the optimizer has no {name}") });
             };
@@ -241,13 +254,15 @@ impl Optimizer {
             given.is_empty()
                 || given.len() == moments.len() + 1 && kinds.into_iter().all(|kind| given.contains_key(kind))
         };
-        let moments = self.algorithm.moments();
-        let Some(index) = given.iter().position(|given| !is_of(moments, given)) else { return Ok(()) };
-        let other = FAMILIES.iter().find(|(moments, _)| given.iter().all(|given| is_of(moments, given)));
-        if let Some((_, saved)) = other {
+        let kinds: Vec<_> = self.slots().map(|(slot, algorithm)| algorithm.moments(slot.parameter.dim())).collect();
+        let Some(index) = given.iter().zip(&kinds).position(|(given, own)| !is_of(own, given)) else { return Ok(()) };
+        let is_of_family =
+            |(sets, _): &&(&[&[&str]], _)| given.iter().all(|given| sets.iter().any(|set| is_of(set, given)));
+        if let Some((_, saved)) = FAMILIES.iter().find(is_of_family) {
             return Err(Error::OtherOptimizer { saved, own });
         }
-        let slot = self.slots().nth(index).map_or("", |slot| &slot.name);
+        let moments = kinds[index];
+        let slot = self.slots().nth(index).map_or("", |(slot, _)| &slot.name);
         let missing = moments.iter().chain([&STEP]).find(|kind| !given[index].contains_key(**kind));
         let what = match missing {
             Some(kind) => format!("the optimizer's state of {slot} is not whole: there is no {slot}.{kind}"),
@@ -263,35 +278,38 @@ impl Optimizer {
 
     /// Bytes of state on this rank.
     pub fn state_bytes(&self) -> usize {
-        let bytes = |tensor: &Option<Tensor>| {
-            tensor.as_ref().map_or(0, |tensor| tensor.numel() * tensor.kind().elt_size_in_bytes())
-        };
-        self.slots().map(|slot| bytes(&slot.first) + bytes(&slot.second) + bytes(&slot.steps)).sum()
+        let kept = self.slots().flat_map(|(slot, _)| slot.moments.iter().chain(&slot.steps));
+        kept.map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
     }
 
-    fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.groups.iter().flat_map(|(_, _, slots)| slots)
+    /// What is kept of each parameter, and by which rule.
+    fn slots(&self) -> impl Iterator<Item = (&Slot, Algorithm)> {
+        let of_group = |group: &'_ Group| group.algorithm.unwrap_or(self.algorithm);
+        self.groups.iter().flat_map(move |group| group.slots.iter().map(move |slot| (slot, of_group(group))))
     }
 }
 
 impl Slot {
     /// Makes the state that `algorithm` keeps, if this is the first step.
-    fn prepare(&mut self, algorithm: &Algorithm) -> Result<()> {
+    fn prepare(&mut self, algorithm: Algorithm) -> Result<()> {
         if self.steps.is_some() {
             return Ok(());
         }
-        let mut moments = algorithm.moments().iter().map(|kind| self.empty(kind));
-        let (first, second) = (moments.next().transpose()?, moments.next().transpose()?);
-        let steps = self.empty(STEP)?;
-        drop(moments);
-        (self.first, self.second, self.steps) = (first, second, Some(steps));
+        let kinds = algorithm.moments(self.parameter.dim());
+        self.moments = kinds.iter().map(|kind| self.empty(kind)).collect::<Result<_>>()?;
+        self.steps = Some(self.empty(STEP)?);
         Ok(())
     }
 
-    /// Zeros of the shape that a kind of state has.
+    /// What a kind of state is before the first step.
     fn empty(&self, kind: &str) -> Result<Tensor> {
+        let (of_number, device) = (Kind::Float, self.parameter.device());
         Ok(match kind {
-            STEP => Tensor::f_zeros([], (Kind::Float, self.parameter.device()))?,
+            STEP => Tensor::f_zeros([], (of_number, device))?,
+            "mu_product" => Tensor::f_ones([], (of_number, device))?,
+            "row_var" | "col_var" => {
+                Tensor::f_zeros(shape_of(kind, &self.parameter.size()), (self.parameter.kind(), device))?
+            }
             _ => self.parameter.f_detach()?.f_zeros_like()?,
         })
     }

@@ -44,18 +44,33 @@ fn algorithm(case: &Value) -> Algorithm {
         "adamw" => Algorithm::AdamW { betas: betas(), eps: number("eps") },
         "lars" => Algorithm::Lars { momentum: number("momentum"), trust: number("trust"), eps: number("eps") },
         "lamb" => Algorithm::Lamb { betas: betas(), eps: number("eps") },
+        kind @ ("nadam" | "nadamw") => {
+            Algorithm::NAdam { betas: betas(), eps: number("eps"), decoupled: kind == "nadamw" }
+        }
+        "lion" => Algorithm::Lion { betas: betas() },
+        "adafactor" => Algorithm::Adafactor,
+        "muon" => Algorithm::Muon { momentum: number("momentum") },
         other => panic!("no algorithm is called {other}"),
     }
 }
 
 /// The parameters of the reference: a matrix and a vector that count up slowly.
 fn parameters() -> Vec<(String, Tensor)> {
+    parameters_in(Kind::Float)
+}
+
+/// Those of a case.
+fn parameters_of_case(case: &Value) -> Vec<(String, Tensor)> {
+    parameters_in(if case["double"].as_bool() == Some(true) { Kind::Double } else { Kind::Float })
+}
+
+fn parameters_in(kind: Kind) -> Vec<(String, Tensor)> {
     [("weight", vec![6, 5]), ("bias", vec![7])]
         .into_iter()
         .map(|(name, shape)| {
             let count: i64 = shape.iter().product();
             let values = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.37;
-            let values = (values.sin() * 0.5).to_kind(Kind::Float).view(&shape[..]);
+            let values = (values.sin() * 0.5).to_kind(Kind::Float).to_kind(kind).view(&shape[..]);
             (name.to_owned(), values.set_requires_grad(true))
         })
         .collect()
@@ -106,7 +121,7 @@ fn a_hundred_steps_equal_pytorchs() {
     assert!(cases.len() >= 10);
     for case in &cases {
         let name = case["name"].as_str().unwrap();
-        let parameters = parameters();
+        let parameters = parameters_of_case(case);
         let mut optimizer = Optimizer::new(groups(case, &parameters), algorithm(case)).unwrap();
         let tensors = optimizer.parameters();
         for step in 0..100 {
@@ -125,7 +140,7 @@ fn a_hundred_steps_equal_pytorchs() {
 fn a_state_that_is_saved_and_loaded_goes_on_bit_by_bit() {
     for case in &references() {
         let lr = case["lr"].as_f64().unwrap();
-        let (whole, halves) = (parameters(), parameters());
+        let (whole, halves) = (parameters_of_case(case), parameters_of_case(case));
         let mut optimizer = Optimizer::new(groups(case, &whole), algorithm(case)).unwrap();
         let mut first = Optimizer::new(groups(case, &halves), algorithm(case)).unwrap();
         for step in 0..10 {
@@ -220,8 +235,6 @@ fn a_foreign_state_is_refused_whole() {
 
 /// A state of each algorithm, after a step.
 fn states() -> Vec<(Algorithm, Vec<(String, Tensor)>)> {
-    let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: false };
-    let all = [sgd(0.0), sgd(0.9), Algorithm::LARS, Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LAMB];
     let state = |algorithm| {
         let all = parameters();
         let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.1), algorithm).unwrap();
@@ -229,7 +242,31 @@ fn states() -> Vec<(Algorithm, Vec<(String, Tensor)>)> {
         optimizer.step(0.1).unwrap();
         (algorithm, optimizer.state().unwrap())
     };
-    all.map(state).into_iter().collect()
+    all_algorithms().map(state).into_iter().collect()
+}
+
+/// Each of them, SGD with and without momentum.
+fn all_algorithms() -> [Algorithm; 11] {
+    let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: momentum > 0.0 };
+    let named = |name| Algorithm::named(name, 0.9, false).unwrap();
+    [
+        sgd(0.0),
+        sgd(0.9),
+        Algorithm::LARS,
+        Algorithm::ADAM,
+        Algorithm::ADAMW,
+        Algorithm::LAMB,
+        named("nadam"),
+        named("nadamw"),
+        Algorithm::LION,
+        Algorithm::Adafactor,
+        Algorithm::MUON,
+    ]
+}
+
+/// What it keeps of a vector, and of a matrix.
+fn moments(algorithm: Algorithm) -> [&'static [&'static str]; 2] {
+    [1, 2].map(|axes| algorithm.moments(axes))
 }
 
 #[test]
@@ -243,10 +280,10 @@ fn a_state_of_another_algorithm_is_told_from_damage() {
                 [Optimizer::new(groups(), own).unwrap(), Optimizer::sharded(groups(), own, &group).unwrap()]
             {
                 match optimizer.load_state(&state) {
-                    Ok(()) => assert_eq!(saved.moments(), own.moments()),
+                    Ok(()) => assert_eq!(moments(saved), moments(own)),
                     Err(Error::OtherOptimizer { own: name, .. }) => {
                         assert_eq!(name, own.name());
-                        assert_ne!(saved.moments(), own.moments());
+                        assert_ne!(moments(saved), moments(own));
                     }
                     Err(error) => panic!("{saved:?} into {own:?}: {error}"),
                 }
@@ -271,9 +308,9 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
     #[test]
     fn no_state_crashes_or_is_half_loaded(
-        own in 0usize..6,
+        own in 0usize..11,
         sharded in proptest::bool::ANY,
-        entries in proptest::collection::vec((0usize..4, 0usize..5, 0usize..6, 0usize..4), 0..9),
+        entries in proptest::collection::vec((0usize..4, 0usize..9, 0usize..6, 0usize..4), 0..9),
     ) {
         let all = parameters();
         let (own, _) = states().swap_remove(own);
@@ -292,9 +329,17 @@ proptest::proptest! {
 
         let state: Vec<_> = entries.iter().map(|&(parameter, kind, shape, element)| {
             let parameter = ["weight", "bias", "bias", "other"][parameter];
-            let kind = ["momentum_buffer", "exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq"][kind];
+            let kinds =
+                ["momentum_buffer", "exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq", "mu_product", "row_var", "col_var", "variance"];
+            let kind = kinds[kind];
             // Most have the right shape.
-            let right: &[i64] = if kind == "step" { &[] } else if parameter == "bias" { &[7] } else { &[6, 5] };
+            let right: &[i64] = match (kind, parameter) {
+                ("step" | "mu_product", _) => &[],
+                (_, "bias") => &[7],
+                ("row_var", _) => &[6, 1],
+                ("col_var", _) => &[1, 5],
+                _ => &[6, 5],
+            };
             let shape = [right, right, right, &[5, 6], &[], &[0]][shape];
             let element = [Kind::Float, Kind::Float, Kind::Float, Kind::Double][element];
             (format!("{parameter}.{kind}"), Tensor::ones(shape, (element, Device::Cpu)))
@@ -308,9 +353,9 @@ proptest::proptest! {
             proptest::prop_assert!(after[name].equal(tensor), "{}", name);
         }
         if loaded.is_ok() {
-            for name in ["weight", "bias"] {
+            for (name, axes) in [("weight", 2), ("bias", 1)] {
                 let kinds = state.iter().filter(|(key, _)| key.starts_with(name)).count();
-                proptest::prop_assert!(kinds == 0 || kinds == own.moments().len() + 1);
+                proptest::prop_assert!(kinds == 0 || kinds == own.moments(axes).len() + 1);
             }
         }
         set_gradients(&all, 1, 1.0);
@@ -358,7 +403,8 @@ fn memory_that_lies_otherwise_is_not_mixed_up() {
         optimizer.step(0.01).unwrap();
         crate::set_memory_format(&[weight.shallow_clone()], crate::MemoryFormat::ChannelsLast).unwrap();
         match optimizer.step(0.01) {
-            Ok(()) => assert!(algorithm.moments().is_empty()),
+            // Rows and columns have no order in memory.
+            Ok(()) => assert!(algorithm.moments(4).is_empty() || algorithm == Algorithm::Adafactor),
             Err(refused) => assert!(refused.to_string().contains("changed after the first step"), "{refused}"),
         }
     }
@@ -376,7 +422,7 @@ impl ConcatNames for [Vec<(String, Tensor)>; 2] {
 
 #[test]
 fn a_parameter_without_a_gradient_stays() {
-    for algorithm in [Algorithm::Sgd { momentum: 0.9, nesterov: true }, Algorithm::ADAMW, Algorithm::LAMB] {
+    for algorithm in all_algorithms() {
         let all = parameters();
         let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.1), algorithm).unwrap();
         let before = values(&all[1].1);
@@ -449,8 +495,7 @@ fn a_step_is_made_or_nothing_changes() {
     let equal = |one: &[Tensor], other: &[Tensor]| {
         one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.equal(other))
     };
-    let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: momentum > 0.0 };
-    for algorithm in [sgd(0.0), sgd(0.9), Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LARS, Algorithm::LAMB] {
+    for algorithm in all_algorithms() {
         let [plain, chosen] = [parameters(), parameters()];
         let [mut one, mut other] = [&plain, &chosen].map(|all| {
             Optimizer::new(ParameterGroup::without_decay_on_vectors(parameters_of(all), 0.01), algorithm).unwrap()
@@ -490,14 +535,7 @@ fn the_scale_stays_where_a_step_is_left_out() {
 
 #[test]
 fn a_rate_on_the_device_goes_as_far() {
-    let rules = [
-        Algorithm::Sgd { momentum: 0.9, nesterov: true },
-        Algorithm::ADAM,
-        Algorithm::ADAMW,
-        Algorithm::LARS,
-        Algorithm::LAMB,
-    ];
-    for algorithm in rules {
+    for algorithm in all_algorithms() {
         let after = |on_device: bool| {
             let parameters = parameters();
             let all: Vec<_> = parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();

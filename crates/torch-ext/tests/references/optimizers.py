@@ -2,12 +2,13 @@
 
     python crates/torch-ext/tests/references/optimizers.py > crates/torch-ext/tests/references/optimizers.json
 
-Needs torch 2.11. LARS and LAMB, which PyTorch does not have, are their papers' formulas in double precision.
+Needs torch 2.11 and lion-pytorch 0.2.5. LARS and LAMB, which PyTorch does not have, are their papers' formulas in double precision.
 """
 
 import json
 
 import torch
+from lion_pytorch import Lion
 
 
 def parameters(dtype):
@@ -83,6 +84,17 @@ class Lamb(torch.optim.Optimizer):
                 p.sub_(group["lr"] * direction)
 
 
+class Both:
+    """Several optimizers, each of its own parameters."""
+
+    def __init__(self, optimizers):
+        self.optimizers = optimizers
+
+    def step(self):
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
 def make(case, made):
     kind, lr = case["algorithm"], case["lr"]
     if kind == "sgd":
@@ -93,6 +105,18 @@ def make(case, made):
         return torch.optim.AdamW(groups(made, case), lr=lr, betas=case["betas"], eps=case["eps"])
     if kind == "lars":
         return Lars(groups(made, case), lr, case["momentum"], case["trust"], case["eps"])
+    if kind in ("nadam", "nadamw"):
+        decoupled = kind == "nadamw"
+        return torch.optim.NAdam(groups(made, case), lr=lr, betas=case["betas"], eps=case["eps"], decoupled_weight_decay=decoupled)
+    if kind == "lion":
+        return Lion(groups(made, case), lr=lr, betas=tuple(case["betas"]))
+    if kind == "adafactor":
+        return torch.optim.Adafactor(groups(made, case), lr=lr)
+    if kind == "muon":
+        matrices = groups({"weight": made["weight"]}, {**case, "decay_on_vectors": True})
+        muon = torch.optim.Muon(matrices, lr=lr, momentum=case["momentum"], adjust_lr_fn="match_rms_adamw")
+        vectors = groups({"bias": made["bias"]}, {**case, "decay_on_vectors": True})
+        return Both([muon, torch.optim.AdamW(vectors, lr=lr)])
     return Lamb(groups(made, case), lr, case["betas"], case["eps"])
 
 
@@ -101,7 +125,8 @@ def final(made):
 
 
 def run(case):
-    made = parameters(torch.float64 if case["algorithm"] in ("lars", "lamb") else torch.float32)
+    is_double = case["algorithm"] in ("lars", "lamb") or case.get("double", False)
+    made = parameters(torch.float64 if is_double else torch.float32)
     optimizer = make(case, made)
     for step in range(100):
         for index, parameter in enumerate(made.values()):
@@ -143,6 +168,13 @@ CASES = [
     dict(name="AdamW, other betas", algorithm="adamw", lr=0.01, weight_decay=0.1, betas=[0.8, 0.95], eps=1e-6),
     dict(name="LARS", algorithm="lars", momentum=0.9, trust=0.2, eps=1e-8, lr=0.02, weight_decay=0.01),
     dict(name="LAMB", algorithm="lamb", lr=0.01, weight_decay=0.05, betas=[0.9, 0.999], eps=1e-6),
+    dict(name="NAdam", algorithm="nadam", lr=0.01, weight_decay=0.01, double=True, **adam),
+    dict(name="NAdamW", algorithm="nadamw", lr=0.01, weight_decay=0.05, double=True, **adam),
+    dict(name="NAdamW in single precision", algorithm="nadamw", lr=0.01, weight_decay=0.05, **adam),
+    dict(name="Lion", algorithm="lion", lr=0.003, weight_decay=0.1, betas=[0.9, 0.99], double=True),
+    dict(name="Adafactor", algorithm="adafactor", lr=0.02, weight_decay=0.0, double=True),
+    dict(name="Adafactor with decay", algorithm="adafactor", lr=0.02, weight_decay=0.1, double=True),
+    dict(name="Muon", algorithm="muon", lr=0.01, weight_decay=0.1, momentum=0.95, double=True),
 ]
 CASES = [dict(case, decay_on_vectors=True) for case in CASES] + [
     dict(case, name=case["name"] + ", none on vectors", decay_on_vectors=False)
