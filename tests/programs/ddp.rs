@@ -470,7 +470,9 @@ fn compressed(group: &ProcessGroup) {
 /// A sharded optimizer computes the same, bit by bit, with its state spread out; its state can be gathered and shared
 /// out again.
 fn zero(group: &ProcessGroup) {
-    let rules = [SGD, Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LARS, Algorithm::LAMB];
+    let nadam = Algorithm::named("nadamw", 0.9, false).unwrap();
+    let older = [SGD, Algorithm::ADAM, Algorithm::ADAMW, Algorithm::LARS, Algorithm::LAMB];
+    let rules = older.into_iter().chain([nadam, Algorithm::LION, Algorithm::Adafactor, Algorithm::MUON]);
     for algorithm in rules {
         let (sharded, plain) = (network("lenet"), network("lenet"));
         group.broadcast(&tensors(&sharded.state()).iter().map(Tensor::detach).collect::<Vec<_>>(), 0).unwrap();

@@ -5,10 +5,11 @@
 //! which gives a view of memory that is there already or writes over it. Not counted: the program and its libraries, and
 //! what the loader of images keeps.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::in_place::overwritten;
-use crate::network::{Network, Node};
+use crate::network::{Network, Node, Parameter};
 use crate::op::{Activation, Op};
 use crate::shape::{Shape, ShapeError};
 
@@ -52,15 +53,31 @@ pub enum OptimizerMemory {
     Momentum,
     /// Two: the moments of Adam and its kin.
     Moments,
+    /// Of parameters of several axes one for each row and one for each column of the last two axes, of others one: Adafactor.
+    RowsAndColumns,
+    /// One of [hidden matrices](Network::hidden_matrices), two of others: Muon.
+    MomentumOfMatrices,
 }
 
 impl OptimizerMemory {
-    fn values(self) -> usize {
-        match self {
-            Self::Stateless => 0,
-            Self::Momentum => 1,
-            Self::Moments => 2,
-        }
+    /// Values kept for all that is trained of `network`.
+    fn values(self, network: &Network) -> usize {
+        let matrices = match self {
+            Self::MomentumOfMatrices => network.hidden_matrices().into_iter().collect(),
+            _ => HashSet::new(),
+        };
+        let of = |parameter: &Parameter| {
+            let count: usize = parameter.shape.iter().product();
+            match (self, parameter.shape.as_slice()) {
+                (Self::Stateless, _) => 0,
+                (Self::Momentum, _) => count,
+                (Self::Moments, _) => 2 * count,
+                (Self::RowsAndColumns, [.., rows, columns]) => count / columns.max(&1) + count / rows.max(&1),
+                (Self::RowsAndColumns, _) => count,
+                (Self::MomentumOfMatrices, _) => if matrices.contains(&parameter.name) { count } else { 2 * count },
+            }
+        };
+        network.parameters().iter().filter(|parameter| parameter.role.is_trained()).map(of).sum()
     }
 }
 
@@ -131,7 +148,7 @@ impl Network {
             gradients: if workload.training.is_some() { trained } else { 0 },
             optimizer: workload
                 .training
-                .map_or(0, |training| (training.optimizer.values() * trained).div_ceil(training.shards.max(1))),
+                .map_or(0, |training| (training.optimizer.values(self) * 4).div_ceil(training.shards.max(1))),
             average: if workload.training.is_some_and(|training| training.average) { trained + kept } else { 0 },
             half_copies: if is_half { matrices * workload.activation_bytes } else { 0 },
             activations,
@@ -446,6 +463,33 @@ mod tests {
         assert_eq!(of(4, 1, true).average, plain.parameters);
         let vectors = 9_600 + 1000; // scales and shifts of BatchNorm, and the head's bias
         assert_eq!(of(2, 1, false).half_copies, 2 * (11_689_512 - vectors));
+    }
+
+    #[test]
+    fn what_each_optimizer_keeps() {
+        let mut net = Builder::new("tiny", Scheme::PYTORCH);
+        let x = net.input(3);
+        let x = net.conv("conv", x, Conv2d::to(8, 3).bias());
+        let x = net.global_avg_pool(x);
+        let x = net.linear("hidden", x, 20);
+        net.linear("fc", x, 10);
+        let network = net.finish();
+        let [conv, hidden, fc, vectors] = [8 * 27, 20 * 8, 10 * 20, 8 + 20 + 10];
+        let all = conv + hidden + fc + vectors;
+        let cases = [
+            (OptimizerMemory::Stateless, 0),
+            (OptimizerMemory::Momentum, all),
+            (OptimizerMemory::Moments, 2 * all),
+            (OptimizerMemory::RowsAndColumns, 8 * 3 * (3 + 3) + (20 + 8) + (10 + 20) + vectors),
+            (OptimizerMemory::MomentumOfMatrices, conv + hidden + 2 * (fc + vectors)),
+        ];
+        for (optimizer, values) in cases {
+            assert_eq!(optimizer.values(&network), values, "{optimizer:?}");
+        }
+        assert_eq!(network.hidden_matrices(), ["conv.weight", "hidden.weight"]);
+        let depthwise = architecture("mobilenet_v2").unwrap().network(10).hidden_matrices();
+        assert!(depthwise.contains(&"features.1.conv.1.weight".to_owned()));
+        assert!(!depthwise.iter().any(|name| name == "features.1.conv.0.0.weight" || name.starts_with("classifier")));
     }
 
     #[test]

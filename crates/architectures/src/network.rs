@@ -154,6 +154,20 @@ impl Network {
         heads
     }
 
+    /// The names of the weights between one layer and the next that mix channels: of linear layers, and of convolutions that take more
+    /// than one channel for each that they give. None of a head's, no embeddings, no position bias.
+    pub fn hidden_matrices(&self) -> Vec<String> {
+        let heads = self.heads();
+        let mixes = |node: NodeId| match &self.nodes[node.0].op {
+            Op::Conv2d(conv) => conv.in_channels > conv.groups,
+            Op::Linear { .. } | Op::QueriesKeysValues { .. } => true,
+            _ => false,
+        };
+        let is_one =
+            |parameter: &Parameter| parameter.role == ParameterRole::Weight && !heads.contains(&parameter.node) && mixes(parameter.node);
+        self.parameters().into_iter().filter(is_one).map(|parameter| parameter.name).collect()
+    }
+
     /// How many classes the head tells apart.
     pub fn classes(&self) -> usize {
         match &self.nodes[self.head().0].op {

@@ -64,7 +64,7 @@ pub struct OptimizationArgs {
     #[arg(long, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "Optimization")]
     pub nesterov: Option<bool>,
 
-    /// L2 penalty on the weights; of AdamW and LAMB the decay
+    /// L2 penalty on the weights; of AdamW, LAMB, NAdamW, Lion, Adafactor and Muon the decay
     #[arg(long, default_value_t = 5e-4, help_heading = "Optimization")]
     pub weight_decay: f64,
 
@@ -111,6 +111,18 @@ pub enum OptimizerKind {
     Lars,
     /// For large batches: Adam scaled layer by layer
     Lamb,
+    /// Adam that looks ahead, weight decay as an L2 penalty
+    #[value(name = "nadam")]
+    NAdam,
+    /// The same with decoupled weight decay
+    #[value(name = "nadamw")]
+    NAdamW,
+    /// The sign of a running mean, decoupled weight decay: half of Adam's memory, about a tenth of its learning rate
+    Lion,
+    /// Adam that keeps rows and columns of its squares alone: hardly any memory
+    Adafactor,
+    /// Momentum made orthogonal, of matrices and filters; AdamW of the rest and the head. AdamW's learning rates fit
+    Muon,
 }
 
 impl OptimizerKind {
@@ -124,7 +136,10 @@ impl OptimizerKind {
         match self {
             Self::Sgd if momentum == 0.0 => OptimizerMemory::Stateless,
             Self::Sgd | Self::Lars => OptimizerMemory::Momentum,
-            Self::Adam | Self::AdamW | Self::Lamb => OptimizerMemory::Moments,
+            Self::Lion => OptimizerMemory::Momentum,
+            Self::Adafactor => OptimizerMemory::RowsAndColumns,
+            Self::Muon => OptimizerMemory::MomentumOfMatrices,
+            Self::Adam | Self::AdamW | Self::Lamb | Self::NAdam | Self::NAdamW => OptimizerMemory::Moments,
         }
     }
 }

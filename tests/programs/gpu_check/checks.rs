@@ -178,6 +178,8 @@ fn optimizers_against_cpu() -> String {
         ("AdamW", Algorithm::ADAMW),
         ("LARS", Algorithm::LARS),
         ("LAMB", Algorithm::LAMB),
+        ("NAdamW", Algorithm::named("nadamw", 0.9, false).expect("a rule of that name")),
+        ("Adafactor", Algorithm::Adafactor),
     ];
     let mut words = Vec::new();
     for (name, algorithm) in rules {

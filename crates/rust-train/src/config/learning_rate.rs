@@ -1,6 +1,6 @@
 //! How the learning rate goes over the epochs of a run, as the flags say it.
 
-use flags::{LrScaling, OptimizationArgs, ScheduleKind};
+use flags::{LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
 
 use crate::config::bounds::{at_least, at_least_one};
 use crate::errors::usage;
@@ -81,6 +81,9 @@ impl LearningRate {
         };
         let momentum = match args.min_momentum {
             None => None,
+            Some(_) if args.optimizer == OptimizerKind::Adafactor => {
+                return Err(usage("--min-momentum: Adafactor has no momentum"));
+            }
             Some(_) if args.schedule != ScheduleKind::OneCycle => {
                 return Err(usage("--min-momentum: only --schedule one-cycle changes the momentum"));
             }

@@ -51,6 +51,14 @@ pub trait Model {
         Vec::new()
     }
 
+    /// The names of the parameters whose steps Muon makes orthogonal: those of two or four axes that are not the head's, unless the
+    /// model knows better.
+    fn matrices(&self) -> Vec<String> {
+        let head = self.head();
+        let is_one = |(name, tensor): &(String, Tensor)| matches!(tensor.dim(), 2 | 4) && !head.contains(name);
+        self.parameters().into_iter().filter(is_one).map(|(name, _)| name).collect()
+    }
+
     /// Freezes all but the head, or trains everything again. Gives whether the model knows what its head is.
     fn set_backbone_frozen(&self, frozen: bool) -> bool {
         let _ = frozen;
@@ -105,6 +113,10 @@ impl Model for Backbone {
 
     fn head(&self) -> Vec<String> {
         Self::head(self)
+    }
+
+    fn matrices(&self) -> Vec<String> {
+        self.network().hidden_matrices()
     }
 
     fn set_backbone_frozen(&self, frozen: bool) -> bool {

@@ -26,8 +26,21 @@ pub(crate) fn build(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> tor
         };
         groups.into_iter().map(move |group| ParameterGroup { lr_scale: scale, ..group })
     });
+    let matrices = if matches!(algorithm, Algorithm::Muon { .. }) { Some(model.matrices()) } else { None };
+    let groups = groups.flat_map(|group| match &matrices {
+        Some(matrices) => by_muon(group, matrices),
+        None => vec![group],
+    });
     let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
     if plan.flags.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
+}
+
+/// The `matrices` of a group, and the rest, which is AdamW's.
+fn by_muon(group: ParameterGroup, matrices: &[String]) -> Vec<ParameterGroup> {
+    let ParameterGroup { parameters, weight_decay, lr_scale, algorithm } = group;
+    let (matrices, others) = parameters.into_iter().partition(|(name, _)| matrices.contains(name));
+    let group = |parameters, algorithm| ParameterGroup { parameters, weight_decay, lr_scale, algorithm };
+    vec![group(matrices, algorithm), group(others, Some(Algorithm::ADAMW))]
 }
 
 #[cfg(test)]
@@ -42,14 +55,32 @@ mod tests {
         for kind in OptimizerKind::value_variants() {
             for momentum in [0.0, 0.9] {
                 let algorithm = Algorithm::named(&kind.name(), momentum, false).expect("a rule of that name");
-                let kept = match kind.memory(momentum) {
-                    OptimizerMemory::Stateless => 0,
-                    OptimizerMemory::Momentum => 1,
-                    OptimizerMemory::Moments => 2,
+                let (vector, matrix): (&[_], &[_]) = match kind.memory(momentum) {
+                    OptimizerMemory::Stateless => (&[], &[]),
+                    OptimizerMemory::Momentum => (&["a"], &["a"]),
+                    OptimizerMemory::Moments => (&["a", "b"], &["a", "b"]),
+                    OptimizerMemory::RowsAndColumns => (&["a"], &["rows", "columns"]),
+                    OptimizerMemory::MomentumOfMatrices => (&["a", "b"], &["a"]),
                 };
-                assert_eq!(algorithm.moments().len(), kept, "{kind:?} with momentum {momentum}");
+                // NAdam's product is one number.
+                let kept = |axes| algorithm.moments(axes).iter().filter(|name| **name != "mu_product").count();
+                assert_eq!((kept(1), kept(2)), (vector.len(), matrix.len()), "{kind:?} with momentum {momentum}");
             }
         }
-        assert_eq!(Algorithm::named("lion", 0.9, false), None);
+        assert_eq!(Algorithm::named("sdg", 0.9, false), None);
+    }
+
+    #[test]
+    fn muon_makes_orthogonal_what_lies_between_layers_and_nothing_else() {
+        let network = architectures::architecture("vit_tiny_patch16_224").unwrap().network(10);
+        let backbone = backbones::Backbone::new(network, tch::Device::Cpu);
+        let all = ParameterGroup::all(backbone.trained(), 0.1).remove(0);
+        let groups = by_muon(all, &Model::matrices(&backbone));
+        let names = |group: &ParameterGroup| group.parameters.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(groups[0].parameters.len(), 1 + 12 * 4, "{:?}", names(&groups[0]));
+        assert!(groups[0].parameters.iter().all(|(_, tensor)| tensor.dim() >= 2));
+        let others = names(&groups[1]);
+        assert!(["class_token", "encoder.pos_embedding", "heads.head.weight"].iter().all(|name| others.contains(&(*name).into())));
+        assert_eq!((groups[0].algorithm, groups[1].algorithm), (None, Some(Algorithm::ADAMW)));
     }
 }
