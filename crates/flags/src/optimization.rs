@@ -32,7 +32,7 @@ pub struct OptimizationArgs {
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimization")]
     pub warmup: Option<f64>,
 
-    /// The rate at the end of cosine, linear and one-cycle; step and multistep never fall below it
+    /// The rate at the end of cosine, linear, polynomial and one-cycle; the others never fall below it
     #[arg(long, value_name = "LR", default_value_t = 0.0, help_heading = "Optimization")]
     pub min_lr: f64,
 
@@ -44,9 +44,25 @@ pub struct OptimizationArgs {
     #[arg(long, value_name = "EPOCHS", value_delimiter = ',', help_heading = "Optimization")]
     pub lr_milestones: Vec<usize>,
 
-    /// Step and multistep: what the rate is multiplied by
+    /// Step, multistep and plateau: what the rate is multiplied by
     #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = "Optimization")]
     pub lr_gamma: f64,
+
+    /// Polynomial: the power by which the rate falls with what is left of the run
+    #[arg(long, value_name = "POWER", default_value_t = 0.9, help_heading = "Optimization")]
+    pub lr_power: f64,
+
+    /// Plateau: epochs in a row whose validation loss is no lower, after which the rate is multiplied by --lr-gamma
+    #[arg(long, value_name = "EPOCHS", default_value_t = 10, help_heading = "Optimization")]
+    pub lr_patience: usize,
+
+    /// Warm-restarts: epochs after which the rate is at its highest again
+    #[arg(long, value_name = "EPOCHS", default_value_t = 10, help_heading = "Optimization")]
+    pub lr_restart: usize,
+
+    /// Warm-restarts: each time lasts this many times as long as the one before
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, help_heading = "Optimization")]
+    pub lr_restart_factor: usize,
 
     /// One-cycle: let momentum go down to this while the rate rises, and back up while it falls. Default: it stays
     #[arg(long, value_name = "MOMENTUM", help_heading = "Optimization")]
@@ -67,6 +83,10 @@ pub struct OptimizationArgs {
     /// L2 penalty on the weights; of AdamW, LAMB, NAdamW, Lion, Adafactor and Muon the decay
     #[arg(long, default_value_t = 5e-4, help_heading = "Optimization")]
     pub weight_decay: f64,
+
+    /// The weight decay at the end, to which it goes along half a cosine. Default: it stays
+    #[arg(long, value_name = "DECAY", help_heading = "Optimization")]
+    pub weight_decay_end: Option<f64>,
 
     /// No weight decay on vectors: biases, and the scales of norms
     #[arg(long, alias = "no-decay-on-vectors", help_heading = "Optimization")]
@@ -158,6 +178,12 @@ pub enum ScheduleKind {
     #[value(name = "multistep")]
     #[serde(rename = "multistep")]
     MultiStep,
+    /// Down with a power of what is left of the run
+    Polynomial,
+    /// Multiplied by a factor when the validation loss falls no more
+    Plateau,
+    /// Down along half a cosine, again and again from the top
+    WarmRestarts,
     /// Up and down along half cosines (Smith's super-convergence, as PyTorch's OneCycleLR)
     OneCycle,
     /// As it is

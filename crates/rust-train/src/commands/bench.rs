@@ -181,7 +181,7 @@ impl Bench<'_> {
             normalize: Normalize::new(job.device, job.plan.training.memory_format),
             task: self.task,
             // A loss that runs away is not a measurement.
-            rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None },
+            rate: Rate { lr: plan.training.learning_rate.peak * 1e-3, momentum: None, decay: None },
             batches: loader.train(0, 0),
             loader,
             epoch: 0,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use dataset::{Dataset, ImageSet, Size};
-use flags::{TaskKind, TrainArgs};
+use flags::{ScheduleKind, TaskKind, TrainArgs};
 use world::{Signals, World};
 
 use crate::config::plan::Plan;
@@ -65,6 +65,9 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     if plan.flags.run.patience.is_some() && dataset.val.is_empty() {
         agree(world, Err(usage("--patience: the data have no validation images to tell by which epoch is better")))?;
+    }
+    if plan.flags.optimization.schedule == ScheduleKind::Plateau && dataset.val.is_empty() {
+        agree(world, Err(usage("--schedule plateau: the data have no validation images whose loss it could follow")))?;
     }
     let of_flags = task::of_flags(&plan.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);

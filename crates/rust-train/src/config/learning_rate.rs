@@ -17,6 +17,8 @@ pub(crate) struct LearningRate {
     pub warmup_epochs: f64,
     /// The least and the highest momentum of one-cycle; `None` where it stays as it is.
     pub momentum: Option<(f64, f64)>,
+    /// The weight decay at the end as a share of that at the start; `None` where it stays as it is.
+    pub decay_at_end: Option<f64>,
 }
 
 /// How the rate goes on after the warm-up. Epochs are counted from the run's first.
@@ -30,6 +32,13 @@ pub(crate) enum Shape {
     Step { every: usize, gamma: f64 },
     /// Times `gamma` after each of these epochs. As `MultiStepLR`.
     MultiStep { milestones: Vec<usize>, gamma: f64 },
+    /// The share of the run that is left, to this power, of the way to the floor. As `PolynomialLR`, step by step.
+    Polynomial { power: f64 },
+    /// Times `gamma` after more than `patience` epochs whose validation loss was no lower. As `ReduceLROnPlateau`.
+    Plateau { patience: usize, gamma: f64 },
+    /// Half cosines down to the floor, the first of so many epochs, each `factor` times as long as the one before. As
+    /// `CosineAnnealingWarmRestarts`, step by step.
+    WarmRestarts { first: usize, factor: usize },
     /// From a 25th up half a cosine, and down another to the floor, while momentum goes down and up. As `OneCycleLR`.
     OneCycle,
     /// The peak.
@@ -45,6 +54,8 @@ impl LearningRate {
         }
         at_least("--min-lr", args.min_lr, 0.0)?;
         at_least("--lr-gamma", args.lr_gamma, 0.0)?;
+        at_least("--lr-power", args.lr_power, 0.0)?;
+        at_least("--weight-decay-end", args.weight_decay_end.unwrap_or(0.0), 0.0)?;
         at_least_one("--lr-step", args.lr_step)?;
         let batches = batch as f64 / at_least_one("--lr-reference-batch", args.lr_reference_batch)? as f64;
         let peak = args.lr
@@ -76,6 +87,15 @@ impl LearningRate {
             ScheduleKind::MultiStep => {
                 Shape::MultiStep { milestones: args.lr_milestones.clone(), gamma: args.lr_gamma }
             }
+            ScheduleKind::Polynomial => Shape::Polynomial { power: args.lr_power },
+            ScheduleKind::Plateau if args.lr_gamma >= 1.0 => {
+                return Err(usage(format!("--lr-gamma {}: must be below 1 for --schedule plateau", args.lr_gamma)));
+            }
+            ScheduleKind::Plateau => Shape::Plateau { patience: args.lr_patience, gamma: args.lr_gamma },
+            ScheduleKind::WarmRestarts => Shape::WarmRestarts {
+                first: at_least_one("--lr-restart", args.lr_restart)?,
+                factor: at_least_one("--lr-restart-factor", args.lr_restart_factor)?,
+            },
             ScheduleKind::OneCycle => Shape::OneCycle,
             ScheduleKind::Constant => Shape::Constant,
         };
@@ -95,6 +115,11 @@ impl LearningRate {
                 )));
             }
         };
-        Ok(Self { shape, peak, floor: args.min_lr, warmup_epochs, momentum })
+        let decay_at_end = match args.weight_decay_end {
+            None => None,
+            Some(end) if args.weight_decay > 0.0 => Some(end / args.weight_decay),
+            Some(_) => return Err(usage("--weight-decay-end: there is no weight decay to begin with: --weight-decay is 0")),
+        };
+        Ok(Self { shape, peak, floor: args.min_lr, warmup_epochs, momentum, decay_at_end })
     }
 }

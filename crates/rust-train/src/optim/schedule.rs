@@ -5,6 +5,8 @@
 
 use std::f64::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::learning_rate::{LearningRate, Shape};
 
 /// One-cycle begins at this fraction of its highest rate (PyTorch's `div_factor`).
@@ -24,6 +26,8 @@ pub(crate) struct Rate {
     pub lr: f64,
     /// Where the schedule says one.
     pub momentum: Option<f64>,
+    /// The weight decay, as a share of what the flags say.
+    pub decay: Option<f64>,
 }
 
 /// The rates of a run, by step.
@@ -36,9 +40,28 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// What `step` is made with, counted from 0.
-    pub(crate) fn at(&self, step: f64) -> Rate {
-        Rate { lr: self.learning_rate(step), momentum: self.momentum(step) }
+    /// What `step` is made with, counted from 0, after so many [`Plateau::cuts`].
+    pub(crate) fn at(&self, step: f64, cuts: usize) -> Rate {
+        let lr = match self.rate.shape {
+            Shape::Plateau { gamma, .. } if step >= self.warmup_steps as f64 => {
+                (self.rate.peak * gamma.powi(cuts as i32)).max(self.rate.floor)
+            }
+            _ => self.learning_rate(step),
+        };
+        Rate { lr, momentum: self.momentum(step), decay: self.decay(step) }
+    }
+
+    /// Takes in the validation loss of an epoch whose last step was before `step`. Gives whether the rate falls by it.
+    pub(crate) fn observe(&self, plateau: &mut Plateau, loss: f64, step: f64) -> bool {
+        match self.rate.shape {
+            Shape::Plateau { patience, .. } if step > self.warmup_steps as f64 => plateau.observe(loss, patience),
+            _ => false,
+        }
+    }
+
+    fn decay(&self, step: f64) -> Option<f64> {
+        let end = self.rate.decay_at_end?;
+        Some(half_cosine(1.0, end, (step / self.total_steps.max(1) as f64).min(1.0)))
     }
 
     /// The learning rate of `step`, counted from 0.
@@ -62,7 +85,12 @@ impl Schedule {
             Shape::MultiStep { milestones, gamma } => {
                 times(*gamma, milestones.iter().filter(|&&milestone| milestone <= epoch).count())
             }
-            Shape::OneCycle | Shape::Constant => *peak,
+            Shape::Polynomial { power } => floor + (peak - floor) * (1.0 - progress).powf(*power),
+            Shape::WarmRestarts { first, factor } => {
+                let epochs = (step - warmup_steps) / self.steps_per_epoch.max(1) as f64;
+                half_cosine(*peak, *floor, share_of_cycle(epochs, *first as f64, *factor as f64))
+            }
+            Shape::OneCycle | Shape::Constant | Shape::Plateau { .. } => *peak,
         }
     }
 
@@ -81,6 +109,48 @@ impl Schedule {
             return half_cosine(start, middle, progress);
         }
         half_cosine(middle, end, ((step - turn) / (last - turn)).min(1.0))
+    }
+}
+
+/// How far `epochs` have come in their cycle, 0–1: the first lasts `first` epochs, each other `factor` times the one before.
+fn share_of_cycle(mut epochs: f64, first: f64, factor: f64) -> f64 {
+    if factor == 1.0 {
+        return epochs % first / first;
+    }
+    let mut length = first;
+    while epochs >= length {
+        epochs -= length;
+        length *= factor;
+    }
+    epochs / length
+}
+
+/// By how much a validation loss must be lower to count, as a share (`ReduceLROnPlateau`'s `threshold`).
+const LOWER_BY: f64 = 1e-4;
+
+/// How the validation loss has gone, as far as the learning rate depends on it: part of where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plateau {
+    /// The lowest loss so far.
+    best: Option<f64>,
+    /// Epochs since that were no lower, since the rate fell.
+    without: usize,
+    /// How often the rate has fallen.
+    pub cuts: usize,
+}
+
+impl Plateau {
+    fn observe(&mut self, loss: f64, patience: usize) -> bool {
+        if self.best.is_none_or(|best| loss < best * (1.0 - LOWER_BY)) {
+            (self.best, self.without) = (Some(loss), 0);
+            return false;
+        }
+        self.without += 1;
+        if self.without <= patience {
+            return false;
+        }
+        (self.without, self.cuts) = (0, self.cuts + 1);
+        true
     }
 }
 
@@ -108,6 +178,8 @@ mod tests {
                     gamma: gamma(),
                 }
             }
+            "polynomial" => Shape::Polynomial { power: case["power"].as_f64().unwrap() },
+            "warm-restarts" => Shape::WarmRestarts { first: number("first"), factor: number("factor") },
             "one-cycle" => Shape::OneCycle,
             "constant" => Shape::Constant,
             other => panic!("no schedule is called {other}"),
@@ -129,6 +201,7 @@ mod tests {
                 floor: number("floor"),
                 warmup_epochs: number("warmup_epochs"),
                 momentum,
+                decay_at_end: None,
             };
             let steps_per_epoch = number("steps_per_epoch") as usize;
             let schedule = rate.in_steps(steps_per_epoch, steps_per_epoch * number("epochs") as usize);
@@ -148,10 +221,61 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_rate_falls_on_a_plateau_as_pytorchs() {
+        let references: Value = serde_json::from_str(include_str!("../../tests/references/schedules.json")).unwrap();
+        for case in references["plateaus"].as_array().unwrap() {
+            let number = |key: &str| case[key].as_f64().unwrap();
+            let numbers = |key: &str| -> Vec<f64> {
+                case[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+            };
+            let shape = Shape::Plateau { patience: number("patience") as usize, gamma: number("gamma") };
+            let (floor, peak) = (number("floor"), number("peak"));
+            let rate = LearningRate { shape, peak, floor, warmup_epochs: 0.0, momentum: None, decay_at_end: None };
+            let (schedule, mut plateau) = (rate.in_steps(10, 1000), Plateau::default());
+            let mut falls = 0;
+            for (epoch, (loss, expected)) in numbers("losses").into_iter().zip(numbers("rates")).enumerate() {
+                falls += usize::from(schedule.observe(&mut plateau, loss, 10.0 * (epoch + 1) as f64));
+                let got = schedule.at(10.0 * (epoch + 1) as f64, plateau.cuts).lr;
+                assert!((got - expected).abs() <= 1e-9 * peak, "epoch {epoch}: {got}, not {expected}");
+            }
+            assert!(falls > 1 && falls == plateau.cuts);
+        }
+    }
+
+    #[test]
+    fn a_plateau_waits_for_the_warm_up() {
+        let shape = Shape::Plateau { patience: 0, gamma: 0.5 };
+        let rate =
+            LearningRate { shape, peak: 1.0, floor: 0.0, warmup_epochs: 2.0, momentum: None, decay_at_end: None };
+        let (schedule, mut plateau) = (rate.in_steps(10, 100), Plateau::default());
+        assert!(!schedule.observe(&mut plateau, 1.0, 10.0) && !schedule.observe(&mut plateau, 2.0, 20.0));
+        assert_eq!(schedule.at(9.0, 3).lr, 0.5);
+        assert!(!schedule.observe(&mut plateau, 3.0, 30.0) && schedule.observe(&mut plateau, 3.0, 40.0));
+        assert_eq!(schedule.at(40.0, plateau.cuts).lr, 0.5);
+        // What is no number is no lower.
+        assert!(schedule.observe(&mut plateau, f64::NAN, 50.0));
+    }
+
+    #[test]
+    fn weight_decay_goes_to_its_end_along_half_a_cosine() {
+        let rate = LearningRate {
+            shape: Shape::Constant,
+            peak: 1.0,
+            floor: 0.0,
+            warmup_epochs: 0.0,
+            momentum: None,
+            decay_at_end: Some(10.0),
+        };
+        let schedule = rate.in_steps(10, 100);
+        let at = |step| schedule.at(step, 0).decay.unwrap();
+        assert_eq!((at(0.0), at(50.0), at(100.0), at(200.0)), (1.0, 5.5, 10.0, 10.0));
+    }
+
     proptest! {
         #[test]
         fn rates_stay_between_their_bounds(
-            which in 0usize..6,
+            which in 0usize..9,
             (steps_per_epoch, total_steps, step) in (1usize..9, 1usize..80, 0.0f64..100.0),
             (warmup_epochs, share) in (0.0f64..12.0, 0.0f64..1.0),
         ) {
@@ -162,9 +286,12 @@ mod tests {
                 Shape::MultiStep { milestones: vec![1, 4], gamma: 0.3 },
                 Shape::OneCycle,
                 Shape::Constant,
+                Shape::Polynomial { power: 0.9 },
+                Shape::WarmRestarts { first: 3, factor: 1 },
+                Shape::WarmRestarts { first: 2, factor: 3 },
             ][which].clone();
             let (floor, momentum) = (0.4 * share, Some((0.85, 0.95)));
-            let rate = LearningRate { shape: shape.clone(), peak: 0.4, floor, warmup_epochs, momentum };
+            let rate = LearningRate { shape: shape.clone(), peak: 0.4, floor, warmup_epochs, momentum, decay_at_end: None };
             let schedule = rate.in_steps(steps_per_epoch, total_steps);
             let got = schedule.learning_rate(step);
             prop_assert!(got > 0.0 || (got == 0.0 && floor == 0.0) , "{}", got);

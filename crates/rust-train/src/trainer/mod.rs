@@ -266,7 +266,7 @@ impl<'a> Trainer<'a> {
         self.step.timeline.activity().enter_step(number + 1);
         let batch = Rc::new(batch);
         let (images, targets) = (self.normalize.images(&batch)?, self.task.targets(&batch, self.job.device));
-        let rate = self.schedule.at(self.step_plan.progress(&position));
+        let rate = self.schedule.at(self.step_plan.progress(&position), position.plateau.cuts);
         let input = StepInput { images, targets, number, rate };
         let launched = self.submit(&input, before)?;
         Ok(Flight { input, launched, begun })

@@ -98,6 +98,9 @@ impl Trainer<'_> {
             communication_wait: throughput.communication_wait,
             elapsed_seconds: self.elapsed(),
         };
+        if scorer.is_some() {
+            self.look_for_plateau(line.val_loss);
+        }
         self.position.ended = self.ask_whether_to_end(&line)? || self.is_out_of_patience(line.epoch);
         let mut after = self.position.clone();
         self.step_plan.score(&mut after);
@@ -117,6 +120,16 @@ impl Trainer<'_> {
         (self.position.loss_sum, self.position.losses) = (0.0, 0);
         self.last_epoch = Some(line);
         Ok(is_best)
+    }
+
+    /// Lowers the learning rate where the validation `loss` falls no more and the schedule is to follow it: the same on all ranks.
+    fn look_for_plateau(&mut self, loss: f64) {
+        let step = self.step_plan.progress(&self.position);
+        if !self.schedule.observe(&mut self.position.plateau, loss, step) || self.job.world.rank() != 0 {
+            return;
+        }
+        let lr = self.schedule.at(step, self.position.plateau.cuts).lr;
+        log::info!("the validation loss falls no more: the learning rate is {lr:.3e} from here on (--schedule plateau)");
     }
 
     /// Whether `epoch`, the one that has just ended, is the last one by `--patience`: the same on all ranks.

@@ -203,7 +203,7 @@ mod tests {
             images: Tensor::ones([images, 3, side, side], float) * side,
             targets: Targets::of(vec![labels]),
             number: 0,
-            rate: Rate { lr: 0.1, momentum: None },
+            rate: Rate { lr: 0.1, momentum: None, decay: None },
         }
     }
 

@@ -214,6 +214,9 @@ impl<'a> TrainStep<'a> {
         wish: impl Fn() -> u8,
         before: Option<&Launched>,
     ) -> anyhow::Result<Launched> {
+        if let Some(share) = input.rate.decay {
+            self.optimizer.set_decay_share(share);
+        }
         if let Some(momentum) = input.rate.momentum {
             self.optimizer.set_momentum(momentum);
         }
@@ -545,6 +548,7 @@ fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<
         (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
         (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
         (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),
+        (plan.training.learning_rate.decay_at_end.is_some(), "weight decay is another in each step"),
         (timeline.waits(), "what is traced or measured by the piece waits for the GPU"),
     ]
     .into_iter()

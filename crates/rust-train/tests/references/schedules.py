@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler as schedulers
 
 warnings.filterwarnings("ignore")
 
-PER_STEP = {"cosine", "linear", "one-cycle"}
+PER_STEP = {"cosine", "linear", "polynomial", "one-cycle"}
 
 
 def main_schedule(optimizer, case, warmup_steps, total_steps):
@@ -27,6 +27,10 @@ def main_schedule(optimizer, case, warmup_steps, total_steps):
         return schedulers.StepLR(optimizer, case["every"], gamma=case["gamma"])
     if case["shape"] == "multistep":
         return schedulers.MultiStepLR(optimizer, case["milestones"], gamma=case["gamma"])
+    if case["shape"] == "polynomial":
+        return schedulers.PolynomialLR(optimizer, length, power=case["power"])
+    if case["shape"] == "warm-restarts":
+        return schedulers.CosineAnnealingWarmRestarts(optimizer, case["first"], case["factor"], eta_min=case["floor"])
     if case["shape"] == "one-cycle":
         low, high = case["momentum"] or (None, None)
         return schedulers.OneCycleLR(
@@ -58,7 +62,9 @@ def rates(case):
         made.append(optimizer.param_groups[0]["lr"])
         momenta.append(optimizer.param_groups[0]["momentum"])
         optimizer.step()
-        if case["shape"] in PER_STEP or (step + 1) % steps_per_epoch == 0:
+        if case["shape"] == "warm-restarts":
+            schedule.step((step + 1) / steps_per_epoch)
+        elif case["shape"] in PER_STEP or (step + 1) % steps_per_epoch == 0:
             schedule.step()
     return made, momenta
 
@@ -75,6 +81,21 @@ def case(shape, epochs=6, steps_per_epoch=10, warmup_epochs=0.0, peak=0.4, floor
     return made
 
 
+def plateau(losses, patience, gamma, peak=0.4, floor=0.0):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    schedule = schedulers.ReduceLROnPlateau(optimizer, factor=gamma, patience=patience, min_lr=floor)
+    made = []
+    for loss in losses:
+        schedule.step(loss)
+        made.append(optimizer.param_groups[0]["lr"])
+    return dict(losses=losses, patience=patience, gamma=gamma, peak=peak, floor=floor, rates=made)
+
+
+PLATEAUS = [
+    plateau([2.0, 1.5, 1.5, 1.6, 1.4, 1.41, 1.42, 1.43, 1.39999, 1.39, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5], 2, 0.1),
+    plateau([1.0, 0.99995, 0.9998, 1.2, 1.1, 0.9, 0.95, 0.95, 0.95], 0, 0.5, floor=0.04),
+]
+
 CASES = [
     case("cosine"),
     case("cosine", warmup_epochs=1.5, floor=0.01),
@@ -85,6 +106,10 @@ CASES = [
     case("one-cycle", warmup_epochs=1.8, floor=0.4 / 25e4),
     case("one-cycle", warmup_epochs=3.0, floor=0.001, momentum=[0.85, 0.95]),
     case("constant"),
+    case("polynomial", power=0.9),
+    case("polynomial", power=2.0),
+    case("warm-restarts", first=2, factor=1, floor=0.01),
+    case("warm-restarts", epochs=9, first=1, factor=2),
 ]
 
-print(json.dumps({"torch": torch.__version__.split("+")[0], "cases": CASES}, indent=None))
+print(json.dumps({"torch": torch.__version__.split("+")[0], "cases": CASES, "plateaus": PLATEAUS}, indent=None))

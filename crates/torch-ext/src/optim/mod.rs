@@ -71,6 +71,8 @@ struct Slot {
 pub struct Optimizer {
     algorithm: Algorithm,
     groups: Vec<Group>,
+    /// What weight decays are multiplied by.
+    decay_share: f64,
     shards: Option<Shards>,
 }
 
@@ -101,7 +103,7 @@ impl Optimizer {
             let ParameterGroup { parameters, weight_decay, lr_scale, algorithm } = group;
             Group { algorithm, weight_decay, lr_scale, slots: parameters.into_iter().map(slot).collect() }
         };
-        Ok(Self { algorithm, groups: groups.into_iter().map(group).collect(), shards: None })
+        Ok(Self { algorithm, groups: groups.into_iter().map(group).collect(), decay_share: 1.0, shards: None })
     }
 
     /// As [`new`](Self::new), with the state spread over the ranks of `group` (ZeRO stage 1): each rank keeps the state
@@ -158,7 +160,7 @@ impl Optimizer {
             };
             for (is_first_step, lists) in [true, false].into_iter().zip(lists.iter().rev()) {
                 for (lists, axes) in lists.iter().zip([1, 2]) {
-                    lists.step(algorithm.of_axes(axes), axes, lr, *weight_decay, is_first_step, skip)?;
+                    lists.step(algorithm.of_axes(axes), axes, lr, *weight_decay * self.decay_share, is_first_step, skip)?;
                 }
             }
         }
@@ -171,6 +173,11 @@ impl Optimizer {
     /// Steps from here on with this momentum (of Adam and its kin the first of `betas`): one-cycle schedules change it.
     pub fn set_momentum(&mut self, momentum: f64) {
         self.algorithm = self.algorithm.with_momentum(momentum);
+    }
+
+    /// Steps from here on with this share of each group's weight decay, which may be more than 1.
+    pub fn set_decay_share(&mut self, share: f64) {
+        self.decay_share = share;
     }
 
     /// All parameters, in the order of the groups.

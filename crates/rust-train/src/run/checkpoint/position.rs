@@ -5,6 +5,7 @@ use flags::BatchSize;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use crate::optim::schedule::Plateau;
 
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Position {
     /// The best epoch, from 1; 0 where it is not known.
     #[serde(default)]
     pub best_epoch: usize,
+    /// How the validation loss has gone, for --schedule plateau.
+    #[serde(default)]
+    pub plateau: Plateau,
     /// Time that the run has taken, in seconds.
     pub elapsed: f64,
 }
