@@ -17,6 +17,7 @@ mod builder;
 mod catalogue;
 mod cost;
 mod draw;
+mod drop_path;
 mod families;
 mod fold;
 mod fuse;

@@ -106,6 +106,11 @@ pub struct OptimizationArgs {
     #[arg(help_heading = "Optimization")]
     pub label_smoothing: f64,
 
+    /// Of --loss bce with mixed images: classes with a larger share count as wholly there, others as absent: 0.2, say. Default: as much
+    /// as they are mixed
+    #[arg(long, value_name = "SHARE", help_heading = "Optimization")]
+    pub bce_threshold: Option<f64>,
+
     /// How much the classes count in the loss; with --task multilabel balanced weights where a class is there
     #[arg(long, value_enum, default_value_t = ClassWeights::Equal, help_heading = "Optimization")]
     pub class_weights: ClassWeights,

@@ -17,7 +17,7 @@ pub struct TaskArgs {
     #[arg(help_heading = "Training", add = Essential)]
     pub task: TaskKind,
 
-    /// What is minimized. Default: bce for multilabel, mse for regress, ce for segment
+    /// What is minimized. Default: ce for classify and segment, bce for multilabel, mse for regress
     #[arg(long, value_enum, help_heading = "Optimization")]
     pub loss: Option<LossKind>,
 }
@@ -50,7 +50,7 @@ pub enum LossKind {
     L1,
     /// The square of small errors, the absolute value of large ones
     Huber,
-    /// Of masks: cross-entropy of each pixel
+    /// Cross-entropy of the classes; of masks that of each pixel
     Ce,
     /// Of masks: how little of each class the model and the mask have in common (soft Dice), of an image's classes
     Dice,

@@ -75,6 +75,11 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
     pub weights_match: Option<WeightsMatch>,
 
+    /// Leave residual branches out, image by image, the deeper the more often, up to this probability (stochastic depth). Default: as
+    /// the network has it
+    #[arg(long, value_name = "PROBABILITY", help_heading = "Model")]
+    pub drop_path: Option<f64>,
+
     /// Leave these parts as they are
     #[arg(long, value_enum, value_name = "PART", default_value_t = Freeze::None, help_heading = "Model")]
     pub freeze: Freeze,

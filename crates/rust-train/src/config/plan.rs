@@ -146,6 +146,7 @@ impl Plan {
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         recompute(cli, architecture.as_ref())?;
+        drop_path(cli, architecture.as_ref())?;
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
@@ -233,6 +234,17 @@ fn recompute(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Re
             known.name
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses to drop branches that there are not.
+fn drop_path(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
+    let Some(probability) = cli.drop_path else { return Ok(()) };
+    below_one("--drop-path", probability)?;
+    match architecture {
+        Some(known) if known.network(1).with_drop_path(probability).is_some() => Ok(()),
+        Some(known) => Err(usage(format!("--drop-path {probability}: {} has no residual branches", known.name))),
+        None => Err(usage(format!("--drop-path {probability}: this program has a model of its own; leave it out"))),
     }
 }
 
@@ -528,6 +540,12 @@ mod tests {
             ("--virtual-ranks 8 --batch auto", 1, "--virtual-ranks 8: not with --batch auto: the parts"),
             ("--virtual-ranks 8 --sync-bn", 2, "--virtual-ranks 8: not with --sync-bn: BatchNorm sees"),
             ("--virtual-ranks 8 --compress-gradients bf16", 2, "--virtual-ranks 8: not with --compress-gradients:"),
+            ("--bce-threshold 0.2", 1, "--bce-threshold 0.2: is for --loss bce"),
+            ("--loss bce --bce-threshold 1", 1, "--bce-threshold 1: must be a number of at least 0 and below 1"),
+            ("--loss bce --class-weights balanced", 1, "--class-weights balanced: --loss bce of one class an image"),
+            ("--loss dice", 1, "--loss dice: --task classify does not know it; it has ce, bce"),
+            ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
+            ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),
             ("--data d --task segment --model unet --recompute blocks", 1, "--recompute blocks: unet has none: what its"),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),

@@ -4,6 +4,7 @@ use architectures::{ARCHITECTURES, Architecture, Tells};
 use clap::ValueEnum;
 use flags::{ClassWeights, LossKind, TaskKind, TrainArgs};
 
+use super::bounds::below_one;
 use super::plan::OwnTask;
 use crate::errors::usage;
 
@@ -51,7 +52,7 @@ pub(super) fn refuse_flags(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> 
     }
     let name = |kind: TaskKind| kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let losses: &[LossKind] = match kind {
-        TaskKind::Classify => &[],
+        TaskKind::Classify => &[LossKind::Ce, LossKind::Bce],
         TaskKind::Multilabel => &[LossKind::Bce, LossKind::Asymmetric],
         TaskKind::Regress => &[LossKind::Mse, LossKind::L1, LossKind::Huber],
         TaskKind::Segment => &[LossKind::Ce, LossKind::Dice, LossKind::CeDice],
@@ -64,10 +65,20 @@ pub(super) fn refuse_flags(cli: &TrainArgs, is_own: bool) -> anyhow::Result<()> 
         let loss = loss.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         return Err(usage(format!("--loss {loss}: --task {} does not know it; {known}", name(kind))));
     }
-    if kind == TaskKind::Classify {
-        return Ok(());
-    }
     let balanced = cli.optimization.class_weights == ClassWeights::Balanced;
+    if kind == TaskKind::Classify {
+        return match (loss, cli.optimization.bce_threshold) {
+            (Some(LossKind::Bce), _) if balanced => {
+                Err(usage("--class-weights balanced: --loss bce of one class an image does not know it; leave it out"))
+            }
+            (Some(LossKind::Bce), Some(threshold)) => below_one("--bce-threshold", threshold).map(drop),
+            (_, Some(threshold)) => Err(usage(format!("--bce-threshold {threshold}: is for --loss bce"))),
+            _ => Ok(()),
+        };
+    }
+    if let Some(threshold) = cli.optimization.bce_threshold {
+        return Err(usage(format!("--bce-threshold {threshold}: is for --task classify with --loss bce")));
+    }
     let is_masks = kind == TaskKind::Segment;
     let flags = [
         ("--label-smoothing", cli.optimization.label_smoothing != 0.0 && !is_masks),

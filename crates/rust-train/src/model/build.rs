@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use architectures::Architecture;
-use backbones::{Backbone, Matching, WeightsError, fitting};
+use backbones::{Backbone, WeightsError, fitting};
 use flags::ChannelValues;
 use model_card::ModelCard;
 use weights::Wanted;
@@ -30,7 +30,7 @@ pub(crate) fn build(
     let wanted = found::wanted(plan.flags.weights_key.as_deref(), plan.flags.weights_prefix.as_deref());
     let weights = weights.map(|path| (path, &wanted));
     let model = match (&plan.architecture, own) {
-        (Some(architecture), _) => of_catalogue(architecture, context, weights, plan.matching, world.rank() == 0),
+        (Some(architecture), _) => of_catalogue(architecture, plan, context, weights, world.rank() == 0),
         (None, Some(own)) => build_own(own, context, weights),
         (None, None) => Err(anyhow!("there is no model")),
     };
@@ -68,18 +68,23 @@ fn networks_of(path: &Path) -> Vec<String> {
 
 fn of_catalogue(
     architecture: &Architecture,
+    plan: &Plan,
     context: &BuildContext,
     weights: Option<(&Path, &Wanted)>,
-    matching: Matching,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let backbone = Backbone::new(architecture.network(context.outputs).with_channels(context.channels), context.device);
+    let network = architecture.network(context.outputs).with_channels(context.channels);
+    let network = match plan.flags.drop_path {
+        Some(probability) => network.with_drop_path(probability).context("there are no residual branches")?,
+        None => network,
+    };
+    let backbone = Backbone::new(network, context.device);
     if let Some((path, wanted)) = weights {
         let (found, said) = found::rooted(architecture, found::read(path, wanted)?, path)?;
         if let (true, Some(said)) = (speaks, said) {
             log::info!("{said}");
         }
-        let differences = backbone.load_found(found, path, matching);
+        let differences = backbone.load_found(found, path, plan.matching);
         let differences = differences.map_err(|error| usage(refused(&error, architecture, path)))?;
         if let (true, Some(adapted)) = (speaks, differences.adapted()) {
             log::info!("{adapted}, and is adapted to {}", context.channels);

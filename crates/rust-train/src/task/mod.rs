@@ -129,7 +129,10 @@ pub trait Scorer {
 pub(crate) fn of_flags(flags: &TrainArgs, dataset: &Dataset, device: Device) -> Box<dyn Task> {
     let (args, train) = (&flags.optimization, &dataset.train);
     match flags.task.task {
-        TaskKind::Classify => Box::new(Classification::new(args, train.labels(), dataset.classes.len(), device)),
+        TaskKind::Classify => {
+            let (labels, classes) = (train.labels(), dataset.classes.len());
+            Box::new(Classification::new(args, flags.task.loss, labels, classes, device))
+        }
         TaskKind::Multilabel => Box::new(Multilabel::new(flags.task.loss, args.class_weights, train, device)),
         TaskKind::Regress => Box::new(Regression::new(flags.task.loss, train)),
         TaskKind::Segment => Box::new(Segmentation::new(flags.task.loss, args.label_smoothing, dataset.classes.len())),

@@ -1,7 +1,7 @@
 //! What is minimized: the cross-entropy of the logits with what the images are, or are mixed of.
 
 use dataset::{class_counts, class_weights};
-use flags::{ClassWeights, OptimizationArgs};
+use flags::{ClassWeights, LossKind, OptimizationArgs};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::task::Targets;
@@ -13,14 +13,29 @@ pub(super) struct Criterion {
     label_smoothing: f64,
     /// How much an image of each class counts. Over the training images their mean is 1.
     class_weights: Option<Tensor>,
+    /// Whether each class is told apart from all others by itself.
+    binary: Option<Binary>,
+}
+
+/// Binary cross-entropy of each class.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Binary {
+    /// Targets above this are 1, others 0; `None`: they are as they are mixed.
+    threshold: Option<f64>,
 }
 
 impl Criterion {
     /// The cross-entropy as it is.
-    pub(super) const PLAIN: Self = Self { label_smoothing: 0.0, class_weights: None };
+    pub(super) const PLAIN: Self = Self { label_smoothing: 0.0, class_weights: None, binary: None };
 
     /// The loss of a run whose training images have these `labels`, of so many `classes`.
-    pub(super) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
+    pub(super) fn new(
+        args: &OptimizationArgs,
+        loss: Option<LossKind>,
+        labels: &[i64],
+        classes: usize,
+        device: Device,
+    ) -> Self {
         let class_weights = match args.class_weights {
             ClassWeights::Equal => None,
             ClassWeights::Balanced => {
@@ -29,7 +44,8 @@ impl Criterion {
                 Some(Tensor::from_slice(&weights).to_device(device))
             }
         };
-        Self { label_smoothing: args.label_smoothing, class_weights }
+        let binary = (loss == Some(LossKind::Bce)).then_some(Binary { threshold: args.bce_threshold });
+        Self { label_smoothing: args.label_smoothing, class_weights, binary }
     }
 
     /// Mean loss of `logits`, N×classes.
@@ -37,6 +53,9 @@ impl Criterion {
     /// With class weights each image's loss is PyTorch's, and this is their mean: PyTorch's divides by the weights of the
     /// batch, and so would depend on which images are on which rank.
     pub(super) fn loss(&self, logits: &Tensor, targets: &Targets) -> Tensor {
+        if let Some(binary) = self.binary {
+            return self.binary_cross_entropy(binary, logits, targets);
+        }
         let own = || self.cross_entropy(logits, &targets.tensors[0]);
         match targets.tensors.get(1) {
             None => own(),
@@ -44,6 +63,29 @@ impl Criterion {
             Some(shares) if shares.kind() == Kind::Float => self.cross_entropy(logits, shares),
             Some(labels) => own() * targets.share + self.cross_entropy(logits, labels) * (1.0 - targets.share),
         }
+    }
+
+    /// The mean over images and classes, as timm's `BinaryCrossEntropy`.
+    fn binary_cross_entropy(&self, binary: Binary, logits: &Tensor, targets: &Targets) -> Tensor {
+        let logits = logits.to_kind(Kind::Float);
+        let one_hot = |labels: &Tensor, share: f64| {
+            let shares = labels.unsqueeze(1).ones_like().to_kind(Kind::Float) * share;
+            logits.detach().zeros_like().scatter_add(1, &labels.unsqueeze(1), &shares)
+        };
+        let own = &targets.tensors[0];
+        let shares = match targets.tensors.get(1) {
+            None => one_hot(own, 1.0),
+            Some(shares) if shares.kind() == Kind::Float => shares.shallow_clone(),
+            Some(labels) => one_hot(own, targets.share) + one_hot(labels, 1.0 - targets.share),
+        };
+        let classes = logits.size()[1] as f64;
+        let smoothed = shares * (1.0 - self.label_smoothing) + self.label_smoothing / classes;
+        let target = match binary.threshold {
+            Some(threshold) => smoothed.gt(threshold).to_kind(Kind::Float),
+            None => smoothed,
+        };
+        let none = None::<&Tensor>;
+        logits.binary_cross_entropy_with_logits(&target, none, none, Reduction::Mean)
     }
 
     fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
@@ -62,6 +104,7 @@ impl Criterion {
 mod tests {
     use super::*;
 
+    const BINARY: [f64; 5] = [0.518_970_430, 0.555_081_546, 0.868_970_573, 0.870_081_604, 0.518_970_430];
     const LOGITS: [f32; 6] = [2.0, 0.0, -1.0, 0.5, 1.0, 0.0];
 
     fn loss(criterion: &Criterion, labels: &[i64], mixed: Option<(&[i64], f64)>) -> f64 {
@@ -84,7 +127,7 @@ mod tests {
     /// 0.3 for 0, 1 and 0.7 for 1, 2.
     #[test]
     fn smoothed_losses_are_pytorchs() {
-        let smooth = Criterion { label_smoothing: 0.1, class_weights: None };
+        let smooth = Criterion { label_smoothing: 0.1, ..Criterion::PLAIN };
         let mixed = loss(&smooth, &[0, 1], Some((&[1, 2], 0.3)));
         let cases = [(loss(&smooth, &[0, 1], None), 0.533_391_178), (mixed, 1.478_391_178)];
         for (got, expected) in cases {
@@ -96,7 +139,7 @@ mod tests {
     #[test]
     fn smoothed_and_weighted_losses_are_pytorchs() {
         let weights = Some(Tensor::from_slice(&[4.0f32 / 6.0, 2.0, 0.5]));
-        let both = Criterion { label_smoothing: 0.1, class_weights: weights };
+        let both = Criterion { label_smoothing: 0.1, class_weights: weights, binary: None };
         let smoothed = |row: [f64; 3], label: usize| {
             let weights = [4.0 / 6.0, 2.0, 0.5];
             let sum = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
@@ -115,10 +158,32 @@ mod tests {
         let shares = Tensor::from_slice(&[0.7f32, 0.2, 0.1, 0.0, 0.5, 0.5]).view([2, 3]);
         let weights = Tensor::from_slice(&[4.0f32 / 6.0, 2.0, 0.5]);
         for (class_weights, expected) in [(None, 1.073_391_183), (Some(weights), 1.143_135_953)] {
-            let criterion = Criterion { label_smoothing: 0.1, class_weights };
+            let criterion = Criterion { label_smoothing: 0.1, class_weights, binary: None };
             let targets = Targets::of(vec![Tensor::from_slice(&[0_i64, 1]), shares.shallow_clone()]);
             let got = criterion.loss(&Tensor::from_slice(&LOGITS).view([2, 3]), &targets).double_value(&[]);
             assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+        }
+    }
+
+    /// timm 1.0.31: `BinaryCrossEntropy(smoothing, target_threshold)` of labels, and of what `mixup_target` makes of two with a share of 0.3.
+    #[test]
+    fn binary_losses_are_timms() {
+        let of = |label_smoothing, threshold| Criterion {
+            label_smoothing,
+            class_weights: None,
+            binary: Some(Binary { threshold }),
+        };
+        let mixed: (&[i64], f64) = (&[1, 2], 0.3);
+        let cases = [
+            (of(0.0, None), None, BINARY[0]),
+            (of(0.1, None), None, BINARY[1]),
+            (of(0.0, None), Some(mixed), BINARY[2]),
+            (of(0.1, None), Some(mixed), BINARY[3]),
+            (of(0.1, Some(0.2)), Some(mixed), BINARY[4]),
+        ];
+        for (criterion, mixed, expected) in cases {
+            let got = loss(&criterion, &[0, 1], mixed);
+            assert!((got - expected).abs() < 1e-6, "{criterion:?}: {got}, not {expected}");
         }
     }
 
@@ -127,7 +192,7 @@ mod tests {
         let weights = class_weights(&class_counts(&[0, 0, 0, 1], 3));
         assert_eq!(weights, [4.0 / 6.0, 2.0, 0.0]);
         let weights = Tensor::from_slice(&weights).to_kind(Kind::Float);
-        let weighted = Criterion { label_smoothing: 0.0, class_weights: Some(weights) };
+        let weighted = Criterion { class_weights: Some(weights), ..Criterion::PLAIN };
         let [first, second] = [0, 1].map(|row| {
             let logits = Tensor::from_slice(&LOGITS).view([2, 3]).narrow(0, row, 1);
             -logits.log_softmax(1, Kind::Double).double_value(&[0, row])

@@ -4,7 +4,7 @@ mod counts;
 mod loss;
 
 use dataset::Batch;
-use flags::OptimizationArgs;
+use flags::{LossKind, OptimizationArgs};
 use model_card::CLASSIFICATION;
 use tch::{Device, Kind, Tensor};
 
@@ -21,8 +21,14 @@ pub(crate) struct Classification {
 
 impl Classification {
     /// The task of a run whose training images have these `labels`, of so many `classes`.
-    pub(crate) fn new(args: &OptimizationArgs, labels: &[i64], classes: usize, device: Device) -> Self {
-        Self { criterion: Criterion::new(args, labels, classes, device) }
+    pub(crate) fn new(
+        args: &OptimizationArgs,
+        loss: Option<LossKind>,
+        labels: &[i64],
+        classes: usize,
+        device: Device,
+    ) -> Self {
+        Self { criterion: Criterion::new(args, loss, labels, classes, device) }
     }
 
     /// The task of weights that are only evaluated: scores know neither smoothing nor weights of classes.
