@@ -49,6 +49,67 @@ fn the_digits_recipe_learns_and_its_plan_does_it_again() {
     assert_eq!(metric(&folder.join("third"), "lr"), [1e-9, 0.0]);
 }
 
+/// Every recipe inside the program trains, on a few images of noise, and check-devices has nothing against it.
+#[test]
+fn every_recipe_trains_and_is_judged() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    noise(folder);
+    for (name, text) in recipes::SHIPPED.into_iter().filter(|(name, _)| *name != "digits") {
+        let own = text.parse::<toml::Table>().unwrap();
+        let mut flags = format!("--config {name} --data noise --batch 4 --max-steps 20 --device cpu --output {name}");
+        match own["model"].as_str().unwrap() {
+            // Takes no smaller images; the smallest of them.
+            vit if vit.starts_with("vit") => flags += " --model vit_tiny_patch16_224",
+            _ if own.contains_key("image-size") => flags += " --image-size 64 --resize 64",
+            _ => {}
+        }
+        for (key, instead) in [
+            ("progressive-resize", " --progressive-resize 0 --progressive-epochs 0"),
+            ("pretrained", " --pretrained=false --weights-match strict --freeze none --freeze-epochs 0"),
+        ] {
+            flags += if own.contains_key(key) { instead } else { "" };
+        }
+        rust_train(1, folder, &flags);
+        let losses = metric(&folder.join(name), "loss");
+        assert_eq!(losses.len(), 20, "{name}");
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
+
+        let nodes = match own["batch"].as_integer().unwrap() {
+            ..256 => 1,
+            256..16384 => 8,
+            _ => 64,
+        };
+        let options = format!("#SBATCH --nodes={nodes} --ntasks-per-node=4 --gpus-per-node=4 --cpus-per-task=8 --time=24:00:00");
+        let script = format!("#!/bin/bash\n{options}\nsrun rust-train --config {name} --data /scratch/images --precision bf16\n");
+        fs::write(folder.join("job.sbatch"), script).unwrap();
+        let judged = std::process::Command::new(binary("check-devices"))
+            .args(["job.sbatch", "--gpu", "h100"])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let (text, words) = (String::from_utf8_lossy(&judged.stdout), String::from_utf8_lossy(&judged.stderr));
+        assert!(judged.status.success() && !text.contains("error"), "{name}: {text}{words}");
+    }
+}
+
+/// Two classes of images of noise in the folder `noise`.
+fn noise(folder: &Path) {
+    let mut state = 1_u32;
+    for (split, count) in [("train", 80), ("val", 2)] {
+        for index in 0..count {
+            let class = folder.join(format!("noise/{split}/{}", ["a", "b"][index % 2]));
+            fs::create_dir_all(&class).unwrap();
+            let mut image = b"P6\n64 64\n255\n".to_vec();
+            image.extend((0..3 * 64 * 64).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            }));
+            fs::write(class.join(format!("{index}.ppm")), image).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_bad_recipe_is_one_line_however_many_ranks_there_are() {
     let root = tempfile::tempdir().unwrap();

@@ -17,7 +17,8 @@ pub struct TrainArgs {
     /// Take flags from a recipe, a TOML file
     ///
     /// Its keys are the flags' names, as in `lr = 0.1`. The command line wins. A path, or a recipe inside the program: digits,
-    /// cifar10, finetune, imagenet-resnet50
+    /// cifar10, finetune, imagenet-resnet50, resnet50-a1, -a2, -a3, -lars-32k and -torchvision, mobilenet-v2-torchvision,
+    /// vit-b-16-torchvision, vit-small-deit, swin-t-torchvision, convnext-tiny
     #[arg(long, value_name = "FILE", add = Scope::OneRun, add = NotInRecipe("a recipe cannot name another one"), add = Essential)]
     #[serde(skip)]
     pub config: Option<PathBuf>,

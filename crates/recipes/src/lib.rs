@@ -8,11 +8,21 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// The recipes inside the program: their names and texts.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 14] = [
     ("digits", include_str!("../../../recipes/digits.toml")),
     ("cifar10", include_str!("../../../recipes/cifar10.toml")),
     ("finetune", include_str!("../../../recipes/finetune.toml")),
     ("imagenet-resnet50", include_str!("../../../recipes/imagenet-resnet50.toml")),
+    ("resnet50-a1", include_str!("../../../recipes/resnet50-a1.toml")),
+    ("resnet50-a2", include_str!("../../../recipes/resnet50-a2.toml")),
+    ("resnet50-a3", include_str!("../../../recipes/resnet50-a3.toml")),
+    ("resnet50-lars-32k", include_str!("../../../recipes/resnet50-lars-32k.toml")),
+    ("resnet50-torchvision", include_str!("../../../recipes/resnet50-torchvision.toml")),
+    ("mobilenet-v2-torchvision", include_str!("../../../recipes/mobilenet-v2-torchvision.toml")),
+    ("vit-b-16-torchvision", include_str!("../../../recipes/vit-b-16-torchvision.toml")),
+    ("vit-small-deit", include_str!("../../../recipes/vit-small-deit.toml")),
+    ("swin-t-torchvision", include_str!("../../../recipes/swin-t-torchvision.toml")),
+    ("convnext-tiny", include_str!("../../../recipes/convnext-tiny.toml")),
 ];
 
 /// No recipe is as long, in bytes: what is longer is another file.
@@ -38,6 +48,8 @@ pub fn read(path: &Path) -> Result<String, String> {
     let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == path);
     match (std::fs::metadata(path), shipped) {
         (Err(_), Some((_, text))) => return Ok((*text).to_owned()),
+        // A run's folder, say, that is called like the recipe.
+        (Ok(found), Some((_, text))) if found.is_dir() => return Ok((*text).to_owned()),
         (Err(error), None) => {
             let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
             let meant = suggest::did_you_mean(&shown.to_string(), names.iter().copied());
@@ -53,6 +65,11 @@ pub fn read(path: &Path) -> Result<String, String> {
         return Err(format!("{shown}: more than {LONGEST} bytes; that is not a recipe"));
     }
     String::from_utf8(text).map_err(|error| format!("{shown}: not UTF-8 ({error}); that is not a recipe"))
+}
+
+/// Whether a recipe inside the program is called `name`.
+pub fn is_shipped(name: &str) -> bool {
+    SHIPPED.iter().any(|(shipped, _)| *shipped == name)
 }
 
 /// The lines of `text`, the recipe that is called `name`, in their order.
@@ -92,10 +109,11 @@ mod tests {
         assert!(error("bytes.toml").contains("bytes.toml: not UTF-8"));
         // It says that it has no bytes, and has no end.
         assert!(read(Path::new("/dev/zero")).unwrap_err().ends_with("more than 1048576 bytes; that is not a recipe"));
-        let names = "the recipes inside the program are digits, cifar10, finetune, imagenet-resnet50";
-        assert!(error("none.toml").ends_with(names));
+        let names = SHIPPED.map(|(name, _)| name).join(", ");
+        assert!(error("none.toml").ends_with(&format!("the recipes inside the program are {names}")));
         assert_eq!(read(&path("good.toml")).unwrap(), "epochs = 1");
         assert_eq!(read(Path::new("digits")).unwrap(), SHIPPED[0].1);
+        assert!(is_shipped("digits") && !is_shipped("digits.toml"));
     }
 
     #[test]
