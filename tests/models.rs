@@ -123,7 +123,11 @@ fn ranks_share_an_evaluation() {
         assert_eq!(scores["samples"], 22, "{scores}");
         (scores["top1"].as_f64().unwrap(), scores["loss"].as_f64().unwrap())
     });
-    for (top1, loss) in scores {
+    // Images of one colour are their own mirror images.
+    let outcome = rust_train(2, folder.path(), &format!("{flags} --test-flip"));
+    let flipped: serde_json::Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+    let flipped = (flipped["top1"].as_f64().unwrap(), flipped["loss"].as_f64().unwrap());
+    for (top1, loss) in scores.into_iter().chain([flipped]) {
         assert!(top1 == scores[0].0 && (loss - scores[0].1).abs() < 1e-6, "{scores:?}");
     }
 }

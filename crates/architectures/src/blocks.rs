@@ -23,7 +23,7 @@ impl Network {
     }
 
     /// The places where one value alone goes on, in order; the logits are none.
-    fn bottlenecks(&self) -> Vec<Bottleneck> {
+    pub(crate) fn bottlenecks(&self) -> Vec<Bottleneck> {
         let sizes = self.sizes();
         let group_of = self.group_ends();
         let of_the_batch = of_the_batch(&self.nodes);
@@ -70,9 +70,9 @@ impl Network {
 }
 
 /// A place where one value alone goes on.
-struct Bottleneck {
+pub(crate) struct Bottleneck {
     /// The node that gives it.
-    node: usize,
+    pub node: usize,
     /// Values in it.
     size: usize,
     /// Whether one operation alone lies between the place before and this one.
@@ -105,7 +105,8 @@ mod tests {
     fn names(name: &str) -> Vec<String> {
         let network = architecture(name).unwrap().network(10);
         let name = |range: std::ops::Range<usize>| {
-            let mut names = network.nodes()[range].iter().map(|node| node.name.as_str()).filter(|name| !name.is_empty());
+            let mut names =
+                network.nodes()[range].iter().map(|node| node.name.as_str()).filter(|name| !name.is_empty());
             let first = names.next().unwrap_or("");
             format!("{first} … {}", names.next_back().unwrap_or(first))
         };
@@ -154,7 +155,11 @@ mod tests {
                 }
                 let inside = |node: &crate::NodeId| block.contains(&node.index());
                 let groups = network.groups();
-                assert!(groups.iter().all(|group| group.iter().all(inside) || !group.iter().any(inside)), "{}", known.name);
+                assert!(
+                    groups.iter().all(|group| group.iter().all(inside) || !group.iter().any(inside)),
+                    "{}",
+                    known.name
+                );
             }
         }
         // Everything that their first half computes is taken by the second.

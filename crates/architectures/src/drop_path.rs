@@ -1,9 +1,8 @@
 //! Stochastic depth for any residual network.
 
-use crate::memory::of_the_batch;
+use crate::draw::Draw;
 use crate::network::{Network, Node, NodeId};
 use crate::op::{Draws, Op};
-use crate::draw::Draw;
 
 impl Network {
     /// The same network whose residual branches are left out in training, image by image, with a probability that grows with the
@@ -13,7 +12,8 @@ impl Network {
     /// `None` where there are no residual branches.
     #[must_use]
     pub fn with_drop_path(mut self, probability: f64) -> Option<Self> {
-        let own = |node: &Node| if let Op::StochasticDepth { probability } = node.op { Some(probability) } else { None };
+        let own =
+            |node: &Node| if let Op::StochasticDepth { probability } = node.op { Some(probability) } else { None };
         let most = self.nodes.iter().filter_map(own).fold(0.0, f64::max);
         if most > 0.0 {
             for node in &mut self.nodes {
@@ -55,44 +55,6 @@ impl Network {
         let listing = self.listing.into_iter().map(|node| now[node.0]).collect();
         Self { name: self.name, nodes, listing }
     }
-
-    /// The branches that are added to what they were computed from, in order.
-    fn residual_branches(&self) -> Vec<Branch> {
-        let of_the_batch = of_the_batch(&self.nodes);
-        // Operations on the longest way to a node.
-        let mut depths = vec![0_usize; self.nodes.len()];
-        for (id, node) in self.nodes.iter().enumerate() {
-            depths[id] = node.inputs.iter().map(|input| depths[input.0] + 1).max().unwrap_or(0);
-        }
-        let mut branches: Vec<Branch> = Vec::new();
-        let mut before_had_attention = false;
-        for (sum, node) in self.nodes.iter().enumerate() {
-            let (Op::Add, &[one, other]) = (&node.op, &node.inputs[..]) else { continue };
-            if !of_the_batch[one.0] || !of_the_batch[other.0] || depths[one.0] == depths[other.0] {
-                continue;
-            }
-            // The shorter way is the shortcut.
-            let place = usize::from(depths[other.0] > depths[one.0]);
-            let branch = node.inputs[place].0;
-            let begin = branches.last().map_or(0, |before| before.sum);
-            let has_attention = self.nodes[begin..=branch].iter().any(|node| matches!(node.op, Op::Attention { .. }));
-            let is_same_layer = before_had_attention && !has_attention;
-            let layer = branches.last().map_or(0, |before| before.layer + usize::from(!is_same_layer));
-            branches.push(Branch { sum, place, layer });
-            before_had_attention = has_attention;
-        }
-        branches
-    }
-}
-
-/// A branch that is added to a shortcut.
-struct Branch {
-    /// The node of the sum.
-    sum: usize,
-    /// Which of its inputs is the branch.
-    place: usize,
-    /// How many layers lie before.
-    layer: usize,
 }
 
 #[cfg(test)]
@@ -117,7 +79,11 @@ mod tests {
         assert!((got[0] - 0.01).abs() < 1e-12 && (got[14] - 0.15).abs() < 1e-12, "{got:?}");
         // The branch, and not a shortcut's projection.
         for node in dropped.nodes().iter().filter(|node| matches!(node.op, Op::StochasticDepth { .. })) {
-            assert!(dropped.nodes()[node.inputs[0].0].name.ends_with("bn3"), "{}", dropped.nodes()[node.inputs[0].0].name);
+            assert!(
+                dropped.nodes()[node.inputs[0].0].name.ends_with("bn3"),
+                "{}",
+                dropped.nodes()[node.inputs[0].0].name
+            );
         }
         assert_eq!(dropped.parameters().len(), network("resnet50").parameters().len());
         for (dropped, plain) in dropped.parameters().iter().zip(network("resnet50").parameters()) {
@@ -148,10 +114,13 @@ mod tests {
 
     #[test]
     fn networks_without_residual_branches_have_none_to_drop() {
-        for name in ["vgg16", "alexnet", "lenet", "densenet121", "squeezenet1_0", "inception_v3", "shufflenet_v2_x1_0"] {
+        for name in ["vgg16", "alexnet", "lenet", "densenet121", "squeezenet1_0", "inception_v3", "shufflenet_v2_x1_0"]
+        {
             assert!(network(name).with_drop_path(0.1).is_none(), "{name}");
         }
-        for name in ["resnet18", "cifar_resnet20", "mobilenet_v2", "regnet_y_400mf", "mnasnet1_0", "vit_tiny_patch16_224"] {
+        for name in
+            ["resnet18", "cifar_resnet20", "mobilenet_v2", "regnet_y_400mf", "mnasnet1_0", "vit_tiny_patch16_224"]
+        {
             assert!(!probabilities(&network(name).with_drop_path(0.1).unwrap()).is_empty(), "{name}");
         }
     }

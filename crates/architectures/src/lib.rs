@@ -25,6 +25,7 @@ mod in_place;
 mod memory;
 mod network;
 mod op;
+mod residual;
 mod shape;
 mod timm;
 mod windows;

@@ -74,7 +74,13 @@ impl OptimizerMemory {
                 (Self::Moments, _) => 2 * count,
                 (Self::RowsAndColumns, [.., rows, columns]) => count / columns.max(&1) + count / rows.max(&1),
                 (Self::RowsAndColumns, _) => count,
-                (Self::MomentumOfMatrices, _) => if matrices.contains(&parameter.name) { count } else { 2 * count },
+                (Self::MomentumOfMatrices, _) => {
+                    if matrices.contains(&parameter.name) {
+                        count
+                    } else {
+                        2 * count
+                    }
+                }
             }
         };
         network.parameters().iter().filter(|parameter| parameter.role.is_trained()).map(of).sum()
@@ -402,7 +408,8 @@ impl Walk<'_> {
             if own == node && given != Some(node) {
                 alive -= gradient[node];
             }
-            if let Some(given) = given.filter(|_| block_of[node].is_some_and(|index| self.blocks[index].start == node)) {
+            if let Some(given) = given.filter(|_| block_of[node].is_some_and(|index| self.blocks[index].start == node))
+            {
                 alive -= gradient[given];
             }
             alive -= freed_backward[node] + freed_after[node];
@@ -526,7 +533,8 @@ mod tests {
             let (plain, recomputed) = (of(false), of(true));
             let share = recomputed.activations as f64 / plain.activations as f64;
             assert!(share < most, "{name}: {share}");
-            let share = (recomputed.activations + recomputed.transient) as f64 / (plain.activations + plain.transient) as f64;
+            let share =
+                (recomputed.activations + recomputed.transient) as f64 / (plain.activations + plain.transient) as f64;
             assert!(share < most + 0.2, "{name}, at the peak: {share}");
             assert_eq!(plain.states(), recomputed.states());
         }

@@ -163,8 +163,9 @@ impl Network {
             Op::Linear { .. } | Op::QueriesKeysValues { .. } => true,
             _ => false,
         };
-        let is_one =
-            |parameter: &Parameter| parameter.role == ParameterRole::Weight && !heads.contains(&parameter.node) && mixes(parameter.node);
+        let is_one = |parameter: &Parameter| {
+            parameter.role == ParameterRole::Weight && !heads.contains(&parameter.node) && mixes(parameter.node)
+        };
         self.parameters().into_iter().filter(is_one).map(|parameter| parameter.name).collect()
     }
 

@@ -274,6 +274,10 @@ pub struct InferenceArgs {
     /// Device of each rank: '' (CUDA where every rank of the node can have one, else the CPU), cpu, cuda, 0, 0,1, cuda:0
     #[arg(long, default_value = "")]
     pub device: String,
+
+    /// Look at each image mirrored left to right, too, and take the mean of both outputs: twice the time
+    #[arg(long)]
+    pub test_flip: bool,
 }
 
 /// The long help of `--model`: all networks by name.

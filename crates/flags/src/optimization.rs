@@ -97,6 +97,11 @@ pub struct OptimizationArgs {
     #[arg(help_heading = "Optimization")]
     pub backbone_lr_scale: f64,
 
+    /// Each layer, an encoder layer or a residual block, learns at this multiple of the rate of the one after it: 0.75, say. The head
+    /// learns at the full rate
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimization")]
+    pub layer_decay: Option<f64>,
+
     /// Scale gradients down to this global norm where it is larger
     #[arg(long, alias = "clip-norm", value_name = "NORM", help_heading = "Optimization")]
     pub clip_grad_norm: Option<f64>,

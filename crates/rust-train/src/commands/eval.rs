@@ -66,7 +66,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
-    let forward = agree(world, evaluator(&loaded.backbone, loaded.numerics, threads))?;
+    let forward = agree(world, evaluator(&loaded.backbone, loaded.numerics, threads, args.inference.test_flip))?;
     let evaluated =
         evaluate(&forward, &*task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
             let Some((index, batch, outputs)) = seen else { return Ok(true) };

@@ -305,13 +305,32 @@ fn numerics(card: &ModelCard, device: Device) -> Numerics {
     }
 }
 
-/// Gives the logits of normalized images, in single precision. On the CPU with so many `threads`, to the same bits whatever their
-/// number.
+/// What gives the outputs of normalized images.
+type Evaluator = Box<dyn Fn(&Tensor) -> anyhow::Result<Vec<Tensor>>>;
+
+/// Gives the logits of normalized images, in single precision; with `mirrors` their mean over each image and its mirror image. On the
+/// CPU with so many `threads`, to the same bits whatever their number.
 pub(crate) fn evaluator(
     backbone: &Backbone,
     numerics: Numerics,
     threads: usize,
-) -> anyhow::Result<Box<dyn Fn(&Tensor) -> anyhow::Result<Vec<Tensor>>>> {
+    mirrors: bool,
+) -> anyhow::Result<Evaluator> {
+    let forward = plain_evaluator(backbone, numerics, threads)?;
+    Ok(if mirrors { Box::new(move |images| with_mirror_images(&forward, images)) } else { forward })
+}
+
+/// The mean of the outputs for `images`, N×C×H×W, and for their mirror images; outputs of pixels are mirrored back.
+fn with_mirror_images(forward: &Evaluator, images: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+    let (straight, mirrored) = (forward(images)?, forward(&images.flip([3]))?);
+    let mean = |(straight, mirrored): (Tensor, Tensor)| {
+        let mirrored = if mirrored.dim() == 4 { mirrored.flip([3]) } else { mirrored };
+        (straight + mirrored) / 2.0
+    };
+    Ok(straight.into_iter().zip(mirrored).map(mean).collect())
+}
+
+fn plain_evaluator(backbone: &Backbone, numerics: Numerics, threads: usize) -> anyhow::Result<Evaluator> {
     let folded = backbone.folded();
     if numerics.device == Device::Cpu {
         let side_by_side = SideBySide::new(&folded, numerics, threads)?;
@@ -349,4 +368,20 @@ pub(crate) fn list<T: Serialize + serde::de::DeserializeOwned>(
         serde_json::to_vec(&list).map_err(world::Failure::new)
     })?;
     Ok(serde_json::from_slice(&bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn mirror_images_count_as_much_and_masks_are_mirrored_back() {
+        // The left column of each image, and its pixels.
+        let forward: Evaluator = Box::new(|images| Ok(vec![images.select(3, 0).flatten(1, -1), images * 1.0]));
+        let images = Tensor::arange(2 * 3 * 2 * 4, (Kind::Float, Device::Cpu)).view([2, 3, 2, 4]);
+        let outputs = with_mirror_images(&forward, &images).unwrap();
+        let ends = (images.select(3, 0) + images.select(3, 3)).flatten(1, -1) / 2.0;
+        assert!(outputs[0] == ends && outputs[1] == images);
+    }
 }

@@ -147,6 +147,7 @@ impl Plan {
         };
         recompute(cli, architecture.as_ref())?;
         drop_path(cli, architecture.as_ref())?;
+        layer_decay(cli, architecture.as_ref())?;
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
@@ -248,6 +249,16 @@ fn drop_path(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Re
     }
 }
 
+/// Refuses to tell layers apart where there are none.
+fn layer_decay(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
+    match (cli.optimization.layer_decay, architecture) {
+        (Some(decay), Some(known)) if known.network(1).depths().iter().all(|&depth| depth == 0) => {
+            Err(usage(format!("--layer-decay {decay}: {} has no residual blocks to count", known.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn resume(cli: &RunArgs) -> Option<Resume> {
     let path = cli.resume.clone()?;
     Some(if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) })
@@ -307,6 +318,9 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     let nesterov = nesterov(args)?;
     at_least("--weight-decay", args.weight_decay, 0.0)?;
     at_least("--backbone-lr-scale", args.backbone_lr_scale, 0.0)?;
+    if let Some(decay) = args.layer_decay.filter(|decay| !(*decay > 0.0 && *decay <= 1.0)) {
+        return Err(usage(format!("--layer-decay {decay}: must be above 0 and at most 1")));
+    }
     at_least("--timeout", cli.timeout, 0.1)?;
     if let Some(norm) = args.clip_grad_norm
         && !(norm.is_finite() && norm > 0.0)
@@ -544,6 +558,8 @@ mod tests {
             ("--loss bce --bce-threshold 1", 1, "--bce-threshold 1: must be a number of at least 0 and below 1"),
             ("--loss bce --class-weights balanced", 1, "--class-weights balanced: --loss bce of one class an image"),
             ("--loss dice", 1, "--loss dice: --task classify does not know it; it has ce, bce"),
+            ("--layer-decay 0", 1, "--layer-decay 0: must be above 0 and at most 1"),
+            ("--layer-decay 0.5 --model lenet", 1, "--layer-decay 0.5: lenet has no residual blocks to count"),
             ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
             ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),

@@ -51,6 +51,11 @@ pub trait Model {
         Vec::new()
     }
 
+    /// How deep the layer of each parameter lies, by name; none where the model does not know its layers.
+    fn depths(&self) -> Vec<(String, usize)> {
+        Vec::new()
+    }
+
     /// The names of the parameters whose steps Muon makes orthogonal: those of two or four axes that are not the head's, unless the
     /// model knows better.
     fn matrices(&self) -> Vec<String> {
@@ -113,6 +118,11 @@ impl Model for Backbone {
 
     fn head(&self) -> Vec<String> {
         Self::head(self)
+    }
+
+    fn depths(&self) -> Vec<(String, usize)> {
+        let names = self.network().parameters().into_iter().map(|parameter| parameter.name);
+        names.zip(self.network().depths()).collect()
     }
 
     fn matrices(&self) -> Vec<String> {

@@ -3,6 +3,10 @@
 pub(crate) mod ema;
 pub(crate) mod schedule;
 
+use std::collections::{BTreeMap, HashMap};
+
+use flags::OptimizationArgs;
+use tch::Tensor;
 use torch_ext::ProcessGroup;
 use torch_ext::optim::{Algorithm, Optimizer, ParameterGroup};
 
@@ -15,10 +19,7 @@ pub(crate) fn build(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> tor
     let args = &plan.flags.optimization;
     let algorithm = Algorithm::named(&args.optimizer.name(), args.momentum, plan.training.nesterov);
     let algorithm = algorithm.expect("each optimizer of the command line has a rule: a test looks");
-    let head = model.head();
-    let (of_head, of_backbone): (Vec<_>, Vec<_>) =
-        trained(model).into_iter().partition(|(name, _)| args.backbone_lr_scale == 1.0 || head.contains(name));
-    let groups = [(of_backbone, args.backbone_lr_scale), (of_head, 1.0)].into_iter().flat_map(|(parameters, scale)| {
+    let groups = by_rate(args, model).into_iter().flat_map(|(scale, parameters)| {
         let groups = if args.no_norm_decay {
             ParameterGroup::without_decay_on_vectors(parameters, args.weight_decay)
         } else {
@@ -33,6 +34,28 @@ pub(crate) fn build(plan: &Plan, model: &dyn Model, group: &ProcessGroup) -> tor
     });
     let groups = groups.filter(|group| !group.parameters.is_empty()).collect();
     if plan.flags.zero { Optimizer::sharded(groups, algorithm, group) } else { Optimizer::new(groups, algorithm) }
+}
+
+/// What is trained of `model`, by the multiple of the learning rate that it learns at: from the input to the head.
+fn by_rate(args: &OptimizationArgs, model: &dyn Model) -> Vec<(f64, Vec<(String, Tensor)>)> {
+    let head = model.head();
+    let (of_head, of_backbone): (Vec<_>, Vec<_>) =
+        trained(model).into_iter().partition(|(name, _)| args.backbone_lr_scale == 1.0 || head.contains(name));
+    let parts = [(args.backbone_lr_scale, of_backbone), (1.0, of_head)];
+    let Some(decay) = args.layer_decay else { return parts.into() };
+    let depths: HashMap<_, _> = model.depths().into_iter().collect();
+    let last = depths.values().copied().max().unwrap_or(0);
+    let mut groups = Vec::new();
+    for (scale, parameters) in parts {
+        let mut layers: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        for (name, tensor) in parameters {
+            let depth = depths.get(&name).copied().unwrap_or(last);
+            layers.entry(depth).or_default().push((name, tensor));
+        }
+        let of_layer = |(depth, layer)| (scale * decay.powi((last - depth) as i32), layer);
+        groups.extend(layers.into_iter().map(of_layer));
+    }
+    groups
 }
 
 /// The `matrices` of a group, and the rest, which is AdamW's.
@@ -68,6 +91,26 @@ mod tests {
             }
         }
         assert_eq!(Algorithm::named("sdg", 0.9, false), None);
+    }
+
+    #[test]
+    fn each_layer_learns_slower_than_the_one_after_it() {
+        let network = architectures::architecture("vit_tiny_patch16_224").unwrap().network(10);
+        let backbone = backbones::Backbone::new(network, tch::Device::Cpu);
+        let of = |line: &str| {
+            let cli = flags::Cli::of(format!("rust-train {line}").split_whitespace().map(str::to_owned)).unwrap();
+            let groups = by_rate(&cli.train.optimization, &backbone);
+            move |name: &str| {
+                let of_it = groups.iter().find(|(_, parameters)| parameters.iter().any(|(own, _)| own == name));
+                (of_it.unwrap().0 * 1e9).round() / 1e9
+            }
+        };
+        let (decayed, scaled) = (of("--layer-decay 0.5"), of("--layer-decay 0.5 --backbone-lr-scale 0.1"));
+        assert_eq!((decayed("heads.head.weight"), decayed("encoder.ln.weight")), (1.0, 1.0));
+        let last = "encoder.layers.encoder_layer_11.mlp.0.weight";
+        assert_eq!((decayed(last), decayed("conv_proj.weight")), (0.5, 0.000_122_07));
+        assert_eq!((scaled("heads.head.weight"), scaled(last)), (1.0, 0.05));
+        assert_eq!(of("")(last), 1.0);
     }
 
     #[test]

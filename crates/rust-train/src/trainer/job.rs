@@ -108,6 +108,9 @@ impl<'a> Job<'a> {
         if self.plan.flags.optimization.backbone_lr_scale != 1.0 && model.head().is_empty() {
             refuse("--backbone-lr-scale", "does not know what its head is")?;
         }
+        if self.plan.flags.optimization.layer_decay.is_some() && model.depths().iter().all(|(_, depth)| *depth == 0) {
+            refuse("--layer-decay", "does not know its layers, or has no residual ones")?;
+        }
         let step = TrainStep::new(self, model, group, timeline);
         agree(self.world, step.map_err(anyhow::Error::from))
     }

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &PredictArgs, world: &World) -> anyhow::Result<()> {
         (_, Some(_)) => return Err(usage("--output: is for weights that tell the class of each pixel")),
         (_, None) => None,
     };
-    let forward = evaluator(&loaded.backbone, loaded.numerics, cores::per_rank(world)?)?;
+    let forward = evaluator(&loaded.backbone, loaded.numerics, cores::per_rank(world)?, args.inference.test_flip)?;
     let normalize = Normalize::new(device, loaded.numerics.memory_format);
     let mut left_out = 0;
     for (index, batch) in files.chunks(args.inference.batch).enumerate() {

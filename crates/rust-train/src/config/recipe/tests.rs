@@ -181,7 +181,7 @@ fn every_flag_is_in_the_plan_file() {
         &["crop", "mean", "patience", "resize", "std", "val-split", "weights-sha256"],
         &["image-layout", "images", "labels", "loss", "normalize"],
         &["column-image", "column-split", "crop-scale", "ignore-index", "label-separator", "mask-values", "table"],
-        &["stage", "virtual-ranks", "weight-decay-end", "weights-key", "weights-prefix", "drop-path", "bce-threshold"],
+        &["stage", "virtual-ranks", "weight-decay-end", "weights-key", "weights-prefix", "drop-path", "bce-threshold", "layer-decay"],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
@@ -207,7 +207,7 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             }
             "resume" | "allow-changed-plan" | "time-limit" | "eval-only" | "virtual-ranks" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
-            "resize" | "crop" | "drop-path" | "weight-decay-end" | "bce-threshold" => return None,
+            "resize" | "crop" | "drop-path" | "weight-decay-end" | "bce-threshold" | "layer-decay" => return None,
             "mean" | "std" => (0.01f64..1.0).prop_map(|value| value.to_string()).boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-grad-norm" | "mixup" | "lr" => {
