@@ -80,8 +80,11 @@ fn every_recipe_trains_and_is_judged() {
             256..16384 => 8,
             _ => 64,
         };
-        let options = format!("#SBATCH --nodes={nodes} --ntasks-per-node=4 --gpus-per-node=4 --cpus-per-task=8 --time=24:00:00");
-        let script = format!("#!/bin/bash\n{options}\nsrun rust-train --config {name} --data /scratch/images --precision bf16\n");
+        let options =
+            format!("#SBATCH --nodes={nodes} --ntasks-per-node=4 --gpus-per-node=4 --cpus-per-task=8 --time=24:00:00");
+        let script = format!(
+            "#!/bin/bash\n{options}\nsrun rust-train --config {name} --data /scratch/images --precision bf16\n"
+        );
         fs::write(folder.join("job.sbatch"), script).unwrap();
         let judged = std::process::Command::new(binary("check-devices"))
             .args(["job.sbatch", "--gpu", "h100"])

@@ -21,6 +21,8 @@ NAMES = {
     "vit_base_patch32_224": "vit_b_32", "convnext_tiny": "convnext_tiny", "swin_tiny_patch4_window7_224": "swin_t",
     "efficientnet_b0": "efficientnet_b0", "efficientnet_b3": "efficientnet_b3", "mobilenetv2_100": "mobilenet_v2",
     "vit_tiny_patch16_224": "vit_tiny_patch16_224", "vit_small_patch32_224": "vit_small_patch32_224",
+    "deit3_small_patch16_224": "deit3_small_patch16_224", "vit_small_patch14_dinov2": "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2": "vit_small_patch14_reg4_dinov2",
     "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",
 }
 CLASSES = 7
@@ -43,6 +45,8 @@ def randomize(model):
             tensor.add_(torch.randn(tensor.shape, generator=generator).mul_(0.1).to(tensor.dtype)) if tensor.is_floating_point() else None
         elif tensor.is_floating_point() and name.startswith(("head", "classifier", "fc")) and tensor.dim() > 1:
             tensor.normal_(0, 0.05, generator=generator)
+        elif name.endswith(("reg_token", "cls_token", "pos_embed")):
+            tensor.normal_(0, 0.5, generator=generator)
 
 
 print(f"{'timm':30} {'here':18} {'logits up to':>13} {'largest difference':>19}  there and back   load_state_dict(strict=True)")

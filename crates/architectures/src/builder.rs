@@ -102,6 +102,13 @@ impl Builder {
         self.push_drawn(name, Op::Learned { shape: Shape::from(shape), stored }, &[], width, draws)
     }
 
+    /// A learned factor for each feature of tokens, stored as a row.
+    pub fn learned_row(&mut self, name: &str, features: usize, draw: Draw) -> NodeId {
+        let draws = Draws { weight: draw, bias: draw };
+        let op = Op::Learned { shape: Shape::from([1, features]), stored: vec![features] };
+        self.push_drawn(name, op, &[], features, draws)
+    }
+
     /// Swin's position bias: tables below the module `name`.
     pub fn relative_position_bias(
         &mut self,

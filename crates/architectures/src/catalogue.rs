@@ -20,7 +20,7 @@ use crate::families::shufflenet_v2::shufflenet_v2;
 use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
 use crate::families::swin::{self, swin};
 use crate::families::vgg::vgg;
-use crate::families::vit::{self, vit};
+use crate::families::vit::{self, changed_vit, vit};
 use crate::network::Network;
 use crate::timm::architecture_of_timm;
 
@@ -250,6 +250,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)).resize(248).bicubic().halves(),
+    Architecture::new("deit3_small_patch16_224", 224, |classes| changed_vit("deit3_small_patch16_224", vit::SMALL, 16, vit::DEIT3, classes)).bicubic(),
+    Architecture::new("deit3_base_patch16_224", 224, |classes| changed_vit("deit3_base_patch16_224", vit::BASE, 16, vit::DEIT3, classes)).bicubic(),
+    Architecture::new("deit3_large_patch16_224", 224, |classes| changed_vit("deit3_large_patch16_224", vit::LARGE, 16, vit::DEIT3, classes)).bicubic(),
+    Architecture::new("vit_small_patch14_dinov2", 518, |classes| changed_vit("vit_small_patch14_dinov2", vit::SMALL, 14, vit::DINOV2, classes)).bicubic(),
+    Architecture::new("vit_base_patch14_dinov2", 518, |classes| changed_vit("vit_base_patch14_dinov2", vit::BASE, 14, vit::DINOV2, classes)).bicubic(),
+    Architecture::new("vit_large_patch14_dinov2", 518, |classes| changed_vit("vit_large_patch14_dinov2", vit::LARGE, 14, vit::DINOV2, classes)).bicubic(),
+    Architecture::new("vit_small_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_small_patch14_reg4_dinov2", vit::SMALL, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
+    Architecture::new("vit_base_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_base_patch14_reg4_dinov2", vit::BASE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
+    Architecture::new("vit_large_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_large_patch14_reg4_dinov2", vit::LARGE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
     Architecture::new("swin_t", 224, |classes| swin("swin_t", swin::Version::One, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", swin::Version::One, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", swin::Version::One, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),

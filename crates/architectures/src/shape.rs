@@ -51,8 +51,13 @@ impl Network {
     /// # Errors
     /// An image too small for the network, or a network whose layers do not fit together.
     pub fn shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, ShapeError> {
-        let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes().len());
-        for node in self.nodes() {
+        self.shapes_until(self.nodes().len(), height, width)
+    }
+
+    /// The same of the nodes before `end`.
+    pub(crate) fn shapes_until(&self, end: usize, height: usize, width: usize) -> Result<Vec<Shape>, ShapeError> {
+        let mut shapes: Vec<Shape> = Vec::with_capacity(end);
+        for node in &self.nodes()[..end] {
             let inputs: Vec<_> = node.inputs.iter().map(|&input: &NodeId| &shapes[input.index()]).collect();
             let shape = output_shape(&node.op, &inputs, height, width).map_err(|reason| ShapeError {
                 network: self.name().to_owned(),

@@ -185,7 +185,9 @@ impl Backbone {
                 continue; // the way back ends before
             }
             let (order, masks) = (Arc::clone(&self.order), self.masks.clone());
-            let value = BlockPass { order, layers, masks, device: self.device }.recomputed(block, &input).unwrap_or_else(|error| panic!("{error}"));
+            let value = BlockPass { order, layers, masks, device: self.device }
+                .recomputed(block, &input)
+                .unwrap_or_else(|error| panic!("{error}"));
             values.set(block.nodes.end - 1, value);
             next = block.steps.end;
             values.free(&self.order.steps[block.steps.clone()]);

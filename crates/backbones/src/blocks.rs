@@ -62,7 +62,8 @@ impl BlockPass {
         let mut generator = None;
         let compute = move |input: &Tensor, time: Time| match (time, &generator) {
             (Time::First, _) => {
-                generator = if draws { Some(rng::in_use(self.device).map_err(|error| error.to_string())?) } else { None };
+                generator =
+                    if draws { Some(rng::in_use(self.device).map_err(|error| error.to_string())?) } else { None };
                 panics::catch(|| self.compute(&nodes, &steps, input, time))
             }
             (Time::Again, None) => panics::catch(|| self.compute(&nodes, &steps, input, time)),
@@ -75,7 +76,8 @@ impl BlockPass {
     }
 
     fn compute(&self, nodes: &Range<usize>, steps: &Range<usize>, input: &Tensor, time: Time) -> Tensor {
-        let states: Vec<_> = nodes.clone().zip(&self.layers).map(|(node, layer)| self.state(node, layer, time)).collect();
+        let states: Vec<_> =
+            nodes.clone().zip(&self.layers).map(|(node, layer)| self.state(node, layer, time)).collect();
         let layer = |node: NodeId| {
             let place = node.index() - nodes.start;
             let mode = if self.layers[place].is_frozen { Mode::Evaluate } else { Mode::Train };
@@ -83,7 +85,11 @@ impl BlockPass {
         };
         let mut values = self.order.no_values();
         values.set(nodes.start - 1, input.shallow_clone());
-        Pass { order: &self.order, layer, masks: &self.masks }.compute(&self.order.steps[steps.clone()], &mut values, input);
+        Pass { order: &self.order, layer, masks: &self.masks }.compute(
+            &self.order.steps[steps.clone()],
+            &mut values,
+            input,
+        );
         values.get(nodes.end - 1)
     }
 
@@ -170,7 +176,10 @@ mod tests {
             for (index, (expected, got)) in expected.iter().zip(&got).enumerate() {
                 assert!(expected.equal(got), "{name}: tensor {index} of {}", plain.trained().len());
             }
-            assert!(computed_again > computed && computed_again < 2 * computed, "{name}: {computed_again} of {computed}");
+            assert!(
+                computed_again > computed && computed_again < 2 * computed,
+                "{name}: {computed_again} of {computed}"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ mod shared;
 mod trace;
 mod weights;
 
-pub use self::weights::{Differences, Matching, WeightsError, from_torch, to_torch};
+pub use self::weights::{Differences, Matching, WeightsError, from_torch, network_of, to_torch};
 pub use backbone::Backbone;
 pub use names::{channels_of, fitting, rooted};
 pub use shared::Shared;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use architectures::{Architecture, Distribution, Parameter, architecture};
+use architectures::{Architecture, Distribution, Network, Parameter, Positions, architecture};
 use tch::{Device, Kind, Tensor};
 use weights::{Dtype, StateDict};
 
@@ -43,12 +43,44 @@ pub enum Matching {
     Partial,
 }
 
+/// The network of `architecture` that the weights that were `found` are of, with a head for so many `classes`: with learned positions for
+/// images of their size.
+pub fn network_of(architecture: &Architecture, found: &StateDict, classes: usize) -> Network {
+    let network = architecture.network(classes);
+    let Some(positions) = network.positions() else { return network };
+    let own = found.entries().iter().find(|(key, _)| key == positions.name);
+    match own.map(|(_, tensor)| tensor.shape()) {
+        Some(&[1, count, _]) if count > positions.others => network.with_positions(count),
+        _ => network,
+    }
+}
+
+/// Makes the learned positions `tensor`, 1×rows×features, be `positions` many, between those that there are: bicubic, as timm does it. What
+/// they are not of a square stays. Gives what it did, in words; nothing where nothing need be done, or can be.
+fn interpolate(positions: Positions<'_>, tensor: &mut weights::Tensor) -> Option<String> {
+    let &[1, count, features] = tensor.shape() else { return None };
+    let side = |count: usize| {
+        count.checked_sub(positions.others).map(usize::isqrt).filter(|side| side * side + positions.others == count)
+    };
+    let (from, to) = (side(count)?, side(positions.count)?);
+    if from == to || from == 0 || !tensor.dtype().is_float() {
+        return None;
+    }
+    let rows = to_torch(tensor).to_kind(Kind::Float);
+    let (others, [from, to, features]) = (positions.others as i64, [from, to, features].map(|side| side as i64));
+    let grid = rows.narrow(1, others, from * from).reshape([1, from, from, features]).permute([0, 3, 1, 2]);
+    let grid = grid.internal_upsample_bicubic2d_aa([to, to], false, None::<f64>, None::<f64>);
+    let grid = grid.permute([0, 2, 3, 1]).reshape([1, to * to, features]);
+    *tensor = from_torch(&Tensor::cat(&[rows.narrow(1, 0, others), grid], 1));
+    Some(format!("{} is of {from}×{from} patches, and is interpolated to {to}×{to}", positions.name))
+}
+
 /// Where a file of weights and a network differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     differences: Vec<Difference>,
-    /// Weights that were made for images of other channels: the key, and how many.
-    adapted: Vec<(String, usize)>,
+    /// What was made to fit, in words.
+    adapted: Vec<String>,
 }
 
 /// One key: its shape in the file and in the network, where it is there.
@@ -72,10 +104,9 @@ impl Differences {
         self.differences.len()
     }
 
-    /// What was adapted to images of other channels than it was trained on, in words.
-    pub fn adapted(&self) -> Option<String> {
-        let (key, from) = self.adapted.first()?;
-        Some(format!("{key} is of images of {from} channels"))
+    /// What was adapted to images of other channels, or of another size, than it was trained on, in words.
+    pub fn adapted(&self) -> &[String] {
+        &self.adapted
     }
 }
 
@@ -185,7 +216,7 @@ impl Backbone {
         device: Device,
     ) -> Result<Self, WeightsError> {
         let channels = channels_of(architecture, &found);
-        let network = architecture.network(1).with_channels(channels);
+        let network = network_of(architecture, &found, 1).with_channels(channels);
         let head = network.parameters().into_iter().find(|parameter| parameter.node == network.head());
         let head = head.and_then(|head| {
             let (_, tensor) = found.entries().iter().find(|(key, _)| *key == head.name)?;
@@ -193,7 +224,8 @@ impl Backbone {
             tensor.shape().split_first().filter(|(_, rest)| Some(*rest) == head.shape.get(1..))
         });
         let classes = head.map(|(&classes, _)| classes).filter(|&classes| classes > 0);
-        let backbone = Self::new(architecture.network(classes.unwrap_or(1)).with_channels(channels), device);
+        let backbone =
+            Self::new(network_of(architecture, &found, classes.unwrap_or(1)).with_channels(channels), device);
         backbone.take(found, path, Matching::Strict)?;
         Ok(backbone)
     }
@@ -255,10 +287,15 @@ impl Backbone {
     }
 
     /// Makes weights that see images of other channels see these: their sum for one channel, else one after the other, again and
-    /// again, scaled so that what comes out is as large (as timm does it). Gives the keys, and how many channels they were of.
-    fn adapt(&self, found: &mut [(String, weights::Tensor)]) -> Vec<(String, usize)> {
+    /// again, scaled so that what comes out is as large (as timm does it); and learned positions of images of another size be those of
+    /// this one. Says so.
+    fn adapt(&self, found: &mut [(String, weights::Tensor)]) -> Vec<String> {
         let (inputs, channels) = (self.network().input_weights(), self.network().channels());
         let mut adapted = Vec::new();
+        if let Some(positions) = self.network().positions() {
+            let own = found.iter_mut().find(|(key, _)| key == positions.name);
+            adapted.extend(own.and_then(|(_, tensor)| interpolate(positions, tensor)));
+        }
         for (key, tensor) in found.iter_mut().filter(|(key, _)| inputs.contains(key)) {
             let &[_, of, _, _] = tensor.shape() else { continue };
             if of == 0 || of == channels || !tensor.dtype().is_float() {
@@ -273,7 +310,7 @@ impl Backbone {
                 }
             };
             *tensor = from_torch(&weight);
-            adapted.push((key.clone(), of));
+            adapted.push(format!("{key} is of images of {of} channels, and is adapted to {channels}"));
         }
         adapted
     }
@@ -503,7 +540,8 @@ mod tests {
             let other = Backbone::new(known.network(4).with_channels(channels), Device::Cpu);
             assert!(other.load(file.path(), Matching::Strict).is_err());
             let differences = other.load(file.path(), Matching::Head).unwrap();
-            assert_eq!(differences.adapted().unwrap(), "conv1.weight is of images of 3 channels");
+            let said = format!("conv1.weight is of images of 3 channels, and is adapted to {channels}");
+            assert_eq!(differences.adapted(), [said]);
             assert!(differences.is_empty());
             let (own, all) = (weight(&three), weight(&other));
             let expected: Vec<Tensor> = (0..channels as i64).map(|channel| own.select(1, channel % 3)).collect();
@@ -556,6 +594,45 @@ mod tests {
     }
 
     /// With another head, below a prefix, and without what timm computes.
+    /// torch 2.11: `timm.layers.resample_abs_pos_embed(positions, [3, 3], num_prefix_tokens=1)` of a class token's and 2×2 positions.
+    #[test]
+    fn positions_of_another_size_are_interpolated_as_in_timm() {
+        let name = "vit_tiny_patch16_224";
+        let network = |side| architecture(name).unwrap().network(3).with_image_side(side);
+        let (small, large) = (Backbone::new(network(32), Device::Cpu), Backbone::new(network(48), Device::Cpu));
+        let mut state = small.state();
+        let positions = state.iter_mut().find(|(key, _)| key == "encoder.pos_embedding").unwrap();
+        let values = Tensor::arange(5, (Kind::Float, Device::Cpu)).view([1, 5, 1]).repeat([1, 1, 192]);
+        positions.1 = values;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.safetensors");
+        let entries: Vec<_> = state.iter().map(|(key, tensor)| (key.clone(), from_torch(tensor))).collect();
+        weights::write_safetensors(&path, &entries, &BTreeMap::new()).unwrap();
+        assert!(large.load(&path, Matching::Strict).is_err());
+        let differences = large.load(&path, Matching::Head).unwrap();
+        assert_eq!(differences.adapted(), ["encoder.pos_embedding is of 2×2 patches, and is interpolated to 3×3"]);
+        let got = large.state().into_iter().find(|(key, _)| key == "encoder.pos_embedding").unwrap().1;
+        let got = Vec::<f32>::try_from(got.detach().select(2, 7).flatten(0, -1)).unwrap();
+        let expected = [
+            0.0,
+            0.802_632_1,
+            1.368_421_4,
+            1.934_211_1,
+            1.934_210_8,
+            2.5,
+            3.065_789_7,
+            3.065_789_9,
+            3.631_579_2,
+            4.197_369_1,
+        ];
+        assert!(got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-5), "{got:?}");
+        // By itself it is what it is.
+        let again =
+            Backbone::of_state_dict(&architecture(name).unwrap(), weights::read(&path).unwrap(), &path, Device::Cpu)
+                .unwrap();
+        assert_eq!(again.network().positions().unwrap().count, 5);
+    }
+
     #[test]
     fn timms_names_are_understood() {
         for name in ["mobilenet_v2", "swin_t"] {

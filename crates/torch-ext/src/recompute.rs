@@ -49,7 +49,8 @@ unsafe extern "C" fn on_compute(
     let compute = || {
         // SAFETY: `context` is the box of `recomputed`, which nobody else uses: a graph is gone through by one thread at a time.
         // `input` lives during this call.
-        let (compute, input) = unsafe { (&mut *context.cast::<Box<Compute>>(), Tensor::clone_from_ptr(input.cast_mut())) };
+        let (compute, input) =
+            unsafe { (&mut *context.cast::<Box<Compute>>(), Tensor::clone_from_ptr(input.cast_mut())) };
         compute(&input, time)
     };
     let outcome = catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|_| Err("a panic".to_owned()));

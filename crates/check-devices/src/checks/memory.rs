@@ -154,7 +154,9 @@ pub(crate) const M02: Check = Check {
         let recompute = if subject.training.recompute { "" } else { "--recompute blocks, " };
         let help = match optimistic {
             _ if micro == 1 => format!("{recompute}--precision bf16, --zero or a smaller --image-size take less"),
-            _ => format!("{safe} fit surely, {optimistic} at best; {recompute}a larger --accumulate or more ranks take less each"),
+            _ => format!(
+                "{safe} fit surely, {optimistic} at best; {recompute}a larger --accumulate or more ranks take less each"
+            ),
         };
         Outcome::of([finding.at(subject.batch_span(), "").help(help).note(fit.assumptions)])
     },

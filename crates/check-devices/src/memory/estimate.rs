@@ -89,6 +89,7 @@ pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Esti
     let size = recipe.image_size.unwrap_or(known.image_size);
     let network =
         known.network(recipe.classes.unwrap_or(known.usual_classes())).with_channels(recipe.channels.unwrap_or(3));
+    let network = network.with_image_side(size);
     let cost = network.cost(size, size).context("--image-size")?;
     let optimizer = recipe.optimizer.memory(recipe.momentum);
     let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema, recompute: recipe.recompute };

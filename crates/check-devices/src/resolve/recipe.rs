@@ -48,7 +48,11 @@ pub(super) fn with_recipe<'l>(
 fn flags(name: &str, folder: &Path) -> Result<Vec<RecipeFlag>, String> {
     let path = folder.join(name);
     // Without a file of that name, the name is one of those inside the program.
-    let text = if path.exists() && !(path.is_dir() && recipes::is_shipped(name)) { recipes::read(&path) } else { recipes::read(Path::new(name)) }?;
+    let text = if path.exists() && !(path.is_dir() && recipes::is_shipped(name)) {
+        recipes::read(&path)
+    } else {
+        recipes::read(Path::new(name))
+    }?;
     let short = Path::new(name).file_name().map_or(name.into(), |file| file.to_string_lossy());
     let mut flags = Vec::new();
     for recipes::Entry { key, line, value } in recipes::entries(name, &text)? {

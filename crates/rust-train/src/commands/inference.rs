@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use architectures::{Architecture, Tells, architecture};
-use backbones::{Backbone, channels_of, fitting};
+use backbones::{Backbone, channels_of, fitting, network_of};
 use clap::ValueEnum;
 use dataset::{Normalization, PixelFormat};
 use flags::{ImageArgs, ModelArgs, PrecisionKind};
@@ -148,7 +148,9 @@ impl Known {
         });
         refuse_values(&args.images, format == Some(PixelFormat::Rgb8))?;
         let size = preprocessing.size;
-        architecture.network(1).shapes(size, size).map_err(|error| usage(format!("--image-size: {error}")))?;
+        network_of(&architecture, &found, 1)
+            .shapes(size, size)
+            .map_err(|error| usage(format!("--image-size: {error}")))?;
         let named_classes = args.classes.as_deref().map(dataset::read_classes).transpose()?;
         let mut said: Vec<String> = prefix.into_iter().collect();
         let card = match card {

@@ -67,7 +67,7 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     }
     let side = args.image_size.unwrap_or(known.image_size);
     let classes = args.classes.unwrap_or(known.usual_classes());
-    let network = known.network(classes);
+    let network = known.network(classes).with_image_side(side);
     let bad_size = |error| usage(format!("--image-size: {error}"));
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
@@ -202,7 +202,7 @@ mod tests {
     fn what_cannot_be_profiled_is_refused() {
         for (flags, words) in [
             ("--model resnet19", "--model: no model is called 'resnet19'"),
-            ("--model vit_b_16 --image-size 96", "--image-size: vit_b_16 cannot take images of 96×96 pixels"),
+            ("--model vit_b_16 --image-size 100", "--image-size: vit_b_16 cannot take images of 100×100 pixels"),
             ("--batch 0", "--batch and --classes"),
         ] {
             let error = profile(&args(flags)).unwrap_err();

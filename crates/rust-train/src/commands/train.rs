@@ -170,7 +170,8 @@ fn describe(world: &World, plan: &Plan, model: &dyn Model, dataset: &Dataset, ou
     let size = plan.images.image_size;
     let parameters: usize = model.parameters().iter().map(|(_, tensor)| tensor.numel()).sum();
     let cost = plan.architecture.and_then(|known| {
-        known.network(dataset.classes.len()).with_channels(dataset.train.format().channels()).cost(size, size).ok()
+        let network = known.network(dataset.classes.len()).with_channels(dataset.train.format().channels());
+        network.with_image_side(size).cost(size, size).ok()
     });
     let macs = cost.map_or(String::new(), |cost| format!(", {:.3} GMACs an image", cost.macs as f64 / 1e9));
     log::info!("{} at {size}×{size} pixels, {:.2} M parameters{macs}", plan.flags.model, parameters as f64 / 1e6);

@@ -167,8 +167,9 @@ impl Images {
         architecture: &Architecture,
     ) -> anyhow::Result<Self> {
         let images = Self::of_network(args, task, source, architecture.image_size, usual_normalization(architecture))?;
+        let network = architecture.network(1).with_image_side(images.image_size);
         for (flag, size) in [("--image-size", images.image_size), ("--crop", images.evaluation.size)] {
-            architecture.network(1).shapes(size, size).map_err(|error| usage(format!("{flag}: {error}")))?;
+            network.shapes(size, size).map_err(|error| usage(format!("{flag}: {error}")))?;
         }
         Ok(images)
     }

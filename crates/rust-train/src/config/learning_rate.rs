@@ -118,7 +118,9 @@ impl LearningRate {
         let decay_at_end = match args.weight_decay_end {
             None => None,
             Some(end) if args.weight_decay > 0.0 => Some(end / args.weight_decay),
-            Some(_) => return Err(usage("--weight-decay-end: there is no weight decay to begin with: --weight-decay is 0")),
+            Some(_) => {
+                return Err(usage("--weight-decay-end: there is no weight decay to begin with: --weight-decay is 0"));
+            }
         };
         Ok(Self { shape, peak, floor: args.min_lr, warmup_epochs, momentum, decay_at_end })
     }

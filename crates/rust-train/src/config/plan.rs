@@ -227,7 +227,9 @@ fn recompute(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Re
         return Ok(());
     }
     if cli.sync_bn {
-        return Err(usage("--recompute blocks: not with --sync-bn: ranks would have to meet once more on the way back"));
+        return Err(usage(
+            "--recompute blocks: not with --sync-bn: ranks would have to meet once more on the way back",
+        ));
     }
     match architecture {
         Some(known) if known.network(1).blocks().is_empty() => Err(usage(format!(
@@ -518,8 +520,16 @@ mod tests {
             ("--schedule warm-restarts --lr-restart 0", 1, "--lr-restart: must be at least 1"),
             ("--schedule warm-restarts --lr-restart-factor 0", 1, "--lr-restart-factor: must be at least 1"),
             ("--weight-decay-end nan", 1, "--weight-decay-end NaN: must be a number of at least 0"),
-            ("--weight-decay 0 --weight-decay-end 0.1", 1, "--weight-decay-end: there is no weight decay to begin with"),
-            ("--optimizer adafactor --schedule one-cycle --min-momentum 0.8", 1, "--min-momentum: Adafactor has no momentum"),
+            (
+                "--weight-decay 0 --weight-decay-end 0.1",
+                1,
+                "--weight-decay-end: there is no weight decay to begin with",
+            ),
+            (
+                "--optimizer adafactor --schedule one-cycle --min-momentum 0.8",
+                1,
+                "--min-momentum: Adafactor has no momentum",
+            ),
             ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
             ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
             ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
@@ -563,7 +573,11 @@ mod tests {
             ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
             ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),
-            ("--data d --task segment --model unet --recompute blocks", 1, "--recompute blocks: unet has none: what its"),
+            (
+                "--data d --task segment --model unet --recompute blocks",
+                1,
+                "--recompute blocks: unet has none: what its",
+            ),
             ("--bucket-mb 0", 1, "--bucket-mb 0: must be between 1 and 4096"),
             ("--clip-grad-norm 0", 1, "--clip-grad-norm 0: must be a number above 0"),
             ("--color-jitter 11", 1, "--color-jitter 11: must be a number between 0 and 10"),

@@ -44,7 +44,7 @@ impl ProgressiveResize {
             return Err(usage(format!("--progressive-epochs {growing}: must be between 1 and {epochs}")));
         }
         let progressive_resize = Self { first, last: image_size, epochs: growing };
-        if let Some(network) = architecture.map(|known| known.network(1)) {
+        if let Some(network) = architecture.map(|known| known.network(1).with_image_side(image_size)) {
             for side in progressive_resize.sides() {
                 network.shapes(side, side).map_err(|error| usage(format!("--progressive-resize {first}: {error}")))?;
             }

@@ -73,7 +73,8 @@ fn of_catalogue(
     weights: Option<(&Path, &Wanted)>,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let network = architecture.network(context.outputs).with_channels(context.channels);
+    let network =
+        architecture.network(context.outputs).with_channels(context.channels).with_image_side(context.image_size);
     let network = match plan.flags.drop_path {
         Some(probability) => network.with_drop_path(probability).context("there are no residual branches")?,
         None => network,
@@ -86,8 +87,8 @@ fn of_catalogue(
         }
         let differences = backbone.load_found(found, path, plan.matching);
         let differences = differences.map_err(|error| usage(refused(&error, architecture, path)))?;
-        if let (true, Some(adapted)) = (speaks, differences.adapted()) {
-            log::info!("{adapted}, and is adapted to {}", context.channels);
+        for adapted in differences.adapted().iter().filter(|_| speaks) {
+            log::info!("{adapted}");
         }
         if speaks && !differences.is_empty() {
             log::info!("reinitialized, because the weights do not fit:\n{differences}");

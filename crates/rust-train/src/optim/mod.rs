@@ -123,7 +123,11 @@ mod tests {
         assert_eq!(groups[0].parameters.len(), 1 + 12 * 4, "{:?}", names(&groups[0]));
         assert!(groups[0].parameters.iter().all(|(_, tensor)| tensor.dim() >= 2));
         let others = names(&groups[1]);
-        assert!(["class_token", "encoder.pos_embedding", "heads.head.weight"].iter().all(|name| others.contains(&(*name).into())));
+        assert!(
+            ["class_token", "encoder.pos_embedding", "heads.head.weight"]
+                .iter()
+                .all(|name| others.contains(&(*name).into()))
+        );
         assert_eq!((groups[0].algorithm, groups[1].algorithm), (None, Some(Algorithm::ADAMW)));
     }
 }

@@ -129,7 +129,9 @@ impl Trainer<'_> {
             return;
         }
         let lr = self.schedule.at(step, self.position.plateau.cuts).lr;
-        log::info!("the validation loss falls no more: the learning rate is {lr:.3e} from here on (--schedule plateau)");
+        log::info!(
+            "the validation loss falls no more: the learning rate is {lr:.3e} from here on (--schedule plateau)"
+        );
     }
 
     /// Whether `epoch`, the one that has just ended, is the last one by `--patience`: the same on all ranks.

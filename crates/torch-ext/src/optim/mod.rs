@@ -160,7 +160,14 @@ impl Optimizer {
             };
             for (is_first_step, lists) in [true, false].into_iter().zip(lists.iter().rev()) {
                 for (lists, axes) in lists.iter().zip([1, 2]) {
-                    lists.step(algorithm.of_axes(axes), axes, lr, *weight_decay * self.decay_share, is_first_step, skip)?;
+                    lists.step(
+                        algorithm.of_axes(axes),
+                        axes,
+                        lr,
+                        *weight_decay * self.decay_share,
+                        is_first_step,
+                        skip,
+                    )?;
                 }
             }
         }
@@ -242,7 +249,8 @@ impl Optimizer {
         let mut given = vec![HashMap::new(); places.len()];
         for (name, tensor) in state {
             let place = name.rsplit_once('.').and_then(|(parameter, kind)| Some((*places.get(parameter)?, kind)));
-            let is_kind = |kind| kind == STEP || FAMILIES.iter().any(|(sets, _)| sets.iter().any(|set| set.contains(&kind)));
+            let is_kind =
+                |kind| kind == STEP || FAMILIES.iter().any(|(sets, _)| sets.iter().any(|set| set.contains(&kind)));
             let Some((place, kind)) = place.filter(|(_, kind)| is_kind(kind)) else {
                 return Err(Error::State { what: format!("the optimizer has no {name}") });
             };

@@ -181,7 +181,16 @@ fn every_flag_is_in_the_plan_file() {
         &["crop", "mean", "patience", "resize", "std", "val-split", "weights-sha256"],
         &["image-layout", "images", "labels", "loss", "normalize"],
         &["column-image", "column-split", "crop-scale", "ignore-index", "label-separator", "mask-values", "table"],
-        &["stage", "virtual-ranks", "weight-decay-end", "weights-key", "weights-prefix", "drop-path", "bce-threshold", "layer-decay"],
+        &[
+            "stage",
+            "virtual-ranks",
+            "weight-decay-end",
+            "weights-key",
+            "weights-prefix",
+            "drop-path",
+            "bce-threshold",
+            "layer-decay",
+        ],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
         let name = flag.get_long().unwrap();
