@@ -21,6 +21,7 @@ NAMES = {
     "vit_base_patch32_224": "vit_b_32", "convnext_tiny": "convnext_tiny", "swin_tiny_patch4_window7_224": "swin_t",
     "efficientnet_b0": "efficientnet_b0", "efficientnet_b3": "efficientnet_b3", "mobilenetv2_100": "mobilenet_v2",
     "vit_tiny_patch16_224": "vit_tiny_patch16_224", "vit_small_patch32_224": "vit_small_patch32_224",
+    "resnet18d": "resnet18d", "resnet50d": "resnet50d", "resnetrs50": "resnetrs50",
     "deit3_small_patch16_224": "deit3_small_patch16_224", "vit_small_patch14_dinov2": "vit_small_patch14_dinov2",
     "vit_small_patch14_reg4_dinov2": "vit_small_patch14_reg4_dinov2",
     "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",

@@ -15,6 +15,7 @@ use crate::families::mobilenet_v2::mobilenet_v2;
 use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
 use crate::families::regnet::{Line, regnet};
 use crate::families::resnet::{Block, resnet};
+use crate::families::resnet_d::{resnet_d, resnet_rs};
 use crate::families::segmentation::{deeplabv3, deeplabv3_mobilenet, fcn, lraspp, unet};
 use crate::families::shufflenet_v2::shufflenet_v2;
 use crate::families::squeezenet::{squeezenet1_0, squeezenet1_1};
@@ -173,6 +174,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("resnet50", 224, |classes| resnet("resnet50", Block::BOTTLENECK, [3, 4, 6, 3], classes)).published("resnet50-11ad3fa6.pth", 232, 80.858),
     Architecture::new("resnet101", 224, |classes| resnet("resnet101", Block::BOTTLENECK, [3, 4, 23, 3], classes)).published("resnet101-cd907fc2.pth", 232, 81.886),
     Architecture::new("resnet152", 224, |classes| resnet("resnet152", Block::BOTTLENECK, [3, 8, 36, 3], classes)).published("resnet152-f82ba261.pth", 232, 82.284),
+    Architecture::new("resnet18d", 224, |classes| resnet_d("resnet18d", Block::Basic, [2, 2, 2, 2], classes)).resize(256).bicubic(),
+    Architecture::new("resnet26d", 224, |classes| resnet_d("resnet26d", Block::BOTTLENECK, [2, 2, 2, 2], classes)).resize(256).bicubic(),
+    Architecture::new("resnet34d", 224, |classes| resnet_d("resnet34d", Block::Basic, [3, 4, 6, 3], classes)).resize(256).bicubic(),
+    Architecture::new("resnet50d", 224, |classes| resnet_d("resnet50d", Block::BOTTLENECK, [3, 4, 6, 3], classes)).resize(256).bicubic(),
+    Architecture::new("resnet101d", 256, |classes| resnet_d("resnet101d", Block::BOTTLENECK, [3, 4, 23, 3], classes)).resize(269).bicubic(),
+    Architecture::new("resnet152d", 256, |classes| resnet_d("resnet152d", Block::BOTTLENECK, [3, 8, 36, 3], classes)).resize(269).bicubic(),
+    Architecture::new("resnetrs50", 160, |classes| resnet_rs("resnetrs50", [3, 4, 6, 3], classes)).resize(175).bicubic(),
+    Architecture::new("resnetrs101", 192, |classes| resnet_rs("resnetrs101", [3, 4, 23, 3], classes)).resize(204).bicubic(),
+    Architecture::new("resnetrs152", 256, |classes| resnet_rs("resnetrs152", [3, 8, 36, 3], classes)).resize(256).bicubic(),
     Architecture::new("wide_resnet50_2", 224, |classes| resnet("wide_resnet50_2", WIDE, [3, 4, 6, 3], classes)).published("wide_resnet50_2-9ba9bcbe.pth", 232, 81.602),
     Architecture::new("wide_resnet101_2", 224, |classes| resnet("wide_resnet101_2", WIDE, [3, 4, 23, 3], classes)).published("wide_resnet101_2-d733dc28.pth", 232, 82.51),
     Architecture::new("resnext50_32x4d", 224, |classes| resnet("resnext50_32x4d", RESNEXT, [3, 4, 6, 3], classes)).published("resnext50_32x4d-1a0047aa.pth", 232, 81.198),
@@ -250,9 +260,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_tiny_patch16_224", 224, |classes| vit("vit_tiny_patch16_224", vit::TINY, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch16_224", 224, |classes| vit("vit_small_patch16_224", vit::SMALL, 16, classes)).resize(248).bicubic().halves(),
     Architecture::new("vit_small_patch32_224", 224, |classes| vit("vit_small_patch32_224", vit::SMALL, 32, classes)).resize(248).bicubic().halves(),
-    Architecture::new("deit3_small_patch16_224", 224, |classes| changed_vit("deit3_small_patch16_224", vit::SMALL, 16, vit::DEIT3, classes)).bicubic(),
-    Architecture::new("deit3_base_patch16_224", 224, |classes| changed_vit("deit3_base_patch16_224", vit::BASE, 16, vit::DEIT3, classes)).bicubic(),
-    Architecture::new("deit3_large_patch16_224", 224, |classes| changed_vit("deit3_large_patch16_224", vit::LARGE, 16, vit::DEIT3, classes)).bicubic(),
+    Architecture::new("deit3_small_patch16_224", 224, |classes| changed_vit("deit3_small_patch16_224", vit::SMALL, 16, vit::DEIT3, classes)).resize(248).bicubic(),
+    Architecture::new("deit3_base_patch16_224", 224, |classes| changed_vit("deit3_base_patch16_224", vit::BASE, 16, vit::DEIT3, classes)).resize(248).bicubic(),
+    Architecture::new("deit3_large_patch16_224", 224, |classes| changed_vit("deit3_large_patch16_224", vit::LARGE, 16, vit::DEIT3, classes)).resize(248).bicubic(),
     Architecture::new("vit_small_patch14_dinov2", 518, |classes| changed_vit("vit_small_patch14_dinov2", vit::SMALL, 14, vit::DINOV2, classes)).bicubic(),
     Architecture::new("vit_base_patch14_dinov2", 518, |classes| changed_vit("vit_base_patch14_dinov2", vit::BASE, 14, vit::DINOV2, classes)).bicubic(),
     Architecture::new("vit_large_patch14_dinov2", 518, |classes| changed_vit("vit_large_patch14_dinov2", vit::LARGE, 14, vit::DINOV2, classes)).bicubic(),
@@ -311,6 +321,10 @@ mod tests {
     /// torchvision publishes them, keys, and a hash of all keys and shapes in order.
     const RECORDED: &str = include_str!("../tests/torchvision.tsv");
 
+    /// The same of the networks that only timm has, by its names: architecture, trained values, GMACs as PyTorch counts them, keys, and a
+    /// hash of all keys and shapes, sorted.
+    const RECORDED_OF_TIMM: &str = include_str!("../tests/timm.tsv");
+
     fn fnv1a(bytes: &[u8]) -> u64 {
         let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -340,9 +354,40 @@ mod tests {
             .iter()
             .map(|known| known.name)
             .filter(|name| !["lenet", "unet", "unet_small"].contains(name)) // our own
-            .filter(|name| !["_lite", "_patch"].iter().any(|part| name.contains(part))) // timm's: scripts/parity --timm
+            .filter(|name| !of_timm().any(|row| row[0] == *name))
             .collect();
         assert_eq!(seen, all);
+    }
+
+    fn of_timm() -> impl Iterator<Item = Vec<&'static str>> {
+        RECORDED_OF_TIMM.lines().filter(|line| !line.starts_with('#')).map(|row| row.split('\t').collect())
+    }
+
+    #[test]
+    fn keys_shapes_and_costs_are_timms() {
+        for row in of_timm() {
+            let &[name, trained, gmacs, keys, hash] = row.as_slice() else { panic!("{row:?}") };
+            let known = architecture(name).unwrap();
+            let network = known.network(1000);
+            let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+            let weights = network.parameters().into_iter();
+            let weights = weights.filter_map(|parameter| known.timm_weight(&parameter.name, &parameter.shape));
+            let mut lines: Vec<_> =
+                weights.map(|weight| format!("{} {}\n", weight.name, shape(&weight.shape))).collect();
+            lines.sort_unstable();
+            assert_eq!(lines.len().to_string(), keys, "keys of {name}");
+            let listing = lines.concat();
+            assert_eq!(format!("{:016x}", fnv1a(listing.as_bytes())), hash, "keys and shapes of {name}:\n{listing}");
+            let cost = network.cost(known.image_size, known.image_size).unwrap();
+            assert_eq!(cost.parameters.to_string(), trained, "trained values of {name}");
+            let expected: f64 = gmacs.parse().unwrap();
+            assert!(
+                (cost.macs as f64 / 1e9 / expected - 1.0).abs() <= 0.02,
+                "{name}: {} MACs, not {gmacs} G",
+                cost.macs
+            );
+        }
+        assert!(of_timm().count() >= 24);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) mod mobilenet_v2;
 pub(crate) mod mobilenet_v3;
 pub(crate) mod regnet;
 pub(crate) mod resnet;
+pub(crate) mod resnet_d;
 pub(crate) mod segmentation;
 pub(crate) mod shufflenet_v2;
 pub(crate) mod squeezenet;

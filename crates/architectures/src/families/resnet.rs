@@ -4,7 +4,7 @@
 use crate::builder::{Builder, Scheme};
 use crate::draw::Draw;
 use crate::network::{Network, NodeId};
-use crate::op::{Conv2d, Draws};
+use crate::op::{Activation, Conv2d, Draws};
 
 /// Convolutions Kaiming-normal by fan-out, the head PyTorch's default.
 pub(crate) const SCHEME: Scheme = Scheme {
@@ -60,20 +60,33 @@ pub(crate) fn backbone(
             let is_first = stage > 0 && index == 0;
             let stride = if is_first && dilation == 1 { 2 } else { 1 };
             let dilation = if is_first { dilations[stage - 1] } else { dilation };
-            x = residual_block(net, &name, block, x, 64 << stage, stride, dilation);
+            x = residual_block(net, &name, block, Changes::NONE, x, [64 << stage, stride, dilation]);
         }
     }
     x
 }
 
-fn residual_block(
+/// What later authors have changed in a block.
+#[derive(Clone, Copy)]
+pub(super) struct Changes {
+    /// Whether a shortcut that shrinks takes means, and not every second pixel.
+    pub averages: bool,
+    /// Whether the branch ends in squeeze and excitation.
+    pub squeezes: bool,
+}
+
+impl Changes {
+    const NONE: Self = Self { averages: false, squeezes: false };
+}
+
+/// A block of so many planes, with this stride and dilation.
+pub(super) fn residual_block(
     net: &mut Builder,
     name: &str,
     block: Block,
+    changes: Changes,
     x: NodeId,
-    planes: usize,
-    stride: usize,
-    dilation: usize,
+    [planes, stride, dilation]: [usize; 3],
 ) -> NodeId {
     let layer = |suffix: &str| format!("{name}.{suffix}");
     let inner = match block {
@@ -97,8 +110,17 @@ fn residual_block(
         }
     };
     let channels = net.width(inner);
+    let inner = if changes.squeezes {
+        net.squeeze_excitation(&layer("se"), inner, channels / 4, Activation::Relu, Activation::Sigmoid)
+    } else {
+        inner
+    };
     let shortcut = if stride == 1 && net.width(x) == channels {
         x
+    } else if changes.averages {
+        let y = if stride > 1 { net.avg_pool(x, stride) } else { x };
+        let y = net.conv(&layer("downsample.1"), y, Conv2d::to(channels, 1));
+        net.batch_norm(&layer("downsample.2"), y)
     } else {
         let y = net.conv(&layer("downsample.0"), x, Conv2d::to(channels, 1).stride(stride));
         net.batch_norm(&layer("downsample.1"), y)

@@ -28,6 +28,8 @@ struct Row {
     miou: Option<f64>,
     /// Whether it tells the class of each pixel.
     tells_masks: bool,
+    /// What timm calls it, if it has it.
+    timm: Option<&'static str>,
 }
 
 /// Prints the networks that the flags ask for.
@@ -75,6 +77,7 @@ fn row(known: &Architecture) -> anyhow::Result<Row> {
         top1: score.filter(|_| !tells_masks),
         miou: score.filter(|_| tells_masks),
         tells_masks,
+        timm: known.timm_name(),
     })
 }
 
