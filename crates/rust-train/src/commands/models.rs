@@ -30,6 +30,8 @@ struct Row {
     tells_masks: bool,
     /// What timm calls it, if it has it.
     timm: Option<&'static str>,
+    /// The file of the published weights.
+    weights: Option<&'static str>,
 }
 
 /// Prints the networks that the flags ask for.
@@ -78,6 +80,7 @@ fn row(known: &Architecture) -> anyhow::Result<Row> {
         miou: score.filter(|_| tells_masks),
         tells_masks,
         timm: known.timm_name(),
+        weights: known.published.map(|published| published.file),
     })
 }
 

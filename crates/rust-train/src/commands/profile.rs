@@ -68,6 +68,9 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let side = args.image_size.unwrap_or(known.image_size);
     let classes = args.classes.unwrap_or(known.usual_classes());
     let network = known.network(classes).with_image_side(side);
+    if args.recompute == Recompute::Blocks && network.blocks().is_empty() {
+        return Err(usage(format!("--recompute blocks: {} has none", known.name)));
+    }
     let bad_size = |error| usage(format!("--image-size: {error}"));
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
@@ -202,6 +205,7 @@ mod tests {
     fn what_cannot_be_profiled_is_refused() {
         for (flags, words) in [
             ("--model resnet19", "--model: no model is called 'resnet19'"),
+            ("--model unet --recompute blocks", "--recompute blocks: unet has none"),
             ("--model vit_b_16 --image-size 100", "--image-size: vit_b_16 cannot take images of 100×100 pixels"),
             ("--batch 0", "--batch and --classes"),
         ] {
