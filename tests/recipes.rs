@@ -143,15 +143,33 @@ fn a_bad_recipe_is_one_line_however_many_ranks_there_are() {
 /// way, averages under way.
 #[test]
 fn every_ingredient_goes_on_where_it_was() {
+    goes_on_where_it_was(
+        "--lr 0.05 --schedule one-cycle --min-momentum 0.85 --label-smoothing 0.1 --class-weights balanced --mixup 0.2 \
+         --ema 0.98 --freeze backbone --freeze-epochs 1 --backbone-lr-scale 0.5 --progressive-resize 4 --progressive-epochs 2",
+        [16, 32],
+    );
+}
+
+/// The same of those that exclude others: the mean of epochs under way, a rate that follows the loss, what is computed once more.
+#[test]
+fn other_ingredients_go_on_where_they_were() {
+    goes_on_where_it_was(
+        "--optimizer muon --lr 0.02 --weight-decay 0.05 --weight-decay-end 0.2 --layer-decay 0.9 --schedule plateau \
+         --lr-patience 0 --lr-gamma 0.5 --warmup 0 --drop-path 0.2 --loss bce --cutmix 1 --bce-threshold 0.2 --swa 2 \
+         --recompute blocks --zero",
+        [24, 48],
+    );
+}
+
+/// A run of these ingredients that goes on from either of two steps is the run that was never stopped, bit for bit.
+fn goes_on_where_it_was(ingredients: &str, steps: [usize; 2]) {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path();
-    let flags = "--model cifar_resnet20 --batch 64 --epochs 3 --max-steps 60 --seed 3 --lr 0.05 --schedule one-cycle \
-        --min-momentum 0.85 --label-smoothing 0.1 --class-weights balanced --mixup 0.2 --ema 0.98 --freeze backbone \
-        --freeze-epochs 1 --backbone-lr-scale 0.5 --progressive-resize 4 --progressive-epochs 2";
+    let flags = format!("--model cifar_resnet20 --batch 64 --epochs 3 --max-steps 60 --seed 3 {ingredients}");
     rust_train(2, folder, &format!("{flags} --checkpoint-steps 8 --keep-checkpoints 99 --output whole"));
     let whole = metric(&folder.join("whole"), "loss");
     assert_eq!(whole.len(), 60);
-    for step in [16, 32] {
+    for step in steps {
         let part = folder.join(format!("part-{step}"));
         fs::create_dir_all(part.join("checkpoints")).unwrap();
         // The best model is that of an epoch before the checkpoint, or one that comes after it takes its place.

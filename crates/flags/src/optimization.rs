@@ -124,6 +124,11 @@ pub struct OptimizationArgs {
     /// In the first steps it keeps less
     #[arg(long, value_name = "DECAY", help_heading = "Optimization")]
     pub ema: Option<f64>,
+
+    /// Evaluate and save the mean of the weights at the ends of the last N epochs (stochastic weight averaging); before, the weights
+    /// themselves. A schedule that keeps the rate up goes with it: constant, or warm-restarts
+    #[arg(long, value_name = "N", help_heading = "Optimization")]
+    pub swa: Option<usize>,
 }
 
 /// How gradients become steps.

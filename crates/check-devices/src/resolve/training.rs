@@ -49,7 +49,8 @@ pub(super) fn training(
         momentum: run.parsed("momentum"),
         precision: run.word("precision"),
         zero: trainer.has("zero"),
-        ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0),
+        ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0)
+            || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0),
         recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
         is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),
         accelerator: flag(accelerator),

@@ -118,6 +118,7 @@ mod tests {
         insta::assert_snapshot!(table(&rows(&args(&["resnet18", "cifar_resnet20"])).unwrap()), @r"
         network         pixels  parameters   GMACs  top-1
         resnet18           224     11.69 M   1.814  69.76
+        resnet18d          224     11.71 M   2.054      -
         cifar_resnet20      32      0.33 M   0.041      -
 
         with a head of 1000 classes; top-1: of torchvision's published weights (--pretrained) on ImageNet, in percent

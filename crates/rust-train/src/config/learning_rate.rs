@@ -1,6 +1,7 @@
 //! How the learning rate goes over the epochs of a run, as the flags say it.
 
 use flags::{LrScaling, OptimizationArgs, OptimizerKind, ScheduleKind};
+use serde::{Deserialize, Serialize};
 
 use crate::config::bounds::{at_least, at_least_one};
 use crate::errors::usage;
@@ -123,5 +124,35 @@ impl LearningRate {
             }
         };
         Ok(Self { shape, peak, floor: args.min_lr, warmup_epochs, momentum, decay_at_end })
+    }
+}
+
+/// By how much a validation loss must be lower to count, as a share (`ReduceLROnPlateau`'s `threshold`).
+const LOWER_BY: f64 = 1e-4;
+
+/// How the validation loss has gone, as far as the learning rate depends on it: part of where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plateau {
+    /// The lowest loss so far.
+    best: Option<f64>,
+    /// Epochs since that were no lower, since the rate fell.
+    without: usize,
+    /// How often the rate has fallen.
+    pub cuts: usize,
+}
+
+impl Plateau {
+    /// Takes in the loss of an epoch. Gives whether the rate falls by it: after more than `patience` epochs that were no lower.
+    pub(crate) fn observe(&mut self, loss: f64, patience: usize) -> bool {
+        if self.best.is_none_or(|best| loss < best * (1.0 - LOWER_BY)) {
+            (self.best, self.without) = (Some(loss), 0);
+            return false;
+        }
+        self.without += 1;
+        if self.without <= patience {
+            return false;
+        }
+        (self.without, self.cuts) = (0, self.cuts + 1);
+        true
     }
 }

@@ -99,10 +99,19 @@ pub(crate) enum Resume {
 pub(crate) struct Training {
     pub learning_rate: LearningRate,
     pub nesterov: bool,
-    /// The decay of the moving average of the weights, where there is one.
-    pub ema: Option<f64>,
+    /// Which average of the weights is evaluated and saved, if any.
+    pub average: Option<Average>,
     pub precision: Precision,
     pub memory_format: MemoryFormat,
+}
+
+/// Which average of the weights is evaluated and saved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Average {
+    /// A moving one, with this decay.
+    Moving(f64),
+    /// The mean of the ends of this epoch, counted from 0, and those after it; before, what the weights are.
+    Epochs { first: usize },
 }
 
 impl Plan {
@@ -340,10 +349,22 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
     Ok(Training {
         learning_rate: LearningRate::new(args, cli.epochs, cli.batch.images)?,
         nesterov,
-        ema: args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0),
+        average: average(args, cli.epochs)?,
         precision: precision(cli.precision),
         memory_format: if cli.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous },
     })
+}
+
+fn average(args: &OptimizationArgs, epochs: usize) -> anyhow::Result<Option<Average>> {
+    let decay = args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0);
+    match (decay, args.swa.filter(|&last| last > 0)) {
+        (Some(_), Some(last)) => {
+            Err(usage(format!("--swa {last}: is another average than --ema's; leave one of them out")))
+        }
+        (_, Some(last)) if last > epochs => Err(usage(format!("--swa {last}: must be at most --epochs {epochs}"))),
+        (_, Some(last)) => Ok(Some(Average::Epochs { first: epochs - last })),
+        (decay, None) => Ok(decay.map(Average::Moving)),
+    }
 }
 
 /// The precision that a flag names.
@@ -533,6 +554,8 @@ mod tests {
             ("--label-smoothing 1", 1, "--label-smoothing 1: must be a number of at least 0 and below 1"),
             ("--freeze-epochs 3", 1, "--freeze-epochs 3: nothing is frozen without --freeze backbone"),
             ("--progressive-epochs 3", 1, "--progressive-epochs 3: nothing grows without --progressive-resize"),
+            ("--ema 0.9 --swa 3", 1, "--swa 3: is another average than --ema's"),
+            ("--epochs 3 --swa 4", 1, "--swa 4: must be at most --epochs 3"),
             ("--ema nan", 1, "--ema NaN: must be a number of at least 0 and below 1"),
             ("--backbone-lr-scale -1", 1, "--backbone-lr-scale -1: must be a number of at least 0"),
             (

@@ -1,4 +1,4 @@
-//! A moving average of the weights, which is what is evaluated and saved: it generalizes better than the weights of any
+//! An average of the weights, which is what is evaluated and saved: it generalizes better than the weights of any
 //! one step (Polyak and Juditsky, 1992).
 //!
 //! ```text
@@ -8,11 +8,15 @@
 //! The decay grows so that the first weights, which are random, are soon forgotten (as TensorFlow's
 //! ExponentialMovingAverage does with `num_updates`). BatchNorm's running statistics are averaged with the same decay. The
 //! decay follows from the number of the step, so that the averages are all there is to save.
+//!
+//! Or the mean of the weights at the ends of the last epochs (Izmailov et al., 2018, stochastic weight averaging), BatchNorm's statistics too
+//! (PyTorch's `AveragedModel` with `use_buffers`): how many it is of follows from the number of the epoch.
 
 use tch::{Tensor, no_grad};
 use torch_ext::copy_each;
 use torch_ext::optim::lerp_unless;
 
+use crate::config::plan::Average;
 use crate::model::Model;
 
 /// The average of a model's weights.
@@ -23,27 +27,42 @@ pub(crate) struct Ema {
     live: Vec<Tensor>,
     /// One for each; counters, which measure nothing, are copies.
     averages: Vec<Tensor>,
-    decay: f64,
+    rule: Average,
 }
 
 impl Ema {
     /// An average of the weights of `model` that begins with what they are now.
-    pub(crate) fn new(model: &dyn Model, decay: f64) -> Self {
+    pub(crate) fn new(model: &dyn Model, rule: Average) -> Self {
         // Not detached: the data of a parameter may be exchanged, and this must see it.
         let (names, live): (Vec<_>, Vec<_>) = model.state().into_iter().unzip();
         let averages = no_grad(|| live.iter().map(Tensor::copy).collect());
-        Self { names, live, averages, decay }
+        Self { names, live, averages, rule }
     }
 
     /// Takes in the weights as they are after step `number` of the run, counted from 0; where `skip` is 1, nothing.
     pub(crate) fn update(&mut self, number: usize, skip: Option<&Tensor>) -> torch_ext::Result<()> {
-        let decay = self.decay.min((1 + number) as f64 / (10 + number) as f64);
+        let Average::Moving(decay) = self.rule else { return Ok(()) };
+        let decay = decay.min((1 + number) as f64 / (10 + number) as f64);
+        self.move_by(1.0 - decay, skip)
+    }
+
+    /// Takes in the weights as they are at the end of `epoch`, counted from 0.
+    pub(crate) fn end_epoch(&mut self, epoch: usize) -> torch_ext::Result<()> {
+        match self.rule {
+            Average::Moving(_) => Ok(()),
+            Average::Epochs { first } if epoch <= first => self.restart(),
+            Average::Epochs { first } => self.move_by(1.0 / (epoch - first + 1) as f64, None),
+        }
+    }
+
+    /// Moves the averages by so much of the way to the weights.
+    fn move_by(&mut self, share: f64, skip: Option<&Tensor>) -> torch_ext::Result<()> {
         let pairs = self.averages.iter().map(Tensor::shallow_clone).zip(self.live.iter().map(Tensor::shallow_clone));
         let (measured, counted): (Vec<_>, Vec<_>) = pairs.partition(|(_, weight)| weight.is_floating_point());
         let (averages, live): (Vec<_>, Vec<_>) = counted.into_iter().unzip();
         copy_each(&averages, &live)?;
         let (averages, live): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
-        lerp_unless(&averages, &live, 1.0 - decay, skip)
+        lerp_unless(&averages, &live, share, skip)
     }
 
     /// Exchanges the model's weights and their averages: twice, and everything is where it was.
@@ -99,7 +118,7 @@ mod tests {
     #[test]
     fn the_average_is_the_formulas() {
         let live = backbone();
-        let mut ema = Ema::new(&live, 0.3);
+        let mut ema = Ema::new(&live, Average::Moving(0.3));
         let names = ["conv1.weight", "linear.bias", "bn1.running_mean", "bn1.running_var"];
         let mut expected = names.map(|name| get(&live.state(), name));
         for step in 0..6 {
@@ -117,9 +136,28 @@ mod tests {
     }
 
     #[test]
+    fn the_mean_of_the_last_epochs_is_that() {
+        let live = backbone();
+        let mut ema = Ema::new(&live, Average::Epochs { first: 2 });
+        let name = "conv1.weight";
+        let mut seen = Vec::new();
+        for epoch in 0..6 {
+            for step in 0..3 {
+                add(&live, 1.0 + epoch as f64);
+                ema.update(3 * epoch + step, None).unwrap();
+            }
+            ema.end_epoch(epoch).unwrap();
+            seen.push(get(&live.state(), name));
+            let of = &seen[epoch.min(2)..];
+            let expected = of.iter().sum::<f64>() / of.len() as f64;
+            assert!((get(&ema.state(), name) - expected).abs() < 1e-4, "epoch {epoch}");
+        }
+    }
+
+    #[test]
     fn weights_and_averages_change_places() {
         let live = backbone();
-        let mut ema = Ema::new(&live, 0.9);
+        let mut ema = Ema::new(&live, Average::Moving(0.9));
         add(&live, 1.0);
         ema.update(100, None).unwrap();
         let values =

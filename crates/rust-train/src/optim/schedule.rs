@@ -5,9 +5,7 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::learning_rate::{LearningRate, Shape};
+use crate::config::learning_rate::{LearningRate, Plateau, Shape};
 
 /// One-cycle begins at this fraction of its highest rate (PyTorch's `div_factor`).
 const ONE_CYCLE_START: f64 = 1.0 / 25.0;
@@ -123,35 +121,6 @@ fn share_of_cycle(mut epochs: f64, first: f64, factor: f64) -> f64 {
         length *= factor;
     }
     epochs / length
-}
-
-/// By how much a validation loss must be lower to count, as a share (`ReduceLROnPlateau`'s `threshold`).
-const LOWER_BY: f64 = 1e-4;
-
-/// How the validation loss has gone, as far as the learning rate depends on it: part of where a run stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Plateau {
-    /// The lowest loss so far.
-    best: Option<f64>,
-    /// Epochs since that were no lower, since the rate fell.
-    without: usize,
-    /// How often the rate has fallen.
-    pub cuts: usize,
-}
-
-impl Plateau {
-    fn observe(&mut self, loss: f64, patience: usize) -> bool {
-        if self.best.is_none_or(|best| loss < best * (1.0 - LOWER_BY)) {
-            (self.best, self.without) = (Some(loss), 0);
-            return false;
-        }
-        self.without += 1;
-        if self.without <= patience {
-            return false;
-        }
-        (self.without, self.cuts) = (0, self.cuts + 1);
-        true
-    }
 }
 
 /// Half a cosine from `start` to `end`, as far as `progress` (0–1).

@@ -240,7 +240,11 @@ impl<'a> Trainer<'a> {
         }
         let seconds = (clock::synchronized(self.job.device) - begin).as_secs_f64();
         progress.finish();
-        self.position.trained = self.step_plan.steps_left(&self.position) == 0;
+        let is_trained = self.step_plan.steps_left(&self.position) == 0;
+        let was_trained = std::mem::replace(&mut self.position.trained, is_trained);
+        if let (Some(average), true, false) = (&mut self.step.ema, is_trained, was_trained) {
+            average.end_epoch(self.position.epoch)?;
+        }
         self.write_losses()?;
         Ok((throughput(self.position.step - begun, seconds), stop))
     }

@@ -166,7 +166,7 @@ impl<'a> TrainStep<'a> {
         Ok(Self {
             ddp: data_parallel(plan, model, group)?,
             optimizer: optim::build(plan, model, group)?,
-            ema: training.ema.map(|decay| Ema::new(model, decay)),
+            ema: training.average.map(|rule| Ema::new(model, rule)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default(), device)),
             numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
             channels: plan.images.evaluation.decoding.format().channels(),

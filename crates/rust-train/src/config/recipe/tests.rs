@@ -190,6 +190,7 @@ fn every_flag_is_in_the_plan_file() {
             "drop-path",
             "bce-threshold",
             "layer-decay",
+            "swa",
         ],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
@@ -216,7 +217,9 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             }
             "resume" | "allow-changed-plan" | "time-limit" | "eval-only" | "virtual-ranks" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
-            "resize" | "crop" | "drop-path" | "weight-decay-end" | "bce-threshold" | "layer-decay" => return None,
+            "resize" | "crop" | "drop-path" | "weight-decay-end" | "bce-threshold" | "layer-decay" | "swa" => {
+                return None;
+            }
             "mean" | "std" => (0.01f64..1.0).prop_map(|value| value.to_string()).boxed(),
             "image-size" => (3usize..5).prop_map(|size| (size * 32).to_string()).boxed(),
             "warmup" | "momentum" | "weight-decay" | "backbone-lr-scale" | "clip-grad-norm" | "mixup" | "lr" => {

@@ -5,7 +5,7 @@ use flags::BatchSize;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::optim::schedule::Plateau;
+use crate::config::learning_rate::Plateau;
 
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
