@@ -178,7 +178,7 @@ fn every_fault_is_said_once_with_its_place() {
         ),
         ("--data classes.npz --mean 1,2,3 --std 1", "--mean: has 3 values, and the images have 2 channels"),
         ("--data classes.npz --mean 1 --std 0", "--std 0: must be numbers above 0"),
-        ("--data classes.npz --loss bce", "--loss bce: --task classify does not know it"),
+        ("--data classes.npz --loss mse", "--loss mse: --task classify does not know it; it has ce, bce"),
         (
             "--data numbers.npz --task regress --loss bce",
             "--loss bce: --task regress does not know it; it has mse, l1, huber",

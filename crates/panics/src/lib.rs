@@ -1,6 +1,7 @@
 //! Panics that are caught. In a job of many ranks a panic ends all of them, in the hook of the process ([`hook`]), before anything is
 //! unwound; whoever catches one, and reports it in another way, says so here before.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
@@ -18,7 +19,8 @@ pub fn catch<T>(task: impl FnOnce() -> T) -> Result<T, String> {
     let was_caught = CAUGHT.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(task));
     CAUGHT.set(was_caught);
-    outcome.map_err(|_| MESSAGE.take().unwrap_or_else(|| "panicked".to_owned()))
+    // Without the hook its place is not known.
+    outcome.map_err(|payload| MESSAGE.take().unwrap_or_else(|| format!("panicked: {}", text(&*payload))))
 }
 
 /// From here on a panic that nobody [`catch`]es ends in `end`, which gets its message and does not come back.
@@ -34,14 +36,18 @@ pub fn hook(end: impl Fn(&str) + Send + Sync + 'static) {
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> String {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("a panic without a message");
+    let text = text(info.payload());
     match info.location() {
         Some(place) => format!("panicked at {}:{}: {text}", place.file(), place.line()),
         None => format!("panicked: {text}"),
     }
+}
+
+/// What a panic says.
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
@@ -50,6 +56,8 @@ mod tests {
 
     #[test]
     fn what_is_caught_comes_back_and_the_hook_sees_the_rest() {
+        panic::set_hook(Box::new(|_| {}));
+        assert_eq!(catch(|| -> u8 { panic!("on {}", "ice") }), Err("panicked: on ice".to_owned()));
         hook(|message| panic::resume_unwind(Box::new(message.to_owned())));
         assert_eq!(catch(|| 7), Ok(7));
         let caught = catch(|| -> u8 { panic!("on {}", "fire") }).unwrap_err();
