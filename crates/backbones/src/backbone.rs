@@ -197,7 +197,7 @@ impl Backbone {
     }
 
     /// From here on training keeps of each of the network's [blocks](architectures::Network::blocks) but what it takes, and computes
-    /// the block once more on the way back: less memory for about a third more time. The gradients are the same, bit for bit;
+    /// the block once more on the way back: less memory for at most one more forward pass. The gradients are the same, bit for bit;
     /// BatchNorm's running statistics take in each batch once. Where it [synchronizes](Self::synchronize_batch_norm), whose ranks would
     /// have to meet once more, nothing is recomputed. Gives whether the network has blocks.
     pub fn recompute_blocks(&mut self) -> bool {

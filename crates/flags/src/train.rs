@@ -162,8 +162,8 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Off, help_heading = "Machine", add = Scope::Free)]
     pub cuda_graph: CudaGraph,
 
-    /// Forget these values after the forward pass and compute them once more on the way back: half of the activations' memory and less,
-    /// a third more time, the same bits
+    /// Forget these values after the forward pass and compute them once more on the way back: much less memory for activations, at
+    /// most one more forward pass, the same bits
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Recompute::None, help_heading = "Machine", add = Scope::Free)]
     pub recompute: Recompute,
 
