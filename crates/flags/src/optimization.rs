@@ -154,7 +154,7 @@ pub enum OptimizerKind {
     NAdamW,
     /// The sign of a running mean, decoupled weight decay: half of Adam's memory, about a tenth of its learning rate
     Lion,
-    /// Adam that keeps rows and columns of its squares alone: hardly any memory
+    /// Adam that keeps rows and columns of its squares alone: little memory for matrices
     Adafactor,
     /// Momentum made orthogonal, of matrices and filters; AdamW of the rest and the head. AdamW's learning rates fit
     Muon,
