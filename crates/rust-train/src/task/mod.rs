@@ -23,7 +23,7 @@ use report::{Evaluation, Metric, Scores};
 use tch::{Device, Kind, Tensor};
 use world::Channel;
 
-use classification::Classification;
+use classification::{Classification, Criterion};
 pub use means::Means;
 use multilabel::Multilabel;
 use regression::Regression;
@@ -131,7 +131,7 @@ pub(crate) fn of_flags(flags: &TrainArgs, dataset: &Dataset, device: Device) -> 
     match flags.task.task {
         TaskKind::Classify => {
             let (labels, classes) = (train.labels(), dataset.classes.len());
-            Box::new(Classification::new(args, flags.task.loss, labels, classes, device))
+            Box::new(Classification::new(Criterion::new(args, flags.task.loss, labels, classes, device)))
         }
         TaskKind::Multilabel => Box::new(Multilabel::new(flags.task.loss, args.class_weights, train, device)),
         TaskKind::Regress => Box::new(Regression::new(flags.task.loss, train)),

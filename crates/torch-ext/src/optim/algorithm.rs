@@ -138,6 +138,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether parameters of one axis are treated otherwise than those of several.
+    pub(super) fn depends_on_axes(&self) -> bool {
+        self.moments(1) != self.moments(2)
+    }
+
     /// What it keeps of a parameter of so many axes besides the count of its steps, by PyTorch's names.
     pub fn moments(&self, axes: usize) -> &'static [&'static str] {
         match self.of_axes(axes) {

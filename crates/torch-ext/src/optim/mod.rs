@@ -136,9 +136,10 @@ impl Optimizer {
         let lr = lr.into();
         let mut index = 0;
         for Group { algorithm, weight_decay, lr_scale, slots } in &mut self.groups {
-            // By whether it is their first step, and by whether they have several axes: what is kept depends on that.
+            // By whether it is their first step, and where the rule depends on that, by whether they have several axes.
             let mut lists: [[Lists; 2]; 2] = Default::default();
             let algorithm = algorithm.unwrap_or(self.algorithm);
+            let depends_on_axes = algorithm.depends_on_axes();
             for slot in slots {
                 let mine = self.shards.as_ref().is_none_or(|shards| shards.is_mine(index));
                 index += 1;
@@ -148,7 +149,8 @@ impl Optimizer {
                 }
                 let is_first_step = slot.steps.is_none();
                 slot.prepare(algorithm)?;
-                lists[usize::from(is_first_step)][usize::from(slot.parameter.dim() > 1)].push(slot, grad);
+                let is_apart = depends_on_axes && slot.parameter.dim() > 1;
+                lists[usize::from(is_first_step)][usize::from(is_apart)].push(slot, grad);
             }
             let scaled;
             let lr = match lr {

@@ -8,7 +8,7 @@ use crate::task::Targets;
 
 /// How far logits are from their targets.
 #[derive(Debug)]
-pub(super) struct Criterion {
+pub(crate) struct Criterion {
     /// Share of the target that is spread over all classes, 0–1.
     label_smoothing: f64,
     /// How much an image of each class counts. Over the training images their mean is 1.
@@ -19,7 +19,7 @@ pub(super) struct Criterion {
 
 /// Binary cross-entropy of each class.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Binary {
+struct Binary {
     /// Targets above this are 1, others 0; `None`: they are as they are mixed.
     threshold: Option<f64>,
 }
@@ -29,7 +29,7 @@ impl Criterion {
     pub(super) const PLAIN: Self = Self { label_smoothing: 0.0, class_weights: None, binary: None };
 
     /// The loss of a run whose training images have these `labels`, of so many `classes`.
-    pub(super) fn new(
+    pub(crate) fn new(
         args: &OptimizationArgs,
         loss: Option<LossKind>,
         labels: &[i64],

@@ -4,14 +4,13 @@ mod counts;
 mod loss;
 
 use dataset::Batch;
-use flags::{LossKind, OptimizationArgs};
 use model_card::CLASSIFICATION;
 use tch::{Device, Kind, Tensor};
 
 use super::{Scorer, Targets, Task, own_targets};
 
 pub use counts::Counts;
-use loss::Criterion;
+pub(crate) use loss::Criterion;
 
 /// Images have one class each, or a share of each; the first output of a model is a logit for each class, N×classes.
 #[derive(Debug)]
@@ -20,15 +19,9 @@ pub(crate) struct Classification {
 }
 
 impl Classification {
-    /// The task of a run whose training images have these `labels`, of so many `classes`.
-    pub(crate) fn new(
-        args: &OptimizationArgs,
-        loss: Option<LossKind>,
-        labels: &[i64],
-        classes: usize,
-        device: Device,
-    ) -> Self {
-        Self { criterion: Criterion::new(args, loss, labels, classes, device) }
+    /// The task of a run that minimizes this.
+    pub(crate) fn new(criterion: Criterion) -> Self {
+        Self { criterion }
     }
 
     /// The task of weights that are only evaluated: scores know neither smoothing nor weights of classes.
