@@ -15,6 +15,7 @@ mod bits;
 mod cache;
 mod completions;
 mod data;
+mod distillation;
 mod duration;
 mod fetch;
 mod images;
@@ -45,6 +46,7 @@ pub use data::{
     AxesKind, BadImage, CacheFormat, CacheScope, CheckFiles, DataArgs, IgnoreIndex, MaskArgs, MembersArgs, NanKind,
     ReadMode, TableArgs, TiffPages,
 };
+pub use distillation::{DistillationArgs, DistillationKind};
 pub use fetch::{FetchArgs, StoreArgs};
 pub use images::{ChannelValues, ImageArgs, NormalizeKind, ResampleKind};
 pub use installation::{DoctorArgs, ScriptsArgs};

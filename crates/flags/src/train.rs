@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, Essential, NotInRecipe, OptimizationArgs, PrecisionKind,
-    RunArgs, Scope, StoreArgs, TaskArgs, model_help, model_names,
+    AugmentationArgs, BatchSize, DEFAULT_MODEL, DataArgs, DistillationArgs, Essential, NotInRecipe, OptimizationArgs,
+    PrecisionKind, RunArgs, Scope, StoreArgs, TaskArgs, model_help, model_names,
 };
 
 /// The flags of a training run. As a table they are the file that `--config` reads.
@@ -42,6 +42,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub optimization: OptimizationArgs,
+
+    /// What is learned from another model
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub distillation: DistillationArgs,
 
     /// The network's name
     #[arg(long, default_value = DEFAULT_MODEL, help = model_help(), long_help = model_names(), help_heading = "Model", add = Essential)]

@@ -16,6 +16,7 @@ use report::{Mode, Point, Scaling};
 use tch::Device;
 use world::{Signals, World};
 
+use crate::commands::teacher::Hired;
 use crate::commands::train;
 use crate::config::plan::Plan;
 use crate::data::normalize::Normalize;
@@ -64,7 +65,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let largest = plans.last().context("there is a number of ranks")?;
     let job = Job::set_up(world, largest)?;
 
-    let (dataset, context) = train::prepare(&job, program, |context| Ok(*context))?;
+    let (dataset, (context, teacher)) =
+        train::prepare(&job, program, |context, listed| Ok((*context, Hired::load(&job, listed)?)))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
     let normalization = {
@@ -78,6 +80,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let job = Job { plan: largest, ..job };
     let of_flags = task::of_flags(&largest.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
+    let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, largest)).transpose())?;
+    let task = distilled.as_ref().map_or(task, |distilled| distilled);
     let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };
     let mut points = Vec::new();
     for plan in &plans {
@@ -272,7 +276,7 @@ impl Runner<'_> {
             let batch = timeline.span(Work::Data, || next(&self.loader, &mut self.batches, &mut self.epoch))?;
             let batch = Rc::new(batch);
             let images = self.normalize.images(&batch)?;
-            let targets = self.task.targets(&batch, images.device());
+            let targets = self.train_step.targets(self.task, &batch, &images)?;
             let input = StepInput { images, targets, number: self.step, rate: self.rate };
             // Each stands for itself: a loss that is no number ends no measurement.
             let next = self.train_step.launch(self.task, &input, || self.agreement.wish(), None)?;

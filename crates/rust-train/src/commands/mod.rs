@@ -14,6 +14,7 @@ pub(crate) mod predict;
 pub(crate) mod profile;
 pub(crate) mod report;
 pub(crate) mod scripts;
+pub(crate) mod teacher;
 pub(crate) mod train;
 pub(crate) mod version;
 

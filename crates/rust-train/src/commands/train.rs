@@ -8,6 +8,7 @@ use dataset::{Dataset, ImageSet, Size};
 use flags::{ScheduleKind, TaskKind, TrainArgs};
 use world::{Signals, World};
 
+use crate::commands::teacher::Hired;
 use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
@@ -50,10 +51,11 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let job = Job::set_up(world, &plan)?;
 
     let mut begun_with = None;
-    let (dataset, mut model) = prepare(&job, program, |context| {
+    let (dataset, (mut model, teacher)) = prepare(&job, program, |context, listed| {
         let weights = weights(world, &plan)?;
         begun_with.clone_from(&weights);
-        model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)
+        let model = model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)?;
+        Ok((model, Hired::load(&job, listed)?))
     })?;
     let staging = plan.flags.data.stage.as_deref().map(|folder| stage::begin(world, &dataset, folder)).transpose()?;
     let normalization =
@@ -71,6 +73,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     let of_flags = task::of_flags(&plan.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
+    let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, &plan)).transpose())?;
+    let task = distilled.as_ref().map_or(task, |distilled| distilled);
     agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
     let group = process_group::connect(world, job.device, &job.plan.flags, &timeline)?;
@@ -124,14 +128,16 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
 pub(crate) fn prepare<T>(
     job: &Job<'_>,
     program: &Program,
-    check: impl FnOnce(&BuildContext) -> anyhow::Result<T>,
+    check: impl FnOnce(&BuildContext, &Listed) -> anyhow::Result<T>,
 ) -> anyhow::Result<(Dataset, T)> {
     let own = program.images.as_ref().map(|(_, read)| move || Ok(read()?.into_dataset()));
     let own = own.as_ref().map(|read| read as &dyn Fn() -> anyhow::Result<Dataset>);
     let (images, least) = (&job.plan.images, job.plan.batch.global());
     data::prepare(job.world, images, own, job.cores, least, |listed: Listed| {
-        let outputs = program.outputs(listed.classes);
-        check(&BuildContext { outputs, channels: listed.channels, image_size: images.image_size, device: job.device })
+        let outputs = program.outputs(listed.classes.len());
+        let context =
+            BuildContext { outputs, channels: listed.channels, image_size: images.image_size, device: job.device };
+        check(&context, &listed)
     })
 }
 

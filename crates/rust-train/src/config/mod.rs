@@ -3,6 +3,7 @@
 
 mod batch;
 pub(crate) mod bounds;
+pub(crate) mod distillation;
 pub(crate) mod images;
 pub(crate) mod learning_rate;
 pub(crate) mod plan;

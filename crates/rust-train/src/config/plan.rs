@@ -15,6 +15,7 @@ use torch_ext::{DdpConfig, MemoryFormat, Precision};
 
 use crate::config::batch;
 use crate::config::bounds::{MOST, at_least, at_least_one, below_one};
+use crate::config::distillation::Distillation;
 use crate::config::images::{Images, Source};
 use crate::config::learning_rate::LearningRate;
 use crate::config::progressive_resize::ProgressiveResize;
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     /// variance of.
     pub least_micro_batch: usize,
     pub training: Training,
+    /// What is learned from another model, if something is.
+    pub distillation: Option<Distillation>,
     pub ddp: DdpConfig,
     /// Steps between two comparisons of the ranks' parameters.
     pub compare_replicas: Option<usize>,
@@ -184,6 +187,7 @@ impl Plan {
             batch,
             least_micro_batch,
             training,
+            distillation: Distillation::new(cli, own.task.is_some())?,
             ddp: ddp(cli)?,
             compare_replicas: Some(cli.compare_replicas).filter(|&steps| steps > 0),
             device,

@@ -105,7 +105,7 @@ pub(crate) fn open_or_build(
                     let spec = Spec { contents, decoding: *decoding, masks: masks.clone() };
                     let fingerprint = spec.fingerprint(listing);
                     let (channels, train) = (decoding.format().channels(), listing.train.len());
-                    (spec, fingerprint, Listed { classes: listing.classes.len(), channels, train })
+                    (spec, fingerprint, Listed { classes: listing.classes.clone(), channels, train })
                 }
             };
             let path = cache_path(root, images, &spec, || Ok::<_, Failure>(fingerprint.clone()))?;
@@ -120,7 +120,7 @@ pub(crate) fn open_or_build(
     let decoding = Decoding { numbers: Numbers::of_words(numbers), is_exact: *is_exact, ..images.evaluation.decoding };
     let spec = Spec { contents, decoding, masks: MaskValues::of_words(masks) };
     let path = Path::new(path);
-    check(*listed)?;
+    check(listed.clone())?;
     let scope = match (images.cache_scope, path.parent()) {
         (Some(scope), _) => scope,
         (None, Some(folder)) => world.scope_of(folder)?,
@@ -234,7 +234,7 @@ fn trust(images: &Images, contents: Contents, root: &Path) -> anyhow::Result<Opt
         _ => log::info!("--check-files none: whether the images have changed is not looked at"),
     }
     let channels = decoding.format().channels();
-    let listed = Listed { classes: origin.classes.len(), channels, train: origin.train };
+    let listed = Listed { classes: origin.classes.clone(), channels, train: origin.train };
     Ok(Some(Identity::new(&spec, origin.fingerprint, path, listed)))
 }
 

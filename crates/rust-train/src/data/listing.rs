@@ -17,9 +17,10 @@ use crate::data::masks::values_of;
 use crate::errors::{name_interruption, usage};
 
 /// What is known of the data as soon as they are listed: before a cache is built.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Listed {
-    pub classes: usize,
+    /// Their names, or their numbers.
+    pub classes: Vec<String>,
     /// Channels of an image.
     pub channels: usize,
     /// Training images.
@@ -29,7 +30,7 @@ pub(crate) struct Listed {
 impl Listed {
     pub(super) fn of(dataset: &Dataset) -> Self {
         let channels = dataset.train.format().channels();
-        Self { classes: dataset.classes.len(), channels, train: dataset.train.len() }
+        Self { classes: dataset.classes.clone(), channels, train: dataset.train.len() }
     }
 }
 

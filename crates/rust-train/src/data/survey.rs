@@ -30,7 +30,7 @@ impl Surveyed {
     pub fn listed(&self) -> Listed {
         let images = self.survey.images(Split::Train, &self.looked);
         Listed {
-            classes: self.survey.classes().len(),
+            classes: self.survey.classes().to_vec(),
             channels: self.decoding.format().channels(),
             train: images as usize,
         }

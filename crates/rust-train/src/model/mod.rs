@@ -5,6 +5,7 @@ pub(crate) mod card;
 pub(crate) mod found;
 pub(crate) mod numerics;
 pub(crate) mod side_by_side;
+pub(crate) mod teacher;
 pub(crate) mod tensors;
 
 use backbones::Backbone;

@@ -41,6 +41,16 @@ pub trait Task {
     /// What the outputs of a model are to be for the images of `batch`, on `device`.
     fn targets(&self, batch: &Batch, device: Device) -> Targets;
 
+    /// The same in training, for the `images` of the batch, N×C×height×width, as the model is about to be given them, so many of them
+    /// `together`: for a task that looks at the images itself.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    fn training_targets(&self, batch: &Batch, images: &Tensor, together: usize) -> anyhow::Result<Targets> {
+        let _ = together;
+        Ok(self.targets(batch, images.device()))
+    }
+
     /// The mean loss of `outputs` over their images, a single number, in training. `outputs` are in single precision.
     fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor;
 

@@ -269,7 +269,8 @@ impl<'a> Trainer<'a> {
         let number = position.step;
         self.step.timeline.activity().enter_step(number + 1);
         let batch = Rc::new(batch);
-        let (images, targets) = (self.normalize.images(&batch)?, self.task.targets(&batch, self.job.device));
+        let images = self.normalize.images(&batch)?;
+        let targets = self.step.targets(self.task, &batch, &images)?;
         let rate = self.schedule.at(self.step_plan.progress(&position), position.plateau.cuts);
         let input = StepInput { images, targets, number, rate };
         let launched = self.submit(&input, before)?;

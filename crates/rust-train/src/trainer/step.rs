@@ -205,6 +205,12 @@ impl<'a> TrainStep<'a> {
         move |images| self.numerics.compute(images, &evaluator)
     }
 
+    /// What the outputs for `images` are to be, which are those of `batch`.
+    pub(crate) fn targets(&self, task: &dyn Task, batch: &Batch, images: &Tensor) -> anyhow::Result<Targets> {
+        let together = batch.len().div_ceil(self.micro_batches);
+        self.timeline.span(Work::Forward, || task.training_targets(batch, images, together))
+    }
+
     /// Gives the device a step to do. `before` is the step before it, of which nobody knows yet whether it is made: if it is not,
     /// this one is not either. `wish` is asked for what this rank has to tell the others. Collective.
     pub(crate) fn launch(
@@ -437,9 +443,10 @@ impl<'a> TrainStep<'a> {
             let kept: Vec<_> = kept.flat_map(|(_, tensor)| (0..2).map(move |_| tensor.detach().zeros_like())).collect();
             let pixels = vec![0; images * side * side * 3].into();
             let batch = Batch::of_rgb8(pixels, vec![0; images], side, Default::default());
-            let targets = task.targets(&batch, self.numerics.device);
             let shape = [images, self.channels, side, side].map(|length| length as i64);
+            let count = images;
             let images = Tensor::zeros(shape, (Kind::Float, self.numerics.device));
+            let targets = task.training_targets(&batch, &images, count)?;
             let outputs = self.ddp.no_sync(|| self.forward(&images))?;
             task.loss(&outputs, &targets).f_backward()?;
             drop(kept);

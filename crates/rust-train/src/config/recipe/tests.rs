@@ -191,6 +191,11 @@ fn every_flag_is_in_the_plan_file() {
             "bce-threshold",
             "layer-decay",
             "swa",
+            "teacher",
+            "teacher-model",
+            "distillation",
+            "distillation-alpha",
+            "distillation-temperature",
         ],
     ];
     for flag in flags_of_run(&command()).filter(|flag| Scope::of(flag) != Scope::OneRun) {
@@ -217,7 +222,14 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             }
             "resume" | "allow-changed-plan" | "time-limit" | "eval-only" | "virtual-ranks" => return None,
             "weights" | "classes" | "output" | "trace" | "store" => "[a-z/ .'\"\\\\]{1,9}é".boxed(),
-            "resize" | "crop" | "drop-path" | "weight-decay-end" | "bce-threshold" | "layer-decay" | "swa" => {
+            "resize"
+            | "crop"
+            | "drop-path"
+            | "weight-decay-end"
+            | "bce-threshold"
+            | "layer-decay"
+            | "swa"
+            | "distillation-temperature" => {
                 return None;
             }
             "mean" | "std" => (0.01f64..1.0).prop_map(|value| value.to_string()).boxed(),
