@@ -124,6 +124,8 @@ pub(crate) struct Training {
     pub(crate) ema: bool,
     /// Whether blocks are computed once more on the way back.
     pub(crate) recompute: bool,
+    /// The model that is learned from, too, if one is.
+    pub(crate) teacher: Option<Teacher>,
     /// Whether all but the head is frozen, for some epochs at least.
     pub(crate) is_frozen: bool,
     pub(crate) accelerator: Option<Sourced<Accelerator>>,
@@ -168,6 +170,13 @@ pub(crate) enum PathUse {
     Output,
     /// Weights.
     Weights,
+}
+
+/// A model that another one learns from.
+#[derive(Clone, Debug)]
+pub(crate) struct Teacher {
+    /// Its network, where that is said.
+    pub(crate) network: Option<String>,
 }
 
 impl Subject<'_> {

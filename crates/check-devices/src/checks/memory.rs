@@ -6,7 +6,7 @@ use super::need::{exactly, need, ranks, shared};
 use crate::check::{Check, Outcome, Tier};
 use crate::finding::{Finding, Severity};
 use crate::memory::{Accelerator, Bytes, Estimate, Recipe, estimate};
-use crate::subject::{Subject, Training};
+use crate::subject::{Subject, Teacher, Training};
 
 /// The estimate with its assumptions, and what there is for it.
 struct Fit {
@@ -39,7 +39,7 @@ fn fit(subject: &Subject<'_>) -> Result<Fit, Outcome> {
 }
 
 /// What `training` says that memory depends on, with `rust-train`'s defaults where it says nothing.
-pub(super) fn recipe<'t>(training: &Training, model: &'t str) -> Recipe<'t> {
+pub(super) fn recipe<'t>(training: &'t Training, model: &'t str) -> Recipe<'t> {
     Recipe {
         model,
         image_size: training.image_size.as_ref().map(|size| size.value),
@@ -51,6 +51,7 @@ pub(super) fn recipe<'t>(training: &Training, model: &'t str) -> Recipe<'t> {
         zero: training.zero,
         ema: training.ema,
         recompute: training.recompute,
+        teacher: training.teacher.as_ref().and_then(|teacher| teacher.network.as_deref()),
     }
 }
 
@@ -93,6 +94,11 @@ fn assumptions(
     }
     if recipe.recompute {
         words += ", blocks recomputed";
+    }
+    match &training.teacher {
+        Some(Teacher { network: Some(network) }) => words += &format!(", its teacher {network}"),
+        Some(Teacher { network: None }) => words += ", without its teacher, whose network is not said",
+        None => {}
     }
     if training.is_frozen {
         words += ", as if nothing were frozen";

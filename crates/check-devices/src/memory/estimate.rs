@@ -35,6 +35,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) ema: bool,
     /// Whether blocks are computed once more on the way back.
     pub(crate) recompute: bool,
+    /// The network of a model that is learned from, too.
+    pub(crate) teacher: Option<&'a str>,
 }
 
 /// What a rank needs.
@@ -95,10 +97,11 @@ pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Esti
     let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema, recompute: recipe.recompute };
     let workload = Workload { batch: 1, activation_bytes: recipe.precision.value_bytes(), training: Some(training) };
     let one = network.memory(size, size, workload).context("--image-size")?;
+    let taught = recipe.teacher.map_or(Ok(0), |name| teacher_bytes(name, &network, size)).context("--teacher-model")?;
     let estimate = Estimate {
         image_size: size,
         parameters: cost.parameters as u64,
-        states: one.states() as u64,
+        states: one.states() as u64 + taught,
         checkpoint: (one.parameters + one.optimizer + one.average) as u64,
         activations: around(one),
         overhead: OVERHEAD_BYTES,
@@ -110,6 +113,14 @@ pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Esti
         walked: Rc::default(),
     };
     Ok(estimate.on(ranks))
+}
+
+/// The weights of a teacher, of as many classes as the `student`. What it computes is gone when the student begins, and less than what that
+/// keeps.
+fn teacher_bytes(name: &str, student: &Network, size: usize) -> anyhow::Result<u64> {
+    let network = architectures::architecture(name)?.network(student.classes()).with_channels(student.channels());
+    let evaluated = Workload { batch: 1, activation_bytes: 4, training: None };
+    Ok(network.with_image_side(size).memory(size, size, evaluated)?.parameters as u64)
 }
 
 /// What depends on the batch, give or take what the estimate may be off.
@@ -218,6 +229,7 @@ mod tests {
         zero: false,
         ema: false,
         recompute: false,
+        teacher: None,
     };
 
     /// Beside its 25,557,032 parameters ResNet-50 has 53,120 running values, and 53 counters of eight bytes.
@@ -231,6 +243,7 @@ mod tests {
             (Recipe { optimizer: OptimizerKind::AdamW, ..RESNET50 }, 16 * trained + kept),
             (Recipe { optimizer: OptimizerKind::Lamb, zero: true, ..RESNET50 }, 9 * trained + kept),
             (Recipe { ema: true, ..RESNET50 }, 16 * trained + 2 * kept),
+            (Recipe { teacher: Some("resnet50"), ..RESNET50 }, 16 * trained + 2 * kept),
             (Recipe { precision: PrecisionKind::Bf16, ..RESNET50 }, 12 * trained + kept + 2 * matrices),
         ];
         for (recipe, bytes) in cases {

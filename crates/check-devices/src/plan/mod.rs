@@ -47,6 +47,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         zero: run.zero,
         ema: run.optimization.ema.is_some_and(|decay| decay > 0.0) || run.optimization.swa.is_some_and(|last| last > 0),
         recompute: run.recompute == Recompute::Blocks,
+        teacher: run.distillation.teacher_model.as_deref(),
     };
     let estimate = training.run.gives("model").then(|| estimate(&recipe, 1).context("--model")).transpose()?;
     let model = scaling::Model {

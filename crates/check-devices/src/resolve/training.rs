@@ -12,7 +12,7 @@ use crate::job::Job;
 use crate::memory;
 use crate::origin::{Origin, Sourced};
 use crate::site::Site;
-use crate::subject::{PathUse, Recipe, Training};
+use crate::subject::{PathUse, Recipe, Teacher, Training};
 
 /// What flags and `trainer` say; `recipe` is what became of its recipe. Where the script starts the trainer, `is_started`,
 /// what nothing says is its default.
@@ -52,6 +52,7 @@ pub(super) fn training(
         ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0)
             || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0),
         recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
+        teacher: run.teacher(),
         is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),
         accelerator: flag(accelerator),
         samples: flag(args.samples),
@@ -80,6 +81,7 @@ pub(super) fn training(
         (PathUse::Cache, "cache"),
         (PathUse::Output, "output"),
         (PathUse::Weights, "weights"),
+        (PathUse::Weights, "teacher"),
     ];
     training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, run.text(flag)?))));
     Ok(training)
@@ -131,6 +133,15 @@ impl Run<'_> {
             Err(error) if model.origin == Origin::Flag => Err(error).context("--model"),
             known => Ok(known.ok().map(|_| model)),
         }
+    }
+
+    /// A model to learn from, whose network is known here or not.
+    fn teacher(&self) -> Option<Teacher> {
+        let name = self.text("teacher-model");
+        if name.is_none() && self.text("teacher").is_none() {
+            return None;
+        }
+        Some(Teacher { network: name.map(|name| name.value).filter(|name| architectures::architecture(name).is_ok()) })
     }
 
     fn learning_rate(&self) -> anyhow::Result<Option<Sourced<f64>>> {
