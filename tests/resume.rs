@@ -62,6 +62,7 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         (&own, 2, "--precision fp16 --optimizer adam --lr 0.002 --bucket-mb 1 --mixup 0.2", vec![23]),
         (&own, 1, "--lr 0.05", vec![40]),
         (&own, 3, "--batch 63 --lr 0.05 --ema 0.9", vec![31]),
+        (&own, 2, "--optimizer adamw-schedule-free --schedule constant --lr 0.005 --zero", vec![29]),
         (&catalogue, 2, "--lr 0.1 --sync-bn", vec![]),
         (&catalogue, 2, "--freeze backbone --freeze-epochs 1", vec![]),
     ];

@@ -57,6 +57,24 @@ fn the_mathematics_do_not_depend_on_the_number_of_ranks() {
     }
 }
 
+#[test]
+fn an_average_of_the_weights_is_what_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = ["--ema 0.9", "--swa 2", "--optimizer adamw-schedule-free --schedule constant"];
+    for (kind, flags) in kinds.into_iter().enumerate() {
+        let flags = format!("--model lenet --epochs 3 --optimizer adamw --lr 0.005 --seed 2 --output {kind} {flags}");
+        let flags = flags.replacen("--optimizer adamw ", "", usize::from(kind == 2));
+        rust_train(2, folder.path(), &flags);
+        let again = format!("--weights {kind}/last.safetensors --model lenet --eval-only --output {kind}-again");
+        rust_train(2, folder.path(), &again);
+        let text = fs::read_to_string(folder.path().join(format!("{kind}-again/evaluation.json"))).unwrap();
+        let evaluation: Value = serde_json::from_str(&text).unwrap();
+        let scored = metric(folder.path(), &kind.to_string(), "val_loss")[2];
+        let again = evaluation["loss"].as_f64().unwrap();
+        assert!((scored - again).abs() < 1e-4, "{flags}: {scored} in the run, {again} of what it saved");
+    }
+}
+
 /// The losses of the first steps under `flags`.
 fn losses(ranks: usize, folder: &Path, name: &str, flags: &str) -> Vec<f64> {
     let flags = format!("--epochs 1 --max-steps 20 --batch 48 --warmup 0 --seed 5 {flags} --output {name}");
@@ -77,6 +95,7 @@ fn what_saves_time_or_memory_changes_no_number() {
         ("cifar_resnet20", "--lr 0.005 --precision bf16", "--recompute blocks", 0.0),
         ("cifar_resnet20", "--lr 0.1 --drop-path 0.2 --virtual-ranks 4", "--recompute blocks", 0.0),
         ("cifar_resnet20", "--optimizer muon --lr 0.01", "--zero", 0.0),
+        ("lenet", "--optimizer adamw-schedule-free --schedule constant --lr 0.005", "--zero", 0.0),
         ("lenet", "--optimizer adam --lr 0.005", "--accumulate 4", 1e-3),
         ("lenet", "--optimizer adam --lr 0.005 --no-norm-decay", "--compress-gradients fp16", 1e-2),
         ("cifar_resnet20", "--lr 0.005", "--compress-gradients bf16", 5e-2),

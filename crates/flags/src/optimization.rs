@@ -152,6 +152,10 @@ pub enum OptimizerKind {
     /// The same with decoupled weight decay
     #[value(name = "nadamw")]
     NAdamW,
+    /// AdamW that needs no schedule: a mean of its steps is evaluated and saved. With --schedule constant; not for networks with BatchNorm
+    #[value(name = "adamw-schedule-free")]
+    #[serde(rename = "adamw-schedule-free")]
+    AdamWScheduleFree,
     /// The sign of a running mean, decoupled weight decay: half of Adam's memory, about a tenth of its learning rate
     Lion,
     /// Adam that keeps rows and columns of its squares alone: little memory for matrices
@@ -166,6 +170,11 @@ impl OptimizerKind {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// Whether an average of the weights is evaluated and saved, whatever other flags say.
+    pub fn averages(self) -> bool {
+        self == Self::AdamWScheduleFree
+    }
+
     /// What it keeps for each trained value.
     pub fn memory(self, momentum: f64) -> OptimizerMemory {
         match self {
@@ -174,7 +183,9 @@ impl OptimizerKind {
             Self::Lion => OptimizerMemory::Momentum,
             Self::Adafactor => OptimizerMemory::RowsAndColumns,
             Self::Muon => OptimizerMemory::MomentumOfMatrices,
-            Self::Adam | Self::AdamW | Self::Lamb | Self::NAdam | Self::NAdamW => OptimizerMemory::Moments,
+            Self::Adam | Self::AdamW | Self::Lamb | Self::NAdam | Self::NAdamW | Self::AdamWScheduleFree => {
+                OptimizerMemory::Moments
+            }
         }
     }
 }

@@ -314,6 +314,42 @@ char* te_nadam(const te_step* step, double beta1, double beta2, double eps, doub
   })
 }
 
+// Schedule-free AdamW. `params` are where gradients are taken, `first` where the steps lead, and of each parameter `third` is the highest
+// learning rate so far and the sum of the weights of all steps.
+char* te_schedule_free(const te_step* step, double beta1, double beta2, double eps) {
+  TE_CATCH({
+    c10::AutoGradMode no_grad(false);
+    auto [params, grads, ends, squares, steps] = next_moments(*step);
+    const auto averages = te_tensors(step->third, params.size(), "weights of steps");
+    for (const auto& average : averages) {
+      TORCH_CHECK(te_dense(average) && average.numel() == 2 && average.scalar_type() == at::kDouble,
+                  "the weights of steps are no two numbers of double precision");
+    }
+    Undo undo(step->skip, joined(joined(params, averages), joined(ends, squares)));
+    at::_foreach_mul_(squares, beta2);
+    at::_foreach_addcmul_(squares, grads, grads, 1 - beta2);
+    const auto type = params[0].scalar_type();
+    auto denominators = at::_foreach_div(squares, rows((1 - at::pow(beta2, counted(steps))).to(type)));
+    at::_foreach_sqrt_(denominators);
+    at::_foreach_add_(denominators, eps);
+    auto directions = at::_foreach_div(grads, denominators);
+    if (step->weight_decay != 0.0) at::_foreach_add_(directions, params, step->weight_decay);
+    const auto rate = rate_of(*step, params[0]);
+    const auto kept = at::stack(averages);
+    const auto highest = at::maximum(kept.select(1, 0), rate);
+    const auto weight = highest * highest;
+    const auto sum = kept.select(1, 1) + weight;
+    at::_foreach_copy_(averages, rows(at::stack({highest, sum}, /*dim=*/1)));
+    const auto share = at::where(sum > 0, weight / sum, at::zeros_like(sum));
+    auto ways = at::_foreach_sub(ends, params);
+    at::_foreach_mul_(ways, rows(share.to(type)));
+    at::_foreach_add_(params, ways);
+    at::_foreach_add_(params, at::_foreach_mul(directions, rows((rate * (beta1 * (1 - share) - 1)).to(type))));
+    descend(*step, ends, directions);
+    undo.where_skipped();
+  })
+}
+
 // Lion.
 char* te_lion(const te_step* step, double beta1, double beta2) {
   TE_CATCH({

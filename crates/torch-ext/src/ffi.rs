@@ -370,6 +370,7 @@ unsafe extern "C" {
         momentum_decay: f64,
         decoupled: bool,
     ) -> Message;
+    pub(crate) fn te_schedule_free(step: *const Step<'_>, beta1: f64, beta2: f64, eps: f64) -> Message;
     pub(crate) fn te_lion(step: *const Step<'_>, beta1: f64, beta2: f64) -> Message;
     pub(crate) fn te_adafactor(step: *const Step<'_>, beta2_decay: f64, least_scale: f64, clip: f64) -> Message;
     pub(crate) fn te_muon(step: *const Step<'_>, momentum: f64) -> Message;

@@ -45,7 +45,9 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         momentum: run.optimization.momentum,
         precision,
         zero: run.zero,
-        ema: run.optimization.ema.is_some_and(|decay| decay > 0.0) || run.optimization.swa.is_some_and(|last| last > 0),
+        ema: run.optimization.ema.is_some_and(|decay| decay > 0.0)
+            || run.optimization.swa.is_some_and(|last| last > 0)
+            || run.optimization.optimizer.averages(),
         recompute: run.recompute == Recompute::Blocks,
         teacher: run.distillation.teacher_model.as_deref(),
     };

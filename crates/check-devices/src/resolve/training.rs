@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use flags::{BatchSize, Freeze, Recompute};
+use flags::{BatchSize, Freeze, OptimizerKind, Recompute};
 
 use crate::cli::JudgeArgs;
 use crate::commands::{Trainer, TrainerKind};
@@ -50,7 +50,8 @@ pub(super) fn training(
         precision: run.word("precision"),
         zero: trainer.has("zero"),
         ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0)
-            || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0),
+            || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0)
+            || run.word("optimizer").is_some_and(|optimizer: Sourced<OptimizerKind>| optimizer.value.averages()),
         recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
         teacher: run.teacher(),
         is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),

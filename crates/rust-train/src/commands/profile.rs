@@ -35,6 +35,7 @@ struct MemoryLine {
     parameters: usize,
     gradients: usize,
     optimizer: usize,
+    average: usize,
     /// Of the weights, which autocast makes.
     half_copies: usize,
     activations: usize,
@@ -75,7 +76,9 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
     let recompute = args.recompute == Recompute::Blocks;
-    let optimizer = TrainingMemory { recompute, ..TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM)) };
+    let average = args.optimizer.averages();
+    let optimizer =
+        TrainingMemory { recompute, average, ..TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM)) };
     let workload = |training| Workload { batch: args.batch, activation_bytes: value_bytes, training };
     let [training_bytes, inference_bytes] = network.activation_bytes(side, side, value_bytes).map_err(bad_size)?;
     Ok(Profile {
@@ -97,8 +100,8 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
 impl From<Memory> for MemoryLine {
     fn from(memory: Memory) -> Self {
         let total = memory.total();
-        let Memory { parameters, gradients, optimizer, half_copies, activations, transient, average: _ } = memory;
-        Self { parameters, gradients, optimizer, half_copies, activations, transient, total }
+        let Memory { parameters, gradients, optimizer, half_copies, activations, transient, average } = memory;
+        Self { parameters, gradients, optimizer, average, half_copies, activations, transient, total }
     }
 }
 
@@ -142,6 +145,7 @@ fn table(profile: &Profile) -> String {
             ("parameters", line.parameters),
             ("gradients", line.gradients),
             ("optimizer", line.optimizer),
+            ("average of the weights", line.average),
             ("half-precision copies", line.half_copies),
             ("activations", line.activations),
             ("temporary peak", line.transient),

@@ -6,6 +6,7 @@ pub(crate) mod bounds;
 pub(crate) mod distillation;
 pub(crate) mod images;
 pub(crate) mod learning_rate;
+mod network;
 pub(crate) mod plan;
 pub(crate) mod preprocessing;
 pub(crate) mod progressive_resize;

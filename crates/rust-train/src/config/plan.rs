@@ -7,8 +7,8 @@ use architectures::{Architecture, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
-    AugmentationArgs, Compression, Freeze, OptimizationArgs, OptimizerKind, PrecisionKind, Recompute, ResampleKind,
-    RunArgs, TrainArgs, WeightsMatch,
+    AugmentationArgs, Compression, Freeze, OptimizationArgs, OptimizerKind, PrecisionKind, ResampleKind, RunArgs,
+    ScheduleKind, TrainArgs, WeightsMatch,
 };
 use layout::{BatchLayout, DeviceRequest};
 use torch_ext::{DdpConfig, MemoryFormat, Precision};
@@ -18,6 +18,7 @@ use crate::config::bounds::{MOST, at_least, at_least_one, below_one};
 use crate::config::distillation::Distillation;
 use crate::config::images::{Images, Source};
 use crate::config::learning_rate::LearningRate;
+use crate::config::network;
 use crate::config::progressive_resize::ProgressiveResize;
 use crate::config::recipe;
 use crate::config::task;
@@ -115,6 +116,8 @@ pub(crate) enum Average {
     Moving(f64),
     /// The mean of the ends of this epoch, counted from 0, and those after it; before, what the weights are.
     Epochs { first: usize },
+    /// That which the optimizer steps along.
+    OfOptimizer,
 }
 
 impl Plan {
@@ -157,9 +160,7 @@ impl Plan {
             Some(WeightsMatch::Head) => Matching::Head,
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
-        recompute(cli, architecture.as_ref())?;
-        drop_path(cli, architecture.as_ref())?;
-        layer_decay(cli, architecture.as_ref())?;
+        network::refuse_flags(cli, architecture.as_ref())?;
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
@@ -232,46 +233,6 @@ fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {
         return Err(usage("--eval-only: of which model? Name it with --weights, --pretrained or --resume"));
     }
     Ok(())
-}
-
-/// Refuses to recompute what there is not, or what cannot be.
-fn recompute(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
-    if cli.recompute == Recompute::None {
-        return Ok(());
-    }
-    if cli.sync_bn {
-        return Err(usage(
-            "--recompute blocks: not with --sync-bn: ranks would have to meet once more on the way back",
-        ));
-    }
-    match architecture {
-        Some(known) if known.network(1).blocks().is_empty() => Err(usage(format!(
-            "--recompute blocks: {} has none: what its first half computes is taken by the second; use a larger --accumulate",
-            known.name
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses to drop branches that there are not.
-fn drop_path(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
-    let Some(probability) = cli.drop_path else { return Ok(()) };
-    below_one("--drop-path", probability)?;
-    match architecture {
-        Some(known) if known.network(1).with_drop_path(probability).is_some() => Ok(()),
-        Some(known) => Err(usage(format!("--drop-path {probability}: {} has no residual branches", known.name))),
-        None => Err(usage(format!("--drop-path {probability}: this program has a model of its own; leave it out"))),
-    }
-}
-
-/// Refuses to tell layers apart where there are none.
-fn layer_decay(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
-    match (cli.optimization.layer_decay, architecture) {
-        (Some(decay), Some(known)) if known.network(1).depths().iter().all(|&depth| depth == 0) => {
-            Err(usage(format!("--layer-decay {decay}: {} has no residual blocks to count", known.name)))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn resume(cli: &RunArgs) -> Option<Resume> {
@@ -360,6 +321,9 @@ fn training(cli: &TrainArgs) -> anyhow::Result<Training> {
 }
 
 fn average(args: &OptimizationArgs, epochs: usize) -> anyhow::Result<Option<Average>> {
+    if args.optimizer == OptimizerKind::AdamWScheduleFree {
+        return average_of_optimizer(args).map(Some);
+    }
     let decay = args.ema.map(|decay| below_one("--ema", decay)).transpose()?.filter(|&decay| decay > 0.0);
     match (decay, args.swa.filter(|&last| last > 0)) {
         (Some(_), Some(last)) => {
@@ -368,6 +332,19 @@ fn average(args: &OptimizationArgs, epochs: usize) -> anyhow::Result<Option<Aver
         (_, Some(last)) if last > epochs => Err(usage(format!("--swa {last}: must be at most --epochs {epochs}"))),
         (_, Some(last)) => Ok(Some(Average::Epochs { first: epochs - last })),
         (decay, None) => Ok(decay.map(Average::Moving)),
+    }
+}
+
+/// The average of schedule-free AdamW, which must be the only one, and needs a rate that stays up.
+fn average_of_optimizer(args: &OptimizationArgs) -> anyhow::Result<Average> {
+    let refuse = |what: &str| Err(usage(format!("--optimizer adamw-schedule-free: {what}")));
+    match args {
+        _ if args.schedule != ScheduleKind::Constant => {
+            refuse("averages steps in the place of a schedule; add --schedule constant")
+        }
+        OptimizationArgs { ema: Some(_), .. } => refuse("evaluates an average of its own; leave --ema out"),
+        OptimizationArgs { swa: Some(_), .. } => refuse("evaluates an average of its own; leave --swa out"),
+        _ => Ok(Average::OfOptimizer),
     }
 }
 
@@ -597,6 +574,21 @@ mod tests {
             ("--loss dice", 1, "--loss dice: --task classify does not know it; it has ce, bce"),
             ("--layer-decay 0", 1, "--layer-decay 0: must be above 0 and at most 1"),
             ("--layer-decay 0.5 --model lenet", 1, "--layer-decay 0.5: lenet has no residual blocks to count"),
+            (
+                "--optimizer adamw-schedule-free --model lenet",
+                1,
+                "--optimizer adamw-schedule-free: averages steps in the place of a schedule; add --schedule constant",
+            ),
+            (
+                "--optimizer adamw-schedule-free --model lenet --schedule constant --ema 0.9",
+                1,
+                "--optimizer adamw-schedule-free: evaluates an average of its own; leave --ema out",
+            ),
+            (
+                "--optimizer adamw-schedule-free --schedule constant",
+                1,
+                "--optimizer adamw-schedule-free: cifar_resnet20 has BatchNorm",
+            ),
             ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
             ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),

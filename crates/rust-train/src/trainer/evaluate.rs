@@ -55,7 +55,7 @@ impl Trainer<'_> {
         let Self { step, agreement, val, normalize, task, job, .. } = self;
         let (mut stop, begin, mut done) = (None, Instant::now(), 0);
         let scorer = step.with_average(|step| {
-            if step.ema.is_some() {
+            if step.averaged.is_some() {
                 distribute_buffers(step.model, step.group, distribute)?;
             }
             let forward = step.evaluator();

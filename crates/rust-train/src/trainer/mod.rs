@@ -242,7 +242,7 @@ impl<'a> Trainer<'a> {
         progress.finish();
         let is_trained = self.step_plan.steps_left(&self.position) == 0;
         let was_trained = std::mem::replace(&mut self.position.trained, is_trained);
-        if let (Some(average), true, false) = (&mut self.step.ema, is_trained, was_trained) {
+        if let (Some(average), true, false) = (&mut self.step.averaged, is_trained, was_trained) {
             average.end_epoch(self.position.epoch)?;
         }
         self.write_losses()?;
@@ -358,9 +358,9 @@ impl<'a> Trainer<'a> {
         // Gradients travel and move in other groups now. What the optimizer knows of the head it keeps.
         let (optimizer, scaler) = self.step.state()?;
         let all = TrainStep::new(&self.job, model, group, timeline).map_err(anyhow::Error::from);
-        let ema = self.step.ema.take();
+        let averaged = self.step.averaged.take();
         self.step = agree(self.job.world, all)?;
-        self.step.ema = ema;
+        self.step.averaged = averaged;
         self.step.load_state(&optimizer, scaler)?;
         self.is_frozen = false;
         // What fits is another question now: activations of everything are kept for the backward pass.

@@ -105,7 +105,7 @@ impl Trainer<'_> {
 
     /// Where the run stands, on rank 0, if it is `wanted` there: the others cannot know, and do their part. `is_best`: its
     /// model has scored best so far. Collective.
-    fn checkpoint(&self, wanted: bool, is_best: bool) -> anyhow::Result<Option<Checkpoint>> {
+    fn checkpoint(&mut self, wanted: bool, is_best: bool) -> anyhow::Result<Option<Checkpoint>> {
         let world = self.job.world;
         let mut is_left_out = [u8::from(!wanted)];
         world.control().all_reduce(&mut is_left_out, Reduction::Max)?;
@@ -113,6 +113,7 @@ impl Trainer<'_> {
             agree(world, self.hooks.borrow_mut().checkpoint(self.output, self.position.step))?;
         }
         let (optimizer, scaler) = self.step.state()?;
+        let averages = self.step.averages()?;
         let model = self.step.model.state();
         // After an epoch's evaluation all ranks have the same statistics.
         let position = &self.position;
@@ -123,7 +124,7 @@ impl Trainer<'_> {
         }
         let position = Position { elapsed: self.elapsed(), ..position.clone() };
         let mut model = copies(&model);
-        let mut ema = self.step.ema.as_ref().map_or_else(Vec::new, |ema| copies(&ema.state()));
+        let mut ema = copies(&averages);
         for (name, mean) in means(&buffers) {
             let (tensors, name) = match name.strip_prefix(AVERAGE) {
                 Some(averaged) => (&mut ema, averaged),
@@ -183,7 +184,7 @@ impl Trainer<'_> {
         let keeps_optimizer = self.keeps_optimizer(&state);
         let mut restore = || -> anyhow::Result<()> {
             restore(&self.step.model.state(), &model).context("the model of the checkpoint")?;
-            if let Some(average) = &mut self.step.ema {
+            if let Some(average) = &mut self.step.averaged {
                 match ema.is_empty() {
                     true => average.restart()?, // the run began without
                     false => restore(&average.state(), &ema).context("the averages of the checkpoint")?,

@@ -27,7 +27,7 @@ use crate::model::{Model, trained};
 use crate::observe::timeline::Timeline;
 use crate::observe::timers::Work;
 use crate::optim::schedule::Rate;
-use crate::optim::{self, ema::Ema};
+use crate::optim::{self, average::AveragedWeights};
 use crate::run::bits::BitsLine;
 use crate::task::{Targets, Task};
 
@@ -41,7 +41,7 @@ pub(crate) struct TrainStep<'a> {
     /// With fp16 alone.
     pub(super) scaler: Option<GradScaler>,
     /// The average of the weights, where one is asked for.
-    pub ema: Option<Ema>,
+    pub averaged: Option<AveragedWeights>,
     pub(super) numerics: Numerics,
     /// Of the images.
     channels: usize,
@@ -166,7 +166,7 @@ impl<'a> TrainStep<'a> {
         Ok(Self {
             ddp: data_parallel(plan, model, group)?,
             optimizer: optim::build(plan, model, group)?,
-            ema: training.average.map(|rule| Ema::new(model, rule)),
+            averaged: training.average.map(|rule| AveragedWeights::new(model, rule)),
             scaler: is_half.then(|| GradScaler::new(GradScalerConfig::default(), device)),
             numerics: Numerics { device, precision: training.precision, memory_format: training.memory_format },
             channels: plan.images.evaluation.decoding.format().channels(),
@@ -241,12 +241,12 @@ impl<'a> TrainStep<'a> {
             }
         };
         let Made { flags, loss, is_out_of_memory } = made;
-        if let Some(ema) = &mut self.ema {
+        if let Some(averaged) = &mut self.averaged {
             let skip = flags.narrow(0, 0, 1);
             let is_on_device = self.numerics.device != Device::Cpu;
             if is_on_device || skip.double_value(&[0]) == 0.0 {
                 let skip = is_on_device.then_some(&skip);
-                self.timeline.span(Work::Optimizer, || ema.update(input.number, skip))?;
+                self.timeline.span(Work::Optimizer, || averaged.update(input.number, skip))?;
             }
         }
         if let (Some(bits), 0) = (&mut self.bits, self.group.rank()) {
@@ -497,22 +497,33 @@ impl<'a> TrainStep<'a> {
 
     /// Does `task` with the weights that are evaluated: the averages, where there are some.
     pub(crate) fn with_average<T>(&mut self, task: impl FnOnce(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.ask_for_average()?;
         self.swap_average()?;
         let done = task(self);
         self.swap_average()?;
         done
     }
 
+    /// The averages, by the names of what is averaged; none where there is no average. Collective.
+    pub(crate) fn averages(&mut self) -> torch_ext::Result<Vec<(String, Tensor)>> {
+        self.ask_for_average()?;
+        Ok(self.averaged.as_ref().map_or_else(Vec::new, AveragedWeights::state))
+    }
+
+    fn ask_for_average(&mut self) -> torch_ext::Result<()> {
+        self.averaged.as_mut().map_or(Ok(()), |averaged| averaged.ask(&self.optimizer))
+    }
+
     fn swap_average(&mut self) -> torch_ext::Result<()> {
-        self.ema.as_mut().map_or(Ok(()), Ema::swap)
+        self.averaged.as_mut().map_or(Ok(()), AveragedWeights::swap)
     }
 
     /// What may differ from rank to rank in the middle of an epoch: the model's buffers, and their averages.
     pub(crate) fn buffers(&self) -> Vec<(String, Tensor)> {
         let mut buffers = self.model.buffers();
-        if let Some(ema) = &self.ema {
+        if let Some(averaged) = &self.averaged {
             let of_model = |(name, _): &(String, Tensor)| buffers.iter().any(|(known, _)| known == name);
-            let averages: Vec<_> = ema.state().into_iter().filter(of_model).collect();
+            let averages: Vec<_> = averaged.state().into_iter().filter(of_model).collect();
             buffers.extend(averages.into_iter().map(|(name, tensor)| (format!("{AVERAGE}{name}"), tensor)));
         }
         buffers

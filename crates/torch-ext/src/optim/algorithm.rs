@@ -60,6 +60,15 @@ pub enum Algorithm {
         /// Whether weight decay is apart from the gradient, as AdamW's.
         decoupled: bool,
     },
+    /// Defazio et al. 2024: AdamW that needs no schedule. Gradients are taken at `p`, between where the steps lead, `z`, and their mean,
+    /// `x`, in which a step counts by the square of the highest learning rate so far: `p = (1 − β₁)·z + β₁·x`. `x` is what is
+    /// [evaluated](super::Optimizer::evaluated). As `AdamWScheduleFree` of the authors' `schedulefree`.
+    ScheduleFree {
+        /// The share of the mean in `p`, and of the running mean of squares that is kept.
+        betas: (f64, f64),
+        /// As Adam's.
+        eps: f64,
+    },
     /// Chen et al. 2023: `p ← p − lr·sign(β₁·m + (1 − β₁)·g)` with AdamW's decay, `m ← β₂·m + (1 − β₂)·g`.
     Lion {
         /// The shares of the running mean that the direction has, and that is kept.
@@ -91,6 +100,8 @@ impl Algorithm {
     pub const LARS: Self = Self::Lars { momentum: 0.9, trust: 0.001, eps: 1e-8 };
     /// LAMB with the numbers of its paper.
     pub const LAMB: Self = Self::Lamb { betas: (0.9, 0.999), eps: 1e-6 };
+    /// Schedule-free AdamW with its authors' numbers.
+    pub const SCHEDULE_FREE: Self = Self::ScheduleFree { betas: (0.9, 0.999), eps: 1e-8 };
     /// Lion with the numbers of its paper.
     pub const LION: Self = Self::Lion { betas: (0.9, 0.99) };
     /// Muon with PyTorch's momentum.
@@ -106,6 +117,7 @@ impl Algorithm {
             "lars" => Self::Lars { momentum, trust: 0.001, eps: 1e-8 },
             "lamb" => Self::LAMB,
             "nadam" | "nadamw" => Self::NAdam { betas: (0.9, 0.999), eps: 1e-8, decoupled: name == "nadamw" },
+            "adamw-schedule-free" => Self::SCHEDULE_FREE,
             "lion" => Self::LION,
             "adafactor" => Self::Adafactor,
             "muon" => Self::MUON,
@@ -124,6 +136,7 @@ impl Algorithm {
             | Self::AdamW { betas, .. }
             | Self::Lamb { betas, .. }
             | Self::NAdam { betas, .. }
+            | Self::ScheduleFree { betas, .. }
             | Self::Lion { betas } => betas.0 = value,
             Self::Adafactor => {}
         }
@@ -150,6 +163,7 @@ impl Algorithm {
             Self::Sgd { .. } | Self::Lars { .. } | Self::Muon { .. } => &["momentum_buffer"],
             Self::Adam { .. } | Self::AdamW { .. } | Self::Lamb { .. } => &["exp_avg", "exp_avg_sq"],
             Self::NAdam { .. } => &["exp_avg", "exp_avg_sq", "mu_product"],
+            Self::ScheduleFree { .. } => &["z", "exp_avg_sq", "step_weights"],
             Self::Lion { .. } => &["exp_avg"],
             Self::Adafactor if axes > 1 => &["row_var", "col_var"],
             Self::Adafactor => &["variance"],
@@ -167,6 +181,7 @@ impl Algorithm {
             Self::Lamb { .. } => "LAMB",
             Self::NAdam { decoupled: false, .. } => "NAdam",
             Self::NAdam { decoupled: true, .. } => "NAdamW",
+            Self::ScheduleFree { .. } => "schedule-free AdamW",
             Self::Lion { .. } => "Lion",
             Self::Adafactor => "Adafactor",
             Self::Muon { .. } => "Muon",
@@ -175,11 +190,12 @@ impl Algorithm {
 }
 
 /// Whose state it is, as far as it shows, where each parameter has one of these sets of moments.
-pub(super) const FAMILIES: [(&[&[&str]], &str); 7] = [
+pub(super) const FAMILIES: [(&[&[&str]], &str); 8] = [
     (&[&[]], "SGD without momentum"),
     (&[&["momentum_buffer"]], "SGD with momentum or LARS"),
     (&[&["exp_avg", "exp_avg_sq"]], "Adam, AdamW or LAMB"),
     (&[&["exp_avg", "exp_avg_sq", "mu_product"]], "NAdam or NAdamW"),
+    (&[&["z", "exp_avg_sq", "step_weights"]], "schedule-free AdamW"),
     (&[&["exp_avg"]], "Lion"),
     (&[&["row_var", "col_var"], &["variance"]], "Adafactor"),
     (&[&["momentum_buffer"], &["exp_avg", "exp_avg_sq"]], "Muon"),
@@ -274,6 +290,7 @@ impl Lists {
                 Algorithm::NAdam { betas, eps, decoupled } => {
                     ffi::te_nadam(&step, betas.0, betas.1, eps, MOMENTUM_DECAY, decoupled)
                 }
+                Algorithm::ScheduleFree { betas, eps } => ffi::te_schedule_free(&step, betas.0, betas.1, eps),
                 Algorithm::Lion { betas } => ffi::te_lion(&step, betas.0, betas.1),
                 Algorithm::Adafactor => ffi::te_adafactor(&step, beta2_decay, least_scale, clip),
                 Algorithm::Muon { momentum } => ffi::te_muon(&step, momentum),

@@ -194,6 +194,28 @@ impl Optimizer {
         self.slots().map(|(slot, _)| slot.parameter.shallow_clone()).collect()
     }
 
+    /// The weights that are to be evaluated, of each parameter and in their order, where these are others than those that are trained. Of a
+    /// sharded optimizer all ranks must call it together.
+    ///
+    /// # Errors
+    /// What libtorch threw, or the communication reported.
+    pub fn evaluated(&self) -> Result<Option<Vec<(String, Tensor)>>> {
+        let Algorithm::ScheduleFree { betas: (beta, _), .. } = self.algorithm else { return Ok(None) };
+        let evaluated = self.slots().map(|(slot, _)| {
+            let trained = slot.parameter.f_detach()?;
+            let mean = match slot.moments.first() {
+                Some(end) => trained.f_lerp(end, 1.0 - 1.0 / beta)?,
+                None => trained.copy(), // another rank's, or no step was made
+            };
+            Ok((slot.name.clone(), mean))
+        });
+        let evaluated: Vec<_> = evaluated.collect::<Result<_>>()?;
+        if let Some(shards) = &self.shards {
+            shards.exchange(&evaluated.iter().map(|(_, tensor)| tensor.shallow_clone()).collect::<Vec<_>>())?;
+        }
+        Ok(Some(evaluated))
+    }
+
     /// The state by name, `PARAMETER.exp_avg` say, for a checkpoint: PyTorch's names. Of a sharded optimizer it is
     /// gathered from all ranks, which must call it together; every rank gets all of it.
     ///
@@ -324,6 +346,8 @@ impl Slot {
         Ok(match kind {
             STEP => Tensor::f_zeros([], (of_number, device))?,
             "mu_product" => Tensor::f_ones([], (of_number, device))?,
+            "step_weights" => Tensor::f_zeros([2], (Kind::Double, device))?,
+            "z" => self.parameter.f_detach()?.copy(),
             "row_var" | "col_var" => {
                 Tensor::f_zeros(shape_of(kind, &self.parameter.size()), (self.parameter.kind(), device))?
             }

@@ -47,6 +47,7 @@ fn algorithm(case: &Value) -> Algorithm {
         kind @ ("nadam" | "nadamw") => {
             Algorithm::NAdam { betas: betas(), eps: number("eps"), decoupled: kind == "nadamw" }
         }
+        "adamw-schedule-free" => Algorithm::ScheduleFree { betas: betas(), eps: number("eps") },
         "lion" => Algorithm::Lion { betas: betas() },
         "adafactor" => Algorithm::Adafactor,
         "muon" => Algorithm::Muon { momentum: number("momentum") },
@@ -130,9 +131,15 @@ fn a_hundred_steps_equal_pytorchs() {
                 let norm = clip_grad_norm(&tensors, max_norm).unwrap().double_value(&[]);
                 assert!(norm > 0.0 && norm.is_finite());
             }
-            optimizer.step(case["lr"].as_f64().unwrap()).unwrap();
+            let warmed_up = case["warmup"].as_f64().map_or(1.0, |steps| ((step + 1) as f64 / steps).min(1.0));
+            optimizer.step(case["lr"].as_f64().unwrap() * warmed_up).unwrap();
         }
         assert_close(&parameters, &case["parameters"], name);
+        let evaluated = optimizer.evaluated().unwrap();
+        assert_eq!(evaluated.is_some(), case["evaluated"].is_object());
+        if let Some(evaluated) = evaluated {
+            assert_close(&evaluated, &case["evaluated"], name);
+        }
     }
 }
 
@@ -246,7 +253,7 @@ fn states() -> Vec<(Algorithm, Vec<(String, Tensor)>)> {
 }
 
 /// Each of them, SGD with and without momentum.
-fn all_algorithms() -> [Algorithm; 11] {
+fn all_algorithms() -> [Algorithm; 12] {
     let sgd = |momentum| Algorithm::Sgd { momentum, nesterov: momentum > 0.0 };
     let named = |name| Algorithm::named(name, 0.9, false).unwrap();
     [
@@ -258,6 +265,7 @@ fn all_algorithms() -> [Algorithm; 11] {
         Algorithm::LAMB,
         named("nadam"),
         named("nadamw"),
+        Algorithm::SCHEDULE_FREE,
         Algorithm::LION,
         Algorithm::Adafactor,
         Algorithm::MUON,
@@ -308,9 +316,9 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
     #[test]
     fn no_state_crashes_or_is_half_loaded(
-        own in 0usize..11,
+        own in 0usize..12,
         sharded in proptest::bool::ANY,
-        entries in proptest::collection::vec((0usize..4, 0usize..9, 0usize..6, 0usize..4), 0..9),
+        entries in proptest::collection::vec((0usize..4, 0usize..11, 0usize..6, 0usize..4), 0..9),
     ) {
         let all = parameters();
         let (own, _) = states().swap_remove(own);
@@ -330,11 +338,12 @@ proptest::proptest! {
         let state: Vec<_> = entries.iter().map(|&(parameter, kind, shape, element)| {
             let parameter = ["weight", "bias", "bias", "other"][parameter];
             let kinds =
-                ["momentum_buffer", "exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq", "mu_product", "row_var", "col_var", "variance"];
+                ["momentum_buffer", "exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq", "mu_product", "row_var", "col_var", "variance", "z", "step_weights"];
             let kind = kinds[kind];
             // Most have the right shape.
             let right: &[i64] = match (kind, parameter) {
                 ("step" | "mu_product", _) => &[],
+                ("step_weights", _) => &[2],
                 (_, "bias") => &[7],
                 ("row_var", _) => &[6, 1],
                 ("col_var", _) => &[1, 5],

@@ -2,13 +2,14 @@
 
     python crates/torch-ext/tests/references/optimizers.py > crates/torch-ext/tests/references/optimizers.json
 
-Needs torch 2.11 and lion-pytorch 0.2.5. LARS and LAMB, which PyTorch does not have, are their papers' formulas in double precision.
+Needs torch 2.11, lion-pytorch 0.2.5 and schedulefree 1.4.1. LARS and LAMB, which PyTorch does not have, are their papers' formulas in double precision.
 """
 
 import json
 
 import torch
 from lion_pytorch import Lion
+from schedulefree import AdamWScheduleFree
 
 
 def parameters(dtype):
@@ -110,6 +111,10 @@ def make(case, made):
         return torch.optim.NAdam(groups(made, case), lr=lr, betas=case["betas"], eps=case["eps"], decoupled_weight_decay=decoupled)
     if kind == "lion":
         return Lion(groups(made, case), lr=lr, betas=tuple(case["betas"]))
+    if kind == "adamw-schedule-free":
+        optimizer = AdamWScheduleFree(groups(made, case), lr=lr, betas=case["betas"], eps=case["eps"], warmup_steps=case["warmup"])
+        optimizer.train()
+        return optimizer
     if kind == "adafactor":
         return torch.optim.Adafactor(groups(made, case), lr=lr)
     if kind == "muon":
@@ -134,7 +139,11 @@ def run(case):
         if "clip" in case:
             torch.nn.utils.clip_grad_norm_(list(made.values()), case["clip"])
         optimizer.step()
-    return {**case, "parameters": final(made)}
+    result = {**case, "parameters": final(made)}
+    if hasattr(optimizer, "eval"):
+        optimizer.eval()
+        result["evaluated"] = final(made)
+    return result
 
 
 def scaler():
@@ -172,6 +181,7 @@ CASES = [
     dict(name="NAdamW", algorithm="nadamw", lr=0.01, weight_decay=0.05, double=True, **adam),
     dict(name="NAdamW in single precision", algorithm="nadamw", lr=0.01, weight_decay=0.05, **adam),
     dict(name="Lion", algorithm="lion", lr=0.003, weight_decay=0.1, betas=[0.9, 0.99], double=True),
+    dict(name="schedule-free AdamW", algorithm="adamw-schedule-free", lr=0.01, weight_decay=0.05, warmup=20, double=True, **adam),
     dict(name="Adafactor", algorithm="adafactor", lr=0.02, weight_decay=0.0, double=True),
     dict(name="Adafactor with decay", algorithm="adafactor", lr=0.02, weight_decay=0.1, double=True),
     dict(name="Muon", algorithm="muon", lr=0.01, weight_decay=0.1, momentum=0.95, double=True),

@@ -10,18 +10,21 @@
 //! decay follows from the number of the step, so that the averages are all there is to save.
 //!
 //! Or the mean of the weights at the ends of the last epochs (Izmailov et al., 2018, stochastic weight averaging), BatchNorm's statistics too
-//! (PyTorch's `AveragedModel` with `use_buffers`): how many it is of follows from the number of the epoch.
+//! (PyTorch's `AveragedModel` with `use_buffers`): how many it is of follows from the number of the epoch. Or one that the optimizer
+//! keeps by itself, and is asked for when it is wanted.
+
+use std::collections::HashMap;
 
 use tch::{Tensor, no_grad};
 use torch_ext::copy_each;
-use torch_ext::optim::lerp_unless;
+use torch_ext::optim::{Optimizer, lerp_unless};
 
 use crate::config::plan::Average;
 use crate::model::Model;
 
 /// The average of a model's weights.
 #[derive(Debug)]
-pub(crate) struct Ema {
+pub(crate) struct AveragedWeights {
     /// The names of what the model saves, in its order.
     names: Vec<String>,
     live: Vec<Tensor>,
@@ -30,7 +33,7 @@ pub(crate) struct Ema {
     rule: Average,
 }
 
-impl Ema {
+impl AveragedWeights {
     /// An average of the weights of `model` that begins with what they are now.
     pub(crate) fn new(model: &dyn Model, rule: Average) -> Self {
         // Not detached: the data of a parameter may be exchanged, and this must see it.
@@ -49,10 +52,24 @@ impl Ema {
     /// Takes in the weights as they are at the end of `epoch`, counted from 0.
     pub(crate) fn end_epoch(&mut self, epoch: usize) -> torch_ext::Result<()> {
         match self.rule {
-            Average::Moving(_) => Ok(()),
+            Average::Moving(_) | Average::OfOptimizer => Ok(()),
             Average::Epochs { first } if epoch <= first => self.restart(),
             Average::Epochs { first } => self.move_by(1.0 / (epoch - first + 1) as f64, None),
         }
+    }
+
+    /// Makes the averages those that the `optimizer` keeps, if they are its own: before they are looked at. Collective.
+    pub(crate) fn ask(&mut self, optimizer: &Optimizer) -> torch_ext::Result<()> {
+        if self.rule != Average::OfOptimizer {
+            return Ok(());
+        }
+        self.restart()?; // what it does not train
+        let Some(evaluated) = optimizer.evaluated()? else { return Ok(()) };
+        let places: HashMap<_, _> = self.names.iter().zip(&self.averages).collect();
+        let own: Option<Vec<_>> =
+            evaluated.iter().map(|(name, _)| places.get(name).map(|own| own.shallow_clone())).collect();
+        let own = own.expect("what is trained is a part of the state");
+        copy_each(&own, &evaluated.into_iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())
     }
 
     /// Moves the averages by so much of the way to the weights.
@@ -118,63 +135,63 @@ mod tests {
     #[test]
     fn the_average_is_the_formulas() {
         let live = backbone();
-        let mut ema = Ema::new(&live, Average::Moving(0.3));
+        let mut averaged = AveragedWeights::new(&live, Average::Moving(0.3));
         let names = ["conv1.weight", "linear.bias", "bn1.running_mean", "bn1.running_var"];
         let mut expected = names.map(|name| get(&live.state(), name));
         for step in 0..6 {
             add(&live, 1.0 + step as f64);
-            ema.update(step, None).unwrap();
+            averaged.update(step, None).unwrap();
             let decay = 0.3f64.min((1.0 + step as f64) / (10.0 + step as f64));
             for (expected, name) in expected.iter_mut().zip(names) {
                 *expected = decay * *expected + (1.0 - decay) * get(&live.state(), name);
-                let got = get(&ema.state(), name);
+                let got = get(&averaged.state(), name);
                 assert!((got - *expected).abs() < 1e-5, "step {step}, {name}: {got}, not {expected}");
             }
             let count = "bn1.num_batches_tracked";
-            assert_eq!(get(&ema.state(), count), get(&live.state(), count));
+            assert_eq!(get(&averaged.state(), count), get(&live.state(), count));
         }
     }
 
     #[test]
     fn the_mean_of_the_last_epochs_is_that() {
         let live = backbone();
-        let mut ema = Ema::new(&live, Average::Epochs { first: 2 });
+        let mut averaged = AveragedWeights::new(&live, Average::Epochs { first: 2 });
         let name = "conv1.weight";
         let mut seen = Vec::new();
         for epoch in 0..6 {
             for step in 0..3 {
                 add(&live, 1.0 + epoch as f64);
-                ema.update(3 * epoch + step, None).unwrap();
+                averaged.update(3 * epoch + step, None).unwrap();
             }
-            ema.end_epoch(epoch).unwrap();
+            averaged.end_epoch(epoch).unwrap();
             seen.push(get(&live.state(), name));
             let of = &seen[epoch.min(2)..];
             let expected = of.iter().sum::<f64>() / of.len() as f64;
-            assert!((get(&ema.state(), name) - expected).abs() < 1e-4, "epoch {epoch}");
+            assert!((get(&averaged.state(), name) - expected).abs() < 1e-4, "epoch {epoch}");
         }
     }
 
     #[test]
     fn weights_and_averages_change_places() {
         let live = backbone();
-        let mut ema = Ema::new(&live, Average::Moving(0.9));
+        let mut averaged = AveragedWeights::new(&live, Average::Moving(0.9));
         add(&live, 1.0);
-        ema.update(100, None).unwrap();
+        averaged.update(100, None).unwrap();
         let values =
             |state: Vec<(String, Tensor)>| state.into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>();
-        let (weights, averages) = (values(live.state()), values(ema.state()));
+        let (weights, averages) = (values(live.state()), values(averaged.state()));
         assert!(weights.iter().zip(&averages).any(|(weight, average)| !weight.equal(average)));
-        ema.swap().unwrap();
+        averaged.swap().unwrap();
         assert!(live.state().iter().zip(&averages).all(|((_, weight), average)| weight.equal(average)));
-        ema.swap().unwrap();
+        averaged.swap().unwrap();
         assert!(
             live.state()
                 .iter()
                 .zip(&weights)
                 .all(|((_, now), before)| now.equal(before) && now.requires_grad() == before.requires_grad())
         );
-        assert!(ema.state().iter().zip(&averages).all(|((_, now), before)| now.equal(before)));
-        ema.restart().unwrap();
-        assert!(ema.state().iter().zip(&weights).all(|((_, average), weight)| average.equal(weight)));
+        assert!(averaged.state().iter().zip(&averages).all(|((_, now), before)| now.equal(before)));
+        averaged.restart().unwrap();
+        assert!(averaged.state().iter().zip(&weights).all(|((_, average), weight)| average.equal(weight)));
     }
 }
