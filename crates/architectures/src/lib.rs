@@ -21,6 +21,7 @@ mod drop_path;
 mod families;
 mod fold;
 mod fuse;
+mod headless;
 mod in_place;
 mod memory;
 mod network;
@@ -36,6 +37,7 @@ pub use catalogue::{ARCHITECTURES, Architecture, Input, Published, Tells, Unknow
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;
+pub use headless::Headless;
 pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op, same_padding};

@@ -4,6 +4,7 @@ mod backbone;
 mod blocks;
 mod fold;
 mod forward;
+mod headless;
 mod initialise;
 mod names;
 mod pass;

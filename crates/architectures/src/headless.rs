@@ -1,0 +1,75 @@
+//! What a network makes of an image before it tells classes apart: its features.
+
+use crate::network::{Network, Node, NodeId};
+use crate::op::Op;
+
+/// A network without its head, and where its parameters come from.
+#[derive(Clone, Debug)]
+pub struct Headless {
+    /// The smaller network, which gives a row of numbers for each image: what the head takes, of an image its mean over all pixels.
+    pub network: Network,
+    /// For each node of the smaller network, that of the original; `None` for one that was added.
+    pub origins: Vec<Option<NodeId>>,
+}
+
+impl Network {
+    /// The network up to its [head](Self::head): features. Other heads, which only training looks at, are left out.
+    pub fn without_head(&self) -> Headless {
+        let head = &self.nodes[self.head().0];
+        let last = head.inputs[0];
+        let mut is_kept = vec![false; self.nodes.len()];
+        is_kept[last.0] = true;
+        // Inputs lie before whatever takes them: one pass from behind marks them all.
+        for id in (0..=last.0).rev() {
+            if is_kept[id] {
+                self.nodes[id].inputs.iter().for_each(|input| is_kept[input.0] = true);
+            }
+        }
+        let mut place = vec![NodeId(0); self.nodes.len()];
+        let (mut nodes, mut origins) = (Vec::new(), Vec::new());
+        for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| is_kept[*id]) {
+            place[id] = NodeId(nodes.len());
+            let mut node = node.clone();
+            node.inputs.iter_mut().for_each(|input| *input = place[input.0]);
+            nodes.push(node);
+            origins.push(Some(NodeId(id)));
+        }
+        if matches!(head.op, Op::Conv2d(_)) {
+            for op in [Op::AdaptiveAvgPool2d { output: 1 }, Op::Flatten] {
+                let inputs = vec![NodeId(nodes.len() - 1)];
+                nodes.push(Node { name: String::new(), op, inputs, draws: head.draws });
+                origins.push(None);
+            }
+        }
+        let listing = self.listing.iter().filter(|id| is_kept[id.0]).map(|id| place[id.0]).collect();
+        Headless { network: Network { name: self.name.clone(), nodes, listing }, origins }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ARCHITECTURES, Op, Tells};
+
+    #[test]
+    fn features_are_what_the_head_takes() {
+        for known in ARCHITECTURES.iter().filter(|known| known.tells != Tells::Masks) {
+            let (network, size) = (known.network(10), known.image_size);
+            let headless = network.without_head();
+            let shapes = headless.network.shapes(size, size).unwrap_or_else(|error| panic!("{}: {error}", known.name));
+            let taken = match &network.nodes()[network.head().index()].op {
+                Op::Linear { in_features, .. } => *in_features,
+                Op::Conv2d(conv) => conv.in_channels,
+                other => panic!("{}: a head that is {other:?}", known.name),
+            };
+            assert_eq!(shapes.last().unwrap().sides(), [taken], "{}", known.name);
+            // Everything before the head is there, by the same names and in the same order.
+            let heads = network.heads();
+            let before = network.parameters().into_iter().filter(|parameter| !heads.contains(&parameter.node));
+            let kept: Vec<_> = headless.network.parameters().into_iter().map(|parameter| parameter.name).collect();
+            assert!(kept.iter().all(|name| network.parameters().iter().any(|own| own.name == *name)));
+            if heads.len() == 1 {
+                assert_eq!(kept, before.map(|parameter| parameter.name).collect::<Vec<_>>(), "{}", known.name);
+            }
+        }
+    }
+}
