@@ -230,6 +230,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,
 
+    /// Write the features of every image to FILE, tab-separated: what the head takes
+    #[arg(long, value_name = "FILE", conflicts_with = "logits")]
+    pub features: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,

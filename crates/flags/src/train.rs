@@ -94,6 +94,18 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub freeze_epochs: Option<usize>,
 
+    /// Train nothing but the head, at once: the one that fits what the rest of the network makes of the training images best
+    ///
+    /// Each image is looked at once, as in evaluation, over all ranks; what is minimized has one minimum (logistic regression), whatever the
+    /// number of ranks, --lr or --seed. Needs --weights or --pretrained
+    #[arg(long, help_heading = "Model")]
+    pub linear_probe: bool,
+
+    /// Linear probe: the L2 penalty on the head's weights, 1 / (C x images) of scikit-learn's C. Default: the one under which a fifth of
+    /// the training images, held out, have the least loss
+    #[arg(long, value_name = "PENALTY", help_heading = "Model")]
+    pub probe_penalty: Option<f64>,
+
     /// Passes over the training images
     #[arg(long, default_value_t = 20, help_heading = "Training", add = Essential)]
     pub epochs: usize,
@@ -217,6 +229,10 @@ pub struct TrainArgs {
     /// and write evaluation.json and report.html
     #[arg(long, help_heading = "Results", add = Scope::OneRun)]
     pub eval_only: bool,
+
+    /// With --eval-only: tell images by the K training images whose features are nearest, in the place of the head
+    #[arg(long, value_name = "K", help_heading = "Results", add = Scope::OneRun)]
+    pub knn: Option<usize>,
 
     /// Write hashes of each step's weights, and of each part's images, loss and gradients, into bits.jsonl, for compare-bits
     ///

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use backbones::Backbone;
 use dataset::{Batch, Loader, LoaderConfig, Numbers, PixelFormat};
 use flags::{EvalArgs, SplitKind, TaskKind};
 use layout::Shard;
@@ -23,15 +24,20 @@ use crate::trainer::evaluate::{evaluate, tell as scores_in_words};
 
 /// Evaluates as the flags say, and prints the scores. Collective.
 pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
-    if args.logits.is_some() {
-        one_rank(world, "--logits")?;
+    let table = match (&args.logits, &args.features) {
+        (Some(path), _) => Some(("--logits", path)),
+        (None, Some(path)) => Some(("--features", path)),
+        (None, None) => None,
+    };
+    if let Some((flag, _)) = table {
+        one_rank(world, flag)?;
     }
     agree(world, refuse_batch(args.inference.batch))?;
     let device = device_of(world, &args.inference.device)?;
     let threads = cores::per_rank(world)?;
     let loaded = Loaded::new(world, args.run.as_deref(), &args.model, device)?;
-    if args.logits.is_some() && kind_of_card(&loaded.card) == TaskKind::Segment {
-        agree(world, Err(usage("--logits: is for rows of numbers; predict --output DIR writes masks")))?;
+    if let (Some((flag, _)), TaskKind::Segment) = (table, kind_of_card(&loaded.card)) {
+        agree(world, Err(usage(format!("{flag}: is for rows of numbers; predict --output DIR writes masks"))))?;
     }
     let images = Evaluated {
         data: args.data.as_deref(),
@@ -66,20 +72,27 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
     let mut lines = Vec::new();
-    let forward = agree(world, evaluator(&loaded.backbone, loaded.numerics, threads, args.inference.test_flip))?;
+    let of = |network: &Backbone, mirrors| agree(world, evaluator(network, loaded.numerics, threads, mirrors));
+    let logits = of(&loaded.backbone, args.inference.test_flip)?;
+    let features = args.features.as_ref().map(|_| of(&loaded.backbone.without_head(), false)).transpose()?;
+    let forward = |images: &Tensor| {
+        let mut outputs = logits(images)?;
+        outputs.extend(features.as_ref().map_or(Ok(Vec::new()), |features| features(images))?);
+        Ok(outputs)
+    };
     let evaluated =
         evaluate(&forward, &*task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
             let Some((index, batch, outputs)) = seen else { return Ok(true) };
             go_on("evaluating", index - loader.evaluated().start, total, "images")?;
-            if args.logits.is_some() {
-                lines.extend(rows(&loader, index, batch, &outputs[0])?);
+            if let (Some(_), Some(last)) = (table, outputs.last()) {
+                lines.extend(rows(&loader, index, batch, last)?);
             }
             Ok(true)
         });
     let scorer = agree_after(world, "evaluating", evaluated)?;
     let mut scorer = scorer.context("an evaluation that nothing stops comes to its end")?;
     scorer.gather(world.control())?;
-    if let Some(path) = &args.logits {
+    if let Some((_, path)) = table {
         write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
     }
     let told = if world.rank() == 0 { tell(args, &*scorer, &loaded.classes, &loader) } else { Ok(()) };
@@ -123,16 +136,16 @@ fn tell(args: &EvalArgs, scorer: &dyn Scorer, classes: &[String], loader: &Loade
 }
 
 /// A line for each image of a batch whose first is number `first`: file, label (or all of them), what the model gives.
-fn rows(loader: &Loader, first: usize, batch: &Batch, logits: &Tensor) -> anyhow::Result<Vec<String>> {
-    let classes = logits.size()[1] as usize;
-    let values = Vec::<f32>::try_from(logits.to_device(tch::Device::Cpu).contiguous().view(-1))?;
+fn rows(loader: &Loader, first: usize, batch: &Batch, given: &Tensor) -> anyhow::Result<Vec<String>> {
+    let width_given = given.size()[1] as usize;
+    let values = Vec::<f32>::try_from(given.to_device(tch::Device::Cpu).contiguous().view(-1))?;
     let names = loader.images().names(&(first..first + batch.len()).collect::<Vec<_>>());
     let width = batch.targets.len() / batch.len();
     let labels = (0..batch.len()).map(|index| match &batch.targets[index * width..(index + 1) * width] {
         [] => batch.labels[index].to_string(),
         targets => targets.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
     });
-    let rows = values.chunks(classes).zip(labels).zip(names).map(|((values, label), file)| {
+    let rows = values.chunks(width_given).zip(labels).zip(names).map(|((values, label), file)| {
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();
         format!("{}\t{label}\t{}\n", file.display(), values.join("\t"))
     });

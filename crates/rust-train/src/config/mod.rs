@@ -4,6 +4,7 @@
 mod batch;
 pub(crate) mod bounds;
 pub(crate) mod distillation;
+mod features;
 pub(crate) mod images;
 pub(crate) mod learning_rate;
 mod network;

@@ -16,6 +16,7 @@ use torch_ext::{DdpConfig, MemoryFormat, Precision};
 use crate::config::batch;
 use crate::config::bounds::{MOST, at_least, at_least_one, below_one};
 use crate::config::distillation::Distillation;
+use crate::config::features;
 use crate::config::images::{Images, Source};
 use crate::config::learning_rate::LearningRate;
 use crate::config::network;
@@ -148,6 +149,7 @@ impl Plan {
         let progressive_resize =
             ProgressiveResize::new(&cli.augmentation, cli.epochs, images.image_size, architecture.as_ref())?;
         let frozen_epochs = match (cli.freeze, cli.freeze_epochs) {
+            _ if cli.linear_probe => usize::MAX,
             (Freeze::None, None | Some(0)) => 0,
             (Freeze::None, Some(epochs)) => {
                 return Err(usage(format!("--freeze-epochs {epochs}: nothing is frozen without --freeze backbone")));
@@ -155,12 +157,13 @@ impl Plan {
             (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
         };
         let matching = match cli.weights_match {
-            None if cli.pretrained => Matching::Head,
+            None if cli.pretrained || cli.linear_probe || cli.knn.is_some() => Matching::Head,
             None | Some(WeightsMatch::Strict) => Matching::Strict,
             Some(WeightsMatch::Head) => Matching::Head,
             Some(WeightsMatch::Partial) => Matching::Partial,
         };
         network::refuse_flags(cli, architecture.as_ref())?;
+        features::refuse_flags(cli, own.task.is_some())?;
         let training = training(cli)?;
         let least_micro_batch = match (&architecture, frozen_epochs) {
             (Some(architecture), ..usize::MAX) => {
@@ -397,7 +400,11 @@ fn resolved(
         flags.optimization.nesterov = Some(training.nesterov);
     }
     flags.augmentation.progressive_epochs = progressive_resize.map(|resize| resize.epochs);
-    flags.weights_match = flags.weights_match.or(cli.pretrained.then_some(WeightsMatch::Head));
+    let keeps_backbone = cli.pretrained || cli.linear_probe || cli.knn.is_some();
+    flags.weights_match = flags.weights_match.or(keeps_backbone.then_some(WeightsMatch::Head));
+    if cli.linear_probe {
+        flags.epochs = 1;
+    }
     flags
 }
 

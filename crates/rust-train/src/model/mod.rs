@@ -47,6 +47,12 @@ pub trait Model {
         state
     }
 
+    /// The model without its head, in evaluation, with the parameters and buffers as they are now. `None` where it does not know what its
+    /// head is.
+    fn without_head(&self) -> Option<Headless<'_>> {
+        None
+    }
+
     /// The names of the head's parameters; none where the model does not know what its head is.
     fn head(&self) -> Vec<String> {
         Vec::new()
@@ -90,6 +96,20 @@ pub trait Model {
     }
 }
 
+/// A model without its head.
+pub struct Headless<'m> {
+    /// Gives the features of images N×C×height×width, a row of them for each, N×F.
+    pub features: Box<dyn Fn(&Tensor) -> Tensor + 'm>,
+    /// Weight, outputs×F, and bias of the head, where it is a linear layer of those.
+    pub head: Option<(Tensor, Tensor)>,
+}
+
+impl std::fmt::Debug for Headless<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Headless").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
 impl Model for Backbone {
     fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
         vec![Self::forward(self, images, train)]
@@ -115,6 +135,11 @@ impl Model for Backbone {
     fn twin(&self) -> Option<Twin> {
         let twin = Self::twin(self);
         Some(Box::new(move || Box::new(twin.arrive())))
+    }
+
+    fn without_head(&self) -> Option<Headless<'_>> {
+        let headless = Self::without_head(self).folded();
+        Some(Headless { features: Box::new(move |images| headless.forward(images, false)), head: self.linear_head() })
     }
 
     fn head(&self) -> Vec<String> {

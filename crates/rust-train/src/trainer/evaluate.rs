@@ -85,7 +85,11 @@ impl Trainer<'_> {
         if self.sizes.val == 0 {
             return agree(world, Err(usage("--eval-only: the data have no validation images")));
         }
-        let scorer = match self.evaluate()? {
+        let scored = match self.job.plan.flags.knn {
+            Some(count) => self.evaluate_neighbours(count)?,
+            None => self.evaluate()?,
+        };
+        let scorer = match scored {
             Ok(scorer) => scorer,
             Err(stop) => return agree(world, Err(anyhow!("{}", stop.words()))),
         };

@@ -4,6 +4,7 @@ mod buffers;
 pub(crate) mod epochs;
 pub(crate) mod evaluate;
 mod failures;
+mod features;
 mod fixed_parts;
 pub(crate) mod hooks;
 pub(crate) mod job;
@@ -175,7 +176,8 @@ impl<'a> Trainer<'a> {
         if self.is_frozen && self.step_plan.unfreezes(self.position.epoch) {
             self.unfreeze()?;
         }
-        let (throughput, stop) = self.train_epoch()?;
+        let is_probe = self.job.plan.flags.linear_probe;
+        let (throughput, stop) = if is_probe { self.probe_epoch()? } else { self.train_epoch()? };
         if stop.is_some() {
             return Ok(stop);
         }

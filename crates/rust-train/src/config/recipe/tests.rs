@@ -191,6 +191,7 @@ fn every_flag_is_in_the_plan_file() {
             "bce-threshold",
             "layer-decay",
             "swa",
+            "probe-penalty",
             "teacher",
             "teacher-model",
             "distillation",
@@ -229,7 +230,8 @@ fn any_command_line() -> impl Strategy<Value = Vec<String>> {
             | "bce-threshold"
             | "layer-decay"
             | "swa"
-            | "distillation-temperature" => {
+            | "distillation-temperature"
+            | "probe-penalty" => {
                 return None;
             }
             "mean" | "std" => (0.01f64..1.0).prop_map(|value| value.to_string()).boxed(),
