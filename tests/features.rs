@@ -68,7 +68,7 @@ fn a_linear_probe_is_the_same_on_any_number_of_ranks() {
 fn epoch_of(folder: &Path, run: &str) -> f64 {
     let text = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line.get("top1")?.as_f64()).last().unwrap()
+    lines.filter_map(|line| line.get("top1")?.as_f64()).next_back().unwrap()
 }
 
 #[test]
