@@ -55,7 +55,8 @@ pub struct TrainArgs {
     /// Start from these weights: a run's folder, or a file
     ///
     /// The folder of a run or of a checkpoint, or .pth, .safetensors or .npz with the network's own names or timm's: a path,
-    /// file://, https:// or a model of the Hugging Face Hub, hf:ORG/NAME or hf:ORG/NAME@REVISION. Downloaded once for the whole job
+    /// file://, https://, a model of the Hugging Face Hub, hf:ORG/NAME or hf:ORG/NAME@REVISION, or one of torchvision's by its name there,
+    /// IMAGENET1K_V1 or ResNet50_Weights.IMAGENET1K_V1. Downloaded once for the whole job
     #[arg(long, value_name = "SOURCE", help_heading = "Model", conflicts_with = "pretrained", add = Essential)]
     pub weights: Option<String>,
 

@@ -56,10 +56,17 @@ impl Loaded {
     pub(crate) fn new(world: &World, run: Option<&str>, args: &ModelArgs, device: Device) -> anyhow::Result<Self> {
         let named = args.model.as_deref().map(architecture).transpose();
         let named = agree(world, named.map_err(|error| usage(format!("--model: {error}"))))?;
+        let source = run.or(args.weights.as_deref());
+        let version = agree(world, request::version("--weights", source, named.as_ref()))?;
+        // What torchvision publishes is of one network, and says nothing of it.
+        let named = match &version {
+            Some(version) => architecture(version.network).ok().map(|known| known.of_version(version)),
+            None => named,
+        };
         let request = request::of_flags(
             args.model.as_deref(),
             named.as_ref(),
-            run.or(args.weights.as_deref()),
+            source,
             args.weights_sha256.as_deref(),
             args.pretrained,
             &args.store,
@@ -71,7 +78,7 @@ impl Loaded {
         let wanted = found::wanted(args.weights_key.as_deref(), args.weights_prefix.as_deref());
         let found = agree(world, found::read(&path, &wanted))?;
         let card = card_of(world, &path, &found, run.as_deref())?;
-        let known = Known::new(named, card, found, &path, args);
+        let known = Known::new(named, card, found, &path, args, args.pretrained || version.is_some());
         let mut known = agree(world, known)?;
         let said = std::mem::take(&mut known.said);
         let loaded = agree(world, known.load(&path, device))?;
@@ -117,6 +124,7 @@ impl Known {
         found: StateDict,
         path: &Path,
         args: &ModelArgs,
+        is_published: bool,
     ) -> anyhow::Result<Self> {
         let shown = path.display();
         let (architecture, assumed_network) = network(named, card.as_ref(), &found, path)?;
@@ -168,7 +176,7 @@ impl Known {
                 card
             }
             None => {
-                if !args.pretrained {
+                if !is_published {
                     let names = named_classes.is_some();
                     let assumed = assumptions(assumed_network, &preprocessing, &args.images, names);
                     if !assumed.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use architectures::{Architecture, architecture};
+use architectures::{Architecture, Version, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
@@ -134,6 +134,11 @@ impl Plan {
         if let Some(architecture) = &architecture {
             task::refuse_network(cli, architecture)?;
         }
+        let version = weights::version("--weights", cli.weights.as_deref(), architecture.as_ref())?;
+        let architecture = match &version {
+            Some(version) => architecture.map(|known| known.of_version(version)),
+            None => architecture,
+        };
         let device = cli.device.parse().map_err(|error| usage(format!("--device: {error}")))?;
         let batch = batch::layout(cli, ranks)?;
         let source = Source::new(&cli.data, own.data)?;
@@ -157,7 +162,7 @@ impl Plan {
             (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
         };
         let matching = match cli.weights_match {
-            None if cli.pretrained || cli.linear_probe || cli.knn.is_some() => Matching::Head,
+            None if keeps_backbone(cli, version.as_ref()) => Matching::Head,
             None | Some(WeightsMatch::Strict) => Matching::Strict,
             Some(WeightsMatch::Head) => Matching::Head,
             Some(WeightsMatch::Partial) => Matching::Partial,
@@ -174,7 +179,7 @@ impl Plan {
         };
         let named = || architecture.map_or_else(|| cli.model.clone(), |known| known.name.to_owned()); // not by timm
         let model = own.network.map_or_else(named, |own| own.name.clone());
-        let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
+        let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref(), matching);
         recipe::mathematics(&flags)?; // whoever needs it gets it
         eval_only(cli)?;
         task::refuse_flags(cli, own.task.is_some())?;
@@ -241,6 +246,11 @@ fn eval_only(cli: &TrainArgs) -> anyhow::Result<()> {
 fn resume(cli: &RunArgs) -> Option<Resume> {
     let path = cli.resume.clone()?;
     Some(if path.as_os_str() == "auto" { Resume::Auto } else { Resume::From(path) })
+}
+
+/// Whether weights are taken for what they have learned of images, whatever they tell apart: the head may be another.
+fn keeps_backbone(cli: &TrainArgs, version: Option<&Version>) -> bool {
+    cli.pretrained || version.is_some() || cli.linear_probe || cli.knn.is_some()
 }
 
 /// How long a step may take; `None` for ever.
@@ -382,6 +392,7 @@ fn resolved(
     images: &Images,
     training: &Training,
     progressive_resize: Option<&ProgressiveResize>,
+    matching: Matching,
 ) -> TrainArgs {
     let mut flags = cli.clone();
     flags.model = model.to_owned();
@@ -400,8 +411,12 @@ fn resolved(
         flags.optimization.nesterov = Some(training.nesterov);
     }
     flags.augmentation.progressive_epochs = progressive_resize.map(|resize| resize.epochs);
-    let keeps_backbone = cli.pretrained || cli.linear_probe || cli.knn.is_some();
-    flags.weights_match = flags.weights_match.or(keeps_backbone.then_some(WeightsMatch::Head));
+    let kept = match matching {
+        Matching::Strict => None,
+        Matching::Head => Some(WeightsMatch::Head),
+        Matching::Partial => Some(WeightsMatch::Partial),
+    };
+    flags.weights_match = flags.weights_match.or(kept);
     if cli.linear_probe {
         flags.epochs = 1;
     }
@@ -441,6 +456,21 @@ mod tests {
         assert_eq!(peak("--lr 0.5 --batch 1024 --lr-scaling linear"), 2.0);
         assert_eq!(peak("--lr 0.5 --batch 64 --lr-scaling linear --lr-reference-batch 128"), 0.25);
         assert_eq!(peak("--lr 0.001 --batch 1024 --lr-scaling sqrt"), 0.002);
+    }
+
+    #[test]
+    fn published_weights_have_names_and_bring_the_size_of_their_images() {
+        let told = |flags: &str| {
+            let plan = plan(&format!("--data d {flags}"), 1).unwrap();
+            let (request, _) = plan.weights.clone().unwrap();
+            let file = request.source.to_string().rsplit('/').next().unwrap_or_default().to_owned();
+            (file, plan.images.image_size, plan.matching)
+        };
+        let of = |file: &str, size| (file.to_owned(), size, Matching::Head);
+        assert_eq!(told("--model resnet50 --pretrained"), of("resnet50-11ad3fa6.pth", 224));
+        assert_eq!(told("--model resnet50 --weights IMAGENET1K_V1"), of("resnet50-0676ba61.pth", 224));
+        let swag = "--model vit_b_16 --weights ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1";
+        assert_eq!(told(swag), of("vit_b_16_swag-9ac1b537.pth", 384));
     }
 
     #[test]
@@ -558,6 +588,16 @@ mod tests {
             ),
             ("--timeout 0", 1, "--timeout 0: must be a number of at least 0.1"),
             ("--weights s3://bucket/w", 1, "--weights: invalid source 's3://bucket/w': unknown scheme"),
+            (
+                "--model resnet50 --weights IMAGENET1K_V3",
+                1,
+                "--weights IMAGENET1K_V3: torchvision's weights of resnet50 are IMAGENET1K_V1, IMAGENET1K_V2",
+            ),
+            (
+                "--model resnet50 --weights ResNet18_Weights.DEFAULT",
+                1,
+                "--weights ResNet18_Weights.DEFAULT: is of resnet18; write --model resnet18",
+            ),
             ("--pretrained --model lenet", 1, "--pretrained: no published weights of lenet are known"),
             ("--weights w --weights-sha256 xyz", 1, "--weights: invalid SHA-256 'xyz'"),
             ("--weights w --stall-timeout -1", 1, "--stall-timeout -1: must be a number of at least 0.1"),

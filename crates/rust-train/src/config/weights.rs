@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
-use architectures::Architecture;
+use architectures::{Architecture, Version};
 use fetch::{Checksum, Limits, Request, Source, Store};
 use flags::StoreArgs;
 
 use crate::errors::usage;
+
+/// What the flags name by torchvision's name, `ResNet50_Weights.IMAGENET1K_V2`, if they do: one of the files that are published for a network.
+pub(crate) fn version(
+    flag: &str,
+    source: Option<&str>,
+    network: Option<&Architecture>,
+) -> anyhow::Result<Option<Version>> {
+    let named = source.and_then(|source| Some((source, Version::named(source, network)?)));
+    named.map(|(source, named)| named.map_err(|reason| usage(format!("{flag} {source}: {reason}")))).transpose()
+}
 
 /// The file that the flags name, and the store that it is kept in; the network is called `model` on the command line.
 pub(crate) fn of_flags(
@@ -18,7 +28,10 @@ pub(crate) fn of_flags(
     kept: &StoreArgs,
 ) -> anyhow::Result<Option<(Request, Store)>> {
     let source = match (weights, pretrained) {
-        (Some(source), _) => source.to_owned(),
+        (Some(source), _) => match version("--weights", Some(source), architecture)? {
+            Some(version) => version.published.url(),
+            None => source.to_owned(),
+        },
         (None, true) => published(model, architecture)?,
         (None, false) => return Ok(None),
     };
