@@ -19,6 +19,7 @@ NAMES = {
     "resnet18": "resnet18", "resnet50": "resnet50", "resnext50_32x4d": "resnext50_32x4d", "wide_resnet50_2": "wide_resnet50_2",
     "densenet121": "densenet121", "vgg11": "vgg11", "vgg16_bn": "vgg16_bn", "vit_base_patch16_224": "vit_b_16",
     "vit_base_patch32_224": "vit_b_32", "convnext_tiny": "convnext_tiny", "swin_tiny_patch4_window7_224": "swin_t",
+    "convnextv2_atto": "convnextv2_atto", "convnextv2_tiny": "convnextv2_tiny",
     "efficientnet_b0": "efficientnet_b0", "efficientnet_b3": "efficientnet_b3", "mobilenetv2_100": "mobilenet_v2",
     "vit_tiny_patch16_224": "vit_tiny_patch16_224", "vit_small_patch32_224": "vit_small_patch32_224",
     "resnet18d": "resnet18d", "resnet50d": "resnet50d", "resnetrs50": "resnetrs50",
@@ -42,7 +43,7 @@ def randomize(model):
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5, generator=generator)
-        elif name.endswith(("running_mean", "gamma")) or ".norm" in name or "bn" in name:
+        elif name.endswith(("running_mean", "gamma")) or ".norm" in name or "bn" in name or ".grn" in name:
             tensor.add_(torch.randn(tensor.shape, generator=generator).mul_(0.1).to(tensor.dtype)) if tensor.is_floating_point() else None
         elif tensor.is_floating_point() and name.startswith(("head", "classifier", "fc")) and tensor.dim() > 1:
             tensor.normal_(0, 0.05, generator=generator)

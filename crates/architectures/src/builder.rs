@@ -177,6 +177,12 @@ impl Builder {
         self.channels_first(x)
     }
 
+    /// Global response normalization of a grid, which changes nothing at first.
+    pub fn response_norm(&mut self, name: &str, x: NodeId, epsilon: f64) -> NodeId {
+        let features = self.width(x);
+        self.push(name, Op::ResponseNorm { features, epsilon }, &[x], features)
+    }
+
     /// A linear layer with bias, drawn as the scheme says.
     pub fn linear(&mut self, name: &str, x: NodeId, out_features: usize) -> NodeId {
         self.linear_drawn(name, x, out_features, true, self.scheme.linear)

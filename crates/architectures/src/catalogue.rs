@@ -2,7 +2,7 @@
 
 use crate::families::alexnet::alexnet;
 use crate::families::cifar_resnet::cifar_resnet;
-use crate::families::convnext::convnext;
+use crate::families::convnext::{convnext, convnext_v2};
 use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
 use crate::families::efficientnet_lite::{self, efficientnet_lite};
@@ -252,6 +252,14 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
     Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
     Architecture::new("convnext_large", 224, |classes| convnext("convnext_large", [(3, 192), (3, 384), (27, 768), (3, 1536)], 0.5, classes)).published("convnext_large-ea097f82.pth", 232, 84.414),
+    Architecture::new("convnextv2_atto", 224, |classes| convnext_v2("convnextv2_atto", [2, 2, 6, 2], 40, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_femto", 224, |classes| convnext_v2("convnextv2_femto", [2, 2, 6, 2], 48, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_pico", 224, |classes| convnext_v2("convnextv2_pico", [2, 2, 6, 2], 64, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_nano", 224, |classes| convnext_v2("convnextv2_nano", [2, 2, 8, 2], 80, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_tiny", 224, |classes| convnext_v2("convnextv2_tiny", [3, 3, 9, 3], 96, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_base", 224, |classes| convnext_v2("convnextv2_base", [3, 3, 27, 3], 128, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_large", 224, |classes| convnext_v2("convnextv2_large", [3, 3, 27, 3], 192, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_huge", 384, |classes| convnext_v2("convnextv2_huge", [3, 3, 27, 3], 352, classes)).bicubic(),
     Architecture::new("vit_b_16", 224, |classes| vit("vit_b_16", vit::BASE, 16, classes)).published("vit_b_16-c867db91.pth", 256, 81.072).renaming(vit::renamed),
     Architecture::new("vit_b_32", 224, |classes| vit("vit_b_32", vit::BASE, 32, classes)).published("vit_b_32-d86f8d99.pth", 256, 75.912).renaming(vit::renamed),
     Architecture::new("vit_l_16", 224, |classes| vit("vit_l_16", vit::LARGE, 16, classes)).published("vit_l_16-852ce7e3.pth", 242, 79.662).renaming(vit::renamed),
@@ -387,7 +395,7 @@ mod tests {
                 cost.macs
             );
         }
-        assert!(of_timm().count() >= 24);
+        assert!(of_timm().count() >= 32);
     }
 
     #[test]

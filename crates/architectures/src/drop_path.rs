@@ -118,9 +118,15 @@ mod tests {
         {
             assert!(network(name).with_drop_path(0.1).is_none(), "{name}");
         }
-        for name in
-            ["resnet18", "cifar_resnet20", "mobilenet_v2", "regnet_y_400mf", "mnasnet1_0", "vit_tiny_patch16_224"]
-        {
+        for name in [
+            "resnet18",
+            "cifar_resnet20",
+            "mobilenet_v2",
+            "regnet_y_400mf",
+            "mnasnet1_0",
+            "vit_tiny_patch16_224",
+            "convnextv2_atto",
+        ] {
             assert!(!probabilities(&network(name).with_drop_path(0.1).unwrap()).is_empty(), "{name}");
         }
     }

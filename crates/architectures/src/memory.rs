@@ -240,6 +240,7 @@ impl Walk<'_> {
             Op::PositionBiasFrom { .. } => keep(false, false, elements * value), // the sigmoid's
             &Op::BatchNorm2d { .. } => keep(true, false, 0),                     // and two values a channel
             &Op::LayerNorm { features, .. } => keep(true, false, elements / features * 8),
+            Op::ResponseNorm { .. } => keep(true, false, elements * value), // x·n
             Op::Activation(Activation::Relu | Activation::Sigmoid | Activation::Tanh) => keep(false, true, 0),
             Op::Activation(_) => keep(true, false, 0),
             Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
@@ -283,6 +284,7 @@ impl Walk<'_> {
             // Copies in the layout of the library that computes convolutions.
             Op::Conv2d(_) => inputs() + self.value(node),
             Op::WindowAttention { .. } => self.kept(node).extra * self.workload.batch / 2,
+            Op::ResponseNorm { .. } => 2 * self.value(node), // x·n, and what is added to x
             _ => 0,
         }
     }

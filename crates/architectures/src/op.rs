@@ -157,6 +157,14 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f64,
     },
+    /// Global response normalization of a grid H×W×C (Woo et al., 2023, arXiv:2301.00808): `x + weight·x·n + bias`, where a channel's `n` is
+    /// the root of the sum of its squares over the grid, divided by the mean of these roots over all channels.
+    ResponseNorm {
+        /// Channels.
+        features: usize,
+        /// Added to the mean.
+        epsilon: f64,
+    },
     /// A function of each value by itself.
     Activation(Activation),
     /// Zeros around an image, as TensorFlow has them (SAME): as many as a window needs to fit ⌈side/stride⌉ times, half of them before and half
@@ -345,6 +353,8 @@ impl Op {
             &Self::LayerNorm { features, .. } => {
                 vec![("weight", vec![features], Role::NormWeight), ("bias", vec![features], Role::NormBias)]
             }
+            // Both are zero at first.
+            &Self::ResponseNorm { features, .. } => with_bias(("weight", vec![features], Role::Weight), Some(features)),
             _ => Vec::new(),
         }
     }
@@ -361,6 +371,7 @@ impl Op {
             Self::Conv2d(_) => "conv",
             Self::BatchNorm2d { .. } => "batch norm",
             Self::LayerNorm { .. } => "layer norm",
+            Self::ResponseNorm { .. } => "response norm",
             Self::Activation(Activation::Relu) => "relu",
             Self::Activation(Activation::Relu6) => "relu6",
             Self::Activation(Activation::HardSwish) => "hard swish",

@@ -120,6 +120,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         }
         (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
         (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
+        (&Op::ResponseNorm { features, .. }, &[&[_, _, channels]]) if channels == features => inputs[0].clone(),
         (Op::Activation(_) | Op::Dropout { .. } | Op::StochasticDepth { .. }, &[_]) => inputs[0].clone(),
         (&Op::PadSame { kernel, stride }, &[&[channels, h, w]]) => {
             let padded = |side: usize| side + same_padding(side, kernel, stride).iter().sum::<usize>();

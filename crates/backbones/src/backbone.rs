@@ -252,6 +252,7 @@ mod tests {
         ("shufflenet_v2_x0_5", 64),
         ("densenet121", 64),
         ("convnext_tiny", 64),
+        ("convnextv2_atto", 64),
         ("vit_b_32", 224),
         ("swin_t", 64),
         ("swin_v2_t", 64),

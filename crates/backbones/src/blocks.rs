@@ -130,6 +130,7 @@ mod tests {
         ("googlenet", 64),
         ("mnasnet0_5", 64),
         ("convnext_tiny", 64),
+        ("convnextv2_atto", 64),
         ("vit_b_32", 224),
         ("swin_t", 64),
         ("swin_v2_t", 64),

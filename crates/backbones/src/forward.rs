@@ -63,6 +63,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::LayerNorm { features, epsilon } => {
             inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
         }
+        Op::ResponseNorm { epsilon, .. } => response_norm(inputs[0], &state[0], &state[1], epsilon),
         Op::Activation(activation) => activate(activation, inputs[0]),
         Op::PadSame { kernel, stride } => pad_same(inputs[0], kernel, stride),
         Op::MaxPool2d { kernel, stride, padding, ceil } => {
@@ -178,6 +179,13 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
         Activation::Tanh => x.tanh(),
         Activation::Gelu => x.gelu("none"),
     }
+}
+
+/// N×H×W×C to the same.
+fn response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Tensor {
+    let lengths = x.norm_scalaropt_dim(2, [1, 2], true);
+    let shares = &lengths / (lengths.mean_dim(-1, true, None) + epsilon);
+    x + bias.addcmul(weight, &(x * shares))
 }
 
 fn pad_same(x: &Tensor, kernel: usize, stride: usize) -> Tensor {

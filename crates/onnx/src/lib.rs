@@ -103,6 +103,7 @@ mod tests {
                     "shufflenet_v2_x0_5",
                     "densenet121",
                     "convnext_tiny",
+                    "convnextv2_atto",
                     "vit_b_32",
                     "swin_t",
                     "swin_v2_t",

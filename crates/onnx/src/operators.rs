@@ -117,6 +117,7 @@ impl<'a> Translation<'a> {
                 let attributes = [("axis", Int(last)), ("epsilon", Float(epsilon))];
                 self.graph.node("LayerNormalization", &[x, &scale, &shift], &attributes)
             }
+            Op::ResponseNorm { epsilon, .. } => self.response_norm(index, x, epsilon),
             Op::Activation(activation) => self.activation(activation, x),
             Op::PadSame { kernel, stride } => {
                 let [[above, below], [left, right]] =
@@ -234,6 +235,20 @@ impl<'a> Translation<'a> {
                 self.graph.node("Mul", &[&product, &half], &[])
             }
         }
+    }
+
+    /// Of a grid N×H×W×C.
+    fn response_norm(&mut self, index: usize, x: &str, epsilon: f64) -> String {
+        let [weight, bias] = [0, 1].map(|place| self.weight(index, place));
+        let epsilon = self.graph.number(epsilon);
+        let lengths = self.graph.node("ReduceL2", &[x], &[("axes", Ints(vec![1, 2]))]);
+        let mean = self.graph.node("ReduceMean", &[&lengths], &[("axes", Ints(vec![3]))]);
+        let mean = self.graph.node("Add", &[&mean, &epsilon], &[]);
+        let shares = self.graph.node("Div", &[&lengths, &mean], &[]);
+        let product = self.graph.node("Mul", &[x, &shares], &[]);
+        let product = self.graph.node("Mul", &[&product, &weight], &[]);
+        let added = self.graph.node("Add", &[&product, &bias], &[]);
+        self.graph.node("Add", &[x, &added], &[])
     }
 
     fn average(&mut self, x: &str, kernel: [usize; 2]) -> String {
