@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 timm.layers.set_fused_attn(False)  # whose operations are not counted
 
 # Pixels of the images; as few as the network takes.
-SMALLEST = {"convnextv2_atto": 64, "convnextv2_tiny": 64}
+SMALLEST = {"convnextv2_atto": 64, "convnextv2_tiny": 64, "mobilenetv4_conv_small": 64, "mobilenetv4_conv_medium": 64}
 names = dict(name.split("=") for name in sys.argv[1:])
 
 with open("crates/architectures/tests/timm.tsv", "w") as file:

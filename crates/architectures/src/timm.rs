@@ -242,6 +242,9 @@ const TWINS: &[Twin] = &[
     Twin { ours: "efficientnet_lite1", timm: "tf_efficientnet_lite1", rules: EFFICIENTNET_LITE },
     Twin { ours: "efficientnet_lite2", timm: "tf_efficientnet_lite2", rules: EFFICIENTNET_LITE },
     Twin { ours: "mobilenet_v2", timm: "mobilenetv2_100", rules: MOBILENET_V2 },
+    Twin { ours: "mobilenetv4_conv_small", timm: "mobilenetv4_conv_small", rules: ALIKE },
+    Twin { ours: "mobilenetv4_conv_medium", timm: "mobilenetv4_conv_medium", rules: ALIKE },
+    Twin { ours: "mobilenetv4_conv_large", timm: "mobilenetv4_conv_large", rules: ALIKE },
 ];
 
 /// Endings of files, which are no tags.

@@ -104,6 +104,7 @@ mod tests {
                     "densenet121",
                     "convnext_tiny",
                     "convnextv2_atto",
+                    "mobilenetv4_conv_small",
                     "vit_b_32",
                     "swin_t",
                     "swin_v2_t",

@@ -13,6 +13,7 @@ pub(crate) mod maxvit;
 pub(crate) mod mnasnet;
 pub(crate) mod mobilenet_v2;
 pub(crate) mod mobilenet_v3;
+pub(crate) mod mobilenet_v4;
 pub(crate) mod regnet;
 pub(crate) mod resnet;
 pub(crate) mod resnet_d;
