@@ -26,6 +26,7 @@ NAMES = {
     "resnet18d": "resnet18d", "resnet50d": "resnet50d", "resnetrs50": "resnetrs50",
     "deit3_small_patch16_224": "deit3_small_patch16_224", "vit_small_patch14_dinov2": "vit_small_patch14_dinov2",
     "vit_small_patch14_reg4_dinov2": "vit_small_patch14_reg4_dinov2",
+    "eva02_tiny_patch14_336": "eva02_tiny_patch14_336", "eva02_base_patch14_448": "eva02_base_patch14_448",
     "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",
 }
 CLASSES = 7
@@ -48,7 +49,7 @@ def randomize(model):
             tensor.add_(torch.randn(tensor.shape, generator=generator).mul_(0.1).to(tensor.dtype)) if tensor.is_floating_point() else None
         elif tensor.is_floating_point() and name.startswith(("head", "classifier", "fc")) and tensor.dim() > 1:
             tensor.normal_(0, 0.05, generator=generator)
-        elif name.endswith(("reg_token", "cls_token", "pos_embed")):
+        elif name.endswith(("reg_token", "cls_token", "pos_embed", "q_bias", "v_bias")):
             tensor.normal_(0, 0.5, generator=generator)
 
 
@@ -58,7 +59,7 @@ for theirs in names or NAMES:
     ours = NAMES[theirs]
     model = timm.create_model(theirs, num_classes=CLASSES).eval()
     randomize(model)
-    side = model.default_cfg["input_size"][1] if ours.startswith(("vit", "swin")) else 224
+    side = model.default_cfg["input_size"][1] if ours.startswith(("vit", "swin", "eva02")) else 224
     folder = f"{work}/{theirs}"
     random = numpy.random.default_rng(1)
     images = random.integers(0, 256, (CLASSES, side, side, 3), dtype=numpy.uint8)
@@ -86,7 +87,7 @@ for theirs in names or NAMES:
     good = difference <= 1e-4 * max(1, numpy.abs(expected).max()) and same and "matched" in strict
     wrong += not good
     print(f"{theirs:30} {ours:18} {numpy.abs(expected).max():13.3f} {difference:19.2e}  {'equal' if same else 'OTHER':14}   {strict}"
-          f"{'' if is_named or ours.startswith(('resne', 'wide', 'dense', 'mobilenetv4')) else '   names were not said'}", flush=True)
+          f"{'' if is_named or ours.startswith(('resne', 'wide', 'dense', 'mobilenetv4', 'eva02')) else '   names were not said'}", flush=True)
     del model, back
     subprocess.run(["rm", "-r", folder])
 sys.exit(wrong > 0)

@@ -17,7 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 timm.layers.set_fused_attn(False)  # whose operations are not counted
 
 # Pixels of the images; as few as the network takes.
-SMALLEST = {"convnextv2_atto": 64, "convnextv2_tiny": 64, "mobilenetv4_conv_small": 64, "mobilenetv4_conv_medium": 64}
+SMALLEST = {
+    "convnextv2_atto": 64, "convnextv2_tiny": 64, "mobilenetv4_conv_small": 64, "mobilenetv4_conv_medium": 64,
+    "eva02_tiny_patch14_336": 56, "eva02_base_patch14_448": 84,
+}
 names = dict(name.split("=") for name in sys.argv[1:])
 
 with open("crates/architectures/tests/timm.tsv", "w") as file:
@@ -36,7 +39,8 @@ with open("crates/backbones/tests/logits_of_timm.tsv", "w") as file:
     print("# network, side, logits of two images, norm of the gradient of the first and of the last parameter by timm's keys; timm 1.0.31, "
           "see scripts/parity", file=file)
     for ours, side in SMALLEST.items():
-        model = timm.create_model(names[ours], num_classes=5).eval()
+        size = {"img_size": side} if "patch" in ours else {}  # as many positions as patches
+        model = timm.create_model(names[ours], num_classes=5, **size).eval()
         model.load_state_dict(formula_weights(dict(sorted(model.state_dict().items()))))
         output = model(noise(0, 2 * 3 * side * side).view(2, 3, side, side))
         torch.nn.functional.cross_entropy(output, torch.arange(2)).backward()

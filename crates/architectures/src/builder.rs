@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::network::{Network, Node, NodeId};
-use crate::op::{Activation, Conv2d, Draws, Op};
+use crate::op::{Activation, Conv2d, Draws, Op, Projections};
 use crate::shape::Shape;
 
 /// How a family draws the weights of its layers.
@@ -135,9 +135,14 @@ impl Builder {
     }
 
     /// Queries, keys and values, the keys without a bias.
-    pub fn queries_keys_values(&mut self, name: &str, x: NodeId) -> NodeId {
+    pub fn queries_keys_values(&mut self, name: &str, x: NodeId, stored: Projections) -> NodeId {
         let features = self.width(x);
-        self.push_drawn(name, Op::QueriesKeysValues { features }, &[x], 3 * features, self.scheme.linear)
+        self.push_drawn(name, Op::QueriesKeysValues { features, stored }, &[x], 3 * features, self.scheme.linear)
+    }
+
+    /// Queries and keys that are turned by where their tokens lie, but for the first `others`.
+    pub fn rotary_positions(&mut self, qkv: NodeId, heads: usize, others: usize, reference: usize) -> NodeId {
+        self.push("", Op::RotaryPositions { heads, others, reference }, &[qkv], self.width(qkv))
     }
 
     /// A convolution, drawn as the scheme says.
@@ -332,6 +337,16 @@ impl Builder {
     /// Four neighbours of a grid in one.
     pub fn merge_neighbours(&mut self, x: NodeId) -> NodeId {
         self.push("", Op::MergeNeighbours, &[x], 4 * self.width(x))
+    }
+
+    /// The SiLU of a token's first half times its second half.
+    pub fn swiglu(&mut self, x: NodeId) -> NodeId {
+        self.push("", Op::SwiGlu, &[x], self.width(x) / 2)
+    }
+
+    /// The mean of all tokens but the first `others`, as a row.
+    pub fn token_mean(&mut self, x: NodeId, others: usize) -> NodeId {
+        self.push("", Op::TokenMean { others }, &[x], self.width(x))
     }
 
     /// Attention between all tokens.

@@ -7,6 +7,7 @@ use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
 use crate::families::efficientnet_lite::{self, efficientnet_lite};
 use crate::families::efficientnet_v2::{self, efficientnet_v2};
+use crate::families::eva02::{self, eva02};
 use crate::families::inception::{googlenet, inception_v3};
 use crate::families::lenet::lenet;
 use crate::families::maxvit::maxvit;
@@ -59,8 +60,19 @@ pub struct Input {
     pub resize: usize,
     /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
     pub is_bicubic: bool,
-    /// Whether they are normalized by mean and standard deviation 0.5, and not by ImageNet's.
-    pub is_by_halves: bool,
+    /// By which mean and standard deviation of each channel they are normalized.
+    pub normalized_by: NormalizedBy,
+}
+
+/// Means and standard deviations by which images are normalized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormalizedBy {
+    /// ImageNet's.
+    ImageNet,
+    /// 0.5 and 0.5.
+    Halves,
+    /// Those of the images that CLIP was trained on (Radford et al., 2021, arXiv:2103.00020).
+    Clip,
 }
 
 /// A published file of weights.
@@ -112,7 +124,7 @@ impl Architecture {
 
     /// An architecture without published weights.
     const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
-        let input = Input { resize: image_size, is_bicubic: false, is_by_halves: false };
+        let input = Input { resize: image_size, is_bicubic: false, normalized_by: NormalizedBy::ImageNet };
         Self { name, image_size, tells: Tells::Row, input, published: None, network, renamed: |_| None }
     }
 
@@ -147,7 +159,12 @@ impl Architecture {
 
     /// For images that were normalized by mean and standard deviation 0.5.
     const fn halves(self) -> Self {
-        Self { input: Input { is_by_halves: true, ..self.input }, ..self }
+        Self { input: Input { normalized_by: NormalizedBy::Halves, ..self.input }, ..self }
+    }
+
+    /// For images that were normalized as CLIP's.
+    const fn clip(self) -> Self {
+        Self { input: Input { normalized_by: NormalizedBy::Clip, ..self.input }, ..self }
     }
 
     /// With keys that its published file has under older names.
@@ -281,6 +298,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_small_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_small_patch14_reg4_dinov2", vit::SMALL, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
     Architecture::new("vit_base_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_base_patch14_reg4_dinov2", vit::BASE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
     Architecture::new("vit_large_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_large_patch14_reg4_dinov2", vit::LARGE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
+    Architecture::new("eva02_tiny_patch14_336", 336, |classes| eva02("eva02_tiny_patch14_336", eva02::TINY, 336, classes)).bicubic().clip(),
+    Architecture::new("eva02_small_patch14_336", 336, |classes| eva02("eva02_small_patch14_336", eva02::SMALL, 336, classes)).bicubic().clip(),
+    Architecture::new("eva02_base_patch14_448", 448, |classes| eva02("eva02_base_patch14_448", eva02::BASE, 448, classes)).bicubic().clip(),
     Architecture::new("swin_t", 224, |classes| swin("swin_t", swin::Version::One, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", swin::Version::One, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", swin::Version::One, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
@@ -399,7 +419,7 @@ mod tests {
                 cost.macs
             );
         }
-        assert!(of_timm().count() >= 35);
+        assert!(of_timm().count() >= 38);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Network {
 fn macs(op: &Op, input: Option<&Shape>, output: &Shape) -> usize {
     match (op, input) {
         (Op::Conv2d(conv), _) => output.elements() * conv.kernel[0] * conv.kernel[1] * conv.in_channels / conv.groups,
-        (&Op::Linear { in_features, .. } | &Op::QueriesKeysValues { features: in_features }, _) => {
+        (&Op::Linear { in_features, .. } | &Op::QueriesKeysValues { features: in_features, .. }, _) => {
             output.elements() * in_features
         }
         // Queries with keys, then weights with values: each is tokens × tokens × channels.

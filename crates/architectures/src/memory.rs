@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::in_place::overwritten;
 use crate::network::{Network, Node, Parameter};
-use crate::op::{Activation, Op};
+use crate::op::{Activation, Op, Projections};
 use crate::shape::{Shape, ShapeError};
 
 /// What a network is run with.
@@ -246,6 +246,7 @@ impl Walk<'_> {
             Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
             Op::AdaptiveAvgPool2d { output } => keep(*output > 1, false, 0),
             Op::Mul => keep(true, false, 0),
+            Op::SwiGlu => keep(true, false, elements * value), // the SiLU
             Op::ResizeLike => keep(false, false, 0),
             Op::Attention { heads } => {
                 let tokens = self.shapes[node].sides()[0];
@@ -285,6 +286,8 @@ impl Walk<'_> {
             Op::Conv2d(_) => inputs() + self.value(node),
             Op::WindowAttention { .. } => self.kept(node).extra * self.workload.batch / 2,
             Op::ResponseNorm { .. } => 2 * self.value(node), // x·n, and what is added to x
+            Op::QueriesKeysValues { stored: Projections::Apart, .. } => self.value(node), // each of the three
+            Op::RotaryPositions { .. } => 2 * self.value(node), // products with cosines and sines
             _ => 0,
         }
     }

@@ -110,7 +110,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         {
             [heads, window * window, window * window].into()
         }
-        (&Op::QueriesKeysValues { features }, &[sides]) if sides.last() == Some(&features) => {
+        (&Op::QueriesKeysValues { features, .. }, &[sides]) if sides.last() == Some(&features) => {
             Shape([&sides[..sides.len() - 1], &[3 * features]].concat())
         }
         (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
@@ -140,6 +140,16 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
             sides.push(out_features);
             Shape(sides)
         }
+        (&Op::RotaryPositions { heads, others, .. }, &[&[tokens, features]])
+            if features % (3 * heads) == 0 && (features / (3 * heads)).is_multiple_of(4) && tokens > others =>
+        {
+            if (tokens - others).isqrt().pow(2) != tokens - others {
+                return Err(format!("{} patches are no square", tokens - others));
+            }
+            inputs[0].clone()
+        }
+        (Op::SwiGlu, &[&[tokens, features]]) if features % 2 == 0 => [tokens, features / 2].into(),
+        (&Op::TokenMean { others }, &[&[tokens, features]]) if tokens > others => [features].into(),
         (Op::Add | Op::Mul, &[left, right]) if broadcasts(left, right) => {
             Shape(left.iter().zip(right).map(|(&left, &right)| left.max(right)).collect())
         }

@@ -69,7 +69,7 @@ fn compare(recorded: &str, original: fn(&Architecture, State) -> State) {
             (side.parse().unwrap(), numbers.split(' ').map(|number| number.parse().unwrap()).collect());
         let (logits, gradients) = numbers.split_at(10);
         let known = architecture(name).unwrap();
-        let backbone = Backbone::new(known.network(5), Device::Cpu);
+        let backbone = Backbone::new(known.network(5).with_image_side(side as usize), Device::Cpu);
         let state = original(&known, backbone.state());
         fill(&state);
         let images = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);

@@ -7,6 +7,7 @@ pub(crate) mod densenet;
 pub(crate) mod efficientnet;
 pub(crate) mod efficientnet_lite;
 pub(crate) mod efficientnet_v2;
+pub(crate) mod eva02;
 pub(crate) mod inception;
 pub(crate) mod lenet;
 pub(crate) mod maxvit;
