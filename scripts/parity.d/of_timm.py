@@ -22,6 +22,7 @@ NAMES = {
     "convnextv2_atto": "convnextv2_atto", "convnextv2_tiny": "convnextv2_tiny",
     "efficientnet_b0": "efficientnet_b0", "efficientnet_b3": "efficientnet_b3", "mobilenetv2_100": "mobilenet_v2",
     "mobilenetv4_conv_small": "mobilenetv4_conv_small", "mobilenetv4_conv_medium": "mobilenetv4_conv_medium",
+    "mobilenetv4_hybrid_medium": "mobilenetv4_hybrid_medium",
     "vit_tiny_patch16_224": "vit_tiny_patch16_224", "vit_small_patch32_224": "vit_small_patch32_224",
     "resnet18d": "resnet18d", "resnet50d": "resnet50d", "resnetrs50": "resnetrs50",
     "deit3_small_patch16_224": "deit3_small_patch16_224", "vit_small_patch14_dinov2": "vit_small_patch14_dinov2",

@@ -109,6 +109,13 @@ impl Builder {
         self.push_drawn(name, op, &[], features, draws)
     }
 
+    /// A learned factor for each channel of an image, stored as a row.
+    pub fn learned_channels(&mut self, name: &str, channels: usize, draw: Draw) -> NodeId {
+        let draws = Draws { weight: draw, bias: draw };
+        let op = Op::Learned { shape: Shape::from([channels, 1, 1]), stored: vec![channels] };
+        self.push_drawn(name, op, &[], channels, draws)
+    }
+
     /// Swin's position bias: tables below the module `name`.
     pub fn relative_position_bias(
         &mut self,
@@ -352,6 +359,11 @@ impl Builder {
     /// Attention between all tokens.
     pub fn attention(&mut self, qkv: NodeId, heads: usize) -> NodeId {
         self.push("", Op::Attention { heads }, &[qkv], self.width(qkv) / 3)
+    }
+
+    /// Attention of the pixels of an image with the keys and values of others, which all heads share.
+    pub fn multi_query_attention(&mut self, [queries, keys, values]: [NodeId; 3], heads: usize) -> NodeId {
+        self.push("", Op::MultiQueryAttention { heads }, &[queries, keys, values], self.width(queries))
     }
 
     /// A grid cut into windows.

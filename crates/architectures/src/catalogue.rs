@@ -231,6 +231,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("mobilenetv4_conv_small", 224, |classes| mobilenet_v4("mobilenetv4_conv_small", mobilenet_v4::SMALL, classes)).resize(256).bicubic(),
     Architecture::new("mobilenetv4_conv_medium", 256, |classes| mobilenet_v4("mobilenetv4_conv_medium", mobilenet_v4::MEDIUM, classes)).resize(269).bicubic(),
     Architecture::new("mobilenetv4_conv_large", 384, |classes| mobilenet_v4("mobilenetv4_conv_large", mobilenet_v4::LARGE, classes)).resize(404).bicubic(),
+    Architecture::new("mobilenetv4_hybrid_medium", 256, |classes| mobilenet_v4("mobilenetv4_hybrid_medium", mobilenet_v4::HYBRID_MEDIUM, classes)).resize(269).bicubic(),
     Architecture::new("mnasnet0_5", 224, |classes| mnasnet("mnasnet0_5", 0.5, classes)).published("mnasnet0.5_top1_67.823-3ffadce67e.pth", 256, 67.734),
     Architecture::new("mnasnet0_75", 224, |classes| mnasnet("mnasnet0_75", 0.75, classes)).published("mnasnet0_75-7090bc5f.pth", 232, 71.18),
     Architecture::new("mnasnet1_0", 224, |classes| mnasnet("mnasnet1_0", 1.0, classes)).published("mnasnet1.0_top1_73.512-f206786ef8.pth", 256, 73.456),
@@ -419,7 +420,7 @@ mod tests {
                 cost.macs
             );
         }
-        assert!(of_timm().count() >= 38);
+        assert!(of_timm().count() >= 39);
     }
 
     #[test]

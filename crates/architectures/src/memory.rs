@@ -252,6 +252,10 @@ impl Walk<'_> {
                 let tokens = self.shapes[node].sides()[0];
                 keep(true, true, tokens * heads * 4)
             }
+            Op::MultiQueryAttention { heads } => {
+                let sides = self.shapes[node].sides();
+                keep(true, false, elements * value + sides[1] * sides[2] * heads * 4) // the output before its axes change places
+            }
             // Scaled queries, and dense copies of queries, keys and values; the weights after the softmax.
             &Op::WindowAttention { heads, .. } => {
                 let &[windows, tokens, _] = self.shapes[node].sides() else { unreachable!("windows have three sides") };

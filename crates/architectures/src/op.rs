@@ -276,6 +276,12 @@ pub enum Op {
         /// Attention heads.
         heads: usize,
     },
+    /// Scaled dot-product attention of the pixels of an image C×H×W (queries) with those of two others, (C/`heads`)×H′×W′ (keys and values, the
+    /// same for all heads), to C×H×W (multi-query attention; Shazeer, 2019, arXiv:1911.02150).
+    MultiQueryAttention {
+        /// Attention heads.
+        heads: usize,
+    },
     /// A grid H×W×C, padded and shifted, cut into windows: (number)×`window`²×C.
     PartitionWindows {
         /// Side of the window, in tokens.
@@ -439,7 +445,7 @@ impl Op {
             Self::Permute { .. } => "permute",
             Self::PixelsToTokens => "tokens",
             Self::MergeNeighbours => "merge patches",
-            Self::Attention { .. } => "attention",
+            Self::Attention { .. } | Self::MultiQueryAttention { .. } => "attention",
             Self::PartitionWindows { .. } => "cut windows",
             Self::WindowAttention { .. } => "window attention",
             Self::JoinWindows { .. } => "join windows",

@@ -171,6 +171,11 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (&Op::Attention { heads }, &[&[tokens, features]]) if features % (3 * heads) == 0 => {
             [tokens, features / 3].into()
         }
+        (&Op::MultiQueryAttention { heads }, &[&[channels, _, _], keys @ &[head, _, _], values])
+            if channels == heads * head && keys == values =>
+        {
+            inputs[0].clone()
+        }
         (&Op::PartitionWindows { window, .. }, &[&[h, w, channels]]) => {
             [windows(h, w, window), window * window, channels].into()
         }

@@ -248,6 +248,7 @@ const TWINS: &[Twin] = &[
     Twin { ours: "mobilenetv4_conv_small", timm: "mobilenetv4_conv_small", rules: ALIKE },
     Twin { ours: "mobilenetv4_conv_medium", timm: "mobilenetv4_conv_medium", rules: ALIKE },
     Twin { ours: "mobilenetv4_conv_large", timm: "mobilenetv4_conv_large", rules: ALIKE },
+    Twin { ours: "mobilenetv4_hybrid_medium", timm: "mobilenetv4_hybrid_medium", rules: ALIKE },
 ];
 
 /// Endings of files, which are no tags.

@@ -119,6 +119,7 @@ mod tests {
         ("mobilenet_v2", 64),
         ("mobilenet_v3_small", 64),
         ("mobilenetv4_conv_small", 64),
+        ("mobilenetv4_hybrid_medium", 64),
         ("efficientnet_b0", 64),
         ("efficientnet_v2_s", 64),
         ("vgg11_bn", 32),

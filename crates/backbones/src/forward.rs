@@ -101,6 +101,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::PixelsToTokens => inputs[0].flatten(2, 3).transpose(1, 2),
         Op::MergeNeighbours => merge_neighbours(inputs[0]),
         Op::Attention { heads } => attention(inputs[0], heads),
+        Op::MultiQueryAttention { heads } => multi_query_attention([inputs[0], inputs[1], inputs[2]], heads),
         Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
         Op::WindowAttention { heads, window, shift, divisor } => {
             let mask = constants.mask(&cut(inputs[2], window, shift), inputs[0]);
@@ -255,6 +256,18 @@ fn attention(qkv: &Tensor, heads: usize) -> Tensor {
     let [q, k, v] = [0, 1, 2].map(|index| qkv.get(index));
     let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
     mixed.transpose(1, 2).reshape([-1, tokens, features])
+}
+
+/// N×C×H×W and twice N×C/heads×H′×W′ to N×C×H×W.
+fn multi_query_attention([queries, keys, values]: [&Tensor; 3], heads: usize) -> Tensor {
+    let (size, heads) = (queries.size(), heads as i64);
+    let [channels, height, width] = [size[1], size[2], size[3]];
+    let (head, pixels) = (channels / heads, height * width);
+    // Queries of all heads, one after the other: they see the same keys.
+    let q = queries.reshape([-1, heads, head, pixels]).transpose(2, 3).reshape([-1, 1, heads * pixels, head]);
+    let [k, v] = [keys, values].map(|image| image.flatten(2, 3).transpose(1, 2).unsqueeze(1));
+    let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+    mixed.reshape([-1, heads, pixels, head]).transpose(2, 3).reshape([-1, channels, height, width])
 }
 
 /// `windows`² rows of `table`, as 1×heads×window²×window².

@@ -105,6 +105,7 @@ mod tests {
                     "convnext_tiny",
                     "convnextv2_atto",
                     "mobilenetv4_conv_small",
+                    "mobilenetv4_hybrid_medium",
                     "eva02_tiny_patch14_336",
                     "vit_b_32",
                     "swin_t",

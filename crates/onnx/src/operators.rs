@@ -188,6 +188,10 @@ impl<'a> Translation<'a> {
                 let [tokens, features] = [shape[0], shape[1]];
                 self.attention(x, &[tokens], heads, features, Scaling::Root(features / heads), &[])
             }
+            Op::MultiQueryAttention { heads } => {
+                let keys = self.shape(node.inputs[1]);
+                self.multi_query_attention([x, &inputs[1], &inputs[2]], heads, &shape, keys[1] * keys[2])
+            }
             Op::PartitionWindows { window, shift } => {
                 self.partition(x, &WindowCut::of(in_shape[0], in_shape[1], window, shift), in_shape[2])
             }
@@ -429,6 +433,28 @@ impl<'a> Translation<'a> {
         let mut joined = outer.to_vec();
         joined.push(features);
         self.graph.reshape(&mixed, &joined)
+    }
+
+    /// Attention of an image of this `shape` with two of so many `seen` pixels, which are the same for all heads.
+    fn multi_query_attention(
+        &mut self,
+        [queries, keys, values]: [&str; 3],
+        heads: usize,
+        shape: &[usize],
+        seen: usize,
+    ) -> String {
+        let (head, pixels) = (shape[0] / heads, shape[1] * shape[2]);
+        let q = self.graph.reshape(queries, &[heads, head, pixels]);
+        let q = self.graph.transpose(&q, &[0, 1, 3, 2]);
+        let scale = self.graph.number((head as f64).powf(-0.5));
+        let q = self.graph.node("Mul", &[&q, &scale], &[]);
+        let [k, v] = [keys, values].map(|image| self.graph.reshape(image, &[1, head, seen]));
+        let v = self.graph.transpose(&v, &[0, 1, 3, 2]);
+        let scores = self.graph.node("MatMul", &[&q, &k], &[]);
+        let shares = self.graph.node("Softmax", &[&scores], &[("axis", Int(3))]);
+        let mixed = self.graph.node("MatMul", &[&shares, &v], &[]);
+        let mixed = self.graph.transpose(&mixed, &[0, 1, 3, 2]);
+        self.graph.reshape(&mixed, shape)
     }
 
     /// 1×heads×window²×window², looked up in the table.

@@ -1,5 +1,5 @@
 //! MobileNetV4 (Qin et al., 2024, arXiv:2404.10518) as timm has it: inverted residuals with a depthwise convolution before they widen, or inside,
-//! or both, or none.
+//! or both, or none; the hybrid has attention between them, whose heads share their keys and values.
 
 use super::efficientnet::SCHEME;
 use super::round_channels;
@@ -16,6 +16,8 @@ pub(crate) enum Stage {
     Fused(usize),
     /// Inverted residuals of so many channels.
     Inverted(usize, &'static [Inverted]),
+    /// The same with [attention](ATTENTIONS), whose keys and values are of every so many pixels along each axis.
+    Attentive(usize, usize, &'static [Inverted]),
 }
 
 /// Inverted residuals: the sides of the depthwise kernels before they widen and inside, 0 where there is none; how much they widen; how many
@@ -24,6 +26,14 @@ type Inverted = (usize, usize, usize, usize);
 
 /// Channels of the first convolution, and the stages.
 pub(crate) type Size = (usize, [Stage; 4]);
+
+/// Before so many of a stage's last blocks there is attention.
+const ATTENTIONS: usize = 4;
+const HEADS: usize = 4;
+/// Values of an attention head.
+const HEAD: usize = 64;
+/// What a branch is multiplied by at first, channel by channel, in a network with attention.
+const LAYER_SCALE: f64 = 1e-5;
 
 #[rustfmt::skip] // a table
 pub(crate) const SMALL: &Size = &(32, [
@@ -47,10 +57,20 @@ pub(crate) const LARGE: &Size = &(24, [
     Stage::Inverted(512, &[(5, 5, 4, 4), (5, 0, 4, 1), (5, 3, 4, 1), (5, 0, 4, 2), (5, 3, 4, 1), (5, 5, 4, 1), (5, 0, 4, 3)]),
 ]);
 
+#[rustfmt::skip] // a table
+pub(crate) const HYBRID_MEDIUM: &Size = &(32, [
+    Stage::Fused(48),
+    Stage::Inverted(80, &[(3, 5, 4, 1), (3, 3, 2, 1)]),
+    Stage::Attentive(160, 2, &[(3, 5, 6, 1), (0, 0, 2, 1), (3, 3, 4, 1), (3, 5, 4, 1), (3, 3, 4, 1), (3, 0, 4, 1), (3, 3, 4, 1), (3, 0, 4, 1)]),
+    Stage::Attentive(256, 1, &[(5, 5, 6, 1), (5, 5, 4, 1), (3, 5, 4, 2), (0, 0, 2, 1), (3, 5, 2, 1), (0, 0, 2, 1), (0, 0, 4, 1), (3, 0, 4, 1), (5, 5, 4, 1), (5, 0, 4, 2)]),
+]);
+
 /// The same as Kaiming-normal by the fan-out of one group.
 const DEPTHWISE: Draws = Draws { weight: Draw::KaimingFanIn, bias: Draw::Constant(0.0) };
+const XAVIER: Draws = Draws { weight: Draw::XavierUniform, bias: Draw::Constant(0.0) };
 
 pub(crate) fn mobilenet_v4(name: &str, (stem, stages): &Size, classes: usize) -> Network {
+    let is_hybrid = stages.iter().any(|stage| matches!(stage, Stage::Attentive(..)));
     let mut net = Builder::new(name, SCHEME);
     let x = net.input(3);
     let mut x = conv_norm(&mut net, ["conv_stem", "bn1"], x, Conv2d::to(*stem, 3).stride(2), true);
@@ -67,11 +87,19 @@ pub(crate) fn mobilenet_v4(name: &str, (stem, stages): &Size, classes: usize) ->
                 x = conv_norm(&mut net, [&layer("conv_exp"), &layer("bn1")], x, Conv2d::to(hidden, 3).stride(2), true);
                 conv_norm(&mut net, [&layer("conv_pwl"), &layer("bn2")], x, Conv2d::to(channels, 1), false)
             }
-            Stage::Inverted(channels, blocks) => {
-                let all = blocks.iter().flat_map(|&block| std::iter::repeat_n(block, block.3));
-                for (index, (before, inside, expansion, _)) in all.enumerate() {
-                    let stride = if index == 0 { 2 } else { 1 };
-                    x = inverted_residual(&mut net, &block(index), x, [before, inside, expansion, stride, channels]);
+            Stage::Inverted(channels, blocks) | Stage::Attentive(channels, _, blocks) => {
+                let all: Vec<_> = blocks.iter().flat_map(|&block| std::iter::repeat_n(block, block.3)).collect();
+                let mut names = (0..).map(block);
+                let mut name = || names.next().expect("numbers do not end");
+                for (place, &(before, inside, expansion, _)) in all.iter().enumerate() {
+                    if let Stage::Attentive(_, step, _) = *stage
+                        && all.len() - place <= ATTENTIONS
+                    {
+                        x = attention(&mut net, &name(), x, step);
+                    }
+                    let stride = if place == 0 { 2 } else { 1 };
+                    let sizes = [before, inside, expansion, stride, channels];
+                    x = inverted_residual(&mut net, &name(), x, sizes, is_hybrid);
                 }
                 x
             }
@@ -103,6 +131,7 @@ fn inverted_residual(
     name: &str,
     x: NodeId,
     [before, inside, expansion, stride, channels]: [usize; 5],
+    is_scaled: bool,
 ) -> NodeId {
     let layer = |net: &mut Builder, part: &str, y: NodeId, conv: Conv2d, rectified: bool| {
         conv_norm(net, [&format!("{name}.{part}.conv"), &format!("{name}.{part}.bn")], y, conv, rectified)
@@ -118,5 +147,35 @@ fn inverted_residual(
         y = layer(net, "dw_mid", y, Conv2d::to(hidden, inside).stride(stride).groups(hidden), true);
     }
     y = layer(net, "pw_proj", y, Conv2d::to(channels, 1), false);
+    if is_scaled {
+        y = scaled(net, name, y);
+    }
     if stride == 1 && width == channels { net.add(y, x) } else { y }
+}
+
+/// Attention between all pixels and every `step`-th of each axis.
+fn attention(net: &mut Builder, name: &str, x: NodeId, step: usize) -> NodeId {
+    let layer = |suffix: &str| format!("{name}.attn.{suffix}");
+    let channels = net.width(x);
+    let norm = net.batch_norm(&format!("{name}.norm"), x);
+    let queries = net.conv_drawn(&layer("query.proj"), norm, Conv2d::to(HEADS * HEAD, 1), XAVIER);
+    let [keys, values] = ["key", "value"].map(|part| {
+        let mut y = norm;
+        if step > 1 {
+            let conv = Conv2d::to(channels, 3).stride(step).groups(channels);
+            y = net.conv_drawn(&layer(&format!("{part}.down_conv")), y, conv, XAVIER);
+            y = net.batch_norm(&layer(&format!("{part}.norm")), y);
+        }
+        net.conv_drawn(&layer(&format!("{part}.proj")), y, Conv2d::to(HEAD, 1), XAVIER)
+    });
+    let y = net.multi_query_attention([queries, keys, values], HEADS);
+    let y = net.conv_drawn(&layer("output.proj"), y, Conv2d::to(channels, 1), XAVIER);
+    let y = scaled(net, name, y);
+    net.add(y, x)
+}
+
+/// A branch with a learned factor for each channel.
+fn scaled(net: &mut Builder, name: &str, y: NodeId) -> NodeId {
+    let scale = net.learned_channels(&format!("{name}.layer_scale.gamma"), net.width(y), Draw::Constant(LAYER_SCALE));
+    net.mul(y, scale)
 }
