@@ -240,7 +240,7 @@ impl Walk<'_> {
             Op::PositionBiasFrom { .. } => keep(false, false, elements * value), // the sigmoid's
             &Op::BatchNorm2d { .. } => keep(true, false, 0),                     // and two values a channel
             &Op::LayerNorm { features, .. } => keep(true, false, elements / features * 8),
-            Op::ResponseNorm { .. } => keep(true, false, elements * value), // x·n
+            Op::ResponseNorm { .. } => keep(true, false, elements * 4), // x·n, in single precision also under autocast
             Op::Activation(Activation::Relu | Activation::Sigmoid | Activation::Tanh) => keep(false, true, 0),
             Op::Activation(_) => keep(true, false, 0),
             Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
