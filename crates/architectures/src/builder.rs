@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::network::{Network, Node, NodeId};
-use crate::op::{Activation, Conv2d, Draws, Op};
+use crate::op::{Activation, Conv2d, Draws, Op, Projections};
 use crate::shape::Shape;
 
 /// How a family draws the weights of its layers.
@@ -109,6 +109,13 @@ impl Builder {
         self.push_drawn(name, op, &[], features, draws)
     }
 
+    /// A learned factor for each channel of an image, stored as a row.
+    pub fn learned_channels(&mut self, name: &str, channels: usize, draw: Draw) -> NodeId {
+        let draws = Draws { weight: draw, bias: draw };
+        let op = Op::Learned { shape: Shape::from([channels, 1, 1]), stored: vec![channels] };
+        self.push_drawn(name, op, &[], channels, draws)
+    }
+
     /// Swin's position bias: tables below the module `name`.
     pub fn relative_position_bias(
         &mut self,
@@ -135,9 +142,14 @@ impl Builder {
     }
 
     /// Queries, keys and values, the keys without a bias.
-    pub fn queries_keys_values(&mut self, name: &str, x: NodeId) -> NodeId {
+    pub fn queries_keys_values(&mut self, name: &str, x: NodeId, stored: Projections) -> NodeId {
         let features = self.width(x);
-        self.push_drawn(name, Op::QueriesKeysValues { features }, &[x], 3 * features, self.scheme.linear)
+        self.push_drawn(name, Op::QueriesKeysValues { features, stored }, &[x], 3 * features, self.scheme.linear)
+    }
+
+    /// Queries and keys that are turned by where their tokens lie, but for the first `others`.
+    pub fn rotary_positions(&mut self, qkv: NodeId, heads: usize, others: usize, reference: usize) -> NodeId {
+        self.push("", Op::RotaryPositions { heads, others, reference }, &[qkv], self.width(qkv))
     }
 
     /// A convolution, drawn as the scheme says.
@@ -175,6 +187,12 @@ impl Builder {
         let x = self.channels_last(x);
         let x = self.layer_norm(name, x, epsilon);
         self.channels_first(x)
+    }
+
+    /// Global response normalization of a grid, which changes nothing at first.
+    pub fn response_norm(&mut self, name: &str, x: NodeId, epsilon: f64) -> NodeId {
+        let features = self.width(x);
+        self.push(name, Op::ResponseNorm { features, epsilon }, &[x], features)
     }
 
     /// A linear layer with bias, drawn as the scheme says.
@@ -328,9 +346,24 @@ impl Builder {
         self.push("", Op::MergeNeighbours, &[x], 4 * self.width(x))
     }
 
+    /// The SiLU of a token's first half times its second half.
+    pub fn swiglu(&mut self, x: NodeId) -> NodeId {
+        self.push("", Op::SwiGlu, &[x], self.width(x) / 2)
+    }
+
+    /// The mean of all tokens but the first `others`, as a row.
+    pub fn token_mean(&mut self, x: NodeId, others: usize) -> NodeId {
+        self.push("", Op::TokenMean { others }, &[x], self.width(x))
+    }
+
     /// Attention between all tokens.
     pub fn attention(&mut self, qkv: NodeId, heads: usize) -> NodeId {
         self.push("", Op::Attention { heads }, &[qkv], self.width(qkv) / 3)
+    }
+
+    /// Attention of the pixels of an image with the keys and values of others, which all heads share.
+    pub fn multi_query_attention(&mut self, [queries, keys, values]: [NodeId; 3], heads: usize) -> NodeId {
+        self.push("", Op::MultiQueryAttention { heads }, &[queries, keys, values], self.width(queries))
     }
 
     /// A grid cut into windows.

@@ -2,17 +2,19 @@
 
 use crate::families::alexnet::alexnet;
 use crate::families::cifar_resnet::cifar_resnet;
-use crate::families::convnext::convnext;
+use crate::families::convnext::{convnext, convnext_v2};
 use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
 use crate::families::efficientnet_lite::{self, efficientnet_lite};
 use crate::families::efficientnet_v2::{self, efficientnet_v2};
+use crate::families::eva02::{self, eva02};
 use crate::families::inception::{googlenet, inception_v3};
 use crate::families::lenet::lenet;
 use crate::families::maxvit::maxvit;
 use crate::families::mnasnet::mnasnet;
 use crate::families::mobilenet_v2::mobilenet_v2;
 use crate::families::mobilenet_v3::{mobilenet_v3_large, mobilenet_v3_small};
+use crate::families::mobilenet_v4::{self, mobilenet_v4};
 use crate::families::regnet::{Line, regnet};
 use crate::families::resnet::{Block, resnet};
 use crate::families::resnet_d::{resnet_d, resnet_rs};
@@ -58,8 +60,19 @@ pub struct Input {
     pub resize: usize,
     /// Whether the images are scaled with the bicubic filter; bilinear otherwise.
     pub is_bicubic: bool,
-    /// Whether they are normalized by mean and standard deviation 0.5, and not by ImageNet's.
-    pub is_by_halves: bool,
+    /// By which mean and standard deviation of each channel they are normalized.
+    pub normalized_by: NormalizedBy,
+}
+
+/// Means and standard deviations by which images are normalized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormalizedBy {
+    /// ImageNet's.
+    ImageNet,
+    /// 0.5 and 0.5.
+    Halves,
+    /// Those of the images that CLIP was trained on (Radford et al., 2021, arXiv:2103.00020).
+    Clip,
 }
 
 /// A published file of weights.
@@ -111,7 +124,7 @@ impl Architecture {
 
     /// An architecture without published weights.
     const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
-        let input = Input { resize: image_size, is_bicubic: false, is_by_halves: false };
+        let input = Input { resize: image_size, is_bicubic: false, normalized_by: NormalizedBy::ImageNet };
         Self { name, image_size, tells: Tells::Row, input, published: None, network, renamed: |_| None }
     }
 
@@ -146,7 +159,12 @@ impl Architecture {
 
     /// For images that were normalized by mean and standard deviation 0.5.
     const fn halves(self) -> Self {
-        Self { input: Input { is_by_halves: true, ..self.input }, ..self }
+        Self { input: Input { normalized_by: NormalizedBy::Halves, ..self.input }, ..self }
+    }
+
+    /// For images that were normalized as CLIP's.
+    const fn clip(self) -> Self {
+        Self { input: Input { normalized_by: NormalizedBy::Clip, ..self.input }, ..self }
     }
 
     /// With keys that its published file has under older names.
@@ -210,6 +228,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("mobilenet_v2", 224, mobilenet_v2).published("mobilenet_v2-7ebf99e0.pth", 232, 72.154),
     Architecture::new("mobilenet_v3_small", 224, mobilenet_v3_small).published("mobilenet_v3_small-047dcff4.pth", 256, 67.668),
     Architecture::new("mobilenet_v3_large", 224, mobilenet_v3_large).published("mobilenet_v3_large-5c1a4163.pth", 232, 75.274),
+    Architecture::new("mobilenetv4_conv_small", 224, |classes| mobilenet_v4("mobilenetv4_conv_small", mobilenet_v4::SMALL, classes)).resize(256).bicubic(),
+    Architecture::new("mobilenetv4_conv_medium", 256, |classes| mobilenet_v4("mobilenetv4_conv_medium", mobilenet_v4::MEDIUM, classes)).resize(269).bicubic(),
+    Architecture::new("mobilenetv4_conv_large", 384, |classes| mobilenet_v4("mobilenetv4_conv_large", mobilenet_v4::LARGE, classes)).resize(404).bicubic(),
+    Architecture::new("mobilenetv4_hybrid_medium", 256, |classes| mobilenet_v4("mobilenetv4_hybrid_medium", mobilenet_v4::HYBRID_MEDIUM, classes)).resize(269).bicubic(),
     Architecture::new("mnasnet0_5", 224, |classes| mnasnet("mnasnet0_5", 0.5, classes)).published("mnasnet0.5_top1_67.823-3ffadce67e.pth", 256, 67.734),
     Architecture::new("mnasnet0_75", 224, |classes| mnasnet("mnasnet0_75", 0.75, classes)).published("mnasnet0_75-7090bc5f.pth", 232, 71.18),
     Architecture::new("mnasnet1_0", 224, |classes| mnasnet("mnasnet1_0", 1.0, classes)).published("mnasnet1.0_top1_73.512-f206786ef8.pth", 256, 73.456),
@@ -252,6 +274,14 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
     Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
     Architecture::new("convnext_large", 224, |classes| convnext("convnext_large", [(3, 192), (3, 384), (27, 768), (3, 1536)], 0.5, classes)).published("convnext_large-ea097f82.pth", 232, 84.414),
+    Architecture::new("convnextv2_atto", 224, |classes| convnext_v2("convnextv2_atto", [2, 2, 6, 2], 40, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_femto", 224, |classes| convnext_v2("convnextv2_femto", [2, 2, 6, 2], 48, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_pico", 224, |classes| convnext_v2("convnextv2_pico", [2, 2, 6, 2], 64, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_nano", 224, |classes| convnext_v2("convnextv2_nano", [2, 2, 8, 2], 80, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_tiny", 224, |classes| convnext_v2("convnextv2_tiny", [3, 3, 9, 3], 96, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_base", 224, |classes| convnext_v2("convnextv2_base", [3, 3, 27, 3], 128, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_large", 224, |classes| convnext_v2("convnextv2_large", [3, 3, 27, 3], 192, classes)).resize(256).bicubic(),
+    Architecture::new("convnextv2_huge", 384, |classes| convnext_v2("convnextv2_huge", [3, 3, 27, 3], 352, classes)).bicubic(),
     Architecture::new("vit_b_16", 224, |classes| vit("vit_b_16", vit::BASE, 16, classes)).published("vit_b_16-c867db91.pth", 256, 81.072).renaming(vit::renamed),
     Architecture::new("vit_b_32", 224, |classes| vit("vit_b_32", vit::BASE, 32, classes)).published("vit_b_32-d86f8d99.pth", 256, 75.912).renaming(vit::renamed),
     Architecture::new("vit_l_16", 224, |classes| vit("vit_l_16", vit::LARGE, 16, classes)).published("vit_l_16-852ce7e3.pth", 242, 79.662).renaming(vit::renamed),
@@ -269,6 +299,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("vit_small_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_small_patch14_reg4_dinov2", vit::SMALL, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
     Architecture::new("vit_base_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_base_patch14_reg4_dinov2", vit::BASE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
     Architecture::new("vit_large_patch14_reg4_dinov2", 518, |classes| changed_vit("vit_large_patch14_reg4_dinov2", vit::LARGE, 14, vit::DINOV2_REGISTERS, classes)).bicubic(),
+    Architecture::new("eva02_tiny_patch14_336", 336, |classes| eva02("eva02_tiny_patch14_336", eva02::TINY, 336, classes)).bicubic().clip(),
+    Architecture::new("eva02_small_patch14_336", 336, |classes| eva02("eva02_small_patch14_336", eva02::SMALL, 336, classes)).bicubic().clip(),
+    Architecture::new("eva02_base_patch14_448", 448, |classes| eva02("eva02_base_patch14_448", eva02::BASE, 448, classes)).bicubic().clip(),
     Architecture::new("swin_t", 224, |classes| swin("swin_t", swin::Version::One, [2, 2, 6, 2], 96, 3, 0.2, classes)).published("swin_t-704ceda3.pth", 232, 81.474).bicubic(),
     Architecture::new("swin_s", 224, |classes| swin("swin_s", swin::Version::One, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_s-5e29d889.pth", 246, 83.196).bicubic(),
     Architecture::new("swin_b", 224, |classes| swin("swin_b", swin::Version::One, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_b-68c6b09e.pth", 238, 83.582).bicubic(),
@@ -387,7 +420,7 @@ mod tests {
                 cost.macs
             );
         }
-        assert!(of_timm().count() >= 24);
+        assert!(of_timm().count() >= 39);
     }
 
     #[test]

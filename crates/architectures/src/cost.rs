@@ -40,23 +40,27 @@ impl Network {
         let layers = self.nodes().iter().zip(&shapes).map(|(node, shape)| {
             let trained = node.op.state().into_iter().filter(|(_, _, role)| role.is_trained());
             let parameters = trained.map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
-            let input = node.inputs.first().map(|input| &shapes[input.index()]);
-            Cost { parameters, macs: macs(&node.op, input, shape) }
+            let inputs: Vec<_> = node.inputs.iter().map(|input| &shapes[input.index()]).collect();
+            Cost { parameters, macs: macs(&node.op, &inputs, shape) }
         });
         Ok(layers.collect())
     }
 }
 
-fn macs(op: &Op, input: Option<&Shape>, output: &Shape) -> usize {
-    match (op, input) {
+fn macs(op: &Op, inputs: &[&Shape], output: &Shape) -> usize {
+    match (op, inputs) {
         (Op::Conv2d(conv), _) => output.elements() * conv.kernel[0] * conv.kernel[1] * conv.in_channels / conv.groups,
-        (&Op::Linear { in_features, .. } | &Op::QueriesKeysValues { features: in_features }, _) => {
+        (&Op::Linear { in_features, .. } | &Op::QueriesKeysValues { features: in_features, .. }, _) => {
             output.elements() * in_features
         }
         // Queries with keys, then weights with values: each is tokens × tokens × channels.
-        (Op::Attention { .. } | Op::WindowAttention { .. }, Some(_)) => {
+        (Op::Attention { .. } | Op::WindowAttention { .. }, _) => {
             let tokens = output.sides()[output.sides().len() - 2];
             2 * output.elements() * tokens
+        }
+        (Op::MultiQueryAttention { .. }, [_, keys, _]) => {
+            let pixels = keys.sides()[1] * keys.sides()[2];
+            2 * output.elements() * pixels
         }
         _ => 0,
     }

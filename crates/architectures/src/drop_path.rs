@@ -95,11 +95,13 @@ mod tests {
 
     #[test]
     fn both_branches_of_an_encoder_layer_have_the_same() {
-        let got = probabilities(&network("vit_b_16").with_drop_path(0.11).unwrap());
-        assert_eq!(got.len(), 22);
-        for (layer, pair) in got.chunks(2).enumerate() {
-            let expected = 0.01 * (layer + 1) as f64;
-            assert!(pair.iter().all(|got| (got - expected).abs() < 1e-12), "{got:?}");
+        for name in ["vit_b_16", "eva02_base_patch14_448"] {
+            let got = probabilities(&network(name).with_drop_path(0.11).unwrap());
+            assert_eq!(got.len(), 22);
+            for (layer, pair) in got.chunks(2).enumerate() {
+                let expected = 0.01 * (layer + 1) as f64;
+                assert!(pair.iter().all(|got| (got - expected).abs() < 1e-12), "{name}: {got:?}");
+            }
         }
     }
 
@@ -118,9 +120,15 @@ mod tests {
         {
             assert!(network(name).with_drop_path(0.1).is_none(), "{name}");
         }
-        for name in
-            ["resnet18", "cifar_resnet20", "mobilenet_v2", "regnet_y_400mf", "mnasnet1_0", "vit_tiny_patch16_224"]
-        {
+        for name in [
+            "resnet18",
+            "cifar_resnet20",
+            "mobilenet_v2",
+            "regnet_y_400mf",
+            "mnasnet1_0",
+            "vit_tiny_patch16_224",
+            "convnextv2_atto",
+        ] {
             assert!(!probabilities(&network(name).with_drop_path(0.1).unwrap()).is_empty(), "{name}");
         }
     }

@@ -63,12 +63,13 @@ mod tests {
             assert_eq!(network.cost(side, side).unwrap().macs, folded.network.cost(side, side).unwrap().macs);
             assert_eq!(network.shapes(side, side).unwrap().last(), folded.network.shapes(side, side).unwrap().last());
             let left = folded.network.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. })).count();
-            // DenseNet normalizes what it concatenates, MaxViT what others take, too.
+            // DenseNet normalizes what it concatenates, MaxViT and MobileNetV4 what others take, too.
             let is_joined = |name: &str| match known.name {
                 densenet if densenet.starts_with("densenet") => {
                     name.contains("norm1") || name.contains("transition") || name.contains("norm5")
                 }
                 "maxvit_t" => name.ends_with("pre_norm"),
+                "mobilenetv4_hybrid_medium" => name.ends_with(".norm") && !name.contains(".attn."),
                 _ => false,
             };
             let norms = network.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. }));

@@ -29,21 +29,25 @@ mod op;
 mod positions;
 mod published;
 mod residual;
+mod rotations;
 mod shape;
 mod timm;
 mod windows;
 
 pub use builder::{Builder, Scheme};
-pub use catalogue::{ARCHITECTURES, Architecture, Input, Published, Tells, UnknownArchitecture, architecture};
+pub use catalogue::{
+    ARCHITECTURES, Architecture, Input, NormalizedBy, Published, Tells, UnknownArchitecture, architecture,
+};
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;
 pub use headless::Headless;
 pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
-pub use op::{Activation, Conv2d, Draws, Op, same_padding};
+pub use op::{Activation, Conv2d, Draws, Op, Projections, same_padding};
 pub use positions::Positions;
 pub use published::Version;
+pub use rotations::rotations;
 pub use shape::{Shape, ShapeError};
 pub use timm::TimmWeight;
 pub use windows::{WindowCut, log_offsets, relative_position_index};

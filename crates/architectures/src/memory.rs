@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::in_place::overwritten;
 use crate::network::{Network, Node, Parameter};
-use crate::op::{Activation, Op};
+use crate::op::{Activation, Op, Projections};
 use crate::shape::{Shape, ShapeError};
 
 /// What a network is run with.
@@ -240,15 +240,21 @@ impl Walk<'_> {
             Op::PositionBiasFrom { .. } => keep(false, false, elements * value), // the sigmoid's
             &Op::BatchNorm2d { .. } => keep(true, false, 0),                     // and two values a channel
             &Op::LayerNorm { features, .. } => keep(true, false, elements / features * 8),
+            Op::ResponseNorm { .. } => keep(true, false, elements * 4), // x·n, in single precision also under autocast
             Op::Activation(Activation::Relu | Activation::Sigmoid | Activation::Tanh) => keep(false, true, 0),
             Op::Activation(_) => keep(true, false, 0),
             Op::MaxPool2d { .. } => keep(true, false, elements * 8), // where each largest value was
             Op::AdaptiveAvgPool2d { output } => keep(*output > 1, false, 0),
             Op::Mul => keep(true, false, 0),
+            Op::SwiGlu => keep(true, false, elements * value), // the SiLU
             Op::ResizeLike => keep(false, false, 0),
             Op::Attention { heads } => {
                 let tokens = self.shapes[node].sides()[0];
                 keep(true, true, tokens * heads * 4)
+            }
+            Op::MultiQueryAttention { heads } => {
+                let sides = self.shapes[node].sides();
+                keep(true, false, elements * value + sides[1] * sides[2] * heads * 4) // the output before its axes change places
             }
             // Scaled queries, and dense copies of queries, keys and values; the weights after the softmax.
             &Op::WindowAttention { heads, .. } => {
@@ -283,6 +289,9 @@ impl Walk<'_> {
             // Copies in the layout of the library that computes convolutions.
             Op::Conv2d(_) => inputs() + self.value(node),
             Op::WindowAttention { .. } => self.kept(node).extra * self.workload.batch / 2,
+            Op::ResponseNorm { .. } => 2 * self.value(node), // x·n, and what is added to x
+            Op::QueriesKeysValues { stored: Projections::Apart, .. } => self.value(node), // each of the three
+            Op::RotaryPositions { .. } => 2 * self.value(node), // products with cosines and sines
             _ => 0,
         }
     }

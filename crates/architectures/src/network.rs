@@ -222,7 +222,8 @@ impl Network {
         for &id in &self.listing {
             let node = &self.nodes[id.0];
             let state = node.op.state();
-            let weight = state.first().map(|(_, shape, _)| shape.clone()).unwrap_or_default();
+            let weight = state.iter().find(|(_, _, role)| *role == ParameterRole::Weight);
+            let weight = weight.map(|(_, shape, _)| shape.clone()).unwrap_or_default();
             for (suffix, shape, role) in state {
                 let initial = match role {
                     ParameterRole::Weight => node.draws.weight.distribution(&weight),

@@ -93,6 +93,17 @@ pub enum Activation {
     Gelu,
 }
 
+/// How the weights of queries, keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projections {
+    /// As one matrix and one bias, in which the part of the keys does not count.
+    Together,
+    /// As one matrix and two biases.
+    BiasesApart,
+    /// As three matrices and two biases.
+    Apart,
+}
+
 /// What a node computes. Shapes are those of one sample; every value has the batch N before them.
 ///
 /// Images are C×H×W, grids (images with channels last) H×W×C, tokens L×C, rows F.
@@ -138,6 +149,18 @@ pub enum Op {
     QueriesKeysValues {
         /// Values in, and as many of each out.
         features: usize,
+        /// How the weights are stored.
+        stored: Projections,
+    },
+    /// Queries and keys of tokens L×3C, turned by where the tokens lie (rotary position embedding; Su et al., 2021, arXiv:2104.09864, and for
+    /// images Fang et al., 2023, arXiv:2303.11331); the values stay. See [`rotations`](crate::rotations).
+    RotaryPositions {
+        /// Attention heads.
+        heads: usize,
+        /// Tokens before those of the patches, which are not turned. The patches make up a square.
+        others: usize,
+        /// The side of that square, in patches, for which one patch is a step of one.
+        reference: usize,
     },
     /// A convolution of an image.
     Conv2d(Conv2d),
@@ -155,6 +178,14 @@ pub enum Op {
         /// Values along the last axis.
         features: usize,
         /// Added to the variance.
+        epsilon: f64,
+    },
+    /// Global response normalization of a grid H×W×C (Woo et al., 2023, arXiv:2301.00808): `x + weight·x·n + bias`, where a channel's `n` is
+    /// the root of the sum of its squares over the grid, divided by the mean of these roots over all channels.
+    ResponseNorm {
+        /// Channels.
+        features: usize,
+        /// Added to the mean.
         epsilon: f64,
     },
     /// A function of each value by itself.
@@ -203,6 +234,13 @@ pub enum Op {
         /// Whether there is a `b`.
         bias: bool,
     },
+    /// Tokens L×2C to L×C: the SiLU of a token's first half times its second half (SwiGLU; Shazeer, 2020, arXiv:2002.05202).
+    SwiGlu,
+    /// The mean of tokens L×C as a row C.
+    TokenMean {
+        /// Tokens before those that count.
+        others: usize,
+    },
     /// The sum of two values; one may have ones in its shape.
     Add,
     /// The product of two values; one may have ones in its shape.
@@ -235,6 +273,12 @@ pub enum Op {
     MergeNeighbours,
     /// Scaled dot-product attention of tokens L×3C (queries, keys and values side by side) to L×C.
     Attention {
+        /// Attention heads.
+        heads: usize,
+    },
+    /// Scaled dot-product attention of the pixels of an image C×H×W (queries) with those of two others, (C/`heads`)×H′×W′ (keys and values, the
+    /// same for all heads), to C×H×W (multi-query attention; Shazeer, 2019, arXiv:1911.02150).
+    MultiQueryAttention {
         /// Attention heads.
         heads: usize,
     },
@@ -323,8 +367,20 @@ impl Op {
             &Self::PositionBiasFrom { window, .. } => {
                 vec![("relative_position_index", vec![window.pow(4)], Role::RelativePositionIndex { window })]
             }
-            &Self::QueriesKeysValues { features } => {
-                with_bias(("weight", vec![3 * features, features], Role::Weight), Some(3 * features))
+            &Self::QueriesKeysValues { features, stored } => {
+                let matrix = |name, parts| (name, vec![parts * features, features], Role::Weight);
+                let bias = |name| (name, vec![features], Role::Bias);
+                match stored {
+                    Projections::Together => with_bias(matrix("weight", 3), Some(3 * features)),
+                    Projections::BiasesApart => vec![bias("q_bias"), bias("v_bias"), matrix("qkv.weight", 3)],
+                    Projections::Apart => vec![
+                        matrix("q_proj.weight", 1),
+                        bias("q_proj.bias"),
+                        matrix("k_proj.weight", 1),
+                        matrix("v_proj.weight", 1),
+                        bias("v_proj.bias"),
+                    ],
+                }
             }
             Self::Conv2d(conv) => {
                 let Conv2d { in_channels, out_channels, kernel, groups, bias, .. } = *conv;
@@ -345,6 +401,8 @@ impl Op {
             &Self::LayerNorm { features, .. } => {
                 vec![("weight", vec![features], Role::NormWeight), ("bias", vec![features], Role::NormBias)]
             }
+            // Both are zero at first.
+            &Self::ResponseNorm { features, .. } => with_bias(("weight", vec![features], Role::Weight), Some(features)),
             _ => Vec::new(),
         }
     }
@@ -361,6 +419,7 @@ impl Op {
             Self::Conv2d(_) => "conv",
             Self::BatchNorm2d { .. } => "batch norm",
             Self::LayerNorm { .. } => "layer norm",
+            Self::ResponseNorm { .. } => "response norm",
             Self::Activation(Activation::Relu) => "relu",
             Self::Activation(Activation::Relu6) => "relu6",
             Self::Activation(Activation::HardSwish) => "hard swish",
@@ -374,6 +433,9 @@ impl Op {
             Self::AvgPool2d { .. } | Self::AdaptiveAvgPool2d { .. } => "average pool",
             Self::Flatten => "flatten",
             Self::Linear { .. } | Self::QueriesKeysValues { .. } => "linear",
+            Self::RotaryPositions { .. } => "rotary positions",
+            Self::SwiGlu => "swiglu",
+            Self::TokenMean { .. } => "token mean",
             Self::Add => "add",
             Self::Mul => "multiply",
             Self::ResizeLike => "resize",
@@ -383,7 +445,7 @@ impl Op {
             Self::Permute { .. } => "permute",
             Self::PixelsToTokens => "tokens",
             Self::MergeNeighbours => "merge patches",
-            Self::Attention { .. } => "attention",
+            Self::Attention { .. } | Self::MultiQueryAttention { .. } => "attention",
             Self::PartitionWindows { .. } => "cut windows",
             Self::WindowAttention { .. } => "window attention",
             Self::JoinWindows { .. } => "join windows",

@@ -88,6 +88,8 @@ mod tests {
         let dino = architecture("vit_small_patch14_reg4_dinov2").unwrap().network(10);
         assert_eq!(positions(&dino), Some((37 * 37, 0)));
         assert_eq!(positions(&dino.with_image_side(224)), Some((16 * 16, 0)));
+        let eva = architecture("eva02_tiny_patch14_336").unwrap().network(10).with_image_side(448);
+        assert_eq!((positions(&eva), eva.shapes(448, 448).is_ok()), (Some((32 * 32 + 1, 1)), true));
         for name in ["resnet18", "swin_t", "convnext_tiny", "maxvit_t"] {
             let network = architecture(name).unwrap().network(10);
             assert!(network.positions().is_none() && network.clone().with_image_side(448) == network, "{name}");

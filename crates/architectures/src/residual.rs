@@ -91,6 +91,11 @@ mod tests {
             (1, 1, 12)
         );
         assert_eq!(["encoder.ln.weight", "heads.head.weight"].map(vit), [13, 13]);
+        let eva = |parameter| of("eva02_tiny_patch14_336", parameter);
+        assert_eq!(
+            ["pos_embed", "blocks.0.attn.q_bias", "blocks.11.mlp.fc2.weight", "fc_norm.weight"].map(eva),
+            [0, 1, 12, 13]
+        );
         let resnet = |parameter| of("resnet50", parameter);
         assert_eq!(
             ["conv1.weight", "layer1.0.conv1.weight", "layer4.2.bn3.weight", "fc.weight"].map(resnet),

@@ -110,7 +110,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         {
             [heads, window * window, window * window].into()
         }
-        (&Op::QueriesKeysValues { features }, &[sides]) if sides.last() == Some(&features) => {
+        (&Op::QueriesKeysValues { features, .. }, &[sides]) if sides.last() == Some(&features) => {
             Shape([&sides[..sides.len() - 1], &[3 * features]].concat())
         }
         (Op::Conv2d(conv), &[&[channels, h, w]]) if channels == conv.in_channels => {
@@ -120,6 +120,7 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         }
         (&Op::BatchNorm2d { features, .. }, &[&[channels, _, _]]) if channels == features => inputs[0].clone(),
         (&Op::LayerNorm { features, .. }, &[sides]) if sides.last() == Some(&features) => inputs[0].clone(),
+        (&Op::ResponseNorm { features, .. }, &[&[_, _, channels]]) if channels == features => inputs[0].clone(),
         (Op::Activation(_) | Op::Dropout { .. } | Op::StochasticDepth { .. }, &[_]) => inputs[0].clone(),
         (&Op::PadSame { kernel, stride }, &[&[channels, h, w]]) => {
             let padded = |side: usize| side + same_padding(side, kernel, stride).iter().sum::<usize>();
@@ -139,6 +140,16 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
             sides.push(out_features);
             Shape(sides)
         }
+        (&Op::RotaryPositions { heads, others, .. }, &[&[tokens, features]])
+            if features % (3 * heads) == 0 && (features / (3 * heads)).is_multiple_of(4) && tokens > others =>
+        {
+            if (tokens - others).isqrt().pow(2) != tokens - others {
+                return Err(format!("{} patches are no square", tokens - others));
+            }
+            inputs[0].clone()
+        }
+        (Op::SwiGlu, &[&[tokens, features]]) if features % 2 == 0 => [tokens, features / 2].into(),
+        (&Op::TokenMean { others }, &[&[tokens, features]]) if tokens > others => [features].into(),
         (Op::Add | Op::Mul, &[left, right]) if broadcasts(left, right) => {
             Shape(left.iter().zip(right).map(|(&left, &right)| left.max(right)).collect())
         }
@@ -159,6 +170,11 @@ fn output_shape(op: &Op, inputs: &[&Shape], height: usize, width: usize) -> Resu
         (Op::MergeNeighbours, &[&[h, w, channels]]) => [h.div_ceil(2), w.div_ceil(2), 4 * channels].into(),
         (&Op::Attention { heads }, &[&[tokens, features]]) if features % (3 * heads) == 0 => {
             [tokens, features / 3].into()
+        }
+        (&Op::MultiQueryAttention { heads }, &[&[channels, _, _], keys @ &[head, _, _], values])
+            if channels == heads * head && keys == values =>
+        {
+            inputs[0].clone()
         }
         (&Op::PartitionWindows { window, .. }, &[&[h, w, channels]]) => {
             [windows(h, w, window), window * window, channels].into()

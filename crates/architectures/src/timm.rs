@@ -68,6 +68,33 @@ const CONVNEXT: &[Rule] = &[
     ("classifier.2.*", "head.fc.*", Same),
 ];
 
+const CONVNEXT_V2: &[Rule] = &[
+    ("features.0.{i}.*", "stem.{i}.*", Same),
+    ("features.{s}.{n}.block.0.*", "stages.{s/2}.blocks.{n}.conv_dw.*", Same),
+    ("features.{s}.{n}.block.2.*", "stages.{s/2}.blocks.{n}.norm.*", Same),
+    ("features.{s}.{n}.block.3.*", "stages.{s/2}.blocks.{n}.mlp.fc1.*", Same),
+    ("features.{s}.{n}.block.5.*", "stages.{s/2}.blocks.{n}.mlp.grn.*", Same),
+    ("features.{s}.{n}.block.6.*", "stages.{s/2}.blocks.{n}.mlp.fc2.*", Same),
+    ("features.{s}.{i}.*", "stages.{s/2}.downsample.{i}.*", Same),
+    ("classifier.0.*", "head.norm.*", Same),
+    ("classifier.2.*", "head.fc.*", Same),
+];
+
+/// Those whose linear layers timm writes as convolutions.
+const SMALL_CONVNEXT_V2: &[Rule] = &[
+    ("features.0.{i}.*", "stem.{i}.*", Same),
+    ("features.{s}.{n}.block.0.*", "stages.{s/2}.blocks.{n}.conv_dw.*", Same),
+    ("features.{s}.{n}.block.2.*", "stages.{s/2}.blocks.{n}.norm.*", Same),
+    ("features.{s}.{n}.block.3.weight", "stages.{s/2}.blocks.{n}.mlp.fc1.weight", Convolution(1)),
+    ("features.{s}.{n}.block.3.*", "stages.{s/2}.blocks.{n}.mlp.fc1.*", Same),
+    ("features.{s}.{n}.block.5.*", "stages.{s/2}.blocks.{n}.mlp.grn.*", Same),
+    ("features.{s}.{n}.block.6.weight", "stages.{s/2}.blocks.{n}.mlp.fc2.weight", Convolution(1)),
+    ("features.{s}.{n}.block.6.*", "stages.{s/2}.blocks.{n}.mlp.fc2.*", Same),
+    ("features.{s}.{i}.*", "stages.{s/2}.downsample.{i}.*", Same),
+    ("classifier.0.*", "head.norm.*", Same),
+    ("classifier.2.*", "head.fc.*", Same),
+];
+
 const SWIN: &[Rule] = &[
     ("features.0.0.*", "patch_embed.proj.*", Same),
     ("features.0.2.*", "patch_embed.norm.*", Same),
@@ -191,10 +218,21 @@ const TWINS: &[Twin] = &[
     Twin { ours: "vit_small_patch14_reg4_dinov2", timm: "vit_small_patch14_reg4_dinov2", rules: VIT },
     Twin { ours: "vit_base_patch14_reg4_dinov2", timm: "vit_base_patch14_reg4_dinov2", rules: VIT },
     Twin { ours: "vit_large_patch14_reg4_dinov2", timm: "vit_large_patch14_reg4_dinov2", rules: VIT },
+    Twin { ours: "eva02_tiny_patch14_336", timm: "eva02_tiny_patch14_336", rules: ALIKE },
+    Twin { ours: "eva02_small_patch14_336", timm: "eva02_small_patch14_336", rules: ALIKE },
+    Twin { ours: "eva02_base_patch14_448", timm: "eva02_base_patch14_448", rules: ALIKE },
     Twin { ours: "convnext_tiny", timm: "convnext_tiny", rules: CONVNEXT },
     Twin { ours: "convnext_small", timm: "convnext_small", rules: CONVNEXT },
     Twin { ours: "convnext_base", timm: "convnext_base", rules: CONVNEXT },
     Twin { ours: "convnext_large", timm: "convnext_large", rules: CONVNEXT },
+    Twin { ours: "convnextv2_atto", timm: "convnextv2_atto", rules: SMALL_CONVNEXT_V2 },
+    Twin { ours: "convnextv2_femto", timm: "convnextv2_femto", rules: SMALL_CONVNEXT_V2 },
+    Twin { ours: "convnextv2_pico", timm: "convnextv2_pico", rules: SMALL_CONVNEXT_V2 },
+    Twin { ours: "convnextv2_nano", timm: "convnextv2_nano", rules: SMALL_CONVNEXT_V2 },
+    Twin { ours: "convnextv2_tiny", timm: "convnextv2_tiny", rules: CONVNEXT_V2 },
+    Twin { ours: "convnextv2_base", timm: "convnextv2_base", rules: CONVNEXT_V2 },
+    Twin { ours: "convnextv2_large", timm: "convnextv2_large", rules: CONVNEXT_V2 },
+    Twin { ours: "convnextv2_huge", timm: "convnextv2_huge", rules: CONVNEXT_V2 },
     Twin { ours: "swin_t", timm: "swin_tiny_patch4_window7_224", rules: SWIN },
     Twin { ours: "swin_s", timm: "swin_small_patch4_window7_224", rules: SWIN },
     Twin { ours: "swin_b", timm: "swin_base_patch4_window7_224", rules: SWIN },
@@ -207,6 +245,10 @@ const TWINS: &[Twin] = &[
     Twin { ours: "efficientnet_lite1", timm: "tf_efficientnet_lite1", rules: EFFICIENTNET_LITE },
     Twin { ours: "efficientnet_lite2", timm: "tf_efficientnet_lite2", rules: EFFICIENTNET_LITE },
     Twin { ours: "mobilenet_v2", timm: "mobilenetv2_100", rules: MOBILENET_V2 },
+    Twin { ours: "mobilenetv4_conv_small", timm: "mobilenetv4_conv_small", rules: ALIKE },
+    Twin { ours: "mobilenetv4_conv_medium", timm: "mobilenetv4_conv_medium", rules: ALIKE },
+    Twin { ours: "mobilenetv4_conv_large", timm: "mobilenetv4_conv_large", rules: ALIKE },
+    Twin { ours: "mobilenetv4_hybrid_medium", timm: "mobilenetv4_hybrid_medium", rules: ALIKE },
 ];
 
 /// Endings of files, which are no tags.
@@ -315,6 +357,8 @@ mod tests {
             ("convnext_tiny", "features.7.2.layer_scale", "stages.3.blocks.2.gamma"),
             ("convnext_tiny", "features.4.1.bias", "stages.2.downsample.1.bias"),
             ("convnext_base", "features.0.1.weight", "stem.1.weight"),
+            ("convnextv2_atto", "features.7.1.block.5.bias", "stages.3.blocks.1.mlp.grn.bias"),
+            ("convnextv2_tiny", "features.3.2.block.6.weight", "stages.1.blocks.2.mlp.fc2.weight"),
             ("swin_t", "features.2.reduction.weight", "layers.1.downsample.reduction.weight"),
             ("swin_t", "features.5.3.attn.qkv.weight", "layers.2.blocks.3.attn.qkv.weight"),
             ("efficientnet_b0", "features.1.0.block.2.1.bias", "blocks.0.0.bn2.bias"),
@@ -332,6 +376,7 @@ mod tests {
         };
         assert_eq!(shape("vgg11", "classifier.0.weight", &[4096, 25088]), [4096, 512, 7, 7]);
         assert_eq!(shape("convnext_tiny", "features.1.0.layer_scale", &[96, 1, 1]), [96]);
+        assert_eq!(shape("convnextv2_nano", "features.1.0.block.6.weight", &[80, 320]), [80, 320, 1, 1]);
     }
 
     #[test]

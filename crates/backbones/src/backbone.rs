@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use torch_ext::{ProcessGroup, SyncBatchNorm, add_to_each};
 
 use crate::blocks::{self, Block, BlockPass, OwnLayer};
-use crate::forward::{Mode, WindowMasks};
+use crate::forward::{Constants, Mode};
 use crate::initialise;
 use crate::pass::{Layer, Order, Pass};
 
@@ -26,7 +26,7 @@ pub struct Backbone {
     recomputed: Vec<Block>,
     /// For each node, whether its parameters stay as they are.
     frozen: Vec<Cell<bool>>,
-    masks: WindowMasks,
+    constants: Constants,
     device: Device,
     sync_batch_norm: Option<SyncBatchNorm>,
     /// Whether it uses this rank's statistics alone all the same.
@@ -58,7 +58,7 @@ impl Backbone {
             state,
             recomputed: Vec::new(),
             frozen,
-            masks: WindowMasks::default(),
+            constants: Constants::default(),
             device,
             sync_batch_norm: None,
             synchronization_is_paused: Cell::new(false),
@@ -174,7 +174,7 @@ impl Backbone {
             self.count_batch();
         }
         let layer = |node: NodeId| Layer { state: self.state_of(node), mode: self.mode(node, train) };
-        let pass = Pass { order: &self.order, layer, masks: &self.masks };
+        let pass = Pass { order: &self.order, layer, constants: &self.constants };
         let (mut values, mut next) = (self.order.no_values(), 0);
         for block in self.recomputed.iter().filter(|_| train && self.sync_batch_norm.is_none()) {
             pass.compute(&self.order.steps[next..block.steps.start], &mut values, images);
@@ -184,8 +184,8 @@ impl Backbone {
             if !input.requires_grad() && !layers.iter().any(OwnLayer::wants_gradient) {
                 continue; // the way back ends before
             }
-            let (order, masks) = (Arc::clone(&self.order), self.masks.clone());
-            let value = BlockPass { order, layers, masks, device: self.device }
+            let (order, constants) = (Arc::clone(&self.order), self.constants.clone());
+            let value = BlockPass { order, layers, constants, device: self.device }
                 .recomputed(block, &input)
                 .unwrap_or_else(|error| panic!("{error}"));
             values.set(block.nodes.end - 1, value);
@@ -246,13 +246,17 @@ mod tests {
         ("cifar_resnet20", 32),
         ("mobilenet_v2", 64),
         ("mobilenet_v3_small", 64),
+        ("mobilenetv4_conv_small", 64),
+        ("mobilenetv4_hybrid_medium", 64),
         ("efficientnet_b0", 64),
         ("vgg11_bn", 32),
         ("squeezenet1_1", 64),
         ("shufflenet_v2_x0_5", 64),
         ("densenet121", 64),
         ("convnext_tiny", 64),
+        ("convnextv2_atto", 64),
         ("vit_b_32", 224),
+        ("eva02_tiny_patch14_336", 56),
         ("swin_t", 64),
         ("swin_v2_t", 64),
         ("maxvit_t", 224),
@@ -263,7 +267,8 @@ mod tests {
     fn every_family_computes_its_logits_and_gradients() {
         tch::manual_seed(1);
         for &(name, side) in SMALLEST {
-            let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
+            let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
+            let backbone = Backbone::new(network, Device::Cpu);
             let images = Tensor::randn([2, 3, side, side], (Kind::Float, Device::Cpu));
             let logits = backbone.forward(&images, true);
             assert_eq!(logits.size(), [2, 5], "{name}");

@@ -7,7 +7,7 @@ use architectures::{NodeId, Op};
 use tch::{Device, Tensor, no_grad};
 use torch_ext::{Time, recomputed, rng};
 
-use crate::forward::{Mode, WindowMasks};
+use crate::forward::{Constants, Mode};
 use crate::pass::{Layer, Order, Pass};
 
 /// A block of [`architectures::Network::blocks`].
@@ -51,7 +51,7 @@ pub(crate) struct BlockPass {
     pub order: Arc<Order>,
     /// For each node of the block.
     pub layers: Vec<OwnLayer>,
-    pub masks: WindowMasks,
+    pub constants: Constants,
     pub device: Device,
 }
 
@@ -85,7 +85,7 @@ impl BlockPass {
         };
         let mut values = self.order.no_values();
         values.set(nodes.start - 1, input.shallow_clone());
-        Pass { order: &self.order, layer, masks: &self.masks }.compute(
+        Pass { order: &self.order, layer, constants: &self.constants }.compute(
             &self.order.steps[steps.clone()],
             &mut values,
             input,
@@ -118,6 +118,8 @@ mod tests {
         ("cifar_resnet20", 32),
         ("mobilenet_v2", 64),
         ("mobilenet_v3_small", 64),
+        ("mobilenetv4_conv_small", 64),
+        ("mobilenetv4_hybrid_medium", 64),
         ("efficientnet_b0", 64),
         ("efficientnet_v2_s", 64),
         ("vgg11_bn", 32),
@@ -130,7 +132,9 @@ mod tests {
         ("googlenet", 64),
         ("mnasnet0_5", 64),
         ("convnext_tiny", 64),
+        ("convnextv2_atto", 64),
         ("vit_b_32", 224),
+        ("eva02_tiny_patch14_336", 56),
         ("swin_t", 64),
         ("swin_v2_t", 64),
         ("maxvit_t", 224),
@@ -154,8 +158,9 @@ mod tests {
         (gradients.chain(buffers).chain(logits).collect(), COMPUTED.get())
     }
 
-    fn backbone(name: &str) -> Backbone {
-        let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
+    fn backbone(name: &str, side: i64) -> Backbone {
+        let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
+        let backbone = Backbone::new(network, Device::Cpu);
         for (_, mut parameter) in backbone.trainable() {
             // Drawn without libtorch's generator, which tests share.
             let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn gradients_and_statistics_are_the_same_bits_for_one_forward_pass_more_at_most() {
         for &(name, side) in NETWORKS {
-            let (plain, mut other) = (backbone(name), backbone(name));
+            let (plain, mut other) = (backbone(name, side), backbone(name, side));
             assert!(other.recompute_blocks(), "{name}");
             let (expected, computed) = passes(&plain, side);
             let (got, computed_again) = passes(&other, side);
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn frozen_blocks_are_computed_once() {
-        let mut backbone = backbone("resnet18");
+        let mut backbone = backbone("resnet18", 64);
         backbone.recompute_blocks();
         backbone.freeze_all_but_head();
         let before: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor.copy()).collect();

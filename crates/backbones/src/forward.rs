@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use architectures::{Activation, Conv2d, Op, Shape, WindowCut, same_padding};
-use tch::{Kind, Tensor};
+use architectures::{Activation, Conv2d, Op, Projections, Shape, WindowCut, rotations, same_padding};
+use tch::{Device, Kind, Tensor};
 use torch_ext::{BatchNorm, Convolution, Fused, MaxPool, SyncBatchNorm, rng};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
@@ -27,7 +27,7 @@ impl Mode<'_> {
 }
 
 /// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict.
-pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>, masks: &WindowMasks) -> Tensor {
+pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>, constants: &Constants) -> Tensor {
     let train = mode.is_training();
     match *op {
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
@@ -39,7 +39,12 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::PositionBiasFrom { window, heads } => {
             relative_position_bias(&inputs[0].squeeze_dim(0), &state[0], window, heads).sigmoid() * 16.0
         }
-        Op::QueriesKeysValues { .. } => inputs[0].linear(&state[0], Some(&without_keys(&state[1]))),
+        Op::QueriesKeysValues { stored, .. } => queries_keys_values(inputs[0], state, stored),
+        Op::RotaryPositions { heads, others, reference } => {
+            let (tokens, head) = (inputs[0].size()[1] as usize, inputs[0].size()[2] as usize / (3 * heads));
+            let rotation = constants.rotation([tokens, others, head, reference], inputs[0].device());
+            turned(inputs[0], &rotation, heads)
+        }
         Op::Conv2d(Conv2d { stride, padding, dilation, groups, .. }) => {
             let [stride, dilation, groups] = [stride, dilation, groups].map(|number| number as i64);
             let [padding, across] = padding.map(|pixels| pixels as i64);
@@ -63,6 +68,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::LayerNorm { features, epsilon } => {
             inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
         }
+        Op::ResponseNorm { epsilon, .. } => response_norm(inputs[0], &state[0], &state[1], epsilon),
         Op::Activation(activation) => activate(activation, inputs[0]),
         Op::PadSame { kernel, stride } => pad_same(inputs[0], kernel, stride),
         Op::MaxPool2d { kernel, stride, padding, ceil } => {
@@ -76,6 +82,15 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::AdaptiveAvgPool2d { output } => inputs[0].adaptive_avg_pool2d([output as i64, output as i64]),
         Op::Flatten => inputs[0].flatten(1, -1),
         Op::Linear { .. } => inputs[0].linear(&state[0], state.get(1)),
+        Op::SwiGlu => {
+            let halves = inputs[0].chunk(2, -1);
+            halves[0].silu() * &halves[1]
+        }
+        Op::TokenMean { others } => {
+            let tokens = inputs[0].size()[1];
+            let counted = inputs[0].narrow(1, others as i64, tokens - others as i64);
+            counted.mean_dim(1, false, None)
+        }
         Op::Add => inputs[0] + inputs[1],
         Op::Mul => inputs[0] * inputs[1],
         Op::ResizeLike => resize_like(inputs[0], inputs[1]),
@@ -86,9 +101,10 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
         Op::PixelsToTokens => inputs[0].flatten(2, 3).transpose(1, 2),
         Op::MergeNeighbours => merge_neighbours(inputs[0]),
         Op::Attention { heads } => attention(inputs[0], heads),
+        Op::MultiQueryAttention { heads } => multi_query_attention([inputs[0], inputs[1], inputs[2]], heads),
         Op::PartitionWindows { window, shift } => partition_windows(&cut(inputs[0], window, shift), inputs[0]),
         Op::WindowAttention { heads, window, shift, divisor } => {
-            let mask = masks.of(&cut(inputs[2], window, shift), inputs[0]);
+            let mask = constants.mask(&cut(inputs[2], window, shift), inputs[0]);
             let scaling = inputs.get(3).map_or(Scaling::Root(divisor), |scale| Scaling::Cosines(scale));
             window_attention(inputs[0], inputs[1], mask.as_ref(), scaling, heads)
         }
@@ -180,6 +196,13 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
     }
 }
 
+/// N×H×W×C to the same.
+fn response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Tensor {
+    let lengths = x.norm_scalaropt_dim(2, [1, 2], true);
+    let shares = &lengths / (lengths.mean_dim(-1, true, None) + epsilon);
+    x + bias.addcmul(weight, &(x * shares))
+}
+
 fn pad_same(x: &Tensor, kernel: usize, stride: usize) -> Tensor {
     let size = x.size();
     let [rows, columns] = [size[2], size[3]].map(|side| same_padding(side as usize, kernel, stride));
@@ -235,6 +258,18 @@ fn attention(qkv: &Tensor, heads: usize) -> Tensor {
     mixed.transpose(1, 2).reshape([-1, tokens, features])
 }
 
+/// N×C×H×W and twice N×C/heads×H′×W′ to N×C×H×W.
+fn multi_query_attention([queries, keys, values]: [&Tensor; 3], heads: usize) -> Tensor {
+    let (size, heads) = (queries.size(), heads as i64);
+    let [channels, height, width] = [size[1], size[2], size[3]];
+    let (head, pixels) = (channels / heads, height * width);
+    // Queries of all heads, one after the other: they see the same keys.
+    let q = queries.reshape([-1, heads, head, pixels]).transpose(2, 3).reshape([-1, 1, heads * pixels, head]);
+    let [k, v] = [keys, values].map(|image| image.flatten(2, 3).transpose(1, 2).unsqueeze(1));
+    let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+    mixed.reshape([-1, heads, pixels, head]).transpose(2, 3).reshape([-1, channels, height, width])
+}
+
 /// `windows`² rows of `table`, as 1×heads×window²×window².
 fn relative_position_bias(table: &Tensor, index: &Tensor, window: usize, heads: usize) -> Tensor {
     let tokens = (window * window) as i64;
@@ -246,6 +281,32 @@ fn without_keys(bias: &Tensor) -> Tensor {
     let features = bias.size()[0] / 3;
     let [queries, values] = [0, 2].map(|part| bias.narrow(0, part * features, features));
     Tensor::cat(&[&queries, &queries.zeros_like(), &values], 0)
+}
+
+/// N×L×C to N×L×3C.
+fn queries_keys_values(x: &Tensor, state: &[Tensor], stored: Projections) -> Tensor {
+    match stored {
+        Projections::Together => x.linear(&state[0], Some(&without_keys(&state[1]))),
+        Projections::BiasesApart => {
+            let [queries, values, weight] = [0, 1, 2].map(|index| &state[index]);
+            x.linear(weight, Some(&Tensor::cat(&[queries, &queries.zeros_like(), values], 0)))
+        }
+        Projections::Apart => {
+            let [queries, keys, values] = [(0, Some(1)), (2, None), (3, Some(4))]
+                .map(|(weight, bias)| x.linear(&state[weight], bias.map(|bias: usize| &state[bias])));
+            Tensor::cat(&[queries, keys, values], -1)
+        }
+    }
+}
+
+/// Queries and keys of N×L×3C turned; values as they are.
+fn turned(qkv: &Tensor, Rotation { cosines, sines }: &Rotation, heads: usize) -> Tensor {
+    let (size, heads) = (qkv.size(), heads as i64);
+    let [tokens, features] = [size[1], size[2] / 3];
+    let pairs = qkv.narrow(2, 0, 2 * features).reshape([-1, tokens, 2 * heads, features / heads / 2, 2]);
+    let across = Tensor::stack(&[-pairs.select(-1, 1), pairs.select(-1, 0)], -1);
+    let turned = (pairs * cosines + across * sines).to_kind(qkv.kind()).reshape([-1, tokens, 2 * features]);
+    Tensor::cat(&[turned, qkv.narrow(2, 2 * features, features)], 2)
 }
 
 /// Vectors along the last axis, of length one.
@@ -327,19 +388,37 @@ fn join_grid(places: &Tensor, grid: &Tensor, side: i64) -> Tensor {
     cells.reshape([-1, size[1], size[2], size[3]])
 }
 
-/// The masks of shifted windows, each made once for every size of grid and type of value: making one costs more than
+/// What follows from the sizes of values alone, each made once for every size: making one costs more than
 /// using it. And what is there before a trace begins is a constant of the trace.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WindowMasks(Arc<Mutex<Vec<(WindowCut, Kind, Tensor)>>>);
+pub(crate) struct Constants {
+    /// The masks of shifted windows, by the cut and the type of values.
+    masks: Arc<Mutex<Vec<(WindowCut, Kind, Tensor)>>>,
+    /// By the arguments of [`rotations`].
+    rotations: Arc<Mutex<Vec<([usize; 4], Rotation)>>>,
+}
 
-impl WindowMasks {
+/// Cosines and sines of angles, tokens×1×pairs×1, in single precision.
+#[derive(Debug)]
+struct Rotation {
+    cosines: Tensor,
+    sines: Tensor,
+}
+
+impl Rotation {
+    fn shallow_clone(&self) -> Self {
+        Self { cosines: self.cosines.shallow_clone(), sines: self.sines.shallow_clone() }
+    }
+}
+
+impl Constants {
     /// Zero between tokens that were neighbours before the shift, -100 between the others: windows×1×L×L, in the type and
     /// on the device of `like`.
-    fn of(&self, cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
+    fn mask(&self, cut: &WindowCut, like: &Tensor) -> Option<Tensor> {
         if !cut.is_shifted() {
             return None;
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = like.kind();
         if let Some((_, _, mask)) = known.iter().find(|(other, other_kind, _)| (other, *other_kind) == (cut, kind)) {
             return Some(mask.shallow_clone());
@@ -350,6 +429,20 @@ impl WindowMasks {
         let mask = (apart.to_kind(kind) * -100.0).to_device(like.device());
         known.push((*cut, kind, mask.shallow_clone()));
         Some(mask)
+    }
+
+    /// Of the angles of [`rotations`] for these tokens, tokens of no patch, values of a head and reference.
+    fn rotation(&self, sizes: [usize; 4], device: Device) -> Rotation {
+        let mut known = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rotation)) = known.iter().find(|(other, _)| *other == sizes) {
+            return rotation.shallow_clone();
+        }
+        let [tokens, others, head, reference] = sizes;
+        let angles = Tensor::from_slice(&rotations(tokens, others, head, reference));
+        let angles = angles.view([tokens as i64, 1, head as i64 / 2, 1]).to_device(device);
+        let rotation = Rotation { cosines: angles.cos(), sines: angles.sin() };
+        known.push((sizes, rotation.shallow_clone()));
+        rotation
     }
 }
 
@@ -376,7 +469,6 @@ fn pad_shortcut(x: &Tensor, out_channels: usize, stride: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.contiguous().flatten(0, -1)).unwrap()
@@ -406,10 +498,10 @@ mod tests {
 
     #[test]
     fn only_shifted_windows_at_the_edge_are_masked() {
-        let (grid, masks) = (Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu)), WindowMasks::default());
-        assert!(masks.of(&cut(&grid, 4, 0), &grid).is_none());
-        assert!(masks.of(&cut(&grid, 8, 2), &grid).is_none());
-        let mask = masks.of(&cut(&grid, 4, 2), &grid).unwrap();
+        let (grid, constants) = (Tensor::zeros([1, 8, 8, 1], (Kind::Float, Device::Cpu)), Constants::default());
+        assert!(constants.mask(&cut(&grid, 4, 0), &grid).is_none());
+        assert!(constants.mask(&cut(&grid, 8, 2), &grid).is_none());
+        let mask = constants.mask(&cut(&grid, 4, 2), &grid).unwrap();
         assert_eq!(mask.size(), [4, 1, 16, 16]);
         let masked: Vec<_> = (0..4).map(|window| mask.get(window).ne(0.0).sum(Kind::Int64).int64_value(&[])).collect();
         // None inside; two halves of eight tokens; four quarters of four.

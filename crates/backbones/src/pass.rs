@@ -4,7 +4,7 @@ use architectures::{Network, Node, NodeId, Op};
 use tch::Tensor;
 use torch_ext::Fused;
 
-use crate::forward::{self, Mode, WindowMasks};
+use crate::forward::{self, Constants, Mode};
 
 /// What is computed, in which order: follows from the network.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub(crate) struct Layer<'a> {
 pub(crate) struct Pass<'a, L> {
     pub order: &'a Order,
     pub layer: L,
-    pub masks: &'a WindowMasks,
+    pub constants: &'a Constants,
 }
 
 impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
@@ -129,7 +129,7 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
             (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
             (op, None) => {
                 let Layer { state, mode } = (self.layer)(node);
-                forward::compute(op, &inputs, state, mode, self.masks)
+                forward::compute(op, &inputs, state, mode, self.constants)
             }
         }
     }

@@ -18,7 +18,7 @@ impl Backbone {
         let channels = self.network().channels() as i64;
         let images = Tensor::zeros([BATCH, channels, side as i64, side as i64], (Kind::Float, self.device()));
         let mut forward = |inputs: &[Tensor]| vec![folded.forward(&inputs[0], false)];
-        // What a first pass makes and keeps (masks of windows) is a constant of the trace.
+        // What a first pass makes and keeps (masks of windows, rotations) is a constant of the trace.
         let _ = tch::no_grad(|| folded.forward(&images, false));
         tch::no_grad(|| CModule::create_by_tracing(self.network().name(), "forward", &[images], &mut forward))
     }
@@ -32,7 +32,13 @@ mod tests {
     #[test]
     fn a_trace_computes_the_same_for_any_batch() {
         tch::manual_seed(1);
-        for (name, side) in [("cifar_resnet20", 32), ("shufflenet_v2_x0_5", 64), ("swin_t", 96), ("vit_b_32", 224)] {
+        for (name, side) in [
+            ("cifar_resnet20", 32),
+            ("shufflenet_v2_x0_5", 64),
+            ("swin_t", 96),
+            ("vit_b_32", 224),
+            ("eva02_tiny_patch14_336", 336),
+        ] {
             let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
             let program = backbone.trace(side).unwrap();
             for batch in [1, 3] {

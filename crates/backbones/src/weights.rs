@@ -635,7 +635,7 @@ mod tests {
 
     #[test]
     fn timms_names_are_understood() {
-        for name in ["mobilenet_v2", "swin_t"] {
+        for name in ["mobilenet_v2", "swin_t", "convnextv2_atto"] {
             let known = architecture(name).unwrap();
             let own = backbone(name, 3);
             let timm = |prefix: &'static str| {

@@ -1,12 +1,14 @@
-//! Logits and gradients of a small network of each family, compared with torchvision's.
+//! Logits and gradients of a small network of each family, compared with torchvision's, and with timm's where that alone has it.
 //!
-//! Weights and images come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv`
-//! with it, and `scripts/parity` compares all networks, with random weights.
+//! Weights and images come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv` and
+//! `logits_of_timm.tsv` with it, and `scripts/parity` compares all networks, with random weights.
 
+use architectures::{Architecture, architecture};
 use backbones::Backbone;
 use tch::{Device, Kind, Reduction, Tensor};
 
 const RECORDED: &str = include_str!("logits.tsv");
+const RECORDED_OF_TIMM: &str = include_str!("logits_of_timm.tsv");
 
 /// `count` numbers in -1 to 1, as `noise` of `scripts/parity.d/hashing.py`.
 fn noise(seed: u64, count: usize) -> Vec<f32> {
@@ -21,8 +23,8 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 }
 
 /// Every tensor by the formula, as `formula_weights` there; integers stay as they are.
-fn fill(backbone: &Backbone) {
-    for (number, (key, mut tensor)) in backbone.state().into_iter().enumerate() {
+fn fill(state: &[(String, Tensor)]) {
+    for (number, (key, tensor)) in state.iter().enumerate() {
         if tensor.kind() != Kind::Float {
             continue;
         }
@@ -38,19 +40,38 @@ fn fill(backbone: &Backbone) {
         } else {
             values / 10
         };
-        tch::no_grad(|| tensor.copy_(&values));
+        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
     }
 }
 
 #[test]
 fn logits_and_gradients_are_torchvisions() {
-    for row in RECORDED.lines().filter(|line| !line.starts_with('#')) {
+    compare(RECORDED, |_, state| state);
+}
+
+#[test]
+fn logits_and_gradients_are_timms() {
+    compare(RECORDED_OF_TIMM, |known, state| {
+        let timms = |(key, tensor): (String, Tensor)| (known.timm_weight(&key, &[]).unwrap().name, tensor);
+        let mut state: Vec<_> = state.into_iter().map(timms).collect();
+        state.sort_by(|(one, _), (other, _)| one.cmp(other));
+        state
+    });
+}
+
+type State = Vec<(String, Tensor)>;
+
+/// Compares the networks of `recorded`; `original` gives the state of one by the names and in the order that its numbers follow there.
+fn compare(recorded: &str, original: fn(&Architecture, State) -> State) {
+    for row in recorded.lines().filter(|line| !line.starts_with('#')) {
         let [name, side, numbers] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
         let (side, numbers): (i64, Vec<f64>) =
             (side.parse().unwrap(), numbers.split(' ').map(|number| number.parse().unwrap()).collect());
         let (logits, gradients) = numbers.split_at(10);
-        let backbone = Backbone::new(architectures::architecture(name).unwrap().network(5), Device::Cpu);
-        fill(&backbone);
+        let known = architecture(name).unwrap();
+        let backbone = Backbone::new(known.network(5).with_image_side(side as usize), Device::Cpu);
+        let state = original(&known, backbone.state());
+        fill(&state);
         let images = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);
         let output = backbone.forward(&images, false);
         let scale = logits.iter().fold(1.0_f64, |largest, logit| largest.max(logit.abs()));
@@ -64,8 +85,8 @@ fn logits_and_gradients_are_torchvisions() {
         let labels = Tensor::from_slice(&[0_i64, 1]);
         let labels = if is_mask { labels.view([2, 1, 1]).expand([2, side, side], false) } else { labels };
         output.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
-        let trained = backbone.trained();
-        for ((key, tensor), expected) in [&trained[0], &trained[trained.len() - 1]].into_iter().zip(gradients) {
+        let trained: Vec<_> = state.iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+        for ((key, tensor), expected) in [trained[0], trained[trained.len() - 1]].into_iter().zip(gradients) {
             if expected.is_nan() {
                 assert_eq!(name, "maxvit_t"); // the one that single precision does not tell: see record.py
                 continue;

@@ -33,6 +33,14 @@ impl Normalization {
         Self { mean: vec![0.5; 3], std: vec![0.5; 3] }
     }
 
+    /// Those of the images that CLIP was trained on (Radford et al., 2021, arXiv:2103.00020).
+    pub fn clip() -> Self {
+        Self {
+            mean: vec![0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: vec![0.268_629_54, 0.261_302_58, 0.275_777_11],
+        }
+    }
+
     /// What a byte of red, green and blue is multiplied with, and what is added then, so that (byte / 255 − mean) / std comes
     /// out.
     ///

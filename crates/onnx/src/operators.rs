@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use architectures::{
-    Activation, Conv2d, Network, Node, NodeId, Op, Shape, WindowCut, relative_position_index, same_padding,
+    Activation, Conv2d, Network, Node, NodeId, Op, Projections, Shape, WindowCut, relative_position_index, rotations,
+    same_padding,
 };
 use weights::{Dtype, Tensor};
 
@@ -93,7 +94,10 @@ impl<'a> Translation<'a> {
                 let most = self.graph.number(16.0);
                 self.graph.node("Mul", &[&bias, &most], &[])
             }
-            Op::QueriesKeysValues { features } => self.queries_keys_values(index, x, features),
+            Op::QueriesKeysValues { features, stored } => self.queries_keys_values(index, x, features, stored),
+            Op::RotaryPositions { heads, others, reference } => {
+                self.turned(x, [shape[0], shape[1] / 3], heads, others, reference)
+            }
             Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, bias, .. }) => {
                 let weights: Vec<_> = (0..=usize::from(bias)).map(|place| self.weight(index, place)).collect();
                 let inputs: Vec<_> = std::iter::once(x).chain(weights.iter().map(String::as_str)).collect();
@@ -117,6 +121,7 @@ impl<'a> Translation<'a> {
                 let attributes = [("axis", Int(last)), ("epsilon", Float(epsilon))];
                 self.graph.node("LayerNormalization", &[x, &scale, &shift], &attributes)
             }
+            Op::ResponseNorm { epsilon, .. } => self.response_norm(index, x, epsilon),
             Op::Activation(activation) => self.activation(activation, x),
             Op::PadSame { kernel, stride } => {
                 let [[above, below], [left, right]] =
@@ -153,6 +158,15 @@ impl<'a> Translation<'a> {
             }
             Op::Flatten => self.graph.node("Flatten", &[x], &[("axis", Int(1))]),
             Op::Linear { bias, .. } => self.linear(index, x, bias, shape.len()),
+            Op::SwiGlu => {
+                let [gate, value] = [0, shape[1]].map(|start| self.graph.slice(x, 2, start, start + shape[1], 1));
+                let gate = self.activation(Activation::Silu, &gate);
+                self.graph.node("Mul", &[&gate, &value], &[])
+            }
+            Op::TokenMean { others } => {
+                let counted = self.graph.slice(x, 1, others, in_shape[0], 1);
+                self.graph.node("ReduceMean", &[&counted], &[("axes", Ints(vec![1])), ("keepdims", Int(0))])
+            }
             Op::Add => self.graph.node("Add", &[x, &inputs[1]], &[]),
             Op::Mul => self.graph.node("Mul", &[x, &inputs[1]], &[]),
             Op::ResizeLike => self.resize(x, [shape[1], shape[2]]),
@@ -173,6 +187,10 @@ impl<'a> Translation<'a> {
             Op::Attention { heads } => {
                 let [tokens, features] = [shape[0], shape[1]];
                 self.attention(x, &[tokens], heads, features, Scaling::Root(features / heads), &[])
+            }
+            Op::MultiQueryAttention { heads } => {
+                let keys = self.shape(node.inputs[1]);
+                self.multi_query_attention([x, &inputs[1], &inputs[2]], heads, &shape, keys[1] * keys[2])
             }
             Op::PartitionWindows { window, shift } => {
                 self.partition(x, &WindowCut::of(in_shape[0], in_shape[1], window, shift), in_shape[2])
@@ -234,6 +252,20 @@ impl<'a> Translation<'a> {
                 self.graph.node("Mul", &[&product, &half], &[])
             }
         }
+    }
+
+    /// Of a grid N×H×W×C.
+    fn response_norm(&mut self, index: usize, x: &str, epsilon: f64) -> String {
+        let [weight, bias] = [0, 1].map(|place| self.weight(index, place));
+        let epsilon = self.graph.number(epsilon);
+        let lengths = self.graph.node("ReduceL2", &[x], &[("axes", Ints(vec![1, 2]))]);
+        let mean = self.graph.node("ReduceMean", &[&lengths], &[("axes", Ints(vec![3]))]);
+        let mean = self.graph.node("Add", &[&mean, &epsilon], &[]);
+        let shares = self.graph.node("Div", &[&lengths, &mean], &[]);
+        let product = self.graph.node("Mul", &[x, &shares], &[]);
+        let product = self.graph.node("Mul", &[&product, &weight], &[]);
+        let added = self.graph.node("Add", &[&product, &bias], &[]);
+        self.graph.node("Add", &[x, &added], &[])
     }
 
     fn average(&mut self, x: &str, kernel: [usize; 2]) -> String {
@@ -306,15 +338,51 @@ impl<'a> Translation<'a> {
     }
 
     /// A linear layer of tokens whose bias has no keys.
-    fn queries_keys_values(&mut self, index: usize, x: &str, features: usize) -> String {
-        let weight = self.weight(index, 0);
+    fn queries_keys_values(&mut self, index: usize, x: &str, features: usize, stored: Projections) -> String {
+        // Where the matrices are, and the biases of queries and values, and from which place on the latter's own begins.
+        let (matrices, queries, (values, begin)): (&[usize], _, _) = match stored {
+            Projections::Together => (&[0], 1, (1, 2 * features)),
+            Projections::BiasesApart => (&[2], 0, (1, 0)),
+            Projections::Apart => (&[0, 2, 3], 1, (4, 0)),
+        };
+        let matrices: Vec<_> = matrices.iter().map(|&place| self.weight(index, place)).collect();
+        let matrices: Vec<_> = matrices.iter().map(String::as_str).collect();
+        let weight = if let &[one] = &matrices[..] { one.to_owned() } else { self.graph.concat(&matrices, 0) };
         let weight = self.graph.transpose(&weight, &[1, 0]);
         let product = self.graph.node("MatMul", &[x, &weight], &[]);
-        let key = self.keys[&index][1].clone();
-        let mut bias = self.weights[key.as_str()].to_f32();
-        bias[features..2 * features].fill(0.0);
+        let key = self.keys[&index][queries].clone();
+        let of = |place: usize| self.weights[self.keys[&index][place].as_str()].to_f32();
+        let bias = [&of(queries)[..features], &vec![0.0; features], &of(values)[begin..]].concat();
         let bias = self.graph.floats(&key, &[3 * features], bytes(&bias));
         self.graph.node("Add", &[&product, &bias], &[])
+    }
+
+    /// Queries and keys of N×L×3C turned by where their tokens lie.
+    fn turned(
+        &mut self,
+        qkv: &str,
+        [tokens, features]: [usize; 2],
+        heads: usize,
+        others: usize,
+        reference: usize,
+    ) -> String {
+        let pairs = features / heads / 2;
+        let angles = rotations(tokens, others, 2 * pairs, reference);
+        let [cosines, sines] = [("cosines", f32::cos as fn(f32) -> f32), ("sines", f32::sin)].map(|(what, of)| {
+            let values: Vec<_> = angles.iter().map(|&angle| of(angle)).collect();
+            self.graph.floats(&format!("{what}_{}", self.values.len()), &[1, tokens, 1, pairs, 1], bytes(&values))
+        });
+        let turned = self.graph.slice(qkv, 2, 0, 2 * features, 1);
+        let turned = self.graph.reshape(&turned, &[tokens, 2 * heads, pairs, 2]);
+        let [one, other] = [0, 1].map(|place| self.graph.slice(&turned, 4, place, place + 1, 1));
+        let negative = self.graph.node("Neg", &[&other], &[]);
+        let across = self.graph.concat(&[&negative, &one], 4);
+        let along = self.graph.node("Mul", &[&turned, &cosines], &[]);
+        let across = self.graph.node("Mul", &[&across, &sines], &[]);
+        let turned = self.graph.node("Add", &[&along, &across], &[]);
+        let turned = self.graph.reshape(&turned, &[tokens, 2 * features]);
+        let values = self.graph.slice(qkv, 2, 2 * features, 3 * features, 1);
+        self.graph.concat(&[&turned, &values], 2)
     }
 
     /// Attention of N×`outer`…×3C to N×`outer`…×C, where the last of `outer` counts tokens; `added` to the scores.
@@ -365,6 +433,28 @@ impl<'a> Translation<'a> {
         let mut joined = outer.to_vec();
         joined.push(features);
         self.graph.reshape(&mixed, &joined)
+    }
+
+    /// Attention of an image of this `shape` with two of so many `seen` pixels, which are the same for all heads.
+    fn multi_query_attention(
+        &mut self,
+        [queries, keys, values]: [&str; 3],
+        heads: usize,
+        shape: &[usize],
+        seen: usize,
+    ) -> String {
+        let (head, pixels) = (shape[0] / heads, shape[1] * shape[2]);
+        let q = self.graph.reshape(queries, &[heads, head, pixels]);
+        let q = self.graph.transpose(&q, &[0, 1, 3, 2]);
+        let scale = self.graph.number((head as f64).powf(-0.5));
+        let q = self.graph.node("Mul", &[&q, &scale], &[]);
+        let [k, v] = [keys, values].map(|image| self.graph.reshape(image, &[1, head, seen]));
+        let v = self.graph.transpose(&v, &[0, 1, 3, 2]);
+        let scores = self.graph.node("MatMul", &[&q, &k], &[]);
+        let shares = self.graph.node("Softmax", &[&scores], &[("axis", Int(3))]);
+        let mixed = self.graph.node("MatMul", &[&shares, &v], &[]);
+        let mixed = self.graph.transpose(&mixed, &[0, 1, 3, 2]);
+        self.graph.reshape(&mixed, shape)
     }
 
     /// 1×heads×window²×window², looked up in the table.

@@ -4,7 +4,7 @@
 use crate::builder::{Builder, Scheme};
 use crate::draw::Draw;
 use crate::network::{Network, NodeId};
-use crate::op::{Activation, Conv2d, Draws};
+use crate::op::{Activation, Conv2d, Draws, Projections};
 
 const EPSILON: f64 = 1e-5;
 const SCHEME: Scheme = Scheme {
@@ -127,7 +127,7 @@ fn transformer_block_v2(
     let table = net.linear_drawn(&layer("attn.cpb_mlp.2"), table, heads, false, SCHEME.linear);
     let bias = net.position_bias_from(&layer("attn"), table, window);
     let y = net.partition_windows(x, window, shift);
-    let qkv = net.queries_keys_values(&layer("attn.qkv"), y);
+    let qkv = net.queries_keys_values(&layer("attn.qkv"), y, Projections::Together);
     let y = net.cosine_window_attention([qkv, bias, x, scale], window, shift);
     let proj = net.linear(&layer("attn.proj"), y, channels);
     let y = net.join_windows(proj, x, window, shift);

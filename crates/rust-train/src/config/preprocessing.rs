@@ -1,7 +1,7 @@
 //! What evaluation makes of an image: from flags, from the model card of weights, or from what a network was published
 //! with. Plain values.
 
-use architectures::{Architecture, Tells};
+use architectures::{Architecture, NormalizedBy, Tells};
 use dataset::{Decoding, Fit, Normalization, Numbers, Resample};
 use flags::{ChannelValues, ImageArgs, ResampleKind};
 use model_card::{FitKind, ImageInput, PixelKind, StoredNumbers};
@@ -22,9 +22,10 @@ pub(crate) struct Preprocessing {
 
 /// What 8-bit RGB images are normalized by for `architecture`, where nothing else is asked for: what its first weights are used to.
 pub(crate) fn usual_normalization(architecture: &Architecture) -> Normalization {
-    match architecture.input.is_by_halves {
-        true => Normalization::halves(),
-        false => Normalization::imagenet(),
+    match architecture.input.normalized_by {
+        NormalizedBy::ImageNet => Normalization::imagenet(),
+        NormalizedBy::Halves => Normalization::halves(),
+        NormalizedBy::Clip => Normalization::clip(),
     }
 }
 
