@@ -173,6 +173,31 @@ fn coloured_folder(root: &Path) {
 }
 
 #[test]
+fn auxiliary_heads_count_in_training_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    coloured_folder(&folder.path().join("colours"));
+    let flags = "--data colours --model googlenet --image-size 32 --batch 16 --epochs 1 --warmup 0 --lr 0.01 --seed 3";
+    rust_train(2, folder.path(), &format!("{flags} --output plain"));
+    rust_train(2, folder.path(), &format!("{flags} --aux-loss --output auxiliary"));
+    let loss = |run: &str| metric(folder.path(), run, "loss")[0];
+    // Of two classes a head that knows nothing has a loss of ln 2, and the two others count 0.3 times each.
+    assert!((loss("plain") - 0.7).abs() < 0.2 && (loss("auxiliary") - 1.6 * 0.7).abs() < 0.3, "{}", loss("auxiliary"));
+    let scored = metric(folder.path(), "auxiliary", "val_loss")[0];
+    let saved = weights::read(&folder.path().join("auxiliary/last.safetensors")).unwrap();
+    assert!(saved.entries().iter().any(|(name, _)| name == "aux2.fc2.weight"));
+    // The model is used without them, and goes on with them or without.
+    rust_train(1, folder.path(), "eval auxiliary/last.safetensors --data colours --output again");
+    let text = fs::read_to_string(folder.path().join("again/evaluation.json")).unwrap();
+    let again = serde_json::from_str::<Value>(&text).unwrap()["loss"].as_f64().unwrap();
+    assert!((scored - again).abs() < 1e-4, "{scored} in the run, {again} of what it saved");
+    let further = format!("{flags} --max-steps 2 --weights auxiliary/last.safetensors");
+    rust_train(2, folder.path(), &format!("{further} --aux-loss --output with"));
+    rust_train(2, folder.path(), &format!("{further} --output without"));
+    let head = "--weights plain/last.safetensors --weights-match head";
+    rust_train(2, folder.path(), &format!("{flags} --max-steps 2 {head} --aux-loss --output new"));
+}
+
+#[test]
 fn a_folder_is_cached_once() {
     let folder = tempfile::tempdir().unwrap();
     coloured_folder(&folder.path().join("colours"));

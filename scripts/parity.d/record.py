@@ -3,6 +3,7 @@
 crates/architectures/tests/torchvision.tsv   keys, shapes, trained values and published GMACs of every network
 crates/backbones/tests/logits.tsv            logits and gradients of a small network of each family, with the weights and
                                              images of hashing.py
+crates/backbones/tests/auxiliary.tsv         the same of networks with auxiliary heads
 """
 
 import math
@@ -52,5 +53,46 @@ def logits():
             print(name, side, " ".join(numbers), sep="\t", file=file)
 
 
+def auxiliary():
+    """All logits of networks with auxiliary heads, and gradients of torchvision's loss of them."""
+    from torchvision.models import googlenet, inception_v3
+    from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, fcn_resnet50
+
+    bare = dict(weights=None, num_classes=5)
+    models = [
+        ("googlenet", 64, 0.3, googlenet(**bare, aux_logits=True, init_weights=False)),
+        ("inception_v3", 299, 0.4, inception_v3(**bare, aux_logits=True, init_weights=False)),
+        ("fcn_resnet50", 65, 0.5, fcn_resnet50(**bare, weights_backbone=None, aux_loss=True)),
+        ("deeplabv3_mobilenet_v3_large", 65, 0.5, deeplabv3_mobilenet_v3_large(**bare, weights_backbone=None, aux_loss=True)),
+    ]
+    with open("crates/backbones/tests/auxiliary.tsv", "w") as file:
+        print("# network, side, logits of two images, the auxiliary heads' behind, norm of the gradient of the first and of the last "
+              "parameter; torchvision 0.26, see scripts/parity", file=file)
+        for name, side, weight, model in models:
+            model.eval()
+            load_into(model, formula_weights(model.state_dict()))
+            images = noise(0, 2 * 3 * side * side).view(2, 3, side, side)
+            seen = {}
+            keep = lambda key: lambda module, inputs, output: seen.__setitem__(key, output)
+            # In evaluation, where nothing is dropped, they give nothing by themselves.
+            if name == "googlenet":
+                model.inception4a.register_forward_hook(keep("aux1"))
+                model.inception4d.register_forward_hook(keep("aux2"))
+                outputs = [model(images), model.aux2(seen["aux2"]), model.aux1(seen["aux1"])]
+            elif name == "inception_v3":
+                model.Mixed_6e.register_forward_hook(keep("aux"))
+                outputs = [model(images), model.AuxLogits(seen["aux"])]
+            else:
+                output = model(images)
+                outputs = [output["out"], output["aux"]]
+            losses = [loss_of(output) for output in outputs]
+            (losses[0] + weight * sum(losses[1:])).backward()
+            gradients = [parameter.grad.norm().item() for parameter in model.parameters()]
+            shown = [output[:, :, side // 2, side // 3] if output.dim() == 4 else output for output in outputs]
+            numbers = [*torch.cat(shown, 1).T.flatten().tolist(), gradients[0], gradients[-1]]
+            print(name, side, " ".join(f"{value:.6g}" for value in numbers), sep="\t", file=file)
+
+
 keys()
 logits()
+auxiliary()

@@ -1,7 +1,7 @@
 //! Writing a network down, layer by layer.
 
 use crate::draw::Draw;
-use crate::network::{Network, Node, NodeId};
+use crate::network::{Auxiliary, Network, Node, NodeId};
 use crate::op::{Activation, Conv2d, Draws, Op, Projections};
 use crate::shape::Shape;
 
@@ -51,7 +51,7 @@ pub struct Builder {
 impl Builder {
     /// An empty network.
     pub fn new(name: &str, scheme: Scheme) -> Self {
-        let network = Network { name: name.to_owned(), nodes: Vec::new(), listing: Vec::new() };
+        let network = Network { name: name.to_owned(), nodes: Vec::new(), listing: Vec::new(), auxiliary: Vec::new() };
         // PyTorch's defaults for BatchNorm.
         Self { network, scheme, batch_norm: (1e-5, 0.1), widths: Vec::new() }
     }
@@ -69,6 +69,11 @@ impl Builder {
     /// The network.
     pub fn finish(self) -> Network {
         self.network
+    }
+
+    /// The node that was written down last.
+    pub(crate) fn last(&self) -> NodeId {
+        NodeId(self.network.nodes.len() - 1)
     }
 
     /// Channels of an image, a grid or tokens; values of a row.
@@ -236,6 +241,11 @@ impl Builder {
         self.push("", Op::AvgPool2d { kernel, stride: kernel, padding: 0 }, &[x], self.width(x))
     }
 
+    /// The mean of square windows, with a step of so many pixels between them.
+    pub fn avg_pool_strided(&mut self, x: NodeId, kernel: usize, stride: usize) -> NodeId {
+        self.push("", Op::AvgPool2d { kernel, stride, padding: 0 }, &[x], self.width(x))
+    }
+
     /// The mean around every second pixel, zeros around the image included.
     pub fn halve(&mut self, x: NodeId, kernel: usize) -> NodeId {
         self.push("", Op::AvgPool2d { kernel, stride: 2, padding: kernel / 2 }, &[x], self.width(x))
@@ -263,6 +273,11 @@ impl Builder {
             Op::AdaptiveAvgPool2d { output } => output,
             _ => 1,
         };
+        self.flatten_of(x, side)
+    }
+
+    /// One row per sample, of an image of so many pixels a side.
+    pub fn flatten_of(&mut self, x: NodeId, side: usize) -> NodeId {
         self.push("", Op::Flatten, &[x], self.width(x) * side * side)
     }
 
@@ -428,6 +443,18 @@ impl Builder {
     /// ResNet's shortcut without parameters (option A).
     pub fn pad_shortcut(&mut self, x: NodeId, out_channels: usize, stride: usize) -> NodeId {
         self.push("", Op::PadShortcut { out_channels, stride }, &[x], out_channels)
+    }
+
+    /// What `node` gives are logits, too, in training, whose loss counts so much.
+    pub fn auxiliary(&mut self, node: NodeId, weight: f64) {
+        self.network.auxiliary.push(Auxiliary { node, weight });
+    }
+
+    /// Lists the parameters of the nodes after `first`, up to `last`, behind those of all others.
+    pub fn list_last(&mut self, first: NodeId, last: NodeId) {
+        let is_one = |id: &NodeId| (first.0 + 1..=last.0).contains(&id.0);
+        let (behind, before): (Vec<_>, Vec<_>) = self.network.listing.iter().copied().partition(is_one);
+        self.network.listing = [before, behind].concat();
     }
 
     /// Lists the parameters of `first` before those of `then`, which is computed earlier: some originals declare their

@@ -41,6 +41,7 @@ pub struct Architecture {
     /// The published weights, if there are any: a head of 1000 classes, trained on ImageNet, or of 21 for pixels, trained on COCO.
     pub published: Option<Published>,
     network: fn(classes: usize) -> Network,
+    with_auxiliary: Option<fn(classes: usize) -> Network>,
     renamed: fn(key: &str) -> Option<String>,
 }
 
@@ -104,6 +105,11 @@ impl Architecture {
         (self.network)(classes)
     }
 
+    /// The same with the auxiliary heads that the original is trained with; `None` where it has none.
+    pub fn network_with_auxiliary(&self, classes: usize) -> Option<Network> {
+        self.with_auxiliary.map(|network| network(classes))
+    }
+
     /// The version of its class in PyTorch, which a file of weights for that says: MNASNet reads none without.
     pub fn class_version(&self) -> u8 {
         if self.name.starts_with("mnasnet") { 2 } else { 1 }
@@ -125,7 +131,16 @@ impl Architecture {
     /// An architecture without published weights.
     const fn new(name: &'static str, image_size: usize, network: fn(usize) -> Network) -> Self {
         let input = Input { resize: image_size, is_bicubic: false, normalized_by: NormalizedBy::ImageNet };
-        Self { name, image_size, tells: Tells::Row, input, published: None, network, renamed: |_| None }
+        Self {
+            name,
+            image_size,
+            tells: Tells::Row,
+            input,
+            published: None,
+            network,
+            with_auxiliary: None,
+            renamed: |_| None,
+        }
     }
 
     /// One that tells the class of each pixel.
@@ -140,6 +155,11 @@ impl Architecture {
             "inception_v3" => key.starts_with("AuxLogits."),
             _ => self.tells == Tells::Masks && key.starts_with("aux_classifier."),
         }
+    }
+
+    /// Trained with auxiliary heads, if that is asked for.
+    const fn with_auxiliary(self, network: fn(usize) -> Network) -> Self {
+        Self { with_auxiliary: Some(network), ..self }
     }
 
     /// With published weights, for images whose shorter side was `resize` pixels.
@@ -268,8 +288,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("densenet161", 224, |classes| densenet("densenet161", [6, 12, 36, 24], 48, classes)).published("densenet161-8d451a50.pth", 256, 77.138).renaming(densenet::renamed),
     Architecture::new("densenet169", 224, |classes| densenet("densenet169", [6, 12, 32, 32], 32, classes)).published("densenet169-b2777c0a.pth", 256, 75.6).renaming(densenet::renamed),
     Architecture::new("densenet201", 224, |classes| densenet("densenet201", [6, 12, 48, 32], 32, classes)).published("densenet201-c1103571.pth", 256, 76.896).renaming(densenet::renamed),
-    Architecture::new("googlenet", 224, googlenet).published("googlenet-1378be20.pth", 256, 69.778).halves(),
-    Architecture::new("inception_v3", 299, inception_v3).published("inception_v3_google-0cc3c7bd.pth", 342, 77.294).halves(),
+    Architecture::new("googlenet", 224, |classes| googlenet(false, classes)).published("googlenet-1378be20.pth", 256, 69.778).halves().with_auxiliary(|classes| googlenet(true, classes)),
+    Architecture::new("inception_v3", 299, |classes| inception_v3(false, classes)).published("inception_v3_google-0cc3c7bd.pth", 342, 77.294).halves().with_auxiliary(|classes| inception_v3(true, classes)),
     Architecture::new("convnext_tiny", 224, |classes| convnext("convnext_tiny", [(3, 96), (3, 192), (9, 384), (3, 768)], 0.1, classes)).published("convnext_tiny-983f1562.pth", 236, 82.52),
     Architecture::new("convnext_small", 224, |classes| convnext("convnext_small", [(3, 96), (3, 192), (27, 384), (3, 768)], 0.4, classes)).published("convnext_small-0c510722.pth", 230, 83.616),
     Architecture::new("convnext_base", 224, |classes| convnext("convnext_base", [(3, 128), (3, 256), (27, 512), (3, 1024)], 0.5, classes)).published("convnext_base-6075fbad.pth", 232, 84.062),
@@ -309,11 +329,11 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("swin_v2_s", 256, |classes| swin("swin_v2_s", swin::Version::Two, [2, 2, 18, 2], 96, 3, 0.3, classes)).published("swin_v2_s-637d8ceb.pth", 260, 83.712).bicubic(),
     Architecture::new("swin_v2_b", 256, |classes| swin("swin_v2_b", swin::Version::Two, [2, 2, 18, 2], 128, 4, 0.5, classes)).published("swin_v2_b-781e5279.pth", 272, 84.112).bicubic(),
     Architecture::new("maxvit_t", 224, |classes| maxvit("maxvit_t", 64, [(64, 2), (128, 2), (256, 5), (512, 2)], 0.2, classes)).published("maxvit_t-bc5ab103.pth", 224, 83.700).bicubic(),
-    Architecture::new("fcn_resnet50", 480, |classes| fcn("fcn_resnet50", [3, 4, 6, 3], classes)).masks().published("fcn_resnet50_coco-1167a1af.pth", 480, 60.5),
-    Architecture::new("fcn_resnet101", 480, |classes| fcn("fcn_resnet101", [3, 4, 23, 3], classes)).masks().published("fcn_resnet101_coco-7ecb50ca.pth", 480, 63.7),
-    Architecture::new("deeplabv3_resnet50", 480, |classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], classes)).masks().published("deeplabv3_resnet50_coco-cd0a2569.pth", 480, 66.4),
-    Architecture::new("deeplabv3_resnet101", 480, |classes| deeplabv3("deeplabv3_resnet101", [3, 4, 23, 3], classes)).masks().published("deeplabv3_resnet101_coco-586e9e4e.pth", 480, 67.4),
-    Architecture::new("deeplabv3_mobilenet_v3_large", 480, |classes| deeplabv3_mobilenet("deeplabv3_mobilenet_v3_large", classes)).masks().published("deeplabv3_mobilenet_v3_large-fc3c493d.pth", 480, 60.3),
+    Architecture::new("fcn_resnet50", 480, |classes| fcn("fcn_resnet50", [3, 4, 6, 3], false, classes)).masks().published("fcn_resnet50_coco-1167a1af.pth", 480, 60.5).with_auxiliary(|classes| fcn("fcn_resnet50", [3, 4, 6, 3], true, classes)),
+    Architecture::new("fcn_resnet101", 480, |classes| fcn("fcn_resnet101", [3, 4, 23, 3], false, classes)).masks().published("fcn_resnet101_coco-7ecb50ca.pth", 480, 63.7).with_auxiliary(|classes| fcn("fcn_resnet101", [3, 4, 23, 3], true, classes)),
+    Architecture::new("deeplabv3_resnet50", 480, |classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], false, classes)).masks().published("deeplabv3_resnet50_coco-cd0a2569.pth", 480, 66.4).with_auxiliary(|classes| deeplabv3("deeplabv3_resnet50", [3, 4, 6, 3], true, classes)),
+    Architecture::new("deeplabv3_resnet101", 480, |classes| deeplabv3("deeplabv3_resnet101", [3, 4, 23, 3], false, classes)).masks().published("deeplabv3_resnet101_coco-586e9e4e.pth", 480, 67.4).with_auxiliary(|classes| deeplabv3("deeplabv3_resnet101", [3, 4, 23, 3], true, classes)),
+    Architecture::new("deeplabv3_mobilenet_v3_large", 480, |classes| deeplabv3_mobilenet("deeplabv3_mobilenet_v3_large", false, classes)).masks().published("deeplabv3_mobilenet_v3_large-fc3c493d.pth", 480, 60.3).with_auxiliary(|classes| deeplabv3_mobilenet("deeplabv3_mobilenet_v3_large", true, classes)),
     Architecture::new("lraspp_mobilenet_v3_large", 480, |classes| lraspp("lraspp_mobilenet_v3_large", classes)).masks().published("lraspp_mobilenet_v3_large-d234d4ea.pth", 480, 57.9),
     Architecture::new("lenet", 32, lenet),
     Architecture::new("unet", 256, |classes| unet("unet", 64, classes)).masks(),

@@ -1,7 +1,7 @@
 //! Stochastic depth for any residual network.
 
 use crate::draw::Draw;
-use crate::network::{Network, Node, NodeId};
+use crate::network::{Auxiliary, Network, Node, NodeId};
 use crate::op::{Draws, Op};
 
 impl Network {
@@ -53,7 +53,9 @@ impl Network {
             nodes.push(node);
         }
         let listing = self.listing.into_iter().map(|node| now[node.0]).collect();
-        Self { name: self.name, nodes, listing }
+        let head = |head: Auxiliary| Auxiliary { node: now[head.node.0], ..head };
+        let auxiliary = self.auxiliary.into_iter().map(head).collect();
+        Self { name: self.name, nodes, listing, auxiliary }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::network::{Network, NodeId, takers};
 use crate::op::{Conv2d, Op};
 
-/// A network without the BatchNorms that follow a convolution, and where its parameters come from.
+/// A network for evaluation, without the BatchNorms that follow a convolution, and where its parameters come from.
 #[derive(Clone, Debug)]
 pub struct Folded {
     /// The smaller network; its convolutions have a bias where one took in a BatchNorm.
@@ -18,6 +18,7 @@ impl Network {
     /// With scale `s = weight / √(running_var + ε)` the convolution's weight becomes `s·W`, and its bias
     /// `s·(b − running_mean) + bias`.
     pub fn fold_batch_norms(&self) -> Folded {
+        debug_assert!(self.auxiliary.is_empty(), "a network for evaluation");
         let takers = takers(&self.nodes);
         let convolution_before = |id: usize| match (&self.nodes[id].op, self.nodes[id].inputs.as_slice()) {
             (Op::BatchNorm2d { .. }, &[input]) if takers[input.0].len() == 1 => {
@@ -46,7 +47,7 @@ impl Network {
         }
         let kept = |id: &&NodeId| convolution_before(id.0).is_none();
         let listing = self.listing.iter().filter(kept).map(|id| place[id.0]).collect();
-        Folded { network: Network { name: self.name.clone(), nodes, listing }, origins }
+        Folded { network: Network { name: self.name.clone(), nodes, listing, auxiliary: Vec::new() }, origins }
     }
 }
 

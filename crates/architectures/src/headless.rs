@@ -16,33 +16,16 @@ impl Network {
     /// The network up to its [head](Self::head): features. Other heads, which only training looks at, are left out.
     pub fn without_head(&self) -> Headless {
         let head = &self.nodes[self.head().0];
-        let last = head.inputs[0];
-        let mut is_kept = vec![false; self.nodes.len()];
-        is_kept[last.0] = true;
-        // Inputs lie before whatever takes them: one pass from behind marks them all.
-        for id in (0..=last.0).rev() {
-            if is_kept[id] {
-                self.nodes[id].inputs.iter().for_each(|input| is_kept[input.0] = true);
-            }
-        }
-        let mut place = vec![NodeId(0); self.nodes.len()];
-        let (mut nodes, mut origins) = (Vec::new(), Vec::new());
-        for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| is_kept[*id]) {
-            place[id] = NodeId(nodes.len());
-            let mut node = node.clone();
-            node.inputs.iter_mut().for_each(|input| *input = place[input.0]);
-            nodes.push(node);
-            origins.push(Some(NodeId(id)));
-        }
+        let (mut network, origins) = self.of_nodes(&self.before(head.inputs[0]));
+        let mut origins: Vec<_> = origins.into_iter().map(Some).collect();
         if matches!(head.op, Op::Conv2d(_)) {
             for op in [Op::AdaptiveAvgPool2d { output: 1 }, Op::Flatten] {
-                let inputs = vec![NodeId(nodes.len() - 1)];
-                nodes.push(Node { name: String::new(), op, inputs, draws: head.draws });
+                let inputs = vec![NodeId(network.nodes.len() - 1)];
+                network.nodes.push(Node { name: String::new(), op, inputs, draws: head.draws });
                 origins.push(None);
             }
         }
-        let listing = self.listing.iter().filter(|id| is_kept[id.0]).map(|id| place[id.0]).collect();
-        Headless { network: Network { name: self.name.clone(), nodes, listing }, origins }
+        Headless { network, origins }
     }
 }
 

@@ -43,7 +43,7 @@ pub use draw::{Distribution, Draw};
 pub use fold::Folded;
 pub use headless::Headless;
 pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
-pub use network::{Network, Node, NodeId, Parameter, ParameterRole};
+pub use network::{Auxiliary, Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op, Projections, same_padding};
 pub use positions::Positions;
 pub use published::Version;

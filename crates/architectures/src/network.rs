@@ -27,6 +27,15 @@ pub struct Node {
     pub draws: Draws,
 }
 
+/// What tells the classes apart from an earlier layer's value, in training alone: its loss helps the layers before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Auxiliary {
+    /// The node that gives its logits.
+    pub node: NodeId,
+    /// What its loss is multiplied by before it is added to that of the network.
+    pub weight: f64,
+}
+
 /// A network: its operations in the order in which they are computed. The last one gives the logits, N×classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
@@ -34,6 +43,8 @@ pub struct Network {
     pub(crate) nodes: Vec<Node>,
     /// The nodes in the order in which the original lists their parameters.
     pub(crate) listing: Vec<NodeId>,
+    /// In the order of the original's outputs.
+    pub(crate) auxiliary: Vec<Auxiliary>,
 }
 
 /// What a tensor of the network's state is for.
@@ -125,6 +136,49 @@ impl Network {
     /// The nodes in the order in which the original lists their parameters.
     pub fn listing(&self) -> &[NodeId] {
         &self.listing
+    }
+
+    /// What gives logits beside the last node, in training: none, unless that was [asked for](crate::Architecture::network_with_auxiliary).
+    pub fn auxiliary(&self) -> &[Auxiliary] {
+        &self.auxiliary
+    }
+
+    /// For each node, whether the last one depends on it; the others are of auxiliary heads.
+    pub fn is_of_output(&self) -> Vec<bool> {
+        self.before(NodeId(self.nodes.len() - 1))
+    }
+
+    /// For each node, whether `last` depends on it, or is it.
+    pub(crate) fn before(&self, last: NodeId) -> Vec<bool> {
+        let mut counts = vec![false; self.nodes.len()];
+        counts[last.0] = true;
+        // Inputs lie before whatever takes them: one pass from behind marks them all.
+        for id in (0..=last.0).rev() {
+            if counts[id] {
+                self.nodes[id].inputs.iter().for_each(|input| counts[input.0] = true);
+            }
+        }
+        counts
+    }
+
+    /// The same without auxiliary heads, and for each of its nodes which it was.
+    pub fn without_auxiliary(&self) -> (Self, Vec<NodeId>) {
+        self.of_nodes(&self.is_of_output())
+    }
+
+    /// The nodes that are `kept`, which take no other, and for each of them which it was.
+    pub(crate) fn of_nodes(&self, kept: &[bool]) -> (Self, Vec<NodeId>) {
+        let mut place = vec![NodeId(0); self.nodes.len()];
+        let (mut nodes, mut origins) = (Vec::new(), Vec::new());
+        for (id, node) in self.nodes.iter().enumerate().filter(|(id, _)| kept[*id]) {
+            place[id] = NodeId(nodes.len());
+            let mut node = node.clone();
+            node.inputs.iter_mut().for_each(|input| *input = place[input.0]);
+            nodes.push(node);
+            origins.push(NodeId(id));
+        }
+        let listing = self.listing.iter().filter(|id| kept[id.0]).map(|id| place[id.0]).collect();
+        (Self { name: self.name.clone(), nodes, listing, auxiliary: Vec::new() }, origins)
     }
 
     /// Whether a sample's output depends on the others of its batch in training.

@@ -170,6 +170,14 @@ impl Backbone {
     /// If `images` do not have the shape that the network takes, or are on another device; if BatchNorm in training sees
     /// one value a channel; if synchronized BatchNorm loses a rank.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        self.forward_all(images, train).remove(0)
+    }
+
+    /// The same, and after the logits those of the network's [auxiliary heads](Network::auxiliary), if it has some.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_all(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
         if train {
             self.count_batch();
         }
@@ -193,7 +201,9 @@ impl Backbone {
             values.free(&self.order.steps[block.steps.clone()]);
         }
         pass.compute(&self.order.steps[next..], &mut values, images);
-        values.get(self.network().nodes().len() - 1)
+        let last = self.network().nodes().len() - 1;
+        let auxiliary = self.network().auxiliary().iter().map(|head| head.node.index());
+        [last].into_iter().chain(auxiliary).map(|node| values.get(node)).collect()
     }
 
     /// From here on training keeps of each of the network's [blocks](architectures::Network::blocks) but what it takes, and computes

@@ -6,9 +6,13 @@ use tch::Tensor;
 use crate::Backbone;
 
 impl Backbone {
-    /// The same network for evaluation, with fewer operations: BatchNorm is folded into the convolutions before it.
+    /// The same network for evaluation, with fewer operations: BatchNorm is folded into the convolutions before it, and auxiliary
+    /// heads are left out.
     #[must_use]
     pub fn folded(&self) -> Self {
+        if !self.network().auxiliary().is_empty() {
+            return self.without_auxiliary().folded();
+        }
         let folded = self.network().fold_batch_norms();
         let nodes = folded.network.listing().iter().map(|node| folded.origins[node.index()]);
         let tensors = tch::no_grad(|| {
@@ -20,6 +24,15 @@ impl Backbone {
                 .collect()
         });
         Self::of_tensors(folded.network, tensors, self.device())
+    }
+
+    /// The same network without its auxiliary heads, on the same tensors.
+    #[must_use]
+    pub fn without_auxiliary(&self) -> Self {
+        let (network, origins) = self.network().without_auxiliary();
+        let nodes = network.listing().iter().map(|node| origins[node.index()]);
+        let tensors = nodes.flat_map(|origin| self.state_of(origin)).map(Tensor::shallow_clone).collect();
+        Self::of_tensors(network, tensors, self.device())
     }
 
     /// Weight and bias of a convolution with the parameters `state` that takes in `batch_norm`.

@@ -234,14 +234,17 @@ impl Backbone {
         let known = architecture(self.network().name()).ok();
         let today = |key: String| known.and_then(|known| known.renamed(&key)).unwrap_or(key);
         let entries = found.into_entries().into_iter();
-        let entries = entries.filter(|(key, _)| !known.is_some_and(|known| known.leaves_out(key)));
+        let has_auxiliary = !self.network().auxiliary().is_empty();
+        let leaves_out = |key: &str| !has_auxiliary && known.is_some_and(|known| known.leaves_out(key));
+        let entries = entries.filter(|(key, _)| !leaves_out(key));
         let mut found: Vec<_> = entries.map(|(key, tensor)| (today(key), tensor)).collect();
         let adapted = if matching == Matching::Strict { Vec::new() } else { self.adapt(&mut found) };
         let (copies, differences) = self.compare(found);
-        let heads = self.network().heads();
+        // An auxiliary head is a head with all of its layers.
+        let (heads, is_of_output) = (self.network().heads(), self.network().is_of_output());
         let is_head = |key: &str| {
             let found = self.parameters().iter().find(|parameter| parameter.name == key);
-            found.is_some_and(|parameter| heads.contains(&parameter.node))
+            found.is_some_and(|parameter| heads.contains(&parameter.node) || !is_of_output[parameter.node.index()])
         };
         let is_of_head = |difference: &Difference| difference.network.is_some() && is_head(&difference.key);
         let is_allowed = |difference: &Difference| match matching {

@@ -1,6 +1,6 @@
 //! Logits and gradients of a small network of each family, compared with torchvision's, and with timm's where that alone has it.
 //!
-//! Weights and images come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv` and
+//! Weights and images come from a formula that both sides can compute; `scripts/parity --record` wrote `logits.tsv`, `auxiliary.tsv` and
 //! `logits_of_timm.tsv` with it, and `scripts/parity` compares all networks, with random weights.
 
 use architectures::{Architecture, architecture};
@@ -8,6 +8,7 @@ use backbones::Backbone;
 use tch::{Device, Kind, Reduction, Tensor};
 
 const RECORDED: &str = include_str!("logits.tsv");
+const RECORDED_OF_AUXILIARY: &str = include_str!("auxiliary.tsv");
 const RECORDED_OF_TIMM: &str = include_str!("logits_of_timm.tsv");
 
 /// `count` numbers in -1 to 1, as `noise` of `scripts/parity.d/hashing.py`.
@@ -59,6 +60,62 @@ fn logits_and_gradients_are_timms() {
     });
 }
 
+#[test]
+fn auxiliary_heads_are_torchvisions() {
+    for row in RECORDED_OF_AUXILIARY.lines().filter(|line| !line.starts_with('#')) {
+        let [name, side, numbers] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let (side, numbers) = (side.parse().unwrap(), numbers.split(' ').map(|number| number.parse::<f64>().unwrap()));
+        let numbers: Vec<_> = numbers.collect();
+        let (logits, gradients) = numbers.split_at(numbers.len() - 2);
+        let network = architecture(name).unwrap().network_with_auxiliary(5).unwrap();
+        let weights: Vec<_> = network.auxiliary().iter().map(|head| head.weight).collect();
+        let backbone = Backbone::new(network, Device::Cpu);
+        let state = backbone.state();
+        fill(&state);
+        let images = Tensor::from_slice(&noise(0, (2 * 3 * side * side) as usize)).view([2, 3, side, side]);
+        let outputs = backbone.forward_all(&images, false);
+        let of_pixel = |output: &Tensor| match output.dim() {
+            4 => output.select(2, side / 2).select(2, side / 3),
+            _ => output.shallow_clone(),
+        };
+        let shown = Tensor::cat(&outputs.iter().map(of_pixel).collect::<Vec<_>>(), 1).tr();
+        let scale = logits.iter().fold(1.0_f64, |largest, logit| largest.max(logit.abs()));
+        let got = Vec::<f32>::try_from(shown.contiguous().view(-1)).unwrap();
+        assert_eq!(got.len(), logits.len(), "{name}");
+        for (got, expected) in got.iter().zip(logits) {
+            assert!((f64::from(*got) - expected).abs() < 1e-4 * scale, "{name}: {got}, not {expected}");
+        }
+        // The network alone gives the same, and what is folded has left the heads out.
+        let folded = backbone.folded();
+        assert!(folded.network().auxiliary().is_empty());
+        let alone = folded.forward(&images, false);
+        assert!((alone - &outputs[0]).abs().max().double_value(&[]) < 1e-4 * scale, "{name}");
+        let losses = outputs.iter().zip([1.0].into_iter().chain(weights));
+        losses.map(|(output, weight)| loss(output, side) * weight).reduce(|one, other| one + other).unwrap().backward();
+        assert_gradients(name, &state, gradients);
+    }
+}
+
+/// The cross-entropy of two images of the classes 0 and 1.
+fn loss(output: &Tensor, side: i64) -> Tensor {
+    let labels = Tensor::from_slice(&[0_i64, 1]);
+    let labels = if output.dim() == 4 { labels.view([2, 1, 1]).expand([2, side, side], false) } else { labels };
+    output.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+}
+
+/// Of the first and of the last parameter.
+fn assert_gradients(name: &str, state: &State, gradients: &[f64]) {
+    let trained: Vec<_> = state.iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+    for ((key, tensor), expected) in [trained[0], trained[trained.len() - 1]].into_iter().zip(gradients) {
+        if expected.is_nan() {
+            assert_eq!(name, "maxvit_t"); // the one that single precision does not tell: see record.py
+            continue;
+        }
+        let norm = tensor.grad().norm().double_value(&[]);
+        assert!((norm - expected).abs() <= 1e-3 * expected, "gradient of {key} in {name}: {norm}, not {expected}");
+    }
+}
+
 type State = Vec<(String, Tensor)>;
 
 /// Compares the networks of `recorded`; `original` gives the state of one by the names and in the order that its numbers follow there.
@@ -82,17 +139,7 @@ fn compare(recorded: &str, original: fn(&Architecture, State) -> State) {
         for (got, expected) in got.iter().zip(logits) {
             assert!((f64::from(*got) - expected).abs() < 1e-4 * scale, "{name}: {got}, not {expected}");
         }
-        let labels = Tensor::from_slice(&[0_i64, 1]);
-        let labels = if is_mask { labels.view([2, 1, 1]).expand([2, side, side], false) } else { labels };
-        output.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0).backward();
-        let trained: Vec<_> = state.iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
-        for ((key, tensor), expected) in [trained[0], trained[trained.len() - 1]].into_iter().zip(gradients) {
-            if expected.is_nan() {
-                assert_eq!(name, "maxvit_t"); // the one that single precision does not tell: see record.py
-                continue;
-            }
-            let norm = tensor.grad().norm().double_value(&[]);
-            assert!((norm - expected).abs() <= 1e-3 * expected, "gradient of {key} in {name}: {norm}, not {expected}");
-        }
+        loss(&output, side).backward();
+        assert_gradients(name, &state, gradients);
     }
 }

@@ -87,6 +87,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "PROBABILITY", help_heading = "Model")]
     pub drop_path: Option<f64>,
 
+    /// Train with the auxiliary heads that the original has, too: of googlenet, inception_v3, fcn and deeplabv3. Their losses count 0.3, 0.4
+    /// and 0.5 times
+    #[arg(long, help_heading = "Model")]
+    pub aux_loss: bool,
+
     /// Leave these parts as they are
     #[arg(long, value_enum, value_name = "PART", default_value_t = Freeze::None, help_heading = "Model")]
     pub freeze: Freeze,

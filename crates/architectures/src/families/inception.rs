@@ -1,5 +1,5 @@
 //! GoogLeNet (Szegedy et al., 2014, arXiv:1409.4842) and Inception v3 (Szegedy et al., 2015, arXiv:1512.00567): several convolutions side by
-//! side, and their channels one after the other. Without the second heads of their training.
+//! side, and their channels one after the other. In training with the auxiliary heads that both have, or without.
 
 use crate::builder::{Builder, Scheme};
 use crate::draw::Draw;
@@ -36,7 +36,8 @@ const BLOCKS: [(&str, [usize; 6]); 9] = [
     ("5b", [384, 192, 384, 48, 128, 128]),
 ];
 
-pub(crate) fn googlenet(classes: usize) -> Network {
+/// With auxiliary heads after blocks 4a and 4d, or without.
+pub(crate) fn googlenet(has_auxiliary: bool, classes: usize) -> Network {
     let mut net = Builder::new("googlenet", scheme(0.01)).with_batch_norm(1e-3, 0.1);
     let x = net.input(3);
     let x = conv(&mut net, "conv1", x, Conv2d::to(64, 7).stride(2));
@@ -44,6 +45,7 @@ pub(crate) fn googlenet(classes: usize) -> Network {
     let x = conv(&mut net, "conv2", x, Conv2d::to(64, 1));
     let x = conv(&mut net, "conv3", x, Conv2d::to(192, 3));
     let mut x = net.max_pool_ceil(x, 3, 2);
+    let mut seen = Vec::new();
     for (block, [alone, before, three, before_second, second, pooled]) in BLOCKS {
         x = match block {
             "4a" => net.max_pool_ceil(x, 3, 2),
@@ -59,14 +61,35 @@ pub(crate) fn googlenet(classes: usize) -> Network {
         let pool = net.max_pool(x, 3, 1, 1);
         let pool = conv(&mut net, &name("branch4.1"), pool, Conv2d::to(pooled, 1));
         x = net.concat_channels(&[first, threes, seconds, pool]);
+        if has_auxiliary && matches!(block, "4a" | "4d") {
+            seen.push(x);
+        }
     }
+    let auxiliary: Vec<_> = seen.into_iter().zip(["aux1", "aux2"]).collect();
+    let auxiliary = auxiliary.into_iter().map(|(x, name)| googlenet_auxiliary(&mut net, name, x, classes));
+    let auxiliary: Vec<_> = auxiliary.collect();
+    // The original gives the later one first.
+    auxiliary.into_iter().rev().for_each(|node| net.auxiliary(node, 0.3));
     let x = net.global_avg_pool(x);
     let x = net.dropout(x, 0.2);
     net.linear("fc", x, classes);
     net.finish()
 }
 
-pub(crate) fn inception_v3(classes: usize) -> Network {
+/// An auxiliary head of GoogLeNet.
+fn googlenet_auxiliary(net: &mut Builder, name: &str, x: NodeId, classes: usize) -> NodeId {
+    const SIDE: usize = 4;
+    let x = net.adaptive_avg_pool(x, SIDE);
+    let x = conv(net, &format!("{name}.conv"), x, Conv2d::to(128, 1));
+    let x = net.flatten_of(x, SIDE);
+    let x = net.linear(&format!("{name}.fc1"), x, 1024);
+    let x = net.relu(x);
+    let x = net.dropout(x, 0.7);
+    net.linear(&format!("{name}.fc2"), x, classes)
+}
+
+/// With an auxiliary head after the last block of 17 pixels, or without.
+pub(crate) fn inception_v3(has_auxiliary: bool, classes: usize) -> Network {
     let mut builder = Builder::new("inception_v3", scheme(0.1)).with_batch_norm(1e-3, 0.1);
     let net = &mut builder;
     let x = net.input(3);
@@ -83,6 +106,14 @@ pub(crate) fn inception_v3(classes: usize) -> Network {
     x = shrink_to_17(net, "Mixed_6a", x);
     for (name, channels) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
         x = block_of_17(net, name, x, channels);
+    }
+    if has_auxiliary {
+        let y = net.avg_pool_strided(x, 5, 3);
+        let y = chain(net, "AuxLogits", y, &[("conv0", Conv2d::to(128, 1)), ("conv1", Conv2d::to(768, 5).padding(0))]);
+        let y = net.global_avg_pool(y);
+        let draws = Draws { weight: Draw::Normal(0.001), bias: Draw::PytorchDefault };
+        let logits = net.linear_drawn("AuxLogits.fc", y, classes, true, draws);
+        net.auxiliary(logits, 0.4);
     }
     x = shrink_to_8(net, "Mixed_7a", x);
     for name in ["Mixed_7b", "Mixed_7c"] {

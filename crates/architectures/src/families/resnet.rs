@@ -34,27 +34,28 @@ impl Block {
 pub(crate) fn resnet(name: &str, block: Block, depths: [usize; 4], classes: usize) -> Network {
     let mut net = Builder::new(name, SCHEME);
     let x = net.input(3);
-    let x = backbone(&mut net, "", block, x, depths, [1; 4]);
+    let [.., x] = stages(&mut net, "", block, x, depths, [1; 4]);
     let x = net.global_avg_pool(x);
     net.linear("fc", x, classes);
     net.finish()
 }
 
-/// Everything before the pooling, its names behind `prefix`. A stage of another dilation than 1 has it instead of a stride, from
+/// What the four stages give, everything before the pooling, its names behind `prefix`. A stage of another dilation than 1 has it instead of a stride, from
 /// its second block on; its first has that of the stage before.
-pub(crate) fn backbone(
+pub(crate) fn stages(
     net: &mut Builder,
     prefix: &str,
     block: Block,
     images: NodeId,
     depths: [usize; 4],
     dilations: [usize; 4],
-) -> NodeId {
+) -> [NodeId; 4] {
     let x = net.conv(&format!("{prefix}conv1"), images, Conv2d::to(64, 7).stride(2));
     let x = net.batch_norm(&format!("{prefix}bn1"), x);
     let x = net.relu(x);
     let mut x = net.max_pool(x, 3, 2, 1);
-    for (stage, (depth, dilation)) in depths.into_iter().zip(dilations).enumerate() {
+    [0, 1, 2, 3].map(|stage| {
+        let (depth, dilation) = (depths[stage], dilations[stage]);
         for index in 0..depth {
             let name = format!("{prefix}layer{}.{index}", stage + 1);
             let is_first = stage > 0 && index == 0;
@@ -62,8 +63,8 @@ pub(crate) fn backbone(
             let dilation = if is_first { dilations[stage - 1] } else { dilation };
             x = residual_block(net, &name, block, Changes::NONE, x, [64 << stage, stride, dilation]);
         }
-    }
-    x
+        x
+    })
 }
 
 /// What later authors have changed in a block.

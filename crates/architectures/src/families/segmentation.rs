@@ -16,38 +16,41 @@ const MOMENTUM: f64 = 0.1;
 /// The stages of a ResNet that see more instead of having fewer pixels.
 const DILATIONS: [usize; 4] = [1, 1, 2, 4];
 
+/// The part of MobileNetV3 that gives an eighth of the pixels.
+const LOW: usize = 4;
+/// How much the loss of an auxiliary head counts.
+const AUXILIARY: f64 = 0.5;
+
 /// FCN on a ResNet of these depths.
-pub(crate) fn fcn(name: &str, depths: [usize; 4], classes: usize) -> Network {
+pub(crate) fn fcn(name: &str, depths: [usize; 4], has_auxiliary: bool, classes: usize) -> Network {
     let mut net = Builder::new(name, resnet::SCHEME);
     let images = net.input(3);
-    let x = resnet::backbone(&mut net, "backbone.", resnet::Block::BOTTLENECK, images, depths, DILATIONS);
-    let conv = Conv2d::to(net.width(x) / 4, 3);
-    let x = conv_norm(&mut net, ["classifier.0", "classifier.1"], x, conv);
-    let x = net.dropout(x, 0.1);
-    masks(&mut net, "classifier.4", x, images, classes);
-    net.finish()
+    let stages = resnet::stages(&mut net, "backbone.", resnet::Block::BOTTLENECK, images, depths, DILATIONS);
+    let auxiliary = has_auxiliary.then(|| auxiliary(&mut net, stages[2], images, classes));
+    fcn_head(&mut net, "classifier", stages[3], images, classes);
+    finish(net, auxiliary)
 }
 
 /// DeepLabV3 on a ResNet of these depths.
-pub(crate) fn deeplabv3(name: &str, depths: [usize; 4], classes: usize) -> Network {
+pub(crate) fn deeplabv3(name: &str, depths: [usize; 4], has_auxiliary: bool, classes: usize) -> Network {
     let mut net = Builder::new(name, resnet::SCHEME);
     let images = net.input(3);
-    let x = resnet::backbone(&mut net, "backbone.", resnet::Block::BOTTLENECK, images, depths, DILATIONS);
-    deeplab_head(&mut net, x, images, classes);
-    net.finish()
+    let stages = resnet::stages(&mut net, "backbone.", resnet::Block::BOTTLENECK, images, depths, DILATIONS);
+    let auxiliary = has_auxiliary.then(|| auxiliary(&mut net, stages[2], images, classes));
+    deeplab_head(&mut net, stages[3], images, classes);
+    finish(net, auxiliary)
 }
 
 /// DeepLabV3 on MobileNetV3.
-pub(crate) fn deeplabv3_mobilenet(name: &str, classes: usize) -> Network {
+pub(crate) fn deeplabv3_mobilenet(name: &str, has_auxiliary: bool, classes: usize) -> Network {
     let (mut net, images, parts) = mobilenet(name);
+    let auxiliary = has_auxiliary.then(|| auxiliary(&mut net, parts[LOW], images, classes));
     deeplab_head(&mut net, parts[parts.len() - 1], images, classes);
-    net.finish()
+    finish(net, auxiliary)
 }
 
 /// LR-ASPP on MobileNetV3.
 pub(crate) fn lraspp(name: &str, classes: usize) -> Network {
-    /// The part that gives an eighth of the pixels.
-    const LOW: usize = 4;
     let (mut net, images, parts) = mobilenet(name);
     let (low, high) = (parts[LOW], parts[parts.len() - 1]);
     let x = conv_norm(&mut net, ["classifier.cbr.0", "classifier.cbr.1"], high, Conv2d::to(128, 1));
@@ -82,6 +85,31 @@ pub(crate) fn unet(name: &str, channels: usize, classes: usize) -> Network {
         x = twice(&mut net, &format!("up.{step}"), x, channels << step);
     }
     net.conv_drawn("classifier", x, Conv2d::to(classes, 1).bias(), DRAWN);
+    net.finish()
+}
+
+/// FCN's head, of these names.
+fn fcn_head(net: &mut Builder, name: &str, x: NodeId, images: NodeId, classes: usize) -> NodeId {
+    let layer = |index: usize| format!("{name}.{index}");
+    let conv = Conv2d::to(net.width(x) / 4, 3);
+    let x = conv_norm(net, [&layer(0), &layer(1)], x, conv);
+    let x = net.dropout(x, 0.1);
+    masks(net, &layer(4), x, images, classes)
+}
+
+/// The auxiliary head, which sees an earlier layer: the node before it, and its last.
+fn auxiliary(net: &mut Builder, x: NodeId, images: NodeId, classes: usize) -> [NodeId; 2] {
+    let before = net.last();
+    let logits = fcn_head(net, "aux_classifier", x, images, classes);
+    net.auxiliary(logits, AUXILIARY);
+    [before, logits]
+}
+
+/// The network, whose original lists its auxiliary head last.
+fn finish(mut net: Builder, auxiliary: Option<[NodeId; 2]>) -> Network {
+    if let Some([before, last]) = auxiliary {
+        net.list_last(before, last);
+    }
     net.finish()
 }
 

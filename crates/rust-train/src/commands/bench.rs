@@ -27,6 +27,7 @@ use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{RunOutcome, agree, interrupted, to_failure, usage};
 use crate::model;
 use crate::model::BuildContext;
+use crate::model::auxiliary::WithAuxiliary;
 use crate::observe::clock;
 use crate::observe::stdout::print;
 use crate::observe::timeline::Timeline;
@@ -80,6 +81,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let job = Job { plan: largest, ..job };
     let of_flags = task::of_flags(&largest.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
+    let with_auxiliary = WithAuxiliary::of_plan(task, largest);
+    let task = with_auxiliary.as_ref().map_or(task, |task| task);
     let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, largest)).transpose())?;
     let task = distilled.as_ref().map_or(task, |distilled| distilled);
     let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };

@@ -22,6 +22,7 @@ use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{RunOutcome, agree, usage};
 use crate::files;
 use crate::machine::fingerprint::{self, Fingerprint};
+use crate::model::auxiliary::WithAuxiliary;
 use crate::model::{self, BuildContext, Model};
 use crate::observe::progress::left_words;
 use crate::observe::timeline::Timeline;
@@ -73,6 +74,8 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     let of_flags = task::of_flags(&plan.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
+    let with_auxiliary = WithAuxiliary::of_plan(task, &plan);
+    let task = with_auxiliary.as_ref().map_or(task, |task| task);
     let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, &plan)).transpose())?;
     let task = distilled.as_ref().map_or(task, |distilled| distilled);
     agree(world, refuse_names(task))?;

@@ -10,10 +10,31 @@ use crate::errors::usage;
 pub(super) fn refuse_flags(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
     let known = architecture.map(|known| (known.name, known.network(1)));
     let known = known.as_ref().map(|(name, network)| (*name, network));
+    aux_loss(cli, architecture)?;
     recompute(cli, known)?;
     drop_path(cli, known)?;
     layer_decay(cli, known)?;
     schedule_free(cli, known)
+}
+
+/// Refuses auxiliary heads that there are not, or that would not be trained.
+fn aux_loss(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Result<()> {
+    if !cli.aux_loss {
+        return Ok(());
+    }
+    if cli.recompute != Recompute::None {
+        return Err(usage(
+            "--recompute blocks: not with --aux-loss: its heads look into the middle of what would be forgotten",
+        ));
+    }
+    if cli.linear_probe {
+        return Err(usage("--aux-loss: a linear probe does not know it; leave it out"));
+    }
+    match architecture {
+        Some(known) if known.network_with_auxiliary(1).is_some() => Ok(()),
+        Some(known) => Err(usage(format!("--aux-loss: {} has no auxiliary heads", known.name))),
+        None => Err(usage("--aux-loss: this program has a model of its own; leave it out")),
+    }
 }
 
 /// Refuses to recompute what there is not, or what cannot be.

@@ -636,6 +636,13 @@ mod tests {
                 1,
                 "--optimizer adamw-schedule-free: cifar_resnet20 has BatchNorm",
             ),
+            ("--aux-loss --model resnet18", 1, "--aux-loss: resnet18 has no auxiliary heads"),
+            (
+                "--aux-loss --model googlenet --recompute blocks --data d",
+                1,
+                "--recompute blocks: not with --aux-loss: its heads look into the middle",
+            ),
+            ("--aux-loss --model inception_v3 --data d --image-size 140", 1, "--image-size: "),
             ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
             ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),

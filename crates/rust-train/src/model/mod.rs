@@ -1,5 +1,6 @@
 //! What can be trained: the networks of `backbones`, or a module of somebody's own.
 
+pub(crate) mod auxiliary;
 pub(crate) mod build;
 pub(crate) mod card;
 pub(crate) mod found;
@@ -112,7 +113,7 @@ impl std::fmt::Debug for Headless<'_> {
 
 impl Model for Backbone {
     fn forward(&self, images: &Tensor, train: bool) -> Vec<Tensor> {
-        vec![Self::forward(self, images, train)]
+        self.forward_all(images, train)
     }
 
     fn evaluator(&self) -> Box<dyn Fn(&Tensor) -> Vec<Tensor> + '_> {
