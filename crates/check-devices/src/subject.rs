@@ -124,6 +124,8 @@ pub(crate) struct Training {
     pub(crate) ema: bool,
     /// Whether blocks are computed once more on the way back.
     pub(crate) recompute: bool,
+    /// Whether auxiliary heads are trained, too.
+    pub(crate) auxiliary: bool,
     /// The model that is learned from, too, if one is.
     pub(crate) teacher: Option<Teacher>,
     /// Whether all but the head is frozen, for some epochs at least.

@@ -51,6 +51,7 @@ pub(super) fn recipe<'t>(training: &'t Training, model: &'t str) -> Recipe<'t> {
         zero: training.zero,
         ema: training.ema,
         recompute: training.recompute,
+        auxiliary: training.auxiliary,
         teacher: training.teacher.as_ref().and_then(|teacher| teacher.network.as_deref()),
     }
 }
@@ -94,6 +95,9 @@ fn assumptions(
     }
     if recipe.recompute {
         words += ", blocks recomputed";
+    }
+    if recipe.auxiliary {
+        words += ", with its auxiliary heads";
     }
     match &training.teacher {
         Some(Teacher { network: Some(network) }) => words += &format!(", its teacher {network}"),

@@ -35,6 +35,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) ema: bool,
     /// Whether blocks are computed once more on the way back.
     pub(crate) recompute: bool,
+    /// Whether auxiliary heads are trained, too, where the network has some.
+    pub(crate) auxiliary: bool,
     /// The network of a model that is learned from, too.
     pub(crate) teacher: Option<&'a str>,
 }
@@ -89,8 +91,9 @@ const MOST_IMAGES: usize = 1 << 24;
 pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Estimate> {
     let known = architectures::architecture(recipe.model)?;
     let size = recipe.image_size.unwrap_or(known.image_size);
-    let network =
-        known.network(recipe.classes.unwrap_or(known.usual_classes())).with_channels(recipe.channels.unwrap_or(3));
+    let classes = recipe.classes.unwrap_or(known.usual_classes());
+    let with_auxiliary = known.network_with_auxiliary(classes).filter(|_| recipe.auxiliary);
+    let network = with_auxiliary.unwrap_or_else(|| known.network(classes)).with_channels(recipe.channels.unwrap_or(3));
     let network = network.with_image_side(size);
     let cost = network.cost(size, size).context("--image-size")?;
     let optimizer = recipe.optimizer.memory(recipe.momentum);
@@ -229,6 +232,7 @@ mod tests {
         zero: false,
         ema: false,
         recompute: false,
+        auxiliary: false,
         teacher: None,
     };
 

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
             || run.optimization.swa.is_some_and(|last| last > 0)
             || run.optimization.optimizer.averages(),
         recompute: run.recompute == Recompute::Blocks,
+        auxiliary: run.aux_loss,
         teacher: run.distillation.teacher_model.as_deref(),
     };
     let estimate = training.run.gives("model").then(|| estimate(&recipe, 1).context("--model")).transpose()?;

@@ -53,6 +53,7 @@ pub(super) fn training(
             || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0)
             || run.word("optimizer").is_some_and(|optimizer: Sourced<OptimizerKind>| optimizer.value.averages()),
         recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
+        auxiliary: trainer.has("aux-loss"),
         teacher: run.teacher(),
         is_frozen: run.word("freeze").is_some_and(|part: Sourced<Freeze>| part.value == Freeze::Backbone),
         accelerator: flag(accelerator),
