@@ -28,7 +28,7 @@ NAMES = {
     "deit3_small_patch16_224": "deit3_small_patch16_224", "vit_small_patch14_dinov2": "vit_small_patch14_dinov2",
     "vit_small_patch14_reg4_dinov2": "vit_small_patch14_reg4_dinov2",
     "eva02_tiny_patch14_336": "eva02_tiny_patch14_336", "eva02_base_patch14_448": "eva02_base_patch14_448",
-    "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",
+    "efficientnet_lite0": "efficientnet_lite0_even", "tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite2": "efficientnet_lite2", "densenet169": "densenet169",
 }
 CLASSES = 7
 # The most that logits are.

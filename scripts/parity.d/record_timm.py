@@ -19,7 +19,7 @@ timm.layers.set_fused_attn(False)  # whose operations are not counted
 # Pixels of the images; as few as the network takes.
 SMALLEST = {
     "convnextv2_atto": 64, "convnextv2_tiny": 64, "mobilenetv4_conv_small": 64, "mobilenetv4_conv_medium": 64,
-    "mobilenetv4_hybrid_medium": 64,
+    "mobilenetv4_hybrid_medium": 64, "efficientnet_lite0_even": 64,
     "eva02_tiny_patch14_336": 56, "eva02_base_patch14_448": 84,
 }
 names = dict(name.split("=") for name in sys.argv[1:])

@@ -5,7 +5,7 @@ use crate::families::cifar_resnet::cifar_resnet;
 use crate::families::convnext::{convnext, convnext_v2};
 use crate::families::densenet::{self, densenet};
 use crate::families::efficientnet::efficientnet;
-use crate::families::efficientnet_lite::{self, efficientnet_lite};
+use crate::families::efficientnet_lite::{self, Zeros, efficientnet_lite};
 use crate::families::efficientnet_v2::{self, efficientnet_v2};
 use crate::families::eva02::{self, eva02};
 use crate::families::inception::{googlenet, inception_v3};
@@ -267,9 +267,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture::new("efficientnet_v2_s", 384, |classes| efficientnet_v2("efficientnet_v2_s", efficientnet_v2::S, 0.2, classes)).published("efficientnet_v2_s-dd5fe13b.pth", 384, 84.228),
     Architecture::new("efficientnet_v2_m", 480, |classes| efficientnet_v2("efficientnet_v2_m", efficientnet_v2::M, 0.3, classes)).published("efficientnet_v2_m-dc08266a.pth", 480, 85.112),
     Architecture::new("efficientnet_v2_l", 480, |classes| efficientnet_v2("efficientnet_v2_l", efficientnet_v2::L, 0.4, classes)).published("efficientnet_v2_l-59c71312.pth", 480, 85.808).bicubic().halves(),
-    Architecture::new("efficientnet_lite0", 224, |classes| efficientnet_lite("efficientnet_lite0", 1.0, 1.0, 0.2, classes)).resize(256).bicubic().halves().renaming(efficientnet_lite::renamed_lite0),
-    Architecture::new("efficientnet_lite1", 240, |classes| efficientnet_lite("efficientnet_lite1", 1.0, 1.1, 0.2, classes)).resize(274).bicubic().halves().renaming(efficientnet_lite::renamed_lite1),
-    Architecture::new("efficientnet_lite2", 260, |classes| efficientnet_lite("efficientnet_lite2", 1.1, 1.2, 0.3, classes)).resize(297).bicubic().halves().renaming(efficientnet_lite::renamed_lite2),
+    Architecture::new("efficientnet_lite0", 224, |classes| efficientnet_lite("efficientnet_lite0", Zeros::BehindFirst, 1.0, 1.0, 0.2, classes)).resize(256).bicubic().halves().renaming(efficientnet_lite::renamed_lite0),
+    Architecture::new("efficientnet_lite1", 240, |classes| efficientnet_lite("efficientnet_lite1", Zeros::BehindFirst, 1.0, 1.1, 0.2, classes)).resize(274).bicubic().halves().renaming(efficientnet_lite::renamed_lite1),
+    Architecture::new("efficientnet_lite2", 260, |classes| efficientnet_lite("efficientnet_lite2", Zeros::BehindFirst, 1.1, 1.2, 0.3, classes)).resize(297).bicubic().halves().renaming(efficientnet_lite::renamed_lite2),
+    Architecture::new("efficientnet_lite0_even", 224, |classes| efficientnet_lite("efficientnet_lite0_even", Zeros::Even, 1.0, 1.0, 0.2, classes)).resize(256).bicubic(),
+    Architecture::new("efficientnet_lite1_even", 240, |classes| efficientnet_lite("efficientnet_lite1_even", Zeros::Even, 1.0, 1.1, 0.2, classes)).resize(272).bicubic(),
+    Architecture::new("efficientnet_lite2_even", 260, |classes| efficientnet_lite("efficientnet_lite2_even", Zeros::Even, 1.1, 1.2, 0.3, classes)).resize(292).bicubic(),
     Architecture::new("vgg11", 224, |classes| vgg("vgg11", [1, 1, 2, 2, 2], false, classes)).published("vgg11-8a719046.pth", 256, 69.02),
     Architecture::new("vgg13", 224, |classes| vgg("vgg13", [2, 2, 2, 2, 2], false, classes)).published("vgg13-19584684.pth", 256, 69.928),
     Architecture::new("vgg16", 224, |classes| vgg("vgg16", [2, 2, 3, 3, 3], false, classes)).published("vgg16-397923af.pth", 256, 71.592),
@@ -363,6 +366,14 @@ fn whatever_is_known(name: &str) -> String {
 pub fn architecture(name: &str) -> Result<Architecture, UnknownArchitecture> {
     let found = ARCHITECTURES.iter().find(|known| known.name == name).copied();
     found.or_else(|| architecture_of_timm(name)).ok_or_else(|| UnknownArchitecture { name: name.to_owned() })
+}
+
+/// The architecture that timm calls `name`, where that is known to be timm's name: `efficientnet_lite0` is another network there.
+///
+/// # Errors
+/// As of [`architecture`].
+pub fn timms_architecture(name: &str) -> Result<Architecture, UnknownArchitecture> {
+    architecture_of_timm(name).map_or_else(|| architecture(name), Ok)
 }
 
 #[cfg(test)]

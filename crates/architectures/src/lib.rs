@@ -37,6 +37,7 @@ mod windows;
 pub use builder::{Builder, Scheme};
 pub use catalogue::{
     ARCHITECTURES, Architecture, Input, NormalizedBy, Published, Tells, UnknownArchitecture, architecture,
+    timms_architecture,
 };
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};

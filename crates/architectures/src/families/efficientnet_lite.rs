@@ -1,5 +1,6 @@
 //! EfficientNet-Lite (Google, 2020): EfficientNet for phones, without squeeze-and-excitation, with ReLU6, and a first and a last layer of
-//! one size. As TensorFlow computes it, whose weights these are: zeros around an image come below and right first.
+//! one size. As TensorFlow computes it, whose weights most are: zeros around an image come below and right first. Or as timm's own ones, with as many
+//! on each side.
 
 use super::efficientnet::{SCHEME, STAGES, STOCHASTIC_DEPTH};
 use super::round_channels;
@@ -8,13 +9,30 @@ use crate::network::{Network, NodeId};
 use crate::op::Activation::Relu6;
 use crate::op::Conv2d;
 
+/// Where zeros around an image come that is halved.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Zeros {
+    /// Below and right first, as TensorFlow has them.
+    BehindFirst,
+    /// On each side alike, as PyTorch has them.
+    Even,
+}
+
 /// `width` and `depth` multiply the channels and blocks of Lite0.
-pub(crate) fn efficientnet_lite(name: &str, width: f64, depth: f64, dropout: f64, classes: usize) -> Network {
+pub(crate) fn efficientnet_lite(
+    name: &str,
+    zeros: Zeros,
+    width: f64,
+    depth: f64,
+    dropout: f64,
+    classes: usize,
+) -> Network {
     let blocks = |stage: usize| repeated(stage, depth);
     let all_blocks: usize = (0..STAGES.len()).map(blocks).sum();
-    let mut net = Builder::new(name, SCHEME).with_batch_norm(1e-3, 0.01);
+    let (epsilon, momentum) = if zeros == Zeros::BehindFirst { (1e-3, 0.01) } else { (1e-5, 0.1) };
+    let mut net = Builder::new(name, SCHEME).with_batch_norm(epsilon, momentum);
     let x = net.input(3);
-    let mut x = conv_norm(&mut net, "features.0", x, Conv2d::to(32, 3).stride(2));
+    let mut x = conv_norm(&mut net, zeros, "features.0", x, Conv2d::to(32, 3).stride(2));
     let mut block = 0;
     for (stage, (expansion, kernel, stride, channels, _)) in STAGES.into_iter().enumerate() {
         let channels = round_channels(channels as f64 * width);
@@ -25,9 +43,9 @@ pub(crate) fn efficientnet_lite(name: &str, width: f64, depth: f64, dropout: f64
             let mut layer = || layers.next().expect("numbers do not end");
             let mut y = x;
             if expansion > 1 {
-                y = conv_norm(&mut net, &layer(), y, Conv2d::to(hidden, 1));
+                y = conv_norm(&mut net, zeros, &layer(), y, Conv2d::to(hidden, 1));
             }
-            y = conv_norm(&mut net, &layer(), y, Conv2d::to(hidden, kernel).stride(stride).groups(hidden));
+            y = conv_norm(&mut net, zeros, &layer(), y, Conv2d::to(hidden, kernel).stride(stride).groups(hidden));
             y = net.conv_norm(&layer(), y, Conv2d::to(channels, 1), None);
             x = if stride == 1 && net.width(x) == channels {
                 let y = net.stochastic_depth(y, STOCHASTIC_DEPTH * block as f64 / all_blocks as f64);
@@ -38,7 +56,7 @@ pub(crate) fn efficientnet_lite(name: &str, width: f64, depth: f64, dropout: f64
             block += 1;
         }
     }
-    let x = conv_norm(&mut net, "features.8", x, Conv2d::to(1280, 1));
+    let x = conv_norm(&mut net, zeros, "features.8", x, Conv2d::to(1280, 1));
     let x = net.global_avg_pool(x);
     let x = net.dropout(x, dropout);
     net.linear("classifier.1", x, classes);
@@ -51,9 +69,9 @@ fn repeated(stage: usize, depth: f64) -> usize {
     if stage == 0 || stage + 1 == STAGES.len() { blocks } else { (blocks as f64 * depth).ceil() as usize }
 }
 
-/// A convolution with TensorFlow's padding, BatchNorm, ReLU6.
-fn conv_norm(net: &mut Builder, name: &str, x: NodeId, conv: Conv2d) -> NodeId {
-    if conv.stride == 1 {
+/// A convolution, BatchNorm, ReLU6.
+fn conv_norm(net: &mut Builder, zeros: Zeros, name: &str, x: NodeId, conv: Conv2d) -> NodeId {
+    if conv.stride == 1 || zeros == Zeros::Even {
         return net.conv_norm(name, x, conv, Some(Relu6));
     }
     let padded = net.pad_same(x, conv.kernel[0], conv.stride);

@@ -70,7 +70,13 @@ fn in_own_words(mut error: anyhow::Error) -> anyhow::Error {
     if let Some(world::Error::Agreed(verdict)) = error.downcast_mut() {
         let message = &mut verdict.failure.message;
         for (other, own) in FLAGS {
-            *message = message.replace(other, own);
+            let parts: Vec<_> = message.split(other).collect();
+            // Of a longer flag it is the beginning alone.
+            let joined = parts[1..].iter().fold(parts[0].to_owned(), |joined, part| {
+                let flag = if part.starts_with('-') { other } else { own };
+                joined + flag + part
+            });
+            *message = joined;
         }
     }
     error

@@ -58,7 +58,7 @@ fn of_timm(path: &Path) -> anyhow::Result<Option<ModelCard>> {
             "{shown}: {reason}; where the weights are to be used all the same, put them into a folder without it"
         ))
     })?;
-    match architectures::architecture(&card.network) {
+    match architectures::timms_architecture(&card.network) {
         Ok(known) => known.name.clone_into(&mut card.network),
         Err(_) => {
             log::warn!(
@@ -90,4 +90,27 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".json");
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_of_timms_means_timms_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = |architecture: &str| {
+            let config = format!(
+                r#"{{"architecture": "{architecture}", "num_classes": 1000, "pretrained_cfg": {{"input_size": [3, 224, 224],
+                "interpolation": "bicubic", "crop_pct": 0.875, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}}}"#
+            );
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            of_timm(&folder.path().join("model.safetensors")).unwrap().map(|card| card.network)
+        };
+        // Of the same weights: one pads as TensorFlow does, the other evenly.
+        assert_eq!(network("tf_efficientnet_lite0").as_deref(), Some("efficientnet_lite0"));
+        assert_eq!(network("efficientnet_lite0").as_deref(), Some("efficientnet_lite0_even"));
+        assert_eq!(network("resnet50").as_deref(), Some("resnet50"));
+        assert_eq!(network("nobodys_net"), None);
+    }
 }

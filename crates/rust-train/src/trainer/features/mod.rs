@@ -51,7 +51,8 @@ impl Trainer<'_> {
             Err(stop) => return Ok((throughput(&self.step), Some(stop))),
         };
         let (group, classes) = (self.step.group, self.sizes.classes.len());
-        let probe = Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group)?;
+        let probe = Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group);
+        let probe = agree(self.job.world, probe)?;
         if self.job.world.rank() == 0 {
             log::info!("{probe}");
         }
