@@ -11,6 +11,7 @@ pub(super) fn refuse_flags(cli: &TrainArgs, architecture: Option<&Architecture>)
     let known = architecture.map(|known| (known.name, known.network(1)));
     let known = known.as_ref().map(|(name, network)| (*name, network));
     aux_loss(cli, architecture)?;
+    linear_probe(cli, known)?;
     recompute(cli, known)?;
     drop_path(cli, known)?;
     layer_decay(cli, known)?;
@@ -34,6 +35,18 @@ fn aux_loss(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Res
         Some(known) if known.network_with_auxiliary(1).is_some() => Ok(()),
         Some(known) => Err(usage(format!("--aux-loss: {} has no auxiliary heads", known.name))),
         None => Err(usage("--aux-loss: this program has a model of its own; leave it out")),
+    }
+}
+
+/// Refuses to fit a head that is no linear layer.
+fn linear_probe(cli: &TrainArgs, known: Option<(&str, &Network)>) -> anyhow::Result<()> {
+    match known {
+        Some((name, network))
+            if cli.linear_probe && !matches!(network.nodes()[network.head().index()].op, Op::Linear { .. }) =>
+        {
+            Err(usage(format!("--linear-probe: the head of {name} is no linear layer of its features")))
+        }
+        _ => Ok(()),
     }
 }
 

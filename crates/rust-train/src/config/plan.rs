@@ -643,6 +643,11 @@ mod tests {
                 "--recompute blocks: not with --aux-loss: its heads look into the middle",
             ),
             ("--aux-loss --model inception_v3 --data d --image-size 140", 1, "--image-size: "),
+            (
+                "--linear-probe --model squeezenet1_1 --data d --pretrained",
+                1,
+                "--linear-probe: the head of squeezenet1_1 is no linear layer of its features",
+            ),
             ("--drop-path 1", 1, "--drop-path 1: must be a number of at least 0 and below 1"),
             ("--drop-path 0.1 --model lenet", 1, "--drop-path 0.1: lenet has no residual branches"),
             ("--recompute blocks --sync-bn", 2, "--recompute blocks: not with --sync-bn: ranks would have to meet"),
