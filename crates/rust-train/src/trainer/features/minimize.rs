@@ -25,23 +25,23 @@ pub(super) struct Minimum {
 }
 
 /// From `start`, a row of numbers of double precision, to where the gradient is at most `tolerance` of what it is at zero, in at most so
-/// many iterations. `function` gives value and gradient.
+/// many iterations. `function` gives value and gradient; where it gives none, nor does this.
 pub(super) fn minimize(
     start: &Tensor,
     tolerance: f64,
     most_iterations: usize,
-    function: &mut dyn FnMut(&Tensor) -> anyhow::Result<(f64, Tensor)>,
-) -> anyhow::Result<Minimum> {
+    function: &mut dyn FnMut(&Tensor) -> anyhow::Result<Option<(f64, Tensor)>>,
+) -> anyhow::Result<Option<Minimum>> {
     let dot = |one: &Tensor, other: &Tensor| (one * other).sum(Kind::Double).double_value(&[]);
     let length = |vector: &Tensor| dot(vector, vector).sqrt();
-    let (_, at_zero) = function(&start.zeros_like())?;
+    let Some((_, at_zero)) = function(&start.zeros_like())? else { return Ok(None) };
     let enough = tolerance * length(&at_zero);
     let mut at = start.copy();
-    let (mut value, mut gradient) = function(&at)?;
+    let Some((mut value, mut gradient)) = function(&at)? else { return Ok(None) };
     let mut pairs: VecDeque<(Tensor, Tensor, f64)> = VecDeque::new();
     for iterations in 0..most_iterations {
         if length(&gradient) <= enough {
-            return Ok(Minimum { at, iterations, is_reached: true });
+            return Ok(Some(Minimum { at, iterations, is_reached: true }));
         }
         let mut direction = -&gradient;
         let mut shares = Vec::new();
@@ -61,7 +61,7 @@ pub(super) fn minimize(
         let mut found = None;
         for _ in 0..HALVINGS {
             let next = &at + &direction * far;
-            let (its_value, its_gradient) = function(&next)?;
+            let Some((its_value, its_gradient)) = function(&next)? else { return Ok(None) };
             if its_value <= value + SUFFICIENT * far * slope {
                 found = Some((next, its_value, its_gradient));
                 break;
@@ -70,7 +70,7 @@ pub(super) fn minimize(
         }
         // Rounding hides what is left.
         let Some((next, its_value, its_gradient)) = found else {
-            return Ok(Minimum { at, iterations, is_reached: false });
+            return Ok(Some(Minimum { at, iterations, is_reached: false }));
         };
         let (step, change) = (&next - &at, &its_gradient - &gradient);
         let curvature = dot(&step, &change);
@@ -82,7 +82,7 @@ pub(super) fn minimize(
         }
         (at, value, gradient) = (next, its_value, its_gradient);
     }
-    Ok(Minimum { at, iterations: most_iterations, is_reached: false })
+    Ok(Some(Minimum { at, iterations: most_iterations, is_reached: false }))
 }
 
 #[cfg(test)]
@@ -100,9 +100,9 @@ mod tests {
             asked += 1;
             let off = x - &middle;
             let value = (&steep * off.square()).sum(Kind::Double) + off.cosh().sum(Kind::Double);
-            Ok((value.double_value(&[]), &steep * &off * 2.0 + off.sinh()))
+            Ok(Some((value.double_value(&[]), &steep * &off * 2.0 + off.sinh())))
         };
-        let found = minimize(&Tensor::ones([6], double), 1e-12, 500, &mut function).unwrap();
+        let found = minimize(&Tensor::ones([6], double), 1e-12, 500, &mut function).unwrap().unwrap();
         assert!((found.at - &middle).abs().max().double_value(&[]) < 1e-6);
         assert!(found.is_reached && found.iterations < 200, "{}", found.iterations);
         assert!(asked < 400, "asked {asked} times");

@@ -51,8 +51,15 @@ impl Trainer<'_> {
             Err(stop) => return Ok((throughput(&self.step), Some(stop))),
         };
         let (group, classes) = (self.step.group, self.sizes.classes.len());
-        let probe = Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group);
-        let probe = agree(self.job.world, probe)?;
+        let (activity, agreement) = (self.step.timeline.activity(), &mut self.agreement);
+        let mut stop = None;
+        let mut goes_on = || {
+            activity.beat();
+            stop = agreement.stop()?;
+            Ok(stop.is_none())
+        };
+        let probe = Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group, &mut goes_on);
+        let Some(probe) = agree(self.job.world, probe)? else { return Ok((throughput(&self.step), stop)) };
         if self.job.world.rank() == 0 {
             log::info!("{probe}");
         }
@@ -195,7 +202,7 @@ mod tests {
         let (references, features) = references();
         for case in references["probes"].as_array().unwrap() {
             let penalty = case["penalty"].as_f64().unwrap();
-            let probe = Probe::fit(&features, CLASSES, Some(penalty), &alone()).unwrap();
+            let probe = Probe::fit(&features, CLASSES, Some(penalty), &alone(), &mut || Ok(true)).unwrap().unwrap();
             let (weight, bias) =
                 (Tensor::zeros([3, 5], (Kind::Double, Device::Cpu)), Tensor::zeros([3], (Kind::Double, Device::Cpu)));
             probe.set(weight.shallow_clone(), bias.shallow_clone()).unwrap();
@@ -205,8 +212,20 @@ mod tests {
             assert!((probe.loss - case["loss"].as_f64().unwrap()).abs() < 1e-6, "{name}");
         }
         // Nobody has said how strong it is to be: every fifth image decides.
-        let name = Probe::fit(&features, CLASSES, None, &alone()).unwrap().to_string();
+        let chosen = |goes_on: &mut dyn FnMut() -> anyhow::Result<bool>| {
+            Probe::fit(&features, CLASSES, None, &alone(), goes_on).unwrap()
+        };
+        let name = chosen(&mut || Ok(true)).unwrap().to_string();
         assert!(name.contains("under which a fifth of the training images had the least loss"), "{name}");
+        // It is asked on the way whether to go on.
+        for most in [0, 1, 7, 40] {
+            let mut asked = 0;
+            let stopped = chosen(&mut || {
+                asked += 1;
+                Ok(asked <= most)
+            });
+            assert!(stopped.is_none() && asked == most + 1, "{asked}");
+        }
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(super) struct Probe {
     is_reached: bool,
 }
 
+/// Says whether to go on: the same on all ranks.
+type GoesOn<'g> = dyn FnMut() -> anyhow::Result<bool> + 'g;
+
 /// Which images count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -67,28 +70,29 @@ struct Problem<'p> {
 
 impl Probe {
     /// Fits a head of so many `classes` with this `penalty`, or with the one under which images that are held out have the least loss.
-    /// Collective: the same on all ranks.
+    /// `goes_on` is asked again and again, and where it says no there is no head. Collective: the same on all ranks.
     pub(super) fn fit(
         features: &Features,
         classes: usize,
         penalty: Option<f64>,
         group: &ProcessGroup,
-    ) -> anyhow::Result<Self> {
+        goes_on: &mut GoesOn<'_>,
+    ) -> anyhow::Result<Option<Self>> {
         no_grad(|| {
             let problem = Problem::new(features, classes, group)?;
             let (penalty, held_out) = match penalty {
                 Some(penalty) => (penalty, None),
                 None => {
-                    let (penalty, loss) = problem.choose_penalty()?;
+                    let Some((penalty, loss)) = problem.choose_penalty(goes_on)? else { return Ok(None) };
                     (penalty, Some(loss))
                 }
             };
-            let Minimum { at, iterations, is_reached, .. } =
-                problem.minimum(&problem.zero(), penalty, Part::All, NEAR[1])?;
+            let minimum = problem.minimum(&problem.zero(), penalty, Part::All, NEAR[1], goes_on)?;
+            let Some(Minimum { at, iterations, is_reached }) = minimum else { return Ok(None) };
             let loss = problem.loss(&at, Part::All)?;
             let (weight, bias) = problem.parts(&at);
             let bias = bias - weight.mv(&problem.mean);
-            Ok(Self { weight, bias, penalty, held_out, loss, iterations, is_reached })
+            Ok(Some(Self { weight, bias, penalty, held_out, loss, iterations, is_reached }))
         })
     }
 
@@ -164,9 +168,19 @@ impl<'p> Problem<'p> {
     }
 
     /// The minimum of the mean loss and the `penalty`.
-    fn minimum(&self, start: &Tensor, penalty: f64, part: Part, tolerance: f64) -> anyhow::Result<Minimum> {
+    fn minimum(
+        &self,
+        start: &Tensor,
+        penalty: f64,
+        part: Part,
+        tolerance: f64,
+        goes_on: &mut GoesOn<'_>,
+    ) -> anyhow::Result<Option<Minimum>> {
         let length = start.size()[0];
         minimize(start, tolerance, ITERATIONS, &mut |at| {
+            if !goes_on()? {
+                return Ok(None);
+            }
             let (weight, bias) = self.parts(at);
             // The gradient, the loss, and of how many images they are.
             let sums = Tensor::zeros([length + 2], (Kind::Double, at.device()));
@@ -189,12 +203,12 @@ impl<'p> Problem<'p> {
             let mean = sums.narrow(0, 0, length) / count;
             let _ = self.parts(&mean).0.f_add_(&(&weight * penalty))?;
             let squares = weight.square().sum(Kind::Double).double_value(&[]);
-            Ok((sums.double_value(&[length]) / count + penalty / 2.0 * squares, mean))
+            Ok(Some((sums.double_value(&[length]) / count + penalty / 2.0 * squares, mean)))
         })
     }
 
     /// The penalty under which images that are held out have the least loss, and that loss.
-    fn choose_penalty(&self) -> anyhow::Result<(f64, f64)> {
+    fn choose_penalty(&self, goes_on: &mut GoesOn<'_>) -> anyhow::Result<Option<(f64, f64)>> {
         let sums = Tensor::zeros([2], (Kind::Double, self.mean.device()));
         self.each(Part::All, |rows, _| {
             let _ = sums.narrow(0, 0, 1).f_add_(&rows.square().sum(Kind::Double))?;
@@ -210,7 +224,9 @@ impl<'p> Problem<'p> {
         let (mut at, mut best) = (self.zero(), (f64::NAN, f64::INFINITY));
         for share in PENALTIES {
             let penalty = share * variance;
-            at = self.minimum(&at, penalty, Part::Kept, NEAR[0])?.at;
+            let minimum = self.minimum(&at, penalty, Part::Kept, NEAR[0], goes_on)?;
+            let Some(Minimum { at: found, .. }) = minimum else { return Ok(None) };
+            at = found;
             let loss = self.loss(&at, Part::HeldOut)?;
             if loss >= best.1 {
                 break; // it only gets worse from here on
@@ -218,7 +234,7 @@ impl<'p> Problem<'p> {
             best = (penalty, loss);
         }
         anyhow::ensure!(best.1.is_finite(), "too few images to choose a penalty by; give one with --probe-penalty");
-        Ok(best)
+        Ok(Some(best))
     }
 }
 
