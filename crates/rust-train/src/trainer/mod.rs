@@ -9,6 +9,7 @@ mod fixed_parts;
 pub(crate) mod hooks;
 pub(crate) mod job;
 mod memory;
+mod out_of_memory;
 mod record;
 mod recording;
 mod saving;

@@ -1,11 +1,15 @@
 //! Steps that are given to a GPU as one: the operations of a step are recorded once, and replayed from then on with other
 //! images, labels and rates in the same places. What a small network costs on a GPU is mostly the giving.
 
+use flags::{CudaGraph, Recompute};
 use tch::{Device, Kind, Tensor};
+use torch_ext::ProcessGroup;
 use torch_ext::cuda::Graph;
 use torch_ext::optim::LearningRate;
 
 use super::step::{Given, Made, StepInput};
+use crate::config::plan::Plan;
+use crate::observe::timeline::Timeline;
 use crate::task::Targets;
 
 /// Steps that are made one operation at a time before one is recorded: libtorch chooses its algorithms in them, moments and
@@ -76,8 +80,20 @@ pub(super) struct Recorded {
 }
 
 impl Recording {
+    /// Where steps are recorded, if they are to be and can be; else one line says why not.
+    pub(super) fn of_run(plan: &Plan, device: Device, group: &ProcessGroup, timeline: &Timeline) -> Option<Self> {
+        if plan.flags.cuda_graph == CudaGraph::Off {
+            return None;
+        }
+        let why = why_not_recorded(plan, device, timeline);
+        if let (Some(why), 0) = (why, group.rank()) {
+            log::info!("--cuda-graph: steps are not recorded: {why}");
+        }
+        why.is_none().then(|| Self::new(device))
+    }
+
     /// Of steps on `device`.
-    pub(super) fn new(device: Device) -> Self {
+    fn new(device: Device) -> Self {
         Self { choice: Choice::default(), recorded: None, rate: Tensor::zeros([1], (Kind::Float, device)) }
     }
 
@@ -143,6 +159,27 @@ impl Recording {
         // The next one is left in the same place.
         Ok(Made { flags: flags.copy(), loss: loss.copy(), is_out_of_memory: *is_out_of_memory })
     }
+}
+
+/// Why no step can be the same operations on the same memory as the one before.
+fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<&'static str> {
+    let mix = &plan.augmentation.mix;
+    [
+        (!device.is_cuda(), "the run is on no GPU"),
+        (plan.flags.zero, "with --zero each rank makes steps of its own"),
+        (
+            plan.flags.virtual_ranks.is_some(),
+            "--virtual-ranks: whether a step counts is decided between its passes and its update",
+        ),
+        (plan.flags.recompute != Recompute::None, "--recompute: what has been drawn is drawn again on the way back"),
+        (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
+        (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
+        (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),
+        (plan.training.learning_rate.decay_at_end.is_some(), "weight decay is another in each step"),
+        (timeline.waits(), "what is traced or measured by the piece waits for the GPU"),
+    ]
+    .into_iter()
+    .find_map(|(is_so, why)| is_so.then_some(why))
 }
 
 /// An error of the step, for what gives errors of torch-ext, too.

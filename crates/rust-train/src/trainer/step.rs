@@ -12,13 +12,13 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use dataset::Batch;
-use flags::{CudaGraph, Recompute};
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, LearningRate, Optimizer, clip_grad_norm};
 use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup, ReduceOp, set_memory_format};
 
 use super::fixed_parts::Twins;
 use super::job::Job;
+use super::out_of_memory::is_out_of_memory;
 use super::recording::{Next, Recording};
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::Pass;
@@ -174,7 +174,7 @@ impl<'a> TrainStep<'a> {
             micro_batches: plan.batch.accumulation(),
             undoes_passes: plan.flags.batch.fit_memory || plan.flags.run.on_nan == OnNan::Skip,
             meets_in_passes: plan.flags.sync_bn && group.size() > 1,
-            recording: recording(plan, device, group, timeline),
+            recording: Recording::of_run(plan, device, group, timeline),
             buffers: model.buffers().into_iter().map(|(_, buffer)| buffer).collect(),
             virtual_ranks: plan.flags.virtual_ranks,
             segment_bytes: plan.flags.bucket_mb << 20,
@@ -552,39 +552,6 @@ impl<'a> TrainStep<'a> {
     }
 }
 
-/// Why no step can be the same operations on the same memory as the one before.
-fn why_not_recorded(plan: &Plan, device: Device, timeline: &Timeline) -> Option<&'static str> {
-    let mix = &plan.augmentation.mix;
-    [
-        (!device.is_cuda(), "the run is on no GPU"),
-        (plan.flags.zero, "with --zero each rank makes steps of its own"),
-        (
-            plan.flags.virtual_ranks.is_some(),
-            "--virtual-ranks: whether a step counts is decided between its passes and its update",
-        ),
-        (plan.flags.recompute != Recompute::None, "--recompute: what has been drawn is drawn again on the way back"),
-        (plan.flags.ranks_per_device > 1, "what ranks of one device exchange travels through host memory"),
-        (mix.mixup > 0.0 || mix.cutmix > 0.0, "each batch is mixed by a share of its own"),
-        (plan.flags.optimization.min_momentum.is_some(), "momentum is another in each step"),
-        (plan.training.learning_rate.decay_at_end.is_some(), "weight decay is another in each step"),
-        (timeline.waits(), "what is traced or measured by the piece waits for the GPU"),
-    ]
-    .into_iter()
-    .find_map(|(is_so, why)| is_so.then_some(why))
-}
-
-/// Where steps are recorded, if they are to be and can be; else one line says why not.
-fn recording(plan: &Plan, device: Device, group: &ProcessGroup, timeline: &Timeline) -> Option<Recording> {
-    if plan.flags.cuda_graph == CudaGraph::Off {
-        return None;
-    }
-    let why = why_not_recorded(plan, device, timeline);
-    if let (Some(why), 0) = (why, group.rank()) {
-        log::info!("--cuda-graph: steps are not recorded: {why}");
-    }
-    why.is_none().then(|| Recording::new(device))
-}
-
 /// A loss that depends on `parameters`, and makes their gradients NaN; `None` where there are none.
 fn nothing_but_nan(parameters: impl Iterator<Item = Tensor>) -> Option<Tensor> {
     let sums = parameters.map(|parameter| parameter.sum(Kind::Float));
@@ -609,47 +576,4 @@ pub(super) fn seed_of(seed: u64, step: usize, rank: usize) -> i64 {
         bits ^= bits >> 31;
     }
     bits as i64
-}
-
-/// What libtorch and the libraries below it say where memory does not suffice. cuBLAS and cuDNN ask for their own, beside
-/// libtorch's, and cuDNN says that it has no way to compute something where it has none with the memory that is left.
-const OUT_OF_MEMORY: [&str; 9] = [
-    "out of memory",
-    "can't allocate memory",
-    "std::bad_alloc",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUSOLVER_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-    "Unable to find a valid cuDNN algorithm",
-];
-
-/// Whether libtorch, or a device, could not have the memory it asked for.
-fn is_out_of_memory(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    OUT_OF_MEMORY.iter().any(|words| text.contains(words))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_that_does_not_suffice_is_known_by_its_words() {
-        let cases = [
-            ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB", true),
-            ("CUDA error: out of memory", true),
-            ("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory", true),
-            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", true),
-            ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", true),
-            ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", true),
-            ("CUDA error: an illegal memory access was encountered", false),
-            ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", false),
-            ("The size of tensor a (3) must match the size of tensor b (4)", false),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(is_out_of_memory(&anyhow::anyhow!(text)), expected, "{text}");
-        }
-    }
 }
