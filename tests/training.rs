@@ -60,10 +60,12 @@ fn the_mathematics_do_not_depend_on_the_number_of_ranks() {
 #[test]
 fn an_average_of_the_weights_is_what_is_saved() {
     let folder = tempfile::tempdir().unwrap();
-    let kinds = ["--ema 0.9", "--swa 2", "--optimizer adamw-schedule-free --schedule constant"];
+    let schedule_free = "--optimizer adamw-schedule-free --schedule constant";
+    let shared = format!("{schedule_free} --zero");
+    let kinds = ["--ema 0.9", "--swa 2", schedule_free, &shared];
     for (kind, flags) in kinds.into_iter().enumerate() {
         let flags = format!("--model lenet --epochs 3 --optimizer adamw --lr 0.005 --seed 2 --output {kind} {flags}");
-        let flags = flags.replacen("--optimizer adamw ", "", usize::from(kind == 2));
+        let flags = flags.replacen("--optimizer adamw ", "", usize::from(kind > 1));
         rust_train(2, folder.path(), &flags);
         let again = format!("--weights {kind}/last.safetensors --model lenet --eval-only --output {kind}-again");
         rust_train(2, folder.path(), &again);
@@ -73,6 +75,9 @@ fn an_average_of_the_weights_is_what_is_saved() {
         let again = evaluation["loss"].as_f64().unwrap();
         assert!((scored - again).abs() < 1e-4, "{flags}: {scored} in the run, {again} of what it saved");
     }
+    // Each rank has a part of what the average is made of.
+    let scored = |run| metric(folder.path(), run, "val_loss");
+    assert_eq!(scored("2"), scored("3"));
 }
 
 /// The losses of the first steps under `flags`.
