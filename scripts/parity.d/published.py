@@ -11,6 +11,8 @@ print("# network\tversion\tfile\timage size\tresize\tinterpolation\tscore, in pe
 for module in (models, models.segmentation):
     for name in list_models(module=module):
         for version in get_model_weights(name):
+            if version.meta["categories"] is None:
+                continue  # of features alone: it tells no classes apart, and is normalized in its own way
             preset = version.transforms()
             # Segmentation's presets cut nothing out: there it is the size that the networks were trained on.
             sizes = [preset.crop_size[0], preset.resize_size[0]] if hasattr(preset, "crop_size") else [480, 480]

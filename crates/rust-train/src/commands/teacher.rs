@@ -118,21 +118,17 @@ fn classes(plan: &Plan, loaded: &Loaded, listed: &Listed) -> anyhow::Result<Clas
             .map_err(|error| usage(format!("--teacher: cannot see images of {size}×{size} pixels: {error}")))?;
     }
     let (known, wanted) = (&loaded.card.classes, &listed.classes);
-    if known == wanted {
-        return Ok(Classes::Same);
-    }
-    let find = |name: &String| known.iter().position(|known| known == name).map(|column| column as i64);
-    let columns: Option<Vec<i64>> = wanted.iter().map(find).collect();
-    if let Some(columns) = columns {
-        return Ok(Classes::Columns(columns));
-    }
     let is_named = |names: &[String]| names.iter().enumerate().any(|(index, name)| *name != index.to_string());
     if is_named(known) && is_named(wanted) {
-        let missing = wanted.iter().find(|name| find(name).is_none()).map_or("", String::as_str);
-        return Err(usage(format!(
-            "--teacher: does not know the class '{missing}' of --data; it knows {}",
-            some(known)
-        )));
+        if known == wanted {
+            return Ok(Classes::Same);
+        }
+        let find = |name: &String| known.iter().position(|known| known == name).map(|column| column as i64);
+        let columns: Option<Vec<i64>> = wanted.iter().map(find).collect();
+        return columns.map(Classes::Columns).ok_or_else(|| {
+            let missing = wanted.iter().find(|name| find(name).is_none()).map_or("", String::as_str);
+            usage(format!("--teacher: does not know the class '{missing}' of --data; it knows {}", some(known)))
+        });
     }
     if network.classes() != wanted.len() {
         return Err(usage(format!(

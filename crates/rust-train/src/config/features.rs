@@ -1,6 +1,6 @@
 //! What is made of a network's features in the place of training: a linear probe, nearest neighbours.
 
-use flags::{ClassWeights, Freeze, LossKind, TaskKind, TrainArgs};
+use flags::{ClassWeights, LossKind, TaskKind, TrainArgs};
 
 use crate::errors::usage;
 
@@ -35,7 +35,7 @@ fn linear_probe(cli: &TrainArgs) -> anyhow::Result<()> {
     let (optimization, mix) = (&cli.optimization, &cli.augmentation);
     let without_meaning = [
         ("--eval-only", cli.eval_only),
-        ("--freeze-epochs", cli.freeze == Freeze::Backbone && cli.freeze_epochs.is_some()),
+        ("--freeze-epochs", cli.freeze_epochs.is_some()),
         ("--teacher", cli.distillation.teacher.is_some() || cli.distillation.teacher_model.is_some()),
         ("--loss bce", cli.task.loss == Some(LossKind::Bce)),
         ("--label-smoothing", optimization.label_smoothing != 0.0),
@@ -44,6 +44,7 @@ fn linear_probe(cli: &TrainArgs) -> anyhow::Result<()> {
         ("--swa", optimization.swa.is_some()),
         ("--mixup", mix.mixup != 0.0),
         ("--cutmix", mix.cutmix != 0.0),
+        ("--progressive-resize", cli.augmentation.progressive_resize.is_some()),
         ("--virtual-ranks", cli.virtual_ranks.is_some()),
         ("--max-steps", cli.max_steps.is_some()),
     ];
@@ -59,6 +60,9 @@ fn knn(cli: &TrainArgs) -> anyhow::Result<()> {
         Some(count) if !cli.eval_only => {
             Err(usage(format!("--knn {count}: evaluates, and trains nothing; add --eval-only")))
         }
+        Some(count) if cli.virtual_ranks.is_some() => Err(usage(format!(
+            "--knn {count}: which of two neighbours is nearer may depend on the number of ranks; leave --virtual-ranks out"
+        ))),
         _ => Ok(()),
     }
 }

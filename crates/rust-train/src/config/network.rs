@@ -1,7 +1,7 @@
 //! Flags that ask something of the network: what it has not is refused.
 
 use architectures::{Architecture, Network, Op};
-use flags::{OptimizerKind, Recompute, TrainArgs};
+use flags::{Freeze, OptimizerKind, Recompute, TrainArgs};
 
 use super::bounds::below_one;
 use crate::errors::usage;
@@ -26,6 +26,11 @@ fn aux_loss(cli: &TrainArgs, architecture: Option<&Architecture>) -> anyhow::Res
     if cli.recompute != Recompute::None {
         return Err(usage(
             "--recompute blocks: not with --aux-loss: its heads look into the middle of what would be forgotten",
+        ));
+    }
+    if cli.freeze == Freeze::Backbone && cli.freeze_epochs.is_none() {
+        return Err(usage(
+            "--aux-loss: with --freeze backbone nothing of it reaches what is trained; add --freeze-epochs, or leave it out",
         ));
     }
     if cli.linear_probe {
@@ -91,11 +96,9 @@ fn layer_decay(cli: &TrainArgs, known: Option<(&str, &Network)>) -> anyhow::Resu
 
 /// Refuses to evaluate weights with BatchNorm's statistics of others.
 fn schedule_free(cli: &TrainArgs, known: Option<(&str, &Network)>) -> anyhow::Result<()> {
-    let is_batch_norm = |op: &Op| matches!(op, Op::BatchNorm2d { .. });
     match known {
         Some((name, network))
-            if cli.optimization.optimizer == OptimizerKind::AdamWScheduleFree
-                && network.nodes().iter().any(|node| is_batch_norm(&node.op)) =>
+            if cli.optimization.optimizer == OptimizerKind::AdamWScheduleFree && network.has_batch_norm() =>
         {
             Err(usage(format!(
                 "--optimizer adamw-schedule-free: {name} has BatchNorm, whose statistics would be those of other weights than are \

@@ -10,7 +10,7 @@ use torch_ext::cuda::{set_device, use_own_stream};
 use torch_ext::{ProcessGroup, set_tf32};
 use world::World;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Average, Plan};
 use crate::errors::{agree, usage};
 use crate::machine::{cores, device, kernels, seed};
 use crate::model::Model;
@@ -101,6 +101,13 @@ impl<'a> Job<'a> {
         }
         if self.plan.flags.recompute == Recompute::Blocks && !model.recompute_blocks() {
             refuse("--recompute blocks", "does not know its blocks")?;
+        }
+        let is_measured = model.buffers().iter().any(|(_, buffer)| buffer.is_floating_point());
+        if self.plan.training.average == Some(Average::OfOptimizer) && is_measured && self.world.rank() == 0 {
+            log::warn!(
+                "--optimizer adamw-schedule-free evaluates other weights than it trains: if the model's buffers are BatchNorm's \
+                 statistics, they are those of the latter"
+            );
         }
         if is_frozen && !model.set_backbone_frozen(true) {
             refuse("--freeze backbone", "does not know what its head is")?;

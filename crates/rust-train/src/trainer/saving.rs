@@ -257,7 +257,11 @@ impl Trainer<'_> {
         }
         if self.job.world.rank() == 0 {
             let [then, now] = [then, now].map(Option::unwrap_or_default);
-            log::warn!("the optimizer is {now}, and was {then}: what it remembers of earlier steps starts over");
+            let average =
+                if then == "adamw-schedule-free" { ", and so does the average that was evaluated" } else { "" };
+            log::warn!(
+                "the optimizer is {now}, and was {then}: what it remembers of earlier steps starts over{average}"
+            );
         }
         false
     }

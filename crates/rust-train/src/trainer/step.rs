@@ -207,8 +207,16 @@ impl<'a> TrainStep<'a> {
 
     /// What the outputs for `images` are to be, which are those of `batch`.
     pub(crate) fn targets(&self, task: &dyn Task, batch: &Batch, images: &Tensor) -> anyhow::Result<Targets> {
-        let together = batch.len().div_ceil(self.micro_batches);
-        self.timeline.span(Work::Forward, || task.training_targets(batch, images, together))
+        let mut together = batch.len().div_ceil(self.micro_batches);
+        loop {
+            // Nobody waits for this rank meanwhile.
+            let make = || self.unless_out_of_memory(|| task.training_targets(batch, images, together));
+            match self.timeline.span(Work::Forward, make)? {
+                Some(targets) => return Ok(targets),
+                None if together > 1 => together = together.div_ceil(2),
+                None => anyhow::bail!("the memory does not suffice for the targets of one image"),
+            }
+        }
     }
 
     /// Gives the device a step to do. `before` is the step before it, of which nobody knows yet whether it is made: if it is not,

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Pairs of steps and changes of the gradient that are kept.
 const PAIRS: usize = 10;
@@ -25,39 +25,40 @@ pub(super) struct Minimum {
 }
 
 /// From `start`, a row of numbers of double precision, to where the gradient is at most `tolerance` of what it is at zero, in at most so
-/// many iterations. `function` gives value and gradient; where it gives none, nor does this.
+/// many iterations. `function` gives value and gradient; where it gives none, nor does this. `dot` must give the same bits on all ranks: sums of
+/// many numbers depend on the threads of a rank, and which way is taken on them.
 pub(super) fn minimize(
     start: &Tensor,
     tolerance: f64,
     most_iterations: usize,
     function: &mut dyn FnMut(&Tensor) -> anyhow::Result<Option<(f64, Tensor)>>,
+    dot: &dyn Fn(&Tensor, &Tensor) -> anyhow::Result<f64>,
 ) -> anyhow::Result<Option<Minimum>> {
-    let dot = |one: &Tensor, other: &Tensor| (one * other).sum(Kind::Double).double_value(&[]);
-    let length = |vector: &Tensor| dot(vector, vector).sqrt();
+    let length = |vector: &Tensor| anyhow::Ok(dot(vector, vector)?.sqrt());
     let Some((_, at_zero)) = function(&start.zeros_like())? else { return Ok(None) };
-    let enough = tolerance * length(&at_zero);
+    let enough = tolerance * length(&at_zero)?;
     let mut at = start.copy();
     let Some((mut value, mut gradient)) = function(&at)? else { return Ok(None) };
     let mut pairs: VecDeque<(Tensor, Tensor, f64)> = VecDeque::new();
     for iterations in 0..most_iterations {
-        if length(&gradient) <= enough {
+        if length(&gradient)? <= enough {
             return Ok(Some(Minimum { at, iterations, is_reached: true }));
         }
         let mut direction = -&gradient;
         let mut shares = Vec::new();
         for (step, change, curvature) in pairs.iter().rev() {
-            let share = dot(step, &direction) / curvature;
+            let share = dot(step, &direction)? / curvature;
             direction -= change * share;
             shares.push(share);
         }
         if let Some((_, change, curvature)) = pairs.back() {
-            direction *= curvature / dot(change, change);
+            direction *= curvature / dot(change, change)?;
         }
         for ((step, change, curvature), share) in pairs.iter().zip(shares.into_iter().rev()) {
-            direction += step * (share - dot(change, &direction) / curvature);
+            direction += step * (share - dot(change, &direction)? / curvature);
         }
-        let slope = dot(&direction, &gradient);
-        let mut far = if pairs.is_empty() { (1.0 / length(&gradient)).min(1.0) } else { 1.0 };
+        let slope = dot(&direction, &gradient)?;
+        let mut far = if pairs.is_empty() { (1.0 / length(&gradient)?).min(1.0) } else { 1.0 };
         let mut found = None;
         for _ in 0..HALVINGS {
             let next = &at + &direction * far;
@@ -73,7 +74,7 @@ pub(super) fn minimize(
             return Ok(Some(Minimum { at, iterations, is_reached: false }));
         };
         let (step, change) = (&next - &at, &its_gradient - &gradient);
-        let curvature = dot(&step, &change);
+        let curvature = dot(&step, &change)?;
         if curvature > 0.0 {
             pairs.push_back((step, change, curvature));
         }
@@ -88,7 +89,7 @@ pub(super) fn minimize(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     #[test]
     fn the_minimum_of_a_steep_valley_is_found() {
@@ -102,7 +103,8 @@ mod tests {
             let value = (&steep * off.square()).sum(Kind::Double) + off.cosh().sum(Kind::Double);
             Ok(Some((value.double_value(&[]), &steep * &off * 2.0 + off.sinh())))
         };
-        let found = minimize(&Tensor::ones([6], double), 1e-12, 500, &mut function).unwrap().unwrap();
+        let dot = |one: &Tensor, other: &Tensor| Ok((one * other).sum(Kind::Double).double_value(&[]));
+        let found = minimize(&Tensor::ones([6], double), 1e-12, 500, &mut function, &dot).unwrap().unwrap();
         assert!((found.at - &middle).abs().max().double_value(&[]) < 1e-6);
         assert!(found.is_reached && found.iterations < 200, "{}", found.iterations);
         assert!(asked < 400, "asked {asked} times");

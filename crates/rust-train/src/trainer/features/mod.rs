@@ -9,16 +9,19 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Context;
-use dataset::Split;
+use dataset::Loader;
 use tch::{Kind, Tensor, no_grad};
 use torch_ext::ReduceOp;
 
 use self::neighbours::Neighbours;
 use self::probe::Probe;
 use super::Trainer;
+use super::buffers::distribute_buffers;
 use super::job::Job;
 use super::step::TrainStep;
-use crate::errors::{Stop, agree, usage};
+use crate::data::normalize::Normalize;
+use crate::distributed::synchronization::Agreement;
+use crate::errors::{Stop, Usage, agree, usage};
 use crate::observe::progress::{Progress, Throughput};
 use crate::observe::timers::Work;
 use crate::task::{Scorer, Targets};
@@ -46,7 +49,8 @@ impl Trainer<'_> {
         if self.step.model.without_head().is_none_or(|headless| headless.head.is_none()) {
             agree(self.job.world, Err(usage("--linear-probe: this model has no head that is a linear layer")))?;
         }
-        let features = match self.features(Split::Train)? {
+        let Self { step, agreement, train, normalize, job, .. } = self;
+        let features = match features(step, agreement, train, normalize, job)? {
             Ok(features) => features,
             Err(stop) => return Ok((throughput(&self.step), Some(stop))),
         };
@@ -58,8 +62,12 @@ impl Trainer<'_> {
             stop = agreement.stop()?;
             Ok(stop.is_none())
         };
-        let probe = Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group, &mut goes_on);
-        let Some(probe) = agree(self.job.world, probe)? else { return Ok((throughput(&self.step), stop)) };
+        let probe = match Probe::fit(&features, classes, self.job.plan.flags.probe_penalty, group, &mut goes_on) {
+            // What all ranks see in the same numbers; any other error is of this rank alone, while the others wait for it.
+            Err(error) if error.is::<Usage>() => agree(self.job.world, Err(error))?,
+            fitted => fitted?,
+        };
+        let Some(probe) = probe else { return Ok((throughput(&self.step), stop)) };
         if self.job.world.rank() == 0 {
             log::info!("{probe}");
         }
@@ -71,63 +79,75 @@ impl Trainer<'_> {
         Ok((throughput(&self.step), None))
     }
 
-    /// `--knn K`: scores the classes that the nearest of the training images have, in the place of the head's.
+    /// `--knn K`: scores the classes that the nearest of the training images have, in the place of the head's, by the features of the weights
+    /// that are evaluated.
     pub(super) fn evaluate_neighbours(&mut self, count: usize) -> anyhow::Result<Result<Box<dyn Scorer>, Stop>> {
         let known = self.sizes.train;
         if count > known {
             agree(self.job.world, Err(usage(format!("--knn {count}: there are only {known} training images"))))?;
         }
-        let train = match self.features(Split::Train)? {
-            Ok(features) => features,
-            Err(stop) => return Ok(Err(stop)),
-        };
-        let val = match self.features(Split::Val)? {
-            Ok(features) => features,
-            Err(stop) => return Ok(Err(stop)),
-        };
-        let neighbours = Neighbours::find(&train, &val, count, self.step.group)?;
-        let mut scorer = self.task.scorer();
-        let votes = neighbours.votes(self.sizes.classes.len())?;
-        if votes.size()[0] > 0 {
-            scorer.add(&[votes.log()], &Targets::of(vec![val.labels]), val.first)?;
-        }
-        scorer.gather(self.job.world.control())?;
-        Ok(Ok(scorer))
+        let distribute = self.job.plan.flags.distribute_bn;
+        distribute_buffers(self.step.model, self.step.group, distribute)?;
+        let Self { step, agreement, train, val, normalize, job, task, sizes, .. } = self;
+        step.with_average(|step| {
+            if step.averaged.is_some() {
+                distribute_buffers(step.model, step.group, distribute)?;
+            }
+            let train = match features(step, agreement, train, normalize, job)? {
+                Ok(features) => features,
+                Err(stop) => return Ok(Err(stop)),
+            };
+            let val = match features(step, agreement, val, normalize, job)? {
+                Ok(features) => features,
+                Err(stop) => return Ok(Err(stop)),
+            };
+            let votes = Neighbours::find(&train, &val, count, step.group)?.votes(sizes.classes.len())?;
+            let mut scorer = task.scorer();
+            if votes.size()[0] > 0 {
+                scorer.add(&[votes.log()], &Targets::of(vec![val.labels]), val.first)?;
+            }
+            scorer.gather(job.world.control())?;
+            Ok(Ok(scorer))
+        })
     }
+}
 
-    /// Those of this rank's part of a set. Collective.
-    fn features(&mut self, split: Split) -> anyhow::Result<Result<Features, Stop>> {
-        let Self { step, agreement, train, val, normalize, job: Job { world, device, .. }, .. } = self;
-        let loader = if split == Split::Train { train } else { val };
-        let Some(headless) = step.model.without_head() else {
-            return agree(world, Err(usage("--knn: this model does not know what its features are")));
-        };
-        let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        let steps = loader.evaluation_steps();
-        let progress = Progress::new(world, "features", "batches", steps as u64);
-        let mut batches = loader.evaluate();
-        for done in 1..=steps {
-            if let Some(batch) = step.timeline.span(Work::Data, || batches.next()).transpose()? {
-                let batch = Rc::new(batch);
-                let images = normalize.images(&batch)?;
-                labels.extend_from_slice(&batch.labels);
-                let compute = || no_grad(|| step.numerics.compute(&images, |images| vec![(headless.features)(images)]));
-                rows.extend(step.timeline.span(Work::Evaluation, compute)?);
-            }
-            step.timeline.activity().beat();
-            progress.update(done as u64, String::new);
-            if let Some(stop) = agreement.stop()? {
-                return Ok(Err(stop));
-            }
+/// Those of this rank's part of a set, by the weights as they are. Collective.
+fn features(
+    step: &TrainStep<'_>,
+    agreement: &mut Agreement<'_>,
+    loader: &Loader,
+    normalize: &Normalize,
+    Job { world, device, .. }: &Job<'_>,
+) -> anyhow::Result<Result<Features, Stop>> {
+    let Some(headless) = step.model.without_head() else {
+        return agree(world, Err(usage("--knn: this model does not know what its features are")));
+    };
+    let (mut rows, mut labels) = (Vec::new(), Vec::new());
+    let steps = loader.evaluation_steps();
+    let progress = Progress::new(world, "features", "batches", steps as u64);
+    let mut batches = loader.evaluate();
+    for done in 1..=steps {
+        if let Some(batch) = step.timeline.span(Work::Data, || batches.next()).transpose()? {
+            let batch = Rc::new(batch);
+            let images = normalize.images(&batch)?;
+            labels.extend_from_slice(&batch.labels);
+            let compute = || no_grad(|| step.numerics.compute(&images, |images| vec![(headless.features)(images)]));
+            rows.extend(step.timeline.span(Work::Evaluation, compute)?);
         }
-        progress.finish();
-        // A rank without an image knows as little of them as it has to.
-        let width = Tensor::from(rows.first().map_or(0, |row: &Tensor| row.size()[1])).to_device(*device);
-        step.group.all_reduce(&width, ReduceOp::Max)?;
-        rows.push(Tensor::zeros([0, width.int64_value(&[])], (Kind::Float, *device)));
-        let labels = Tensor::from_slice(&labels).to_device(*device);
-        Ok(Ok(Features { rows: Tensor::f_cat(&rows, 0)?, labels, first: loader.evaluated().start }))
+        step.timeline.activity().beat();
+        progress.update(done as u64, String::new);
+        if let Some(stop) = agreement.stop()? {
+            return Ok(Err(stop));
+        }
     }
+    progress.finish();
+    // A rank without an image knows as little of them as it has to.
+    let width = Tensor::from(rows.first().map_or(0, |row: &Tensor| row.size()[1])).to_device(*device);
+    step.group.all_reduce(&width, ReduceOp::Max)?;
+    rows.push(Tensor::zeros([0, width.int64_value(&[])], (Kind::Float, *device)));
+    let labels = Tensor::from_slice(&labels).to_device(*device);
+    Ok(Ok(Features { rows: Tensor::f_cat(&rows, 0)?, labels, first: loader.evaluated().start }))
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const TEMPERATURE: f64 = 0.07;
 /// Training images that travel together.
 const TOGETHER: i64 = 16 * 1024;
 
+/// Images that are asked for together.
+const ASKED: i64 = 1024;
+
 /// What no class has less of: the logarithm of nothing is no number.
 const LEAST: f64 = 1e-9;
 
@@ -37,9 +40,11 @@ impl Neighbours {
     ) -> anyhow::Result<Self> {
         no_grad(|| {
             let device = train.rows.device();
-            let (own, asked) = (unit(&train.rows), unit(&looked_at.rows));
-            let empty = |kind| Tensor::zeros([asked.size()[0], 0], (kind, device));
-            let mut found = Self { cosines: empty(Kind::Float), labels: empty(Kind::Int64) };
+            let (own, asked) = (unit(&train.rows), unit(&looked_at.rows).f_split(ASKED, 0)?);
+            let empty = |rows: &Tensor, kind| Tensor::zeros([rows.size()[0], 0], (kind, device));
+            let found =
+                asked.iter().map(|rows| Self { cosines: empty(rows, Kind::Float), labels: empty(rows, Kind::Int64) });
+            let mut found: Vec<_> = found.collect();
             for rank in 0..group.size() {
                 let size = Tensor::from(if rank == group.rank() { own.size()[0] } else { 0 }).to_device(device);
                 group.all_reduce(&size, ReduceOp::Max)?;
@@ -55,10 +60,13 @@ impl Neighbours {
                     };
                     group.broadcast(&[rows.shallow_clone()], rank)?;
                     group.broadcast(&[labels.shallow_clone()], rank)?;
-                    found.take(&asked.matmul(&rows.tr()), &labels, count);
+                    for (found, asked) in found.iter_mut().zip(&asked) {
+                        found.take(&asked.matmul(&rows.tr()), &labels, count);
+                    }
                 }
             }
-            Ok(found)
+            let all = |of: fn(&Self) -> &Tensor| Tensor::f_cat(&found.iter().map(of).collect::<Vec<_>>(), 0);
+            Ok(Self { cosines: all(|found| &found.cosines)?, labels: all(|found| &found.labels)? })
         })
     }
 

@@ -14,6 +14,7 @@ use torch_ext::{ProcessGroup, ReduceOp};
 
 use super::Features;
 use super::minimize::{Minimum, minimize};
+use crate::errors::usage;
 
 /// Images that are looked at together.
 const TOGETHER: i64 = 4096;
@@ -92,6 +93,7 @@ impl Probe {
             let loss = problem.loss(&at, Part::All)?;
             let (weight, bias) = problem.parts(&at);
             let bias = bias - weight.mv(&problem.mean);
+            group.broadcast(&[bias.shallow_clone()], 0)?;
             Ok(Some(Self { weight, bias, penalty, held_out, loss, iterations, is_reached }))
         })
     }
@@ -177,7 +179,7 @@ impl<'p> Problem<'p> {
         goes_on: &mut GoesOn<'_>,
     ) -> anyhow::Result<Option<Minimum>> {
         let length = start.size()[0];
-        minimize(start, tolerance, ITERATIONS, &mut |at| {
+        let mut function = |at: &Tensor| {
             if !goes_on()? {
                 return Ok(None);
             }
@@ -202,9 +204,17 @@ impl<'p> Problem<'p> {
             let count = sums.double_value(&[length + 1]);
             let mean = sums.narrow(0, 0, length) / count;
             let _ = self.parts(&mean).0.f_add_(&(&weight * penalty))?;
-            let squares = weight.square().sum(Kind::Double).double_value(&[]);
-            Ok(Some((sums.double_value(&[length]) / count + penalty / 2.0 * squares, mean)))
-        })
+            let squares = self.dot(&weight, &weight)?;
+            anyhow::Ok(Some((sums.double_value(&[length]) / count + penalty / 2.0 * squares, mean)))
+        };
+        minimize(start, tolerance, ITERATIONS, &mut function, &|one, other| self.dot(one, other))
+    }
+
+    /// The product of two rows of numbers, which all ranks have: to rank 0's bits.
+    fn dot(&self, one: &Tensor, other: &Tensor) -> anyhow::Result<f64> {
+        let product = (one * other).sum(Kind::Double).reshape([1]);
+        self.group.broadcast(&[product.shallow_clone()], 0)?;
+        Ok(product.double_value(&[0]))
     }
 
     /// The penalty under which images that are held out have the least loss, and that loss.
@@ -217,10 +227,9 @@ impl<'p> Problem<'p> {
         })?;
         sum(self.group, &sums)?;
         let variance = sums.double_value(&[0]) / sums.double_value(&[1]);
-        anyhow::ensure!(
-            variance > 0.0 && variance.is_finite(),
-            "the features of all images are the same, or not finite"
-        );
+        if !(variance > 0.0 && variance.is_finite()) {
+            return Err(usage("--linear-probe: the features of all images are the same, or not finite"));
+        }
         let (mut at, mut best) = (self.zero(), (f64::NAN, f64::INFINITY));
         for share in PENALTIES {
             let penalty = share * variance;
@@ -233,8 +242,10 @@ impl<'p> Problem<'p> {
             }
             best = (penalty, loss);
         }
-        anyhow::ensure!(best.1.is_finite(), "too few images to choose a penalty by; give one with --probe-penalty");
-        Ok(Some(best))
+        match best.1.is_finite() {
+            true => Ok(Some(best)),
+            false => Err(usage("--linear-probe: too few images to choose a penalty by; give one with --probe-penalty")),
+        }
     }
 }
 
