@@ -139,7 +139,16 @@ fn a_run_with_a_teacher_goes_on_bit_for_bit() {
     assert_eq!(losses[20..], metric(folder, "parts", "loss"));
     let read = |run: &str| fs::read(folder.join(run).join("last.safetensors")).unwrap();
     assert!(read("whole") == read("parts"));
-    let other = rust_train(2, folder, &format!("{STUDENT} --epochs 2 --resume whole --output other"));
+    // Whoever is called so by now is another.
+    rust_train(2, folder, "--model lenet --epochs 1 --seed 2 --output teacher-2").expect_success();
+    fs::rename(folder.join("teacher"), folder.join("teacher-1")).unwrap();
+    fs::rename(folder.join("teacher-2"), folder.join("teacher")).unwrap();
+    let other = rust_train(2, folder, &format!("{flags} --resume whole/checkpoints/step-00000020 --output other"));
+    assert_eq!(other.status, Some(2), "{}", other.stderr);
+    assert!(other.stderr.contains("--teacher: its weights are others than those"), "{}", other.stderr);
+    let changed = format!("{flags} --resume whole/checkpoints/step-00000020 --allow-changed-plan --output changed");
+    rust_train(2, folder, &changed).expect_success();
+    let other = rust_train(2, folder, &format!("{STUDENT} --epochs 2 --resume whole --output without"));
     assert_eq!(other.status, Some(2), "{}", other.stderr);
     assert!(other.stderr.contains("teacher"), "{}", other.stderr);
 }

@@ -92,6 +92,20 @@ fn neighbours_are_found_across_ranks() {
 }
 
 #[test]
+fn neighbours_are_those_of_the_weights_that_are_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = "--model lenet --epochs 2 --optimizer adamw --lr 0.003";
+    rust_train(2, folder, &format!("{train} --ema 0.99 --output averaged")).expect_success();
+    let knn = "--eval-only --knn 20";
+    rust_train(2, folder, &format!("{train} --ema 0.99 --resume averaged {knn} --output resumed")).expect_success();
+    let saved = "--model lenet --weights averaged/last.safetensors";
+    rust_train(2, folder, &format!("{saved} {knn} --output saved")).expect_success();
+    let loss = |run| evaluation(folder, run)["loss"].as_f64().unwrap();
+    assert!((loss("resumed") - loss("saved")).abs() < 1e-5, "{} and {}", loss("resumed"), loss("saved"));
+}
+
+#[test]
 fn what_has_no_features_to_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

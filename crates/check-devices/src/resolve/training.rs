@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
+use architectures::Version;
 use clap::ValueEnum;
 use flags::{BatchSize, Freeze, OptimizerKind, Recompute};
 
@@ -86,6 +87,7 @@ pub(super) fn training(
         (PathUse::Weights, "teacher"),
     ];
     training.paths.extend(paths.iter().filter_map(|&(purpose, flag)| Some((purpose, run.text(flag)?))));
+    run.name_published(&mut training);
     Ok(training)
 }
 
@@ -135,6 +137,27 @@ impl Run<'_> {
             Err(error) if model.origin == Origin::Flag => Err(error).context("--model"),
             known => Ok(known.ok().map(|_| model)),
         }
+    }
+
+    /// torchvision's files of weights, by its names for them or as `--pretrained`: where they are, and the images that they were tested with.
+    fn name_published(&self, training: &mut Training) {
+        let known = training.model.as_ref().and_then(|model| architectures::architecture(&model.value).ok());
+        for (_, path) in training.paths.iter_mut().filter(|(purpose, _)| *purpose == PathUse::Weights) {
+            let Some(Ok(version)) = Version::named(&path.value, known.as_ref()) else { continue };
+            path.value = version.published.url();
+            if Some(version.network) == known.map(|known| known.name) {
+                let size = Sourced::new(version.image_size, Origin::Derived("the weights' images"));
+                training.image_size.get_or_insert(size);
+            }
+        }
+        let of_name = |name: &Option<Sourced<String>>| {
+            let name = name.as_ref()?;
+            let published = architectures::architecture(&name.value).ok()?.published?;
+            Some(Sourced::new(published.url(), name.origin.clone()))
+        };
+        let pretrained = of_name(&training.model).filter(|_| self.trainer.has("pretrained"));
+        let teacher = of_name(&self.text("teacher-model")).filter(|_| self.text("teacher").is_none());
+        training.paths.extend(pretrained.into_iter().chain(teacher).map(|url| (PathUse::Weights, url)));
     }
 
     /// A model to learn from, whose network is known here or not.

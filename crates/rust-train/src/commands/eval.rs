@@ -1,5 +1,7 @@
 //! The verb `eval`: how good a model is on a set of images. The ranks share the images; each is seen once.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -71,7 +73,6 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let loader = Loader::new(Arc::new(images), Shard::new(world.rank(), ranks), config);
     let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
-    let mut lines = Vec::new();
     let of = |network: &Backbone, mirrors| agree(world, evaluator(network, loaded.numerics, threads, mirrors));
     let logits = of(&loaded.backbone, args.inference.test_flip)?;
     let features = args.features.as_ref().map(|_| of(&loaded.backbone.without_head(), false)).transpose()?;
@@ -80,21 +81,33 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
         outputs.extend(features.as_ref().map_or(Ok(Vec::new()), |features| features(images))?);
         Ok(outputs)
     };
-    let evaluated =
-        evaluate(&forward, &*task, &loader, &Normalize::new(device, loaded.numerics.memory_format), &mut |seen| {
+    let normalize = Normalize::new(device, loaded.numerics.memory_format);
+    let evaluate_into = |out: &mut dyn Write| {
+        evaluate(&forward, &*task, &loader, &normalize, &mut |seen| {
             let Some((index, batch, outputs)) = seen else { return Ok(true) };
             go_on("evaluating", index - loader.evaluated().start, total, "images")?;
             if let (Some(_), Some(last)) = (table, outputs.last()) {
-                lines.extend(rows(&loader, index, batch, last)?);
+                out.write_all(rows(&loader, index, batch, last)?.concat().as_bytes())?;
             }
             Ok(true)
-        });
+        })
+    };
+    let evaluated = match table {
+        None => evaluate_into(&mut std::io::sink()),
+        Some((_, path)) => {
+            let mut evaluated = Ok(None);
+            let written = write_whole(path, |file| {
+                let mut out = BufWriter::new(File::create(file)?);
+                evaluated = evaluate_into(&mut out);
+                anyhow::ensure!(evaluated.is_ok(), "not all of it was evaluated");
+                Ok(out.flush()?)
+            });
+            evaluated.and_then(|scorer| written.map(|()| scorer))
+        }
+    };
     let scorer = agree_after(world, "evaluating", evaluated)?;
     let mut scorer = scorer.context("an evaluation that nothing stops comes to its end")?;
     scorer.gather(world.control())?;
-    if let Some((_, path)) = table {
-        write_whole(path, |file| Ok(std::fs::write(file, lines.concat())?))?;
-    }
     let told = if world.rank() == 0 { tell(args, &*scorer, &loaded.classes, &loader) } else { Ok(()) };
     agree(world, told)
 }

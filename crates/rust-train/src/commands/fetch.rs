@@ -4,7 +4,7 @@ use fetch::{Request, Store};
 use flags::FetchArgs;
 use world::World;
 
-use crate::config::weights::{request, store};
+use crate::config::weights::{request, store, version};
 use crate::distributed::hub::fetch_weights;
 use crate::errors::{agree, usage};
 
@@ -14,7 +14,11 @@ pub(crate) fn run(args: &FetchArgs, world: &World) -> anyhow::Result<()> {
         if args.sha256.is_some() && args.sources.len() > 1 {
             return Err(usage("--sha256: names one file, and several are to be fetched"));
         }
-        let requests = args.sources.iter().map(|source| request(source, args.sha256.as_deref()));
+        // torchvision's names of its weights mean their addresses.
+        let requests = args.sources.iter().map(|source| match version("fetch", Some(source), None)? {
+            Some(version) => request(&version.published.url(), args.sha256.as_deref()),
+            None => request(source, args.sha256.as_deref()),
+        });
         Ok((requests.collect::<Result<_, _>>()?, store(&args.store)?))
     };
     let (requests, store) = agree(world, plan())?;

@@ -12,6 +12,7 @@ use crate::data::listing::Listed;
 use crate::errors::{agree, usage};
 use crate::model::numerics::Numerics;
 use crate::model::teacher::{Distilled, Teacher};
+use crate::run::bits;
 use crate::task::Task;
 use crate::trainer::job::Job;
 
@@ -24,6 +25,8 @@ pub(crate) struct Hired {
     teacher: Teacher,
     preprocessing: Preprocessing,
     how: Distillation,
+    /// What tells it from another one.
+    pub(crate) digest: String,
 }
 
 impl Hired {
@@ -47,12 +50,14 @@ impl Hired {
                 );
             }
         }
-        Ok(Some(Self { teacher, preprocessing, how }))
+        let state = loaded.backbone.state();
+        let digest = bits::digest(state.iter().map(|(name, tensor)| (name.clone(), tensor)));
+        Ok(Some(Self { teacher, preprocessing, how, digest }))
     }
 
     /// `task` as it is learned from this teacher, in a run whose images the `plan` knows by now.
     pub(crate) fn teach<'t>(self, task: &'t dyn Task, plan: &Plan) -> anyhow::Result<Distilled<'t>> {
-        let Self { teacher, preprocessing, how } = self;
+        let Self { teacher, preprocessing, how, .. } = self;
         let evaluation = &plan.images.evaluation;
         let unit = |decoding: dataset::Decoding| {
             decoding.numbers.map(|numbers| (numbers.type_name().to_owned(), numbers.scale, numbers.offset))

@@ -56,6 +56,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         let weights = weights(world, &plan)?;
         begun_with.clone_from(&weights);
         let model = model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)?;
+        agree(world, refuse_without_features(&plan, &*model))?;
         Ok((model, Hired::load(&job, listed)?))
     })?;
     let staging = plan.flags.data.stage.as_deref().map(|folder| stage::begin(world, &dataset, folder)).transpose()?;
@@ -76,6 +77,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     let task = program.task.as_deref().unwrap_or(&*of_flags);
     let with_auxiliary = WithAuxiliary::of_plan(task, &plan);
     let task = with_auxiliary.as_ref().map_or(task, |task| task);
+    let taught_by = teacher.as_ref().map(|teacher| teacher.digest.clone());
     let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, &plan)).transpose())?;
     let task = distilled.as_ref().map_or(task, |distilled| distilled);
     agree(world, refuse_names(task))?;
@@ -96,7 +98,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
 
     let agreement = Agreement::new(world, signals, limit);
-    let parts = Parts { task, step, agreement, hooks: &program.hooks };
+    let parts = Parts { task, step, agreement, hooks: &program.hooks, teacher: taught_by };
     let fingerprint = fingerprint::of_ranks(world, job.device)?;
     if world.rank() == 0 {
         tell_what_repeats(world, &plan, &fingerprint);
@@ -142,6 +144,22 @@ pub(crate) fn prepare<T>(
             BuildContext { outputs, channels: listed.channels, image_size: images.image_size, device: job.device };
         check(&context, &listed)
     })
+}
+
+/// Refuses to look at features of a model that does not know which they are.
+fn refuse_without_features(plan: &Plan, model: &dyn Model) -> anyhow::Result<()> {
+    let flag = match plan.flags.knn {
+        Some(_) => "--knn",
+        None if plan.flags.linear_probe => "--linear-probe",
+        None => return Ok(()),
+    };
+    match model.without_head() {
+        None => Err(usage(format!("{flag}: this model does not know what its features are"))),
+        Some(headless) if plan.flags.linear_probe && headless.head.is_none() => {
+            Err(usage(format!("{flag}: this model has no head that is a linear layer")))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// Brings the weights that a run starts from to this rank's node, if it starts from some. Collective.

@@ -250,7 +250,9 @@ fn resume(cli: &RunArgs) -> Option<Resume> {
 
 /// Whether weights are taken for what they have learned of images, whatever they tell apart: the head may be another.
 fn keeps_backbone(cli: &TrainArgs, version: Option<&Version>) -> bool {
-    cli.pretrained || version.is_some() || cli.linear_probe || cli.knn.is_some()
+    // A run that goes on is what it was, whatever is asked of it.
+    let is_looked_at = cli.knn.is_some() && cli.run.resume.is_none();
+    cli.pretrained || version.is_some() || cli.linear_probe || is_looked_at
 }
 
 /// How long a step may take; `None` for ever.

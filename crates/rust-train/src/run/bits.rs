@@ -47,6 +47,15 @@ impl BitsLine {
     }
 }
 
+/// What tells one model from another: a hash of all of its tensors and their names.
+pub(crate) fn digest<'t>(tensors: impl IntoIterator<Item = (String, &'t Tensor)>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (name, hash) in BitsLine::new(0, None, tensors).hashes {
+        hasher.update(format!("{name} {hash}\n").as_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
 /// The first half of BLAKE3 of the elements in their logical order, in hexadecimal digits.
 fn hash(tensor: &Tensor) -> String {
     let hash = blake3::hash(backbones::from_torch(tensor).bytes());

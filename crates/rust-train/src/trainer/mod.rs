@@ -53,6 +53,8 @@ pub(crate) struct Parts<'a> {
     pub step: TrainStep<'a>,
     pub agreement: Agreement<'a>,
     pub hooks: &'a RefCell<Box<dyn Hooks>>,
+    /// A hash of the model that is learned from, if one is.
+    pub teacher: Option<String>,
 }
 
 /// A step under way, and what is needed to launch it once more.
@@ -84,6 +86,8 @@ pub(crate) struct Trainer<'a> {
     normalize: Normalize,
     /// What its bits depend on, of all ranks.
     fingerprint: Fingerprint,
+    /// A hash of the model that is learned from, if one is.
+    teacher: Option<String>,
 
     /// Where the run stands.
     position: Position,
@@ -110,7 +114,7 @@ impl<'a> Trainer<'a> {
         job: Job<'a>,
         fingerprint: Fingerprint,
         start: Instant,
-        Parts { task, step, agreement, hooks }: Parts<'a>,
+        Parts { task, step, agreement, hooks, teacher }: Parts<'a>,
         is_frozen: bool,
         dataset: Dataset,
         output: &'a Path,
@@ -119,6 +123,7 @@ impl<'a> Trainer<'a> {
         let step_plan = StepPlan::new(plan, dataset.train.len());
         Self {
             fingerprint,
+            teacher,
             start,
             task,
             step,

@@ -149,6 +149,7 @@ impl Trainer<'_> {
                 scaler,
                 scores: self.scores.clone(),
                 plan: self.job.plan.mathematics(),
+                teacher: self.teacher.clone(),
                 versions: self.fingerprint.clone(),
                 files: BTreeMap::new(),
             },
@@ -178,6 +179,7 @@ impl Trainer<'_> {
     pub(crate) fn restore(&mut self, checkpoint: Checkpoint) -> anyhow::Result<()> {
         let Checkpoint { state, model, optimizer, ranks, ema, card: _ } = checkpoint;
         agree(self.job.world, self.refuse_other_data(&state))?;
+        agree(self.job.world, self.refuse_other_teacher(&state))?;
         if !self.step_plan.is_phase_start(&state.position) {
             self.step.rehearse(self.job.plan.images.image_size)?;
         }
@@ -264,6 +266,16 @@ impl Trainer<'_> {
             );
         }
         false
+    }
+
+    /// Refuses a teacher that teaches something else than the one before.
+    fn refuse_other_teacher(&self, state: &State) -> anyhow::Result<()> {
+        match (&state.teacher, &self.teacher) {
+            (Some(then), Some(now)) if then != now && !self.job.plan.flags.run.allow_changed_plan => Err(usage(
+                "--teacher: its weights are others than those that the run has learned from so far; add --allow-changed-plan to go on with it",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn refuse_other_data(&self, state: &State) -> anyhow::Result<()> {

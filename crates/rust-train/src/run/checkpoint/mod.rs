@@ -67,6 +67,9 @@ pub(crate) struct State {
     #[serde(default)]
     pub scores: Option<CardScores>,
     pub plan: toml::Table,
+    /// A hash of the model that the run learns from, if it does.
+    #[serde(default)]
+    pub teacher: Option<String>,
     pub versions: BTreeMap<String, String>,
     /// BLAKE3 of every file.
     pub files: BTreeMap<String, String>,
@@ -265,6 +268,7 @@ pub(super) mod tests {
                 scaler: Some((65_536.0, 3)),
                 scores: None,
                 plan: toml::Table::new(),
+                teacher: None,
                 versions: BTreeMap::new(),
                 files: BTreeMap::new(),
             },

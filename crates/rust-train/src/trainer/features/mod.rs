@@ -46,9 +46,6 @@ impl Trainer<'_> {
         let throughput = |step: &TrainStep<'_>| {
             Throughput::new(step.timeline.spent() - spent, 1, images, begin.elapsed().as_secs_f64())
         };
-        if self.step.model.without_head().is_none_or(|headless| headless.head.is_none()) {
-            agree(self.job.world, Err(usage("--linear-probe: this model has no head that is a linear layer")))?;
-        }
         let Self { step, agreement, train, normalize, job, .. } = self;
         let features = match features(step, agreement, train, normalize, job)? {
             Ok(features) => features,
@@ -120,9 +117,7 @@ fn features(
     normalize: &Normalize,
     Job { world, device, .. }: &Job<'_>,
 ) -> anyhow::Result<Result<Features, Stop>> {
-    let Some(headless) = step.model.without_head() else {
-        return agree(world, Err(usage("--knn: this model does not know what its features are")));
-    };
+    let headless = step.model.without_head().context("a model without features was refused")?;
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
     let steps = loader.evaluation_steps();
     let progress = Progress::new(world, "features", "batches", steps as u64);
