@@ -36,6 +36,10 @@ impl Task for WithAuxiliary<'_> {
         self.task.training_targets(batch, images, together)
     }
 
+    fn computes_targets(&self) -> bool {
+        self.task.computes_targets()
+    }
+
     fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor {
         let auxiliary = outputs[1..].iter().zip(&self.weights);
         let auxiliary =

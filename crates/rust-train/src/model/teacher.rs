@@ -117,6 +117,10 @@ impl Task for Distilled<'_> {
         Ok(targets)
     }
 
+    fn computes_targets(&self) -> bool {
+        true
+    }
+
     fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor {
         let (taught, own) = targets.tensors.split_last().expect("training targets have the teacher's logits");
         let distance = self.distance(&outputs[0], taught) * self.alpha;

@@ -51,6 +51,11 @@ pub trait Task {
         Ok(self.targets(batch, images.device()))
     }
 
+    /// Whether [`training_targets`](Self::training_targets) takes time that counts: it is a part of the forward pass then.
+    fn computes_targets(&self) -> bool {
+        false
+    }
+
     /// The mean loss of `outputs` over their images, a single number, in training. `outputs` are in single precision.
     fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor;
 

@@ -208,6 +208,9 @@ impl<'a> TrainStep<'a> {
     /// What the outputs for `images` are to be, which are those of `batch`.
     pub(crate) fn targets(&self, task: &dyn Task, batch: &Batch, images: &Tensor) -> anyhow::Result<Targets> {
         let mut together = batch.len().div_ceil(self.micro_batches);
+        if !task.computes_targets() {
+            return task.training_targets(batch, images, together);
+        }
         loop {
             // Nobody waits for this rank meanwhile.
             let make = || self.unless_out_of_memory(|| task.training_targets(batch, images, together));
