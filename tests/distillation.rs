@@ -3,21 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use multi_rank_tests::{Mpirun, Outcome, binary};
-use serde_json::Value;
+use multi_rank_tests::{metric, rust_train};
 
 const STUDENT: &str = "--model lenet --batch 48 --optimizer adamw --lr 0.003 --warmup 0 --seed 5";
-
-fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
-    Mpirun::new(ranks).directory(folder).run(&binary("rust-train"), arguments.split_whitespace())
-}
-
-/// The lines of a run's metrics that have this key, and its values.
-fn metric(folder: &Path, run: &str, key: &str) -> Vec<f64> {
-    let text = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line.get(key)?.as_f64()).collect()
-}
 
 /// A model of the digits, in the run `teacher`.
 fn train_teacher(folder: &Path) {
@@ -34,16 +22,16 @@ fn what_a_teacher_knows_needs_no_labels() {
     let same =
         format!("{STUDENT} --weights teacher --teacher teacher --distillation-alpha 1 --max-steps 1 --output same");
     rust_train(2, folder, &same).expect_success();
-    let losses = metric(folder, "same", "loss");
+    let losses = metric(&folder.join("same"), "loss");
     assert!(losses[0].abs() < 1e-6, "{losses:?}");
 
     let alone = format!("{STUDENT} --teacher teacher --distillation-alpha 1 --distillation-temperature 2 --epochs 10");
     rust_train(2, folder, &format!("{alone} --output soft")).expect_success();
-    let top1 = *metric(folder, "soft", "top1").last().unwrap();
+    let top1 = *metric(&folder.join("soft"), "top1").last().unwrap();
     assert!(top1 > 0.75, "learned {top1} without a label");
     rust_train(2, folder, &format!("{STUDENT} --teacher teacher --distillation hard --epochs 10 --output hard"))
         .expect_success();
-    let top1 = *metric(folder, "hard", "top1").last().unwrap();
+    let top1 = *metric(&folder.join("hard"), "top1").last().unwrap();
     assert!(top1 > 0.7, "learned {top1}");
 }
 
@@ -60,13 +48,13 @@ fn a_student_does_not_depend_on_the_number_of_ranks() {
     rust_train(2, folder, &format!("{flags} --checkpoint-steps 10 --output two")).expect_success();
     let bits = rust_train(1, folder, "compare-bits one two");
     bits.expect_success();
-    assert_eq!(metric(folder, "one", "loss"), metric(folder, "two", "loss"));
+    assert_eq!(metric(&folder.join("one"), "loss"), metric(&folder.join("two"), "loss"));
 
     let plain = format!("{STUDENT} --teacher teacher --epochs 1 --max-steps 20");
     for ranks in [1, 2] {
         rust_train(ranks, folder, &format!("{plain} --accumulate 2 --output {ranks}")).expect_success();
     }
-    for (one, two) in metric(folder, "1", "loss").into_iter().zip(metric(folder, "2", "loss")) {
+    for (one, two) in metric(&folder.join("1"), "loss").into_iter().zip(metric(&folder.join("2"), "loss")) {
         assert!((one - two).abs() / one < 1e-4, "{one} and {two}");
     }
     // The benchmark measures such a step, too.
@@ -101,10 +89,10 @@ fn classes_are_told_by_their_names() {
     }
     let flags = "--model lenet --batch 16 --epochs 8 --lr 0.02 --no-flip";
     rust_train(2, folder, &format!("--data teach {flags} --output teacher")).expect_success();
-    assert!(*metric(folder, "teacher", "top1").last().unwrap() > 0.9);
+    assert!(*metric(&folder.join("teacher"), "top1").last().unwrap() > 0.9);
     let student = format!("--data learn {flags} --teacher teacher --distillation-alpha 1 --output student");
     rust_train(2, folder, &student).expect_success();
-    let top1 = *metric(folder, "student", "top1").last().unwrap();
+    let top1 = *metric(&folder.join("student"), "top1").last().unwrap();
     assert!(top1 > 0.9, "the student takes one class for another: {top1}");
 
     // What cannot be is said in one line, before anything is built.
@@ -135,8 +123,8 @@ fn a_run_with_a_teacher_goes_on_bit_for_bit() {
         .expect_success();
     let resume = "--resume whole/checkpoints/step-00000020 --output parts";
     rust_train(2, folder, &format!("{flags} {resume}")).expect_success();
-    let losses = metric(folder, "whole", "loss");
-    assert_eq!(losses[20..], metric(folder, "parts", "loss"));
+    let losses = metric(&folder.join("whole"), "loss");
+    assert_eq!(losses[20..], metric(&folder.join("parts"), "loss"));
     let read = |run: &str| fs::read(folder.join(run).join("last.safetensors")).unwrap();
     assert!(read("whole") == read("parts"));
     // Whoever is called so by now is another.

@@ -3,12 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use multi_rank_tests::{Mpirun, Outcome, binary};
+use multi_rank_tests::{metric, rust_train};
 use serde_json::Value;
-
-fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
-    Mpirun::new(ranks).directory(folder).run(&binary("rust-train"), arguments.split_whitespace())
-}
 
 /// The only epoch of a run.
 fn epoch(folder: &Path, run: &str) -> Value {
@@ -32,7 +28,7 @@ fn a_linear_probe_is_the_same_on_any_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     train(folder);
-    let before = epoch_of(folder, "trained");
+    let before = *metric(&folder.join("trained"), "top1").last().unwrap();
     let probe = "--model lenet --weights trained --linear-probe --batch 48 --lr 77 --seed";
     for ranks in [1, 2, 3] {
         rust_train(ranks, folder, &format!("{probe} {ranks} --output {ranks}")).expect_success();
@@ -62,13 +58,6 @@ fn a_linear_probe_is_the_same_on_any_number_of_ranks() {
     let over = epoch(folder, "2");
     rust_train(2, folder, &format!("{probe} 2 --output 2 --resume auto")).expect_success();
     assert_eq!(epoch(folder, "2"), over);
-}
-
-/// The top-1 of the last epoch.
-fn epoch_of(folder: &Path, run: &str) -> f64 {
-    let text = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line.get("top1")?.as_f64()).next_back().unwrap()
 }
 
 #[test]

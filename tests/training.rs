@@ -13,11 +13,8 @@ fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
     outcome
 }
 
-/// The lines of a run's metrics that have this key, and its values.
 fn metric(folder: &Path, run: &str, key: &str) -> Vec<f64> {
-    let text = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter_map(|line| line.get(key)?.as_f64()).collect()
+    multi_rank_tests::metric(&folder.join(run), key)
 }
 
 #[test]

@@ -8,8 +8,8 @@ use rust_train::collectives::MpiCollectives;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, Optimizer, ParameterGroup};
 use torch_ext::{
-    BatchNorm, DdpConfig, DistributedDataParallel, Fused, HostCollectives, HostElements, ProcessGroup, ReduceOp, Store,
-    SyncBatchNorm, to_channels_last,
+    BatchNorm, DdpConfig, DistributedDataParallel, Fused, OnlyRank, ProcessGroup, ReduceOp, Store, SyncBatchNorm,
+    to_channels_last,
 };
 use world::{World, WorldConfig};
 
@@ -95,36 +95,6 @@ fn flat(backbone: &Backbone) -> Tensor {
 fn difference(a: &Backbone, b: &Backbone) -> f64 {
     let (a, b) = (flat(a), flat(b));
     (a - &b).norm().double_value(&[]) / b.norm().double_value(&[])
-}
-
-/// One rank by itself.
-struct OnlyRank;
-
-impl HostCollectives for OnlyRank {
-    fn rank(&self) -> usize {
-        0
-    }
-
-    fn size(&self) -> usize {
-        1
-    }
-
-    fn all_reduce(&mut self, _: HostElements<'_>, _: ReduceOp) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn broadcast(&mut self, _: &mut [u8], _: usize) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), String> {
-        output.copy_from_slice(input);
-        Ok(())
-    }
-
-    fn barrier(&mut self) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 /// A training that is made twice: over all ranks, and by one rank alone.

@@ -17,6 +17,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+/// Runs `rust-train` in `folder` with these arguments, on so many ranks.
+pub fn rust_train(ranks: usize, folder: &Path, arguments: &str) -> Outcome {
+    Mpirun::new(ranks).directory(folder).run(&binary("rust-train"), arguments.split_whitespace())
+}
+
+/// The lines of the metrics of the run in the folder `run` that have this key, and its values.
+///
+/// # Panics
+/// If there are none, or they are no JSON.
+pub fn metric(run: &Path, key: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
+    lines.filter_map(|line| line.get(key)?.as_f64()).collect()
+}
+
 /// How a job ended.
 #[derive(Debug)]
 pub struct Outcome {

@@ -110,6 +110,11 @@ impl Architecture {
         self.with_auxiliary.map(|network| network(classes))
     }
 
+    /// The network that is trained: with those heads where they are wanted, and there.
+    pub fn network_to_train(&self, classes: usize, auxiliary: bool) -> Network {
+        self.network_with_auxiliary(classes).filter(|_| auxiliary).unwrap_or_else(|| self.network(classes))
+    }
+
     /// The version of its class in PyTorch, which a file of weights for that says: MNASNet reads none without.
     pub fn class_version(&self) -> u8 {
         if self.name.starts_with("mnasnet") { 2 } else { 1 }

@@ -42,12 +42,11 @@ pub use catalogue::{
 pub use cost::Cost;
 pub use draw::{Distribution, Draw};
 pub use fold::Folded;
-pub use headless::Headless;
 pub use memory::{Memory, OptimizerMemory, TrainingMemory, Workload};
 pub use network::{Auxiliary, Network, Node, NodeId, Parameter, ParameterRole};
 pub use op::{Activation, Conv2d, Draws, Op, Projections, same_padding};
 pub use positions::Positions;
-pub use published::Version;
+pub use published::PublishedVersion;
 pub use rotations::rotations;
 pub use shape::{Shape, ShapeError};
 pub use timm::TimmWeight;

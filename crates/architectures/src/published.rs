@@ -4,7 +4,7 @@ use crate::catalogue::{Architecture, Published, architecture};
 
 /// One of the files of weights that are published for a network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Version {
+pub struct PublishedVersion {
     /// The network's name.
     pub network: &'static str,
     /// torchvision's name: `IMAGENET1K_V2`.
@@ -25,17 +25,17 @@ pub struct Version {
 const TABLE: &str = include_str!("published.tsv");
 
 /// All of them.
-fn all() -> impl Iterator<Item = Version> {
+fn all() -> impl Iterator<Item = PublishedVersion> {
     let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| version(line).unwrap_or_else(|| unreachable!("published.tsv: {line}")))
 }
 
-fn version(line: &'static str) -> Option<Version> {
+fn version(line: &'static str) -> Option<PublishedVersion> {
     let fields: Vec<&'static str> = line.split('\t').collect();
     let &[network, name, file, image_size, resize, interpolation, score, default] = fields.as_slice() else {
         return None;
     };
-    Some(Version {
+    Some(PublishedVersion {
         network,
         name,
         published: Published { file, score: score.parse().ok()? },
@@ -46,7 +46,7 @@ fn version(line: &'static str) -> Option<Version> {
     })
 }
 
-impl Version {
+impl PublishedVersion {
     /// What torchvision calls `name`: `ResNet50_Weights.IMAGENET1K_V2`, or, where it is known to be of `network`, `IMAGENET1K_V2` or
     /// `DEFAULT` alone. `None` where that is no such name.
     ///
@@ -88,13 +88,13 @@ impl Version {
 
 impl Architecture {
     /// The files of weights that are published for it, in torchvision's order.
-    pub fn versions(&self) -> Vec<Version> {
+    pub fn versions(&self) -> Vec<PublishedVersion> {
         all().filter(|version| version.network == self.name).collect()
     }
 
     /// The same as `version` was tested: other images, another score.
     #[must_use]
-    pub fn of_version(mut self, version: &Version) -> Self {
+    pub fn of_version(mut self, version: &PublishedVersion) -> Self {
         self.image_size = version.image_size;
         self.published = Some(version.published);
         (self.input.resize, self.input.is_bicubic) = (version.resize, version.is_bicubic);
@@ -134,7 +134,7 @@ mod tests {
     fn torchvisions_names_are_understood() {
         let known = |name: &str| architecture(name).unwrap();
         let file = |name: &str, network: Option<&Architecture>| {
-            Version::named(name, network).map(|named| named.map(|version| version.published.file))
+            PublishedVersion::named(name, network).map(|named| named.map(|version| version.published.file))
         };
         let resnet50 = known("resnet50");
         let cases = [

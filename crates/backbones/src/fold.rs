@@ -1,6 +1,6 @@
 //! For inference: BatchNorm after a convolution becomes part of the convolution's parameters.
 
-use architectures::{NodeId, Op};
+use architectures::{Network, NodeId, Op};
 use tch::Tensor;
 
 use crate::Backbone;
@@ -29,7 +29,11 @@ impl Backbone {
     /// The same network without its auxiliary heads, on the same tensors.
     #[must_use]
     pub fn without_auxiliary(&self) -> Self {
-        let (network, origins) = self.network().without_auxiliary();
+        self.part(self.network().without_auxiliary())
+    }
+
+    /// A `network` of nodes of this one, and which they are here, on the same tensors.
+    pub(crate) fn part(&self, (network, origins): (Network, Vec<NodeId>)) -> Self {
         let nodes = network.listing().iter().map(|node| origins[node.index()]);
         let tensors = nodes.flat_map(|origin| self.state_of(origin)).map(Tensor::shallow_clone).collect();
         Self::of_tensors(network, tensors, self.device())

@@ -9,10 +9,7 @@ impl Backbone {
     /// The same network without its head, for evaluation, on the same tensors: it gives a row of features for each image, N×F.
     #[must_use]
     pub fn without_head(&self) -> Self {
-        let headless = self.network().without_head();
-        let nodes = headless.network.listing().iter().filter_map(|node| headless.origins[node.index()]);
-        let tensors = nodes.flat_map(|origin| self.state_of(origin)).map(Tensor::detach).collect();
-        Self::of_tensors(headless.network, tensors, self.device())
+        self.part(self.network().without_head())
     }
 
     /// Weight, classes×F, and bias of a head that takes those features and gives the logits; `None` where it is something else.

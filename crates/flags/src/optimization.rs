@@ -171,7 +171,7 @@ impl OptimizerKind {
     }
 
     /// Whether an average of the weights is evaluated and saved, whatever other flags say.
-    pub fn averages(self) -> bool {
+    pub fn evaluates_average(self) -> bool {
         self == Self::AdamWScheduleFree
     }
 

@@ -43,7 +43,7 @@ pub use dataset::Batch;
 pub use distributed::collectives;
 pub use flags;
 pub use machine::device;
-pub use model::{Build, BuildContext, Model, Module, Twin, from_fn};
+pub use model::{Build, BuildContext, Headless, Model, Module, Twin, from_fn};
 pub use program::{OwnImages, Program};
 pub use report::{Better, EpochLine, Evaluation, Metric, Scores};
 pub use task::classification::Counts as ClassCounts;

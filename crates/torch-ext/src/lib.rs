@@ -48,7 +48,7 @@ pub use convolution::Convolution;
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
 pub use each::{Kept, add_to_each, copy_each, drop_gradients, elements, set_elements, set_gradients};
 pub use gradient_hooks::watch_gradients;
-pub use host::{HostCollectives, HostElements, ReduceOp};
+pub use host::{HostCollectives, HostElements, OnlyRank, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
 pub use images::NormalizeImages;
 pub use max_pool::MaxPool;

@@ -92,9 +92,10 @@ pub(crate) fn estimate(recipe: &Recipe<'_>, ranks: usize) -> anyhow::Result<Esti
     let known = architectures::architecture(recipe.model)?;
     let size = recipe.image_size.unwrap_or(known.image_size);
     let classes = recipe.classes.unwrap_or(known.usual_classes());
-    let with_auxiliary = known.network_with_auxiliary(classes).filter(|_| recipe.auxiliary);
-    let network = with_auxiliary.unwrap_or_else(|| known.network(classes)).with_channels(recipe.channels.unwrap_or(3));
-    let network = network.with_image_side(size);
+    let network = known
+        .network_to_train(classes, recipe.auxiliary)
+        .with_channels(recipe.channels.unwrap_or(3))
+        .with_image_side(size);
     let cost = network.cost(size, size).context("--image-size")?;
     let optimizer = recipe.optimizer.memory(recipe.momentum);
     let training = TrainingMemory { optimizer, shards: 1, average: recipe.ema, recompute: recipe.recompute };

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         zero: run.zero,
         ema: run.optimization.ema.is_some_and(|decay| decay > 0.0)
             || run.optimization.swa.is_some_and(|last| last > 0)
-            || run.optimization.optimizer.averages(),
+            || run.optimization.optimizer.evaluates_average(),
         recompute: run.recompute == Recompute::Blocks,
         auxiliary: run.aux_loss,
         teacher: run.distillation.teacher_model.as_deref(),

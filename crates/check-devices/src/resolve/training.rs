@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
-use architectures::Version;
+use architectures::PublishedVersion;
 use clap::ValueEnum;
 use flags::{BatchSize, Freeze, OptimizerKind, Recompute};
 
@@ -52,7 +52,9 @@ pub(super) fn training(
         zero: trainer.has("zero"),
         ema: run.parsed("ema").is_some_and(|decay: Sourced<f64>| decay.value > 0.0)
             || run.parsed("swa").is_some_and(|last: Sourced<usize>| last.value > 0)
-            || run.word("optimizer").is_some_and(|optimizer: Sourced<OptimizerKind>| optimizer.value.averages()),
+            || run
+                .word("optimizer")
+                .is_some_and(|optimizer: Sourced<OptimizerKind>| optimizer.value.evaluates_average()),
         recompute: run.word("recompute").is_some_and(|what: Sourced<Recompute>| what.value == Recompute::Blocks),
         auxiliary: trainer.has("aux-loss"),
         teacher: run.teacher(),
@@ -143,7 +145,7 @@ impl Run<'_> {
     fn name_published(&self, training: &mut Training) {
         let known = training.model.as_ref().and_then(|model| architectures::architecture(&model.value).ok());
         for (_, path) in training.paths.iter_mut().filter(|(purpose, _)| *purpose == PathUse::Weights) {
-            let Some(Ok(version)) = Version::named(&path.value, known.as_ref()) else { continue };
+            let Some(Ok(version)) = PublishedVersion::named(&path.value, known.as_ref()) else { continue };
             path.value = version.published.url();
             if Some(version.network) == known.map(|known| known.name) {
                 let size = Sourced::new(version.image_size, Origin::Derived("the weights' images"));

@@ -16,7 +16,7 @@ use report::{Mode, Point, Scaling};
 use tch::Device;
 use world::{Signals, World};
 
-use crate::commands::teacher::Hired;
+use crate::commands::teacher::LoadedTeacher;
 use crate::commands::train;
 use crate::config::plan::Plan;
 use crate::data::normalize::Normalize;
@@ -27,7 +27,7 @@ use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{RunOutcome, agree, interrupted, to_failure, usage};
 use crate::model;
 use crate::model::BuildContext;
-use crate::model::auxiliary::WithAuxiliary;
+use crate::model::objective::Objective;
 use crate::observe::clock;
 use crate::observe::stdout::print;
 use crate::observe::timeline::Timeline;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let job = Job::set_up(world, largest)?;
 
     let (dataset, (context, teacher)) =
-        train::prepare(&job, program, |context, listed| Ok((*context, Hired::load(&job, listed)?)))?;
+        train::prepare(&job, program, |context, listed| Ok((*context, LoadedTeacher::load(&job, listed)?)))?;
     let name = format!("bench-{}", largest.name());
     let output = directory::create_named(world, largest.flags.output.as_deref(), &name)?;
     let normalization = {
@@ -81,10 +81,8 @@ pub(crate) fn run(args: &BenchArgs, world: &World, program: &Program) -> anyhow:
     let job = Job { plan: largest, ..job };
     let of_flags = task::of_flags(&largest.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
-    let with_auxiliary = WithAuxiliary::of_plan(task, largest);
-    let task = with_auxiliary.as_ref().map_or(task, |task| task);
-    let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, largest)).transpose())?;
-    let task = distilled.as_ref().map_or(task, |distilled| distilled);
+    let teacher = agree(world, teacher.map(|teacher| teacher.of_images(largest)).transpose())?;
+    let task = &Objective::new(task, largest, teacher);
     let bench = Bench { args, mode, job, train: Arc::new(dataset.train), task, context, program };
     let mut points = Vec::new();
     for plan in &plans {

@@ -73,9 +73,10 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
     let loader = Loader::new(Arc::new(images), Shard::new(world.rank(), ranks), config);
     let task = agree(world, task::of_card(&loaded.card, loaded.classes.len()))?;
     let total = loader.evaluated().len();
-    let of = |network: &Backbone, mirrors| agree(world, evaluator(network, loaded.numerics, threads, mirrors));
-    let logits = of(&loaded.backbone, args.inference.test_flip)?;
-    let features = args.features.as_ref().map(|_| of(&loaded.backbone.without_head(), false)).transpose()?;
+    let evaluator_of =
+        |network: &Backbone, mirrors| agree(world, evaluator(network, loaded.numerics, threads, mirrors));
+    let logits = evaluator_of(&loaded.backbone, args.inference.test_flip)?;
+    let features = args.features.as_ref().map(|_| evaluator_of(&loaded.backbone.without_head(), false)).transpose()?;
     let forward = |images: &Tensor| {
         let mut outputs = logits(images)?;
         outputs.extend(features.as_ref().map_or(Ok(Vec::new()), |features| features(images))?);
@@ -99,7 +100,7 @@ pub(crate) fn run(args: &EvalArgs, world: &World) -> anyhow::Result<()> {
             let written = write_whole(path, |file| {
                 let mut out = BufWriter::new(File::create(file)?);
                 evaluated = evaluate_into(&mut out);
-                anyhow::ensure!(evaluated.is_ok(), "not all of it was evaluated");
+                anyhow::ensure!(evaluated.is_ok(), "not all of it was evaluated"); // `evaluated` says why
                 Ok(out.flush()?)
             });
             evaluated.and_then(|scorer| written.map(|()| scorer))
@@ -150,7 +151,7 @@ fn tell(args: &EvalArgs, scorer: &dyn Scorer, classes: &[String], loader: &Loade
 
 /// A line for each image of a batch whose first is number `first`: file, label (or all of them), what the model gives.
 fn rows(loader: &Loader, first: usize, batch: &Batch, given: &Tensor) -> anyhow::Result<Vec<String>> {
-    let width_given = given.size()[1] as usize;
+    let columns = given.size()[1] as usize;
     let values = Vec::<f32>::try_from(given.to_device(tch::Device::Cpu).contiguous().view(-1))?;
     let names = loader.images().names(&(first..first + batch.len()).collect::<Vec<_>>());
     let width = batch.targets.len() / batch.len();
@@ -158,7 +159,7 @@ fn rows(loader: &Loader, first: usize, batch: &Batch, given: &Tensor) -> anyhow:
         [] => batch.labels[index].to_string(),
         targets => targets.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
     });
-    let rows = values.chunks(width_given).zip(labels).zip(names).map(|((values, label), file)| {
+    let rows = values.chunks(columns).zip(labels).zip(names).map(|((values, label), file)| {
         let values: Vec<_> = values.iter().map(ToString::to_string).collect();
         format!("{}\t{label}\t{}\n", file.display(), values.join("\t"))
     });

@@ -76,7 +76,7 @@ fn profile(args: &ProfileArgs) -> anyhow::Result<Profile> {
     let cost = network.cost(side, side).map_err(bad_size)?;
     let value_bytes = args.precision.value_bytes();
     let recompute = args.recompute == Recompute::Blocks;
-    let average = args.optimizer.averages();
+    let average = args.optimizer.evaluates_average();
     let optimizer =
         TrainingMemory { recompute, average, ..TrainingMemory::of(args.optimizer.memory(DEFAULT_MOMENTUM)) };
     let workload = |training| Workload { batch: args.batch, activation_bytes: value_bytes, training };

@@ -1,19 +1,16 @@
 //! The model that a run learns from (`--teacher`): loaded as `eval` would, held against the run's data before anything is built.
 
-use dataset::Normalization;
 use model_card::CLASSIFICATION;
 use torch_ext::set_memory_format;
 
 use crate::commands::inference::Loaded;
-use crate::config::distillation::Distillation;
 use crate::config::plan::Plan;
 use crate::config::preprocessing::Preprocessing;
 use crate::data::listing::Listed;
 use crate::errors::{agree, usage};
 use crate::model::numerics::Numerics;
-use crate::model::teacher::{Distilled, Teacher};
+use crate::model::teacher::Teacher;
 use crate::run::bits;
-use crate::task::Task;
 use crate::trainer::job::Job;
 
 /// What the flags of a teacher are called where a verb about weights has others.
@@ -21,15 +18,14 @@ const FLAGS: [(&str, &str); 3] =
     [("--weights", "--teacher"), ("--pretrained", "--teacher-model"), ("--model", "--teacher-model")];
 
 /// A teacher that fits the data, as far as these are known when they are listed.
-pub(crate) struct Hired {
+pub(crate) struct LoadedTeacher {
     teacher: Teacher,
     preprocessing: Preprocessing,
-    how: Distillation,
     /// What tells it from another one.
     pub(crate) digest: String,
 }
 
-impl Hired {
+impl LoadedTeacher {
     /// Loads the teacher of the plan, if it has one, for data of which so much is known. Collective.
     pub(crate) fn load(job: &Job<'_>, listed: &Listed) -> anyhow::Result<Option<Self>> {
         let Job { world, plan, device, .. } = *job;
@@ -40,7 +36,7 @@ impl Hired {
         let numerics = Numerics { device, precision: training.precision, memory_format: training.memory_format };
         let tensors: Vec<_> = loaded.backbone.state().into_iter().map(|(_, tensor)| tensor).collect();
         agree(world, set_memory_format(&tensors, numerics.memory_format).map_err(Into::into))?;
-        let teacher = Teacher::new(&loaded.backbone, numerics, classes.columns());
+        let teacher = Teacher::new(&loaded.backbone, numerics, classes.columns(), how);
         if world.rank() == 0 {
             let source = plan.flags.distillation.teacher.as_deref().unwrap_or("torchvision's weights");
             log::info!("the teacher is {} of {source}", loaded.card.network);
@@ -52,12 +48,12 @@ impl Hired {
         }
         let state = loaded.backbone.state();
         let digest = bits::digest(state.iter().map(|(name, tensor)| (name.clone(), tensor)));
-        Ok(Some(Self { teacher, preprocessing, how, digest }))
+        Ok(Some(Self { teacher, preprocessing, digest }))
     }
 
-    /// `task` as it is learned from this teacher, in a run whose images the `plan` knows by now.
-    pub(crate) fn teach<'t>(self, task: &'t dyn Task, plan: &Plan) -> anyhow::Result<Distilled<'t>> {
-        let Self { teacher, preprocessing, how, .. } = self;
+    /// The teacher of a run whose images the `plan` knows by now.
+    pub(crate) fn of_images(self, plan: &Plan) -> anyhow::Result<Teacher> {
+        let Self { teacher, preprocessing, .. } = self;
         let evaluation = &plan.images.evaluation;
         let unit = |decoding: dataset::Decoding| {
             decoding.numbers.map(|numbers| (numbers.type_name().to_owned(), numbers.scale, numbers.offset))
@@ -65,8 +61,7 @@ impl Hired {
         if unit(preprocessing.decoding) != unit(evaluation.decoding) {
             return Err(usage("--teacher: it was trained on images of other numbers than those of --data"));
         }
-        let (given, own): (&Normalization, _) = (&evaluation.normalization, &preprocessing.normalization);
-        Ok(Distilled::new(task, teacher.of_images(given, own), &how))
+        Ok(teacher.of_images(&evaluation.normalization, &preprocessing.normalization))
     }
 }
 

@@ -8,7 +8,7 @@ use dataset::{Dataset, ImageSet, Size};
 use flags::{ScheduleKind, TaskKind, TrainArgs};
 use world::{Signals, World};
 
-use crate::commands::teacher::Hired;
+use crate::commands::teacher::LoadedTeacher;
 use crate::config::plan::Plan;
 use crate::config::recipe;
 use crate::data;
@@ -22,7 +22,7 @@ use crate::distributed::time_limit::TimeLimit;
 use crate::errors::{RunOutcome, agree, usage};
 use crate::files;
 use crate::machine::fingerprint::{self, Fingerprint};
-use crate::model::auxiliary::WithAuxiliary;
+use crate::model::objective::Objective;
 use crate::model::{self, BuildContext, Model};
 use crate::observe::progress::left_words;
 use crate::observe::timeline::Timeline;
@@ -57,7 +57,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
         begun_with.clone_from(&weights);
         let model = model::build::build(world, &plan, program.model.as_ref(), weights.as_deref(), context)?;
         agree(world, refuse_without_features(&plan, &*model))?;
-        Ok((model, Hired::load(&job, listed)?))
+        Ok((model, LoadedTeacher::load(&job, listed)?))
     })?;
     let staging = plan.flags.data.stage.as_deref().map(|folder| stage::begin(world, &dataset, folder)).transpose()?;
     let normalization =
@@ -75,11 +75,9 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
     let of_flags = task::of_flags(&plan.flags, &dataset, job.device);
     let task = program.task.as_deref().unwrap_or(&*of_flags);
-    let with_auxiliary = WithAuxiliary::of_plan(task, &plan);
-    let task = with_auxiliary.as_ref().map_or(task, |task| task);
-    let taught_by = teacher.as_ref().map(|teacher| teacher.digest.clone());
-    let distilled = agree(world, teacher.map(|teacher| teacher.teach(task, &plan)).transpose())?;
-    let task = distilled.as_ref().map_or(task, |distilled| distilled);
+    let teacher_digest = teacher.as_ref().map(|teacher| teacher.digest.clone());
+    let teacher = agree(world, teacher.map(|teacher| teacher.of_images(&plan)).transpose())?;
+    let task = &Objective::new(task, &plan, teacher);
     agree(world, refuse_names(task))?;
     let timeline = Timeline::start(world, job.device, plan.flags.trace.is_some())?;
     let group = process_group::connect(world, job.device, &job.plan.flags, &timeline)?;
@@ -98,7 +96,7 @@ pub(crate) fn run(cli: &TrainArgs, world: &World, program: &Program) -> anyhow::
     }
 
     let agreement = Agreement::new(world, signals, limit);
-    let parts = Parts { task, step, agreement, hooks: &program.hooks, teacher: taught_by };
+    let parts = Parts { task, step, agreement, hooks: &program.hooks, teacher: teacher_digest };
     let fingerprint = fingerprint::of_ranks(world, job.device)?;
     if world.rank() == 0 {
         tell_what_repeats(world, &plan, &fingerprint);

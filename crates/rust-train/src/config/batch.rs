@@ -64,10 +64,8 @@ pub(super) fn least_micro_batch(
 ) -> anyhow::Result<usize> {
     let (is_synchronized, fit_memory) = (cli.sync_bn, cli.batch.fit_memory);
     let is_virtual = cli.virtual_ranks.is_some();
-    let with_auxiliary = architecture.network_with_auxiliary(1).filter(|_| cli.aux_loss);
-    let network = with_auxiliary
-        .unwrap_or_else(|| architecture.network(1))
-        .with_image_side(sides[0].unwrap_or(architecture.image_size));
+    let network =
+        architecture.network_to_train(1, cli.aux_loss).with_image_side(sides[0].unwrap_or(architecture.image_size));
     for side in sides.into_iter().flatten() {
         let norm = network.single_value_norm(side, side).map_err(|error| usage(format!("--image-size: {error}")))?;
         let Some(norm) = norm else { continue };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use architectures::{Architecture, Version, architecture};
+use architectures::{Architecture, PublishedVersion, architecture};
 use backbones::Matching;
 use dataset::{Augmentation, Crop, ImageSet, Mix, Normalization, Resample, Sampling};
 use flags::{
@@ -161,8 +161,8 @@ impl Plan {
             }
             (Freeze::Backbone, epochs) => epochs.unwrap_or(usize::MAX),
         };
-        let matching = match cli.weights_match {
-            None if keeps_backbone(cli, version.as_ref()) => Matching::Head,
+        let weights_match = cli.weights_match.or(keeps_backbone(cli, version.as_ref()).then_some(WeightsMatch::Head));
+        let matching = match weights_match {
             None | Some(WeightsMatch::Strict) => Matching::Strict,
             Some(WeightsMatch::Head) => Matching::Head,
             Some(WeightsMatch::Partial) => Matching::Partial,
@@ -179,7 +179,8 @@ impl Plan {
         };
         let named = || architecture.map_or_else(|| cli.model.clone(), |known| known.name.to_owned()); // not by timm
         let model = own.network.map_or_else(named, |own| own.name.clone());
-        let flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref(), matching);
+        let mut flags = resolved(cli, &model, &images, &training, progressive_resize.as_ref());
+        flags.weights_match = weights_match;
         recipe::mathematics(&flags)?; // whoever needs it gets it
         eval_only(cli)?;
         task::refuse_flags(cli, own.task.is_some())?;
@@ -249,7 +250,7 @@ fn resume(cli: &RunArgs) -> Option<Resume> {
 }
 
 /// Whether weights are taken for what they have learned of images, whatever they tell apart: the head may be another.
-fn keeps_backbone(cli: &TrainArgs, version: Option<&Version>) -> bool {
+fn keeps_backbone(cli: &TrainArgs, version: Option<&PublishedVersion>) -> bool {
     // A run that goes on is what it was, whatever is asked of it.
     let is_looked_at = cli.knn.is_some() && cli.run.resume.is_none();
     cli.pretrained || version.is_some() || cli.linear_probe || is_looked_at
@@ -394,7 +395,6 @@ fn resolved(
     images: &Images,
     training: &Training,
     progressive_resize: Option<&ProgressiveResize>,
-    matching: Matching,
 ) -> TrainArgs {
     let mut flags = cli.clone();
     flags.model = model.to_owned();
@@ -413,12 +413,6 @@ fn resolved(
         flags.optimization.nesterov = Some(training.nesterov);
     }
     flags.augmentation.progressive_epochs = progressive_resize.map(|resize| resize.epochs);
-    let kept = match matching {
-        Matching::Strict => None,
-        Matching::Head => Some(WeightsMatch::Head),
-        Matching::Partial => Some(WeightsMatch::Partial),
-    };
-    flags.weights_match = flags.weights_match.or(kept);
     if cli.linear_probe {
         flags.epochs = 1;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use architectures::{Architecture, Version};
+use architectures::{Architecture, PublishedVersion};
 use fetch::{Checksum, Limits, Request, Source, Store};
 use flags::StoreArgs;
 
@@ -13,8 +13,8 @@ pub(crate) fn version(
     flag: &str,
     source: Option<&str>,
     network: Option<&Architecture>,
-) -> anyhow::Result<Option<Version>> {
-    let named = source.and_then(|source| Some((source, Version::named(source, network)?)));
+) -> anyhow::Result<Option<PublishedVersion>> {
+    let named = source.and_then(|source| Some((source, PublishedVersion::named(source, network)?)));
     named.map(|(source, named)| named.map_err(|reason| usage(format!("{flag} {source}: {reason}")))).transpose()
 }
 

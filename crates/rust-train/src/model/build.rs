@@ -73,10 +73,7 @@ fn of_catalogue(
     weights: Option<(&Path, &Wanted)>,
     speaks: bool,
 ) -> anyhow::Result<Box<dyn Model>> {
-    let network = match plan.flags.aux_loss {
-        true => architecture.network_with_auxiliary(context.outputs).context("there are no auxiliary heads")?,
-        false => architecture.network(context.outputs),
-    };
+    let network = architecture.network_to_train(context.outputs, plan.flags.aux_loss);
     let network = network.with_channels(context.channels).with_image_side(context.image_size);
     let network = match plan.flags.drop_path {
         Some(probability) => network.with_drop_path(probability).context("there are no residual branches")?,

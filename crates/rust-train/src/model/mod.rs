@@ -1,10 +1,10 @@
 //! What can be trained: the networks of `backbones`, or a module of somebody's own.
 
-pub(crate) mod auxiliary;
 pub(crate) mod build;
 pub(crate) mod card;
 pub(crate) mod found;
 pub(crate) mod numerics;
+pub(crate) mod objective;
 pub(crate) mod side_by_side;
 pub(crate) mod teacher;
 pub(crate) mod tensors;

@@ -1,19 +1,17 @@
-//! A model that another one learns from: what it sees in the training images becomes a part of their targets, and of the loss.
+//! A model that another one learns from, and how far that is from what it sees.
 //!
 //! ```text
-//! images, normalized for the student ─> for the teacher ─> its logits ─> those of the data's classes ─┐ the last of the targets
-//! loss = (1 − α)·task's loss + α·(soft: T²·KL(teacher ‖ student) at temperature T; hard: cross-entropy with its likeliest class)
+//! images, normalized for the student ─> for the teacher ─> its logits ─> those of the data's classes
+//! soft: T²·KL(teacher ‖ student) at temperature T; hard: cross-entropy with the teacher's likeliest class
 //! ```
 
 use backbones::Backbone;
-use dataset::{Batch, Normalization};
+use dataset::Normalization;
 use flags::DistillationKind;
-use model_card::TargetUnit;
-use tch::{Device, Kind, Reduction, Tensor, no_grad};
+use tch::{Kind, Reduction, Tensor, no_grad};
 
 use super::numerics::Numerics;
 use crate::config::distillation::Distillation;
-use crate::task::{Scorer, Targets, Task};
 
 /// A network that is asked what it sees in images of a run.
 pub(crate) struct Teacher {
@@ -23,13 +21,15 @@ pub(crate) struct Teacher {
     columns: Option<Tensor>,
     /// What images of the run are multiplied by, and what is added then, C×1×1 each, to be as the teacher knows them; `None`: they are.
     renormalized: Option<(Tensor, Tensor)>,
+    /// What is learned from it.
+    how: Distillation,
 }
 
 impl Teacher {
-    /// `network`, in evaluation, which is computed as `numerics` say; `columns` of its outputs are the run's classes.
-    pub(crate) fn new(network: &Backbone, numerics: Numerics, columns: Option<&[i64]>) -> Self {
+    /// `network`, in evaluation, which is computed as `numerics` say; `columns` of its outputs are the run's classes, and are learned as `how` says.
+    pub(crate) fn new(network: &Backbone, numerics: Numerics, columns: Option<&[i64]>, how: Distillation) -> Self {
         let columns = columns.map(|columns| Tensor::from_slice(columns).to_device(numerics.device));
-        Self { network: network.folded(), numerics, columns, renormalized: None }
+        Self { network: network.folded(), numerics, columns, renormalized: None, how }
     }
 
     /// The same for images that are normalized by `given`, where it knows such that are by `own`.
@@ -49,7 +49,7 @@ impl Teacher {
     }
 
     /// Its logits for `images` of the run, N×classes, computed for so many `together`.
-    fn logits(&self, images: &Tensor, together: usize) -> torch_ext::Result<Tensor> {
+    pub(super) fn logits(&self, images: &Tensor, together: usize) -> torch_ext::Result<Tensor> {
         no_grad(|| {
             let mut all = Vec::new();
             for images in images.f_split(together as i64, 0)? {
@@ -67,134 +67,53 @@ impl Teacher {
             Ok(Tensor::f_cat(&all, 0)?)
         })
     }
-}
 
-/// A task whose targets have, last of all, what a teacher says.
-pub(crate) struct Distilled<'t> {
-    task: &'t dyn Task,
-    teacher: Teacher,
-    kind: DistillationKind,
-    alpha: f64,
-    temperature: f64,
-}
-
-impl<'t> Distilled<'t> {
-    /// `task`, to tell classes apart, which is learned from `teacher`, too.
-    pub(crate) fn new(task: &'t dyn Task, teacher: Teacher, how: &Distillation) -> Self {
-        let &Distillation { kind, alpha, temperature, .. } = how;
-        Self { task, teacher, kind, alpha, temperature }
+    /// Its share in the loss.
+    pub(super) fn alpha(&self) -> f64 {
+        self.how.alpha
     }
 
-    /// How far the student's `logits` are from the teacher's `taught`, the mean over images.
-    fn distance(&self, logits: &Tensor, taught: &Tensor) -> Tensor {
-        match self.kind {
+    /// How far a student's `logits` are from this one's, `taught`: the mean over images.
+    pub(super) fn distance(&self, logits: &Tensor, taught: &Tensor) -> Tensor {
+        let &Distillation { kind, temperature, .. } = &self.how;
+        match kind {
             DistillationKind::Hard => {
                 let likeliest = taught.argmax(1, false);
                 logits.cross_entropy_loss(&likeliest, None::<&Tensor>, Reduction::Mean, -100, 0.0)
             }
             DistillationKind::Soft => {
-                let log = |logits: &Tensor| (logits / self.temperature).log_softmax(1, Kind::Float);
-                let (student, teacher) = (log(logits), log(taught));
+                let log = |logits: &Tensor| (logits / temperature).log_softmax(1, Kind::Float);
                 let images = logits.size()[0] as f64;
-                student.kl_div(&teacher, Reduction::Sum, true) * (self.temperature * self.temperature / images)
+                log(logits).kl_div(&log(taught), Reduction::Sum, true) * (temperature * temperature / images)
             }
         }
     }
 }
 
-impl Task for Distilled<'_> {
-    fn name(&self) -> &str {
-        self.task.name()
-    }
-
-    fn targets(&self, batch: &Batch, device: Device) -> Targets {
-        self.task.targets(batch, device)
-    }
-
-    fn training_targets(&self, batch: &Batch, images: &Tensor, together: usize) -> anyhow::Result<Targets> {
-        let mut targets = self.task.training_targets(batch, images, together)?;
-        targets.tensors.push(self.teacher.logits(images, together)?);
-        Ok(targets)
-    }
-
-    fn computes_targets(&self) -> bool {
-        true
-    }
-
-    fn loss(&self, outputs: &[Tensor], targets: &Targets) -> Tensor {
-        let (taught, own) = targets.tensors.split_last().expect("training targets have the teacher's logits");
-        let distance = self.distance(&outputs[0], taught) * self.alpha;
-        if self.alpha == 1.0 {
-            return distance;
-        }
-        let own = Targets { tensors: own.iter().map(Tensor::shallow_clone).collect(), share: targets.share };
-        self.task.loss(outputs, &own) * (1.0 - self.alpha) + distance
-    }
-
-    fn scorer(&self) -> Box<dyn Scorer> {
-        self.task.scorer()
-    }
-
-    fn outputs(&self) -> Option<usize> {
-        self.task.outputs()
-    }
-
-    fn units(&self) -> Vec<TargetUnit> {
-        self.task.units()
-    }
-
-    fn takes_mixed_images(&self) -> bool {
-        self.task.takes_mixed_images()
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::task::classification::Classification;
+    use tch::Device;
     use torch_ext::{MemoryFormat, Precision};
 
-    const STUDENT: [f32; 6] = [2.0, 0.0, -1.0, 0.5, 1.0, 0.0];
-    const TAUGHT: [f32; 6] = [1.0, 0.5, -2.0, -0.5, 0.25, 3.0];
-    const LABELS: [i64; 2] = [0, 1];
-
-    fn teacher(columns: Option<&[i64]>) -> Teacher {
+    pub(in crate::model) fn teacher(columns: Option<&[i64]>, how: Distillation) -> Teacher {
         tch::manual_seed(3);
         let network = Backbone::new(architectures::architecture("lenet").unwrap().network(4), Device::Cpu);
         let numerics =
             Numerics { device: Device::Cpu, precision: Precision::Single, memory_format: MemoryFormat::Contiguous };
-        Teacher::new(&network, numerics, columns)
+        Teacher::new(&network, numerics, columns, how)
     }
 
-    fn how(kind: DistillationKind, alpha: f64, temperature: f64) -> Distillation {
+    pub(in crate::model) fn how(kind: DistillationKind, alpha: f64, temperature: f64) -> Distillation {
         let line = ["rust-train", "--teacher", "run"];
         let cli = flags::Cli::of(line).unwrap().train;
         let plan = crate::config::plan::Plan::new(&cli, 1, Default::default()).unwrap();
         Distillation { kind, alpha, temperature, ..plan.distillation.unwrap() }
     }
 
-    /// torch 2.11: `cross_entropy(s, y) * (1 - a) + a * kl_div(log_softmax(s / t, 1), log_softmax(x / t, 1), reduction="batchmean",
-    /// log_target=True) * t * t`, and with `a * cross_entropy(s, x.argmax(1))`.
-    #[test]
-    fn losses_are_pytorchs() {
-        let cases = [
-            (DistillationKind::Soft, 0.5, 1.0, SOFT[0]),
-            (DistillationKind::Soft, 0.9, 4.0, SOFT[1]),
-            (DistillationKind::Soft, 1.0, 2.0, SOFT[2]),
-            (DistillationKind::Hard, 0.5, 1.0, HARD),
-        ];
-        let task = Classification::to_evaluate();
-        for (kind, alpha, temperature, expected) in cases {
-            let distilled = Distilled::new(&task, teacher(None), &how(kind, alpha, temperature));
-            let taught = Tensor::from_slice(&TAUGHT).view([2, 3]);
-            let targets = Targets::of(vec![Tensor::from_slice(&LABELS), taught]);
-            let got = distilled.loss(&[Tensor::from_slice(&STUDENT).view([2, 3])], &targets).double_value(&[]);
-            assert!((got - expected).abs() < 1e-6, "{kind:?} {alpha} {temperature}: {got}, not {expected}");
-        }
+    fn any() -> Distillation {
+        how(DistillationKind::Soft, 0.5, 1.0)
     }
-
-    const SOFT: [f64; 3] = [0.581_365_821, 0.977_235_077, 1.000_269_984];
-    const HARD: f64 = 0.675_057_845;
 
     #[test]
     fn a_teacher_sees_images_as_it_knows_them() {
@@ -205,8 +124,8 @@ mod tests {
             let channels = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float).view([-1, 1, 1]);
             (&pixels - channels(&by.mean)) / channels(&by.std)
         };
-        let expected = teacher(None).logits(&normalized(&own), 5).unwrap();
-        let taught = teacher(Some(&[2, 0])).of_images(&student, &own);
+        let expected = teacher(None, any()).logits(&normalized(&own), 5).unwrap();
+        let taught = teacher(Some(&[2, 0]), any()).of_images(&student, &own);
         let got = taught.logits(&normalized(&student), 2).unwrap();
         let columns = expected.index_select(1, &Tensor::from_slice(&[2i64, 0]));
         assert_eq!(got.size(), [5, 2]);

@@ -1,34 +1,9 @@
 //! Against PyTorch's own optimizers: `references.json` and the command that made it are in `tests/references`.
 
 use super::*;
-use crate::host::{HostCollectives, HostElements};
+use crate::host::OnlyRank;
 use serde_json::Value;
 use tch::Device;
-
-/// A group of one rank.
-struct Alone;
-
-impl HostCollectives for Alone {
-    fn rank(&self) -> usize {
-        0
-    }
-    fn size(&self) -> usize {
-        1
-    }
-    fn all_reduce(&mut self, _: HostElements<'_>, _: crate::ReduceOp) -> std::result::Result<(), String> {
-        Ok(())
-    }
-    fn broadcast(&mut self, _: &mut [u8], _: usize) -> std::result::Result<(), String> {
-        Ok(())
-    }
-    fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> std::result::Result<(), String> {
-        output.copy_from_slice(input);
-        Ok(())
-    }
-    fn barrier(&mut self) -> std::result::Result<(), String> {
-        Ok(())
-    }
-}
 
 fn references() -> Vec<Value> {
     let text = include_str!("../../tests/references/optimizers.json");
@@ -283,7 +258,7 @@ fn a_state_of_another_algorithm_is_told_from_damage() {
         for (own, _) in states() {
             let all = parameters();
             let groups = || ParameterGroup::all(parameters_of(&all), 0.1);
-            let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+            let group = ProcessGroup::host(Box::new(OnlyRank)).unwrap();
             for mut optimizer in
                 [Optimizer::new(groups(), own).unwrap(), Optimizer::sharded(groups(), own, &group).unwrap()]
             {
@@ -323,7 +298,7 @@ proptest::proptest! {
         let all = parameters();
         let (own, _) = states().swap_remove(own);
         let groups = ParameterGroup::all(parameters_of(&all), 0.1);
-        let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+        let group = ProcessGroup::host(Box::new(OnlyRank)).unwrap();
         let mut optimizer = match sharded {
             true => Optimizer::sharded(groups, own, &group).unwrap(),
             false => Optimizer::new(groups, own).unwrap(),
@@ -475,7 +450,7 @@ fn momentum_can_change_between_steps() {
 fn the_scaler_skips_and_adapts_as_pytorchs() {
     let text = include_str!("../../tests/references/optimizers.json");
     let reference = &serde_json::from_str::<Value>(text).unwrap()["scaler"];
-    let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+    let group = ProcessGroup::host(Box::new(OnlyRank)).unwrap();
     let all = parameters();
     let sgd = Algorithm::Sgd { momentum: 0.9, nesterov: false };
     let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), sgd).unwrap();
@@ -528,7 +503,7 @@ fn a_step_is_made_or_nothing_changes() {
 /// A step that is left out for another reason than its gradients tells nothing about the scale.
 #[test]
 fn the_scale_stays_where_a_step_is_left_out() {
-    let group = ProcessGroup::host(Box::new(Alone)).unwrap();
+    let group = ProcessGroup::host(Box::new(OnlyRank)).unwrap();
     let all = parameters();
     let mut optimizer = Optimizer::new(ParameterGroup::all(parameters_of(&all), 0.0), Algorithm::ADAM).unwrap();
     let mut scaler = GradScaler::new(GradScalerConfig::default(), Device::Cpu);

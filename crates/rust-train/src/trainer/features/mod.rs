@@ -151,37 +151,12 @@ mod tests {
     use serde_json::Value;
     use std::ops::Range;
     use tch::Device;
-    use torch_ext::{HostCollectives, HostElements, ProcessGroup};
+    use torch_ext::{OnlyRank, ProcessGroup};
 
     const CLASSES: usize = 3;
 
-    /// A group of one rank.
-    struct Alone;
-
-    impl HostCollectives for Alone {
-        fn rank(&self) -> usize {
-            0
-        }
-        fn size(&self) -> usize {
-            1
-        }
-        fn all_reduce(&mut self, _: HostElements<'_>, _: ReduceOp) -> Result<(), String> {
-            Ok(())
-        }
-        fn broadcast(&mut self, _: &mut [u8], _: usize) -> Result<(), String> {
-            Ok(())
-        }
-        fn all_gather(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), String> {
-            output.copy_from_slice(input);
-            Ok(())
-        }
-        fn barrier(&mut self) -> Result<(), String> {
-            Ok(())
-        }
-    }
-
     fn alone() -> ProcessGroup {
-        ProcessGroup::host(Box::new(Alone)).unwrap()
+        ProcessGroup::host(Box::new(OnlyRank)).unwrap()
     }
 
     /// What `tests/references/features.py` has.

@@ -46,6 +46,13 @@ pub(super) struct Probe {
     is_reached: bool,
 }
 
+/// The best penalty, the head that it gives without the images that are held out, and their mean loss.
+struct Chosen {
+    at: Tensor,
+    penalty: f64,
+    loss: f64,
+}
+
 /// Says whether to go on: the same on all ranks.
 type GoesOn<'g> = dyn FnMut() -> anyhow::Result<bool> + 'g;
 
@@ -81,19 +88,19 @@ impl Probe {
     ) -> anyhow::Result<Option<Self>> {
         no_grad(|| {
             let problem = Problem::new(features, classes, group)?;
-            let (penalty, held_out) = match penalty {
-                Some(penalty) => (penalty, None),
+            let (start, penalty, held_out) = match penalty {
+                Some(penalty) => (problem.zero(), penalty, None),
                 None => {
-                    let Some((penalty, loss)) = problem.choose_penalty(goes_on)? else { return Ok(None) };
-                    (penalty, Some(loss))
+                    let Some(Chosen { at, penalty, loss }) = problem.choose_penalty(goes_on)? else { return Ok(None) };
+                    (at, penalty, Some(loss))
                 }
             };
-            let minimum = problem.minimum(&problem.zero(), penalty, Part::All, NEAR[1], goes_on)?;
+            let minimum = problem.minimum(&start, penalty, Part::All, NEAR[1], goes_on)?;
             let Some(Minimum { at, iterations, is_reached }) = minimum else { return Ok(None) };
             let loss = problem.loss(&at, Part::All)?;
             let (weight, bias) = problem.parts(&at);
             let bias = bias - weight.mv(&problem.mean);
-            group.broadcast(&[bias.shallow_clone()], 0)?;
+            group.broadcast(&[bias.shallow_clone()], 0)?; // a sum of many numbers
             Ok(Some(Self { weight, bias, penalty, held_out, loss, iterations, is_reached }))
         })
     }
@@ -217,8 +224,8 @@ impl<'p> Problem<'p> {
         Ok(product.double_value(&[0]))
     }
 
-    /// The penalty under which images that are held out have the least loss, and that loss.
-    fn choose_penalty(&self, goes_on: &mut GoesOn<'_>) -> anyhow::Result<Option<(f64, f64)>> {
+    /// The penalty under which images that are held out have the least loss.
+    fn choose_penalty(&self, goes_on: &mut GoesOn<'_>) -> anyhow::Result<Option<Chosen>> {
         let sums = Tensor::zeros([2], (Kind::Double, self.mean.device()));
         self.each(Part::All, |rows, _| {
             let _ = sums.narrow(0, 0, 1).f_add_(&rows.square().sum(Kind::Double))?;
@@ -230,19 +237,18 @@ impl<'p> Problem<'p> {
         if !(variance > 0.0 && variance.is_finite()) {
             return Err(usage("--linear-probe: the features of all images are the same, or not finite"));
         }
-        let (mut at, mut best) = (self.zero(), (f64::NAN, f64::INFINITY));
+        let mut best = Chosen { at: self.zero(), penalty: f64::NAN, loss: f64::INFINITY };
         for share in PENALTIES {
             let penalty = share * variance;
-            let minimum = self.minimum(&at, penalty, Part::Kept, NEAR[0], goes_on)?;
-            let Some(Minimum { at: found, .. }) = minimum else { return Ok(None) };
-            at = found;
+            let minimum = self.minimum(&best.at, penalty, Part::Kept, NEAR[0], goes_on)?;
+            let Some(Minimum { at, .. }) = minimum else { return Ok(None) };
             let loss = self.loss(&at, Part::HeldOut)?;
-            if loss >= best.1 {
+            if loss >= best.loss {
                 break; // it only gets worse from here on
             }
-            best = (penalty, loss);
+            best = Chosen { at, penalty, loss };
         }
-        match best.1.is_finite() {
+        match best.loss.is_finite() {
             true => Ok(Some(best)),
             false => Err(usage("--linear-probe: too few images to choose a penalty by; give one with --probe-penalty")),
         }
