@@ -11,6 +11,7 @@ const SOURCES: [(&str, &[&str]); 2] = [
             "cpu/batch_norm",
             "cpu/convolution",
             "gpu/batch_norm",
+            "gpu/layer_norm",
             "gpu/max_pool",
             "process_group",
             "profile",

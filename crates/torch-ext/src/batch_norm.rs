@@ -92,18 +92,22 @@ impl BatchNorm<'_> {
     pub fn fuses(input: &Tensor, fused: Fused<'_>) -> bool {
         let residual = pointer(fused.residual);
         let is_bounded = fused.activation.bounds().is_some();
-        if !input.defined() || !kernels::are_used(input.device()) {
+        if !input.defined() {
             return false;
         }
-        if input.device() == Device::Cpu {
+        if kernels::of_a_gpu_are_used(input.device()) {
             // SAFETY: the tensors live during the call, and a residual may be null.
-            let takes = || unsafe { ffi::te_batch_norm_takes(input.as_ptr(), residual) };
-            return fused.together.is_none() && is_bounded && takes();
+            let takes = || unsafe { ffi::te_gpu_batch_norm_takes(input.as_ptr(), residual) };
+            let is_filled = fused.together.is_some() || input.numel() > 0;
+            return is_filled && (is_bounded || fused.residual.is_none()) && takes();
         }
         // SAFETY: as above.
-        let takes = || unsafe { ffi::te_gpu_batch_norm_takes(input.as_ptr(), residual) };
-        let is_filled = fused.together.is_some() || input.numel() > 0;
-        is_filled && (is_bounded || fused.residual.is_none()) && takes()
+        let takes = || unsafe { ffi::te_batch_norm_takes(input.as_ptr(), residual) };
+        input.device() == Device::Cpu
+            && kernels::are_used(Device::Cpu)
+            && fused.together.is_none()
+            && is_bounded
+            && takes()
     }
 
     /// In training, `input` (N×C×…) normalized by its own statistics, what is added, and the sum's activation: what three
@@ -115,8 +119,8 @@ impl BatchNorm<'_> {
     /// # Errors
     /// What [`fuses`](Self::fuses) refuses; parameters that do not fit the channels; what the communication reported.
     pub fn forward_fused(&self, input: &Tensor, fused: Fused<'_>) -> Result<Tensor> {
-        match (input.device(), fused.activation.bounds()) {
-            (Device::Cpu, Some([lower, upper])) => new_tensor("BatchNorm", |out| {
+        match (kernels::of_a_gpu_are_used(input.device()), fused.activation.bounds()) {
+            (false, Some([lower, upper])) if input.device() == Device::Cpu => new_tensor("BatchNorm", |out| {
                 let (handles, residual) = (self.handles(input), pointer(fused.residual));
                 // SAFETY: the handles are of tensors that live during the call, and a residual may be null.
                 unsafe { ffi::te_batch_norm(handles.list(), residual, self.momentum, self.epsilon, lower, upper, out) }

@@ -317,6 +317,17 @@ unsafe extern "C" {
         out: *mut *mut AtTensor,
     ) -> Message;
 
+    // gpu/layer_norm.cpp
+    pub(crate) fn te_gpu_layer_norm_takes(input: *const AtTensor, added: *const AtTensor) -> bool;
+    pub(crate) fn te_gpu_layer_norm(
+        input_weight_bias: List<'_>,
+        added: *const AtTensor,
+        epsilon: f64,
+        is_for_products: bool,
+        norm: *mut *mut AtTensor,
+        sum: *mut *mut AtTensor,
+    ) -> Message;
+
     // gpu/max_pool.cpp
     pub(crate) fn te_gpu_max_pool_takes(input: *const AtTensor, side: i64) -> bool;
     pub(crate) fn te_gpu_max_pool(

@@ -1,7 +1,7 @@
 //! Bytes of images become what a network takes.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::ffi::{self, new_tensor, scalar_type};
 use crate::{MemoryFormat, Result, kernels};
@@ -25,7 +25,7 @@ impl NormalizeImages {
     /// # Errors
     /// What libtorch threw.
     pub fn forward(&self, bytes: &Tensor) -> Result<Tensor> {
-        if bytes.device() != Device::Cpu && kernels::are_used(bytes.device()) {
+        if kernels::of_a_gpu_are_used(bytes.device()) {
             return self.forward_in_kernels(bytes);
         }
         self.forward_in_libtorch(bytes)
@@ -57,6 +57,7 @@ impl NormalizeImages {
 mod tests {
     use super::*;
     use crate::kernels::check;
+    use tch::Device;
 
     #[test]
     fn kernels_give_the_bits_of_libtorch() {

@@ -1,5 +1,5 @@
 //! What tch does not bind of libtorch: process groups over MPI and NCCL, the engine of DistributedDataParallel, faster
-//! convolutions, BatchNorm fused and synchronized, kernels for a GPU, fused optimizers, autocast types, device properties, random
+//! convolutions, BatchNorm fused and synchronized, LayerNorm fused, kernels for a GPU, fused optimizers, autocast types, device properties, random
 //! generators' states.
 //!
 //! The only crate with C++ and unsafe FFI. It does not know MPI: on the CPU, collectives go through the trait
@@ -24,6 +24,7 @@ mod host;
 mod host_memory;
 mod images;
 pub mod kernels;
+mod layer_norm;
 mod max_pool;
 mod memory_format;
 mod numbers;
@@ -51,6 +52,7 @@ pub use gradient_hooks::watch_gradients;
 pub use host::{HostCollectives, HostElements, OnlyRank, ReduceOp};
 pub use host_memory::{Copies, PinnedMemory, to_device};
 pub use images::NormalizeImages;
+pub use layer_norm::{LayerNorm, Takers};
 pub use max_pool::MaxPool;
 pub use memory_format::{MemoryFormat, set_memory_format, to_channels_last};
 pub use numbers::Numbers;

@@ -1,7 +1,7 @@
 //! Max pooling in two dimensions.
 #![expect(unsafe_code, reason = "calls the shim")]
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::ffi::{self, new_tensor};
 use crate::{Result, kernels};
@@ -31,7 +31,7 @@ impl MaxPool {
     pub fn forward(&self, input: &Tensor) -> Tensor {
         // SAFETY: the tensor lives during the call.
         let is_taken = || unsafe { ffi::te_gpu_max_pool_takes(input.as_ptr(), self.side) };
-        let value = if input.device() != Device::Cpu && kernels::are_used(input.device()) && is_taken() {
+        let value = if kernels::of_a_gpu_are_used(input.device()) && is_taken() {
             self.forward_in_kernels(input)
         } else {
             self.forward_in_libtorch(input)
@@ -58,7 +58,7 @@ impl MaxPool {
 mod tests {
     use super::*;
     use crate::{kernels::check, to_channels_last};
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     #[test]
     fn kernels_give_the_bits_of_libtorch() {

@@ -1,17 +1,15 @@
 // BatchNorm in training on a GPU, in one with the sum and the activation that often follow it, of one rank or of all: half as
 // many passes over memory as libtorch's single operations take.
 
-#include "launch.h"
+#include "rows.h"
 
 #include "../process_group.h"
 #include "../shim.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
 #include <optional>
 
 namespace {
@@ -31,39 +29,7 @@ at::Tensor like_rows(const at::Tensor& tensor, const at::Tensor& x) {
   return tensor.to(x.scalar_type()).contiguous(format);
 }
 
-// How the rows of a tensor are cut into parts, and which threads look at them.
-struct Cut {
-  Rows rows;
-  Variant variant;
-  Grid grid;
-
-  Cut(const at::Tensor& x, int lanes) : variant{x.scalar_type(), lanes} {
-    const auto channels = x.size(1);
-    rows = {x.numel() / channels, 0, int(channels)};
-    const auto packs = unsigned(channels / lanes);
-    grid.wide = 1;
-    while (grid.wide < 32 && grid.wide < packs) grid.wide *= 2;
-    grid.high = BLOCK / grid.wide;
-    grid.x = (packs + grid.wide - 1) / grid.wide;
-    // Parts as large as keep the device busy, and no smaller than makes each thread look at a few rows.
-    const auto parts = std::max<int64_t>((blocks_wanted(x.device()) + grid.x - 1) / grid.x, 1);
-    rows.of_part = std::max<int64_t>((rows.count + parts - 1) / parts, std::min<int64_t>(rows.count, 2 * grid.high));
-    grid.y = rows.count ? unsigned((rows.count + rows.of_part - 1) / rows.of_part) : 0;
-  }
-
-  // For kernels that merge parts.
-  Grid merging() const { return {unsigned(rows.channels + 15) / 16, 1, 16, LARGE_BLOCK / 16}; }
-};
-
-template <class T>
-T* data(const at::Tensor& tensor) {
-  return tensor.defined() ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
-}
-
-// So many numbers for each part; zero where there are no rows.
-at::Tensor of_parts(const Cut& cut, int64_t numbers, const at::TensorOptions& options) {
-  return cut.grid.y ? at::empty({cut.grid.y, numbers}, options) : at::zeros({1, numbers}, options);
-}
+Grid merging(const Cut& cut) { return Cut::merging(cut.rows.channels, LARGE_BLOCK); }
 
 // The statistics of this rank as one part: means, sums of squared distances from them, count. Of no rows it is zero.
 void statistics_of(const at::Tensor& x, const Cut& cut, MergeStatistics& merge) {
@@ -71,7 +37,7 @@ void statistics_of(const at::Tensor& x, const Cut& cut, MergeStatistics& merge) 
   launch(x.device(), cut.variant, cut.grid, Statistics{x.const_data_ptr(), data<float>(parts), cut.rows});
   merge.parts = data<float>(parts);
   merge.count = int(parts.size(0));
-  launch(x.device(), cut.variant, cut.merging(), merge);
+  launch(x.device(), cut.variant, merging(cut), merge);
 }
 
 struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
@@ -80,8 +46,8 @@ struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
                             const std::optional<at::Tensor>& residual, double momentum, double eps, int64_t activation,
                             const Group& group) {
     auto y = at::empty_like(x);
-    const void* added = residual ? residual->const_data_ptr() : nullptr;
-    const Cut cut(x, lanes_of(x.scalar_type(), x.size(1), {x.const_data_ptr(), added}));
+    const auto added = residual.value_or(at::Tensor());
+    const Cut cut(x.numel() / x.size(1), x.size(1), x.device(), {x.scalar_type(), lanes_of(x.size(1), {x, added})});
     const auto channels = cut.rows.channels;
     const auto floats = x.options().dtype(at::kFloat);
     auto known = at::empty({KNOWN * channels + 1}, floats);
@@ -106,7 +72,7 @@ struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
       group->allgather(outputs, inputs)->wait();
       merge.parts = data<float>(gathered);
       merge.count = int(group->getSize());
-      launch(x.device(), cut.variant, cut.merging(), merge);
+      launch(x.device(), cut.variant, merging(cut), merge);
     } else {
       statistics_of(x, cut, merge);
     }
@@ -114,7 +80,7 @@ struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
     at::Tensor open;
     if (residual && activation != IDENTITY) open = at::empty({x.numel() / cut.variant.lanes}, x.options().dtype(at::kByte));
     launch(x.device(), cut.variant, cut.grid,
-           Normalize{x.const_data_ptr(), added, data<float>(known), y.mutable_data_ptr(), data<byte>(open), cut.rows,
+           Normalize{x.const_data_ptr(), data<void>(added), data<float>(known), y.mutable_data_ptr(), data<byte>(open), cut.rows,
                      int(activation)});
     context->save_for_backward({x, known, open});
     context->saved_data["residual"] = residual.has_value();
@@ -135,11 +101,11 @@ struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
     }
     const auto lanes = int(context->saved_data["lanes"].toInt());
     auto dy = like_rows(grads[0], x);
-    if (lanes_of(dy.scalar_type(), dy.size(1), {dy.const_data_ptr()}) < lanes) dy = dy.clone();
+    if (lanes_of(dy.size(1), {dy}) < lanes) dy = dy.clone();
     auto dx = at::empty_like(x);
     at::Tensor residual;
     if (context->saved_data["residual"].toBool()) residual = open.defined() ? at::empty_like(x) : dy;
-    const Cut cut(x, lanes);
+    const Cut cut(x.numel() / x.size(1), x.size(1), x.device(), {x.scalar_type(), lanes});
     const auto channels = cut.rows.channels;
     const auto floats = known.options();
 
@@ -155,14 +121,14 @@ struct GpuBatchNorm : torch::autograd::Function<GpuBatchNorm> {
       auto sums = at::empty({2, channels}, floats);
       merge.merged = data<float>(sums);
       merge.slope = merge.level = nullptr;
-      launch(x.device(), cut.variant, cut.merging(), merge);
+      launch(x.device(), cut.variant, merging(cut), merge);
       std::vector<at::Tensor> tensors{sums};
       group->allreduce(tensors)->wait();
       MergeGradient all{data<float>(sums), 1, channels, data<float>(known), nullptr, nullptr, nullptr,
                         numbers + 2 * channels, numbers + 3 * channels};
-      launch(x.device(), cut.variant, cut.merging(), all);
+      launch(x.device(), cut.variant, merging(cut), all);
     } else {
-      launch(x.device(), cut.variant, cut.merging(), merge);
+      launch(x.device(), cut.variant, merging(cut), merge);
     }
     const auto& dz = open.defined() ? residual : dy;
     launch(x.device(), cut.variant, cut.grid,

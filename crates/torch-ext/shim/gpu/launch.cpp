@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace te_gpu {
@@ -8,19 +9,23 @@ bool has_kernels(at::ScalarType element) {
   return element == at::kFloat || element == at::kBFloat16 || element == at::kHalf;
 }
 
-int lanes_of(at::ScalarType element, int64_t channels, std::initializer_list<const void*> from) {
-  const int64_t size = int64_t(c10::elementSize(element));
-  for (int64_t lanes = 16 / size; lanes > 1; lanes /= 2) {
+int lanes_of(int64_t channels, std::initializer_list<at::Tensor> tensors) {
+  int64_t smallest = 16;
+  for (const auto& tensor : tensors) smallest = tensor.defined() ? std::min(smallest, int64_t(tensor.element_size())) : smallest;
+  for (int64_t lanes = 16 / smallest; lanes > 1; lanes /= 2) {
     bool fits = channels % lanes == 0;
-    for (const void* address : from) fits &= reinterpret_cast<uintptr_t>(address) % (lanes * size) == 0;
+    for (const auto& tensor : tensors) {
+      if (!tensor.defined()) continue;
+      fits &= reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % (lanes * tensor.element_size()) == 0;
+    }
     if (fits) return int(lanes);
   }
   return 1;
 }
 
-unsigned blocks_wanted(at::Device device) {
+unsigned blocks_wanted(at::Device device, unsigned each) {
   // In host memory there are several so that tests see what becomes of several.
-  return device.is_cuda() ? 4 * multiprocessors(device) : 6;
+  return device.is_cuda() ? each * multiprocessors(device) : 6;
 }
 
 void launch(Kernel kernel, at::Device device, Variant variant, Grid grid, const void* args) {

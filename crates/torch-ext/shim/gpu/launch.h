@@ -39,11 +39,11 @@ struct Grid {
 // Whether there are kernels for such elements.
 bool has_kernels(at::ScalarType element);
 
-// How many of `channels` elements of this type can travel in one, from these addresses.
-int lanes_of(at::ScalarType element, int64_t channels, std::initializer_list<const void*> from);
+// How many neighbours of `channels` can travel in one, of each of these tensors; undefined ones do not count.
+int lanes_of(int64_t channels, std::initializer_list<at::Tensor> tensors);
 
-// Blocks that keep all of a device busy.
-unsigned blocks_wanted(at::Device device);
+// Blocks that keep all of a device busy, so many on each of its multiprocessors.
+unsigned blocks_wanted(at::Device device, unsigned each);
 
 void launch(Kernel kernel, at::Device device, Variant variant, Grid grid, const void* args);
 

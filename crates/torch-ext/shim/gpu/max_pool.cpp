@@ -41,7 +41,7 @@ struct GpuMaxPool : torch::autograd::Function<GpuMaxPool> {
     auto y = at::empty({x.size(0), x.size(1), pool.out_height, pool.out_width}, x.options(), at::MemoryFormat::ChannelsLast);
     at::Tensor places;
     if (x.requires_grad()) places = at::empty({y.numel()}, x.options().dtype(at::kByte));
-    const auto lanes = lanes_of(x.scalar_type(), x.size(1), {x.const_data_ptr(), y.const_data_ptr()});
+    const auto lanes = lanes_of(x.size(1), {x, y});
     launch(x.device(), {x.scalar_type(), lanes}, grid_of(pool, lanes, y.numel() / y.size(1)),
            MaxPool{x.const_data_ptr(), y.mutable_data_ptr(), places.defined() ? places.mutable_data_ptr<byte>() : nullptr, pool});
     context->save_for_backward({places});
@@ -58,7 +58,7 @@ struct GpuMaxPool : torch::autograd::Function<GpuMaxPool> {
     auto dx = at::empty(sizes, dy.options(), at::MemoryFormat::ChannelsLast);
     const Pool pool{unsigned(sizes[0]),   unsigned(sizes[1]),   unsigned(sizes[2]), unsigned(sizes[3]), unsigned(dy.size(2)),
                     unsigned(dy.size(3)), unsigned(of[0]), unsigned(of[1]),    unsigned(of[2])};
-    const auto lanes = lanes_of(dy.scalar_type(), sizes[1], {dx.const_data_ptr(), dy.const_data_ptr()});
+    const auto lanes = lanes_of(sizes[1], {dx, dy});
     launch(dy.device(), {dy.scalar_type(), lanes}, grid_of(pool, lanes, dx.numel() / dx.size(1)),
            MaxPoolGradient{dy.const_data_ptr(), places.const_data_ptr<byte>(), dx.mutable_data_ptr(), pool});
     const auto none = at::Tensor();

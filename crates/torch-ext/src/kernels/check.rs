@@ -4,7 +4,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::images::NormalizeImages;
 use crate::max_pool::MaxPool;
-use crate::{Activation, BatchNorm, Error, Fused, MemoryFormat, Precision, Result, to_channels_last};
+use crate::{
+    Activation, Autocast, BatchNorm, Error, Fused, LayerNorm, MemoryFormat, Precision, Result, Takers, to_channels_last,
+};
 
 /// Computes a few small tensors with our kernels for `device` and with libtorch's operations, as a run of this precision would.
 /// A run calls it before it [uses](super::set_used) them.
@@ -26,6 +28,7 @@ pub fn check(device: Device, precision: Precision) -> Result<()> {
         }
         if device != Device::Cpu {
             max_pool(&shape, device, kind)?;
+            layer_norm(&[shape[0], shape[3], shape[1]], device, precision)?;
         }
     }
     if device == Device::Cpu { Ok(()) } else { images(device, kind) }
@@ -156,6 +159,85 @@ fn one_by_one(layer: &BatchNorm<'_>, input: &Tensor, fused: Fused<'_>) -> Result
         Activation::Silu => sum.silu(),
         Activation::HardSwish => sum.hardswish(),
     })
+}
+
+// ---- LayerNorm -----------------------------------------------------------------------------------
+
+/// A LayerNorm, and what is before and behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormCase<'a> {
+    pub shape: &'a [i64],
+    /// Whether what is normalized is of single precision, and not of the run's type.
+    pub input_is_single: bool,
+    /// What is added, if something is: whether it is of single precision.
+    pub added_is_single: Option<bool>,
+    pub takers: Takers,
+}
+
+impl<'a> NormCase<'a> {
+    /// All of a shape.
+    pub(crate) fn all(shape: &'a [i64]) -> impl Iterator<Item = Self> {
+        let of_inputs = [false, true].into_iter().flat_map(|input_is_single| {
+            [None, Some(false), Some(true)].map(|added_is_single| (input_is_single, added_is_single))
+        });
+        of_inputs.flat_map(move |(input_is_single, added_is_single)| {
+            [Takers::Products, Takers::Any].map(|takers| Self { shape, input_is_single, added_is_single, takers })
+        })
+    }
+
+    /// The norm, the sum and the gradients of all leaves, in double precision: of tensors of double precision, or of the types of a run.
+    fn pass(&self, device: Device, precision: Precision, is_double: bool) -> Result<Vec<Tensor>> {
+        let channels = &self.shape[self.shape.len() - 1..];
+        let kind = |is_single| if is_single { Kind::Float } else { precision.kind() };
+        let leaf = |tensor: Tensor, kind: Kind| {
+            let rounded = tensor.to_kind(kind);
+            (if is_double { rounded.to_kind(Kind::Double) } else { rounded }).set_requires_grad(true)
+        };
+        let input = leaf(numbers(self.shape, 0.1, device) * 2.0 + 3.0, kind(self.input_is_single));
+        let added = self.added_is_single.map(|is_single| leaf(numbers(self.shape, 0.2, device), kind(is_single)));
+        let weight = leaf(numbers(channels, 0.3, device) + 1.5, Kind::Float);
+        let bias = leaf(numbers(channels, 0.4, device) * 0.5, Kind::Float);
+        let layer = LayerNorm { weight: &weight, bias: &bias, epsilon: EPSILON };
+        let [norm, sum] = if is_double {
+            // The sum as it is kept: rounded, with the gradient of what is not.
+            let sum = added.as_ref().map_or_else(|| input.shallow_clone(), |added| &input + added);
+            let is_narrow = !self.input_is_single && self.added_is_single == Some(false);
+            let kept = if is_narrow { sum.detach().to_kind(precision.kind()).to_kind(Kind::Double) } else { sum.detach() };
+            let sum = &sum + (kept - sum.detach());
+            [sum.f_layer_norm(channels, Some(&weight), Some(&bias), EPSILON, false)?, sum]
+        } else {
+            let _autocast = Autocast::enter(device, precision)?;
+            layer.forward_in_kernels(&input, added.as_ref(), self.takers)?
+        };
+        let slope = |seed: f64, of: &Tensor| {
+            let slope = numbers(self.shape, seed, device).to_kind(precision.kind());
+            (of * slope.to_kind(of.kind())).sum(Kind::Double)
+        };
+        let mut loss = slope(0.5, &norm);
+        if added.is_some() {
+            loss = loss + slope(0.6, &sum);
+        }
+        loss.f_backward()?;
+        let sums = added.is_some().then(|| sum.detach());
+        let gradients = [Some(&input), added.as_ref(), Some(&weight), Some(&bias)].into_iter().flatten().map(Tensor::grad);
+        Ok([norm.detach()].into_iter().chain(sums).chain(gradients).map(|tensor| tensor.to_kind(Kind::Double)).collect())
+    }
+
+    /// The kernels' pass in the types of a run against that of libtorch's operations in double precision.
+    pub(crate) fn check(&self, device: Device, precision: Precision) -> Result<()> {
+        let (ours, theirs) = (self.pass(device, precision, false)?, self.pass(device, precision, true)?);
+        assert_eq!(ours.len(), theirs.len(), "the same results");
+        for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            let what = || format!("LayerNorm, {self:?}, {precision:?}: result {index}");
+            compare(what, ours, theirs, tolerance(precision.kind()))?;
+        }
+        Ok(())
+    }
+}
+
+/// LayerNorm in all its forms.
+pub(crate) fn layer_norm(shape: &[i64], device: Device, precision: Precision) -> Result<()> {
+    NormCase::all(shape).try_for_each(|case| case.check(device, precision))
 }
 
 // ---- The others ----------------------------------------------------------------------------------

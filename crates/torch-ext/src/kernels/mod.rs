@@ -6,6 +6,7 @@
 
 pub(crate) mod check;
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::ptr;
@@ -34,6 +35,28 @@ pub fn set_used(device: Device, used: bool) {
 /// Whether the kernels for devices like this one are used.
 pub fn are_used(device: Device) -> bool {
     switch(device).load(Ordering::Relaxed)
+}
+
+thread_local! {
+    static ON_HOST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `f`, during which operations of this thread on tensors in host memory take the kernels of a GPU, as operations on a GPU
+/// would: slowly, one of its threads after the other, so that what a GPU is to compute can be looked at without one.
+pub fn with_those_of_a_gpu<T>(f: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ON_HOST.set(self.0);
+        }
+    }
+    let _before = Before(ON_HOST.replace(true));
+    f()
+}
+
+/// Whether the kernels of a GPU are used for tensors on this device.
+pub(crate) fn of_a_gpu_are_used(device: Device) -> bool {
+    ON_HOST.get() || (device != Device::Cpu && are_used(device))
 }
 
 /// What a compiler made of the kernels of a GPU.

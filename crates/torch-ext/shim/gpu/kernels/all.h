@@ -3,6 +3,7 @@
 
 #include "batch_norm.h"
 #include "images.h"
+#include "layer_norm.h"
 #include "max_pool.h"
 
 #define TE_KERNELS(kernel)                               \
@@ -12,6 +13,10 @@
   kernel(sum_gradient, SumGradient, BLOCK)               \
   kernel(merge_gradient, MergeGradient, LARGE_BLOCK)     \
   kernel(input_gradient, InputGradient, BLOCK)           \
+  kernel(sum_and_norm, SumAndNorm, BLOCK)                \
+  kernel(row_gradient, RowGradient, BLOCK)               \
+  kernel(column_sums, ColumnSums, BLOCK)                 \
+  kernel(merge_sums, MergeSums, BLOCK)          \
   kernel(max_pool, MaxPool, BLOCK)                       \
   kernel(max_pool_gradient, MaxPoolGradient, BLOCK)      \
   kernel(images, Images, BLOCK)

@@ -1,6 +1,6 @@
 // What kernels are written in. NVRTC compiles them for a GPU, where each thread runs them by itself; a host compiler makes
 // functions of them that run all threads of one block, step by step: between two TE_SYNC each thread's part is a turn of
-// a loop. So what a thread keeps from one part to the next lies in shared memory.
+// a loop. So what a thread keeps from one part to the next lies in shared memory, or is a PerThread.
 //
 // The same bits on both: nothing is contracted (`--fmad=false`, `-ffp-contract=off`), and every sum has its order.
 #pragma once
@@ -20,6 +20,7 @@ constexpr int LARGE_BLOCK = 1024;
 #ifdef __CUDACC_RTC__
 
 #define TE_DEVICE static __device__ __forceinline__
+#define TE_DEVICE_MEMBER __device__ __forceinline__
 #define TE_PRAGMA(words) _Pragma(#words)
 #define TE_UNROLL(count) TE_PRAGMA(unroll count)
 #define TE_SHARED(type, name, count) __shared__ type name[count]
@@ -34,6 +35,20 @@ TE_DEVICE unsigned block_y(Place) { return blockIdx.y; }
 TE_DEVICE unsigned blocks_y(Place) { return gridDim.y; }
 TE_DEVICE unsigned width(Place) { return blockDim.x; }
 TE_DEVICE unsigned height(Place) { return blockDim.y; }
+
+// A number that each thread keeps in a register.
+struct PerThread {
+  float own;
+  TE_DEVICE_MEMBER float& operator[](unsigned) { return own; }
+};
+
+// Each thread's number becomes the sum over the threads that have its place in y, in a tree. These are a power of two, at most 32,
+// and all of them must be there.
+TE_DEVICE void sum_along_x(PerThread& numbers, Place place) {
+  for (unsigned distance = width(place) / 2; distance > 0; distance /= 2) {
+    numbers.own += __shfl_xor_sync(0xffffffff, numbers.own, distance);
+  }
+}
 
 }  // namespace te_gpu
 
@@ -60,6 +75,22 @@ TE_DEVICE unsigned block_y(Place place) { return place.y; }
 TE_DEVICE unsigned blocks_y(Place place) { return place.of_y; }
 TE_DEVICE unsigned width(Place place) { return place.wide; }
 TE_DEVICE unsigned height(Place place) { return place.high; }
+
+// A number for each thread of a block.
+struct PerThread {
+  float of[BLOCK];
+  float& operator[](unsigned thread) { return of[thread]; }
+};
+
+TE_DEVICE void sum_along_x(PerThread& numbers, Place place) {
+  for (unsigned distance = width(place) / 2; distance > 0; distance /= 2) {
+    const PerThread before = numbers;
+    TE_EACH_THREAD(tx, ty) {
+      const unsigned row = ty * width(place);
+      numbers.of[row + tx] = before.of[row + tx] + before.of[row + (tx ^ distance)];
+    }
+  }
+}
 
 }  // namespace te_gpu
 

@@ -102,4 +102,32 @@ TE_DEVICE void store(void* to, i64 index, const float* values) {
   static_cast<Pack<T, N>*>(to)[index] = pack;
 }
 
+// Source in memory that are of type T, or of single precision whatever T is.
+struct Source {
+  const void* at;
+  bool are_single;
+};
+struct Target {
+  void* at;
+  bool are_single;
+};
+
+template <class T, int N>
+TE_DEVICE void load(const Source& from, i64 index, float* values) {
+  if (from.are_single) {
+    load<float, N>(from.at, index, values);
+  } else {
+    load<T, N>(from.at, index, values);
+  }
+}
+
+template <class T, int N>
+TE_DEVICE void store(const Target& to, i64 index, const float* values) {
+  if (to.are_single) {
+    store<float, N>(to.at, index, values);
+  } else {
+    store<T, N>(to.at, index, values);
+  }
+}
+
 }  // namespace te_gpu
