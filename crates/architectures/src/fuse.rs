@@ -1,6 +1,7 @@
-//! Which operations can be computed in one: BatchNorm, the sum after it and the activation after that.
+//! Which operations can be computed in one: BatchNorm, the sum after it and the activation after that; and who takes values in
+//! which way, for what can be rounded where it is made.
 
-use crate::network::{Network, NodeId, takers};
+use crate::network::{Network, Node, NodeId, takers};
 use crate::op::{Activation, Op};
 
 impl Network {
@@ -29,6 +30,59 @@ impl Network {
         groups.retain(|group| !group.is_empty());
         groups
     }
+
+    /// For each node, whether its value is taken, moved about or not, by convolutions and matrix products alone.
+    pub fn taken_by_products(&self) -> Vec<bool> {
+        let takers = takers(&self.nodes);
+        let mut by_products = vec![false; self.nodes.len()];
+        for id in (0..self.nodes.len()).rev() {
+            let is_one = |&NodeId(taker): &NodeId| {
+                let Node { op, inputs, .. } = &self.nodes[taker];
+                let mut places = (0..inputs.len()).filter(|&place| inputs[place] == NodeId(id));
+                places.all(|place| match op.use_of(place) {
+                    Use::Multiplied | Use::Measured => true,
+                    Use::Moved => by_products[taker],
+                    Use::Computed => false,
+                })
+            };
+            by_products[id] = !takers[id].is_empty() && takers[id].iter().all(is_one);
+        }
+        by_products
+    }
+}
+
+/// What an operation does with one of its inputs.
+enum Use {
+    /// Multiplies it with weights, in a convolution or a matrix product.
+    Multiplied,
+    /// Puts it elsewhere, as it is.
+    Moved,
+    /// Looks at how large it is.
+    Measured,
+    /// Something else.
+    Computed,
+}
+
+impl Op {
+    /// What becomes of the input at `place`.
+    fn use_of(&self, place: usize) -> Use {
+        match (self, place) {
+            (Self::Conv2d(_) | Self::Linear { .. } | Self::QueriesKeysValues { .. }, _) => Use::Multiplied,
+            (Self::WindowAttention { .. }, 2) => Use::Measured,
+            (Self::JoinWindows { .. } | Self::JoinGrid { .. } | Self::ResizeLike, 1) => Use::Measured,
+            (
+                Self::Flatten
+                | Self::Slice { .. }
+                | Self::Permute { .. }
+                | Self::PixelsToTokens
+                | Self::MergeNeighbours
+                | Self::PartitionWindows { .. }
+                | Self::PartitionGrid { .. },
+                _,
+            ) => Use::Moved,
+            _ => Use::Computed,
+        }
+    }
 }
 
 /// Whether `next` can be computed in one with `before`, and all of the group before that.
@@ -44,7 +98,7 @@ fn follows(next: &Op, before: &Op) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{ARCHITECTURES, Builder, Conv2d, Network, Scheme, architecture};
+    use crate::{ARCHITECTURES, Builder, Conv2d, Network, Op, Scheme, architecture};
 
     fn words(network: &Network) -> Vec<String> {
         let word = |group: Vec<crate::NodeId>| {
@@ -104,6 +158,37 @@ mod tests {
             let grouped = words.iter().filter(|word| **word == format!("batch norm + {alone}")).count();
             assert!(grouped > 10, "{name}: {words:?}");
         }
+    }
+
+    /// Of the LayerNorms of a network, those for products alone, and the others' names.
+    fn layer_norms(name: &str) -> (usize, Vec<String>) {
+        let network = architecture(name).unwrap().network(1000);
+        let by_products = network.taken_by_products();
+        let norms = network.nodes().iter().zip(by_products).filter(|(node, _)| matches!(node.op, Op::LayerNorm { .. }));
+        let (products, others): (Vec<_>, Vec<_>) = norms.partition(|(_, by_products)| *by_products);
+        (products.len(), others.into_iter().map(|(node, _)| node.name.clone()).collect())
+    }
+
+    #[test]
+    fn norms_before_linear_layers_are_for_products_and_norms_in_the_stream_are_not() {
+        let stream = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(layer_norms("vit_b_16"), (25, Vec::new()));
+        assert_eq!(layer_norms("convnext_tiny"), (18 + 3 + 1, stream(&["features.0.1"])));
+        // Its last one is averaged before the head.
+        assert_eq!(layer_norms("swin_t"), (2 * 12 + 3, stream(&["features.0.2", "norm"])));
+        // In the second version every norm is added to what came before, and the one of a merge goes on as it is.
+        assert_eq!(layer_norms("swin_v2_t").0, 0);
+    }
+
+    #[test]
+    fn who_takes_a_value_twice_must_multiply_it_twice() {
+        let mut net = Builder::new("twice", Scheme::PYTORCH);
+        let image = net.input(3);
+        let moved = net.channels_last(image);
+        let multiplied = net.linear("one", moved, 4);
+        let added = net.linear("other", multiplied, 4);
+        net.add(multiplied, added);
+        assert_eq!(net.finish().taken_by_products(), [true, true, false, false, false]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use architectures::{Activation, Conv2d, Op, Projections, Shape, WindowCut, rotations, same_padding};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{BatchNorm, Convolution, Fused, MaxPool, SyncBatchNorm, rng};
+use torch_ext::{BatchNorm, Convolution, Fused, LayerNorm, MaxPool, SyncBatchNorm, Takers, rng};
 
 /// How a pass treats what differs between training and evaluation: BatchNorm, dropout and stochastic depth.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,15 @@ impl Mode<'_> {
     }
 }
 
-/// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict.
-pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<'_>, constants: &Constants) -> Tensor {
+/// The value of `op` for the values of its `inputs` and its own `state`, in the order of a state dict, made for its `takers`.
+pub(crate) fn compute(
+    op: &Op,
+    inputs: &[&Tensor],
+    state: &[Tensor],
+    mode: Mode<'_>,
+    takers: Takers,
+    constants: &Constants,
+) -> Tensor {
     let train = mode.is_training();
     match *op {
         Op::Input { .. } => unreachable!("the network's input is given, not computed"),
@@ -65,9 +72,7 @@ pub(crate) fn compute(op: &Op, inputs: &[&Tensor], state: &[Tensor], mode: Mode<
             let [weight, bias, mean, var] = [0, 1, 2, 3].map(|index| Some(&state[index]));
             inputs[0].batch_norm(weight, bias, mean, var, train, momentum, epsilon, true)
         }
-        Op::LayerNorm { features, epsilon } => {
-            inputs[0].layer_norm([features as i64], Some(&state[0]), Some(&state[1]), epsilon, true)
-        }
+        Op::LayerNorm { epsilon, .. } => layer_norm(state, epsilon).forward(inputs[0], takers),
         Op::ResponseNorm { epsilon, .. } => response_norm(inputs[0], &state[0], &state[1], epsilon),
         Op::Activation(activation) => activate(activation, inputs[0]),
         Op::PadSame { kernel, stride } => pad_same(inputs[0], kernel, stride),
@@ -162,6 +167,10 @@ pub(crate) fn activation_of(op: &Op) -> Option<torch_ext::Activation> {
 fn batch_norm(state: &[Tensor], momentum: f64, epsilon: f64) -> BatchNorm<'_> {
     let [weight, bias, running_mean, running_var] = [0, 1, 2, 3].map(|index| &state[index]);
     BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon }
+}
+
+pub(crate) fn layer_norm(state: &[Tensor], epsilon: f64) -> LayerNorm<'_> {
+    LayerNorm { weight: &state[0], bias: &state[1], epsilon }
 }
 
 /// The value of a ReLU, a ReLU6 or a sum, written over the input at `place`: see [`architectures::Network::overwritten`].

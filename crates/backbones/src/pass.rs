@@ -2,7 +2,7 @@
 
 use architectures::{Network, Node, NodeId, Op};
 use tch::Tensor;
-use torch_ext::Fused;
+use torch_ext::{Fused, Takers};
 
 use crate::forward::{self, Constants, Mode};
 
@@ -14,6 +14,8 @@ pub(crate) struct Order {
     pub steps: Vec<Step>,
     /// For each node, which of its inputs its value is written over.
     overwritten: Vec<Option<usize>>,
+    /// For each node, who takes its value.
+    takers: Vec<Takers>,
 }
 
 /// Operations that are computed in one where that can be: see [`Network::groups`].
@@ -26,7 +28,9 @@ pub(crate) struct Step {
 
 impl Order {
     pub(crate) fn of(network: Network) -> Self {
-        Self { steps: steps(&network), overwritten: network.overwritten(), network }
+        let takers = |by_products: bool| if by_products { Takers::Products } else { Takers::Any };
+        let takers = network.taken_by_products().into_iter().map(takers).collect();
+        Self { steps: steps(&network), overwritten: network.overwritten(), takers, network }
     }
 
     /// As [`of`](Self::of), with nothing computed in one.
@@ -81,6 +85,10 @@ impl Values {
         steps.iter().flat_map(|step| &step.freed).for_each(|node| self.0[node.index()] = None);
     }
 
+    fn has(&self, node: NodeId) -> bool {
+        self.0[node.index()].is_some()
+    }
+
     fn of(&self, node: NodeId) -> &Tensor {
         self.0[node.index()].as_ref().expect("a value lives until its last use")
     }
@@ -104,20 +112,40 @@ pub(crate) struct Pass<'a, L> {
 impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
     /// Computes `steps`, one after the other; `images` are the network's input.
     pub(crate) fn compute(&self, steps: &[Step], values: &mut Values, images: &Tensor) {
-        for step in steps {
+        for (index, step) in steps.iter().enumerate() {
             #[cfg(test)]
             COMPUTED.set(COMPUTED.get() + 1);
             let nodes = &step.nodes;
-            match self.fused(nodes, values) {
-                Some(value) => values.set(nodes[nodes.len() - 1].index(), value),
-                None => {
-                    for &node in nodes {
-                        values.set(node.index(), self.one(node, values, images));
-                    }
+            if nodes.iter().all(|&node| values.has(node)) {
+                // With the step before.
+            } else if let Some([sum, norm]) = steps.get(index + 1).and_then(|next| self.sum_and_norm(step, next, values)) {
+                values.set(nodes[0].index(), sum);
+                values.set(steps[index + 1].nodes[0].index(), norm);
+            } else if let Some(value) = self.fused(nodes, values) {
+                values.set(nodes[nodes.len() - 1].index(), value);
+            } else {
+                for &node in nodes {
+                    values.set(node.index(), self.one(node, values, images));
                 }
             }
             values.free(std::slice::from_ref(step));
         }
+    }
+
+    /// The values of a sum alone and of the LayerNorm alone that takes it, computed in one; none where that cannot be.
+    fn sum_and_norm(&self, step: &Step, next: &Step, values: &Values) -> Option<[Tensor; 2]> {
+        let nodes = self.order.network.nodes();
+        let (&[sum], &[norm]) = (&step.nodes[..], &next.nodes[..]) else { return None };
+        let (Node { op: Op::Add, inputs, .. }, Node { op: Op::LayerNorm { epsilon, .. }, inputs: taken, .. }) =
+            (&nodes[sum.index()], &nodes[norm.index()])
+        else {
+            return None;
+        };
+        if taken[..] != [sum] {
+            return None;
+        }
+        let layer = forward::layer_norm((self.layer)(norm).state, *epsilon);
+        layer.forward_of_sum(values.of(inputs[0]), values.of(inputs[1]), self.order.takers[norm.index()])
     }
 
     /// The value of `node`, given those before it.
@@ -129,7 +157,7 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
             (op, Some(place)) => forward::compute_in_place(op, &inputs, place),
             (op, None) => {
                 let Layer { state, mode } = (self.layer)(node);
-                forward::compute(op, &inputs, state, mode, self.constants)
+                forward::compute(op, &inputs, state, mode, self.order.takers[node.index()], self.constants)
             }
         }
     }
@@ -159,5 +187,70 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
             before = node;
         }
         forward::batch_norm_fused(values.of(inputs[0]), fused, state, *momentum, *epsilon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Backbone;
+    use tch::{Device, Kind, Tensor, no_grad};
+    use torch_ext::{Autocast, Precision, kernels, rng, to_channels_last};
+
+    /// Networks with each of a GPU's kernels, and images as small as they take them.
+    const NETWORKS: &[(&str, i64)] = &[
+        ("cifar_resnet20", 32),
+        ("mobilenet_v3_small", 64),
+        ("eva02_tiny_patch14_336", 56),
+        ("swin_t", 32),
+    ];
+
+    fn backbone(name: &str, side: i64) -> Backbone {
+        let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
+        let backbone = Backbone::new(network, Device::Cpu);
+        for (_, mut parameter) in backbone.trainable() {
+            // Drawn without libtorch's generator, which tests share; and as large as training would have them.
+            let inputs = parameter.size().iter().skip(1).product::<i64>().max(1) as f64;
+            let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
+            let drawn = (count * 12.9898).sin() * (1.5 / inputs).sqrt();
+            no_grad(|| parameter.copy_(&drawn.view(&parameter.size()[..])));
+        }
+        backbone
+    }
+
+    /// The logits and all gradients of a pass under autocast.
+    fn pass(backbone: &Backbone, side: i64, precision: Precision) -> Vec<Tensor> {
+        let images = Tensor::arange(4 * 3 * side * side, (Kind::Float, Device::Cpu)).sin().view([4, 3, side, side]);
+        let images = to_channels_last(&images).unwrap();
+        let logits = rng::with_own_generator(5, || {
+            let _autocast = Autocast::enter(Device::Cpu, precision).unwrap();
+            backbone.forward(&images, true)
+        });
+        logits.to_kind(Kind::Double).square().mean(Kind::Double).backward();
+        let gradients = backbone.trained().into_iter().map(|(_, tensor)| tensor.grad());
+        [logits.detach()].into_iter().chain(gradients).map(|tensor| tensor.to_kind(Kind::Double)).collect()
+    }
+
+    fn distance(a: &[Tensor], b: &[Tensor]) -> f64 {
+        let of = |tensors: &mut dyn Iterator<Item = Tensor>| -> f64 {
+            tensors.map(|tensor| tensor.square().sum(Kind::Double).double_value(&[])).sum::<f64>()
+        };
+        let apart = of(&mut a.iter().zip(b).map(|(a, b)| a - b));
+        (apart / of(&mut b.iter().map(Tensor::shallow_clone))).sqrt()
+    }
+
+    #[test]
+    fn whole_networks_compute_with_a_gpus_kernels_what_they_do_without() {
+        for &(name, side) in NETWORKS {
+            let backbone = || backbone(name, side);
+            let plain = pass(&backbone(), side, Precision::Single);
+            let in_kernels = kernels::with_those_of_a_gpu(|| pass(&backbone(), side, Precision::Single));
+            let single = distance(&in_kernels, &plain);
+            let narrow = pass(&backbone(), side, Precision::BFloat16);
+            let narrow_in_kernels = kernels::with_those_of_a_gpu(|| pass(&backbone(), side, Precision::BFloat16));
+            let [without, with] = [&narrow, &narrow_in_kernels].map(|pass| distance(pass, &plain));
+            let what = format!("{name}: single {single:.1e}, bf16 {without:.1e} without kernels, {with:.1e} with");
+            // Not the same bits, or no kernel was asked.
+            assert!(single > 0.0 && single < 1e-5 && with < 1.3 * without && with != without, "{what}");
+        }
     }
 }

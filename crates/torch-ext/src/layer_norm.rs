@@ -46,17 +46,17 @@ impl LayerNorm<'_> {
         input.layer_norm([channels], Some(self.weight), Some(self.bias), self.epsilon, true)
     }
 
-    /// The sum of two values of one shape, and the LayerNorm of the sum; nothing where the sum has to be made first, as
-    /// everywhere but on a GPU where our kernels are used.
+    /// The sum of two values of one shape, and the value for that sum, in this order; nothing where the sum has to be made first,
+    /// as everywhere but on a GPU where our kernels are used.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
-    pub fn forward_of_sum(&self, input: &Tensor, added: &Tensor, takers: Takers) -> Option<(Tensor, Tensor)> {
+    pub fn forward_of_sum(&self, input: &Tensor, added: &Tensor, takers: Takers) -> Option<[Tensor; 2]> {
         if !kernels::of_a_gpu_are_used(input.device()) || !takes(input, Some(added)) {
             return None;
         }
         let [norm, sum] = self.forward_in_kernels(input, Some(added), takers).unwrap_or_else(|error| panic!("{error}"));
-        Some((sum, norm))
+        Some([sum, norm])
     }
 
     /// By a GPU's kernels, wherever the tensors are: the norm, and the sum, undefined where nothing is added.

@@ -215,7 +215,7 @@ impl<'a> NormCase<'a> {
         };
         let mut loss = slope(0.5, &norm);
         if added.is_some() {
-            loss = loss + slope(0.6, &sum);
+            loss += slope(0.6, &sum);
         }
         loss.f_backward()?;
         let sums = added.is_some().then(|| sum.detach());
