@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 /// The files of the shim, by the headers that they need. What of libtorch each includes takes far longer to read than the file
 /// itself, so that each list is compiled as one: names at file level are told apart within a list.
 const SOURCES: [(&str, &[&str]); 2] = [
-    ("tensors", &["context", "optim", "gpu/images", "gpu/launch", "gpu/nvrtc"]),
+    ("tensors", &["context", "optim", "gpu/compiler", "gpu/device", "gpu/images", "gpu/launch", "gpu/runtime"]),
     (
         "autograd_and_c10d",
         &[

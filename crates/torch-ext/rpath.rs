@@ -23,8 +23,8 @@ pub(crate) fn main() {
         }
     }
     arguments.push("-Wl,-l:librt.so.1,-l:libdl.so.2,-l:libpthread.so.0,--pop-state".to_owned());
-    if std::path::Path::new(&lib).join("libtorch_cuda.so").exists() {
-        // What libtorch_cuda needs in turn (cuBLAS, cuDNN, the driver) is looked for when the program starts, so that a
+    if ["libtorch_cuda.so", "libtorch_hip.so"].iter().any(|half| std::path::Path::new(&lib).join(half).exists()) {
+        // What libtorch's half for GPUs needs in turn (cuBLAS, cuDNN, the driver) is looked for when the program starts, so that a
         // login node without CUDA can link for the nodes that have it.
         arguments.push("-Wl,--allow-shlib-undefined".to_owned());
     }

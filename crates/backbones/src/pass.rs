@@ -118,7 +118,9 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
             let nodes = &step.nodes;
             if nodes.iter().all(|&node| values.has(node)) {
                 // With the step before.
-            } else if let Some([sum, norm]) = steps.get(index + 1).and_then(|next| self.sum_and_norm(step, next, values)) {
+            } else if let Some([sum, norm]) =
+                steps.get(index + 1).and_then(|next| self.sum_and_norm(step, next, values))
+            {
                 values.set(nodes[0].index(), sum);
                 values.set(steps[index + 1].nodes[0].index(), norm);
             } else if let Some(value) = self.fused(nodes, values) {
@@ -197,12 +199,8 @@ mod tests {
     use torch_ext::{Autocast, Precision, kernels, rng, to_channels_last};
 
     /// Networks with each of a GPU's kernels, and images as small as they take them.
-    const NETWORKS: &[(&str, i64)] = &[
-        ("cifar_resnet20", 32),
-        ("mobilenet_v3_small", 64),
-        ("eva02_tiny_patch14_336", 56),
-        ("swin_t", 32),
-    ];
+    const NETWORKS: &[(&str, i64)] =
+        &[("cifar_resnet20", 32), ("mobilenet_v3_small", 64), ("eva02_tiny_patch14_336", 56), ("swin_t", 32)];
 
     fn backbone(name: &str, side: i64) -> Backbone {
         let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);

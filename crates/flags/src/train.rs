@@ -176,8 +176,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RANKS", default_value_t = 1, help_heading = "Machine", add = Scope::Free)]
     pub ranks_per_device: usize,
 
-    /// Compute BatchNorm, what is added to it and the activation after that in one, by kernels of our own, which are tried out
-    /// when a run starts; off: by libtorch, one by one
+    /// Compute BatchNorm, what is added to it and the activation after that in one, and on a GPU LayerNorm and the sum before it, by
+    /// kernels of our own, which are tried out when a run starts; off: by libtorch, one by one
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Fused::Auto, help_heading = "Machine", add = Scope::Free)]
     pub fused: Fused,
 
@@ -309,7 +309,7 @@ pub enum Recompute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Fused {
-    /// Where they are right: on a GPU they are compiled first, by NVRTC
+    /// Where they are right: on a GPU they are compiled first, by NVRTC or hipRTC
     Auto,
     /// Nowhere
     Off,

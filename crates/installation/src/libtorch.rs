@@ -19,7 +19,7 @@ pub struct Libtorch {
     pub folder: PathBuf,
     /// "2.11.0+cu130".
     pub version: String,
-    /// Whether its CUDA half is there.
+    /// Whether its half for GPUs is there, NVIDIA's or AMD's.
     pub has_cuda: bool,
 }
 
@@ -80,7 +80,7 @@ pub fn find_libtorch(surroundings: &Surroundings<'_>) -> Result<Libtorch, NoLibt
         }
         let version = version(&folder).unwrap_or_else(|| "of an unknown release".to_owned());
         if version.split('+').next() == Some(LIBTORCH_RELEASE) {
-            let has_cuda = folder.join("libtorch_cuda.so").exists();
+            let has_cuda = ["libtorch_cuda.so", "libtorch_hip.so"].iter().any(|half| folder.join(half).exists());
             return Ok(Libtorch { folder, version, has_cuda });
         }
         none.others.push((folder, version));

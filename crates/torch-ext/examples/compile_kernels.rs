@@ -1,6 +1,7 @@
 //! Compiles the kernels for a GPU where there is none, in every variant that a run may want, and says what became of them.
 //!
 //!     cargo run -p torch-ext --example compile_kernels -- libnvrtc.so sm_80 sm_90
+//!     cargo run -p torch-ext --example compile_kernels -- libhiprtc.so gfx90a gfx942
 
 use std::error::Error;
 use std::path::Path;
@@ -10,13 +11,13 @@ use torch_ext::kernels;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let nvrtc = arguments.next().ok_or("which libnvrtc.so?")?;
+    let compiler = arguments.next().ok_or("which libnvrtc.so or libhiprtc.so?")?;
     let (mut compiled, mut spills) = (0, Vec::new());
     for architecture in arguments {
         let (mut bytes, mut registers) = (0, 0);
         for (kind, most) in [(Kind::Float, 4), (Kind::BFloat16, 8), (Kind::Half, 8)] {
             for lanes in [1, 2, 4, 8].into_iter().filter(|&lanes| lanes <= most) {
-                let made = kernels::compile(&architecture, kind, lanes, Some(Path::new(&nvrtc)))?;
+                let made = kernels::compile(&architecture, kind, lanes, Some(Path::new(&compiler)))?;
                 compiled += 1;
                 bytes += made.bytes;
                 let mut kernel = "";
@@ -29,12 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                         spills.push(format!("{kernel} for {architecture}, {lanes} of {kind:?}: {}", line.trim()));
                     }
                 }
-                if registers == 0 {
+                // hipRTC says nothing.
+                if registers == 0 && architecture.starts_with("sm_") {
                     return Err(format!("the compiler said nothing of registers: {}", made.log).into());
                 }
             }
         }
-        println!("{architecture}: {bytes} bytes, {registers} registers at most");
+        let registers = if registers > 0 { format!(", {registers} registers at most") } else { String::new() };
+        println!("{architecture}: {bytes} bytes{registers}");
     }
     if compiled == 0 {
         return Err("for which architectures?".into());

@@ -1,21 +1,40 @@
-// What needs CUDA's and NCCL's headers: a library of its own (crate torch-ext-cuda), opened where there is a GPU.
+// What needs CUDA's and NCCL's headers, or with USE_ROCM those of HIP and RCCL: a library of its own (crate torch-ext-cuda),
+// opened where there is a GPU.
 
 #include "cuda.h"
 #include "process_group.h"
 #include "store.h"
 #include "symbols.h"
 
+#include <ATen/core/CachingHostAllocator.h>
+#ifdef USE_ROCM
+// From 2.11 on only the files have other names: what is in them lies in at::cuda and c10::cuda here, too.
+#include <ATen/hip/HIPContext.h>
+#include <ATen/hip/HIPGeneratorImpl.h>
+#include <ATen/hip/HIPGraph.h>
+#include <c10/hip/HIPCachingAllocator.h>
+#include <c10/hip/HIPFunctions.h>
+#include <c10/hip/HIPStream.h>
+#define TE_RUNTIME(name) hip##name
+#else
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
-#include <ATen/core/CachingHostAllocator.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
+#define TE_RUNTIME(name) cuda##name
+#endif
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 #include <cstdlib>
 #include <memory>
+
+// A function of the runtime, which is not linked.
+#define TE_WORDS(name) #name
+#define TE_NAME(name) TE_WORDS(name)
+#define TE_RUNTIME_FUNCTION(name) \
+  te_function<decltype(&TE_RUNTIME(name))>(RTLD_DEFAULT, TE_NAME(TE_RUNTIME(name)))
 
 namespace {
 
@@ -67,7 +86,7 @@ struct te_graph : at::cuda::CUDAGraph {
     // Nothing that is cached now can be given back in between: it would lie beside the recording's own memory.
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
-    capture_begin(chosen, cudaStreamCaptureModeThreadLocal);
+    capture_begin(chosen, TE_RUNTIME(StreamCaptureModeThreadLocal));
   }
 
   // Ends a recording that failed. libtorch stops at the first thing that goes wrong; its allocators would take all memory for
@@ -81,14 +100,17 @@ struct te_graph : at::cuda::CUDAGraph {
       }
     };
     each([&] {
-      cudaStreamCaptureStatus status;
-      const auto is_capturing = te_function<cudaError_t (*)(cudaStream_t, cudaStreamCaptureStatus*)>(RTLD_DEFAULT, "cudaStreamIsCapturing");
-      if (is_capturing(capture_stream_.stream(), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone) return;
-      cudaGraph_t broken = nullptr;
-      te_function<cudaError_t (*)(cudaStream_t, cudaGraph_t*)>(RTLD_DEFAULT, "cudaStreamEndCapture")(capture_stream_.stream(), &broken);
-      if (broken) te_function<cudaError_t (*)(cudaGraph_t)>(RTLD_DEFAULT, "cudaGraphDestroy")(broken);
+      TE_RUNTIME(StreamCaptureStatus) status;
+      const auto is_capturing = TE_RUNTIME_FUNCTION(StreamIsCapturing);
+      if (is_capturing(capture_stream_.stream(), &status) == TE_RUNTIME(Success) &&
+          status == TE_RUNTIME(StreamCaptureStatusNone)) {
+        return;
+      }
+      TE_RUNTIME(Graph_t) broken = nullptr;
+      (void)TE_RUNTIME_FUNCTION(StreamEndCapture)(capture_stream_.stream(), &broken);
+      if (broken) (void)TE_RUNTIME_FUNCTION(GraphDestroy)(broken);
     });
-    each([] { te_function<cudaError_t (*)()>(RTLD_DEFAULT, "cudaGetLastError")(); });
+    each([] { (void)TE_RUNTIME_FUNCTION(GetLastError)(); });
     each([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, chosen); });
     each([&] { c10::cuda::CUDACachingAllocator::releasePool(device, chosen); });
     each([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(chosen); });
@@ -134,6 +156,11 @@ char* te_device_properties_get(int device, te_device_properties* out) {
     const auto* properties = at::cuda::getDeviceProperties(te_device(device));
     static_assert(sizeof(out->name) == sizeof(properties->name), "CUDA's names have 256 bytes");
     std::memcpy(out->name, properties->name, sizeof(out->name));
+#ifdef USE_ROCM
+    // What gpu/nvrtc.cpp, which has no headers of HIP, takes for granted.
+    static_assert(sizeof(*properties) == 1472 && offsetof(hipDeviceProp_t, gcnArchName) == 1160, "HIP's properties are others");
+    static_assert(hipDeviceAttributeMultiprocessorCount == 63, "HIP's attributes have other numbers");
+#endif
     out->major = properties->major;
     out->minor = properties->minor;
     out->multiprocessors = properties->multiProcessorCount;

@@ -13,3 +13,9 @@ F te_function(void* library, const char* name) {
               library == RTLD_DEFAULT ? "this is a libtorch without CUDA" : dlerror());
   return reinterpret_cast<F>(found);
 }
+
+// The same, into a pointer to it.
+template <class F>
+void te_find(F& function, void* library, const char* name) {
+  function = te_function<F>(library, name);
+}

@@ -12,11 +12,26 @@ use crate::{Error, Result};
 
 /// The library of crate torch-ext-cuda.
 const LIBRARY: &str = "libtorch_ext_cuda.so";
-/// Libtorch's CUDA half.
-const LIBTORCH_CUDA: &str = "libtorch_cuda.so";
+/// A half of libtorch for GPUs, whose devices it calls CUDA's whoever made them.
+struct Half {
+    library: &'static str,
+    maker: &'static str,
+    /// The cargo feature that this program must have been built with.
+    feature: &'static str,
+    /// Where a driver shows that there is such a GPU: Linux, and Linux under Windows.
+    drivers: &'static [&'static str],
+}
 
-/// Where a driver shows that there is a GPU: Linux, and Linux under Windows.
-const DRIVERS: [&str; 2] = ["/dev/nvidiactl", "/dev/dxg"];
+const HALVES: [Half; 2] = [
+    Half { library: "libtorch_cuda.so", maker: "NVIDIA", feature: "cuda", drivers: &["/dev/nvidiactl", "/dev/dxg"] },
+    Half { library: "libtorch_hip.so", maker: "AMD", feature: "hip", drivers: &["/dev/kfd"] },
+];
+
+impl Half {
+    fn has_driver(&self) -> bool {
+        self.drivers.iter().any(|driver| Path::new(driver).exists())
+    }
+}
 
 /// The functions, or why there are none.
 static FUNCTIONS: OnceLock<std::result::Result<&'static CudaFunctions, String>> = OnceLock::new();
@@ -31,7 +46,7 @@ pub fn open() -> std::result::Result<(), &'static str> {
 
 /// Whether a driver shows a GPU on this machine, whatever libtorch can do with it.
 pub fn has_driver() -> bool {
-    DRIVERS.iter().any(|driver| Path::new(driver).exists())
+    HALVES.iter().any(Half::has_driver)
 }
 
 /// The functions, for what `call` does.
@@ -43,23 +58,28 @@ pub(crate) fn functions(call: &'static str) -> Result<&'static CudaFunctions> {
 }
 
 fn find() -> std::result::Result<&'static CudaFunctions, String> {
-    let no_driver = "there is no NVIDIA GPU on this machine (no driver is loaded)";
     let libtorch = libtorch_folder().ok_or("libtorch's folder is not known")?;
-    if !libtorch.join(LIBTORCH_CUDA).exists() {
-        let besides = if has_driver() { String::new() } else { format!(", and {no_driver}") };
+    let Some(half) = HALVES.iter().find(|half| libtorch.join(half.library).exists()) else {
+        let besides =
+            if has_driver() { "" } else { ", and there is no NVIDIA GPU on this machine (no driver is loaded)" };
         return Err(format!("the libtorch in {} is one for the CPU alone{besides}", libtorch.display()));
+    };
+    if !half.has_driver() {
+        let there_is = HALVES.iter().find(|other| other.has_driver());
+        let besides = there_is
+            .map_or(String::new(), |other| format!(", but one of {}, for which libtorch is another", other.maker));
+        return Err(format!("there is no {} GPU on this machine (no driver is loaded){besides}", half.maker));
     }
-    if !has_driver() {
-        return Err(no_driver.to_owned());
-    }
-    let library = beside_program().ok_or("this program was built without CUDA; build it with `--features cuda`")?;
+    let Half { feature, .. } = half;
+    let without = || format!("this program was built for no {} GPU; build it with `--features {feature}`", half.maker);
+    let library = beside_program().ok_or_else(without)?;
     // Everything that its kernels register is for all of libtorch.
-    load(&libtorch.join(LIBTORCH_CUDA))?;
+    load(&libtorch.join(half.library))?;
     let handle = load(&library)?;
     // SAFETY: the handle is open.
     let te_cuda = unsafe { libc::dlsym(handle, c"te_cuda".as_ptr()) };
     if te_cuda.is_null() {
-        return Err(format!("{} is empty: it was built without the feature `cuda`", library.display()));
+        return Err(format!("{} is empty: it was built without the feature `{feature}`", library.display()));
     }
     // SAFETY: the library's function of that name takes nothing and gives a `te_cuda`, which begins with its size.
     let functions = unsafe {
@@ -145,6 +165,6 @@ mod tests {
         }
         assert!(open().unwrap_err().contains("no NVIDIA GPU"));
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(!maps.contains(LIBTORCH_CUDA), "libtorch_cuda is loaded");
+        assert!(HALVES.iter().all(|half| !maps.contains(half.library)), "a half for GPUs is loaded");
     }
 }

@@ -349,12 +349,12 @@ unsafe extern "C" {
         out: *mut *mut AtTensor,
     ) -> Message;
 
-    // gpu/nvrtc.cpp
+    // gpu/device.cpp
     pub(crate) fn te_gpu_compile(
         architecture: *const c_char,
         scalar_type: i32,
         lanes: i32,
-        nvrtc: *const c_char,
+        compiler: *const c_char,
         log: *mut *mut c_char,
         bytes: *mut usize,
     ) -> Message;

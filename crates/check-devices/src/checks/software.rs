@@ -75,7 +75,7 @@ pub(crate) const S03: Check = Check {
         if libraries(program, "libtorch").next().is_none() {
             return Outcome::skip("the program uses no libtorch");
         }
-        if libraries(program, "libtorch_cuda").next().is_some() {
+        if ["libtorch_cuda", "libtorch_hip"].iter().any(|half| libraries(program, half).next().is_some()) {
             return Outcome::Pass;
         }
         Outcome::of([Finding::error(format!(

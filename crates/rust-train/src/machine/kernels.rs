@@ -21,7 +21,7 @@ pub(crate) fn choose(world: &World, device: Device, fused: Fused, precision: Pre
             kernels::set_used(device, false);
             if world.rank() == 0 {
                 log::warn!(
-                    "BatchNorm, sums and activations are computed one by one, not in one (--fused off says nothing of it): \
+                    "norms, sums and activations are computed one by one, not in one (--fused off says nothing of it): \
                      {verdict}"
                 );
             }

@@ -6,8 +6,6 @@
 
 #include <ATen/ATen.h>
 
-#include <string>
-
 namespace te_gpu {
 
 #define TE_NUMBER(name, Args, threads) KERNEL_##name,
@@ -55,8 +53,7 @@ void launch(at::Device device, Variant variant, Grid grid, const Args& args) {
 // Of host.cpp: one block after the other.
 void run_on_host(Kernel kernel, Variant variant, Grid grid, const void* args);
 
-// Of nvrtc.cpp: the kernels for an architecture ("sm_90"), compiled; `log` is what the compiler said. Throws what it refused.
-std::string compile(const std::string& architecture, Variant variant, const char* nvrtc, std::string& log);
+// Of device.cpp: compiled for the device when the first one of its kind is wanted.
 void run_on_gpu(Kernel kernel, at::Device device, Variant variant, Grid grid, const void* args);
 unsigned multiprocessors(at::Device device);
 

@@ -202,7 +202,8 @@ impl<'a> NormCase<'a> {
             // The sum as it is kept: rounded, with the gradient of what is not.
             let sum = added.as_ref().map_or_else(|| input.shallow_clone(), |added| &input + added);
             let is_narrow = !self.input_is_single && self.added_is_single == Some(false);
-            let kept = if is_narrow { sum.detach().to_kind(precision.kind()).to_kind(Kind::Double) } else { sum.detach() };
+            let kept =
+                if is_narrow { sum.detach().to_kind(precision.kind()).to_kind(Kind::Double) } else { sum.detach() };
             let sum = &sum + (kept - sum.detach());
             [sum.f_layer_norm(channels, Some(&weight), Some(&bias), EPSILON, false)?, sum]
         } else {
@@ -219,8 +220,14 @@ impl<'a> NormCase<'a> {
         }
         loss.f_backward()?;
         let sums = added.is_some().then(|| sum.detach());
-        let gradients = [Some(&input), added.as_ref(), Some(&weight), Some(&bias)].into_iter().flatten().map(Tensor::grad);
-        Ok([norm.detach()].into_iter().chain(sums).chain(gradients).map(|tensor| tensor.to_kind(Kind::Double)).collect())
+        let gradients =
+            [Some(&input), added.as_ref(), Some(&weight), Some(&bias)].into_iter().flatten().map(Tensor::grad);
+        Ok([norm.detach()]
+            .into_iter()
+            .chain(sums)
+            .chain(gradients)
+            .map(|tensor| tensor.to_kind(Kind::Double))
+            .collect())
     }
 
     /// The kernels' pass in the types of a run against that of libtorch's operations in double precision.

@@ -1,7 +1,7 @@
 //! Kernels of our own: where they are used, whether they are right, and what a compiler says of a GPU's.
 //!
-//! Those of the CPU are compiled with this crate. Those of a GPU are compiled when a run first wants them, by the NVRTC that
-//! lies beside libtorch, for the GPU that is there; a host compiler takes the same text, and tests run that.
+//! Those of the CPU are compiled with this crate. Those of a GPU are compiled when a run first wants them, by the NVRTC (AMD's:
+//! hipRTC) that lies beside libtorch, for the GPU that is there; a host compiler takes the same text, and tests run that.
 #![expect(unsafe_code, reason = "calls the shim")]
 
 pub(crate) mod check;
@@ -64,28 +64,28 @@ pub(crate) fn of_a_gpu_are_used(device: Device) -> bool {
 pub struct Compiled {
     /// Bytes of code.
     pub bytes: usize,
-    /// What the compiler said: for each kernel its registers, and what it spilled.
+    /// What the compiler said: NVRTC, for each kernel, its registers, and what it spilled; hipRTC nothing.
     pub log: String,
 }
 
-/// Compiles all kernels for an architecture ("sm_90"), of elements of `kind`, `lanes` of which travel in one. No GPU is needed.
-/// `nvrtc` is a libnvrtc.so; without one it is that of libtorch.
+/// Compiles all kernels for an architecture ("sm_90", "gfx942"), of elements of `kind`, `lanes` of which travel in one. No GPU is
+/// needed. `compiler` is a libnvrtc.so or a libhiprtc.so; without one it is that of libtorch.
 ///
 /// # Errors
-/// No NVRTC; what the compiler refused.
+/// No compiler; what it refused.
 ///
 /// # Panics
-/// If `architecture` or `nvrtc` has a null byte.
-pub fn compile(architecture: &str, kind: Kind, lanes: usize, nvrtc: Option<&Path>) -> Result<Compiled> {
+/// If `architecture` or `compiler` has a null byte.
+pub fn compile(architecture: &str, kind: Kind, lanes: usize, compiler: Option<&Path>) -> Result<Compiled> {
     let text = |text: &[u8]| CString::new(text).expect("no null byte");
     let architecture = text(architecture.as_bytes());
-    let nvrtc = nvrtc.map(|path| text(path.as_os_str().as_encoded_bytes()));
+    let compiler = compiler.map(|path| text(path.as_os_str().as_encoded_bytes()));
     let (mut log, mut bytes): (*mut c_char, usize) = (ptr::null_mut(), 0);
-    let nvrtc = nvrtc.as_ref().map_or(ptr::null(), |path| path.as_ptr());
+    let compiler = compiler.as_ref().map_or(ptr::null(), |path| path.as_ptr());
     // SAFETY: texts that end in a null byte and live during the call, and room for what it writes.
     unsafe {
         let kind = ffi::scalar_type(kind);
-        ffi::te_gpu_compile(architecture.as_ptr(), kind, lanes as i32, nvrtc, &mut log, &mut bytes)
+        ffi::te_gpu_compile(architecture.as_ptr(), kind, lanes as i32, compiler, &mut log, &mut bytes)
             .check("compiling kernels")?;
         Ok(Compiled { bytes, log: ffi::take_text(log) })
     }

@@ -21,7 +21,7 @@
   kernel(max_pool_gradient, MaxPoolGradient, BLOCK)      \
   kernel(images, Images, BLOCK)
 
-#ifdef __CUDACC_RTC__
+#ifdef TE_ON_GPU
 
 // TE_ELEMENT and TE_LANES come with the options.
 #define TE_ENTRY(name, Args, threads)                                                                      \

@@ -1,4 +1,4 @@
-// What kernels are written in. NVRTC compiles them for a GPU, where each thread runs them by itself; a host compiler makes
+// What kernels are written in. NVRTC, or hipRTC, compiles them for a GPU, where each thread runs them by itself; a host compiler makes
 // functions of them that run all threads of one block, step by step: between two TE_SYNC each thread's part is a turn of
 // a loop. So what a thread keeps from one part to the next lies in shared memory, or is a PerThread.
 //
@@ -17,7 +17,11 @@ constexpr int LARGE_BLOCK = 1024;
 
 }  // namespace te_gpu
 
-#ifdef __CUDACC_RTC__
+#if defined(__CUDACC_RTC__) || defined(__HIPCC_RTC__)
+#define TE_ON_GPU
+#endif
+
+#ifdef TE_ON_GPU
 
 #define TE_DEVICE static __device__ __forceinline__
 #define TE_DEVICE_MEMBER __device__ __forceinline__
@@ -46,7 +50,11 @@ struct PerThread {
 // and all of them must be there.
 TE_DEVICE void sum_along_x(PerThread& numbers, Place place) {
   for (unsigned distance = width(place) / 2; distance > 0; distance /= 2) {
+#ifdef __HIPCC_RTC__
+    numbers.own += __shfl_xor(numbers.own, distance);  // 64 threads at a time: those of a place in y are within
+#else
     numbers.own += __shfl_xor_sync(0xffffffff, numbers.own, distance);
+#endif
   }
 }
 

@@ -3,7 +3,7 @@
 
 #include "dialect.h"
 
-#ifndef __CUDACC_RTC__
+#ifndef TE_ON_GPU
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 #endif
@@ -19,13 +19,17 @@ struct Half {
 
 TE_DEVICE float wide(float value) { return value; }
 
-#ifdef __CUDACC_RTC__
+#ifdef TE_ON_GPU
 
 TE_DEVICE float wide(BFloat16 value) { return __uint_as_float(unsigned(value.bits) << 16); }
 TE_DEVICE float wide(Half value) {
+#ifdef __HIPCC_RTC__
+  return __builtin_bit_cast(_Float16, value.bits);
+#else
   float out;
   asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(value.bits));
   return out;
+#endif
 }
 
 template <class T>
@@ -48,9 +52,13 @@ __device__ __forceinline__ BFloat16 narrow<BFloat16>(float value) {
 }
 template <>
 __device__ __forceinline__ Half narrow<Half>(float value) {
+#ifdef __HIPCC_RTC__
+  return {__builtin_bit_cast(unsigned short, _Float16(value))};
+#else
   Half out;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
   return out;
+#endif
 }
 
 TE_DEVICE float exponential(float value) { return expf(value); }
