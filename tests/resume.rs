@@ -283,6 +283,10 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
             Some(0),
             vec!["out of memory on rank 1; from here on in 2 micro-batches"],
         ),
+        // Ranks meet within a pass: none can go on without another. (With --batch auto one pass more is made before.)
+        ("memory:1:5", "--sync-bn", Some(1), vec!["rank 1 on ", "step 6: out of memory, and with --sync-bn"]),
+        ("memory-backward:1:5", "--sync-bn", Some(1), vec!["rank 1 on ", "step 6: out of memory, and with --sync-bn"]),
+        ("memory:1:5", "--sync-bn --batch auto:64", Some(1), vec!["step 5: out of memory, and with --sync-bn"]),
         ("memory-above:1:0", "--batch auto", Some(2), vec!["--batch auto: the memory does not suffice"]),
         (
             "stop:1:5",
@@ -307,6 +311,7 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
         let outcome = run(Path::new(FAULTY), 2, folder.path(), fault, &flags);
         assert_eq!(outcome.status, status, "{fault}: {outcome:?}");
         assert!(outcome.elapsed < Duration::from_secs(20), "{fault}: {outcome:?}");
+        assert!(!outcome.stderr.contains("frame #"), "libtorch's C++ frames: {outcome:?}");
         for words in words {
             assert!(outcome.stderr.contains(words), "{fault}, '{words}': {outcome:?}");
         }

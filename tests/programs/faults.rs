@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rust_train::{BuildContext, Model, Module, Program};
 use rustix::process::{Signal, getpid, kill_process};
-use tch::nn::{self, Module as _, ModuleT};
+use tch::nn::{self, Module as _};
 use tch::{Kind, Tensor};
+use torch_ext::{BatchNorm, ProcessGroup, SyncBatchNorm};
 
 #[derive(Debug)]
 struct Net {
@@ -28,21 +29,33 @@ impl Net {
             head: nn::linear(path / "head", 24, classes, nn::LinearConfig::default()),
         }
     }
-}
 
-impl ModuleT for Net {
-    fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, images: &Tensor, train: bool, sync: Option<&SyncBatchNorm>) -> Tensor {
         let mut values = images.shallow_clone();
         for (layer, norm) in self.layers.iter().zip(&self.norms) {
-            values = layer.forward(&values).apply_t(norm, train).relu();
+            values = normalized(&layer.forward(&values), norm, train, sync).relu();
         }
         self.head.forward(&values.adaptive_avg_pool2d([1, 1]).flatten(1, -1).dropout(0.2, train))
     }
 }
 
+fn normalized(values: &Tensor, norm: &nn::BatchNorm, train: bool, sync: Option<&SyncBatchNorm>) -> Tensor {
+    match (sync, norm) {
+        (Some(sync), nn::BatchNorm { ws: Some(weight), bs: Some(bias), running_mean, running_var, .. }) if train => {
+            let layer = BatchNorm { weight, bias, running_mean, running_var, momentum: 0.1, epsilon: 1e-5 };
+            sync.forward(&layer, values).unwrap_or_else(|error| panic!("{error}"))
+        }
+        _ => values.apply_t(norm, train),
+    }
+}
+
 /// A model with a fault.
 struct Faulty {
-    model: Module,
+    net: Net,
+    /// Its parameters.
+    state: Module,
+    /// With `--sync-bn`.
+    sync: Option<SyncBatchNorm>,
     /// What, and in which pass in training; none on the other ranks.
     fault: Option<(String, usize)>,
     passes: Cell<usize>,
@@ -77,7 +90,7 @@ impl Model for Faulty {
         let pass = counter.replace(counter.get() + 1);
         let is_spoilt = train && self.fault.as_ref().is_some_and(|(what, when)| what == "nan-input" && *when == pass);
         let images = &(if is_spoilt { images * f64::NAN } else { images.shallow_clone() });
-        let logits = self.model.forward(images, train).remove(0);
+        let logits = self.net.forward(images, train, self.sync.as_ref());
         vec![match &self.fault {
             Some((what, _)) if what == "nan-input" => logits,
             // Not a pass but milliseconds for each.
@@ -105,11 +118,16 @@ impl Model for Faulty {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.model.parameters()
+        self.state.parameters()
     }
 
     fn buffers(&self) -> Vec<(String, Tensor)> {
-        self.model.buffers()
+        self.state.buffers()
+    }
+
+    fn synchronize_batch_norm(&mut self, group: &ProcessGroup) -> bool {
+        self.sync = Some(SyncBatchNorm::new(group));
+        true
     }
 }
 
@@ -126,7 +144,9 @@ fn build(context: &BuildContext) -> anyhow::Result<Box<dyn Model>> {
     let vs = nn::VarStore::new(context.device);
     let net = Net::new(&vs.root(), context.outputs as i64);
     Ok(Box::new(Faulty {
-        model: Module::new(vs, net),
+        net,
+        state: Module::new(vs, nn::func(Tensor::shallow_clone)),
+        sync: None,
         fault: fault(),
         passes: Cell::new(0),
         evaluations: Cell::new(0),

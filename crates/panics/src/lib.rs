@@ -35,8 +35,20 @@ pub fn hook(end: impl Fn(&str) + Send + Sync + 'static) {
     }));
 }
 
+/// The message of libtorch at the beginning of a text; what follows it says in dozens of lines where in its C++ that was.
+pub fn without_frames(text: &str) -> &str {
+    // As it is, and as Rust quotes it.
+    let marks = ["\nframe #", "\\nframe #", "\nException raised from ", "\\nException raised from "];
+    let end = marks.iter().filter_map(|mark| text.find(mark)).min();
+    end.map_or(text, |end| text[..end].trim_end())
+}
+
 fn describe(info: &PanicHookInfo<'_>) -> String {
     let text = text(info.payload());
+    // tch panics where libtorch throws.
+    if let Some(quoted) = text.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"") {
+        return format!("libtorch: {}", without_frames(quoted.strip_suffix("\")").unwrap_or(quoted)));
+    }
     match info.location() {
         Some(place) => format!("panicked at {}:{}: {text}", place.file(), place.line()),
         None => format!("panicked: {text}"),
@@ -55,6 +67,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn libtorchs_words_come_without_its_frames() {
+        let text = "can't allocate memory: you tried to allocate 4 bytes";
+        for frames in ["\nframe #0: c10::ThrowEnforce\nframe #1: main", "\nException raised from f at a.cpp:1\n", ""] {
+            assert_eq!(without_frames(&format!("{text}{frames}")), text);
+            assert_eq!(
+                without_frames(&format!("{text}{frames}").escape_debug().to_string()),
+                text.escape_debug().to_string()
+            );
+        }
+    }
+
+    #[test]
     fn what_is_caught_comes_back_and_the_hook_sees_the_rest() {
         panic::set_hook(Box::new(|_| {}));
         assert_eq!(catch(|| -> u8 { panic!("on {}", "ice") }), Err("panicked: on ice".to_owned()));
@@ -65,6 +89,12 @@ mod tests {
         // On another thread nobody has said that it is caught; inside one that is, it is.
         let nested = catch(|| catch(|| -> u8 { panic!("inside") }).unwrap_err());
         assert!(nested.unwrap().ends_with("inside"));
+        #[derive(Debug)]
+        enum Thrown {
+            Torch(&'static str),
+        }
+        let thrown = || Err::<u8, _>(Thrown::Torch("no memory\nframe #0: main")).unwrap();
+        assert_eq!(catch(thrown), Err("libtorch: no memory".to_owned()));
         let _ = panic::take_hook();
     }
 }

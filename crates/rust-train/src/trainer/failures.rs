@@ -7,6 +7,7 @@ use tch::Tensor;
 use world::World;
 
 use super::Trainer;
+use super::out_of_memory::HINT;
 use crate::config::plan::OnNan;
 use crate::errors::{Stop, agree};
 use crate::run::checkpoint::Position;
@@ -21,9 +22,8 @@ impl Trainer<'_> {
         let step = self.position.step + 1;
         let parts = self.step.micro_batches;
         let more = self.micro_batches(parts + 1).first().copied();
-        let hint = "--batch auto finds what fits, --accumulate computes in smaller parts";
         let Some(more) = more.filter(|_| self.job.plan.flags.batch.fit_memory) else {
-            return bail_together(self.job.world, rank, format!("step {step}: out of memory; {hint}"));
+            return bail_together(self.job.world, rank, format!("step {step}: out of memory; {HINT}"));
         };
         self.step.micro_batches = more;
         if self.job.world.rank() == 0 {

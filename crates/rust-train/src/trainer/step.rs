@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use dataset::Batch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{GradScaler, GradScalerConfig, LearningRate, Optimizer, clip_grad_norm};
@@ -18,7 +19,7 @@ use torch_ext::{DistributedDataParallel, Kept, Numbers, Precision, ProcessGroup,
 
 use super::fixed_parts::Twins;
 use super::job::Job;
-use super::out_of_memory::is_out_of_memory;
+use super::out_of_memory::{HINT, is_out_of_memory};
 use super::recording::{Next, Recording};
 use crate::config::plan::{OnNan, Plan};
 use crate::distributed::synchronization::Pass;
@@ -244,14 +245,14 @@ impl<'a> TrainStep<'a> {
         tch::manual_seed(seed_of(self.seed, input.number, self.group.rank()));
         let before = before.map(|before| &before.flags);
         let made = match self.recording.take() {
-            None => self.compute(task, &self.given(input, LearningRate::Number(input.rate.lr), &wish, before))?,
+            None => self.compute(task, &self.given(input, LearningRate::Number(input.rate.lr), &wish, before)),
             Some(mut recording) => {
                 let made = self.compute_recorded(&mut recording, task, input, &wish, before);
                 self.recording = Some(recording);
-                made?
+                made
             }
         };
-        let Made { flags, loss, is_out_of_memory } = made;
+        let Made { flags, loss, is_out_of_memory } = made.map_err(|error| self.named(error, input.number))?;
         if let Some(averaged) = &mut self.averaged {
             let skip = flags.narrow(0, 0, 1);
             let is_on_device = self.numerics.device != Device::Cpu;
@@ -266,6 +267,16 @@ impl<'a> TrainStep<'a> {
         }
         let numbers = Numbers::on_their_way(&Tensor::cat(&[&flags, &loss.view([1])], 0))?;
         Ok(Launched { flags, numbers, is_out_of_memory })
+    }
+
+    /// What ends this rank's step `number` where others may wait for it.
+    fn named(&self, error: anyhow::Error, number: usize) -> anyhow::Error {
+        if !is_out_of_memory(&error) {
+            return error;
+        }
+        log::debug!("{error:#}");
+        let why = if self.meets_in_passes { ", and with --sync-bn the others wait in the middle of it" } else { "" };
+        anyhow!("step {}: out of memory{why}; {HINT}", number + 1)
     }
 
     fn given<'g>(
@@ -425,7 +436,7 @@ impl<'a> TrainStep<'a> {
         match world::catch_panic(work).map_err(anyhow::Error::msg).flatten() {
             Ok(done) => Ok(Some(done)),
             Err(error) if is_out_of_memory(&error) && !self.meets_in_passes => {
-                log::error!("{error:#}");
+                log::error!("{}", panics::without_frames(&format!("{error:#}")));
                 Ok(None)
             }
             Err(error) => Err(error),
