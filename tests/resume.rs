@@ -329,6 +329,24 @@ fn what_goes_wrong_on_one_rank_is_known_to_all() {
 }
 
 #[test]
+fn where_one_ranks_kernels_are_wrong_no_rank_uses_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (fault, kernels) in [("", "fused"), ("kernels:1:0", "libtorch's")] {
+        let outcome = run(Path::new(FAULTY), 2, folder.path(), fault, &format!("--epochs 1 --output {kernels}"));
+        outcome.expect_success();
+        let warnings: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("are computed one by one")).collect();
+        assert_eq!(warnings.len(), usize::from(kernels != "fused"), "{outcome:?}");
+        assert!(
+            warnings.iter().all(|line| line.contains("rank 1") && line.contains("a kernel differs")),
+            "{warnings:?}"
+        );
+        // Of all ranks, or two would stand there.
+        let state = fs::read_to_string(checkpoints(folder.path(), kernels)[0].join("state.json")).unwrap();
+        assert!(state.contains(&format!("\"kernels\": \"{kernels}\"")), "{state}");
+    }
+}
+
+#[test]
 fn what_changes_the_mathematics_is_refused_field_by_field() {
     let folder = tempfile::tempdir().unwrap();
     let program = binary("rust-train");

@@ -9,7 +9,7 @@ use rust_train::{BuildContext, Model, Module, Program};
 use rustix::process::{Signal, getpid, kill_process};
 use tch::nn::{self, Module as _};
 use tch::{Kind, Tensor};
-use torch_ext::{BatchNorm, ProcessGroup, SyncBatchNorm};
+use torch_ext::{BatchNorm, ProcessGroup, SyncBatchNorm, kernels};
 
 #[derive(Debug)]
 struct Net {
@@ -77,6 +77,7 @@ impl Faulty {
             "usr1" => kill_process(getpid(), Signal::USR1).unwrap(),
             "term-twice" => (0..2).for_each(|_| kill_process(getpid(), Signal::TERM).unwrap()),
             "kill" => kill_process(getpid(), Signal::KILL).unwrap(),
+            "kernels" => {} // from the start
             "panic" => panic!("out of cheese"),
             other => panic!("no fault is called {other}"),
         }
@@ -154,5 +155,8 @@ fn build(context: &BuildContext) -> anyhow::Result<Box<dyn Model>> {
 }
 
 fn main() -> ExitCode {
+    if fault().is_some_and(|(what, _)| what == "kernels") {
+        kernels::find_wrong("a kernel differs");
+    }
     Program::new().model("faulty", 16, build).run()
 }

@@ -14,6 +14,9 @@ use crate::{
 /// # Errors
 /// Which kernel is not right, and by how much; no compiler for a GPU's, or what it refused.
 pub fn check(device: Device, precision: Precision) -> Result<()> {
+    if let Some(&why) = super::FOUND_WRONG.get() {
+        return Err(Error::State { what: why.to_owned() });
+    }
     // Those of the CPU know one type, and one kind of processor.
     let kind = if device == Device::Cpu { Kind::Float } else { precision.kind() };
     // With other channels, other numbers of neighbours travel in one.

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind};
@@ -21,6 +22,7 @@ pub use check::check;
 
 static ON_CPU: AtomicBool = AtomicBool::new(true);
 static ON_GPU: AtomicBool = AtomicBool::new(false);
+static FOUND_WRONG: OnceLock<&str> = OnceLock::new();
 
 fn switch(device: Device) -> &'static AtomicBool {
     if device == Device::Cpu { &ON_CPU } else { &ON_GPU }
@@ -30,6 +32,11 @@ fn switch(device: Device) -> &'static AtomicBool {
 /// the CPU are, and those of a GPU, which [`check`] has not seen yet, are not.
 pub fn set_used(device: Device, used: bool) {
     switch(device).store(used, Ordering::Relaxed);
+}
+
+/// From here on [`check`] finds this process's kernels wrong, for this reason: for tests of what becomes of a job then.
+pub fn find_wrong(why: &'static str) {
+    let _ = FOUND_WRONG.set(why); // the first reason does
 }
 
 /// Whether the kernels for devices like this one are used.
