@@ -90,11 +90,12 @@ mod tests {
         let nested = catch(|| catch(|| -> u8 { panic!("inside") }).unwrap_err());
         assert!(nested.unwrap().ends_with("inside"));
         #[derive(Debug)]
+        #[expect(dead_code, reason = "shown")]
         enum Thrown {
             Torch(&'static str),
         }
-        let thrown = || Err::<u8, _>(Thrown::Torch("no memory\nframe #0: main")).unwrap();
-        assert_eq!(catch(thrown), Err("libtorch: no memory".to_owned()));
+        let throw = || Err::<u8, _>(Thrown::Torch("no memory\nframe #0: main"));
+        assert_eq!(catch(|| throw().unwrap()), Err("libtorch: no memory".to_owned()));
         let _ = panic::take_hook();
     }
 }

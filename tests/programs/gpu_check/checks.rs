@@ -7,9 +7,9 @@ use backbones::Backbone;
 use tch::{Device, Kind, Tensor};
 use torch_ext::optim::{Algorithm, GradScaler, GradScalerConfig, LearningRate, Optimizer, ParameterGroup};
 use torch_ext::{
-    Activation, Autocast, BatchNorm, Copies, CudnnMode, DdpConfig, DistributedDataParallel, Fused, PinnedMemory,
-    Precision, ProcessGroup, ReduceOp, Store, SyncBatchNorm, cuda, kernels, rng, set_cudnn_mode, set_tf32,
-    to_channels_last,
+    Activation, Autocast, BatchNorm, Copies, CudnnMode, DdpConfig, DistributedDataParallel, Fused, LayerNorm,
+    PinnedMemory, Precision, ProcessGroup, ReduceOp, Store, SyncBatchNorm, Takers, cuda, kernels, rng, set_cudnn_mode,
+    set_tf32, to_channels_last,
 };
 
 use crate::{GPU, loss_in};
@@ -278,7 +278,8 @@ fn kernels_against_libtorch() -> String {
     for precision in [Precision::Single, Precision::BFloat16, Precision::Half] {
         kernels::check(GPU, precision).unwrap_or_else(|error| panic!("{precision:?}: {error}"));
     }
-    "BatchNorm with what follows it, max pooling, images: in fp32, bf16 and fp16".to_owned()
+    "BatchNorm with what follows it, LayerNorm and what is before it, max pooling, images: in fp32, bf16 and fp16"
+        .to_owned()
 }
 
 /// The same text, compiled by NVRTC and by the host's compiler: where sums are as small as one block's, the same bits.
@@ -329,7 +330,41 @@ fn kernels_against_host() -> String {
             }
         }
     }
-    format!("{compared} tensors, the same bits")
+    format!("{} tensors, the same bits", compared + layer_norms_against_host())
+}
+
+/// The same of LayerNorm and the sum before it, under autocast.
+fn layer_norms_against_host() -> usize {
+    let shape = [6, 5, 96];
+    let mut compared = 0;
+    for precision in [Precision::Single, Precision::BFloat16, Precision::Half] {
+        let pass = |device: Device| -> Vec<Tensor> {
+            let values = |shape: &[i64], seed: f64, kind: Kind| {
+                let count = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+                let values = ((count * (12.9 + seed)).sin() * 2.0 + 1.0).view(shape).to_kind(kind);
+                values.to_device(device).set_requires_grad(true)
+            };
+            let stream = values(&shape, 0.1, Kind::Float);
+            let branch = values(&shape, 0.2, precision.kind());
+            let [weight, bias] = [0.3, 0.4].map(|seed| values(&shape[2..], seed, Kind::Float));
+            let layer = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-6 };
+            let [sum, norm] = {
+                let _autocast = Autocast::enter(device, precision).unwrap();
+                layer.forward_of_sum(&branch, &stream, Takers::Products).expect("there is a kernel for it")
+            };
+            assert_eq!(norm.kind(), precision.kind());
+            ((&norm * values(&shape, 0.5, norm.kind()).detach()).sum(Kind::Float) + sum.sum(Kind::Float)).backward();
+            let results = [sum.detach(), norm.detach(), stream.grad(), branch.grad(), weight.grad(), bias.grad()];
+            results.iter().map(|tensor| tensor.to_device(Device::Cpu)).collect()
+        };
+        let [host, gpu] = [Device::Cpu, GPU].map(|device| kernels::with_those_of_a_gpu(|| pass(device)));
+        for (place, (host, gpu)) in host.iter().zip(&gpu).enumerate() {
+            let words = format!("LayerNorm, {precision:?}: result {place} differs by {}", difference(host, gpu));
+            assert!(host.equal(gpu), "{words}");
+            compared += 1;
+        }
+    }
+    compared
 }
 
 /// Bytes from page-locked memory arrive while the device is busy, and before they are used.
