@@ -35,7 +35,7 @@ const HIP: Half = Half {
     headers: &["hip/hip_runtime_api.h", "rccl/rccl.h"],
     homes: &["ROCM_PATH", "ROCM_HOME", "HIP_PATH"],
     usual: "/opt/rocm",
-    help: "load the site's ROCm module, or set ROCM_PATH",
+    help: "load the site's ROCm module, set ROCM_PATH, or call `scripts/rocm-env`",
 };
 
 fn main() {

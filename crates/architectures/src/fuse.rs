@@ -2,7 +2,7 @@
 //! which way, for what can be rounded where it is made.
 
 use crate::network::{Network, Node, NodeId, takers};
-use crate::op::{Activation, Op};
+use crate::op::{Activation, Op, Projections};
 
 impl Network {
     /// The operations in an order in which they can be computed, in groups of one; but BatchNorm, the sum that alone takes
@@ -31,30 +31,36 @@ impl Network {
         groups
     }
 
-    /// For each node, whether its value is taken, moved about or not, by convolutions and matrix products alone.
-    pub fn taken_by_products(&self) -> Vec<bool> {
+    /// For each node, whether its value, moved about or not, is taken by one convolution or matrix product, and by nothing else. Of
+    /// several each would bring a gradient, and where these meet the type of the value counts.
+    pub fn taken_by_one_product(&self) -> Vec<bool> {
         let takers = takers(&self.nodes);
-        let mut by_products = vec![false; self.nodes.len()];
+        // Products that take it; none where something else does.
+        let mut products = vec![None; self.nodes.len()];
         for id in (0..self.nodes.len()).rev() {
-            let is_one = |&NodeId(taker): &NodeId| {
+            let mut taken = takers[id].clone();
+            taken.dedup(); // who takes it twice stands there twice
+            let of_taker = |&NodeId(taker): &NodeId| -> Option<usize> {
                 let Node { op, inputs, .. } = &self.nodes[taker];
-                let mut places = (0..inputs.len()).filter(|&place| inputs[place] == NodeId(id));
-                places.all(|place| match op.use_of(place) {
-                    Use::Multiplied | Use::Measured => true,
-                    Use::Moved => by_products[taker],
-                    Use::Computed => false,
-                })
+                let places = (0..inputs.len()).filter(|&place| inputs[place] == NodeId(id));
+                let of_place = |place| match op.use_of(place) {
+                    Use::Multiplied(times) => Some(times),
+                    Use::Measured => Some(0),
+                    Use::Moved => products[taker],
+                    Use::Computed => None,
+                };
+                places.map(of_place).sum()
             };
-            by_products[id] = !takers[id].is_empty() && takers[id].iter().all(is_one);
+            products[id] = taken.iter().map(of_taker).sum();
         }
-        by_products
+        products.into_iter().map(|products: Option<usize>| products == Some(1)).collect()
     }
 }
 
 /// What an operation does with one of its inputs.
 enum Use {
-    /// Multiplies it with weights, in a convolution or a matrix product.
-    Multiplied,
+    /// Multiplies it with weights, in so many convolutions or matrix products.
+    Multiplied(usize),
     /// Puts it elsewhere, as it is.
     Moved,
     /// Looks at how large it is.
@@ -67,7 +73,8 @@ impl Op {
     /// What becomes of the input at `place`.
     fn use_of(&self, place: usize) -> Use {
         match (self, place) {
-            (Self::Conv2d(_) | Self::Linear { .. } | Self::QueriesKeysValues { .. }, _) => Use::Multiplied,
+            (Self::QueriesKeysValues { stored: Projections::Apart, .. }, _) => Use::Multiplied(3),
+            (Self::Conv2d(_) | Self::Linear { .. } | Self::QueriesKeysValues { .. }, _) => Use::Multiplied(1),
             (Self::WindowAttention { .. }, 2) => Use::Measured,
             (Self::JoinWindows { .. } | Self::JoinGrid { .. } | Self::ResizeLike, 1) => Use::Measured,
             (
@@ -163,7 +170,7 @@ mod tests {
     /// Of the LayerNorms of a network, those for products alone, and the others' names.
     fn layer_norms(name: &str) -> (usize, Vec<String>) {
         let network = architecture(name).unwrap().network(1000);
-        let by_products = network.taken_by_products();
+        let by_products = network.taken_by_one_product();
         let norms = network.nodes().iter().zip(by_products).filter(|(node, _)| matches!(node.op, Op::LayerNorm { .. }));
         let (products, others): (Vec<_>, Vec<_>) = norms.partition(|(_, by_products)| *by_products);
         (products.len(), others.into_iter().map(|(node, _)| node.name.clone()).collect())
@@ -178,17 +185,23 @@ mod tests {
         assert_eq!(layer_norms("swin_t"), (2 * 12 + 3, stream(&["features.0.2", "norm"])));
         // In the second version every norm is added to what came before, and the one of a merge goes on as it is.
         assert_eq!(layer_norms("swin_v2_t").0, 0);
+        // Two matrices with their SiLU, and queries, keys and values by one matrix each in the large one.
+        assert_eq!(layer_norms("eva02_tiny_patch14_336").1, Vec::<String>::new());
+        assert!(layer_norms("eva02_base_patch14_448").1.iter().any(|name| name.ends_with("norm1")));
     }
 
     #[test]
-    fn who_takes_a_value_twice_must_multiply_it_twice() {
-        let mut net = Builder::new("twice", Scheme::PYTORCH);
+    fn a_value_is_for_one_product_if_nothing_else_takes_it() {
+        let mut net = Builder::new("taken", Scheme::PYTORCH);
         let image = net.input(3);
         let moved = net.channels_last(image);
-        let multiplied = net.linear("one", moved, 4);
-        let added = net.linear("other", multiplied, 4);
-        net.add(multiplied, added);
-        assert_eq!(net.finish().taken_by_products(), [true, true, false, false, false]);
+        let added = net.linear("one", moved, 4);
+        let twice = net.linear("two", added, 4);
+        let sum = net.add(added, twice);
+        let [left, right] = ["left", "right"].map(|name| net.linear(name, sum, 4));
+        net.add(left, right);
+        let expected = [true, true, false, false, false, false, false, false];
+        assert_eq!(net.finish().taken_by_one_product(), expected);
     }
 
     #[test]

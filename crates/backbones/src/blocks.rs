@@ -111,6 +111,7 @@ mod tests {
     use crate::Backbone;
     use crate::pass::COMPUTED;
     use tch::Kind;
+    use torch_ext::{Autocast, Precision, kernels};
 
     /// A network of each family that has blocks, and images as small as it takes them.
     const NETWORKS: &[(&str, i64)] = &[
@@ -185,6 +186,22 @@ mod tests {
                 computed_again > computed && computed_again < 2 * computed,
                 "{name}: {computed_again} of {computed}"
             );
+        }
+    }
+
+    #[test]
+    fn with_a_gpus_kernels_they_are_the_same_bits_too() {
+        // Between blocks a sum and its LayerNorm are computed one by one, within them in one.
+        let pass = |recomputed: bool| {
+            let mut backbone = backbone("swin_t", 32);
+            assert!(!recomputed || backbone.recompute_blocks());
+            kernels::with_those_of_a_gpu(|| {
+                let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
+                passes(&backbone, 32).0
+            })
+        };
+        for (index, (plain, recomputed)) in pass(false).iter().zip(pass(true)).enumerate() {
+            assert!(plain.equal(&recomputed), "tensor {index}");
         }
     }
 

@@ -28,8 +28,8 @@ pub(crate) struct Step {
 
 impl Order {
     pub(crate) fn of(network: Network) -> Self {
-        let takers = |by_products: bool| if by_products { Takers::Products } else { Takers::Any };
-        let takers = network.taken_by_products().into_iter().map(takers).collect();
+        let takers = |is_one: bool| if is_one { Takers::OneProduct } else { Takers::Any };
+        let takers = network.taken_by_one_product().into_iter().map(takers).collect();
         Self { steps: steps(&network), overwritten: network.overwritten(), takers, network }
     }
 
@@ -199,8 +199,15 @@ mod tests {
     use torch_ext::{Autocast, Precision, kernels, rng, to_channels_last};
 
     /// Networks with each of a GPU's kernels, and images as small as they take them.
-    const NETWORKS: &[(&str, i64)] =
-        &[("cifar_resnet20", 32), ("mobilenet_v3_small", 64), ("eva02_tiny_patch14_336", 56), ("swin_t", 32)];
+    const NETWORKS: &[(&str, i64)] = &[
+        ("cifar_resnet20", 32),
+        ("mobilenet_v3_small", 64),
+        (SLOW_IN_BF16, 32),
+        ("eva02_tiny_patch14_336", 56),
+        ("swin_t", 32),
+    ];
+    /// Large windows of one channel each take a CPU minutes in bf16.
+    const SLOW_IN_BF16: &str = "convnextv2_atto";
 
     fn backbone(name: &str, side: i64) -> Backbone {
         let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
@@ -243,12 +250,15 @@ mod tests {
             let plain = pass(&backbone(), side, Precision::Single);
             let in_kernels = kernels::with_those_of_a_gpu(|| pass(&backbone(), side, Precision::Single));
             let single = distance(&in_kernels, &plain);
+            // Not the same bits, or no kernel was asked.
+            assert!(single > 0.0 && single < 1e-5, "{name}: {single:.1e}");
+            if name == SLOW_IN_BF16 {
+                continue;
+            }
             let narrow = pass(&backbone(), side, Precision::BFloat16);
             let narrow_in_kernels = kernels::with_those_of_a_gpu(|| pass(&backbone(), side, Precision::BFloat16));
             let [without, with] = [&narrow, &narrow_in_kernels].map(|pass| distance(pass, &plain));
-            let what = format!("{name}: single {single:.1e}, bf16 {without:.1e} without kernels, {with:.1e} with");
-            // Not the same bits, or no kernel was asked.
-            assert!(single > 0.0 && single < 1e-5 && with < 1.3 * without && with != without, "{what}");
+            assert!(with < 1.3 * without && with != without, "{name}, bf16: {without:.1e} without, {with:.1e} with");
         }
     }
 }

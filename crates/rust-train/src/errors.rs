@@ -135,7 +135,7 @@ pub(crate) fn to_failure(error: &Error) -> Failure {
         (false, true) => 2,
         (false, false) => 1,
     };
-    Failure { message: panics::without_frames(&format!("{error:#}")).to_owned(), exit_code }
+    Failure { message: torch_ext::without_frames(&format!("{error:#}")).to_owned(), exit_code }
 }
 
 /// Turns a fallible step of this rank into one that all ranks pass or fail together. Collective.

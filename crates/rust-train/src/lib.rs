@@ -67,6 +67,7 @@ pub fn main() -> ExitCode {
 fn run(program: &Program) -> ExitCode {
     launched::restore_library_path();
     torch_ext::keep_freed_memory();
+    world::tell_panics_by(torch_ext::thrown);
     // Before libtorch is asked for devices. Why there are none is said where one is asked for.
     let _ = torch_ext::cuda::open();
     // Before MPI is up only the launcher can say which of several processes should speak.

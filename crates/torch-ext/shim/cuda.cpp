@@ -157,7 +157,7 @@ char* te_device_properties_get(int device, te_device_properties* out) {
     static_assert(sizeof(out->name) == sizeof(properties->name), "CUDA's names have 256 bytes");
     std::memcpy(out->name, properties->name, sizeof(out->name));
 #ifdef USE_ROCM
-    // What gpu/nvrtc.cpp, which has no headers of HIP, takes for granted.
+    // What gpu/runtime.cpp, which has no headers of HIP, takes for granted.
     static_assert(sizeof(*properties) == 1472 && offsetof(hipDeviceProp_t, gcnArchName) == 1160, "HIP's properties are others");
     static_assert(hipDeviceAttributeMultiprocessorCount == 63, "HIP's attributes have other numbers");
 #endif

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 
 /// The library of crate torch-ext-cuda.
 const LIBRARY: &str = "libtorch_ext_cuda.so";
+
 /// A half of libtorch for GPUs, whose devices it calls CUDA's whoever made them.
 struct Half {
     library: &'static str,

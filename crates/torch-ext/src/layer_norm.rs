@@ -3,7 +3,7 @@
 
 use std::ptr;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::ffi::{self, handles, new_tensor, pointer};
 use crate::{Result, kernels};
@@ -23,8 +23,8 @@ pub struct LayerNorm<'a> {
 /// Who takes what a LayerNorm gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takers {
-    /// Matrix products and convolutions alone: under autocast they would round it to its type.
-    Products,
+    /// One matrix product or convolution: under autocast it would round it to its type.
+    OneProduct,
     /// Others, too.
     Any,
 }
@@ -33,12 +33,12 @@ impl LayerNorm<'_> {
     /// The value for `input`, N×…×C.
     ///
     /// It is libtorch's. On a GPU, where our kernels are [used](kernels::are_used), under autocast and for
-    /// [`Takers::Products`], it comes rounded to autocast's type already; such a gradient cannot be differentiated again.
+    /// [`Takers::OneProduct`], it comes rounded to autocast's type already; such a gradient cannot be differentiated again.
     ///
     /// # Panics
     /// If the shapes do not fit, as tch's operations do.
     pub fn forward(&self, input: &Tensor, takers: Takers) -> Tensor {
-        if kernels::of_a_gpu_are_used(input.device()) && takes(input, None) {
+        if kernels::of_a_gpu_are_used(input.device()) && self.takes(input, None) {
             let [norm, _] = self.forward_in_kernels(input, None, takers).unwrap_or_else(|error| panic!("{error}"));
             return norm;
         }
@@ -52,11 +52,19 @@ impl LayerNorm<'_> {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_of_sum(&self, input: &Tensor, added: &Tensor, takers: Takers) -> Option<[Tensor; 2]> {
-        if !kernels::of_a_gpu_are_used(input.device()) || !takes(input, Some(added)) {
+        if !kernels::of_a_gpu_are_used(input.device()) || !self.takes(input, Some(added)) {
             return None;
         }
         let [norm, sum] = self.forward_in_kernels(input, Some(added), takers).unwrap_or_else(|error| panic!("{error}"));
         Some([sum, norm])
+    }
+
+    fn takes(&self, input: &Tensor, added: Option<&Tensor>) -> bool {
+        // SAFETY: the tensors live during the call, and what is added may be null.
+        let takes = || unsafe { ffi::te_gpu_layer_norm_takes(input.as_ptr(), pointer(added)) };
+        [self.weight, self.bias].iter().all(|tensor| tensor.kind() == Kind::Float && tensor.is_contiguous())
+            && input.defined()
+            && takes()
     }
 
     /// By a GPU's kernels, wherever the tensors are: the norm, and the sum, undefined where nothing is added.
@@ -66,7 +74,7 @@ impl LayerNorm<'_> {
         added: Option<&Tensor>,
         takers: Takers,
     ) -> Result<[Tensor; 2]> {
-        let (handles, is_for_products) = (handles([input, self.weight, self.bias]), takers == Takers::Products);
+        let (handles, is_for_products) = (handles([input, self.weight, self.bias]), takers == Takers::OneProduct);
         let mut sum = ptr::null_mut();
         let norm = new_tensor("LayerNorm", |out| {
             let (list, added) = (handles.list(), pointer(added));
@@ -80,17 +88,12 @@ impl LayerNorm<'_> {
     }
 }
 
-fn takes(input: &Tensor, added: Option<&Tensor>) -> bool {
-    // SAFETY: the tensors live during the call, and what is added may be null.
-    input.defined() && unsafe { ffi::te_gpu_layer_norm_takes(input.as_ptr(), pointer(added)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::check::{self, NormCase, numbers};
     use crate::{Autocast, Precision};
-    use tch::{Device, Kind};
+    use tch::Device;
 
     fn layer<'a>(weight: &'a Tensor, bias: &'a Tensor) -> LayerNorm<'a> {
         LayerNorm { weight, bias, epsilon: 1e-6 }
@@ -115,12 +118,12 @@ mod tests {
             let [norm, sum] = layer(&ones, &ones).forward_in_kernels(input, added, takers).unwrap();
             (norm.kind(), sum.defined().then(|| sum.kind()))
         };
-        assert_eq!(kinds(&branch, Some(&branch), Takers::Products), (Kind::BFloat16, Some(Kind::BFloat16)));
-        assert_eq!(kinds(&branch, Some(&stream), Takers::Products), (Kind::Float, Some(Kind::Float)));
+        assert_eq!(kinds(&branch, Some(&branch), Takers::OneProduct), (Kind::BFloat16, Some(Kind::BFloat16)));
+        assert_eq!(kinds(&branch, Some(&stream), Takers::OneProduct), (Kind::Float, Some(Kind::Float)));
         let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
-        assert_eq!(kinds(&branch, Some(&stream), Takers::Products), (Kind::BFloat16, Some(Kind::Float)));
+        assert_eq!(kinds(&branch, Some(&stream), Takers::OneProduct), (Kind::BFloat16, Some(Kind::Float)));
         assert_eq!(kinds(&branch, Some(&branch), Takers::Any), (Kind::Float, Some(Kind::BFloat16)));
-        assert_eq!(kinds(&stream, None, Takers::Products), (Kind::BFloat16, None));
+        assert_eq!(kinds(&stream, None, Takers::OneProduct), (Kind::BFloat16, None));
     }
 
     #[test]
@@ -143,10 +146,13 @@ mod tests {
         odd.copy_(&whole);
         let pass = |x: &Tensor| layer(&ones, &ones).forward_in_kernels(x, None, Takers::Any).map(|[norm, _]| norm);
         assert!(pass(&odd).unwrap().allclose(&pass(&whole).unwrap(), 1e-6, 1e-6, false));
+        let takes = |input: &Tensor, added: Option<&Tensor>| layer(&ones, &ones).takes(input, added);
         assert!(!takes(&whole.transpose(0, 1), None) && !takes(&whole.to_kind(Kind::Double), None));
         assert!(!takes(&whole, Some(&whole.narrow(0, 0, 4))) && !takes(&whole.narrow(0, 0, 0), None));
         let (half, brain) = (whole.to_kind(Kind::Half), whole.to_kind(Kind::BFloat16));
         assert!(takes(&half, Some(&whole)) && !takes(&half, Some(&brain)));
+        let narrow = ones.to_kind(Kind::BFloat16);
+        assert!(takes(&brain, None) && !layer(&narrow, &narrow).takes(&brain, None));
         let refused = pass(&whole.transpose(0, 1)).unwrap_err();
         assert!(refused.to_string().contains("rows of channels"), "{refused}");
     }
@@ -158,14 +164,16 @@ mod tests {
         let layer = layer(&ones, &ones);
         assert!(layer.forward_of_sum(&input, &input, Takers::Any).is_none());
         let expected = input.layer_norm([8], Some(&ones), Some(&ones), 1e-6, true);
-        assert!(layer.forward(&input, Takers::Products).equal(&expected));
+        assert!(layer.forward(&input, Takers::OneProduct).equal(&expected));
         kernels::with_those_of_a_gpu(|| assert!(layer.forward_of_sum(&input, &input, Takers::Any).is_some()));
     }
 
     #[test]
     fn a_run_finds_the_kernels_right() {
         for precision in [Precision::Single, Precision::BFloat16, Precision::Half] {
-            check::layer_norm(&[6, 3, 48], Device::Cpu, precision).unwrap();
+            for shape in [&[6, 3, 48][..], &[130, 768]] {
+                check::layer_norm(shape, Device::Cpu, precision).unwrap();
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod rng;
 mod store;
 mod sync_batch_norm;
 mod tree_sum;
+mod words;
 
 pub use allocator::keep_freed_memory;
 pub use autocast::{Autocast, Precision};
@@ -62,6 +63,7 @@ pub use recompute::{Time, recomputed};
 pub use replicas::Difference;
 pub use store::Store;
 pub use sync_batch_norm::SyncBatchNorm;
+pub use words::{thrown, without_frames};
 
 /// What libtorch, or the communication under it, refused.
 #[derive(Debug, thiserror::Error)]

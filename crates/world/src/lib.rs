@@ -36,7 +36,7 @@ pub use channel::{Channel, HalfFloat, Reducible};
 pub use error::{Error, Failure, Result, Verdict};
 pub use launch::LaunchError;
 pub use mpi::{Launcher, NoLibrary, Reduction, idle_tasks};
-pub use panics::catch as catch_panic;
+pub use panics::{catch as catch_panic, tell_by as tell_panics_by};
 pub use progress::{asked_to_stop, report};
 pub use signals::{Signal, Signals};
 pub use stop::{abort, give_up_waiting};

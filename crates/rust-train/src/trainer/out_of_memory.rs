@@ -15,7 +15,7 @@ const OUT_OF_MEMORY: [&str; 9] = [
 ];
 
 /// What to do then.
-pub(super) const HINT: &str = "--batch auto finds what fits, --accumulate computes in smaller parts";
+pub(super) const HINT: &str = "--accumulate computes in smaller parts";
 
 /// Whether libtorch, or a device, could not have the memory it asked for.
 pub(super) fn is_out_of_memory(error: &anyhow::Error) -> bool {

@@ -274,7 +274,7 @@ impl<'a> TrainStep<'a> {
         if !is_out_of_memory(&error) {
             return error;
         }
-        log::debug!("{error:#}");
+        log::error!("{}", torch_ext::without_frames(&format!("{error:#}")));
         let why = if self.meets_in_passes { ", and with --sync-bn the others wait in the middle of it" } else { "" };
         anyhow!("step {}: out of memory{why}; {HINT}", number + 1)
     }
@@ -436,7 +436,7 @@ impl<'a> TrainStep<'a> {
         match world::catch_panic(work).map_err(anyhow::Error::msg).flatten() {
             Ok(done) => Ok(Some(done)),
             Err(error) if is_out_of_memory(&error) && !self.meets_in_passes => {
-                log::error!("{}", panics::without_frames(&format!("{error:#}")));
+                log::error!("{}", torch_ext::without_frames(&format!("{error:#}")));
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -33,11 +33,14 @@ void* open_that_of_libtorch() {
   } else {
     names.insert(names.end(), {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"});
   }
+  std::string reason = "it cannot be loaded";
   for (const auto& name : names) {
-    if (void* library = open(name)) return library;
+    void* library = open(name);
+    // The stub may lead nowhere.
+    if (library && dlsym(library, has_hip() ? "hiprtcVersion" : "nvrtcVersion")) return library;
+    if (const char* words = dlerror()) reason = words;
   }
-  const char* reason = dlerror();
-  TORCH_CHECK(false, "there is no ", names.back(), ": ", reason ? reason : "it cannot be loaded");
+  TORCH_CHECK(false, "there is no ", names.back(), ": ", reason);
   return nullptr;
 }
 

@@ -8,6 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <optional>
 
@@ -124,7 +125,7 @@ bool te_gpu_layer_norm_takes(const at::Tensor* x, const at::Tensor* added) {
     const auto narrow = type_of_norm(type, x->device().type(), /*is_for_products=*/true);
     return has_kernels(narrow) && go_together(narrow, type) && go_together(type, x->scalar_type());
   };
-  TE_ASK(has_rows(*x) && fits(x->scalar_type()) &&
+  TE_ASK(!torch::jit::tracer::isTracing() && has_rows(*x) && fits(x->scalar_type()) &&
          (!added || (has_rows(*added) && added->sizes() == x->sizes() && added->device() == x->device() &&
                      fits(added->scalar_type()))))
 }

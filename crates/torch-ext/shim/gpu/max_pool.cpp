@@ -8,6 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 
 #include <algorithm>
 
@@ -72,7 +73,7 @@ extern "C" {
 
 // Whether te_gpu_max_pool takes it.
 bool te_gpu_max_pool_takes(const at::Tensor* x, int64_t side) {
-  TE_ASK(te_dense(*x) && has_kernels(x->scalar_type()) && x->dim() == 4 &&
+  TE_ASK(!torch::jit::tracer::isTracing() && te_dense(*x) && has_kernels(x->scalar_type()) && x->dim() == 4 &&
          x->is_contiguous(at::MemoryFormat::ChannelsLast) && x->numel() > 0 && x->numel() < (int64_t(1) << 31) && side < 16)
 }
 

@@ -16,7 +16,7 @@
   kernel(sum_and_norm, SumAndNorm, BLOCK)                \
   kernel(row_gradient, RowGradient, BLOCK)               \
   kernel(column_sums, ColumnSums, BLOCK)                 \
-  kernel(merge_sums, MergeSums, BLOCK)          \
+  kernel(merge_sums, MergeSums, BLOCK)                   \
   kernel(max_pool, MaxPool, BLOCK)                       \
   kernel(max_pool_gradient, MaxPoolGradient, BLOCK)      \
   kernel(images, Images, BLOCK)

@@ -110,7 +110,7 @@ TE_DEVICE void store(void* to, i64 index, const float* values) {
   static_cast<Pack<T, N>*>(to)[index] = pack;
 }
 
-// Source in memory that are of type T, or of single precision whatever T is.
+// Numbers in memory that are of type T, or of single precision whatever T is.
 struct Source {
   const void* at;
   bool are_single;

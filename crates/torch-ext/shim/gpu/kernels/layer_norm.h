@@ -151,7 +151,10 @@ TE_DEVICE void row_gradient(const RowGradient& args, Place place) {
         of_channels<N>(args.weight, pack, weight);
         for (int lane = 0; lane < N; ++lane) {
           const float normalized = (x[lane] - mean) * inverse;
-          x[lane] = (dy[lane] * weight[lane] - level - normalized * slope) * inverse + before[lane];
+          float own = (dy[lane] * weight[lane] - level - normalized * slope) * inverse;
+          // In the type of the sum, as where both ways are taken by themselves: the same bits whichever is computed in one.
+          if (args.dx_before.at && !args.x.are_single) own = wide(narrow<T>(own));
+          x[lane] = own + before[lane];
         }
         store<T, N>(args.dx, index, x);
         if (args.dx_of_added.at) store<T, N>(args.dx_of_added, index, x);
