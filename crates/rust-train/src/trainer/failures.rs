@@ -23,7 +23,11 @@ impl Trainer<'_> {
         let parts = self.step.micro_batches;
         let more = self.micro_batches(parts + 1).first().copied();
         let Some(more) = more.filter(|_| self.job.plan.flags.batch.fit_memory) else {
-            return bail_together(self.job.world, rank, format!("step {step}: out of memory; --batch auto finds what fits, {HINT}"));
+            return bail_together(
+                self.job.world,
+                rank,
+                format!("step {step}: out of memory; --batch auto finds what fits, {HINT}"),
+            );
         };
         self.step.micro_batches = more;
         if self.job.world.rank() == 0 {
