@@ -246,6 +246,23 @@ impl Backbone {
 }
 
 #[cfg(test)]
+impl Backbone {
+    /// For five classes and images of this side, its weights drawn without libtorch's generator, which tests share, and as large as
+    /// training would have them.
+    pub(crate) fn drawn_by_sines(name: &str, side: i64) -> Self {
+        let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
+        let backbone = Self::new(network, Device::Cpu);
+        for (_, mut parameter) in backbone.trainable() {
+            let inputs = parameter.size().iter().skip(1).product::<i64>().max(1) as f64;
+            let count = Tensor::arange(parameter.numel() as i64, (tch::Kind::Float, Device::Cpu));
+            let drawn = (count * 12.9898).sin() * (1.5 / inputs).sqrt();
+            tch::no_grad(|| parameter.copy_(&drawn.view(&parameter.size()[..])));
+        }
+        backbone
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tch::Kind;
@@ -294,15 +311,8 @@ mod tests {
         for (name, side) in [("resnet18", 64), ("cifar_resnet20", 32), ("densenet121", 64), ("shufflenet_v2_x0_5", 64)]
         {
             let pass = |grouped: bool| {
-                let network = architectures::architecture(name).unwrap().network(5);
-                let alone = network.nodes().len();
-                let mut backbone = Backbone::new(network, Device::Cpu);
-                for (_, mut parameter) in backbone.trainable() {
-                    // Drawn without libtorch's generator, which tests share.
-                    let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
-                    let drawn = ((count * 12.9898).sin() * 0.1 + 0.02).view(&parameter.size()[..]);
-                    tch::no_grad(|| parameter.copy_(&drawn));
-                }
+                let mut backbone = Backbone::drawn_by_sines(name, side);
+                let alone = backbone.network().nodes().len();
                 assert!(backbone.order.steps.len() < alone, "{name} has nothing to compute in one");
                 if !grouped {
                     backbone.order = Arc::new(Order::one_by_one(backbone.network().clone()));

@@ -159,22 +159,10 @@ mod tests {
         (gradients.chain(buffers).chain(logits).collect(), COMPUTED.get())
     }
 
-    fn backbone(name: &str, side: i64) -> Backbone {
-        let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
-        let backbone = Backbone::new(network, Device::Cpu);
-        for (_, mut parameter) in backbone.trainable() {
-            // Drawn without libtorch's generator, which tests share.
-            let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
-            let drawn = ((count * 12.9898).sin() * 0.1 + 0.02).view(&parameter.size()[..]);
-            no_grad(|| parameter.copy_(&drawn));
-        }
-        backbone
-    }
-
     #[test]
     fn gradients_and_statistics_are_the_same_bits_for_one_forward_pass_more_at_most() {
         for &(name, side) in NETWORKS {
-            let (plain, mut other) = (backbone(name, side), backbone(name, side));
+            let (plain, mut other) = (Backbone::drawn_by_sines(name, side), Backbone::drawn_by_sines(name, side));
             assert!(other.recompute_blocks(), "{name}");
             let (expected, computed) = passes(&plain, side);
             let (got, computed_again) = passes(&other, side);
@@ -193,7 +181,7 @@ mod tests {
     fn with_a_gpus_kernels_they_are_the_same_bits_too() {
         // Between blocks a sum and its LayerNorm are computed one by one, within them in one.
         let pass = |recomputed: bool| {
-            let mut backbone = backbone("swin_t", 32);
+            let mut backbone = Backbone::drawn_by_sines("swin_t", 32);
             assert!(!recomputed || backbone.recompute_blocks());
             kernels::with_those_of_a_gpu(|| {
                 let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
@@ -207,7 +195,7 @@ mod tests {
 
     #[test]
     fn frozen_blocks_are_computed_once() {
-        let mut backbone = backbone("resnet18", 64);
+        let mut backbone = Backbone::drawn_by_sines("resnet18", 64);
         backbone.recompute_blocks();
         backbone.freeze_all_but_head();
         let before: Vec<_> = backbone.buffers().into_iter().map(|(_, tensor)| tensor.copy()).collect();

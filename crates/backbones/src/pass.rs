@@ -195,7 +195,7 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
 #[cfg(test)]
 mod tests {
     use crate::Backbone;
-    use tch::{Device, Kind, Tensor, no_grad};
+    use tch::{Device, Kind, Tensor};
     use torch_ext::{Autocast, Precision, kernels, rng, to_channels_last};
 
     /// Networks with each of a GPU's kernels, and images as small as they take them.
@@ -208,19 +208,6 @@ mod tests {
     ];
     /// Large windows of one channel each take a CPU minutes in bf16.
     const SLOW_IN_BF16: &str = "convnextv2_atto";
-
-    fn backbone(name: &str, side: i64) -> Backbone {
-        let network = architectures::architecture(name).unwrap().network(5).with_image_side(side as usize);
-        let backbone = Backbone::new(network, Device::Cpu);
-        for (_, mut parameter) in backbone.trainable() {
-            // Drawn without libtorch's generator, which tests share; and as large as training would have them.
-            let inputs = parameter.size().iter().skip(1).product::<i64>().max(1) as f64;
-            let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
-            let drawn = (count * 12.9898).sin() * (1.5 / inputs).sqrt();
-            no_grad(|| parameter.copy_(&drawn.view(&parameter.size()[..])));
-        }
-        backbone
-    }
 
     /// The logits and all gradients of a pass under autocast.
     fn pass(backbone: &Backbone, side: i64, precision: Precision) -> Vec<Tensor> {
@@ -246,7 +233,7 @@ mod tests {
     #[test]
     fn whole_networks_compute_with_a_gpus_kernels_what_they_do_without() {
         for &(name, side) in NETWORKS {
-            let backbone = || backbone(name, side);
+            let backbone = || Backbone::drawn_by_sines(name, side);
             let plain = pass(&backbone(), side, Precision::Single);
             let in_kernels = kernels::with_those_of_a_gpu(|| pass(&backbone(), side, Precision::Single));
             let single = distance(&in_kernels, &plain);

@@ -109,9 +109,9 @@ std::string Compiler::compile(const std::string& architecture, Variant variant, 
   } else {
     options.insert(options.end(), {"--gpu-architecture=" + architecture, "--fmad=false", "--ptxas-options=--verbose"});
   }
-  std::vector<const char*> words_of;
-  for (const auto& option : options) words_of.push_back(option.c_str());
-  const int status = compile_program(program, int(words_of.size()), words_of.data());
+  std::vector<const char*> pointers;
+  for (const auto& option : options) pointers.push_back(option.c_str());
+  const int status = compile_program(program, int(pointers.size()), pointers.data());
   size_t size = 0;
   check(log_size(program, &size), "its log");
   log.assign(size, '\0');

@@ -1,43 +1,11 @@
 // BatchNorm in training with channels last, in one with the sum and the activation that often follow it.
-//
-// A tensor is `rows` rows of `channels` channels. Rows are cut into parts, one for each block in y; threads in x share the
-// channels, N to each, threads in y the rows of a part. A sum is made of each thread's, in a tree, then of the parts'.
 #pragma once
 
-#include "elements.h"
+#include "rows.h"
 
 namespace te_gpu {
 
 enum Activation { IDENTITY = 0, RELU = 1, RELU6 = 2, SILU = 3, HARD_SWISH = 4 };
-
-struct Rows {
-  i64 count, of_part;
-  int channels;
-};
-
-// The rows of a block.
-struct Span {
-  i64 begin, end;
-};
-
-TE_DEVICE Span part_of(const Rows& rows, Place place) {
-  const i64 begin = i64(block_y(place)) * rows.of_part, end = begin + rows.of_part;
-  return {begin, end < rows.count ? end : rows.count};
-}
-
-// Merges what the threads of a column have left in shared memory, in a tree: f(own, other) takes other's into own's, each the
-// number of a thread. The result is the first row's.
-template <class F>
-TE_DEVICE void merge_columns(Place place, F f) {
-  TE_SYNC;
-  for (unsigned half = height(place) / 2; half > 0; half /= 2) {
-    TE_EACH_THREAD(tx, ty) {
-      const int own = ty * width(place) + tx;
-      if (ty < half) f(own, own + int(half * width(place)));
-    }
-    TE_SYNC;
-  }
-}
 
 // What is known of a layer after its forward pass, for each channel: mean, weight/σ, bias and 1/σ, then how many numbers
 // of a channel these were made of.
@@ -222,11 +190,6 @@ struct Normalize {
   int activation;
 };
 
-template <int N>
-TE_DEVICE void of_channels(const float* values, int pack, float* out) {
-  for (int lane = 0; lane < N; ++lane) out[lane] = values[pack * N + lane];
-}
-
 // What is known of N channels, and what it makes of a number less its mean.
 template <int N>
 struct Layer {
@@ -316,22 +279,7 @@ TE_DEVICE void sum_gradient(const SumGradient& args, Place place) {
       products[lane * BLOCK + thread] = product[lane];
     }
   }
-  merge_columns(place, [&](int own, int other) {
-    for (int lane = 0; lane < N; ++lane) {
-      plain[lane * BLOCK + own] += plain[lane * BLOCK + other];
-      products[lane * BLOCK + own] += products[lane * BLOCK + other];
-    }
-  });
-  TE_EACH_THREAD(tx, ty) {
-    const int pack = block_x(place) * width(place) + tx;
-    if (ty == 0 && pack < packs) {
-      float* own = args.parts + i64(block_y(place)) * 2 * channels;
-      for (int lane = 0; lane < N; ++lane) {
-        own[pack * N + lane] = plain[lane * BLOCK + tx];
-        own[channels + pack * N + lane] = products[lane * BLOCK + tx];
-      }
-    }
-  }
+  store_sums<N>(plain, products, args.parts, channels, place);
 }
 
 struct MergeGradient {

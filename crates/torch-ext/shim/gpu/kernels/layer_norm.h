@@ -1,12 +1,24 @@
 // LayerNorm over the last axis, in one with the sum that is often before it and the narrower type that is often wanted after it.
 //
-// A tensor is `rows` rows of `channels` channels, as BatchNorm's is. Threads in x have a row, N channels each at a time; those in y
-// have a row each. A row is read again for each pass over it: it is in the nearest cache then.
+// Threads in x share a row, N channels each at a time; those in y have a row each. A row is read again for each pass over it: it is in
+// the nearest cache then.
 #pragma once
 
-#include "batch_norm.h"
+#include "rows.h"
 
 namespace te_gpu {
+
+// The row of a thread, and after which of its packs it ends: none where there is no row.
+struct Own {
+  unsigned thread;
+  i64 row;
+  int end;
+};
+
+TE_DEVICE Own own_of(Place place, unsigned tx, unsigned ty, i64 first, Span part, int packs) {
+  const i64 row = first + ty;
+  return {ty * width(place) + tx, row, row < part.end ? packs : 0};
+}
 
 // ---- Forward -------------------------------------------------------------------------------------
 
@@ -43,9 +55,7 @@ TE_DEVICE void sum_and_norm(const SumAndNorm& args, Place place) {
   for (i64 first = part.begin; first < part.end; first += height(place)) {
     PerThread sum, squares;
     TE_EACH_THREAD(tx, ty) {
-      const unsigned thread = ty * width(place) + tx;
-      const i64 row = first + ty;
-      const int end = row < part.end ? packs : 0;
+      const auto [thread, row, end] = own_of(place, tx, ty, first, part, packs);
       sum[thread] = 0;
       TE_UNROLL(4)
       for (int pack = tx; pack < end; pack += width(place)) {
@@ -56,9 +66,7 @@ TE_DEVICE void sum_and_norm(const SumAndNorm& args, Place place) {
     }
     sum_along_x(sum, place);
     TE_EACH_THREAD(tx, ty) {
-      const unsigned thread = ty * width(place) + tx;
-      const i64 row = first + ty;
-      const int end = row < part.end ? packs : 0;
+      const auto [thread, row, end] = own_of(place, tx, ty, first, part, packs);
       const float mean = sum[thread] / float(channels);
       squares[thread] = 0;
       TE_UNROLL(4)
@@ -70,9 +78,7 @@ TE_DEVICE void sum_and_norm(const SumAndNorm& args, Place place) {
     }
     sum_along_x(squares, place);
     TE_EACH_THREAD(tx, ty) {
-      const unsigned thread = ty * width(place) + tx;
-      const i64 row = first + ty;
-      const int end = row < part.end ? packs : 0;
+      const auto [thread, row, end] = own_of(place, tx, ty, first, part, packs);
       const float mean = sum[thread] / float(channels);
       const float inverse = 1 / root(squares[thread] / float(channels) + args.epsilon);
       TE_UNROLL(2)
@@ -85,7 +91,7 @@ TE_DEVICE void sum_and_norm(const SumAndNorm& args, Place place) {
         for (int lane = 0; lane < N; ++lane) x[lane] = (x[lane] - mean) * inverse * weight[lane] + bias[lane];
         store<T, N>(args.y, row * packs + pack, x);
       }
-      if (tx == 0 && row < part.end) {
+      if (tx == 0 && end) {
         args.means[row] = mean;
         args.inverses[row] = inverse;
       }
@@ -113,11 +119,8 @@ TE_DEVICE void row_gradient(const RowGradient& args, Place place) {
   for (i64 first = part.begin; first < part.end; first += height(place)) {
     PerThread plain, products;
     TE_EACH_THREAD(tx, ty) {
-      const unsigned thread = ty * width(place) + tx;
-      const i64 row = first + ty;
-      const bool is_there = row < part.end;
-      const int end = is_there ? packs : 0;
-      const float mean = is_there ? args.means[row] : 0, inverse = is_there ? args.inverses[row] : 0;
+      const auto [thread, row, end] = own_of(place, tx, ty, first, part, packs);
+      const float mean = end ? args.means[row] : 0, inverse = end ? args.inverses[row] : 0;
       plain[thread] = products[thread] = 0;
       TE_UNROLL(4)
       for (int pack = tx; pack < end; pack += width(place)) {
@@ -135,13 +138,10 @@ TE_DEVICE void row_gradient(const RowGradient& args, Place place) {
     sum_along_x(plain, place);
     sum_along_x(products, place);
     TE_EACH_THREAD(tx, ty) {
-      const unsigned thread = ty * width(place) + tx;
-      const i64 row = first + ty;
-      const bool is_there = row < part.end;
-      const int end = is_there ? packs : 0;
-      const float mean = is_there ? args.means[row] : 0, inverse = is_there ? args.inverses[row] : 0;
+      const auto [thread, row, end] = own_of(place, tx, ty, first, part, packs);
+      const float mean = end ? args.means[row] : 0, inverse = end ? args.inverses[row] : 0;
       const float level = plain[thread] / float(channels), slope = products[thread] / float(channels);
-      TE_UNROLL(4)
+      TE_UNROLL(2)
       for (int pack = tx; pack < end; pack += width(place)) {
         const i64 index = row * packs + pack;
         float x[N], dy[N], weight[N], before[N] = {};
@@ -171,7 +171,7 @@ struct ColumnSums {
   Rows rows;
 };
 
-// As BatchNorm's: threads in x share the channels, those in y the rows of a part.
+// Threads in x share the channels here.
 template <class T, int N>
 TE_DEVICE void column_sums(const ColumnSums& args, Place place) {
   TE_SHARED(float, products, BLOCK * N);
@@ -199,22 +199,7 @@ TE_DEVICE void column_sums(const ColumnSums& args, Place place) {
       plain[lane * BLOCK + thread] = sum[lane];
     }
   }
-  merge_columns(place, [&](int own, int other) {
-    for (int lane = 0; lane < N; ++lane) {
-      products[lane * BLOCK + own] += products[lane * BLOCK + other];
-      plain[lane * BLOCK + own] += plain[lane * BLOCK + other];
-    }
-  });
-  TE_EACH_THREAD(tx, ty) {
-    const int pack = block_x(place) * width(place) + tx;
-    if (ty == 0 && pack < packs) {
-      float* own = args.parts + i64(block_y(place)) * 2 * channels;
-      for (int lane = 0; lane < N; ++lane) {
-        own[pack * N + lane] = products[lane * BLOCK + tx];
-        own[channels + pack * N + lane] = plain[lane * BLOCK + tx];
-      }
-    }
-  }
+  store_sums<N>(products, plain, args.parts, channels, place);
 }
 
 struct MergeSums {
