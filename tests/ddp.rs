@@ -35,6 +35,24 @@ fn every_part_of_the_engine_keeps_its_word() {
 }
 
 #[test]
+fn what_mpi_takes_from_a_device_arrives_as_from_host_memory() {
+    let direct = |case, ranks| {
+        let job = Mpirun::new(ranks).timeout(Duration::from_secs(60));
+        job.run(Path::new(env!("CARGO_BIN_EXE_ddp-program")), [case, "direct"])
+    };
+    for ranks in [1, 2, 3] {
+        let outcome = direct("device-memory", ranks);
+        outcome.expect_success();
+        assert!(outcome.stdout.contains("MPI reaches Cuda: "), "{outcome:?}");
+    }
+    for case in ["equal-replicas", "sync-bn", "accumulate", "compressed", "zero"] {
+        direct(case, 2).expect_success();
+    }
+    let stalled = direct("lost-backward", 2);
+    assert!(stalled.error_lines()[0].contains("waiting for rank 1 on "), "{stalled:?}");
+}
+
+#[test]
 fn what_differs_is_named() {
     for ranks in [2, 3] {
         ddp("corrupt", ranks).expect_success();

@@ -1,5 +1,5 @@
-//! The gradient engine over several ranks. Argument: the case. Whatever a case trains over all ranks is compared with
-//! what one rank computes alone.
+//! The gradient engine over several ranks. Arguments: the case, and `direct` where MPI is to take the tensors as if they lay on a
+//! device. Whatever a case trains over all ranks is compared with what one rank computes alone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use torch_ext::{
     BatchNorm, DdpConfig, DistributedDataParallel, Fused, OnlyRank, ProcessGroup, ReduceOp, Store, SyncBatchNorm,
     to_channels_last,
 };
-use world::{World, WorldConfig};
+use world::{Gpu, World, WorldConfig};
 
 const SGD: Algorithm = Algorithm::Sgd { momentum: 0.9, nesterov: true };
 
@@ -22,7 +22,12 @@ fn main() {
     tch::set_num_threads(1);
     // Different on every rank: what is equal afterwards was made equal.
     tch::manual_seed(1 + world.rank() as i64);
-    let group = ProcessGroup::host(Box::new(MpiCollectives::new(world.channel("gradients").unwrap()))).unwrap();
+    let collectives = Box::new(MpiCollectives::new(world.channel("gradients").unwrap()));
+    let group = match std::env::args().nth(2).as_deref() {
+        Some("direct") => ProcessGroup::direct(collectives, Device::Cpu).unwrap(),
+        Some(other) => panic!("nothing is called {other}"),
+        None => ProcessGroup::host(collectives).unwrap(),
+    };
     match case.as_str() {
         "equal-replicas" => equal_replicas(&group),
         "like-one-rank" => like_one_rank(&group),
@@ -36,6 +41,7 @@ fn main() {
         "corrupt" => corrupt(&group),
         "other-shape" => other_shape(&group),
         "store" => store(&world),
+        "device-memory" => device_memory(&group, &world),
         "lost-backward" | "lost-collective" => lost(&case, &group, &world),
         other => panic!("no case is called {other}"),
     }
@@ -547,6 +553,43 @@ fn store(world: &World) {
 }
 
 /// One rank stays away from backward, or calls something else: the error that backward gives names it.
+/// What MPI takes as if it lay on a device arrives as what lies in host memory does, in the order in which it was sent.
+fn device_memory(group: &ProcessGroup, world: &World) {
+    let in_host_memory = MpiCollectives::new(world.channel("host memory").unwrap());
+    let in_host_memory = ProcessGroup::host(Box::new(in_host_memory)).unwrap();
+    for kind in [Kind::Uint8, Kind::Int, Kind::Int64, Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
+        for length in [0, 1, 100_003] {
+            let numbers =
+                (Tensor::arange(length, (Kind::Int64, Device::Cpu)).remainder(7) + 1 + 3 * group.rank() as i64)
+                    .to_kind(kind);
+            for op in [ReduceOp::Sum, ReduceOp::Product, ReduceOp::Min, ReduceOp::Max] {
+                let [direct, host] = [group, &in_host_memory].map(|group| {
+                    let numbers = numbers.copy();
+                    group.all_reduce(&numbers, op).unwrap();
+                    numbers
+                });
+                assert!(direct.equal(&host), "{kind:?}, {op:?}");
+                if op == ReduceOp::Sum && length > 0 && group.size() > 1 {
+                    assert!(!direct.equal(&numbers), "{kind:?}: nothing was added");
+                }
+            }
+            let [direct, host] = [group, &in_host_memory].map(|group| group.all_gather(&numbers).unwrap());
+            assert!(direct.equal(&host), "{kind:?}");
+            let [direct, host] = [group, &in_host_memory].map(|group| {
+                let numbers = numbers.copy();
+                group.broadcast(&[numbers.shallow_clone()], group.size() - 1).unwrap();
+                numbers
+            });
+            assert!(direct.equal(&host), "{kind:?}");
+        }
+    }
+    // Of the ranks that are tested with none is made for a GPU; the question is asked for real.
+    for gpu in [Gpu::Cuda, Gpu::Hip] {
+        println!("MPI reaches {gpu:?}: {}", world.mpi_reaches(gpu).unwrap());
+    }
+    group.barrier().unwrap();
+}
+
 fn lost(case: &str, group: &ProcessGroup, world: &World) {
     let backbone = network("lenet");
     let ddp = data_parallel(&backbone, group, small_buckets());

@@ -21,6 +21,15 @@ pub use find::{Choice, Found, NoLibrary, Origin, Search, find, open};
 pub use functions::Handle;
 pub use launcher::{Launcher, Manager, idle_tasks, is_on_one_node, local_tasks};
 
+/// Whose GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gpu {
+    /// NVIDIA's.
+    Cuda,
+    /// AMD's.
+    Hip,
+}
+
 use abi::Constants;
 use functions::{Functions, Interface, Out};
 
@@ -265,6 +274,12 @@ impl Mpi {
         (code == 0).then(|| first_line(&text, length))
     }
 
+    /// Whether this MPI says that it reads and writes the memory of such GPUs ("CUDA-aware"). To be asked after [`init`](Self::init).
+    pub fn reaches(&self, gpu: Gpu) -> bool {
+        // SAFETY: the functions of these names are MPI's, and this library is never closed.
+        Opened::of(&self.found.path).is_ok_and(|library| unsafe { reaches(gpu, &|name| library.symbol(name).ok()) })
+    }
+
     /// MPI's text for a return code.
     pub fn error_string(&self, code: c_int) -> Option<String> {
         let mut text = vec![0u8; 4096]; // MPI_MAX_ERROR_STRING is 256 to 512
@@ -296,6 +311,29 @@ impl Mpi {
         // SAFETY: by the caller; no status is wanted.
         unsafe { self.interface.test(Out(request), done, self.constants.status_ignore) }
     }
+}
+
+/// Asks a library, whose functions `find` finds, whether it reaches the memory of such GPUs. The standard has no such question: Open MPI
+/// and MPICH have a function for each maker, MPICH's children one for all.
+///
+/// # Safety
+/// What `find` finds is MPI's.
+unsafe fn reaches(gpu: Gpu, find: &dyn Fn(&CStr) -> Option<*mut c_void>) -> bool {
+    type OfOne = unsafe extern "C" fn() -> c_int;
+    type OfAll = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
+    let (names, number): (&[&CStr], c_int) = match gpu {
+        Gpu::Cuda => (&[c"MPIX_Query_cuda_support"], 0),
+        Gpu::Hip => (&[c"MPIX_Query_rocm_support", c"MPIX_Query_hip_support"], 2),
+    };
+    if let Some(question) = names.iter().find_map(|name| find(name)) {
+        // SAFETY: by the caller, the functions of these names take nothing, and give 1 for yes.
+        return unsafe { std::mem::transmute::<*mut c_void, OfOne>(question)() } == 1;
+    }
+    let Some(question) = find(c"MPIX_GPU_query_support") else { return false };
+    let mut yes = 0;
+    // SAFETY: by the caller, it takes the number of a maker (MPIX_GPU_SUPPORT_…), and a place for its answer.
+    let code = unsafe { std::mem::transmute::<*mut c_void, OfAll>(question)(number, &raw mut yes) };
+    code == 0 && yes != 0
 }
 
 /// A communicator, freed with its last use.
@@ -506,6 +544,50 @@ impl Communicator {
                 self.handle,
                 constants.status_ignore,
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern "C" fn yes() -> c_int {
+        1
+    }
+
+    extern "C" fn no() -> c_int {
+        0
+    }
+
+    unsafe extern "C" fn of_amd_only(maker: c_int, answer: *mut c_int) -> c_int {
+        // SAFETY: the caller gives a place.
+        unsafe { *answer = c_int::from(maker == 2) };
+        0
+    }
+
+    unsafe extern "C" fn failing(_: c_int, answer: *mut c_int) -> c_int {
+        // SAFETY: the caller gives a place.
+        unsafe { *answer = 1 };
+        15
+    }
+
+    #[test]
+    fn each_mpi_is_asked_whether_it_reaches_gpus_in_its_own_words() {
+        let (yes, no) = (yes as *mut c_void, no as *mut c_void);
+        let library = [
+            ("Open MPI", vec![(c"MPIX_Query_cuda_support", yes), (c"MPIX_Query_rocm_support", no)], [true, false]),
+            ("MPICH", vec![(c"MPIX_Query_cuda_support", no), (c"MPIX_Query_hip_support", yes)], [false, true]),
+            ("Cray's", vec![(c"MPIX_GPU_query_support", of_amd_only as *mut c_void)], [false, true]),
+            ("one that fails", vec![(c"MPIX_GPU_query_support", failing as *mut c_void)], [false, false]),
+            ("another", vec![], [false, false]),
+        ];
+        for (name, functions, expected) in library {
+            let find =
+                |wanted: &CStr| functions.iter().find(|(name, _)| *name == wanted).map(|&(_, function)| function);
+            // SAFETY: the functions have the types that these names stand for.
+            let answers = [Gpu::Cuda, Gpu::Hip].map(|gpu| unsafe { reaches(gpu, &find) });
+            assert_eq!(answers, expected, "{name}");
         }
     }
 }

@@ -17,10 +17,10 @@
 
 namespace {
 
-// The way of a device's tensor through host memory.
+// The way of a device's tensor, through host memory or from where it lies.
 struct Stage {
   c10::Stream stream;               // beside the one that computes
-  c10::Event arrived;               // in host memory: it can be sent
+  c10::Event arrived;               // where it is sent from
   std::optional<c10::Event> left;   // on the device: what came back can be used
 };
 
@@ -98,8 +98,8 @@ extern "C" {
 // The collectives that Rust implements; the numbers are those that `run` in src/host.rs knows.
 enum te_kind { TE_ALL_REDUCE = 0, TE_BROADCAST = 1, TE_ALL_GATHER = 2, TE_BARRIER = 3 };
 
-// One collective over host memory. `output` is null but for an all-gather. `op` counts as c10d::ReduceOp. Elements lie one
-// after the other, in the order of their indices.
+// One collective over host memory, or over a device's (`on_device`). `output` is null but for an all-gather. `op` counts as
+// c10d::ReduceOp. Elements lie one after the other, in the order of their indices.
 struct te_collective {
   int32_t kind;
   int32_t scalar_type;
@@ -109,6 +109,7 @@ struct te_collective {
   void* output;
   size_t bytes;
   size_t output_bytes;
+  int32_t on_device;
 };
 
 struct te_work {
@@ -128,8 +129,9 @@ namespace {
 
 class HostBackend : public c10d::Backend {
  public:
-  // Of tensors on `device`.
-  HostBackend(int rank, int size, te_host host, at::Device device) : Backend(rank, size), host_(host), device_(device) {}
+  // Of tensors on `device`. `direct`: the host reaches them there.
+  HostBackend(int rank, int size, te_host host, at::Device device, bool direct)
+      : Backend(rank, size), host_(host), device_(device), direct_(direct) {}
   ~HostBackend() override { host_.release(host_.context); }
 
   const std::string getBackendName() const override { return "host"; }
@@ -194,14 +196,40 @@ class HostBackend : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> submit(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
                                         const at::Tensor& output, int op, int64_t root,
                                         std::vector<at::Tensor> results, std::function<void()> epilogue) {
-    if (!device_.is_cpu()) return submit_staged(type, kind, tensor, output, op, root, std::move(results), epilogue);
+    const bool on_device = direct_ && is_carried(kind, tensor.scalar_type());
+    if (!device_.is_cpu() && !on_device) {
+      return submit_staged(type, kind, tensor, output, op, root, std::move(results), epilogue);
+    }
     // The work keeps the tensors alive, the input of an all-gather by way of its epilogue.
     const auto keep = [tensor, epilogue]() {
       if (epilogue) epilogue();
     };
-    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), keep, std::nullopt);
-    hand_over(kind, tensor, output, op, root, work);
+    std::optional<Stage> stage;
+    if (!device_.is_cpu()) {
+      c10::Event computed(device_.type());
+      computed.record(beside(tensor, output, results));
+      stage = Stage{*stream_, std::move(computed), std::nullopt};
+    }
+    auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), keep, std::move(stage));
+    hand_over(kind, tensor, output, op, root, on_device, work);
     return work;
+  }
+
+  // What can be carried from a device by who knows only the types of MPI.
+  static bool is_carried(te_kind kind, at::ScalarType type) {
+    if (kind == TE_BROADCAST || kind == TE_ALL_GATHER) return true;
+    return kind == TE_ALL_REDUCE && (type == at::kFloat || type == at::kDouble || type == at::kInt || type == at::kLong ||
+                                     type == at::kByte);
+  }
+
+  // The stream that computes. These tensors will be used in one beside it, which is there from now on.
+  c10::Stream beside(const at::Tensor& tensor, const at::Tensor& output, const std::vector<at::Tensor>& results) {
+    const c10::impl::VirtualGuardImpl guard(device_.type());
+    if (!stream_) stream_ = guard.getStreamFromGlobalPool(device_, /*is_high_priority=*/true);
+    tensor.record_stream(*stream_);
+    if (output.defined()) output.record_stream(*stream_);
+    for (const auto& result : results) result.record_stream(*stream_);
+    return guard.getStream(device_);
   }
 
   // A device's tensors travel through page-locked memory: the device writes them there when it has computed them, and
@@ -209,9 +237,7 @@ class HostBackend : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> submit_staged(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
                                                const at::Tensor& output, int op, int64_t root,
                                                std::vector<at::Tensor> results, std::function<void()> epilogue) {
-    const c10::impl::VirtualGuardImpl guard(device_.type());
-    const auto computes = guard.getStream(device_);
-    if (!stream_) stream_ = guard.getStreamFromGlobalPool(device_, /*is_high_priority=*/true);
+    const auto computes = beside(tensor, output, results);
     const auto pinned = at::TensorOptions().dtype(tensor.scalar_type()).pinned_memory(true);
     const auto here = at::empty(tensor.sizes(), pinned);
     const auto gathered = output.defined() ? at::empty(output.sizes(), pinned) : at::Tensor();
@@ -223,9 +249,6 @@ class HostBackend : public c10d::Backend {
       here.copy_(tensor, /*non_blocking=*/true);
       arrived.record(*stream_);
     }
-    tensor.record_stream(*stream_);
-    if (output.defined()) output.record_stream(*stream_);
-    for (const auto& result : results) result.record_stream(*stream_);
     auto back = [tensor, output, here, gathered, epilogue]() {
       if (output.defined()) {
         at::Tensor(output).copy_(gathered, /*non_blocking=*/true);
@@ -236,11 +259,11 @@ class HostBackend : public c10d::Backend {
     };
     auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), back,
                                               Stage{*stream_, std::move(arrived), std::nullopt});
-    hand_over(kind, here, gathered, op, root, work);
+    hand_over(kind, here, gathered, op, root, /*on_device=*/false, work);
     return work;
   }
 
-  void hand_over(te_kind kind, const at::Tensor& tensor, const at::Tensor& output, int op, int64_t root,
+  void hand_over(te_kind kind, const at::Tensor& tensor, const at::Tensor& output, int op, int64_t root, bool on_device,
                  const c10::intrusive_ptr<HostWork>& work) {
     te_collective collective{kind,
                              int32_t(tensor.scalar_type()),
@@ -249,12 +272,14 @@ class HostBackend : public c10d::Backend {
                              tensor.data_ptr(),
                              output.defined() ? output.data_ptr() : nullptr,
                              tensor.nbytes(),
-                             output.defined() ? output.nbytes() : 0};
+                             output.defined() ? output.nbytes() : 0,
+                             on_device};
     host_.submit(host_.context, &collective, new te_work{work});
   }
 
   te_host host_;
   at::Device device_;
+  bool direct_;
   std::optional<c10::Stream> stream_;
 };
 
@@ -277,11 +302,11 @@ void te_work_complete(te_work* work, const char* error) {
   delete work;
 }
 
-// `index` is that of the CUDA device whose tensors travel, or -1 for those in host memory.
-char* te_process_group_host(int rank, int size, te_host host, int index, te_process_group** out) {
+// `index` is that of the CUDA device whose tensors travel, or -1 for those in host memory. `direct`: `host` reaches them there.
+char* te_process_group_host(int rank, int size, te_host host, int index, bool direct, te_process_group** out) {
   TE_CATCH({
     const auto device = index == -1 ? at::Device(at::kCPU) : at::Device(at::kCUDA, te_device(index));
-    auto backend = c10::make_intrusive<HostBackend>(rank, size, host, device);
+    auto backend = c10::make_intrusive<HostBackend>(rank, size, host, device, direct);
     auto group = c10::make_intrusive<c10d::ProcessGroup>(rank, size);
     group->setBackend(device.type(), c10d::ProcessGroup::BackendType::CUSTOM,
                       c10::intrusive_ptr<c10d::Backend>(backend));

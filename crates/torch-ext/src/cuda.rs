@@ -7,7 +7,7 @@ use crate::Result;
 use crate::cuda_library::functions;
 use crate::ffi;
 
-pub use crate::cuda_library::{has_driver, libtorch_folder, open};
+pub use crate::cuda_library::{has_driver, is_amd, libtorch_folder, open};
 
 /// What a CUDA device is.
 #[derive(Clone, Debug, PartialEq, Eq)]

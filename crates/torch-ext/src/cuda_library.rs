@@ -50,6 +50,11 @@ pub fn has_driver() -> bool {
     HALVES.iter().any(Half::has_driver)
 }
 
+/// Whether this libtorch's devices are AMD's.
+pub fn is_amd() -> bool {
+    libtorch_folder().is_some_and(|libtorch| libtorch.join(HALVES[1].library).exists())
+}
+
 /// The functions, for what `call` does.
 ///
 /// # Errors

@@ -69,6 +69,7 @@ pub(crate) struct Collective {
     pub output: *mut c_void,
     pub bytes: usize,
     pub output_bytes: usize,
+    pub on_device: i32,
 }
 
 /// `te_host`.
@@ -224,6 +225,7 @@ unsafe extern "C" {
         size: c_int,
         host: Host,
         device: c_int,
+        direct: bool,
         out: *mut *mut ProcessGroup,
     ) -> Message;
     pub(crate) fn te_process_group_free(group: *mut ProcessGroup);

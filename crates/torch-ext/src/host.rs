@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::device_elements::{self, DeviceCollectives};
 use crate::ffi;
 
 /// How the values of all ranks become one.
@@ -102,6 +103,10 @@ pub trait HostCollectives: Send {
     /// # Errors
     /// The reason as one line.
     fn barrier(&mut self) -> Result<(), String>;
+    /// The same ranks' way to carry what lies on a device, if they have one: asked by [`ProcessGroup::direct`](crate::ProcessGroup::direct).
+    fn on_device(&mut self) -> Option<&mut dyn DeviceCollectives> {
+        None
+    }
 }
 
 /// A rank that is alone: its collectives have nothing to do.
@@ -193,7 +198,11 @@ pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitt
                         let ready = unsafe { ffi::te_work_prepare(task.work) }.check("memory of a collective");
                         let run = AssertUnwindSafe(|| {
                             ready.map_err(|error| error.to_string())?;
-                            run(collectives.as_mut(), &task.collective)
+                            if task.collective.on_device == 0 {
+                                return run(collectives.as_mut(), &task.collective);
+                            }
+                            let on_device = collectives.on_device().ok_or("these collectives know host memory only")?;
+                            device_elements::run(on_device, &task.collective)
                         });
                         catch_unwind(run).unwrap_or_else(|payload| {
                             let panic = format!(
@@ -236,9 +245,9 @@ fn name(kind: i32) -> &'static str {
 }
 
 /// Numbers of `te_kind`.
-const ALL_REDUCE: i32 = 0;
-const BROADCAST: i32 = 1;
-const ALL_GATHER: i32 = 2;
+pub(crate) const ALL_REDUCE: i32 = 0;
+pub(crate) const BROADCAST: i32 = 1;
+pub(crate) const ALL_GATHER: i32 = 2;
 const BARRIER: i32 = 3;
 
 unsafe extern "C" fn submit(context: *mut c_void, collective: *const ffi::Collective, work: *mut ffi::Work) {
@@ -258,7 +267,7 @@ unsafe extern "C" fn release(context: *mut c_void) {
 }
 
 /// Numbers of `c10::ScalarType`.
-mod scalar_type {
+pub(crate) mod scalar_type {
     pub const U8: i32 = 0;
     pub const I32: i32 = 3;
     pub const I64: i32 = 4;
@@ -266,6 +275,11 @@ mod scalar_type {
     pub const F32: i32 = 6;
     pub const F64: i32 = 7;
     pub const BF16: i32 = 15;
+}
+
+/// What an all-reduce reduces by.
+pub(crate) fn op_of(collective: &ffi::Collective) -> Result<ReduceOp, String> {
+    ReduceOp::from_number(collective.op).ok_or_else(|| format!("all-reduce: no reduction numbered {}", collective.op))
 }
 
 fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> Result<(), String> {
@@ -288,8 +302,6 @@ fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> R
     let ffi::Collective { data, output, bytes, output_bytes, .. } = *collective;
     match collective.kind {
         ALL_REDUCE => {
-            let op = ReduceOp::from_number(collective.op)
-                .ok_or_else(|| format!("all-reduce: no reduction numbered {} over host memory", collective.op))?;
             let elements = match collective.scalar_type {
                 scalar_type::U8 => HostElements::U8(slice(data, bytes)?),
                 scalar_type::I32 => HostElements::I32(slice(data, bytes)?),
@@ -300,7 +312,7 @@ fn run(collectives: &mut dyn HostCollectives, collective: &ffi::Collective) -> R
                 scalar_type::BF16 => HostElements::BF16(slice(data, bytes)?),
                 other => return Err(format!("all-reduce: scalar type {other} cannot be reduced over host memory")),
             };
-            collectives.all_reduce(elements, op)
+            collectives.all_reduce(elements, op_of(collective)?)
         }
         BROADCAST => collectives.broadcast(slice(data, bytes)?, collective.root as usize),
         ALL_GATHER => collectives.all_gather(slice::<u8>(data, bytes)?, slice(output, output_bytes)?),

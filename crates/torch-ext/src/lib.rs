@@ -16,6 +16,7 @@ mod batch_norm;
 mod convolution;
 pub mod cuda;
 mod cuda_library;
+mod device_elements;
 mod distributed_data_parallel;
 mod each;
 mod ffi;
@@ -47,6 +48,7 @@ pub use backends::{
 };
 pub use batch_norm::{Activation, BatchNorm, Fused};
 pub use convolution::Convolution;
+pub use device_elements::{DeviceCollectives, DeviceElements, DeviceSlice};
 pub use distributed_data_parallel::{DdpConfig, DistributedDataParallel, Outputs};
 pub use each::{Kept, add_to_each, copy_each, drop_gradients, elements, set_elements, set_gradients};
 pub use gradient_hooks::watch_gradients;

@@ -39,7 +39,7 @@ impl ProcessGroup {
     /// # Errors
     /// What libtorch threw.
     pub fn host(collectives: Box<dyn HostCollectives>) -> Result<Self> {
-        Self::through_host_memory(collectives, Device::Cpu)
+        Self::over(collectives, Device::Cpu, false)
     }
 
     /// The same of tensors on CUDA device `index`, which travel through page-locked host memory, in streams of their own: where
@@ -48,17 +48,29 @@ impl ProcessGroup {
     /// # Errors
     /// What libtorch threw.
     pub fn staged(collectives: Box<dyn HostCollectives>, index: usize) -> Result<Self> {
-        Self::through_host_memory(collectives, Device::Cuda(index))
+        Self::over(collectives, Device::Cuda(index), false)
     }
 
-    fn through_host_memory(collectives: Box<dyn HostCollectives>, device: Device) -> Result<Self> {
+    /// The same of tensors on `device`, which `collectives` carry from there [by themselves](HostCollectives::on_device): a CUDA-aware
+    /// MPI's. Sums of half precision go the way of [`staged`](Self::staged). On the CPU, too, so that tests need no device.
+    ///
+    /// # Errors
+    /// What libtorch threw, or collectives that know host memory only.
+    pub fn direct(mut collectives: Box<dyn HostCollectives>, device: Device) -> Result<Self> {
+        if collectives.on_device().is_none() {
+            return Err(Error::State { what: "these collectives know host memory only".to_owned() });
+        }
+        Self::over(collectives, device, true)
+    }
+
+    fn over(collectives: Box<dyn HostCollectives>, device: Device, direct: bool) -> Result<Self> {
         let (rank, size) = (collectives.rank(), collectives.size());
         let (own, all) = numbers(rank, size)?;
         let last_submitted = LastSubmitted::default();
         let host = host::start(collectives, last_submitted.clone())?;
         // SAFETY: `out` is written before a null message comes back; the shim owns `host` from here on.
         Self::new(rank, size, device, last_submitted, |out| unsafe {
-            ffi::te_process_group_host(own, all, host, ffi::device_index(device), out)
+            ffi::te_process_group_host(own, all, host, ffi::device_index(device), direct, out)
         })
     }
 

@@ -82,6 +82,11 @@ pub(crate) const LARGEST_COUNT: usize = 1 << 30;
 /// take a slow network longer than one.
 const BROADCAST_PIECE: usize = 64 << 20;
 
+/// The start and length of each piece of at most `longest` of so many elements.
+pub(crate) fn pieces(count: usize, longest: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).step_by(longest).map(move |start| (start, (count - start).min(longest)))
+}
+
 /// All-reduces from this size on run as MPI's blocking call, whose algorithms are up to twice as fast as those of the
 /// non-blocking one (Open MPI 4.1). It may block, because all ranks have met before and a watchdog looks after it.
 const BLOCKING_BYTES: usize = 64 << 10;
@@ -251,13 +256,27 @@ impl Channel {
         root: usize,
         limit: Option<&WaitLimit<'_>>,
     ) -> Result<()> {
-        for chunk in elements.chunks_mut(BROADCAST_PIECE) {
-            let call = Call { kind: Kind::Broadcast { root }, element: T::ELEMENT, count: chunk.len() };
+        // SAFETY: the elements are borrowed until it returns.
+        unsafe { self.broadcast_within_at(elements.as_mut_ptr(), elements.len(), root, limit) }
+    }
+
+    /// As [`broadcast_within`](Self::broadcast_within), wherever the elements lie.
+    ///
+    /// # Safety
+    /// `data` points to `count` elements that MPI reads and writes, and that are left alone until this returns.
+    pub(crate) unsafe fn broadcast_within_at<T: Reducible>(
+        &self,
+        data: *mut T,
+        count: usize,
+        root: usize,
+        limit: Option<&WaitLimit<'_>>,
+    ) -> Result<()> {
+        for (start, count) in pieces(count, BROADCAST_PIECE) {
+            let call = Call { kind: Kind::Broadcast { root }, element: T::ELEMENT, count };
             self.run_within(call, "MPI_Ibcast", limit, |request| {
-                // SAFETY: `chunk` is borrowed until the request is done, and holds that many elements of that type.
+                // SAFETY: by the caller, until the request is done.
                 unsafe {
-                    let (data, count) = (chunk.as_mut_ptr().cast(), chunk.len() as c_int);
-                    self.communicator.start_broadcast(data, count, T::ELEMENT, root, request)
+                    self.communicator.start_broadcast(data.add(start).cast(), count as c_int, T::ELEMENT, root, request)
                 }
             })?;
         }
@@ -294,20 +313,32 @@ impl Channel {
     /// If `gathered` has another length.
     pub fn all_gather_into<T: Reducible>(&self, elements: &[T], gathered: &mut [T]) -> Result<()> {
         assert_eq!(gathered.len(), elements.len() * self.size, "room for the elements of every rank");
-        if elements.is_empty() {
+        // SAFETY: both slices are borrowed until it returns; `gathered` has room for every rank's elements.
+        unsafe { self.all_gather_at(elements.as_ptr(), gathered.as_mut_ptr(), elements.len()) }
+    }
+
+    /// As [`all_gather_into`](Self::all_gather_into), wherever the elements lie.
+    ///
+    /// # Safety
+    /// `data` points to `count` elements, `gathered` to so many of every rank, that MPI reads and writes; both are left alone until
+    /// this returns.
+    pub(crate) unsafe fn all_gather_at<T: Reducible>(
+        &self,
+        data: *const T,
+        gathered: *mut T,
+        count: usize,
+    ) -> Result<()> {
+        if count == 0 {
             return Ok(()); // an empty slice points nowhere, which Open MPI takes for MPI_IN_PLACE
         }
-        let count = c_int::try_from(elements.len()).map_err(|_| Error::Mpi {
+        let countable = c_int::try_from(count).map_err(|_| Error::Mpi {
             call: "MPI_Iallgather",
-            message: format!("{} elements are more than MPI can count", elements.len()),
+            message: format!("{count} elements are more than MPI can count"),
         })?;
-        let call = Call { kind: Kind::AllGather, element: T::ELEMENT, count: elements.len() };
+        let call = Call { kind: Kind::AllGather, element: T::ELEMENT, count };
         self.run(call, "MPI_Iallgather", |request| {
-            // SAFETY: both slices are borrowed until the request is done; `gathered` has room for every rank's count.
-            unsafe {
-                let (data, gathered) = (elements.as_ptr().cast(), gathered.as_mut_ptr().cast());
-                self.communicator.start_all_gather(data, gathered, count, T::ELEMENT, request)
-            }
+            // SAFETY: by the caller, until the request is done.
+            unsafe { self.communicator.start_all_gather(data.cast(), gathered.cast(), countable, T::ELEMENT, request) }
         })
     }
 
@@ -376,7 +407,7 @@ impl Channel {
     }
 
     /// Meets the others, then runs a blocking collective under the eyes of the watchdog.
-    fn run_blocking(&self, call: Call, mpi_call: &'static str, run: impl FnOnce() -> c_int) -> Result<()> {
+    pub(crate) fn run_blocking(&self, call: Call, mpi_call: &'static str, run: impl FnOnce() -> c_int) -> Result<()> {
         let what = || self.describe(call);
         self.refuse_if_broken(&what)?;
         lock(&self.collective_matching).meet(call, &self.wait_limit(&what))?;

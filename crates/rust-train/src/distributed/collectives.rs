@@ -1,6 +1,8 @@
-//! torch-ext's host collectives over a channel of the world: how gradients on the CPU travel by MPI.
+//! torch-ext's collectives over a channel of the world: how gradients on the CPU travel by MPI, and those on a device by an MPI that
+//! reaches them there.
+#![expect(unsafe_code, reason = "hands memory of a device on to MPI")]
 
-use torch_ext::{HostCollectives, HostElements, ReduceOp};
+use torch_ext::{DeviceCollectives, DeviceElements, DeviceSlice, HostCollectives, HostElements, ReduceOp};
 use world::{Channel, Reduction};
 
 /// A channel of its own for gradients, used by the communication thread alone.
@@ -29,6 +31,15 @@ fn text(error: world::Error) -> String {
     error.to_string()
 }
 
+fn reduction(op: ReduceOp) -> Reduction {
+    match op {
+        ReduceOp::Sum => Reduction::Sum,
+        ReduceOp::Product => Reduction::Product,
+        ReduceOp::Min => Reduction::Min,
+        ReduceOp::Max => Reduction::Max,
+    }
+}
+
 impl HostCollectives for MpiCollectives {
     fn rank(&self) -> usize {
         self.channel.rank()
@@ -39,12 +50,7 @@ impl HostCollectives for MpiCollectives {
     }
 
     fn all_reduce(&mut self, elements: HostElements<'_>, op: ReduceOp) -> Result<(), String> {
-        let reduction = match op {
-            ReduceOp::Sum => Reduction::Sum,
-            ReduceOp::Product => Reduction::Product,
-            ReduceOp::Min => Reduction::Min,
-            ReduceOp::Max => Reduction::Max,
-        };
+        let reduction = reduction(op);
         let is_tree = self.sums_along_tree && op == ReduceOp::Sum;
         match elements {
             HostElements::U8(elements) => self.channel.all_reduce(elements, reduction),
@@ -73,5 +79,38 @@ impl HostCollectives for MpiCollectives {
 
     fn barrier(&mut self) -> Result<(), String> {
         self.channel.barrier().map_err(text)
+    }
+    fn on_device(&mut self) -> Option<&mut dyn DeviceCollectives> {
+        // Sums along a tree are added up by this program.
+        if self.sums_along_tree { None } else { Some(self) }
+    }
+}
+
+impl DeviceCollectives for MpiCollectives {
+    fn all_reduce(&mut self, elements: DeviceElements<'_>, op: ReduceOp) -> Result<(), String> {
+        let (channel, op) = (&self.channel, reduction(op));
+        // SAFETY: c10d's memory, which it leaves alone until the collective is done; whoever made the group of these has asked MPI
+        // whether it reaches it.
+        unsafe {
+            match elements {
+                DeviceElements::U8(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::I32(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::I64(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::F32(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::F64(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+            }
+        }
+        .map_err(text)
+    }
+
+    fn broadcast(&mut self, bytes: DeviceSlice<'_, u8>, root: usize) -> Result<(), String> {
+        // SAFETY: as above.
+        unsafe { self.channel.broadcast_on_device(bytes.as_mut_ptr(), bytes.len(), root) }.map_err(text)
+    }
+
+    fn all_gather(&mut self, input: DeviceSlice<'_, u8>, output: DeviceSlice<'_, u8>) -> Result<(), String> {
+        assert_eq!(output.len(), input.len() * self.channel.size(), "room for the elements of every rank");
+        // SAFETY: as above.
+        unsafe { self.channel.all_gather_on_device(input.as_mut_ptr(), output.as_mut_ptr(), input.len()) }.map_err(text)
     }
 }

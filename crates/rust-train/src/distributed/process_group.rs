@@ -1,13 +1,14 @@
 //! How gradients travel: over MPI in host memory on the CPU, over NCCL on CUDA, and over MPI again between ranks that share a
-//! device, which NCCL refuses unless each is told that it has a host of its own (`NCCL_HOSTID`).
+//! device, which NCCL refuses unless each is told that it has a host of its own (`NCCL_HOSTID`): from the device's memory where that
+//! MPI reaches it, else through page-locked memory of the host.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use flags::TrainArgs;
-use tch::Device;
-use torch_ext::{HostCollectives, ProcessGroup, Store, cuda};
-use world::{Failure, World};
+use tch::{Device, Kind, Tensor};
+use torch_ext::{HostCollectives, ProcessGroup, ReduceOp, Store, cuda};
+use world::{Failure, Gpu, Reduction, World};
 
 use crate::distributed::collectives::MpiCollectives;
 use crate::errors::{agree, usage};
@@ -27,6 +28,19 @@ pub(crate) fn connect(
     };
     match device {
         Device::Cuda(index) if flags.ranks_per_device > 1 && std::env::var_os("NCCL_HOSTID").is_none() => {
+            let gpu = if cuda::is_amd() { Gpu::Hip } else { Gpu::Cuda };
+            if flags.virtual_ranks.is_none() && world.mpi_reaches(gpu)? {
+                let group = over_mpi(&|collectives| ProcessGroup::direct(collectives, device))?;
+                if carries(world, &group)? {
+                    log::info!("MPI carries gradients from the memory of the GPU");
+                    return Ok(group);
+                }
+                if world.rank() == 0 {
+                    log::warn!(
+                        "MPI says that it reaches a GPU's memory, but what it carried from there was wrong: gradients go through host memory"
+                    );
+                }
+            }
             over_mpi(&|collectives| ProcessGroup::staged(collectives, index))
         }
         Device::Cuda(index) => {
@@ -36,6 +50,26 @@ pub(crate) fn connect(
         }
         _ => over_mpi(&ProcessGroup::host),
     }
+}
+
+/// Whether what `group` carries arrives, short and long, on every rank. Collective.
+fn carries(world: &World, group: &ProcessGroup) -> anyhow::Result<bool> {
+    let mut all = [1u8];
+    for length in [1, 100_003] {
+        let numbers = |times: usize| {
+            let row = Tensor::arange(length, (Kind::Float, group.device())) + 1.0;
+            row * times as f64
+        };
+        let sum = numbers(world.rank() + 1);
+        group.all_reduce(&sum, ReduceOp::Sum)?;
+        let gathered = group.all_gather(&numbers(world.rank()))?;
+        let ranks = world.size();
+        let is_sum = sum.allclose(&numbers(ranks * (ranks + 1) / 2), 1e-5, 0.0, false);
+        let is_gathered = (0..ranks).all(|rank| gathered.get(rank as i64).equal(&numbers(rank)));
+        all[0] &= u8::from(is_sum && is_gathered);
+    }
+    world.control().all_reduce(&mut all, Reduction::Min)?;
+    Ok(all != [0])
 }
 
 /// Lets go of what connected the ranks, when all is done. What goes wrong now takes nothing back. Collective.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Device;
-use torch_ext::{HostCollectives, HostElements, ReduceOp};
+use torch_ext::{DeviceCollectives, DeviceElements, DeviceSlice, HostCollectives, HostElements, ReduceOp};
 use world::World;
 
 use crate::errors::agree;
@@ -187,6 +187,11 @@ struct Traced<C> {
 }
 
 impl<C> Traced<C> {
+    fn next_all_reduce(&mut self) -> Doing {
+        self.all_reduces += 1;
+        Doing::new("all-reduce").number(self.all_reduces - 1)
+    }
+
     fn traced<T>(&mut self, doing: Doing, bytes: usize, run: impl FnOnce(&mut C) -> T) -> T {
         let Timeline { activity, recorder, .. } = &self.timeline;
         let _doing = activity.begin(Row::Communication, doing);
@@ -209,9 +214,7 @@ impl<C: HostCollectives> HostCollectives for Traced<C> {
     }
 
     fn all_reduce(&mut self, elements: HostElements<'_>, op: ReduceOp) -> Result<(), String> {
-        let doing = Doing::new("all-reduce").number(self.all_reduces);
-        self.all_reduces += 1;
-        let bytes = elements.bytes();
+        let (doing, bytes) = (self.next_all_reduce(), elements.bytes());
         self.traced(doing, bytes, |collectives| collectives.all_reduce(elements, op))
     }
 
@@ -226,6 +229,32 @@ impl<C: HostCollectives> HostCollectives for Traced<C> {
     fn barrier(&mut self) -> Result<(), String> {
         self.traced(Doing::new("barrier"), 0, HostCollectives::barrier)
     }
+
+    fn on_device(&mut self) -> Option<&mut dyn DeviceCollectives> {
+        self.collectives.on_device()?;
+        Some(self)
+    }
+}
+
+impl<C: HostCollectives> DeviceCollectives for Traced<C> {
+    fn all_reduce(&mut self, elements: DeviceElements<'_>, op: ReduceOp) -> Result<(), String> {
+        let (doing, bytes) = (self.next_all_reduce(), elements.bytes());
+        self.traced(doing, bytes, |collectives| on_device(collectives)?.all_reduce(elements, op))
+    }
+
+    fn broadcast(&mut self, bytes: DeviceSlice<'_, u8>, root: usize) -> Result<(), String> {
+        self.traced(Doing::new("broadcast"), bytes.len(), |collectives| on_device(collectives)?.broadcast(bytes, root))
+    }
+
+    fn all_gather(&mut self, input: DeviceSlice<'_, u8>, output: DeviceSlice<'_, u8>) -> Result<(), String> {
+        self.traced(Doing::new("all-gather"), input.len(), |collectives| {
+            on_device(collectives)?.all_gather(input, output)
+        })
+    }
+}
+
+fn on_device(collectives: &mut impl HostCollectives) -> Result<&mut dyn DeviceCollectives, String> {
+    collectives.on_device().ok_or_else(|| "these collectives know host memory only".to_owned())
 }
 
 #[cfg(test)]
