@@ -8,6 +8,7 @@ const SOURCES: [(&str, &[&str]); 2] = [
     (
         "autograd_and_c10d",
         &[
+            "autocast",
             "cpu/batch_norm",
             "cpu/convolution",
             "gpu/batch_norm",

@@ -70,6 +70,11 @@ enum Use {
 }
 
 impl Op {
+    /// Whether it is a convolution or a matrix product of what it is given with its own weights.
+    pub fn is_product(&self) -> bool {
+        matches!(self.use_of(0), Use::Multiplied(_))
+    }
+
     /// What becomes of the input at `place`.
     fn use_of(&self, place: usize) -> Use {
         match (self, place) {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use architectures::{Network, NodeId, Parameter, ParameterRole};
-use tch::{Device, Tensor};
-use torch_ext::{ProcessGroup, SyncBatchNorm, add_to_each};
+use tch::{Device, Kind, Tensor};
+use torch_ext::{ProcessGroup, SyncBatchNorm, add_to_each, weights_in_autocast};
 
 use crate::blocks::{self, Block, BlockPass, OwnLayer};
 use crate::forward::{Constants, Mode};
@@ -181,7 +181,10 @@ impl Backbone {
         if train {
             self.count_batch();
         }
-        let layer = |node: NodeId| Layer { state: self.state_of(node), mode: self.mode(node, train) };
+        let cast = if self.recomputed.is_empty() { self.cast_for_products() } else { None };
+        let tensors = cast.as_ref().unwrap_or(&self.tensors);
+        let layer =
+            |node: NodeId| Layer { state: &tensors[self.state[node.index()].clone()], mode: self.mode(node, train) };
         let pass = Pass { order: &self.order, layer, constants: &self.constants };
         let (mut values, mut next) = (self.order.no_values(), 0);
         for block in self.recomputed.iter().filter(|_| train && self.sync_batch_norm.is_none()) {
@@ -204,6 +207,20 @@ impl Backbone {
         let last = self.network().nodes().len() - 1;
         let auxiliary = self.network().auxiliary().iter().map(|head| head.node.index());
         [last].into_iter().chain(auxiliary).map(|node| values.get(node)).collect()
+    }
+
+    /// The tensors with the weights of products cast, where autocast would cast them one by one.
+    fn cast_for_products(&self) -> Option<Vec<Tensor>> {
+        let is_cast = |place: &usize| {
+            let node = &self.network().nodes()[self.parameters[*place].node.index()];
+            node.op.is_product() && self.tensors[*place].kind() == Kind::Float
+        };
+        let places: Vec<_> = (0..self.tensors.len()).filter(is_cast).collect();
+        let weights: Vec<_> = places.iter().map(|&place| self.tensors[place].shallow_clone()).collect();
+        let cast = weights_in_autocast(&weights).unwrap_or_else(|error| panic!("{error}"))?;
+        let mut tensors: Vec<_> = self.tensors.iter().map(Tensor::shallow_clone).collect();
+        places.into_iter().zip(cast).for_each(|(place, cast)| tensors[place] = cast);
+        Some(tensors)
     }
 
     /// From here on training keeps of each of the network's [blocks](architectures::Network::blocks) but what it takes, and computes
@@ -254,7 +271,7 @@ impl Backbone {
         let backbone = Self::new(network, Device::Cpu);
         for (_, mut parameter) in backbone.trainable() {
             let inputs = parameter.size().iter().skip(1).product::<i64>().max(1) as f64;
-            let count = Tensor::arange(parameter.numel() as i64, (tch::Kind::Float, Device::Cpu));
+            let count = Tensor::arange(parameter.numel() as i64, (Kind::Float, Device::Cpu));
             let drawn = (count * 12.9898).sin() * (1.5 / inputs).sqrt();
             tch::no_grad(|| parameter.copy_(&drawn.view(&parameter.size()[..])));
         }

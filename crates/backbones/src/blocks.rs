@@ -178,18 +178,21 @@ mod tests {
     }
 
     #[test]
-    fn with_a_gpus_kernels_they_are_the_same_bits_too() {
-        // Between blocks a sum and its LayerNorm are computed one by one, within them in one.
-        let pass = |recomputed: bool| {
-            let mut backbone = Backbone::drawn_by_sines("swin_t", 32);
+    fn in_bf16_and_with_a_gpus_kernels_they_are_the_same_bits_too() {
+        // Of what is recomputed autocast casts the weights one by one, else they are cast at once. Between blocks a sum and its LayerNorm
+        // are computed one by one, within them in one.
+        let pass = |name: &str, side: i64, recomputed: bool| {
+            let mut backbone = Backbone::drawn_by_sines(name, side);
             assert!(!recomputed || backbone.recompute_blocks());
             kernels::with_those_of_a_gpu(|| {
                 let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
-                passes(&backbone, 32).0
+                passes(&backbone, side).0
             })
         };
-        for (index, (plain, recomputed)) in pass(false).iter().zip(pass(true)).enumerate() {
-            assert!(plain.equal(&recomputed), "tensor {index}");
+        for (name, side) in [("swin_t", 32), ("resnet18", 64)] {
+            for (index, (plain, recomputed)) in pass(name, side, false).iter().zip(pass(name, side, true)).enumerate() {
+                assert!(plain.equal(&recomputed), "{name}: tensor {index}");
+            }
         }
     }
 

@@ -3,10 +3,10 @@
 
 use std::marker::PhantomData;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::Result;
-use crate::ffi::{self, AutocastState, scalar_type};
+use crate::ffi::{self, AutocastState, handles, scalar_type};
 
 /// The type that a forward pass computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,10 +79,23 @@ impl Drop for Autocast {
     }
 }
 
+/// A copy of each of `weights`, in the type that products of this thread run in now, with the way back to the weight for its gradient:
+/// what autocast makes of each by itself, by one call. None where no autocast is entered for their device.
+///
+/// # Errors
+/// Weights of another type than single precision, on several devices, or not dense in memory; what libtorch threw.
+pub fn weights_in_autocast(weights: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
+    let (handles, mut entered, mut raw) = (handles(weights), false, vec![std::ptr::null_mut(); weights.len()]);
+    // SAFETY: all live during the call; there is room for a tensor of each weight.
+    unsafe { ffi::te_autocast_weights(handles.list(), &mut entered, raw.as_mut_ptr()) }.check("autocast")?;
+    // SAFETY: where it is entered the shim has written tensors, which are ours from here on.
+    Ok(entered.then(|| raw.into_iter().map(|tensor| unsafe { Tensor::from_ptr(tensor) }).collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Tensor;
+    use crate::{MemoryFormat, set_memory_format};
 
     #[test]
     fn scopes_nest_and_end() {
@@ -102,5 +115,33 @@ mod tests {
             std::thread::spawn(|| Tensor::ones([1, 1], (Kind::Float, Device::Cpu))).join().unwrap().kind(),
             Kind::Float
         );
+    }
+
+    #[test]
+    fn weights_are_cast_at_once_as_one_by_one() {
+        let weight = |shape: &[i64]| {
+            let weight = Tensor::randn(shape, (Kind::Float, Device::Cpu));
+            if shape.len() == 4 {
+                set_memory_format(&[weight.shallow_clone()], MemoryFormat::ChannelsLast).unwrap();
+            }
+            weight.set_requires_grad(true)
+        };
+        let mut weights: Vec<_> = [&[4, 3, 3, 3][..], &[5], &[7, 9], &[0, 2]].map(weight).into();
+        weights.push(Tensor::ones([3], (Kind::Float, Device::Cpu))); // frozen
+        assert!(weights_in_autocast(&weights).unwrap().is_none(), "no autocast is entered");
+        let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
+        assert!(weights_in_autocast(&[]).unwrap().is_none());
+        let cast = weights_in_autocast(&weights).unwrap().unwrap();
+        for (cast, weight) in cast.iter().zip(&weights) {
+            assert!(cast.equal(&weight.to_kind(Kind::BFloat16)) && cast.stride() == weight.stride());
+            assert_eq!((cast.requires_grad(), cast.kind()), (weight.requires_grad(), Kind::BFloat16));
+        }
+        let sum = cast.iter().map(|cast| (cast * cast).sum(Kind::Float)).reduce(|a, b| a + b).unwrap();
+        sum.backward();
+        for (weight, cast) in weights.iter().zip(&cast).filter(|(weight, _)| weight.requires_grad()) {
+            assert!(weight.grad().equal(&(cast * 2.0).to_kind(Kind::Float)) && weight.grad().kind() == Kind::Float);
+        }
+        let double = Tensor::ones([3], (Kind::Double, Device::Cpu));
+        assert!(weights_in_autocast(&[double]).is_err());
     }
 }
