@@ -1,5 +1,5 @@
-//! Which operations can be computed in one: BatchNorm, the sum after it and the activation after that; and who takes values in
-//! which way, for what can be rounded where it is made.
+//! Which operations can be computed in one: BatchNorm, the sum after it and the activation after that; what scales a branch, and the
+//! sum that it goes into. And who takes values in which way, for what can be rounded where it is made.
 
 use crate::network::{Network, Node, NodeId, takers};
 use crate::op::{Activation, Op, Projections};
@@ -7,20 +7,29 @@ use crate::op::{Activation, Op, Projections};
 impl Network {
     /// The operations in an order in which they can be computed, in groups of one; but BatchNorm, the sum that alone takes
     /// its value, and the activation that alone takes the value of either are one group, in this order: a ReLU or a ReLU6; of
-    /// BatchNorm alone, a SiLU or a hard swish, too. A group's value is that of its last node; nobody else takes the values
-    /// of the others.
+    /// BatchNorm alone, a SiLU or a hard swish, too. So are a layer's scale, the stochastic depth after it, either or both, and the sum
+    /// that alone takes their value. A group's value is that of its last node; nobody else takes the values of the others.
     pub fn groups(&self) -> Vec<Vec<NodeId>> {
         let takers = takers(&self.nodes);
         let mut groups: Vec<Vec<NodeId>> = (0..self.nodes.len()).map(|id| vec![NodeId(id)]).collect();
         // Of two BatchNorms before a sum the later one comes first here, and takes it.
         for start in (0..self.nodes.len()).rev() {
-            if !matches!(self.nodes[start].op, Op::BatchNorm2d { .. }) {
+            let first = &self.nodes[start].op;
+            let begins = match first {
+                Op::BatchNorm2d { .. } => true,
+                Op::StochasticDepth { .. } => {
+                    let before = self.nodes[start].inputs[0].0;
+                    self.scaled(before).is_none() || takers[before].len() > 1
+                }
+                _ => self.scaled(start).is_some(),
+            };
+            if !begins {
                 continue;
             }
             let mut end = start;
             while let &[NodeId(next)] = &takers[end][..]
                 && groups[next].len() == 1
-                && follows(&self.nodes[next].op, &self.nodes[end].op)
+                && follows(&self.nodes[next].op, &self.nodes[end].op, first)
             {
                 let group = std::mem::take(&mut groups[end]);
                 groups[next].splice(0..0, group);
@@ -29,6 +38,17 @@ impl Network {
         }
         groups.retain(|group| !group.is_empty());
         groups
+    }
+
+    /// What is scaled, and the learned scale, where `node` is nothing else.
+    pub fn scaled(&self, node: usize) -> Option<[NodeId; 2]> {
+        let (Op::Mul, &[one, other]) = (&self.nodes[node].op, &self.nodes[node].inputs[..]) else { return None };
+        let is_learned = |id: NodeId| matches!(self.nodes[id.0].op, Op::Learned { .. });
+        match (is_learned(one), is_learned(other)) {
+            (false, true) => Some([one, other]),
+            (true, false) => Some([other, one]),
+            _ => None,
+        }
     }
 
     /// For each node, whether its value, moved about or not, is taken by one convolution or matrix product, and by nothing else. Of
@@ -97,8 +117,15 @@ impl Op {
     }
 }
 
-/// Whether `next` can be computed in one with `before`, and all of the group before that.
-fn follows(next: &Op, before: &Op) -> bool {
+/// Whether `next` can be computed in one with `before`, and all of the group before that, which begins with `first`.
+fn follows(next: &Op, before: &Op, first: &Op) -> bool {
+    if !matches!(first, Op::BatchNorm2d { .. }) {
+        return match next {
+            Op::Add => !matches!(before, Op::Add),
+            Op::StochasticDepth { .. } => matches!(before, Op::Mul),
+            _ => false,
+        };
+    }
     match next {
         Op::Add => matches!(before, Op::BatchNorm2d { .. }),
         Op::Activation(Activation::Relu | Activation::Relu6) => matches!(before, Op::BatchNorm2d { .. } | Op::Add),
@@ -145,6 +172,22 @@ mod tests {
         let rectified = net.relu(normalized);
         net.add(normalized, rectified);
         assert_eq!(words(&net.finish()), ["input", "batch norm", "relu", "add"]);
+    }
+
+    #[test]
+    fn what_scales_a_branch_is_in_one_with_its_sum() {
+        let count = |name: &str, wanted: &str| {
+            let network = architecture(name).unwrap().network(1000);
+            words(&network).iter().filter(|words| *words == wanted).count()
+        };
+        assert_eq!(count("convnext_tiny", "multiply + stochastic depth + add"), 17);
+        assert_eq!(count("convnext_tiny", "multiply + add"), 1, "the first block is never left out");
+        assert_eq!(count("vit_small_patch14_dinov2", "multiply + add"), 24);
+        assert_eq!(count("swin_t", "stochastic depth + add"), 22);
+        let dropped = architecture("resnet18").unwrap().network(1000).with_drop_path(0.1).unwrap();
+        let words = words(&dropped);
+        assert_eq!(words.iter().filter(|words| *words == "stochastic depth + add").count(), 7);
+        assert_eq!(words.iter().filter(|words| *words == "relu").count(), 7, "after a sum that is none of BatchNorm's");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) enum Mode<'a> {
 }
 
 impl Mode<'_> {
-    fn is_training(self) -> bool {
+    pub(crate) fn is_training(self) -> bool {
         !matches!(self, Self::Evaluate)
     }
 }
@@ -457,13 +457,31 @@ impl Constants {
 
 /// Drops whole samples, and scales the others up so that the mean stays.
 fn stochastic_depth(x: &Tensor, probability: f64, train: bool) -> Tensor {
-    if !train {
-        return x.shallow_clone();
-    }
+    if train { x * depth_noise(x, x, probability) } else { x.shallow_clone() }
+}
+
+/// What drops whole samples of `x`, and scales the others up: N×1×…, in the type and on the device of `like`.
+fn depth_noise(x: &Tensor, like: &Tensor, probability: f64) -> Tensor {
     let kept = 1.0 - probability;
     let rows: Vec<_> = x.size().iter().enumerate().map(|(axis, &side)| if axis == 0 { side } else { 1 }).collect();
-    let noise = rng::bernoulli(&rows, x, kept).unwrap_or_else(|error| panic!("{error}"));
-    x * (noise / kept)
+    rng::bernoulli(&rows, like, kept).unwrap_or_else(|error| panic!("{error}")) / kept
+}
+
+/// The sum of `residual` and the branch `x`, which a layer's `scale` and, in training, stochastic depth of this probability scale. None
+/// where neither does.
+pub(crate) fn scaled_sum(
+    residual: &Tensor,
+    x: &Tensor,
+    scale: Option<&Tensor>,
+    dropped: Option<f64>,
+) -> Option<Tensor> {
+    let factor = match (scale, dropped) {
+        (None, None) => return None,
+        (Some(scale), None) => scale.shallow_clone(),
+        (None, Some(probability)) => depth_noise(x, x, probability),
+        (Some(scale), Some(probability)) => scale * depth_noise(x, scale, probability),
+    };
+    Some(torch_ext::scaled_sum(residual, x, &factor).unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// ResNet's option A: every `stride`-th pixel, and as many zero channels before as after. The pixels are taken as means over

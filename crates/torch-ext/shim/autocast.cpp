@@ -1,10 +1,11 @@
-// Weights in autocast's type, all of them by one call.
+// Autocast's work, done otherwise: weights in its type, all of them by one call; a sum of several types, read as they are.
 
 #include "shim.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -50,6 +51,15 @@ std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors, at::Scala
 }  // namespace
 
 extern "C" {
+
+// sum + x * factor. Autocast would bring all three to the largest of their types first, each by a pass over memory of its own.
+char* te_scaled_sum(te_list sum_x_factor, at::Tensor** out) {
+  TE_CATCH({
+    const auto t = te_tensors(sum_x_factor, 3, "tensors of a scaled sum");
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    *out = new at::Tensor(at::addcmul(t[0], t[1], t[2]));
+  })
+}
 
 // A copy in autocast's type of each of `weights`, all of single precision on one device, written to `out`, if this thread has
 // entered autocast for that device (`*entered`).
