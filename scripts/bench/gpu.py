@@ -55,7 +55,7 @@ def profile(steps=10):
         for _ in range(steps):
             step()
         torch.cuda.synchronize()
-    kernels = [event for event in profiler.key_averages() if event.self_device_time_total > 0]
+    kernels = [event for event in profiler.key_averages() if event.self_device_time_total > 0 and not event.is_user_annotation]
     kernels.sort(key=lambda event: -event.self_device_time_total)
     total = sum(event.self_device_time_total for event in kernels)
     launches = sum(event.count for event in kernels)

@@ -352,6 +352,7 @@ unsafe extern "C" {
     ) -> Message;
 
     // gpu/device.cpp
+    pub(crate) fn te_gpu_begin(device: c_int, types: *const i32, lanes: *const i32, count: usize) -> Message;
     pub(crate) fn te_gpu_compile(
         architecture: *const c_char,
         scalar_type: i32,

@@ -46,8 +46,10 @@ fn virtual_ranks(cli: &TrainArgs, parts: usize, ranks: usize) -> anyhow::Result<
             cli.compress_gradients != Compression::None,
             "--compress-gradients: rounds at places that depend on the number of ranks",
         ),
-        (cli.precision == PrecisionKind::Fp16, "--precision fp16: is for CUDA, and this for the CPU"),
-        (cli.ranks_per_device > 1, "--ranks-per-device: is for CUDA, and this for the CPU"),
+        (
+            cli.precision == PrecisionKind::Fp16,
+            "--precision fp16, whose scale depends on what has overflowed; use bf16",
+        ),
     ];
     match others.into_iter().find(|(is_given, _)| *is_given) {
         Some((_, why)) => refuse(format!("not with {why}")),

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <future>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -19,22 +20,47 @@ namespace te_gpu {
 namespace {
 
 using Kernels = std::array<void*, KERNELS>;
+using Key = std::tuple<int, at::ScalarType, int>;
 
-// The kernels of a variant for a device, the current one. They stay until the end.
+// Code that is compiled, by the variant and the device that it is for, and what of it the device has. It stays until the end.
+struct Known {
+  std::mutex mutex;
+  std::map<Key, std::future<std::string>> compiled;
+  std::map<Key, Kernels> loaded;
+
+  static Known& all() {
+    static Known* known = new Known;  // threads that compile may outlive what is destroyed at the end
+    return *known;
+  }
+
+  // Begins to compile a variant, if nobody has. Under the mutex.
+  std::future<std::string>& begin(at::Device device, Variant variant) {
+    auto& code = compiled[key_of(device, variant)];
+    if (!code.valid()) {
+      code = std::async(std::launch::async, [architecture = runtime().architecture(device), variant] {
+        std::string log;
+        return Compiler::of_libtorch().compile(architecture, variant, log);
+      });
+    }
+    return code;
+  }
+
+  static Key key_of(at::Device device, Variant variant) { return {int(device.index()), variant.element, variant.lanes}; }
+};
+
+// The kernels of a variant for a device, the current one.
 const Kernels& kernels(at::Device device, Variant variant) {
-  static std::mutex mutex;
-  static std::map<std::tuple<int, at::ScalarType, int>, Kernels> known;
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto key = std::make_tuple(int(device.index()), variant.element, variant.lanes);
-  if (auto found = known.find(key); found != known.end()) return found->second;
-  std::string log;
-  const auto code = Compiler::of_libtorch().compile(runtime().architecture(device), variant, log);
+  auto& known = Known::all();
+  std::lock_guard<std::mutex> lock(known.mutex);
+  const auto key = Known::key_of(device, variant);
+  if (auto found = known.loaded.find(key); found != known.loaded.end()) return found->second;
+  const auto code = known.begin(device, variant).get();
   void* loaded = runtime().load(code);
   Kernels all;
 #define TE_LOOK_UP(name, Args, threads) all[KERNEL_##name] = runtime().kernel(loaded, "te_" #name);
   TE_KERNELS(TE_LOOK_UP)
 #undef TE_LOOK_UP
-  return known.emplace(key, all).first->second;
+  return known.loaded.emplace(key, all).first->second;
 }
 
 }  // namespace
@@ -57,6 +83,17 @@ unsigned multiprocessors(at::Device device) {
 }  // namespace te_gpu
 
 extern "C" {
+
+// Begins to compile the kernels for a CUDA device, of elements of these types, so many of which travel in one: all at once, each in a
+// thread of its own. Whoever wants them first waits for them, and learns what went wrong.
+char* te_gpu_begin(int index, const int32_t* types, const int32_t* lanes, size_t count) {
+  TE_CATCH({
+    auto& known = te_gpu::Known::all();
+    std::lock_guard<std::mutex> lock(known.mutex);
+    const at::Device device(at::kCUDA, te_device(index));
+    for (size_t i = 0; i < count; ++i) known.begin(device, {at::ScalarType(types[i]), lanes[i]});
+  })
+}
 
 // Compiles all kernels for an architecture ("sm_90", "gfx942"), of elements of this type, so many of which travel in one. `compiler`
 // is the path of a libnvrtc.so or a libhiprtc.so, or null. `log` is the compiler's, which the caller frees with te_free_message;

@@ -19,6 +19,9 @@ pub fn check(device: Device, precision: Precision) -> Result<()> {
     }
     // Those of the CPU know one type, and one kind of processor.
     let kind = if device == Device::Cpu { Kind::Float } else { precision.kind() };
+    if let Device::Cuda(index) = device {
+        super::begin_to_compile(index, kind)?;
+    }
     // With other channels, other numbers of neighbours travel in one.
     for shape in [[6, 48, 5, 7], [6, 6, 5, 7]] {
         for activation in Activation::ALL {

@@ -66,6 +66,20 @@ pub(crate) fn of_a_gpu_are_used(device: Device) -> bool {
     ON_HOST.get() || (device != Device::Cpu && are_used(device))
 }
 
+/// Begins to compile the kernels that [`check`] tries on a GPU in this type, all at once: one after the other they take seconds. What goes
+/// wrong is said by who wants them.
+pub(crate) fn begin_to_compile(device: usize, kind: Kind) -> Result<()> {
+    let of = |kind: Kind, lanes: &[i32]| lanes.iter().map(|&lanes| (ffi::scalar_type(kind), lanes)).collect::<Vec<_>>();
+    let mut variants = of(Kind::Float, &[4, 2]);
+    if kind != Kind::Float {
+        variants.extend(of(kind, &[8, 4, 2]));
+    }
+    let (types, lanes): (Vec<_>, Vec<_>) = variants.into_iter().unzip();
+    // SAFETY: both live during the call, and are as long as it is told.
+    unsafe { ffi::te_gpu_begin(ffi::cuda_index(device), types.as_ptr(), lanes.as_ptr(), types.len()) }
+        .check("compiling kernels")
+}
+
 /// What a compiler made of the kernels of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
