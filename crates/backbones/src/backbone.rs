@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use architectures::{Network, NodeId, Parameter, ParameterRole};
 use tch::{Device, Kind, Tensor};
-use torch_ext::{ProcessGroup, SyncBatchNorm, add_to_each, weights_in_autocast};
+use torch_ext::{ProcessGroup, SyncBatchNorm, add_to_each, in_autocast, weights_in_autocast};
 
 use crate::blocks::{self, Block, BlockPass, OwnLayer};
 use crate::forward::{Constants, Mode};
@@ -211,13 +211,16 @@ impl Backbone {
 
     /// The tensors with the weights of products cast, where autocast would cast them one by one.
     fn cast_for_products(&self) -> Option<Vec<Tensor>> {
+        if !in_autocast(self.device) {
+            return None;
+        }
         let is_cast = |place: &usize| {
             let node = &self.network().nodes()[self.parameters[*place].node.index()];
             node.op.is_product() && self.tensors[*place].kind() == Kind::Float
         };
         let places: Vec<_> = (0..self.tensors.len()).filter(is_cast).collect();
         let weights: Vec<_> = places.iter().map(|&place| self.tensors[place].shallow_clone()).collect();
-        let cast = weights_in_autocast(&weights).unwrap_or_else(|error| panic!("{error}"))?;
+        let cast = weights_in_autocast(&weights).unwrap_or_else(|error| panic!("{error}"));
         let mut tensors: Vec<_> = self.tensors.iter().map(Tensor::shallow_clone).collect();
         places.into_iter().zip(cast).for_each(|(place, cast)| tensors[place] = cast);
         Some(tensors)

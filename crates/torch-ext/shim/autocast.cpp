@@ -61,20 +61,20 @@ char* te_scaled_sum(te_list sum_x_factor, at::Tensor** out) {
   })
 }
 
-// A copy in autocast's type of each of `weights`, all of single precision on one device, written to `out`, if this thread has
-// entered autocast for that device (`*entered`).
-char* te_autocast_weights(te_list weights, bool* entered, at::Tensor** out) {
+// Whether this thread has entered autocast.
+bool te_autocast_entered(bool cuda) { return at::autocast::is_autocast_enabled(cuda ? at::kCUDA : at::kCPU); }
+
+// A copy in autocast's type of each of `weights`, all of single precision on one device, written to `out`.
+char* te_autocast_weights(te_list weights, at::Tensor** out) {
   TE_CATCH({
     const auto tensors = te_tensors(weights);
-    const auto device = tensors.empty() ? at::kCPU : tensors[0].device().type();
-    *entered = !tensors.empty() && at::autocast::is_autocast_enabled(device);
-    if (!*entered) return nullptr;
+    if (tensors.empty()) return nullptr;
     for (const auto& tensor : tensors) {
       TORCH_CHECK(te_dense(tensor) && tensor.scalar_type() == at::kFloat && tensor.device() == tensors[0].device() &&
                       tensor.is_non_overlapping_and_dense(),
                   "weights to cast are of single precision, dense, and on one device");
     }
-    const auto cast = copies(tensors, at::autocast::get_autocast_dtype(device));
+    const auto cast = copies(tensors, at::autocast::get_autocast_dtype(tensors[0].device().type()));
     std::vector<at::Tensor> results;
     for (size_t i = 0; i < tensors.size(); ++i) results.push_back(CastBefore::apply(tensors[i], CastBefore::Copy{cast[i]}));
     for (size_t i = 0; i < results.size(); ++i) out[i] = new at::Tensor(results[i]);

@@ -70,6 +70,12 @@ impl Autocast {
     }
 }
 
+/// Whether this thread's operations on `device` run in a lower precision now.
+pub fn in_autocast(device: Device) -> bool {
+    // SAFETY: takes a yes or no.
+    unsafe { ffi::te_autocast_entered(device.is_cuda()) }
+}
+
 impl Drop for Autocast {
     fn drop(&mut self) {
         if let Some((cuda, before)) = &self.before {
@@ -79,17 +85,17 @@ impl Drop for Autocast {
     }
 }
 
-/// A copy of each of `weights`, in the type that products of this thread run in now, with the way back to the weight for its gradient:
-/// what autocast makes of each by itself, by one call. None where no autocast is entered for their device.
+/// A copy of each of `weights`, in the type that products of this thread run in [now](in_autocast), with the way back to the weight for
+/// its gradient: what autocast makes of each by itself, by one call.
 ///
 /// # Errors
 /// Weights of another type than single precision, on several devices, or not dense in memory; what libtorch threw.
-pub fn weights_in_autocast(weights: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
-    let (handles, mut entered, mut raw) = (handles(weights), false, vec![std::ptr::null_mut(); weights.len()]);
+pub fn weights_in_autocast(weights: &[Tensor]) -> Result<Vec<Tensor>> {
+    let (handles, mut raw) = (handles(weights), vec![std::ptr::null_mut(); weights.len()]);
     // SAFETY: all live during the call; there is room for a tensor of each weight.
-    unsafe { ffi::te_autocast_weights(handles.list(), &mut entered, raw.as_mut_ptr()) }.check("autocast")?;
-    // SAFETY: where it is entered the shim has written tensors, which are ours from here on.
-    Ok(entered.then(|| raw.into_iter().map(|tensor| unsafe { Tensor::from_ptr(tensor) }).collect()))
+    unsafe { ffi::te_autocast_weights(handles.list(), raw.as_mut_ptr()) }.check("autocast")?;
+    // SAFETY: after a null message the shim has written tensors, which are ours from here on.
+    Ok(raw.into_iter().map(|tensor| unsafe { Tensor::from_ptr(tensor) }).collect())
 }
 
 #[cfg(test)]
@@ -128,10 +134,11 @@ mod tests {
         };
         let mut weights: Vec<_> = [&[4, 3, 3, 3][..], &[5], &[7, 9], &[0, 2]].map(weight).into();
         weights.push(Tensor::ones([3], (Kind::Float, Device::Cpu))); // frozen
-        assert!(weights_in_autocast(&weights).unwrap().is_none(), "no autocast is entered");
+        assert!(!in_autocast(Device::Cpu));
         let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
-        assert!(weights_in_autocast(&[]).unwrap().is_none());
-        let cast = weights_in_autocast(&weights).unwrap().unwrap();
+        assert!(in_autocast(Device::Cpu) && !in_autocast(Device::Cuda(0)));
+        assert!(weights_in_autocast(&[]).unwrap().is_empty());
+        let cast = weights_in_autocast(&weights).unwrap();
         for (cast, weight) in cast.iter().zip(&weights) {
             assert!(cast.equal(&weight.to_kind(Kind::BFloat16)) && cast.stride() == weight.stride());
             assert_eq!((cast.requires_grad(), cast.kind()), (weight.requires_grad(), Kind::BFloat16));

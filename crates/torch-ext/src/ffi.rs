@@ -431,7 +431,8 @@ unsafe extern "C" {
     pub(crate) fn te_autocast_enter(cuda: bool, scalar_type: i32, before: *mut AutocastState) -> Message;
     pub(crate) fn te_autocast_exit(cuda: bool, before: *const AutocastState);
     pub(crate) fn te_scaled_sum(sum_x_factor: List<'_>, out: *mut *mut AtTensor) -> Message;
-    pub(crate) fn te_autocast_weights(weights: List<'_>, entered: *mut bool, out: *mut *mut AtTensor) -> Message;
+    pub(crate) fn te_autocast_entered(cuda: bool) -> bool;
+    pub(crate) fn te_autocast_weights(weights: List<'_>, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_rng_get_state(device: c_int, out: *mut *mut AtTensor) -> Message;
     pub(crate) fn te_rng_set_state(device: c_int, state: *const AtTensor) -> Message;
     pub(crate) fn te_rng_in_use(device: c_int, out: *mut *mut AtTensor) -> Message;

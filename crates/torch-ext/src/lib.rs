@@ -42,7 +42,7 @@ mod tree_sum;
 mod words;
 
 pub use allocator::keep_freed_memory;
-pub use autocast::{Autocast, Precision, weights_in_autocast};
+pub use autocast::{Autocast, Precision, in_autocast, weights_in_autocast};
 pub use backends::{
     CudnnMode, cpu_capability, on_warning, set_cudnn_mode, set_deterministic, set_same_on_any_threads, set_tf32,
     version,
