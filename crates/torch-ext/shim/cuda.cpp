@@ -38,6 +38,15 @@
 
 namespace {
 
+// Options of a group hold NCCL's own, which grow from version to version: libtorch would write over their end.
+void check_nccl() {
+  int loaded = 0;
+  te_function<decltype(&ncclGetVersion)>(RTLD_DEFAULT, "ncclGetVersion")(&loaded);
+  const auto of = [](int version) { return c10::str(version / 10000, ".", version / 100 % 100); };
+  TORCH_CHECK(loaded / 100 == NCCL_VERSION_CODE / 100, "this program was built with the headers of NCCL ", of(NCCL_VERSION_CODE),
+              ", and libtorch has loaded NCCL ", of(loaded), ": build it with those (NCCL_HOME)");
+}
+
 char* te_process_group_nccl(te_store* store, int rank, int size, int device, int64_t timeout_ms,
                             te_process_group** out) {
   TE_CATCH({
@@ -46,6 +55,7 @@ char* te_process_group_nccl(te_store* store, int rank, int size, int device, int
     c10::cuda::set_device(te_device(device));
     // A collective that fails or takes too long aborts its communicator and ends the process, instead of hanging.
     setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1", /*overwrite=*/0);
+    check_nccl();
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = std::chrono::milliseconds(timeout_ms);
     auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->store, rank, size, options);
@@ -71,8 +81,14 @@ char* te_cuda_own_stream(int device) {
 
 // Refuses, or allows again, every call of libtorch that waits for a device.
 char* te_cuda_refuse_waits(bool refused) {
-  TE_CATCH(c10::cuda::warning_state().set_sync_debug_mode(refused ? c10::cuda::SyncDebugMode::L_ERROR
-                                                                  : c10::cuda::SyncDebugMode::L_DISABLED))
+  TE_CATCH({
+    // The switch is a variable of a function in a header: what lies in this library is another than libtorch's, because nothing of a
+    // Rust library is visible but what it names.
+    void* state = dlsym(RTLD_DEFAULT, "_ZZN3c104cuda13warning_stateEvE14warning_state_");
+    TORCH_CHECK(state != nullptr, "libtorch's switch for waits is not there");
+    static_cast<c10::cuda::WarningState*>(state)->set_sync_debug_mode(refused ? c10::cuda::SyncDebugMode::L_ERROR
+                                                                              : c10::cuda::SyncDebugMode::L_DISABLED);
+  })
 }
 
 }  // namespace
@@ -112,8 +128,12 @@ struct te_graph : at::cuda::CUDAGraph {
     });
     each([] { (void)TE_RUNTIME_FUNCTION(GetLastError)(); });
     each([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, chosen); });
-    each([&] { c10::cuda::CUDACachingAllocator::releasePool(device, chosen); });
     each([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(chosen); });
+    if (!capture_ended_) {
+      // Else the destructor does, and must not find it done.
+      each([&] { c10::cuda::CUDACachingAllocator::releasePool(device, chosen); });
+      each([&] { at::getHostAllocator(at::kCUDA)->release_pool(chosen); });
+    }
     for (auto& [state, increment] : captured_generator_states_) state->capturing_ = false;
   }
 };

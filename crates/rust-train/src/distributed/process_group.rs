@@ -82,9 +82,11 @@ pub(crate) fn disconnect(group: &ProcessGroup) {
 /// Rank 0 opens c10d's store on a free port, and MPI carries the address: no MASTER_ADDR, no port in a script.
 fn over_nccl(world: &World, device: usize) -> anyhow::Result<ProcessGroup> {
     let timeout: Duration = world.control().timeout();
+    // A node's name need not lead to it.
+    let host = if world.nodes() == 1 { "localhost" } else { world.host_of(0) };
     let mut served = None;
     let port = world.from_rank_zero("opening the store for NCCL", || {
-        let store = Store::serve(world.host(), timeout).map_err(Failure::new)?;
+        let store = Store::serve(host, timeout).map_err(Failure::new)?;
         let port = store.port().to_be_bytes().to_vec();
         served = Some(store);
         Ok(port)
@@ -92,9 +94,9 @@ fn over_nccl(world: &World, device: usize) -> anyhow::Result<ProcessGroup> {
     let port = u16::from_be_bytes(port.try_into().ok().context("a port has two bytes")?);
     let store = match served {
         Some(store) => Ok(store),
-        None => Store::connect(world.host_of(0), port, timeout),
+        None => Store::connect(host, port, timeout),
     };
-    let store = agree(world, store.with_context(|| format!("the store for NCCL on {}", world.host_of(0))))?;
+    let store = agree(world, store.with_context(|| format!("the store for NCCL on {host}")))?;
     let group = ProcessGroup::nccl(&store, world.rank(), world.size(), device, timeout);
     agree(world, group.context("setting up NCCL"))
 }

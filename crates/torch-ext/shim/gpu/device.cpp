@@ -91,7 +91,10 @@ char* te_gpu_begin(int index, const int32_t* types, const int32_t* lanes, size_t
     auto& known = te_gpu::Known::all();
     std::lock_guard<std::mutex> lock(known.mutex);
     const at::Device device(at::kCUDA, te_device(index));
-    for (size_t i = 0; i < count; ++i) known.begin(device, {at::ScalarType(types[i]), lanes[i]});
+    for (size_t i = 0; i < count; ++i) {
+      const te_gpu::Variant variant{at::ScalarType(types[i]), lanes[i]};
+      if (!known.loaded.count(te_gpu::Known::key_of(device, variant))) known.begin(device, variant);
+    }
   })
 }
 
