@@ -18,6 +18,7 @@ const SOURCES: [(&str, &[&str]); 2] = [
             "profile",
             "recompute",
             "reducer",
+            "scaled_sum",
             "store",
             "sync_batch_norm",
         ],

@@ -552,7 +552,6 @@ fn store(world: &World) {
     world.control().barrier().unwrap();
 }
 
-/// One rank stays away from backward, or calls something else: the error that backward gives names it.
 /// What MPI takes as if it lay on a device arrives as what lies in host memory does, in the order in which it was sent.
 fn device_memory(group: &ProcessGroup, world: &World) {
     let in_host_memory = MpiCollectives::new(world.channel("host memory").unwrap());
@@ -590,6 +589,7 @@ fn device_memory(group: &ProcessGroup, world: &World) {
     group.barrier().unwrap();
 }
 
+/// One rank stays away from backward, or calls something else: the error that backward gives names it.
 fn lost(case: &str, group: &ProcessGroup, world: &World) {
     let backbone = network("lenet");
     let ddp = data_parallel(&backbone, group, small_buckets());

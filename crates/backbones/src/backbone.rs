@@ -181,13 +181,15 @@ impl Backbone {
         if train {
             self.count_batch();
         }
-        let cast = if self.recomputed.is_empty() { self.cast_for_products() } else { None };
+        let recomputed = if train && self.sync_batch_norm.is_none() { &self.recomputed[..] } else { &[] };
+        // What is computed once more on the way back must find there what it found first.
+        let cast = if recomputed.is_empty() { self.cast_for_products() } else { None };
         let tensors = cast.as_ref().unwrap_or(&self.tensors);
         let layer =
             |node: NodeId| Layer { state: &tensors[self.state[node.index()].clone()], mode: self.mode(node, train) };
         let pass = Pass { order: &self.order, layer, constants: &self.constants };
         let (mut values, mut next) = (self.order.no_values(), 0);
-        for block in self.recomputed.iter().filter(|_| train && self.sync_batch_norm.is_none()) {
+        for block in recomputed {
             pass.compute(&self.order.steps[next..block.steps.start], &mut values, images);
             next = block.steps.start;
             let input = values.get(block.nodes.start - 1);

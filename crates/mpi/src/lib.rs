@@ -21,6 +21,9 @@ pub use find::{Choice, Found, NoLibrary, Origin, Search, find, open};
 pub use functions::Handle;
 pub use launcher::{Launcher, Manager, idle_tasks, is_on_one_node, local_tasks};
 
+use abi::Constants;
+use functions::{Functions, Interface, Out};
+
 /// Whose GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gpu {
@@ -29,9 +32,6 @@ pub enum Gpu {
     /// AMD's.
     Hip,
 }
-
-use abi::Constants;
-use functions::{Functions, Interface, Out};
 
 /// An error that MPI reported.
 #[derive(Debug)]
@@ -275,7 +275,12 @@ impl Mpi {
     }
 
     /// Whether this MPI says that it reads and writes the memory of such GPUs ("CUDA-aware"). To be asked after [`init`](Self::init).
+    ///
+    /// Open MPI is not asked: its reductions bring a device's memory to the host first, through memory that is not page-locked.
     pub fn reaches(&self, gpu: Gpu) -> bool {
+        if self.version().starts_with("Open MPI") {
+            return false;
+        }
         // SAFETY: the functions of these names are MPI's, and this library is never closed.
         Opened::of(&self.found.path).is_ok_and(|library| unsafe { reaches(gpu, &|name| library.symbol(name).ok()) })
     }
@@ -313,8 +318,8 @@ impl Mpi {
     }
 }
 
-/// Asks a library, whose functions `find` finds, whether it reaches the memory of such GPUs. The standard has no such question: Open MPI
-/// and MPICH have a function for each maker, MPICH's children one for all.
+/// Asks a library, whose functions `find` finds, whether it reaches the memory of such GPUs. The standard has no such question: MPICH and
+/// others have a function for each maker, some of MPICH's children one for all.
 ///
 /// # Safety
 /// What `find` finds is MPI's.
@@ -576,7 +581,7 @@ mod tests {
     fn each_mpi_is_asked_whether_it_reaches_gpus_in_its_own_words() {
         let (yes, no) = (yes as *mut c_void, no as *mut c_void);
         let library = [
-            ("Open MPI", vec![(c"MPIX_Query_cuda_support", yes), (c"MPIX_Query_rocm_support", no)], [true, false]),
+            ("one for CUDA", vec![(c"MPIX_Query_cuda_support", yes), (c"MPIX_Query_rocm_support", no)], [true, false]),
             ("MPICH", vec![(c"MPIX_Query_cuda_support", no), (c"MPIX_Query_hip_support", yes)], [false, true]),
             ("Cray's", vec![(c"MPIX_GPU_query_support", of_amd_only as *mut c_void)], [false, true]),
             ("one that fails", vec![(c"MPIX_GPU_query_support", failing as *mut c_void)], [false, false]),

@@ -1,14 +1,14 @@
-// Autocast's work, done otherwise: weights in its type, all of them by one call; a sum of several types, read as they are.
+// Weights in autocast's type, all of them by one call.
 
 #include "shim.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_foreach_copy.h>
-#include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <cstdint>
 
 namespace {
 
@@ -52,15 +52,6 @@ std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors, at::Scala
 
 extern "C" {
 
-// sum + x * factor. Autocast would bring all three to the largest of their types first, each by a pass over memory of its own.
-char* te_scaled_sum(te_list sum_x_factor, at::Tensor** out) {
-  TE_CATCH({
-    const auto t = te_tensors(sum_x_factor, 3, "tensors of a scaled sum");
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    *out = new at::Tensor(at::addcmul(t[0], t[1], t[2]));
-  })
-}
-
 // Whether this thread has entered autocast.
 bool te_autocast_entered(bool cuda) { return at::autocast::is_autocast_enabled(cuda ? at::kCUDA : at::kCPU); }
 
@@ -76,7 +67,12 @@ char* te_autocast_weights(te_list weights, at::Tensor** out) {
     }
     const auto cast = copies(tensors, at::autocast::get_autocast_dtype(tensors[0].device().type()));
     std::vector<at::Tensor> results;
-    for (size_t i = 0; i < tensors.size(); ++i) results.push_back(CastBefore::apply(tensors[i], CastBefore::Copy{cast[i]}));
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      results.push_back(CastBefore::apply(tensors[i], CastBefore::Copy{cast[i]}));
+      // Backward takes what was computed last first, and these before anything: a gradient is to leave when its layer is done, not when
+      // all are. Those who accumulate gradients have the same number.
+      if (const auto& node = results[i].grad_fn()) node->set_sequence_nr(UINT64_MAX);
+    }
     for (size_t i = 0; i < results.size(); ++i) out[i] = new at::Tensor(results[i]);
   })
 }

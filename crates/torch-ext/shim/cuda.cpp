@@ -25,6 +25,7 @@
 #include <c10/cuda/CUDAStream.h>
 #define TE_RUNTIME(name) cuda##name
 #endif
+#include <torch/csrc/cuda/nccl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 #include <cstdlib>
@@ -40,11 +41,10 @@ namespace {
 
 // Options of a group hold NCCL's own, which grow from version to version: libtorch would write over their end.
 void check_nccl() {
-  int loaded = 0;
-  te_function<decltype(&ncclGetVersion)>(RTLD_DEFAULT, "ncclGetVersion")(&loaded);
-  const auto of = [](int version) { return c10::str(version / 10000, ".", version / 100 % 100); };
-  TORCH_CHECK(loaded / 100 == NCCL_VERSION_CODE / 100, "this program was built with the headers of NCCL ", of(NCCL_VERSION_CODE),
-              ", and libtorch has loaded NCCL ", of(loaded), ": build it with those (NCCL_HOME)");
+  const auto theirs = torch::cuda::nccl::version();
+  const auto major = theirs >> 32, minor = theirs >> 16 & 0xffff;
+  TORCH_CHECK(major == NCCL_MAJOR && minor == NCCL_MINOR, "this program was built with the headers of NCCL ", NCCL_MAJOR, ".",
+              NCCL_MINOR, ", and libtorch with those of NCCL ", major, ".", minor, ": build it with those (NCCL_HOME)");
 }
 
 char* te_process_group_nccl(te_store* store, int rank, int size, int device, int64_t timeout_ms,
@@ -83,7 +83,7 @@ char* te_cuda_own_stream(int device) {
 char* te_cuda_refuse_waits(bool refused) {
   TE_CATCH({
     // The switch is a variable of a function in a header: what lies in this library is another than libtorch's, because nothing of a
-    // Rust library is visible but what it names.
+    // Rust library is visible but what it names. (With ROCm the name may be another; then this is an error.)
     void* state = dlsym(RTLD_DEFAULT, "_ZZN3c104cuda13warning_stateEvE14warning_state_");
     TORCH_CHECK(state != nullptr, "libtorch's switch for waits is not there");
     static_cast<c10::cuda::WarningState*>(state)->set_sync_debug_mode(refused ? c10::cuda::SyncDebugMode::L_ERROR

@@ -207,7 +207,7 @@ class HostBackend : public c10d::Backend {
     std::optional<Stage> stage;
     if (!device_.is_cpu()) {
       c10::Event computed(device_.type());
-      computed.record(beside(tensor, output, results));
+      computed.record(computing_stream_of(tensor, output, results));
       stage = Stage{*stream_, std::move(computed), std::nullopt};
     }
     auto work = c10::make_intrusive<HostWork>(getRank(), type, std::move(results), keep, std::move(stage));
@@ -222,8 +222,8 @@ class HostBackend : public c10d::Backend {
                                      type == at::kByte);
   }
 
-  // The stream that computes. These tensors will be used in one beside it, which is there from now on.
-  c10::Stream beside(const at::Tensor& tensor, const at::Tensor& output, const std::vector<at::Tensor>& results) {
+  // The stream that computes these tensors, which will be used in one beside it, too.
+  c10::Stream computing_stream_of(const at::Tensor& tensor, const at::Tensor& output, const std::vector<at::Tensor>& results) {
     const c10::impl::VirtualGuardImpl guard(device_.type());
     if (!stream_) stream_ = guard.getStreamFromGlobalPool(device_, /*is_high_priority=*/true);
     tensor.record_stream(*stream_);
@@ -237,7 +237,7 @@ class HostBackend : public c10d::Backend {
   c10::intrusive_ptr<c10d::Work> submit_staged(c10d::OpType type, te_kind kind, const at::Tensor& tensor,
                                                const at::Tensor& output, int op, int64_t root,
                                                std::vector<at::Tensor> results, std::function<void()> epilogue) {
-    const auto computes = beside(tensor, output, results);
+    const auto computes = computing_stream_of(tensor, output, results);
     const auto pinned = at::TensorOptions().dtype(tensor.scalar_type()).pinned_memory(true);
     const auto here = at::empty(tensor.sizes(), pinned);
     const auto gathered = output.defined() ? at::empty(output.sizes(), pinned) : at::Tensor();

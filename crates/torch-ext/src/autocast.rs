@@ -101,7 +101,7 @@ pub fn weights_in_autocast(weights: &[Tensor]) -> Result<Vec<Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MemoryFormat, set_memory_format};
+    use crate::{MemoryFormat, set_memory_format, watch_gradients};
 
     #[test]
     fn scopes_nest_and_end() {
@@ -150,5 +150,21 @@ mod tests {
         }
         let double = Tensor::ones([3], (Kind::Double, Device::Cpu));
         assert!(weights_in_autocast(&[double]).is_err());
+    }
+
+    #[test]
+    fn a_gradient_comes_as_soon_as_its_layer_is_done() {
+        let leaf = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        // The weights of two layers, and what the first one's input is scaled by.
+        let leaves = [leaf(&[4, 4]), leaf(&[4, 4]), leaf(&[4])];
+        let loss = {
+            let _autocast = Autocast::enter(Device::Cpu, Precision::BFloat16).unwrap();
+            let cast = weights_in_autocast(&leaves[..2]).unwrap();
+            (&leaves[2] * 3.0).view([1, 4]).matmul(&cast[0]).matmul(&cast[1]).sum(Kind::Float)
+        };
+        let mut order = Vec::new();
+        let mut come = |place: usize| order.push(place);
+        watch_gradients(&leaves, &mut come, || loss.f_backward()).unwrap().unwrap();
+        assert_eq!(order, [1, 0, 2]);
     }
 }

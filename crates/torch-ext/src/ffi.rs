@@ -353,6 +353,7 @@ unsafe extern "C" {
 
     // gpu/device.cpp
     pub(crate) fn te_gpu_begin(device: c_int, types: *const i32, lanes: *const i32, count: usize) -> Message;
+    pub(crate) fn te_gpu_end();
     pub(crate) fn te_gpu_compile(
         architecture: *const c_char,
         scalar_type: i32,

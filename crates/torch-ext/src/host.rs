@@ -104,7 +104,7 @@ pub trait HostCollectives: Send {
     /// The reason as one line.
     fn barrier(&mut self) -> Result<(), String>;
     /// The same ranks' way to carry what lies on a device, if they have one: asked by [`ProcessGroup::direct`](crate::ProcessGroup::direct).
-    fn on_device(&mut self) -> Option<&mut dyn DeviceCollectives> {
+    fn device_collectives(&mut self) -> Option<&mut dyn DeviceCollectives> {
         None
     }
 }
@@ -201,7 +201,8 @@ pub(crate) fn start(mut collectives: Box<dyn HostCollectives>, last: LastSubmitt
                             if task.collective.on_device == 0 {
                                 return run(collectives.as_mut(), &task.collective);
                             }
-                            let on_device = collectives.on_device().ok_or("these collectives know host memory only")?;
+                            let on_device =
+                                collectives.device_collectives().ok_or("these collectives know host memory only")?;
                             device_elements::run(on_device, &task.collective)
                         });
                         catch_unwind(run).unwrap_or_else(|payload| {

@@ -51,13 +51,13 @@ impl ProcessGroup {
         Self::over(collectives, Device::Cuda(index), false)
     }
 
-    /// The same of tensors on `device`, which `collectives` carry from there [by themselves](HostCollectives::on_device): a CUDA-aware
+    /// The same of tensors on `device`, which `collectives` carry from there [by themselves](HostCollectives::device_collectives): a CUDA-aware
     /// MPI's. Sums of half precision go the way of [`staged`](Self::staged). On the CPU, too, so that tests need no device.
     ///
     /// # Errors
     /// What libtorch threw, or collectives that know host memory only.
     pub fn direct(mut collectives: Box<dyn HostCollectives>, device: Device) -> Result<Self> {
-        if collectives.on_device().is_none() {
+        if collectives.device_collectives().is_none() {
             return Err(Error::State { what: "these collectives know host memory only".to_owned() });
         }
         Self::over(collectives, device, true)

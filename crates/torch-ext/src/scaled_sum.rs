@@ -7,7 +7,7 @@ use crate::Result;
 use crate::ffi::{self, handles, new_tensor};
 
 /// `sum + x · factor`, in one pass over memory; shapes are broadcast. Under autocast, too, each is read as it is, and the value has the
-/// largest of their types.
+/// largest of their types. Its gradient cannot be differentiated again.
 ///
 /// # Errors
 /// What libtorch threw: shapes that do not fit.

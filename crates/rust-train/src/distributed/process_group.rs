@@ -30,10 +30,9 @@ pub(crate) fn connect(
         Device::Cuda(index) if flags.ranks_per_device > 1 && std::env::var_os("NCCL_HOSTID").is_none() => {
             let gpu = if cuda::is_amd() { Gpu::Hip } else { Gpu::Cuda };
             if flags.virtual_ranks.is_none() && world.mpi_reaches(gpu)? {
-                let group = over_mpi(&|collectives| ProcessGroup::direct(collectives, device))?;
-                if carries(world, &group)? {
+                if carries(world, device)? {
                     log::info!("MPI carries gradients from the memory of the GPU");
-                    return Ok(group);
+                    return over_mpi(&|collectives| ProcessGroup::direct(collectives, device));
                 }
                 if world.rank() == 0 {
                     log::warn!(
@@ -52,22 +51,29 @@ pub(crate) fn connect(
     }
 }
 
-/// Whether what `group` carries arrives, short and long, on every rank. Collective.
-fn carries(world: &World, group: &ProcessGroup) -> anyhow::Result<bool> {
-    let mut all = [1u8];
-    for length in [1, 100_003] {
-        let numbers = |times: usize| {
-            let row = Tensor::arange(length, (Kind::Float, group.device())) + 1.0;
-            row * times as f64
+/// Whether what MPI carries from `device` arrives, short and long, on every rank. Collective.
+fn carries(world: &World, device: Device) -> anyhow::Result<bool> {
+    let collectives = MpiCollectives::new(world.channel("trial")?);
+    let group = ProcessGroup::direct(Box::new(collectives), device).map_err(anyhow::Error::from);
+    let group = agree(world, group)?;
+    let arrives = |length: i64| -> anyhow::Result<bool> {
+        let numbers = |times: usize| -> anyhow::Result<Tensor> {
+            Ok(((Tensor::f_arange(length, (Kind::Float, device))? + 1.0) * times as f64).detach())
         };
-        let sum = numbers(world.rank() + 1);
+        let (ranks, sum) = (world.size(), numbers(world.rank() + 1)?);
         group.all_reduce(&sum, ReduceOp::Sum)?;
-        let gathered = group.all_gather(&numbers(world.rank()))?;
-        let ranks = world.size();
-        let is_sum = sum.allclose(&numbers(ranks * (ranks + 1) / 2), 1e-5, 0.0, false);
-        let is_gathered = (0..ranks).all(|rank| gathered.get(rank as i64).equal(&numbers(rank)));
-        all[0] &= u8::from(is_sum && is_gathered);
+        let gathered = group.all_gather(&numbers(world.rank())?)?;
+        let is_sum = sum.f_allclose(&numbers(ranks * (ranks + 1) / 2)?, 1e-5, 0.0, false)?;
+        let expected = (0..ranks).map(numbers).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(is_sum && gathered.f_equal(&Tensor::f_stack(&expected, 0)?)?)
+    };
+    // What fails on one rank must not leave the others waiting: all have their say.
+    let all_arrive =
+        [1, 100_003].into_iter().try_fold(true, |before, length| Ok::<_, anyhow::Error>(before & arrives(length)?));
+    if let Err(error) = &all_arrive {
+        log::warn!("{error}");
     }
+    let mut all = [u8::from(all_arrive.unwrap_or(false))];
     world.control().all_reduce(&mut all, Reduction::Min)?;
     Ok(all != [0])
 }

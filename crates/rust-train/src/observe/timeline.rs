@@ -230,8 +230,8 @@ impl<C: HostCollectives> HostCollectives for Traced<C> {
         self.traced(Doing::new("barrier"), 0, HostCollectives::barrier)
     }
 
-    fn on_device(&mut self) -> Option<&mut dyn DeviceCollectives> {
-        self.collectives.on_device()?;
+    fn device_collectives(&mut self) -> Option<&mut dyn DeviceCollectives> {
+        self.collectives.device_collectives()?;
         Some(self)
     }
 }
@@ -239,22 +239,22 @@ impl<C: HostCollectives> HostCollectives for Traced<C> {
 impl<C: HostCollectives> DeviceCollectives for Traced<C> {
     fn all_reduce(&mut self, elements: DeviceElements<'_>, op: ReduceOp) -> Result<(), String> {
         let (doing, bytes) = (self.next_all_reduce(), elements.bytes());
-        self.traced(doing, bytes, |collectives| on_device(collectives)?.all_reduce(elements, op))
+        self.traced(doing, bytes, |collectives| of_devices(collectives)?.all_reduce(elements, op))
     }
 
     fn broadcast(&mut self, bytes: DeviceSlice<'_, u8>, root: usize) -> Result<(), String> {
-        self.traced(Doing::new("broadcast"), bytes.len(), |collectives| on_device(collectives)?.broadcast(bytes, root))
+        self.traced(Doing::new("broadcast"), bytes.len(), |collectives| of_devices(collectives)?.broadcast(bytes, root))
     }
 
     fn all_gather(&mut self, input: DeviceSlice<'_, u8>, output: DeviceSlice<'_, u8>) -> Result<(), String> {
         self.traced(Doing::new("all-gather"), input.len(), |collectives| {
-            on_device(collectives)?.all_gather(input, output)
+            of_devices(collectives)?.all_gather(input, output)
         })
     }
 }
 
-fn on_device(collectives: &mut impl HostCollectives) -> Result<&mut dyn DeviceCollectives, String> {
-    collectives.on_device().ok_or_else(|| "these collectives know host memory only".to_owned())
+fn of_devices(collectives: &mut impl HostCollectives) -> Result<&mut dyn DeviceCollectives, String> {
+    collectives.device_collectives().ok_or_else(|| "these collectives know host memory only".to_owned())
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ const char* name_of(at::ScalarType element) {
 }  // namespace
 
 const Compiler& Compiler::of_libtorch() {
-  static const Compiler compiler(open_that_of_libtorch());
+  static const Compiler& compiler = *new Compiler(open_that_of_libtorch()); // threads may compile to the end
   return compiler;
 }
 

@@ -98,6 +98,15 @@ char* te_gpu_begin(int index, const int32_t* types, const int32_t* lanes, size_t
   })
 }
 
+// Waits for what was begun and nobody has wanted, so that nothing is compiled when the program ends.
+void te_gpu_end() {
+  auto& known = te_gpu::Known::all();
+  std::lock_guard<std::mutex> lock(known.mutex);
+  for (auto& [key, code] : known.compiled) {
+    if (code.valid()) code.wait();
+  }
+}
+
 // Compiles all kernels for an architecture ("sm_90", "gfx942"), of elements of this type, so many of which travel in one. `compiler`
 // is the path of a libnvrtc.so or a libhiprtc.so, or null. `log` is the compiler's, which the caller frees with te_free_message;
 // `bytes` are the code's.

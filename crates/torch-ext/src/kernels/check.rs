@@ -19,9 +19,13 @@ pub fn check(device: Device, precision: Precision) -> Result<()> {
     }
     // Those of the CPU know one type, and one kind of processor.
     let kind = if device == Device::Cpu { Kind::Float } else { precision.kind() };
-    if let Device::Cuda(index) = device {
-        super::begin_to_compile(index, kind)?;
+    match device {
+        Device::Cuda(index) => super::while_compiled(index, kind, || check_each(device, precision, kind)),
+        _ => check_each(device, precision, kind),
     }
+}
+
+fn check_each(device: Device, precision: Precision, kind: Kind) -> Result<()> {
     // With other channels, other numbers of neighbours travel in one.
     for shape in [[6, 48, 5, 7], [6, 6, 5, 7]] {
         for activation in Activation::ALL {

@@ -62,13 +62,13 @@ pub fn with_those_of_a_gpu<T>(f: impl FnOnce() -> T) -> T {
 }
 
 /// Whether the kernels of a GPU are used for tensors on this device.
-pub(crate) fn of_a_gpu_are_used(device: Device) -> bool {
+pub fn of_a_gpu_are_used(device: Device) -> bool {
     ON_HOST.get() || (device != Device::Cpu && are_used(device))
 }
 
-/// Begins to compile the kernels that [`check`] tries on a GPU in this type, all at once: one after the other they take seconds. What goes
-/// wrong is said by who wants them.
-pub(crate) fn begin_to_compile(device: usize, kind: Kind) -> Result<()> {
+/// Calls `check`, which wants kernels of this type on a GPU, while these are compiled, all at once: one after the other they take seconds.
+/// What goes wrong is said by who wants them. None is compiled any more when it returns.
+pub(crate) fn while_compiled<T>(device: usize, kind: Kind, check: impl FnOnce() -> Result<T>) -> Result<T> {
     let of = |kind: Kind, lanes: &[i32]| lanes.iter().map(|&lanes| (ffi::scalar_type(kind), lanes)).collect::<Vec<_>>();
     let mut variants = of(Kind::Float, &[4, 2]);
     if kind != Kind::Float {
@@ -77,7 +77,11 @@ pub(crate) fn begin_to_compile(device: usize, kind: Kind) -> Result<()> {
     let (types, lanes): (Vec<_>, Vec<_>) = variants.into_iter().unzip();
     // SAFETY: both live during the call, and are as long as it is told.
     unsafe { ffi::te_gpu_begin(ffi::cuda_index(device), types.as_ptr(), lanes.as_ptr(), types.len()) }
-        .check("compiling kernels")
+        .check("compiling kernels")?;
+    let result = check();
+    // SAFETY: takes nothing.
+    unsafe { ffi::te_gpu_end() };
+    result
 }
 
 /// What a compiler made of the kernels of a GPU.
