@@ -24,6 +24,8 @@ pub(crate) struct Step {
     pub nodes: Vec<NodeId>,
     /// The nodes whose values nobody takes after this step.
     pub freed: Vec<NodeId>,
+    /// Whether it ends in a sum that the next step, a LayerNorm alone, takes.
+    before_norm: bool,
 }
 
 impl Order {
@@ -37,7 +39,7 @@ impl Order {
     #[cfg(test)]
     pub(crate) fn one_by_one(network: Network) -> Self {
         let mut order = Self::of(network);
-        let one = |node: NodeId| Step { nodes: vec![node], freed: Vec::new() };
+        let one = |node: NodeId| Step { nodes: vec![node], freed: Vec::new(), before_norm: false };
         order.steps = order.steps.iter().flat_map(|step| step.nodes.clone()).map(one).collect();
         order
     }
@@ -49,7 +51,18 @@ impl Order {
 }
 
 fn steps(network: &Network) -> Vec<Step> {
-    let mut steps: Vec<_> = network.groups().into_iter().map(|nodes| Step { nodes, freed: Vec::new() }).collect();
+    let groups = network.groups();
+    let is_before_norm = |index: usize| {
+        let (first, last) = (groups[index][0], groups[index][groups[index].len() - 1]);
+        let op = |node: NodeId| &network.nodes()[node.index()].op;
+        let Some(&[norm]) = groups.get(index + 1).map(Vec::as_slice) else { return false };
+        matches!((op(last), op(norm)), (Op::Add, Op::LayerNorm { .. }))
+            && network.nodes()[norm.index()].inputs[..] == [last]
+            && !matches!(op(first), Op::BatchNorm2d { .. })
+    };
+    let before_norm: Vec<_> = (0..groups.len()).map(is_before_norm).collect();
+    let step = |(nodes, before_norm)| Step { nodes, freed: Vec::new(), before_norm };
+    let mut steps: Vec<_> = groups.into_iter().zip(before_norm).map(step).collect();
     let mut last_use = vec![None; network.nodes().len()];
     for (index, step) in steps.iter().enumerate() {
         for input in step.nodes.iter().flat_map(|node| &network.nodes()[node.index()].inputs) {
@@ -118,45 +131,44 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
             let nodes = &step.nodes;
             if nodes.iter().all(|&node| values.has(node)) {
                 // With the step before.
-            } else if let Some([sum, norm]) =
-                steps.get(index + 1).and_then(|next| self.sum_and_norm(step, next, values, images))
-            {
-                values.set(nodes[nodes.len() - 1].index(), sum);
-                values.set(steps[index + 1].nodes[0].index(), norm);
+            } else if step.before_norm && kernels::of_a_gpu_are_used(images.device()) {
+                self.sum_and_norm(step, steps.get(index + 1), values, images);
             } else if let Some(value) = self.fused(nodes, values) {
                 values.set(nodes[nodes.len() - 1].index(), value);
             } else {
-                for &node in nodes {
-                    values.set(node.index(), self.one(node, values, images));
-                }
+                self.one_by_one(nodes, values, images);
             }
             values.free(std::slice::from_ref(step));
         }
     }
 
-    /// The values of a sum and of the LayerNorm alone that takes it, computed in one; none where that cannot be. What scales a branch of
-    /// the sum is computed before: of all three in one there is no kernel, and these two save more.
-    fn sum_and_norm(&self, step: &Step, next: &Step, values: &mut Values, images: &Tensor) -> Option<[Tensor; 2]> {
-        let nodes = self.order.network.nodes();
-        let ([before @ .., sum], &[norm]) = (&step.nodes[..], &next.nodes[..]) else { return None };
-        let (Node { op: Op::Add, inputs, .. }, Node { op: Op::LayerNorm { epsilon, .. }, inputs: taken, .. }) =
-            (&nodes[sum.index()], &nodes[norm.index()])
-        else {
-            return None;
-        };
-        let is_scaled = before.iter().all(|node| !matches!(nodes[node.index()].op, Op::BatchNorm2d { .. }));
-        if taken[..] != [*sum] || !is_scaled || !kernels::of_a_gpu_are_used(images.device()) {
-            return None;
-        }
-        for &node in before {
+    fn one_by_one(&self, nodes: &[NodeId], values: &mut Values, images: &Tensor) {
+        for &node in nodes {
             values.set(node.index(), self.one(node, values, images));
         }
-        let layer = forward::layer_norm((self.layer)(norm).state, *epsilon);
-        let takers = self.order.takers[norm.index()];
-        layer.forward_of_sum(values.of(inputs[0]), values.of(inputs[1]), takers).or_else(|| {
-            let value = self.one(*sum, values, images);
-            Some([value.shallow_clone(), layer.forward(&value, takers)])
-        })
+    }
+
+    /// A sum and the LayerNorm of the `next` step, computed in one where that step is to be computed here and there is a kernel for it. What
+    /// scales a branch of the sum is computed before, either way: of all three in one there is no kernel, and the two save more.
+    fn sum_and_norm(&self, step: &Step, next: Option<&Step>, values: &mut Values, images: &Tensor) {
+        let nodes = self.order.network.nodes();
+        let [before @ .., sum] = &step.nodes[..] else { unreachable!("a step has nodes") };
+        self.one_by_one(before, values, images);
+        let inputs = &nodes[sum.index()].inputs;
+        let both = next.and_then(|next| {
+            let norm = next.nodes[0];
+            let Op::LayerNorm { epsilon, .. } = nodes[norm.index()].op else { return None };
+            let layer = forward::layer_norm((self.layer)(norm).state, epsilon);
+            let takers = self.order.takers[norm.index()];
+            Some((norm, layer.forward_of_sum(values.of(inputs[0]), values.of(inputs[1]), takers)?))
+        });
+        match both {
+            Some((norm, [value, normalized])) => {
+                values.set(sum.index(), value);
+                values.set(norm.index(), normalized);
+            }
+            None => self.one_by_one(&[*sum], values, images),
+        }
     }
 
     /// The value of `node`, given those before it.
