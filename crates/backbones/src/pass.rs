@@ -24,7 +24,7 @@ pub(crate) struct Step {
     pub nodes: Vec<NodeId>,
     /// The nodes whose values nobody takes after this step.
     pub freed: Vec<NodeId>,
-    /// Whether it ends in a sum that the next step, a LayerNorm alone, takes.
+    /// Whether it ends in a sum that the next step, a LayerNorm alone, takes, and nothing learned scales what is summed.
     before_norm: bool,
 }
 
@@ -58,7 +58,7 @@ fn steps(network: &Network) -> Vec<Step> {
         let Some(&[norm]) = groups.get(index + 1).map(Vec::as_slice) else { return false };
         matches!((op(last), op(norm)), (Op::Add, Op::LayerNorm { .. }))
             && network.nodes()[norm.index()].inputs[..] == [last]
-            && !matches!(op(first), Op::BatchNorm2d { .. })
+            && matches!(op(first), Op::Add | Op::StochasticDepth { .. })
     };
     let before_norm: Vec<_> = (0..groups.len()).map(is_before_norm).collect();
     let step = |(nodes, before_norm)| Step { nodes, freed: Vec::new(), before_norm };
@@ -148,8 +148,8 @@ impl<'a, L: Fn(NodeId) -> Layer<'a>> Pass<'a, L> {
         }
     }
 
-    /// A sum and the LayerNorm of the `next` step, computed in one where that step is to be computed here and there is a kernel for it. What
-    /// scales a branch of the sum is computed before, either way: of all three in one there is no kernel, and the two save more.
+    /// A sum and the LayerNorm of the `next` step, computed in one where that step is to be computed here and there is a kernel for it.
+    /// Stochastic depth of a branch is computed before, either way: of all three in one there is no kernel, and these two save more.
     fn sum_and_norm(&self, step: &Step, next: Option<&Step>, values: &mut Values, images: &Tensor) {
         let nodes = self.order.network.nodes();
         let [before @ .., sum] = &step.nodes[..] else { unreachable!("a step has nodes") };
@@ -254,6 +254,7 @@ mod tests {
         (SLOW_IN_BF16, 32),
         ("eva02_tiny_patch14_336", 56),
         ("swin_t", 32),
+        ("vit_small_patch14_dinov2", 56),
     ];
     /// Large windows of one channel each take a CPU minutes in bf16.
     const SLOW_IN_BF16: &str = "convnextv2_atto";

@@ -36,6 +36,7 @@ mod tests {
             ("cifar_resnet20", 32),
             ("shufflenet_v2_x0_5", 64),
             ("swin_t", 96),
+            ("convnext_tiny", 64),
             ("vit_b_32", 224),
             ("eva02_tiny_patch14_336", 336),
         ] {

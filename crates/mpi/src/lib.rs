@@ -276,9 +276,10 @@ impl Mpi {
 
     /// Whether this MPI says that it reads and writes the memory of such GPUs ("CUDA-aware"). To be asked after [`init`](Self::init).
     ///
-    /// Open MPI is not asked: its reductions bring a device's memory to the host first, through memory that is not page-locked.
+    /// Open MPI and its children are not asked: their reductions bring a device's memory to the host first, through memory that is not
+    /// page-locked.
     pub fn reaches(&self, gpu: Gpu) -> bool {
-        if self.version().starts_with("Open MPI") {
+        if self.found.abi == Abi::OpenMpi || self.version().starts_with("Open MPI") {
             return false;
         }
         // SAFETY: the functions of these names are MPI's, and this library is never closed.

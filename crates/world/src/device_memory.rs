@@ -38,7 +38,7 @@ impl Channel {
     ) -> Result<()> {
         for (start, count) in pieces(count, LARGEST_COUNT) {
             let call = Call { kind: Kind::AllReduce(reduction), element: T::ELEMENT, count };
-            // Blocking, however short: the non-blocking reductions of Open MPI know host memory only.
+            // Blocking, however short: MPIs that reach a device's memory need not do so in their non-blocking reductions.
             self.run_blocking(call, "MPI_Allreduce", || {
                 // SAFETY: by the caller, until the call returns.
                 unsafe { self.communicator().all_reduce(data.add(start).cast(), count as c_int, T::ELEMENT, reduction) }

@@ -80,6 +80,7 @@ impl HostCollectives for MpiCollectives {
     fn barrier(&mut self) -> Result<(), String> {
         self.channel.barrier().map_err(text)
     }
+
     fn device_collectives(&mut self) -> Option<&mut dyn DeviceCollectives> {
         // Sums along a tree are added up by this program.
         if self.sums_along_tree { None } else { Some(self) }

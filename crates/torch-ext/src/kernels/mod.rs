@@ -75,13 +75,18 @@ pub(crate) fn while_compiled<T>(device: usize, kind: Kind, check: impl FnOnce() 
         variants.extend(of(kind, &[8, 4, 2]));
     }
     let (types, lanes): (Vec<_>, Vec<_>) = variants.into_iter().unzip();
+    struct Ended;
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            // SAFETY: takes nothing.
+            unsafe { ffi::te_gpu_end() }
+        }
+    }
+    let _ended = Ended;
     // SAFETY: both live during the call, and are as long as it is told.
     unsafe { ffi::te_gpu_begin(ffi::cuda_index(device), types.as_ptr(), lanes.as_ptr(), types.len()) }
         .check("compiling kernels")?;
-    let result = check();
-    // SAFETY: takes nothing.
-    unsafe { ffi::te_gpu_end() };
-    result
+    check()
 }
 
 /// What a compiler made of the kernels of a GPU.
