@@ -22,6 +22,8 @@ pub struct Backbone {
     tensors: Vec<Tensor>,
     /// For each node, the places of its own `tensors`.
     state: Vec<Range<usize>>,
+    /// The places of the tensors that images are multiplied with.
+    of_products: Vec<usize>,
     /// What training computes once more on the way back.
     recomputed: Vec<Block>,
     /// For each node, whether its parameters stay as they are.
@@ -50,8 +52,11 @@ impl Backbone {
             let start = if places.end == 0 { index } else { places.start };
             *places = start..index + 1;
         }
+        let is_of_product = |place: &usize| network.nodes()[parameters[*place].node.index()].op.is_product();
+        let of_products = (0..parameters.len()).filter(is_of_product).collect();
         let frozen = vec![Cell::new(false); network.nodes().len()];
         Self {
+            of_products,
             order: Arc::new(Order::of(network)),
             parameters,
             tensors,
@@ -216,11 +221,8 @@ impl Backbone {
         if !in_autocast(self.device) {
             return None;
         }
-        let is_cast = |place: &usize| {
-            let node = &self.network().nodes()[self.parameters[*place].node.index()];
-            node.op.is_product() && self.tensors[*place].kind() == Kind::Float
-        };
-        let places: Vec<_> = (0..self.tensors.len()).filter(is_cast).collect();
+        let is_cast = |place: &usize| self.tensors[*place].kind() == Kind::Float;
+        let places: Vec<_> = self.of_products.iter().copied().filter(is_cast).collect();
         let weights: Vec<_> = places.iter().map(|&place| self.tensors[place].shallow_clone()).collect();
         let cast = weights_in_autocast(&weights).unwrap_or_else(|error| panic!("{error}"));
         let mut tensors: Vec<_> = self.tensors.iter().map(Tensor::shallow_clone).collect();

@@ -23,10 +23,10 @@ struct Half {
     drivers: &'static [&'static str],
 }
 
-const HALVES: [Half; 2] = [
-    Half { library: "libtorch_cuda.so", maker: "NVIDIA", feature: "cuda", drivers: &["/dev/nvidiactl", "/dev/dxg"] },
-    Half { library: "libtorch_hip.so", maker: "AMD", feature: "hip", drivers: &["/dev/kfd"] },
-];
+const NVIDIA: Half =
+    Half { library: "libtorch_cuda.so", maker: "NVIDIA", feature: "cuda", drivers: &["/dev/nvidiactl", "/dev/dxg"] };
+const AMD: Half = Half { library: "libtorch_hip.so", maker: "AMD", feature: "hip", drivers: &["/dev/kfd"] };
+const HALVES: [Half; 2] = [NVIDIA, AMD];
 
 impl Half {
     fn has_driver(&self) -> bool {
@@ -52,7 +52,7 @@ pub fn has_driver() -> bool {
 
 /// Whether this libtorch's devices are AMD's.
 pub fn is_amd() -> bool {
-    libtorch_folder().is_some_and(|libtorch| libtorch.join(HALVES[1].library).exists())
+    libtorch_folder().is_some_and(|libtorch| libtorch.join(AMD.library).exists())
 }
 
 /// The functions, for what `call` does.

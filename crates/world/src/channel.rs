@@ -319,15 +319,13 @@ impl Channel {
 
     /// As [`all_gather_into`](Self::all_gather_into), wherever the elements lie.
     ///
+    /// # Errors
+    /// A rank that did not come in time, or what MPI reported.
+    ///
     /// # Safety
     /// `data` points to `count` elements, `gathered` to so many of every rank, that MPI reads and writes; both are left alone until
     /// this returns.
-    pub(crate) unsafe fn all_gather_at<T: Reducible>(
-        &self,
-        data: *const T,
-        gathered: *mut T,
-        count: usize,
-    ) -> Result<()> {
+    pub unsafe fn all_gather_at<T: Reducible>(&self, data: *const T, gathered: *mut T, count: usize) -> Result<()> {
         if count == 0 {
             return Ok(()); // an empty slice points nowhere, which Open MPI takes for MPI_IN_PLACE
         }

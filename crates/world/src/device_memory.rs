@@ -30,12 +30,7 @@ impl Channel {
     ///
     /// # Safety
     /// `data` points to `count` elements that this MPI reads and writes, and that are left alone until this returns.
-    pub unsafe fn all_reduce_on_device<T: Reducible>(
-        &self,
-        data: *mut T,
-        count: usize,
-        reduction: Reduction,
-    ) -> Result<()> {
+    pub unsafe fn all_reduce_at<T: Reducible>(&self, data: *mut T, count: usize, reduction: Reduction) -> Result<()> {
         for (start, count) in pieces(count, LARGEST_COUNT) {
             let call = Call { kind: Kind::AllReduce(reduction), element: T::ELEMENT, count };
             // Blocking, however short: MPIs that reach a device's memory need not do so in their non-blocking reductions.
@@ -53,27 +48,9 @@ impl Channel {
     /// A rank that did not come in time, or what MPI reported.
     ///
     /// # Safety
-    /// As [`all_reduce_on_device`](Self::all_reduce_on_device).
-    pub unsafe fn broadcast_on_device<T: Reducible>(&self, data: *mut T, count: usize, root: usize) -> Result<()> {
+    /// As [`all_reduce_at`](Self::all_reduce_at).
+    pub unsafe fn broadcast_at<T: Reducible>(&self, data: *mut T, count: usize, root: usize) -> Result<()> {
         // SAFETY: by the caller.
         unsafe { self.broadcast_within_at(data, count, root, None) }
-    }
-
-    /// As [`all_gather_into`](Self::all_gather_into), of elements that MPI can reach and this program need not.
-    ///
-    /// # Errors
-    /// A rank that did not come in time, or what MPI reported.
-    ///
-    /// # Safety
-    /// `data` points to `count` elements, `gathered` to so many of every rank, that this MPI reads and writes; both are left alone
-    /// until this returns.
-    pub unsafe fn all_gather_on_device<T: Reducible>(
-        &self,
-        data: *const T,
-        gathered: *mut T,
-        count: usize,
-    ) -> Result<()> {
-        // SAFETY: by the caller.
-        unsafe { self.all_gather_at(data, gathered, count) }
     }
 }

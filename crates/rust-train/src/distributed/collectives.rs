@@ -94,11 +94,11 @@ impl DeviceCollectives for MpiCollectives {
         // whether it reaches it.
         unsafe {
             match elements {
-                DeviceElements::U8(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
-                DeviceElements::I32(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
-                DeviceElements::I64(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
-                DeviceElements::F32(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
-                DeviceElements::F64(slice) => channel.all_reduce_on_device(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::U8(slice) => channel.all_reduce_at(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::I32(slice) => channel.all_reduce_at(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::I64(slice) => channel.all_reduce_at(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::F32(slice) => channel.all_reduce_at(slice.as_mut_ptr(), slice.len(), op),
+                DeviceElements::F64(slice) => channel.all_reduce_at(slice.as_mut_ptr(), slice.len(), op),
             }
         }
         .map_err(text)
@@ -106,12 +106,12 @@ impl DeviceCollectives for MpiCollectives {
 
     fn broadcast(&mut self, bytes: DeviceSlice<'_, u8>, root: usize) -> Result<(), String> {
         // SAFETY: as above.
-        unsafe { self.channel.broadcast_on_device(bytes.as_mut_ptr(), bytes.len(), root) }.map_err(text)
+        unsafe { self.channel.broadcast_at(bytes.as_mut_ptr(), bytes.len(), root) }.map_err(text)
     }
 
     fn all_gather(&mut self, input: DeviceSlice<'_, u8>, output: DeviceSlice<'_, u8>) -> Result<(), String> {
         assert_eq!(output.len(), input.len() * self.channel.size(), "room for the elements of every rank");
         // SAFETY: as above.
-        unsafe { self.channel.all_gather_on_device(input.as_mut_ptr(), output.as_mut_ptr(), input.len()) }.map_err(text)
+        unsafe { self.channel.all_gather_at(input.as_mut_ptr(), output.as_mut_ptr(), input.len()) }.map_err(text)
     }
 }
